@@ -1,0 +1,177 @@
+"""The programs from outside: pipes, exit codes, the ancestors' flags, addresses that are wrong or unusual."""
+
+import re
+import socket
+import subprocess
+
+import pytest
+
+from tests.end_to_end.theatre import open_stage
+
+
+def free_port():
+    """A UDP port that was free a moment ago."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
+        udp.bind(("127.0.0.1", 0))
+        return udp.getsockname()[1]
+
+
+async def joins(stage, name, port, *options, host="127.0.0.1"):
+    """A client that is registered."""
+    party = await stage.start(name, "client", name, host, port, *options)
+    await party.sees("[Welcome, You are registered.]")
+    return party
+
+
+async def test_a_pipe_is_read_to_its_end_each_command_after_the_last_one_was_answered():
+    async with open_stage() as stage:
+        server = await stage.server()
+        y = await joins(stage, "y", server.port)
+        z = await joins(stage, "z", server.port)
+        await z.types("dereg")
+        await z.sees("[You are Offline. Bye.]")
+
+        x = await stage.start("x", "client", "x", "127.0.0.1", server.port)
+        for command in ("send z are you away?", "send y hi", "send nobody hi", "send_all bye", "who knows"):
+            await x.types(command)
+        await x.types_no_more()
+
+        await x.sees(
+            "[Welcome, You are registered.]",
+            "[Offline Message sent at 23:32:21 received by the server and saved.]",
+            "[Message received by y.]",
+            "[No such user: nobody]",
+            "[Group Message received by Server.]",
+        )
+        await y.sees("x: hi", "Group Chat x: bye")
+        await x.leaves(0)
+
+
+async def test_with_stay_a_client_goes_on_listening_after_the_end_of_its_input():
+    async with open_stage() as stage:
+        server = await stage.server()
+        x = await joins(stage, "x", server.port, "--stay")
+        y = await joins(stage, "y", server.port)
+        await x.types("send y I shall only listen")
+        await x.types_no_more()
+        await x.sees("[Message received by y.]")
+        await y.sees("x: I shall only listen")
+
+        await y.types("send x good")
+        await x.sees("y: good")
+        x.interrupt()
+        await x.leaves(130)
+
+
+async def test_exit_deregisters_first():
+    async with open_stage() as stage:
+        server = await stage.server()
+        x = await joins(stage, "x", server.port)
+        await server.sees("[Client table updated.]", "{'x': ('x', '127.0.0.1', 3333, True)}")
+        await x.types("exit")
+        await server.sees("[Client table updated.]", "{'x': ('x', '127.0.0.1', 3333, False)}")
+        await x.leaves(0)
+
+
+async def test_without_a_server_a_client_gives_up():
+    async with open_stage() as stage:
+        x = await stage.start("x", "client", "x", "127.0.0.1", free_port())
+        y = await stage.start("y", "-c", "y", "127.0.0.1", free_port(), free_port(), "--wording", "channel")
+        await x.sees("[Server not responding]", "[Exiting]")
+        await y.sees("[Server is shut down]", "[Exiting]")
+        await x.leaves(1)
+        await y.leaves(1)
+
+
+async def test_a_name_that_is_on_line_elsewhere_is_refused_in_any_case():
+    async with open_stage() as stage:
+        server = await stage.server()
+        await joins(stage, "Bob", server.port)
+        other = await stage.start("bOB", "client", "bOB", "127.0.0.1", server.port)
+        await other.sees("[Name bOB is taken.]")
+        await other.leaves(2)
+
+
+async def test_the_flags_of_the_ancestors_take_the_ports_that_they_are_given():
+    async with open_stage() as stage:
+        server = await stage.server("-s", free_port())
+        client_port = free_port()
+        await stage.start("x", "-c", "x", "127.0.0.1", server.port, client_port)
+        await server.sees("[Client table updated.]")
+        assert await server.says() == f"{{'x': ('x', '127.0.0.1', {client_port}, True)}}"
+
+
+async def test_an_address_that_cannot_be_used_is_one_line_on_standard_error():
+    async with open_stage() as stage:
+        taken = (await stage.server()).port
+        attempts = {
+            await stage.start("x", *arguments): clue
+            for clue, *arguments in (
+                (str(taken), "server", taken),
+                (str(taken), "-s", taken),
+                (str(taken), "client", "x", "127.0.0.1", taken, taken),
+                (str(taken), "-c", "x", "127.0.0.1", taken, taken),
+                ("x.invalid", "client", "x", "x.invalid", 5000),
+                ("x.invalid", "-c", "x", "x.invalid", 5000, free_port()),
+                ("x.invalid", "server", 0, "--host", "x.invalid"),
+            )
+        }
+        for party, clue in attempts.items():
+            said, complaints = await party.last_words()
+            assert said == []
+            assert len(complaints) == 1, complaints
+            assert clue in complaints[0]
+            await party.leaves(2)
+
+
+async def test_a_wrong_usage_is_explained_without_a_traceback():
+    async with open_stage() as stage:
+        attempts = [
+            await stage.start("x", *arguments)
+            for arguments in (
+                (),
+                ("serve",),
+                ("server", "65536"),
+                ("server", "http"),
+                ("client", "x"),
+                ("client", "x", "127.0.0.1", "0"),
+                ("client", "x", "127.0.0.1", "70000"),
+                ("client", "-x", "127.0.0.1", "5000"),
+                ("client", "x\n", "127.0.0.1", "5000"),
+                ("client", "x" * 33, "127.0.0.1", "5000"),
+                ("-c", "x", "127.0.0.1", "5000"),
+            )
+        ]
+        for party in attempts:
+            said, complaints = await party.last_words()
+            assert said + complaints
+            assert "Traceback" not in "".join(said + complaints)
+            await party.leaves(2)
+
+
+@pytest.mark.parametrize("host", ["::1", "localhost"])
+async def test_a_server_is_reached_by_ipv6_and_by_name(host):
+    async with open_stage() as stage:
+        server = await stage.server()
+        x = await joins(stage, "x", server.port, host=host)
+        y = await joins(stage, "y", server.port, host=host)
+        await x.types("send y hi")
+        await y.sees("x: hi")
+        await x.sees("[Message received by y.]")
+
+
+async def test_the_demo_plays_a_conversation_and_ends():
+    async with open_stage() as stage:
+        demo = await stage.start("demo", "demo", stdin=subprocess.DEVNULL)
+        said, complaints = await demo.last_words()
+        assert complaints == []
+        await demo.leaves(0)
+    for phrase in (
+        r"\[Message received by \w+\.\]",
+        r"\[Offline Message sent at \d\d:\d\d:\d\d received by the server and saved\.\]",
+        r"\[You have offline messages:\]",
+        r"\[Offline Message sent at \d\d:\d\d:\d\d received by \w+\.\]",
+        r"\[Group Message received by Server\.\]",
+        r"Group Chat \w+: \S",
+    ):
+        assert re.search(phrase, "\n".join(said)), phrase

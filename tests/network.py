@@ -1,0 +1,266 @@
+"""A UDP network in memory, behind the seam of transport/datagrams.py, for tests in virtual time.
+
+It loses, doubles, delays and re-orders as it is told, with dice of its own for each direction. It knows
+nothing of what the datagrams mean.
+"""
+
+import heapq
+import ipaddress
+import itertools
+import math
+import random
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import NamedTuple
+
+import attrs
+import trio
+
+from trio_chat.errors import AddressError
+from trio_chat.transport.datagrams import Address
+
+MAX_DATAGRAM = 1200
+BATCH = 256
+OWN_HOST = "127.0.0.1"
+FIRST_FREE_PORT = 49152
+
+Place = Address | str | None
+"""One socket (host, port), all sockets of a host, or (None) everything there is."""
+
+Filter = Callable[[bytes, Address, Address], bool]
+
+
+@attrs.frozen
+class Conditions:
+    """What a datagram meets: two probabilities, and a delay drawn evenly from low to high, in seconds.
+
+    A delay that varies re-orders.
+    """
+
+    loss: float = 0.0
+    duplicate: float = 0.0
+    delay: tuple[float, float] = (0.0, 0.0)
+
+
+class Sent(NamedTuple):
+    """A line of the log."""
+
+    time: float
+    source: Address
+    destination: Address
+    data: bytes
+
+
+@attrs.define
+class Counts:
+    """What became of the datagrams. `sent` = `lost` + what travelled; a doubled one arrives twice."""
+
+    sent: int = 0
+    lost: int = 0  # by the dice, a cut or a filter
+    doubled: int = 0
+    arrived: int = 0
+    unreachable: int = 0  # nobody was bound there
+    overflowed: int = 0  # the receiver's queue was full
+
+
+class MemorySocket:
+    """A party's socket: the DatagramSocket of a MemoryNetwork, which makes it."""
+
+    def __init__(self, network: "MemoryNetwork", address: Address, capacity: int) -> None:
+        self.address = address
+        self._network = network
+        self._capacity = capacity
+        self._queue: deque[tuple[bytes, Address]] = deque()
+        self._receivers = trio.lowlevel.ParkingLot()
+        self._closed = False
+
+    async def receive_batch(self) -> list[tuple[bytes, Address]]:
+        await trio.lowlevel.checkpoint()
+        while not self._queue and not self._closed:
+            await self._receivers.park()
+        if self._closed:
+            raise trio.ClosedResourceError
+        return [self._queue.popleft() for _ in range(min(BATCH, len(self._queue)))]
+
+    def send(self, data: bytes, address: Address) -> None:
+        assert len(data) <= MAX_DATAGRAM, f"a datagram of {len(data)} bytes, from {self.address} to {address}"
+        if not self._closed:
+            self._network.carry(bytes(data), self.address, address)
+
+    def close(self) -> None:
+        self._closed = True
+        self._network.forget(self)
+        self._receivers.unpark_all()
+
+    def take(self, data: bytes, source: Address) -> bool:
+        """Put a datagram into the queue; False when there is no room."""
+        if len(self._queue) >= self._capacity:
+            return False
+        self._queue.append((data, source))
+        self._receivers.unpark_all()
+        return True
+
+
+class MemoryNetwork:
+    """The Network of a test. Open it with open_memory_network(); without a courier it cannot delay.
+
+    The dice of a direction depend on `seed`, source and destination alone, and each datagram throws the same
+    number of them: neither other traffic nor other conditions shift what happens to the next one.
+    """
+
+    def __init__(self, seed: int = 0, *, capacity: int = 4096, log_size: int = 100_000) -> None:
+        self.default = Conditions()
+        self.filters: list[Filter] = []
+        """A datagram is lost when one of them answers False to (data, source, destination). All are asked."""
+        self.log: deque[Sent] = deque(maxlen=log_size)
+        """Every datagram that was sent, lost or not, the latest `log_size` of them; not the injected ones."""
+        self.counts = Counts()
+        self.names: dict[str, list[str]] = {"localhost": [OWN_HOST]}
+        """What resolve() knows beside numeric hosts."""
+        self._seed = seed
+        self._capacity = capacity
+        self._sockets: dict[Address, MemorySocket] = {}
+        self._dice: dict[tuple[Address, Address], random.Random] = {}
+        self._conditions: dict[tuple[Place, Place], Conditions] = {}
+        self._cuts: set[tuple[Place, Place]] = set()
+        self._in_flight: list[tuple[float, int, bytes, Address, Address]] = []
+        self._numbers = itertools.count()
+        self._sooner: trio.Event | None = None
+
+    # --- the seam ---
+
+    def bind(self, host: str | None, port: int) -> MemorySocket:
+        """As the real one; every host may be bound, and None is 127.0.0.1. Raises AddressError."""
+        own = self._own_host(host, port)
+        if port == 0:
+            port = next(free for free in itertools.count(FIRST_FREE_PORT) if (own, free) not in self._sockets)
+        if (own, port) in self._sockets:
+            raise AddressError(f"cannot listen on {host or '*'}:{port}: the port is in use")
+        bound = MemorySocket(self, (own, port), self._capacity)
+        self._sockets[bound.address] = bound
+        return bound
+
+    async def resolve(self, host: str, port: int) -> list[Address]:
+        """Numeric hosts and those of `names`. Raises AddressError."""
+        await trio.lowlevel.checkpoint()
+        try:
+            return [(str(ipaddress.ip_address(host)), port)]
+        except ValueError:
+            found = self.names.get(host, [])
+        if not found:
+            raise AddressError(f"cannot find the host {host!r}: no such name")
+        return [(numeric, port) for numeric in found]
+
+    # --- what a test asks for ---
+
+    def set(self, conditions: Conditions, source: Place = None, destination: Place = None) -> None:
+        """Override `default` from `source` to `destination`; of several that fit, the latest one counts."""
+        self._conditions.pop((source, destination), None)
+        self._conditions[source, destination] = conditions
+
+    def cut(self, a: Place, b: Place = None, *, both: bool = True) -> None:
+        """Lose all that is sent from now on from `a` to `b`, and from `b` to `a` if `both`."""
+        self._cuts |= {(a, b), (b, a)} if both else {(a, b)}
+
+    def heal(self, a: Place = None, b: Place = None, *, both: bool = True) -> None:
+        """Undo the cut that was made with the same places; without any, all cuts."""
+        if a is None and b is None:
+            self._cuts.clear()
+        self._cuts -= {(a, b), (b, a)} if both else {(a, b)}
+
+    def inject(self, data: bytes, source: Address, destination: Address) -> None:
+        """Hand `data` over now, as if it came from `source`: of any size, past all conditions and the log."""
+        self._arrive(data, source, destination)
+
+    # --- the wires ---
+
+    def carry(self, data: bytes, source: Address, destination: Address) -> None:
+        """Take a datagram from its sender."""
+        self.log.append(Sent(trio.current_time(), source, destination, data))
+        self.counts.sent += 1
+        conditions, dice = self._on_the_way(source, destination), self._dice_of(source, destination)
+        lose, double, *delays = (dice.random() for _ in range(4))
+        passed = [allows(data, source, destination) for allows in self.filters]
+        if not all(passed) or self._is_cut(source, destination) or lose < conditions.loss:
+            self.counts.lost += 1
+            return
+        doubled = double < conditions.duplicate
+        self.counts.doubled += doubled
+        low, high = conditions.delay
+        for share in delays[: 1 + doubled]:
+            self._travel(low + (high - low) * share, data, source, destination)
+
+    def forget(self, bound: MemorySocket) -> None:
+        """Free the port of a closed socket."""
+        if self._sockets.get(bound.address) is bound:
+            del self._sockets[bound.address]
+
+    async def run_courier(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Hand over what travels with a delay, each when its time has come, until cancelled."""
+        self._sooner = trio.Event()
+        task_status.started()
+        while True:
+            with trio.move_on_at(self._in_flight[0][0] if self._in_flight else math.inf):
+                await self._sooner.wait()
+            self._sooner = trio.Event()
+            while self._in_flight and self._in_flight[0][0] <= trio.current_time():
+                _, _, data, source, destination = heapq.heappop(self._in_flight)
+                self._arrive(data, source, destination)
+
+    def _travel(self, delay: float, data: bytes, source: Address, destination: Address) -> None:
+        if delay <= 0:
+            self._arrive(data, source, destination)
+            return
+        assert self._sooner is not None, "only a network opened with open_memory_network() can delay"
+        flight = (trio.current_time() + delay, next(self._numbers), data, source, destination)
+        heapq.heappush(self._in_flight, flight)
+        if self._in_flight[0] is flight:
+            self._sooner.set()
+
+    def _arrive(self, data: bytes, source: Address, destination: Address) -> None:
+        receiver = self._sockets.get(destination)
+        if receiver is None:
+            self.counts.unreachable += 1
+        elif receiver.take(data, source):
+            self.counts.arrived += 1
+        else:
+            self.counts.overflowed += 1
+
+    def _on_the_way(self, source: Address, destination: Address) -> Conditions:
+        for (a, b), conditions in reversed(self._conditions.items()):
+            if _covers(a, source) and _covers(b, destination):
+                return conditions
+        return self.default
+
+    def _is_cut(self, source: Address, destination: Address) -> bool:
+        return any(_covers(a, source) and _covers(b, destination) for a, b in self._cuts)
+
+    def _dice_of(self, source: Address, destination: Address) -> random.Random:
+        direction = (source, destination)
+        if direction not in self._dice:
+            self._dice[direction] = random.Random(f"{self._seed} {source} {destination}")
+        return self._dice[direction]
+
+    def _own_host(self, host: str | None, port: int) -> str:
+        if not 0 <= port <= 65535:
+            raise AddressError(f"cannot listen on {host or '*'}:{port}: a port is at most 65535")
+        try:
+            numeric = ipaddress.ip_address(host or OWN_HOST)
+        except ValueError as error:
+            raise AddressError(f"cannot listen on {host}:{port}: {error}") from error
+        return OWN_HOST if numeric.is_unspecified else str(numeric)
+
+
+@asynccontextmanager
+async def open_memory_network(seed: int = 0) -> AsyncIterator[MemoryNetwork]:
+    """A network with a courier for what is delayed; what is still travelling at the end is forgotten."""
+    network = MemoryNetwork(seed)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(network.run_courier)
+        yield network
+        nursery.cancel_scope.cancel()
+
+
+def _covers(place: Place, address: Address) -> bool:
+    return place is None or place in (address, address[0])

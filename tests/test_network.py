@@ -1,0 +1,354 @@
+"""The network that the other tests stand on: its faults are those asked for, and the same every time."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import trio
+import trio.testing
+from trio.testing import MockClock
+
+from tests.network import BATCH, Conditions, MemoryNetwork, open_memory_network
+from trio_chat.errors import AddressError
+
+A = ("10.0.0.1", 1)
+B = ("10.0.0.2", 2)
+C = ("10.0.0.3", 3)
+
+
+def number(n: int) -> bytes:
+    return n.to_bytes(4, "big")
+
+
+async def receive(socket) -> list[int]:
+    """The numbers that arrive within a second, in order of arrival."""
+    numbers: list[int] = []
+    with trio.move_on_after(1):
+        while True:
+            numbers += [int.from_bytes(data, "big") for data, _ in await socket.receive_batch()]
+    return numbers
+
+
+async def survivors(network: MemoryNetwork, a, b, count: int = 1000) -> list[int]:
+    for n in range(count):
+        a.send(number(n), b.address)
+    return await receive(b)
+
+
+# --- a network without faults ---
+
+
+async def test_a_datagram_arrives_at_once_with_its_source(network, autojump_clock):
+    a, b = network.bind(None, 0), network.bind("10.0.0.1", 5000)
+    a.send(b"hi", b.address)
+    assert await b.receive_batch() == [(b"hi", a.address)]
+    assert a.address[0] == "127.0.0.1"
+    assert b.address == ("10.0.0.1", 5000)
+    assert trio.current_time() == 0
+    assert network.counts.arrived == 1
+
+
+async def test_a_waiting_receiver_is_woken(network, autojump_clock, nursery):
+    a, b = network.bind(*A), network.bind(*B)
+    got = []
+
+    async def listen():
+        got.extend(await b.receive_batch())
+
+    nursery.start_soon(listen)
+    await trio.testing.wait_all_tasks_blocked()
+    a.send(b"wake up", B)
+    await trio.testing.wait_all_tasks_blocked()
+    assert got == [(b"wake up", A)]
+
+
+async def test_a_batch_is_bounded_and_other_tasks_get_their_turn(network, autojump_clock, nursery):
+    a, b = network.bind(*A), network.bind(*B)
+    for n in range(600):
+        a.send(number(n), B)
+    turns = []
+
+    async def bystander():
+        while True:
+            turns.append(1)
+            await trio.lowlevel.checkpoint()
+
+    nursery.start_soon(bystander)
+    sizes = [len(await b.receive_batch()) for _ in range(3)]
+    nursery.cancel_scope.cancel()
+    assert sizes == [BATCH, BATCH, 600 - 2 * BATCH]
+    assert len(turns) >= 2
+
+
+async def test_a_full_queue_sheds_and_counts(network, autojump_clock):
+    a, b = network.bind(*A), network.bind(*B)
+    for n in range(5000):
+        a.send(number(n), B)
+    assert await receive(b) == list(range(4096))
+    assert network.counts.overflowed == 5000 - 4096
+
+
+async def test_what_nobody_listens_for_is_counted(network, autojump_clock):
+    network.bind(*A).send(b"hello?", B)
+    assert network.counts.unreachable == 1
+
+
+async def test_nothing_may_be_larger_than_a_datagram(network, autojump_clock):
+    a = network.bind(*A)
+    a.send(bytes(1200), B)
+    with pytest.raises(AssertionError, match="1201 bytes"):
+        a.send(bytes(1201), B)
+
+
+async def test_the_log_has_what_was_sent_and_when(network, autojump_clock):
+    a = network.bind(*A)
+    network.cut(A, B)
+    a.send(b"lost", B)
+    await trio.sleep(2)
+    network.heal()
+    a.send(b"gone", B)
+    assert list(network.log) == [(0, A, B, b"lost"), (2, A, B, b"gone")]
+
+
+async def test_a_forged_datagram_arrives_whatever_the_conditions(network, autojump_clock):
+    b = network.bind(*B)
+    network.default = Conditions(loss=1.0)
+    network.inject(b"\xff" * 9000, A, B)
+    assert await b.receive_batch() == [(b"\xff" * 9000, A)]
+    assert not network.log
+
+
+# --- ports and names ---
+
+
+async def test_free_ports_differ_and_a_taken_one_is_refused(network, autojump_clock):
+    a = network.bind(None, 0)
+    assert network.bind(None, 0).address != a.address
+    with pytest.raises(AddressError, match="the port is in use"):
+        network.bind("127.0.0.1", a.address[1])
+    a.close()
+    assert network.bind(None, a.address[1]).address == a.address
+
+
+@pytest.mark.parametrize(("host", "port"), [("nowhere", 1), ("10.0.0.1.1", 1), ("10.0.0.1", 65536)])
+async def test_what_is_no_address_is_refused(network, autojump_clock, host, port):
+    with pytest.raises(AddressError, match="cannot listen on"):
+        network.bind(host, port)
+
+
+async def test_resolve(network, autojump_clock):
+    network.names["two.example"] = ["10.0.0.1", "10.0.0.2"]
+    assert await network.resolve("localhost", 5) == [("127.0.0.1", 5)]
+    assert await network.resolve("::1", 5) == [("::1", 5)]
+    assert await network.resolve("two.example", 5) == [("10.0.0.1", 5), ("10.0.0.2", 5)]
+    with pytest.raises(AddressError, match="nobody"):
+        await network.resolve("nobody", 5)
+
+
+async def test_closing_wakes_the_receiver_and_silences_the_sender(network, autojump_clock, nursery):
+    a, b = network.bind(*A), network.bind(*B)
+
+    async def listen():
+        with pytest.raises(trio.ClosedResourceError):
+            await a.receive_batch()
+
+    nursery.start_soon(listen)
+    await trio.testing.wait_all_tasks_blocked()
+    b.send(b"just before", A)
+    a.close()
+    a.close()
+    a.send(b"from the grave", B)
+    with pytest.raises(trio.ClosedResourceError):
+        await a.receive_batch()
+    assert await receive(b) == []
+
+
+async def test_a_late_datagram_reaches_whoever_has_the_port_now(network, autojump_clock):
+    a, b = network.bind(*A), network.bind(*B)
+    network.default = Conditions(delay=(0.5, 0.5))
+    a.send(number(7), B)
+    b.close()
+    assert await receive(network.bind(*B)) == [7]
+
+
+# --- faults ---
+
+
+async def test_loss_has_the_rate_that_was_asked_for(network, autojump_clock):
+    a, b = network.bind(*A), network.bind(*B)
+    network.default = Conditions(loss=0.3)
+    arrived = await survivors(network, a, b, 4000)
+    assert 0.67 < len(arrived) / 4000 < 0.73
+    assert arrived == sorted(arrived)
+    assert network.counts.lost == 4000 - len(arrived)
+
+
+async def test_duplication_has_the_rate_that_was_asked_for(network, autojump_clock):
+    a, b = network.bind(*A), network.bind(*B)
+    network.default = Conditions(duplicate=0.25)
+    arrived = await survivors(network, a, b, 2000)
+    assert set(arrived) == set(range(2000))
+    assert 0.22 < (len(arrived) - 2000) / 2000 < 0.28
+    assert network.counts.doubled == len(arrived) - 2000
+
+
+async def test_a_delay_is_kept_to_the_moment(network, autojump_clock):
+    a, b = network.bind(*A), network.bind(*B)
+    network.default = Conditions(delay=(0.4, 0.4))
+    a.send(b"slow", B)
+    network.default = Conditions(delay=(0.1, 0.1))
+    a.send(b"quick", B)
+    assert await b.receive_batch() == [(b"quick", A)]
+    assert trio.current_time() == pytest.approx(0.1)
+    assert await b.receive_batch() == [(b"slow", A)]
+    assert trio.current_time() == pytest.approx(0.4)
+
+
+async def test_a_delay_that_varies_reorders_and_loses_nothing(network, autojump_clock):
+    a, b = network.bind(*A), network.bind(*B)
+    network.default = Conditions(delay=(0.01, 0.2))
+    arrived = await survivors(network, a, b)
+    assert arrived != sorted(arrived)
+    assert sorted(arrived) == list(range(1000))
+
+
+async def test_equal_delays_keep_the_order(network, autojump_clock):
+    a, b = network.bind(*A), network.bind(*B)
+    network.default = Conditions(delay=(0.1, 0.1))
+    assert await survivors(network, a, b) == list(range(1000))
+
+
+async def test_conditions_for_one_direction_or_one_host(network, autojump_clock):
+    a, b, c = network.bind(*A), network.bind(*B), network.bind(*C)
+    network.set(Conditions(loss=1.0), source=A, destination=B)
+    assert await survivors(network, a, b, 3) == []
+    assert await survivors(network, b, a, 3) == [0, 1, 2]
+    assert await survivors(network, a, c, 3) == [0, 1, 2]
+    network.set(Conditions(loss=1.0), destination=C[0])
+    assert await survivors(network, a, c, 3) == []
+    assert await survivors(network, c, a, 3) == [0, 1, 2]
+    network.set(Conditions(), source=A)
+    assert await survivors(network, a, b, 3) == [0, 1, 2]
+    assert await survivors(network, b, c, 3) == []
+
+
+async def test_a_partition_and_its_end(network, autojump_clock):
+    a, b, c = network.bind(*A), network.bind(*B), network.bind(*C)
+    network.cut(A, B)
+    assert await survivors(network, a, b, 3) == []
+    assert await survivors(network, b, a, 3) == []
+    assert await survivors(network, c, a, 3) == [0, 1, 2]
+    network.heal(B, A)
+    assert await survivors(network, b, a, 3) == [0, 1, 2]
+    assert await survivors(network, a, b, 3) == [0, 1, 2]
+
+
+async def test_a_partition_of_one_way_or_of_a_whole_host(network, autojump_clock):
+    a, b, c = network.bind(*A), network.bind(*B), network.bind(*C)
+    network.cut(A, B, both=False)
+    assert await survivors(network, a, b, 3) == []
+    assert await survivors(network, b, a, 3) == [0, 1, 2]
+    network.cut(C[0])
+    assert await survivors(network, a, c, 3) == []
+    assert await survivors(network, c, b, 3) == []
+    network.heal()
+    assert await survivors(network, a, b, 3) == [0, 1, 2]
+    assert await survivors(network, c, b, 3) == [0, 1, 2]
+
+
+async def test_a_filter_can_lose_exactly_the_first_of_a_kind(network, autojump_clock):
+    a, b = network.bind(*A), network.bind(*B)
+    seen = []
+
+    def not_the_first_even(data, source, destination):
+        if destination == B and data[-1] % 2 == 0:
+            seen.append(data)
+            return len(seen) > 1
+        return True
+
+    network.filters.append(not_the_first_even)
+    assert await survivors(network, a, b, 6) == [1, 2, 3, 4, 5]
+
+
+# --- the same every time, and each direction by itself ---
+
+ROUGH = Conditions(loss=0.3, duplicate=0.1, delay=(0.01, 0.3))
+
+
+def play(seed: int, *, back: bool = False, conditions: Conditions = ROUGH) -> list[int]:
+    """What B receives of 200 datagrams from A; `back` adds traffic from B to A and from a third party."""
+
+    async def main() -> list[int]:
+        async with open_memory_network(seed) as network:
+            a, b, c = network.bind(*A), network.bind(*B), network.bind(*C)
+            network.default = conditions
+            for n in range(200):
+                if back:
+                    b.send(number(n), A)
+                    c.send(number(n), A)
+                a.send(number(n), B)
+            return await receive(b)
+
+    return trio.run(main, clock=MockClock(autojump_threshold=0))
+
+
+def test_the_same_seed_plays_the_same_and_another_seed_another():
+    assert play(1) == play(1)
+    assert play(1) != play(2)
+
+
+def test_no_direction_shifts_the_dice_of_another():
+    assert play(1) == play(1, back=True)
+
+
+def test_both_ways_of_a_pair_have_dice_of_their_own():
+    async def main() -> None:
+        async with open_memory_network() as network:
+            a, b = network.bind(*A), network.bind(*B)
+            network.default = Conditions(loss=0.5)
+            assert await survivors(network, a, b) != await survivors(network, b, a)
+
+    trio.run(main, clock=MockClock(autojump_threshold=0))
+
+
+def test_other_conditions_do_not_shift_the_dice():
+    only_loss = Conditions(loss=ROUGH.loss)
+    assert sorted(set(play(3))) == play(3, conditions=only_loss)
+
+
+def test_the_seed_of_the_interpreters_hashes_does_not_matter():
+    program = "from tests.test_network import play; print(play(5))"
+    answers = {
+        subprocess.run(
+            [sys.executable, "-c", program],
+            env=os.environ | {"PYTHONHASHSEED": hash_seed},
+            capture_output=True,
+            check=True,
+            text=True,
+        ).stdout
+        for hash_seed in ("1", "2")
+    }
+    assert answers == {f"{play(5)}\n"}
+
+
+async def test_a_network_that_was_not_opened_cannot_delay(autojump_clock):
+    network = MemoryNetwork()
+    a, b = network.bind(*A), network.bind(*B)
+    a.send(b"at once", B)
+    assert await b.receive_batch() == [(b"at once", A)]
+    network.default = Conditions(delay=(1.0, 1.0))
+    with pytest.raises(AssertionError, match="open_memory_network"):
+        a.send(b"later", B)
+
+
+def test_an_hour_of_delays_costs_no_time():
+    async def main() -> float:
+        async with open_memory_network() as network:
+            a, b = network.bind(*A), network.bind(*B)
+            network.default = Conditions(delay=(3600.0, 3600.0))
+            a.send(b"snail", B)
+            await b.receive_batch()
+            return trio.current_time()
+
+    assert trio.run(main, clock=MockClock(autojump_threshold=0)) >= 3600

@@ -1,0 +1,113 @@
+"""What a user is told: one attrs class for each thing that can arrive on `Chat.events`, and what became of a send.
+
+Plain facts only; how they look on a screen is the console's business.
+Times are seconds since 1970, UTC, by the server's clock.
+"""
+
+import enum
+from typing import Literal
+
+import attrs
+
+from trio_chat.errors import ChatError
+
+__all__ = [
+    "Delivery",
+    "Event",
+    "Fallback",
+    "GroupMessageReceived",
+    "GroupMessagesMissed",
+    "LetterReceived",
+    "MessageReceived",
+    "ReceiptReceived",
+    "SignedOff",
+    "TableChanged",
+]
+
+
+class Fallback(enum.Enum):
+    """Why a message goes by the server."""
+
+    NO_ACK = "the recipient did not acknowledge it within the window"
+    OFFLINE = "the table says that the recipient is off line"
+    UNKNOWN = "the table does not know the recipient"
+    DETOUR = "the recipient did not answer directly within the last 60 seconds"
+
+
+@attrs.frozen
+class Delivery:
+    """How a message went: the recipient's program has it (`direct`, `relayed`), or the server keeps it (`saved`).
+
+    `sent_at` is when the server saved it; None otherwise.
+    """
+
+    how: Literal["direct", "relayed", "saved"]
+    sent_at: float | None = None
+
+
+@attrs.frozen
+class MessageReceived:
+    """A direct message, now: from its sender or relayed by the server."""
+
+    sender: str
+    text: str
+
+
+@attrs.frozen
+class GroupMessageReceived:
+    """A message to everyone, now."""
+
+    sender: str
+    text: str
+
+
+@attrs.frozen
+class LetterReceived:
+    """A message from the time away, taken by the server at `sent_at`.
+
+    `group` tells whether it went to everyone; `first`, whether it is the first one since the latest registration.
+    """
+
+    sender: str
+    text: str
+    sent_at: float
+    group: bool
+    first: bool
+
+
+@attrs.frozen
+class ReceiptReceived:
+    """The message that the server saved at `sent_at` has reached its recipient."""
+
+    recipient: str
+    sent_at: float
+
+
+@attrs.frozen
+class GroupMessagesMissed:
+    """So many group messages found the mailbox full and were not kept."""
+
+    count: int
+
+
+@attrs.frozen
+class TableChanged:
+    """`Chat.table` has changed, perhaps more than once since the last such event."""
+
+
+@attrs.frozen
+class SignedOff:
+    """The server held us for gone, and coming back by ourselves failed with `error`; `Chat.online` is now False."""
+
+    error: ChatError
+
+
+Event = (
+    MessageReceived
+    | GroupMessageReceived
+    | LetterReceived
+    | ReceiptReceived
+    | GroupMessagesMissed
+    | TableChanged
+    | SignedOff
+)

@@ -1,0 +1,60 @@
+"""What waits to be read by the user: a bounded channel of events, in which table changes fold into one."""
+
+import trio
+
+from trio_chat.client.events import Event, TableChanged
+
+__all__ = ["CAPACITY", "Inbox"]
+
+CAPACITY = 256
+"""Events that may wait; what comes beyond is turned away and stays with its sender or the server."""
+
+
+class Inbox:
+    """Iterate over it to get the events; the iteration ends when the chat is closed."""
+
+    def __init__(self) -> None:
+        self.shed = 0
+        """Events that were turned away because the user did not keep up."""
+        self._send, self._receive = trio.open_memory_channel[Event](CAPACITY)
+        self._change_queued = False
+        self._change_owed = False
+
+    @property
+    def full(self) -> bool:
+        """Is there no room for another event?"""
+        return self._receive.statistics().current_buffer_used >= CAPACITY
+
+    def offer(self, event: Event) -> bool:
+        """Add an event if there is room; tell whether there was."""
+        try:
+            self._send.send_nowait(event)
+        except trio.WouldBlock:
+            self.shed += 1
+            return False
+        return True
+
+    async def put(self, event: Event) -> None:
+        """Add an event as soon as there is room."""
+        await self._send.send(event)
+
+    def table_changed(self) -> None:
+        """Add TableChanged unless one is waiting; where there is no room now, it follows later."""
+        if not self._change_queued:
+            self._change_queued = not self.full and self.offer(TableChanged())
+            self._change_owed = not self._change_queued
+
+    def close(self) -> None:
+        """No more events will come; those that wait can still be read."""
+        self._send.close()
+
+    def __aiter__(self) -> "Inbox":
+        return self
+
+    async def __anext__(self) -> Event:
+        event = await self._receive.__anext__()
+        if isinstance(event, TableChanged):
+            self._change_queued = False
+        if self._change_owed:
+            self.table_changed()
+        return event

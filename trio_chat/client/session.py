@@ -1,0 +1,427 @@
+"""A chat as a library: register, send, send to all, leave, and hear what others say.
+
+The tasks of one client around one endpoint. What a person sees of it is the console's business.
+"""
+
+import re
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager, closing
+
+import trio
+
+from trio_chat.client.events import (
+    Delivery,
+    Event,
+    Fallback,
+    GroupMessageReceived,
+    GroupMessagesMissed,
+    LetterReceived,
+    MessageReceived,
+    ReceiptReceived,
+    SignedOff,
+)
+from trio_chat.client.inbox import Inbox
+from trio_chat.errors import (
+    InvalidName,
+    InvalidRecipient,
+    InvalidText,
+    MailboxFull,
+    NameTaken,
+    NotRegistered,
+    ServerNotResponding,
+    UnknownRecipient,
+)
+from trio_chat.protocol import messages
+from trio_chat.protocol.directory import Table
+from trio_chat.protocol.messages import (
+    MAX_TEXT,
+    NAME,
+    Ack,
+    Answer,
+    Delivered,
+    Deregister,
+    Deregistered,
+    GroupPost,
+    Heartbeat,
+    Letter,
+    LetterKind,
+    Letters,
+    PartAck,
+    Reason,
+    Record,
+    Refused,
+    Register,
+    Registered,
+    Request,
+    Save,
+    Saved,
+    TableChange,
+    fold,
+)
+from trio_chat.protocol.reliability import Reaction
+from trio_chat.storage.interface import ClientStore
+from trio_chat.storage.memory import MemoryClientStore
+from trio_chat.transport.datagrams import UDP, Address, Network
+from trio_chat.transport.endpoint import ATTEMPTS, PROMPT, WINDOW, Endpoint, Peer, new_id
+
+__all__ = ["Chat", "open_chat"]
+
+HEARTBEAT_EVERY = 20.0
+DETOUR = 60.0
+"""Seconds for which a peer that did not answer directly is reached by the server at once."""
+
+
+@asynccontextmanager
+async def open_chat(
+    name: str,
+    server: tuple[str, int],
+    *,
+    port: int = 0,
+    host: str | None = None,
+    store: ClientStore | None = None,
+    network: Network = UDP,
+) -> AsyncIterator["Chat"]:
+    """Register as `name` with the server at (host, port) and chat until the block ends.
+
+    A block that ends normally deregisters; one that ends by an exception or a cancellation leaves without a word.
+    Errors come out as they are, never in an exception group.
+
+    Args:
+        port: the local UDP port; 0 is any that is free.
+        host: the local address; None is every address of the machine.
+        store: keeps letters received and what was seen; None keeps them in memory.
+        network: where the socket comes from.
+
+    Raises:
+        InvalidName: `name` is not a name.
+        NameTaken: somebody else is on line under it.
+        AddressError: the server's host does not resolve, or the local port is in use.
+        ServerNotResponding: nobody answers there, at the beginning or at the end.
+    """
+    if not re.match(NAME, name):
+        raise InvalidName(name)
+    candidates = await network.resolve(*server)
+    if host is not None:
+        host, port = (await network.resolve(host, port))[0]
+    failure: Exception | None = None
+    with closing(network.bind(host, port)) as socket:
+        chat = Chat(name, candidates[0], Endpoint(socket), store or MemoryClientStore())
+        async with trio.open_nursery() as nursery:
+            await nursery.start(chat._run)
+            try:
+                await chat._find_server(candidates)
+                await chat.register()
+                yield chat
+                if chat.online:
+                    await chat.deregister()
+            except Exception as error:  # noqa: BLE001: kept out of the nursery, which would wrap it into a group
+                failure = error
+            nursery.cancel_scope.cancel()
+    if failure is not None:
+        raise failure
+
+
+class Chat:
+    """One person's place in the chat; see `open_chat`."""
+
+    def __init__(self, name: str, server: Address, endpoint: Endpoint, store: ClientStore) -> None:
+        self.name = name
+        self._server = server
+        self._endpoint = endpoint
+        self._store = store
+        self._inbox = Inbox()
+        self._table = Table()
+        self._table_moved = trio.Event()
+        self._stay: Registered | None = None
+        self._first_letter = True
+        self._detours: dict[str, float] = {}
+        self._coming_or_going = trio.Lock()
+        self._to_mail, self._mail = trio.open_memory_channel[tuple[Peer, Letters]](0)
+
+    @property
+    def table(self) -> Mapping[str, Record]:
+        """Who is known to the server: names to records. A live view; look-ups ignore case."""
+        return self._table
+
+    @property
+    def online(self) -> bool:
+        """Is this client registered, as far as it knows?"""
+        return self._stay is not None
+
+    @property
+    def waiting(self) -> int:
+        """How many letters waited at the latest registration, receipts not counted."""
+        return 0 if self._stay is None else self._stay.waiting
+
+    @property
+    def events(self) -> AsyncIterator[Event]:
+        """What others say, as it comes. At most 256 events wait; beyond, the server keeps the messages."""
+        return self._inbox
+
+    # --- coming and going ---
+
+    async def register(self) -> int:
+        """Come on line; return when the table is here, with the number of letters waiting (receipts not counted).
+
+        Raises:
+            NameTaken: somebody else is on line under this name.
+            ServerNotResponding: no answer within five windows, or no table.
+        """
+        async with self._coming_or_going:
+            return await self._register()
+
+    async def deregister(self) -> None:
+        """Go off line; letters are stored from now on.
+
+        Raises:
+            NotRegistered: already off line.
+            ServerNotResponding: no answer within five windows; one is still on line, then.
+        """
+        async with self._coming_or_going:
+            if self._stay is None:
+                raise NotRegistered
+            await self._endpoint.request(
+                self._server, Deregister(new_id()), windows=ATTEMPTS, on_answer=self._deregistered
+            )
+            if self._stay is not None:
+                raise ServerNotResponding
+
+    async def _register(self) -> int:
+        request = Register(new_id(), self.name)
+        answer = await self._endpoint.request(self._server, request, windows=ATTEMPTS, on_answer=self._registered)
+        match answer:
+            case Registered():
+                await self._hold_table(answer)
+                return answer.waiting
+            case Refused(reason=Reason.TAKEN):
+                raise NameTaken(self.name)
+        raise ServerNotResponding
+
+    def _registered(self, answer: Answer) -> None:
+        # Called by the reading task: what follows the answer at its heels must find the client registered.
+        if isinstance(answer, Registered):
+            self._stay = answer
+            self._first_letter = True
+
+    def _deregistered(self, answer: Answer) -> None:
+        # Refused: the server does not know us, which is what we wanted.
+        if isinstance(answer, Deregistered | Refused):
+            self._stay = None
+
+    async def _hold_table(self, stay: Registered) -> None:
+        while not self._table.holds(stay.version):
+            with trio.move_on_after(ATTEMPTS * WINDOW) as patience:
+                await self._table_moved.wait()
+            if patience.cancelled_caught:
+                raise ServerNotResponding
+
+    async def _return(self, stay: Registered) -> None:
+        """The server does not know us under that stay: register anew, unless that has been done."""
+        async with self._coming_or_going:
+            if self._stay is not stay:
+                return
+            try:
+                await self._register()
+            except NameTaken:
+                self._stay = None
+                raise
+
+    # --- sending ---
+
+    async def send(
+        self, recipient: str, text: str, *, on_fallback: Callable[[Fallback], object] | None = None
+    ) -> Delivery:
+        """Send a message to one person: directly, else by the server.
+
+        `on_fallback` is called with the reason just before the message goes to the server.
+
+        Raises:
+            NotRegistered: one is off line.
+            InvalidName, InvalidRecipient, InvalidText: this cannot be sent.
+            UnknownRecipient: the server has never heard of that name.
+            MailboxFull: the recipient is away and has too many letters.
+            ServerNotResponding: neither the recipient nor the server answers.
+        """
+        if self._stay is None:
+            raise NotRegistered
+        if not re.match(NAME, recipient):
+            raise InvalidName(recipient)
+        if fold(recipient) == fold(self.name):
+            raise InvalidRecipient
+        _check_text(text)
+        message = messages.Chat(new_id(), self.name, recipient, text)
+        reason = await self._send_directly(message)
+        if reason is None:
+            return Delivery("direct")
+        if on_fallback is not None:
+            on_fallback(reason)
+        match await self._ask(Save(message.id, recipient, text)):
+            case Delivered():
+                return Delivery("relayed")
+            case Saved(sent_at=sent_at):
+                return Delivery("saved", sent_at)
+            case Refused(reason=Reason.UNKNOWN):
+                raise UnknownRecipient(recipient)
+            case Refused(reason=Reason.FULL):
+                raise MailboxFull(recipient)
+        raise ServerNotResponding
+
+    async def send_all(self, text: str) -> None:
+        """Send a message to everyone; return when the server has it safe.
+
+        Raises:
+            NotRegistered: one is off line.
+            InvalidText: this cannot be sent.
+            ServerNotResponding: no answer within five windows.
+        """
+        _check_text(text)
+        await self._ask(GroupPost(new_id(), text))
+
+    async def _send_directly(self, message: messages.Chat) -> Fallback | None:
+        name = fold(message.recipient)
+        record = self._table.get(name)
+        if record is None:
+            return Fallback.UNKNOWN
+        if not record.online:
+            return Fallback.OFFLINE
+        if self._detours.get(name, 0.0) > trio.current_time():
+            return Fallback.DETOUR
+        answer = await self._endpoint.request(record.address, message, resend=PROMPT)
+        if isinstance(answer, Ack):
+            return None
+        self._detours[name] = trio.current_time() + DETOUR
+        return Fallback.NO_ACK
+
+    async def _ask(self, request: Save | GroupPost) -> Answer:
+        """Ask the server; if it does not know us (any longer), register and ask again."""
+        for _ in range(ATTEMPTS):
+            stay = self._stay
+            if stay is None:
+                raise NotRegistered
+            answer = await self._endpoint.request(self._server, request, windows=ATTEMPTS)
+            match answer:
+                case None | PartAck():
+                    raise ServerNotResponding
+                case Refused(reason=Reason.NOT_REGISTERED):
+                    await self._return(stay)
+                case _:
+                    return answer
+        raise ServerNotResponding
+
+    # --- tasks ---
+
+    async def _run(self, task_status: trio.TaskStatus[None]) -> None:
+        with closing(self._inbox):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._endpoint.listen, self._receive)
+                nursery.start_soon(self._read_mail)
+                nursery.start_soon(self._beat)
+                task_status.started()
+
+    async def _find_server(self, candidates: list[Address]) -> None:
+        """A host name may stand for several addresses: take the one that answers first."""
+        if len(candidates) > 1:
+            with trio.CancelScope() as race:
+
+                def answered(peer: Peer, answer: Answer) -> None:
+                    self._server = peer
+                    race.cancel()
+
+                probes = {address: Heartbeat(new_id(), self.name) for address in reversed(candidates)}
+                await self._endpoint.fan_out(probes, answered)
+
+    async def _beat(self) -> None:
+        while True:
+            await trio.sleep(HEARTBEAT_EVERY)
+            stay = self._stay
+            if stay is None:
+                continue
+            answer = await self._endpoint.request(self._server, Heartbeat(new_id(), self.name), resend=PROMPT)
+            if isinstance(answer, Refused):
+                try:
+                    await self._return(stay)
+                except NameTaken as error:
+                    await self._inbox.put(SignedOff(error))
+                except ServerNotResponding:
+                    continue
+
+    async def _read_mail(self) -> None:
+        await self._show()
+        async for peer, request in self._mail:
+            await self._store.keep(request.letters)
+            self._endpoint.answer(peer, request, request.ack())
+            await self._show()
+
+    async def _show(self) -> None:
+        for letter in self._store.unshown():
+            await self._inbox.put(self._event(letter))
+            self._store.shown(letter)
+
+    def _event(self, letter: Letter) -> Event:
+        is_group = letter.kind is LetterKind.GROUP
+        match letter.kind:
+            case LetterKind.RECEIPT:
+                return ReceiptReceived(letter.sender, letter.sent_at)
+            case LetterKind.MISSED:
+                return GroupMessagesMissed(letter.count)
+        if self._stay is not None and letter.sent_at >= self._stay.at:
+            return (GroupMessageReceived if is_group else MessageReceived)(letter.sender, letter.text)
+        first, self._first_letter = self._first_letter, False
+        return LetterReceived(letter.sender, letter.text, letter.sent_at, is_group, first)
+
+    # --- what arrives; called by the reading task ---
+
+    def _receive(self, peer: Peer, request: Request) -> Answer | Reaction:
+        if self._stay is None:
+            return Reaction.SILENCE
+        is_from_server = peer == self._server
+        match request:
+            case messages.Chat():
+                return self._take_message(request)
+            case Letters() if is_from_server:
+                return self._take_letters(peer, request)
+            case TableChange() if is_from_server:
+                return self._take_table(request, self._stay)
+            case Heartbeat() if is_from_server and fold(request.name) == fold(self.name):
+                return request.ack()
+        return Reaction.SILENCE
+
+    def _take_message(self, message: messages.Chat) -> Answer | Reaction:
+        if fold(message.recipient) != fold(self.name):
+            return Reaction.SILENCE
+        key = (LetterKind.DIRECT, fold(message.sender), message.id)
+        if not self._store.has(key):
+            if not self._inbox.offer(MessageReceived(message.sender, message.text)):
+                return Reaction.SILENCE
+            self._store.saw(key)
+        return message.ack()
+
+    def _take_letters(self, peer: Peer, request: Letters) -> Answer | Reaction:
+        if fold(request.recipient) != fold(self.name):
+            return Reaction.SILENCE
+        if self._inbox.full:
+            return request.busy()
+        try:
+            self._to_mail.send_nowait((peer, request))
+        except trio.WouldBlock:
+            return request.busy()
+        return Reaction.IN_WORK
+
+    def _take_table(self, change: TableChange, stay: Registered) -> Answer:
+        records = self._table.apply(change, stay.version.epoch)
+        if records:
+            for record in records:
+                self._detours.pop(fold(record.name), None)
+            self._table_moved.set()
+            self._table_moved = trio.Event()
+            self._inbox.table_changed()
+        return change.held(self._table.version)
+
+
+def _check_text(text: str) -> None:
+    try:
+        size = len(text.encode())
+    except UnicodeEncodeError:
+        raise InvalidText(None) from None
+    if not 1 <= size <= MAX_TEXT:
+        raise InvalidText(size)

@@ -1,0 +1,146 @@
+"""A chat at the console: commands in, events in, lines out.
+
+Each command waits for the answer to the one before; events are shown meanwhile, by a task of their own.
+"""
+
+from collections.abc import AsyncIterable, Callable
+from contextlib import AbstractAsyncContextManager
+
+import attrs
+import trio
+
+from trio_chat.client.events import SignedOff
+from trio_chat.client.session import Chat
+from trio_chat.console.commands import (
+    Command,
+    Dereg,
+    Empty,
+    Exit,
+    Help,
+    Reg,
+    Send,
+    SendAll,
+    Unknown,
+    Who,
+    help_lines,
+    parse,
+)
+from trio_chat.console.phrases import Phrase, Phrasebook
+from trio_chat.errors import ChatError, InvalidText, ServerNotResponding
+
+__all__ = ["converse"]
+
+
+async def converse(
+    opening: AbstractAsyncContextManager[Chat],
+    lines: AsyncIterable[str],
+    say: Callable[[str], object],
+    book: Phrasebook,
+    *,
+    stay: bool = False,
+) -> None:
+    """Open a chat and do what the lines say; return after `exit` or the end of the lines, deregistered.
+
+    Args:
+        opening: what `open_chat` gave.
+        lines: the commands, without line ends.
+        say: prints one line.
+        book: the wording.
+        stay: at the end of the lines, go on listening until cancelled.
+
+    Raises:
+        ServerNotResponding: at any time; nothing has been printed of it.
+        ChatError: whatever `open_chat` raises.
+        All of them within exception groups, as they come out of the nursery.
+    """
+    async with trio.open_nursery() as nursery:
+        async with opening as chat:
+            console = _Console(chat, say, book)
+            console.tell(book.lines(Phrase.REGISTERED))
+            nursery.start_soon(console.show_events)
+            await console.take_commands(lines, stay)
+        # The chat is closed now: show_events shows what was left in it, and ends.
+
+
+@attrs.frozen
+class _Console:
+    chat: Chat
+    say: Callable[[str], object]
+    book: Phrasebook
+
+    def tell(self, lines: tuple[str, ...]) -> None:
+        for line in lines:
+            self.say(line)
+
+    async def show_events(self) -> None:
+        async for event in self.chat.events:
+            match event:
+                case SignedOff(error=ServerNotResponding() as error):
+                    raise error
+                case _:
+                    self.tell(self.book.event(event))
+
+    async def take_commands(self, lines: AsyncIterable[str], stay: bool) -> None:
+        async for line in lines:
+            command = parse(line)
+            if isinstance(command, Exit):
+                break
+            await self._run(command)
+        else:
+            if stay:
+                await trio.sleep_forever()
+        if self.chat.online:
+            await self._run(Dereg(None))
+
+    async def _run(self, command: Command) -> None:
+        try:
+            await self._do(command)
+        except ServerNotResponding:
+            raise
+        except ChatError as error:
+            self.tell(self.book.error(error))
+
+    async def _do(self, command: Command) -> None:
+        match command:
+            case Send(recipient, text):
+                await self._send(recipient, text)
+            case SendAll(text):
+                await self.chat.send_all(text)
+                self.tell(self.book.lines(Phrase.POSTED))
+            case Reg(name) | Dereg(name) if name and name.lower() != self.chat.name.lower():
+                self.tell(self.book.lines(Phrase.ONLY_YOURSELF))
+            case Reg():
+                await self._register()
+            case Dereg():
+                await self.chat.deregister()
+                self.tell(self.book.lines(Phrase.DEREGISTERED))
+            case Who():
+                self._show_table()
+            case Help():
+                self.tell(help_lines())
+            case Unknown(words):
+                self.tell(self.book.lines(Phrase.UNKNOWN_COMMAND, text=words))
+            case Empty() | Exit():
+                pass
+
+    async def _send(self, recipient: str, text: str) -> None:
+        if not recipient:
+            raise InvalidText(0)
+        delivery = await self.chat.send(
+            recipient, text, on_fallback=lambda reason: self.tell(self.book.fallback(reason, recipient))
+        )
+        self.tell(self.book.delivery(delivery, recipient))
+
+    async def _register(self) -> None:
+        if self.chat.online:
+            self.tell(self.book.lines(Phrase.ALREADY_REGISTERED))
+            return
+        self.tell(self.book.lines(Phrase.REG_SENT))
+        if not await self.chat.register():
+            self.tell(self.book.lines(Phrase.NO_LETTERS))
+
+    def _show_table(self) -> None:
+        for record in sorted(self.chat.table.values(), key=lambda record: record.name.lower()):
+            phrase = Phrase.ONLINE_ROW if record.online else Phrase.AWAY_ROW
+            where = f"{record.host} port {record.port}"
+            self.tell(self.book.lines(phrase, name=record.name, text=where, at=record.since))

@@ -1,0 +1,86 @@
+"""What can go wrong for a user of trio_chat: one exception for each thing, all of them ChatError.
+
+They are raised to the task that asked. What a network peer does wrong is no ChatError: see protocol/wire.py.
+"""
+
+__all__ = [
+    "AddressError",
+    "ChatError",
+    "InvalidName",
+    "InvalidRecipient",
+    "InvalidText",
+    "MailboxFull",
+    "NameTaken",
+    "NotRegistered",
+    "ServerNotResponding",
+    "UnknownRecipient",
+]
+
+
+class ChatError(Exception):
+    """The base of everything that trio_chat raises for a user to handle; its text is one readable line."""
+
+
+class AddressError(ChatError):
+    """An address that cannot be used: a host that does not resolve, a port that is taken."""
+
+
+class ServerNotResponding(ChatError):
+    """Five windows of 0.5 seconds passed without an answer of the server."""
+
+    def __init__(self) -> None:
+        super().__init__("the server is not responding")
+
+
+class InvalidName(ChatError):
+    """Not a name: 1 to 32 of letters, digits, `_`, `.` and `-`, the first one a letter or a digit."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"not a valid name: {name!r}")
+        self.name = name
+
+
+class NameTaken(ChatError):
+    """Somebody else is on line under this name, at another address, and answers there."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"the name {name} is taken")
+        self.name = name
+
+
+class NotRegistered(ChatError):
+    """This needs a registration: `Chat.register()` first."""
+
+    def __init__(self) -> None:
+        super().__init__("not registered with the server")
+
+
+class UnknownRecipient(ChatError):
+    """The server has never heard of that name."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"no such user: {name}")
+        self.name = name
+
+
+class InvalidRecipient(ChatError):
+    """A message to oneself."""
+
+    def __init__(self) -> None:
+        super().__init__("you cannot send to yourself")
+
+
+class InvalidText(ChatError):
+    """Not 1 to 16,384 bytes of UTF-8. `size` is the length in bytes: 0 for nothing, None for no UTF-8 at all."""
+
+    def __init__(self, size: int | None) -> None:
+        super().__init__("not valid Unicode" if size is None else f"a text has 1 to 16384 bytes, not {size}")
+        self.size = size
+
+
+class MailboxFull(ChatError):
+    """The recipient is away and holds 1,000 letters or 1 MiB already."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"the mailbox of {name} is full")
+        self.name = name

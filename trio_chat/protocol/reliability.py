@@ -1,0 +1,141 @@
+"""What makes requests repeatable: memory of answers given, and long messages in parts, on both sides.
+
+All memories are bounded and forget the oldest first. When to send again is the endpoint's business.
+"""
+
+import enum
+from collections import OrderedDict
+from collections.abc import Hashable
+
+import attrs
+
+from trio_chat.protocol.messages import MAX_PARTS, Part, PartAck
+from trio_chat.protocol.wire import MAX_PLAINTEXT, encode
+
+__all__ = ["Assembly", "DuplicateMemory", "Outgoing", "Reaction", "Seen"]
+
+PART_BODY = 1100
+ANSWERS_KEPT = 65_536
+ASSEMBLY_BYTES = 8 * 1024 * 1024
+OVERHEAD = 256
+
+
+class Seen(enum.Enum):
+    """What a receiver knows of a request that it has no answer to repeat for."""
+
+    NEW = enum.auto()
+    IN_WORK = enum.auto()
+
+
+class Reaction(enum.Enum):
+    """What a receiver does with a request when it is no answer."""
+
+    SILENCE = "no answer, and the next copy is looked at anew"
+    IN_WORK = "an answer will follow, and until then copies stay without one"
+
+
+class DuplicateMemory:
+    """What became of each request: new, in work, or answered (then the answer's bytes are kept).
+
+    Keys are whatever tells requests apart: (sender, kind, id). Holds `limit` requests and forgets the oldest.
+    """
+
+    def __init__(self, limit: int = ANSWERS_KEPT) -> None:
+        self._limit = limit
+        self._known: OrderedDict[Hashable, bytes | None] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def recall(self, key: Hashable) -> Seen | bytes:
+        """NEW, IN_WORK, or the answer to repeat."""
+        answer = self._known.get(key, Seen.NEW)
+        return Seen.IN_WORK if answer is None else answer
+
+    def begin(self, key: Hashable) -> None:
+        """From now on the request is in work."""
+        self._known[key] = None
+        if len(self._known) > self._limit:
+            self._known.popitem(last=False)
+
+    def settle(self, key: Hashable, answer: bytes) -> None:
+        """From now on the request is answered, if it is still remembered."""
+        if key in self._known:
+            self._known[key] = answer
+
+    def forget(self, key: Hashable) -> None:
+        """The request was not taken: its next copy is new again."""
+        self._known.pop(key, None)
+
+
+class Outgoing:
+    """One request on its way: whole in one datagram, or in parts of which the receiver says what it holds."""
+
+    def __init__(self, kind: int, id: bytes, data: bytes) -> None:
+        self._datagrams: tuple[bytes, ...] = (data,)
+        if len(data) > MAX_PLAINTEXT:
+            bodies = [data[start : start + PART_BODY] for start in range(0, len(data), PART_BODY)]
+            if len(bodies) > MAX_PARTS:
+                raise ValueError(f"a message of {len(data)} bytes is too long for {MAX_PARTS} parts")
+            self._datagrams = tuple(
+                encode(Part(kind, id, index, len(bodies), body)) for index, body in enumerate(bodies)
+            )
+        self._held = 0
+
+    def acknowledge(self, held: int) -> None:
+        """The receiver holds these parts, and only these: it may have had to forget some."""
+        self._held = held
+
+    def missing(self) -> list[bytes]:
+        """The datagrams to send now. When all parts are held the last one asks for the answer."""
+        missing = [data for index, data in enumerate(self._datagrams) if not self._held >> index & 1]
+        return missing or [self._datagrams[-1]]
+
+
+@attrs.define
+class _Parts:
+    count: int
+    bodies: dict[int, bytes]
+    size: int = 0
+
+
+class Assembly:
+    """Parts received, until the message is whole and `drop` says that it was taken.
+
+    Holds `limit` bytes over all senders, bookkeeping included, and forgets the message that has waited longest.
+    """
+
+    def __init__(self, limit: int = ASSEMBLY_BYTES) -> None:
+        self._limit = limit
+        self._size = 0
+        self._messages: OrderedDict[Hashable, _Parts] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._messages)
+
+    def add(self, key: Hashable, part: Part) -> tuple[PartAck, bytes | None]:
+        """Take a part; return its acknowledgement, and the whole message when all parts are here."""
+        parts = self._messages.get(key)
+        if parts is None or parts.count != part.count:
+            self.drop(key)
+            parts = self._messages[key] = _Parts(part.count, {})
+        if part.index not in parts.bodies:
+            parts.bodies[part.index] = part.body
+            parts.size += len(part.body) + OVERHEAD
+            self._size += len(part.body) + OVERHEAD
+            self._shed(key)
+        held = sum(1 << index for index in parts.bodies)
+        whole = len(parts.bodies) == parts.count
+        data = b"".join(parts.bodies[index] for index in range(parts.count)) if whole else None
+        return PartAck(part.of, part.id, held), data
+
+    def drop(self, key: Hashable) -> None:
+        """Forget the parts of this message."""
+        parts = self._messages.pop(key, None)
+        if parts is not None:
+            self._size -= parts.size
+
+    def _shed(self, newest: Hashable) -> None:
+        while self._size > self._limit:
+            oldest = next(key for key in self._messages if key != newest)
+            self.drop(oldest)

@@ -1,0 +1,105 @@
+"""One delivery task for each stay of a name: it brings the table, then letters in order, and finds out who is gone.
+
+What comes next is decided by protocol/service.py; here is the waiting.
+"""
+
+from collections.abc import Callable, Sequence
+
+import trio
+
+from trio_chat.protocol.messages import Ack, Busy, Heartbeat, Held, Letter, Letters, TableChange, fold
+from trio_chat.protocol.service import Registration, Service, Step
+from trio_chat.storage.interface import LetterKey, ServerStore
+from trio_chat.transport.endpoint import PROMPT, WINDOW, Endpoint, new_id
+
+__all__ = ["PROBES", "Deliveries"]
+
+PROBES = 5
+"""Windows without any answer after which a client is gone."""
+
+
+class Deliveries:
+    """The delivery tasks of one server, and the Saves that wait for them."""
+
+    def __init__(self, endpoint: Endpoint, service: Service, store: ServerStore, clock: Callable[[], float]) -> None:
+        self._endpoint = endpoint
+        self._service = service
+        self._store = store
+        self._clock = clock
+        self._bells: dict[str, trio.Event] = {}
+        self._relays: dict[LetterKey, trio.Event] = {}
+
+    def wake(self, name: str) -> None:
+        """There is something new for this name, or about it."""
+        bell = self._bells.pop(fold(name), None)
+        if bell is not None:
+            bell.set()
+
+    async def attend(self, stay: Registration) -> None:
+        """Deliver to one stay until it ends."""
+        while self._service.is_present(stay):
+            bell = self._bells.setdefault(fold(stay.name), trio.Event())
+            match self._service.next_step(stay, new_id()):
+                case TableChange() as change:
+                    alive = await self._bring_table(stay, change)
+                case Step.LETTERS:
+                    alive = await self._hand_over_letters(stay)
+                case Step.REST:
+                    await bell.wait()
+                    continue
+            if not alive and not await self.is_alive(stay, PROBES):
+                self._service.condemn(stay, self._clock())
+
+    async def is_alive(self, stay: Registration, windows: int) -> bool:
+        """Probe a client for so many windows, until the first answer."""
+        probe = Heartbeat(new_id(), stay.name)
+        return await self._endpoint.request(stay.peer, probe, windows=windows, resend=PROMPT) is not None
+
+    async def relayed(self, letter: Letter) -> bool:
+        """Is a letter that is in the store acknowledged by its recipient within one window?
+
+        If so, that it was is in the store, too. If not, its acknowledgement will file a receipt.
+        """
+        relay = self._relays[letter.key] = trio.Event()
+        with trio.move_on_after(WINDOW):
+            await relay.wait()
+        if self._relays.pop(letter.key, None) is not None:
+            return False
+        await relay.wait()
+        return True
+
+    async def _bring_table(self, stay: Registration, change: TableChange) -> bool:
+        answer = await self._endpoint.request(stay.peer, change, resend=PROMPT)
+        if isinstance(answer, Held):
+            if answer.version == stay.held:
+                # No progress: without a pause a confused client would be answered as fast as it answers.
+                await self._pause()
+            stay.held = answer.version
+        return answer is not None
+
+    async def _hand_over_letters(self, stay: Registration) -> bool:
+        deposits = self._service.deposits(stay.name)
+        letters = await self._store.waiting(stay.name)
+        if not letters:
+            self._service.found_empty(stay.name, deposits)
+            return True
+        request = Letters(new_id(), stay.name, tuple(letters))
+        answer = await self._endpoint.request(stay.peer, request, resend=PROMPT)
+        match answer:
+            case Ack():
+                await self._acknowledged(stay.name, letters)
+            case Busy():
+                await self._pause()
+        return answer is not None
+
+    async def _acknowledged(self, name: str, letters: Sequence[Letter]) -> None:
+        relays = {letter.key: self._relays.pop(letter.key) for letter in letters if letter.key in self._relays}
+        receipted = await self._store.acknowledge(name, letters, relays.keys())
+        for relay in relays.values():
+            relay.set()
+        for sender in receipted:
+            self._service.deposited(sender)
+            self.wake(sender)
+
+    async def _pause(self) -> None:
+        await trio.sleep(WINDOW)

@@ -1,0 +1,200 @@
+"""Both stores in memory: they outlive a session or a `serve_chat`, but not the process.
+
+Each method runs without a checkpoint and so is one transaction.
+"""
+
+from collections import OrderedDict
+from collections.abc import Collection, Iterable, Sequence
+
+import attrs
+
+from trio_chat.protocol.messages import Letter, LetterKind, Record, fold
+from trio_chat.storage.interface import (
+    BATCH_BYTES,
+    BATCH_LETTERS,
+    MAILBOX_BYTES,
+    MAILBOX_LETTERS,
+    Kept,
+    LetterKey,
+    OpenPost,
+    Status,
+)
+
+__all__ = ["MemoryClientStore", "MemoryServerStore"]
+
+SEEN_LIMIT = 100_000
+
+
+@attrs.define
+class _Mailbox:
+    """Letters by the number under which the server took them, and the count of group letters not kept."""
+
+    letters: dict[int, Letter] = attrs.Factory(dict)
+    keys: set[LetterKey] = attrs.Factory(set)
+    count: int = 0
+    size: int = 0
+    missed: int = 0
+    missed_id: bytes = b""
+
+    def has_room(self, letter: Letter) -> bool:
+        return self.count < MAILBOX_LETTERS and self.size + _size(letter) <= MAILBOX_BYTES
+
+    def put(self, number: int, letter: Letter) -> None:
+        if letter.key not in self.keys:
+            self.keys.add(letter.key)
+            self.letters[number] = letter
+            self.count += letter.kind is not LetterKind.RECEIPT
+            self.size += _size(letter)
+
+    def oldest(self) -> list[Letter]:
+        batch: list[Letter] = []
+        size = 0
+        for number in sorted(self.letters):
+            letter = self.letters[number]
+            size += _size(letter)
+            if batch and (size > BATCH_BYTES or len(batch) == BATCH_LETTERS):
+                break
+            batch.append(letter)
+        return batch
+
+    def take(self, letter: Letter) -> bool:
+        for number, kept in self.letters.items():
+            if kept.key == letter.key:
+                del self.letters[number]
+                self.keys.discard(kept.key)
+                self.count -= kept.kind is not LetterKind.RECEIPT
+                self.size -= _size(kept)
+                return True
+        return False
+
+
+@attrs.define
+class _Open:
+    number: int
+    letter: Letter
+    left: frozenset[str]
+
+
+def _size(letter: Letter) -> int:
+    return len(letter.text.encode())
+
+
+class MemoryServerStore:
+    """A ServerStore that forgets when the process ends."""
+
+    def __init__(self) -> None:
+        self._number = 0
+        self._records: dict[str, Record] = {}
+        self._mailboxes: dict[str, _Mailbox] = {}
+        self._posts: dict[LetterKey, _Open] = {}
+        self._answers: OrderedDict[LetterKey, Kept] = OrderedDict()
+
+    async def load(self) -> tuple[list[Record], list[str], list[OpenPost]]:
+        waiting = [name for name, mailbox in self._mailboxes.items() if mailbox.letters or mailbox.missed]
+        return (
+            list(self._records.values()),
+            waiting,
+            [OpenPost(post.letter, post.left) for post in self._posts.values()],
+        )
+
+    async def enrol(self, record: Record) -> int:
+        name = fold(record.name)
+        self._records[name] = record
+        mailbox = self._mailboxes.setdefault(name, _Mailbox())
+        return mailbox.count + sum(name in post.left for post in self._posts.values())
+
+    async def save(self, recipient: str, letter: Letter) -> Kept:
+        if before := self._answers.get(letter.key):
+            return before
+        mailbox = self._mailboxes[fold(recipient)]
+        if not mailbox.has_room(letter):
+            return Kept(Status.FULL, letter.sent_at)
+        mailbox.put(self._next(), letter)
+        self._answers[letter.key] = Kept(Status.SAVED, letter.sent_at)
+        return Kept(Status.NEW, letter.sent_at)
+
+    async def post(self, letter: Letter, recipients: Collection[str]) -> Kept:
+        if before := self._answers.get(letter.key):
+            return before
+        left = frozenset(fold(name) for name in recipients)
+        self._posts[letter.key] = _Open(self._next(), letter, left)
+        self._answers[letter.key] = Kept(Status.SAVED, letter.sent_at)
+        return Kept(Status.NEW, letter.sent_at)
+
+    async def finish_post(self, letter: Letter, left: Collection[str]) -> None:
+        post = self._posts.pop(letter.key)
+        for name in left:
+            mailbox = self._mailboxes[fold(name)]
+            if mailbox.has_room(letter):
+                mailbox.put(post.number, letter)
+            else:
+                mailbox.missed += 1
+                mailbox.missed_id = letter.id
+
+    async def waiting(self, name: str) -> Sequence[Letter]:
+        mailbox = self._mailboxes[fold(name)]
+        batch = mailbox.oldest()
+        if mailbox.missed and len(batch) == len(mailbox.letters) < BATCH_LETTERS:
+            batch.append(
+                Letter(
+                    LetterKind.MISSED,
+                    mailbox.missed_id,
+                    self._records[fold(name)].name,
+                    0.0,
+                    count=mailbox.missed,
+                )
+            )
+        return batch
+
+    async def acknowledge(self, name: str, letters: Iterable[Letter], relayed: Collection[LetterKey]) -> list[str]:
+        mailbox = self._mailboxes[fold(name)]
+        receipted = []
+        for letter in letters:
+            if letter.kind is LetterKind.MISSED:
+                mailbox.missed = max(0, mailbox.missed - letter.count)
+            elif mailbox.take(letter) and letter.kind is LetterKind.DIRECT:
+                if letter.key in relayed:
+                    self._answers[letter.key] = Kept(Status.DELIVERED, letter.sent_at)
+                else:
+                    self._file_receipt(letter, self._records[fold(name)].name)
+                    receipted.append(letter.sender)
+        return receipted
+
+    def _file_receipt(self, letter: Letter, reader: str) -> None:
+        receipt = Letter(LetterKind.RECEIPT, letter.id, reader, letter.sent_at)
+        self._mailboxes[fold(letter.sender)].put(self._next(), receipt)
+
+    async def forget_answers(self, before: float) -> None:
+        self._answers = OrderedDict((key, kept) for key, kept in self._answers.items() if kept.sent_at >= before)
+
+    def _next(self) -> int:
+        self._number += 1
+        return self._number
+
+
+class MemoryClientStore:
+    """A ClientStore that forgets when the process ends; of messages seen it remembers the latest 100,000."""
+
+    def __init__(self) -> None:
+        self._seen: OrderedDict[LetterKey, None] = OrderedDict()
+        self._unshown: dict[LetterKey, Letter] = {}
+
+    def has(self, key: LetterKey) -> bool:
+        return key in self._seen
+
+    def saw(self, key: LetterKey) -> None:
+        self._seen[key] = None
+        if len(self._seen) > SEEN_LIMIT:
+            self._seen.popitem(last=False)
+
+    async def keep(self, letters: Iterable[Letter]) -> None:
+        for letter in letters:
+            if not self.has(letter.key):
+                self.saw(letter.key)
+                self._unshown[letter.key] = letter
+
+    def unshown(self) -> list[Letter]:
+        return list(self._unshown.values())
+
+    def shown(self, letter: Letter) -> None:
+        self._unshown.pop(letter.key, None)
