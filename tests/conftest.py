@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from tests.network import MemoryNetwork, open_memory_network
+from tests.stage import Stage, open_stage
 
 
 @pytest.fixture
@@ -12,3 +13,10 @@ async def network() -> AsyncIterator[MemoryNetwork]:
     """A faultless network in memory, seed 0; ask for `autojump_clock` beside it."""
     async with open_memory_network() as network:
         yield network
+
+
+@pytest.fixture
+async def stage(network: MemoryNetwork) -> AsyncIterator[Stage]:
+    """A server on that network; ask for `autojump_clock` beside it (a test's clock must be its own argument)."""
+    async with open_stage(network) as stage:
+        yield stage

@@ -132,7 +132,8 @@ class MemoryNetwork:
 
     def bind(self, host: str | None, port: int) -> MemorySocket:
         """As the real one; every host may be bound, and None is 127.0.0.1. Raises AddressError."""
-        own = self._own_host(host, port)
+        _check_port(port)
+        own = _own_host(host, port)
         if port == 0:
             port = next(free for free in itertools.count(FIRST_FREE_PORT) if (own, free) not in self._sockets)
         if (own, port) in self._sockets:
@@ -144,6 +145,7 @@ class MemoryNetwork:
     async def resolve(self, host: str, port: int) -> list[Address]:
         """Numeric hosts and those of `names`. Raises AddressError."""
         await trio.lowlevel.checkpoint()
+        _check_port(port)
         try:
             return [(str(ipaddress.ip_address(host)), port)]
         except ValueError:
@@ -242,15 +244,6 @@ class MemoryNetwork:
             self._dice[direction] = random.Random(f"{self._seed} {source} {destination}")
         return self._dice[direction]
 
-    def _own_host(self, host: str | None, port: int) -> str:
-        if not 0 <= port <= 65535:
-            raise AddressError(f"cannot listen on {host or '*'}:{port}: a port is at most 65535")
-        try:
-            numeric = ipaddress.ip_address(host or OWN_HOST)
-        except ValueError as error:
-            raise AddressError(f"cannot listen on {host}:{port}: {error}") from error
-        return OWN_HOST if numeric.is_unspecified else str(numeric)
-
 
 @asynccontextmanager
 async def open_memory_network(seed: int = 0) -> AsyncIterator[MemoryNetwork]:
@@ -264,3 +257,16 @@ async def open_memory_network(seed: int = 0) -> AsyncIterator[MemoryNetwork]:
 
 def _covers(place: Place, address: Address) -> bool:
     return place is None or place in (address, address[0])
+
+
+def _own_host(host: str | None, port: int) -> str:
+    try:
+        numeric = ipaddress.ip_address(host or OWN_HOST)
+    except ValueError as error:
+        raise AddressError(f"cannot listen on {host}:{port}: not a numeric address") from error
+    return OWN_HOST if numeric.is_unspecified else str(numeric)
+
+
+def _check_port(port: int) -> None:
+    if not 0 <= port <= 65535:
+        raise AddressError(f"not a port: {port}")

@@ -7,6 +7,7 @@ import ast
 import builtins
 import re
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import attrs
@@ -54,8 +55,9 @@ class Module:
     source: str
     tree: ast.Module = attrs.field(init=False)
 
-    def __attrs_post_init__(self) -> None:
-        object.__setattr__(self, "tree", ast.parse(self.source))
+    @tree.default
+    def _parse(self) -> ast.Module:
+        return ast.parse(self.source)
 
     @property
     def part(self) -> str:
@@ -97,7 +99,8 @@ class Module:
 
     def touches(self, forbidden: set[str]) -> list[str]:
         """Which of these names, or of what is in them, this module touches."""
-        return sorted(name for name in forbidden if any(f"{one}.".startswith(f"{name}.") for one in self.touched()))
+        touched = self.touched()
+        return sorted(name for name in forbidden if any(f"{one}.".startswith(f"{name}.") for one in touched))
 
 
 def _dotted(node: ast.expr) -> str:
@@ -252,6 +255,7 @@ RULES: list[Rule] = [
 ]
 
 
+@cache
 def the_house() -> list[Module]:
     found = sorted(HOUSE.rglob("*.py"))
     return [Module(path.relative_to(HOUSE).as_posix(), path.read_text(encoding="utf-8")) for path in found]

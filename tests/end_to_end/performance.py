@@ -13,7 +13,7 @@ from tests.end_to_end.theatre import ANYWHERE, open_stage
 
 SCRIPTS = {path.stem: path for path in sorted((Path(__file__).parent / "plays").glob("*.txt"))}
 SETTLE = 0.15
-"""Seconds between two directions: in wording `group` a client does not tell when it heard of a change."""
+"""Seconds after a change of the table: in the wording `group` a client does not tell that it heard of it."""
 
 _EFFECT = re.compile(r"\s+(?P<who>\S+)\s+(?P<mark>[|*]|exits)\s+(?P<what>.*)")
 _DIRECTION = re.compile(r"(?P<verb>enter|interrupt|kill) (?P<who>\S+)|(?P<speaker>\S+) types (?P<line>.*)")
@@ -25,6 +25,10 @@ class Step:
 
     direction: re.Match
     effects: list = attrs.field(factory=list)
+
+    @property
+    def changes_table(self):
+        return any(who == "server" for who, _, _ in self.effects)
 
 
 def read(script):
@@ -57,7 +61,8 @@ class Performance:
             await self._direct(step.direction)
             for who, mark, what in step.effects:
                 await self._check(self._cast[who], mark, what, heard.get(who, 0))
-            await trio.sleep(SETTLE)
+            if step.changes_table:
+                await trio.sleep(SETTLE)
         await self._curtain()
 
     async def _direct(self, direction):

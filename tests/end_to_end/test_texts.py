@@ -23,7 +23,7 @@ async def test_16_kib_arrive_as_typed_directly_and_as_a_letter():
             await party.sees("[Welcome, You are registered.]")
 
         await x.types(f"send y {text}")
-        assert await y.says() == f"y: {text}"
+        assert await y.says() == f"x: {text}"
         await x.sees("[Message received by y.]")
 
         await y.types("dereg")

@@ -17,6 +17,8 @@ import trio
 ROOT = Path(__file__).parents[2]
 PATIENCE = 15
 """How long anything may take, in seconds: five windows without the server, on a machine that is busy."""
+LONGEST_SHOWN = 400
+"""How much of a line the record shows."""
 ANYWHERE = "[Client Table Updated]"
 
 _ENVIRONMENT = os.environ | {"LC_ALL": "C.UTF-8", "COLUMNS": "120"}
@@ -160,7 +162,8 @@ class Stage:
         self._opened_at = trio.current_time()
 
     def note(self, who, mark, what):
-        self.record.append(f"{trio.current_time() - self._opened_at:7.3f} {who:>8} {mark} {what}")
+        shown = what if len(what) < LONGEST_SHOWN else what[:LONGEST_SHOWN] + "..."
+        self.record.append(f"{trio.current_time() - self._opened_at:7.3f} {who:>8} {mark} {shown}")
 
     async def start(self, name, *arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE):
         """Starts `python -m trio_chat` with these arguments."""

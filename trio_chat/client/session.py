@@ -136,7 +136,7 @@ class Chat:
         self._first_letter = True
         self._detours: dict[str, float] = {}
         self._coming_or_going = trio.Lock()
-        self._to_mail, self._mail = trio.open_memory_channel[tuple[Peer, Letters]](0)
+        self._to_mail, self._mail = trio.open_memory_channel[tuple[Peer, Letters]](1)
 
     @property
     def table(self) -> Mapping[str, Record]:

@@ -53,13 +53,12 @@ async def converse(
         ChatError: whatever `open_chat` raises.
         All of them within exception groups, as they come out of the nursery.
     """
-    async with trio.open_nursery() as nursery:
-        async with opening as chat:
-            console = _Console(chat, say, book)
-            console.tell(book.lines(Phrase.REGISTERED))
-            nursery.start_soon(console.show_events)
-            await console.take_commands(lines, stay)
-        # The chat is closed now: show_events shows what was left in it, and ends.
+    # The chat closes first: show_events then shows what was left in it, and ends.
+    async with trio.open_nursery() as nursery, opening as chat:
+        console = _Console(chat, say, book)
+        console.tell(book.lines(Phrase.REGISTERED))
+        nursery.start_soon(console.show_events)
+        await console.take_commands(lines, stay)
 
 
 @attrs.frozen

@@ -177,7 +177,7 @@ class Phrasebook:
             case Fallback.UNKNOWN | Fallback.DETOUR:
                 return ()
 
-    def error(self, error: ChatError) -> tuple[str, ...]:  # noqa: PLR0911: a table
+    def error(self, error: ChatError) -> tuple[str, ...]:
         """The lines that tell why something was not done."""
         match error:
             case NotRegistered():
@@ -188,7 +188,7 @@ class Phrasebook:
                 return self.lines(Phrase.NOT_UNICODE)
             case InvalidText(size=0):
                 return self.lines(Phrase.NOTHING)
-            case InvalidText(size=size):
+            case InvalidText(size=int(size)):
                 return self.lines(Phrase.TOO_LONG, count=size)
             case UnknownRecipient(name=name) | InvalidName(name=name):
                 return self.lines(Phrase.UNKNOWN_NAME, name=name)

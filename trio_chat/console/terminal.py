@@ -20,7 +20,7 @@ _CLEAR = "\r\x1b[K"
 
 
 class Screen:
-    """Prints lines to a stream, each one flushed. With `prompt`, a prompt is kept below them, as a terminal wants it."""
+    """Prints lines to a stream, each one flushed. With `prompt`, as a terminal wants it, a prompt stays below them."""
 
     def __init__(self, stream: TextIO | None = None, *, prompt: bool = False) -> None:
         self._stream = stream
@@ -78,9 +78,7 @@ class LineSplitter:
         return line
 
 
-async def read_lines(
-    fd: int, lines: trio.MemorySendChannel[str], ask: Callable[[], object] = lambda: None
-) -> None:
+async def read_lines(fd: int, lines: trio.MemorySendChannel[str], ask: Callable[[], object] = lambda: None) -> None:
     """Send the lines of a file descriptor to the channel, and close the channel at the end of input.
 
     `ask` is called before each new line is waited for. Nothing is left behind when this is cancelled: no thread
@@ -102,11 +100,14 @@ async def _read(fd: int) -> bytes:
     while True:
         try:
             await trio.lowlevel.wait_readable(fd)
+            can_be_polled = True
         except OSError:
-            # A file, /dev/null, or anything on Windows: it cannot be polled.
-            return await trio.to_thread.run_sync(os.read, fd, _CHUNK, abandon_on_cancel=True)
+            # A file, /dev/null, or anything on Windows.
+            can_be_polled = False
         try:
-            return os.read(fd, _CHUNK)
+            if can_be_polled:
+                return os.read(fd, _CHUNK)
+            return await trio.to_thread.run_sync(os.read, fd, _CHUNK, abandon_on_cancel=True)
         except BlockingIOError:
             # Someone else made it non-blocking and was quicker.
             continue

@@ -36,6 +36,7 @@ Peer = tuple[str, int]
 SILENCE_LIMIT = 65.0
 """Seconds without a heartbeat after which a client counts as gone."""
 
+TICK = 1e-6
 MAX_NAMES = 100_000
 MAX_IN_WORK = 1024
 
@@ -102,13 +103,17 @@ class Post:
 class _Lane:
     """What keeps one name's letters in order.
 
-    While a post is open for the name, or letters may wait in the store, nothing newer may pass by.
-    `deposits` counts letters put into the store, to tell whether one came during a look into it.
+    While a post is open for the name, letters are on their way into the store (`pending`) or may wait there,
+    nothing newer may pass by. `deposits` counts letters put in, to tell whether one came during a look into it.
     """
 
     open_posts: int = 0
+    pending: int = 0
     letters: bool = False
     deposits: int = 0
+
+    def is_free(self) -> bool:
+        return not (self.open_posts or self.pending or self.letters)
 
 
 Outcome = Answer | Reaction | Contest | Admission | Deposit | Post
@@ -128,19 +133,27 @@ class Service:
         self._lanes: dict[str, _Lane] = {}
         self._in_work: set[tuple[LetterKind, str, bytes]] = set()
         self._contested: set[str] = set()
+        self._latest = 0.0
 
     def load(self, records: Iterable[Record], with_letters: Iterable[str]) -> None:
         """What a store kept: everyone is off line until heard from."""
         for record in records:
             self.directory.put(attrs.evolve(record, online=False))
+            self._stamp(record.since)
             self._lanes[fold(record.name)] = _Lane()
         for name in with_letters:
             self._lanes[fold(name)].letters = True
+
+    def _stamp(self, at: float) -> float:
+        """No two things happen at the same time, nor does time go back: stamps tell what came before what."""
+        self._latest = max(at, self._latest + TICK)
+        return self._latest
 
     # --- requests ---
 
     def receive(self, peer: Peer, request: Request, now: float, at: float) -> Outcome:
         """Decide on a request. `now`: monotonic seconds; `at`: seconds since 1970, UTC."""
+        at = self._stamp(at)
         if isinstance(request, Register):
             return self._register(peer, request, now, at)
         sender = self._by_peer.get(peer)
@@ -162,9 +175,9 @@ class Service:
 
     def _register(self, peer: Peer, request: Register, now: float, at: float) -> Outcome:
         holder = self.registration(request.name)
-        if fold(request.name) in self._contested:
-            return Reaction.SILENCE
         if holder is not None and holder.peer != peer:
+            if fold(request.name) in self._contested:
+                return Reaction.SILENCE
             self._contested.add(fold(request.name))
             return Contest(holder)
         if len(self.directory) >= MAX_NAMES and request.name not in self.directory:
@@ -176,6 +189,7 @@ class Service:
     ) -> Admission | Refused:
         """After a contest: the holder keeps the name if it answered, or if somebody came meanwhile."""
         self._contested.discard(fold(request.name))
+        at = self._stamp(at)
         present = self.registration(request.name)
         vacant = present is None or present.peer == peer or (present is contest.holder and not alive)
         return self._admit(peer, request.name, now, at) if vacant else request.refused(Reason.TAKEN)
@@ -202,7 +216,7 @@ class Service:
         letter = Letter(LetterKind.DIRECT, request.id, sender.name, at, request.text)
         if not self._begin(letter):
             return Reaction.SILENCE
-        self.deposited(request.recipient)
+        self._lanes[fold(request.recipient)].pending += 1
         return Deposit(request.recipient, letter)
 
     def _post(self, sender: Registration, request: GroupPost, at: float) -> Outcome:
@@ -212,7 +226,7 @@ class Service:
         post = Post(letter, self._lanes.keys() - {fold(sender.name)}, [])
         for name in post.left:
             lane = self._lanes[name]
-            if name in self._by_name and not lane.letters and not lane.open_posts:
+            if name in self._by_name and lane.is_free():
                 post.targets.append(self._by_name[name])
             lane.open_posts += 1
         return post
@@ -275,8 +289,13 @@ class Service:
         lane = self._lanes[fold(registration.name)]
         return Step.LETTERS if lane.letters and not lane.open_posts else Step.REST
 
-    def deposited(self, name: str) -> None:
-        """A letter for this name goes into the store now."""
+    def kept(self, deposit: Deposit) -> None:
+        """The store has answered: the letter is in the mailbox, or it will not be."""
+        self._lanes[fold(deposit.recipient)].pending -= 1
+        self.letters_came(deposit.recipient)
+
+    def letters_came(self, name: str) -> None:
+        """The store has a new letter for this name."""
         lane = self._lanes[fold(name)]
         lane.letters = True
         lane.deposits += 1
@@ -298,7 +317,7 @@ class Service:
     def became_letters(self, post: Post) -> None:
         """The fan-out of a post has ended, and those left have it in their mailboxes."""
         for name in post.left:
-            self.deposited(name)
+            self.letters_came(name)
         self.withdraw(post)
 
     def withdraw(self, post: Post) -> None:

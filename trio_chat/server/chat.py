@@ -203,6 +203,7 @@ class _Server:
     async def _keep(self, request: Save, deposit: Deposit) -> Answer:
         letter, recipient = deposit.letter, deposit.recipient
         kept = await self._store.save(recipient, letter)
+        self._service.kept(deposit)
         match kept.status:
             case Status.FULL:
                 return request.refused(Reason.FULL)

@@ -98,7 +98,7 @@ class Deliveries:
         for relay in relays.values():
             relay.set()
         for sender in receipted:
-            self._service.deposited(sender)
+            self._service.letters_came(sender)
             self.wake(sender)
 
     async def _pause(self) -> None:

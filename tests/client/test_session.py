@@ -1,0 +1,322 @@
+"""What the library promises its user: how messages go, what raises, what arrives on `events`, and how a chat ends.
+
+Plays in virtual time over the network in memory (tests/stage.py).
+"""
+
+import pytest
+import trio
+
+from tests.stage import SERVER
+from trio_chat.client.events import Delivery, Fallback, LetterReceived, MessageReceived, TableChanged
+from trio_chat.client.inbox import CAPACITY
+from trio_chat.client.session import open_chat
+from trio_chat.errors import (
+    AddressError,
+    InvalidRecipient,
+    InvalidText,
+    NameTaken,
+    NotRegistered,
+    ServerNotResponding,
+)
+from trio_chat.protocol.messages import Ack, Chat, Heartbeat, Letter, LetterKind, Letters, Save, TableChange
+from trio_chat.protocol.wire import encode
+from trio_chat.storage.memory import MemoryClientStore
+from trio_chat.transport.endpoint import new_id
+
+MIXED = ("Grüße, καλημέρα, привет, こんにちは, مرحبا, 🙂👩‍👩‍👧 " * 400).encode()[: 16 * 1024].decode(errors="ignore")
+
+
+async def test_a_direct_message_does_not_touch_the_server(stage, autojump_clock):
+    alice, bob = await stage.enter("alice"), await stage.enter("bob")
+    await stage.pass_time(1)
+    stage.network.cut(SERVER[0])
+    assert await alice.chat.send("BOB", "hi bob") == Delivery("direct")
+    await stage.pass_time(1)
+    assert bob.heard == [MessageReceived("alice", "hi bob")]
+
+
+async def test_a_bad_line_is_worth_three_attempts_inside_the_window(stage, autojump_clock):
+    alice, bob = await stage.enter("alice"), await stage.enter("bob")
+    stage.lose(lambda message, *_: isinstance(message, Chat), times=1)
+    stage.lose(lambda message, *_: isinstance(message, Ack), times=1)
+    assert await alice.chat.send("bob", "hi") == Delivery("direct")
+    await stage.pass_time(1)
+    assert bob.texts() == ["hi"]
+
+
+async def test_who_did_not_answer_goes_by_the_server_for_60_seconds(stage, autojump_clock):
+    alice, bob = await stage.enter("alice"), await stage.enter("bob")
+    stage.network.cut(alice.host, bob.host)
+    reasons = []
+    for pause in (1, 50, 20):
+        await alice.chat.send("bob", "hi", on_fallback=reasons.append)
+        await stage.pass_time(pause)
+    await alice.chat.send("bob", "hi", on_fallback=reasons.append)
+    assert reasons == [Fallback.NO_ACK, Fallback.DETOUR, Fallback.DETOUR, Fallback.NO_ACK]
+
+
+async def test_who_registers_anew_is_reached_directly_again(stage, autojump_clock):
+    alice, bob = await stage.enter("alice"), await stage.enter("bob")
+    stage.network.cut(alice.host, bob.host)
+    assert (await alice.chat.send("bob", "one")).how == "relayed"
+    stage.network.heal()
+    assert (await alice.chat.send("bob", "two")).how == "relayed"
+    await bob.chat.register()
+    await stage.pass_time(1)
+    assert (await alice.chat.send("bob", "three")).how == "direct"
+
+
+async def test_who_is_known_to_be_away_is_not_tried(stage, autojump_clock):
+    alice, bob = await stage.enter("alice"), await stage.enter("bob")
+    await bob.chat.deregister()
+    await stage.pass_time(1)
+    reasons = []
+    delivery = await alice.chat.send("bob", "hi", on_fallback=reasons.append)
+    assert delivery.how == "saved"
+    assert reasons == [Fallback.OFFLINE]
+    assert stage.sent(Chat) == []
+
+
+async def test_neither_recipient_nor_server_answers(stage, autojump_clock):
+    alice, bob = await stage.enter("alice"), await stage.enter("bob")
+    await bob.kill()
+    await stage.kill_server()
+    began = trio.current_time()
+    with pytest.raises(ServerNotResponding):
+        await alice.chat.send("bob", "hi")
+    assert trio.current_time() - began == pytest.approx(3.0)
+    assert len(stage.sent(Save)) == 5
+    with pytest.raises(ServerNotResponding):
+        await alice.chat.send_all("hi")
+
+
+@pytest.mark.parametrize("way", ["direct", "relayed", "saved"])
+async def test_16_kib_of_mixed_scripts_arrive_intact(stage, autojump_clock, way):
+    assert 16 * 1024 - 4 < len(MIXED.encode()) <= 16 * 1024
+    alice, bob = await stage.enter("alice"), await stage.enter("bob")
+    if way == "relayed":
+        stage.network.cut(alice.host, bob.host)
+    if way == "saved":
+        await bob.chat.deregister()
+        await stage.pass_time(1)
+    assert (await alice.chat.send("bob", MIXED)).how == way
+    if way == "saved":
+        await bob.chat.register()
+    await stage.pass_time(1)
+    assert bob.texts() == [MIXED]
+
+
+async def test_texts_arrive_as_they_are(stage, autojump_clock):
+    alice, bob = await stage.enter("alice"), await stage.enter("bob")
+    texts = ["  a line\n\tand\r\nanother ", "\x00", "\x1b[31mred\x1b[0m", "\u202egnp.exe", "\u2028", " "]
+    for text in texts:
+        await alice.chat.send("bob", text)
+    for text in texts:
+        await alice.chat.send_all(text)
+    await stage.pass_time(1)
+    assert bob.texts() == texts * 2
+
+
+@pytest.mark.parametrize(("text", "size"), [("", 0), ("x" * 16385, 16385), ("é" * 8193, 16386), ("\udcff", None)])
+async def test_what_is_no_text_is_not_sent(stage, autojump_clock, text, size):
+    alice = await stage.enter("alice")
+    await stage.enter("bob")
+    for sending in (alice.chat.send("bob", text), alice.chat.send_all(text)):
+        with pytest.raises(InvalidText) as caught:
+            await sending
+        assert caught.value.size == size
+
+
+async def test_to_oneself(stage, autojump_clock):
+    alice = await stage.enter("alice")
+    with pytest.raises(InvalidRecipient):
+        await alice.chat.send("Alice", "hi")
+
+
+async def test_nothing_can_be_sent_while_off_line(stage, autojump_clock):
+    alice = await stage.enter("alice")
+    await stage.enter("bob")
+    await alice.chat.deregister()
+    assert not alice.chat.online
+    assert alice.chat.waiting == 0
+    with pytest.raises(NotRegistered):
+        await alice.chat.send("bob", "hi")
+    with pytest.raises(NotRegistered):
+        await alice.chat.send_all("hi")
+
+
+async def test_who_is_off_line_acknowledges_nothing(stage, autojump_clock):
+    alice, bob = await stage.enter("alice"), await stage.enter("bob")
+    await bob.chat.deregister()
+    stage.network.log.clear()
+    for request in (
+        Chat(new_id(), "alice", "bob", "hi"),
+        Heartbeat(new_id(), "bob"),
+        Letters(new_id(), "bob", (Letter(LetterKind.DIRECT, new_id(), "alice", 1.0, "hi"),)),
+    ):
+        stage.network.inject(encode(request), SERVER, (bob.host, 6000))
+    await stage.pass_time(1)
+    assert not [line for line in stage.network.log if line.source[0] == bob.host]
+    assert alice.chat.online
+
+
+async def test_only_the_server_speaks_for_the_server(stage, autojump_clock):
+    alice, mallory = await stage.enter("alice"), await stage.enter("mallory")
+    version = alice.chat.table.version
+    requests = [
+        Letters(new_id(), "alice", (Letter(LetterKind.GROUP, new_id(), "bob", 1.0, "forged"),)),
+        TableChange(new_id(), version, version, ()),
+        Heartbeat(new_id(), "alice"),
+        Chat(new_id(), "mallory", "bob", "for somebody else"),
+        Save(new_id(), "alice", "I am no server"),
+    ]
+    stage.network.log.clear()
+    for request in requests:
+        stage.network.inject(encode(request), (mallory.host, 6000), (alice.host, 6000))
+    stage.network.inject(
+        encode(Letters(new_id(), "bob", requests[0].letters)), SERVER, (alice.host, 6000)
+    )  # for the former owner of this port
+    await stage.pass_time(1)
+    assert alice.heard == []
+    assert not [line for line in stage.network.log if line.source[0] == alice.host]
+
+
+# --- events ---
+
+
+async def test_table_changes_fold_into_one_event(stage, autojump_clock):
+    alice = await stage.enter("alice", listening=False)
+    for n in range(5):
+        await stage.enter(f"user{n}")
+    await stage.pass_time(1)
+    events = []
+    with trio.move_on_after(1):
+        async for event in alice.chat.events:
+            events.append(event)
+    assert events == [TableChanged()]
+    assert len(alice.chat.table) == 6
+
+
+async def test_a_full_inbox_acknowledges_no_message_but_keeps_the_table(stage, autojump_clock):
+    alice, bob = await stage.enter("alice"), await stage.enter("bob", listening=False)
+    ways = [(await alice.chat.send("bob", f"{n}")).how for n in range(CAPACITY + 3)]
+    assert ways[: CAPACITY - 1] == ["direct"] * (CAPACITY - 1)
+    assert ways[-2:] == ["saved", "saved"]
+    await stage.enter("carol")
+    await stage.pass_time(1)
+    assert "carol" in bob.chat.table
+    texts, changes = [], 0
+    with trio.move_on_after(10):
+        async for event in bob.chat.events:
+            changes += isinstance(event, TableChanged)
+            texts += [event.text] if hasattr(event, "text") else []
+    assert texts == [f"{n}" for n in range(CAPACITY + 3)]
+    assert changes >= 1
+
+
+async def test_a_table_change_that_finds_no_room_follows(stage, autojump_clock):
+    alice, bob = await stage.enter("alice"), await stage.enter("bob", listening=False)
+    with trio.move_on_after(1):
+        async for event in bob.chat.events:
+            assert event == TableChanged()
+    for n in range(CAPACITY):
+        await alice.chat.send("bob", f"{n}")
+    await stage.enter("carol")
+    await stage.pass_time(1)
+    events = []
+    with trio.move_on_after(1):
+        async for event in bob.chat.events:
+            events.append(event)
+    assert events.count(TableChanged()) == 1
+
+
+async def test_the_first_letter_of_each_return_is_marked(stage, autojump_clock):
+    alice, bob = await stage.enter("alice"), await stage.enter("bob")
+    for n in range(2):
+        await bob.chat.deregister()
+        await stage.pass_time(1)
+        await alice.chat.send("bob", f"{n}a")
+        await alice.chat.send("bob", f"{n}b")
+        assert await bob.chat.register() == 2
+        assert bob.chat.waiting == 2
+        await stage.pass_time(1)
+    letters = [(event.text, event.first) for event in bob.heard if isinstance(event, LetterReceived)]
+    assert letters == [("0a", True), ("0b", False), ("1a", True), ("1b", False)]
+
+
+async def test_letters_stored_but_not_shown_are_shown_at_the_next_start(stage, autojump_clock):
+    store = MemoryClientStore()
+    letter = Letter(LetterKind.DIRECT, new_id(), "bob", 1.0, "from the last time")
+    await store.keep([letter])
+    alice = await stage.enter("alice", store=store)
+    await stage.pass_time(1)
+    assert alice.heard == [LetterReceived("bob", "from the last time", 1.0, group=False, first=True)]
+    assert store.unshown() == []
+
+
+async def test_what_one_life_has_seen_the_next_one_does_not_show_again(stage, autojump_clock):
+    alice, bob = await stage.enter("alice"), await stage.enter("bob")
+    stage.lose(lambda message, source, _: isinstance(message, Ack) and source[0] == bob.host)
+    assert (await alice.chat.send("bob", "hi")).how == "saved"
+    assert bob.texts() == ["hi"]
+    await bob.kill()
+    await stage.pass_time(10)
+    stage.network.filters.clear()
+    bob = await stage.enter("bob", store=bob.store)
+    await stage.pass_time(1)
+    assert bob.texts() == []
+    assert len(alice.heard) == 1, "the receipt"
+
+
+async def test_the_iteration_ends_with_the_chat(stage, autojump_clock):
+    async with open_chat("alice", SERVER, network=stage.network) as chat:
+        events = chat.events
+    assert [event async for event in events] == [TableChanged()]
+
+
+# --- how a chat ends ---
+
+
+async def test_errors_come_out_as_they_are(stage, autojump_clock):
+    cause = KeyError("why")
+    with pytest.raises(ValueError, match="mine") as caught:
+        async with open_chat("alice", SERVER, network=stage.network):
+            raise ValueError("mine") from cause
+    assert caught.value.__cause__ is cause
+    with pytest.raises(AddressError):
+        async with open_chat("alice", ("nowhere.invalid", 1), network=stage.network):
+            pass  # pragma: no cover
+    await stage.enter("bob", host="10.7.7.7")
+    with pytest.raises(AddressError):
+        async with open_chat("carol", SERVER, host="10.7.7.7", port=6000, network=stage.network):
+            pass  # pragma: no cover
+
+
+async def test_the_port_is_free_again_afterwards(stage, autojump_clock):
+    for _ in range(2):
+        with pytest.raises(NameTaken):
+            async with open_chat("bob", SERVER, host="10.7.7.7", port=1, network=stage.network):
+                async with open_chat("bob", SERVER, host="10.7.7.8", port=1, network=stage.network):
+                    pass  # pragma: no cover
+        await stage.pass_time(70)
+
+
+async def test_a_dead_server_at_the_end_is_told(stage, autojump_clock):
+    with pytest.raises(ServerNotResponding):
+        async with open_chat("alice", SERVER, network=stage.network):
+            await stage.kill_server()
+
+
+async def test_a_dead_server_is_no_news_while_nobody_asks_it(stage, autojump_clock):
+    alice, bob = await stage.enter("alice"), await stage.enter("bob")
+    await stage.kill_server()
+    await stage.pass_time(200)
+    assert (await alice.chat.send("bob", "still here")).how == "direct"
+    assert bob.texts() == ["still here"]
+
+
+async def test_a_server_that_never_brings_the_table(stage, autojump_clock):
+    stage.lose(lambda message, *_: isinstance(message, TableChange))
+    with pytest.raises(ServerNotResponding):
+        async with open_chat("alice", SERVER, network=stage.network):
+            pass  # pragma: no cover

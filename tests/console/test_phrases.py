@@ -1,0 +1,258 @@
+"""What is said, word by word, in both wordings."""
+
+import time
+import unicodedata
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trio_chat import (
+    AddressError,
+    Delivery,
+    Fallback,
+    GroupMessageReceived,
+    GroupMessagesMissed,
+    InvalidName,
+    InvalidRecipient,
+    InvalidText,
+    LetterReceived,
+    MailboxFull,
+    MessageReceived,
+    NameTaken,
+    NotRegistered,
+    ReceiptReceived,
+    ServerNotResponding,
+    SignedOff,
+    TableChanged,
+    UnknownRecipient,
+)
+from trio_chat.console.phrases import Phrase, Phrasebook, Wording, escape
+
+GROUP = Phrasebook()
+CHANNEL = Phrasebook(Wording.CHANNEL)
+
+AT = 1648153596.7672942  # 20:26:36 UTC, 05:26:36 in Tokyo
+
+BIDI = {*"\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"}
+
+ANY_TEXT = st.text(st.characters(exclude_categories=()))
+
+
+@pytest.fixture(autouse=True)
+def tokyo(monkeypatch):
+    monkeypatch.setenv("TZ", "JST-9")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+SAME = object()
+
+
+@pytest.mark.parametrize(
+    ("phrase", "facts", "group", "channel"),
+    [
+        (Phrase.REGISTERED, {}, ["[Welcome, You are registered.]"], []),
+        (Phrase.TABLE_CHANGED, {}, [], ["[Client Table Updated]"]),
+        (
+            Phrase.ACKNOWLEDGED,
+            {"name": "y"},
+            ["[Message received by y.]"],
+            ["[Message has been received by y.]"],
+        ),
+        (Phrase.MESSAGE, {"name": "x", "text": "hi"}, ["x: hi"], ["x : hi"]),
+        (Phrase.NO_ACK, {"name": "y"}, ["[No ACK from y, message sent to server.]"], SAME),
+        (Phrase.KNOWN_AWAY, {"name": "y"}, [], ["[No ACK from y, message sent to server.]"]),
+        (
+            Phrase.SAVED,
+            {"at": AT},
+            ["[Offline Message sent at 05:26:36 received by the server and saved.]"],
+            ["[Messages received by the server and saved.]"],
+        ),
+        (Phrase.RELAYED, {"name": "y"}, ["[Message relayed to y by the server.]"], SAME),
+        (Phrase.RECEIPT, {"name": "y", "at": AT}, ["[Offline Message sent at 05:26:36 received by y.]"], []),
+        (Phrase.POSTED, {}, ["[Group Message received by Server.]"], ["[Message received by the server.]"]),
+        (Phrase.GROUP_MESSAGE, {"name": "x", "text": "hi"}, ["Group Chat x: hi"], ["Channel_Message x : hi"]),
+        (Phrase.DEREGISTERED, {}, ["[You are Offline. Bye.]"], ["[You are now offline. Bye.]"]),
+        (Phrase.REG_SENT, {}, ["[RegSent]"], []),
+        (Phrase.LETTERS, {}, ["[You have offline messages:]"], ["[You have message]"]),
+        (
+            Phrase.LETTER,
+            {"name": "x", "text": "hi", "at": AT},
+            ["x: 05:26:36 hi"],
+            ["(1648153596.767) x : hi"],
+        ),
+        (
+            Phrase.GROUP_LETTER,
+            {"name": "x", "text": "hi", "at": AT},
+            ["Group Chat x: 05:26:36 hi"],
+            ["(1648153596.767) Channel_Message x : hi"],
+        ),
+        (Phrase.NO_LETTERS, {}, ["[You have no offline messages.]"], []),
+        (Phrase.MISSED, {"count": 7}, ["[7 group messages were not kept.]"], SAME),
+        (
+            Phrase.NO_SERVER,
+            {},
+            ["[Server not responding]", "[Exiting]"],
+            ["[Message sent failed]", "[Server is shut down]", "[Exiting]"],
+        ),
+        (Phrase.INTERRUPTED, {}, [], ["Caught keyboard interrupt. Exiting"]),
+        (Phrase.UNKNOWN_NAME, {"name": "y"}, ["[No such user: y]"], SAME),
+        (Phrase.OFFLINE, {}, ["[You are offline. Type reg to come back.]"], SAME),
+        (Phrase.ALREADY_REGISTERED, {}, ["[You are already registered.]"], SAME),
+        (Phrase.ONLY_YOURSELF, {}, ["[You can only do that for yourself.]"], SAME),
+        (Phrase.TO_ONESELF, {}, ["[You cannot send to yourself.]"], SAME),
+        (Phrase.NOTHING, {}, ["[Nothing to send.]"], SAME),
+        (Phrase.TOO_LONG, {"count": 20000}, ["[Too long: 20000 bytes, at most 16384.]"], SAME),
+        (Phrase.NOT_UNICODE, {}, ["[Not valid Unicode, message not sent.]"], SAME),
+        (Phrase.MAILBOX_FULL, {"name": "y"}, ["[The mailbox of y is full, message not sent.]"], SAME),
+        (Phrase.TOO_FAST, {}, ["[Too fast, message not sent.]"], SAME),
+        (Phrase.UNKNOWN_COMMAND, {"text": "X"}, ["[Unknown command: X. Type help.]"], SAME),
+        (Phrase.NAME_TAKEN, {"name": "x"}, ["[Name x is taken.]"], SAME),
+        (Phrase.SIGNED_IN_ELSEWHERE, {}, ["[Signed in from another place.]", "[Exiting]"], SAME),
+        (Phrase.ONLINE_ROW, {"name": "x", "text": "::1 port 9"}, ["[x is online at ::1 port 9]"], SAME),
+        (Phrase.AWAY_ROW, {"name": "x", "at": AT}, ["[x is away since 05:26:36]"], SAME),
+        (Phrase.OTHER_ERROR, {"text": "odd"}, ["[odd]"], SAME),
+    ],
+)
+def test_every_phrase_in_both_wordings(phrase, facts, group, channel):
+    assert GROUP.lines(phrase, **facts) == tuple(group)
+    assert CHANNEL.lines(phrase, **facts) == tuple(group if channel is SAME else channel)
+
+
+def test_that_table_has_every_phrase():
+    (cases,) = (mark.args[1] for mark in test_every_phrase_in_both_wordings.pytestmark)
+    assert [case[0] for case in cases] == list(Phrase)
+
+
+@pytest.mark.parametrize(
+    ("event", "group", "channel"),
+    [
+        (MessageReceived("x", "hi"), ["x: hi"], ["x : hi"]),
+        (GroupMessageReceived("x", "hi"), ["Group Chat x: hi"], ["Channel_Message x : hi"]),
+        (
+            LetterReceived("x", "hi", AT, group=False, first=True),
+            ["[You have offline messages:]", "x: 05:26:36 hi"],
+            ["[You have message]", "(1648153596.767) x : hi"],
+        ),
+        (
+            LetterReceived("x", "hi", AT, group=True, first=False),
+            ["Group Chat x: 05:26:36 hi"],
+            ["(1648153596.767) Channel_Message x : hi"],
+        ),
+        (ReceiptReceived("y", AT), ["[Offline Message sent at 05:26:36 received by y.]"], []),
+        (GroupMessagesMissed(3), ["[3 group messages were not kept.]"], ["[3 group messages were not kept.]"]),
+        (TableChanged(), [], ["[Client Table Updated]"]),
+        (SignedOff(NameTaken("x")), ["[Name x is taken.]"], ["[Name x is taken.]"]),
+    ],
+)
+def test_events_are_told(event, group, channel):
+    assert GROUP.event(event) == tuple(group)
+    assert CHANNEL.event(event) == tuple(channel)
+
+
+@pytest.mark.parametrize(
+    ("delivery", "group", "channel"),
+    [
+        (Delivery("direct"), "[Message received by y.]", "[Message has been received by y.]"),
+        (Delivery("relayed"), "[Message relayed to y by the server.]", "[Message relayed to y by the server.]"),
+        (
+            Delivery("saved", AT),
+            "[Offline Message sent at 05:26:36 received by the server and saved.]",
+            "[Messages received by the server and saved.]",
+        ),
+    ],
+)
+def test_what_became_of_a_message_is_told(delivery, group, channel):
+    assert GROUP.delivery(delivery, "y") == (group,)
+    assert CHANNEL.delivery(delivery, "y") == (channel,)
+
+
+def test_a_missing_acknowledgement_is_told_but_not_a_known_detour():
+    no_ack = ("[No ACK from y, message sent to server.]",)
+    assert {reason: GROUP.fallback(reason, "y") for reason in Fallback} == {
+        Fallback.NO_ACK: no_ack,
+        Fallback.OFFLINE: (),
+        Fallback.UNKNOWN: (),
+        Fallback.DETOUR: (),
+    }
+    assert {reason: CHANNEL.fallback(reason, "y") for reason in Fallback} == {
+        Fallback.NO_ACK: no_ack,
+        Fallback.OFFLINE: no_ack,
+        Fallback.UNKNOWN: (),
+        Fallback.DETOUR: (),
+    }
+
+
+@pytest.mark.parametrize(
+    ("error", "lines"),
+    [
+        (NotRegistered(), ["[You are offline. Type reg to come back.]"]),
+        (InvalidRecipient(), ["[You cannot send to yourself.]"]),
+        (InvalidText(0), ["[Nothing to send.]"]),
+        (InvalidText(16385), ["[Too long: 16385 bytes, at most 16384.]"]),
+        (InvalidText(None), ["[Not valid Unicode, message not sent.]"]),
+        (UnknownRecipient("y"), ["[No such user: y]"]),
+        (InvalidName("b@d\n"), ["[No such user: b@d\\n]"]),
+        (MailboxFull("y"), ["[The mailbox of y is full, message not sent.]"]),
+        (NameTaken("x"), ["[Name x is taken.]"]),
+        (ServerNotResponding(), ["[Server not responding]", "[Exiting]"]),
+        (AddressError("no such\x07 place"), ["[no such\\x07 place]"]),
+    ],
+)
+def test_errors_are_told(error, lines):
+    assert GROUP.error(error) == tuple(lines)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("a\x1b[31mb", r"a\x1b[31mb"),
+        ("a\r\nb\tc\x00", r"a\r\nb\tc\x00"),
+        ("\x7f\x85\x9f", r"\x7f\x85\x9f"),
+        ("\u2028\u2029", r"\u2028\u2029"),
+        ("\u202ereversed\u2066", r"\u202ereversed\u2066"),
+        ("\ud800", r"\ud800"),
+        ("plain \\x1b stays", r"plain \x1b stays"),
+        ("né 両方 👩\u200d👩\u200d👧 می\u200cخواهم {name} %s", "né 両方 👩\u200d👩\u200d👧 می\u200cخواهم {name} %s"),
+    ],
+)
+def test_controls_are_shown_and_nothing_else_is_touched(text, shown):
+    assert escape(text) == shown
+    assert GROUP.event(MessageReceived("x", text)) == (f"x: {shown}",)
+
+
+def is_control(character):
+    return unicodedata.category(character) in {"Cc", "Cs", "Zl", "Zp"} or character in BIDI
+
+
+@given(ANY_TEXT)
+def test_no_control_character_ever_gets_out(text):
+    assert not any(map(is_control, escape(text)))
+    if not any(map(is_control, text)):
+        assert escape(text) == text
+
+
+@given(name=ANY_TEXT, text=ANY_TEXT, wording=st.sampled_from(Wording))
+def test_no_event_and_no_error_gets_a_control_character_out(name, text, wording):
+    book = Phrasebook(wording)
+    lines = [
+        *book.event(MessageReceived(name, text)),
+        *book.event(GroupMessageReceived(name, text)),
+        *book.event(LetterReceived(name, text, AT, group=False, first=True)),
+        *book.event(LetterReceived(name, text, AT, group=True, first=False)),
+        *book.event(ReceiptReceived(name, AT)),
+        *book.delivery(Delivery("direct"), name),
+        *book.fallback(Fallback.NO_ACK, name),
+        *book.error(UnknownRecipient(name)),
+        *book.error(AddressError(text)),
+        *book.lines(Phrase.UNKNOWN_COMMAND, text=text),
+    ]
+    assert len(lines) >= 9
+    assert not any(is_control(character) for line in lines for character in line)
+
+
+def test_what_someone_writes_does_not_become_a_line_or_a_field_of_its_own():
+    assert GROUP.event(MessageReceived("x", "one / two {time}")) == ("x: one / two {time}",)

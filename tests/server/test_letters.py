@@ -1,0 +1,383 @@
+"""Saves, letters, receipts and group posts at the server: what is handed over, when, in which order, how often.
+
+Plays in virtual time over the network in memory (tests/stage.py).
+"""
+
+import pytest
+import trio
+
+from tests.network import Conditions
+from trio_chat.client.events import (
+    Delivery,
+    Fallback,
+    GroupMessageReceived,
+    GroupMessagesMissed,
+    LetterReceived,
+    MessageReceived,
+    ReceiptReceived,
+)
+from trio_chat.errors import MailboxFull, UnknownRecipient
+from trio_chat.protocol.messages import (
+    Accepted,
+    Ack,
+    Busy,
+    Chat,
+    Delivered,
+    GroupPost,
+    Heartbeat,
+    Letters,
+    Register,
+    Save,
+    Saved,
+)
+from trio_chat.storage.memory import MemoryServerStore
+
+
+def receipts(player) -> list[ReceiptReceived]:
+    return [event for event in player.heard if isinstance(event, ReceiptReceived)]
+
+
+async def test_a_letter_waits_for_who_is_away_and_its_receipt_comes_back(stage, autojump_clock):
+    alice, bob = await stage.enter("alice"), await stage.enter("bob")
+    await bob.chat.deregister()
+    await stage.pass_time(1)
+
+    delivery = await alice.chat.send("bob", "hi offline bob")
+    assert delivery.how == "saved"
+    assert await bob.chat.register() == 1
+    await stage.pass_time(1)
+
+    assert bob.heard == [LetterReceived("alice", "hi offline bob", delivery.sent_at, group=False, first=True)]
+    assert alice.heard == [ReceiptReceived("bob", delivery.sent_at)]
+
+
+async def test_a_letter_to_someone_on_line_is_relayed_without_a_receipt(stage, autojump_clock):
+    alice, bob = await stage.enter("alice"), await stage.enter("bob")
+    stage.network.cut(alice.host, bob.host)
+
+    reasons = []
+    delivery = await alice.chat.send("bob", "hi", on_fallback=reasons.append)
+    await stage.pass_time(5)
+
+    assert delivery == Delivery("relayed")
+    assert reasons == [Fallback.NO_ACK]
+    assert bob.heard == [MessageReceived("alice", "hi")]
+    assert alice.heard == []
+
+
+async def test_a_message_whose_direct_ack_was_lost_is_shown_once(stage, autojump_clock):
+    alice, bob = await stage.enter("alice"), await stage.enter("bob")
+    stage.network.cut(bob.host, alice.host, both=False)
+
+    assert (await alice.chat.send("bob", "hi")).how == "relayed"
+    await stage.pass_time(5)
+
+    assert bob.heard == [MessageReceived("alice", "hi")]
+    assert len({message.id for message in stage.sent(Chat) + stage.sent(Save)}) == 1
+
+
+async def test_a_message_delayed_beyond_its_window_is_shown_once(stage, autojump_clock):
+    alice, bob = await stage.enter("alice"), await stage.enter("bob")
+    held = []
+    stage.network.filters.append(
+        lambda data, source, destination: (source[0], destination[0]) != (alice.host, bob.host)
+        or bool(held.append((data, source, destination)))
+    )
+    assert (await alice.chat.send("bob", "hi")).how == "relayed"
+    for late in held:
+        stage.network.inject(*late)
+    await stage.pass_time(1)
+
+    assert bob.heard == [MessageReceived("alice", "hi")]
+
+
+async def test_the_lost_answer_to_a_save_is_repeated_and_nothing_is_stored_twice(stage, autojump_clock):
+    alice, bob = await stage.enter("alice"), await stage.enter("bob")
+    await bob.chat.deregister()
+    await stage.pass_time(1)
+    stage.lose(lambda message, *_: isinstance(message, Saved), times=3)
+
+    delivery = await alice.chat.send("bob", "hi")
+    await bob.chat.register()
+    await stage.pass_time(1)
+
+    assert delivery.how == "saved"
+    assert len(stage.sent(Save)) == 4
+    assert bob.texts() == ["hi"]
+    assert receipts(alice) == [ReceiptReceived("bob", delivery.sent_at)]
+
+
+async def test_the_lost_answer_delivered_is_repeated_as_delivered(stage, autojump_clock):
+    alice, bob = await stage.enter("alice"), await stage.enter("bob")
+    stage.network.cut(alice.host, bob.host)
+    stage.lose(lambda message, *_: isinstance(message, Delivered), times=2)
+
+    assert await alice.chat.send("bob", "hi") == Delivery("relayed")
+    await stage.pass_time(30)
+    assert bob.texts() == ["hi"]
+    assert receipts(alice) == []
+
+
+async def test_a_save_that_is_answered_after_a_server_restart_keeps_its_first_answer(stage, autojump_clock):
+    alice, bob = await stage.enter("alice"), await stage.enter("bob")
+    await bob.chat.deregister()
+    await stage.pass_time(1)
+    stage.lose(lambda message, *_: isinstance(message, Saved), times=1)
+
+    async with trio.open_nursery() as nursery:
+        deliveries = []
+
+        async def send():
+            deliveries.append(await alice.chat.send("bob", "hi"))
+
+        nursery.start_soon(send)
+        await stage.pass_time(0.1)  # committed, and the answer lost
+        committed_at = trio.current_time()
+        await stage.kill_server()
+        await stage.start_server()
+    await stage.pass_time(1)
+    await bob.chat.register()
+    await stage.pass_time(1)
+
+    assert deliveries[0].how == "saved"
+    assert deliveries[0].sent_at < committed_at
+    assert bob.texts() == ["hi"]
+    assert len(receipts(alice)) == 1
+
+
+async def test_a_save_that_is_committed_while_its_recipient_registers_is_handed_over(stage, autojump_clock):
+    class SlowStore(MemoryServerStore):
+        async def save(self, recipient, letter):
+            await trio.sleep(0.2)
+            kept = await super().save(recipient, letter)
+            await trio.sleep(0.2)
+            return kept
+
+    await stage.kill_server()
+    await stage.start_server(SlowStore())
+    alice, bob = await stage.enter("alice"), await stage.enter("bob")
+    await bob.chat.deregister()
+    await stage.pass_time(1)
+    for delay in (0.1, 0.3, 0.39):
+        before = len(bob.heard)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(alice.chat.send, "bob", f"after {delay}")
+            await stage.pass_time(delay)
+            await bob.chat.register()
+        await stage.pass_time(2)
+        assert bob.texts()[before:] == [f"after {delay}"]
+        await bob.chat.deregister()
+        await stage.pass_time(1)
+
+
+async def test_an_acknowledgement_after_the_window_files_a_receipt(stage, autojump_clock):
+    alice, bob = await stage.enter("alice"), await stage.enter("bob")
+    stage.network.cut(alice.host, bob.host)
+    stage.lose(lambda message, *_: isinstance(message, Letters), times=3)
+
+    delivery = await alice.chat.send("bob", "hi")
+    await stage.pass_time(5)
+
+    assert delivery.how == "saved"
+    assert bob.heard == [MessageReceived("alice", "hi")]
+    assert receipts(alice) == [ReceiptReceived("bob", delivery.sent_at)]
+
+
+async def test_letters_whose_acknowledgement_is_lost_are_shown_once_with_one_receipt_each(stage, autojump_clock):
+    alice, bob = await stage.enter("alice"), await stage.enter("bob")
+    await bob.chat.deregister()
+    await stage.pass_time(1)
+    for n in range(3):
+        await alice.chat.send("bob", f"letter {n}")
+    stage.lose(
+        lambda message, source, _: isinstance(message, Ack) and message.of == Letters.kind and source[0] == bob.host,
+        times=4,
+    )
+    await bob.chat.register()
+    await stage.pass_time(5)
+
+    assert bob.texts() == ["letter 0", "letter 1", "letter 2"]
+    assert len(receipts(alice)) == 3
+
+
+async def test_deregistering_while_letters_are_on_their_way_loses_and_doubles_none(stage, autojump_clock):
+    alice, bob = await stage.enter("alice"), await stage.enter("bob")
+    await bob.chat.deregister()
+    await stage.pass_time(1)
+    for n in range(5):
+        await alice.chat.send("bob", f"letter {n}")
+    for travel in (0.02, 0.05, 0.08):
+        stage.network.default = Conditions(delay=(travel, travel))
+        await bob.chat.register()
+        await bob.chat.deregister()
+        await stage.pass_time(2)
+    stage.network.default = Conditions()
+    await bob.chat.register()
+    await stage.pass_time(2)
+
+    assert bob.texts() == [f"letter {n}" for n in range(5)]
+    assert len(receipts(alice)) == 5
+
+
+async def test_a_receipt_begets_no_receipt_and_waits_for_its_owner(stage, autojump_clock):
+    alice, bob = await stage.enter("alice"), await stage.enter("bob")
+    await bob.chat.deregister()
+    await stage.pass_time(1)
+    await alice.chat.send("bob", "hi")
+    await alice.chat.deregister()
+    await bob.chat.register()
+    await stage.pass_time(5)
+    assert alice.heard == []
+
+    assert await alice.chat.register() == 0, "receipts do not count as letters waiting"
+    await stage.pass_time(5)
+    assert len(receipts(alice)) == 1
+    assert bob.texts() == ["hi"]
+    assert receipts(bob) == []
+
+
+async def test_an_unknown_name_is_asked_of_the_server(stage, autojump_clock):
+    alice = await stage.enter("alice")
+    reasons = []
+    with pytest.raises(UnknownRecipient):
+        await alice.chat.send("nobody", "hi", on_fallback=reasons.append)
+    assert reasons == [Fallback.UNKNOWN]
+
+
+async def test_a_name_the_table_does_not_show_yet_is_reached_by_the_server(stage, autojump_clock):
+    alice = await stage.enter("alice")
+    stage.lose(lambda message, _, destination: destination[0] == alice.host and hasattr(message, "records"))
+    bob = await stage.enter("bob")
+    assert "bob" not in alice.chat.table
+    assert await alice.chat.send("bob", "hi") == Delivery("relayed")
+    assert bob.texts() == ["hi"]
+
+
+async def test_a_full_mailbox_refuses_and_group_messages_pass_it_by_counted(stage, autojump_clock):
+    alice, bob = await stage.enter("alice"), await stage.enter("bob")
+    await bob.chat.deregister()
+    await stage.pass_time(1)
+    for n in range(1000):
+        await alice.chat.send("bob", f"letter {n}")
+    with pytest.raises(MailboxFull):
+        await alice.chat.send("bob", "one too many")
+    await alice.chat.send_all("to all")
+    await alice.chat.send_all("to all again")
+    await stage.pass_time(1)
+
+    await bob.chat.register()
+    await stage.pass_time(5)
+    assert bob.texts() == [f"letter {n}" for n in range(1000)]
+    assert bob.heard[-1] == GroupMessagesMissed(2)
+    assert len(receipts(alice)) == 1000
+
+    await bob.chat.deregister()
+    assert await bob.chat.register() == 0
+    await stage.pass_time(1)
+    assert bob.heard[-1] == GroupMessagesMissed(2), "told once"
+    assert len(bob.heard) == 1001
+
+
+async def test_a_user_who_does_not_read_is_busy_and_alive_and_loses_nothing(stage, autojump_clock):
+    alice, bob = await stage.enter("alice"), await stage.enter("bob", listening=False)
+    stage.network.cut(alice.host, bob.host)
+    for n in range(300):
+        await alice.chat.send("bob", f"message {n}")
+    await stage.pass_time(100)
+
+    assert stage.sent(Busy)
+    assert alice.chat.table["bob"].online
+    heard = []
+    with trio.move_on_after(20):
+        async for event in bob.chat.events:
+            if hasattr(event, "text"):
+                heard.append(event.text)
+    assert heard == [f"message {n}" for n in range(300)]
+
+
+# --- to everyone ---
+
+
+async def test_a_group_message_reaches_everyone_but_its_sender_without_receipts(stage, autojump_clock):
+    players = [await stage.enter(name) for name in ("alice", "bob", "carol", "dan")]
+    await players[3].chat.deregister()
+    await players[0].chat.send_all("hello")
+    await stage.pass_time(2)
+    await players[3].chat.register()
+    await stage.pass_time(2)
+
+    assert players[0].heard == []
+    assert players[1].heard == players[2].heard == [GroupMessageReceived("alice", "hello")]
+    (letter,) = players[3].heard
+    assert (letter.text, letter.group, letter.first) == ("hello", True, True)
+
+
+async def test_the_lost_answer_to_a_group_post_is_repeated_and_nobody_gets_it_twice(stage, autojump_clock):
+    alice, bob = await stage.enter("alice"), await stage.enter("bob")
+    stage.lose(lambda message, *_: isinstance(message, Accepted), times=3)
+    await alice.chat.send_all("hello")
+    await stage.pass_time(2)
+    assert len(stage.sent(GroupPost)) == 4
+    assert bob.texts() == ["hello"]
+
+
+async def test_someone_with_older_letters_waiting_gets_a_group_message_behind_them(stage, autojump_clock):
+    alice, bob = await stage.enter("alice"), await stage.enter("bob")
+    stage.network.cut(alice.host, bob.host)
+    stage.lose(lambda message, *_: isinstance(message, Letters), times=3)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(alice.chat.send, "bob", "first")
+        await stage.pass_time(0.6)
+        nursery.start_soon(alice.chat.send_all, "second")
+        await stage.pass_time(0.1)
+        nursery.start_soon(alice.chat.send, "bob", "third")
+    await stage.pass_time(5)
+    assert bob.texts() == ["first", "second", "third"]
+
+
+async def test_a_letter_does_not_overtake_a_group_message_whose_fan_out_is_under_way(stage, autojump_clock):
+    alice, bob = await stage.enter("alice"), await stage.enter("bob")
+    stage.network.cut(alice.host, bob.host)
+    stage.lose(lambda message, *_: isinstance(message, Letters), times=2)
+
+    await alice.chat.send_all("first")
+    alice.chat._detours["bob"] = 1e9  # noqa: SLF001: go by the server at once
+    await alice.chat.send("bob", "second")
+    await stage.pass_time(5)
+    assert bob.texts() == ["first", "second"]
+
+
+async def test_a_group_message_behind_an_unfinished_one_comes_second(stage, autojump_clock):
+    alice, bob = await stage.enter("alice"), await stage.enter("bob")
+    carol = await stage.enter("carol")
+    stage.lose(lambda message, _, to: isinstance(message, Letters) and to[0] == bob.host, times=3)
+    await alice.chat.send_all("first")
+    await carol.chat.send_all("second")
+    await alice.chat.send_all("third")
+    await stage.pass_time(5)
+    assert bob.texts() == ["first", "second", "third"]
+    assert carol.texts() == ["first", "third"]
+    assert alice.texts() == ["second"]
+
+
+async def test_a_group_message_whose_server_dies_starts_again(stage, autojump_clock):
+    alice, bob = await stage.enter("alice"), await stage.enter("bob")
+    stage.lose(lambda message, *_: isinstance(message, Letters), times=1)
+    await alice.chat.send_all("hello")
+    await stage.kill_server()
+    await stage.pass_time(1)
+    assert bob.texts() == []
+    await stage.start_server()
+    await stage.pass_time(25)  # the next heartbeat finds out that the server forgot who is there
+    assert bob.texts() == ["hello"]
+
+
+async def test_those_silent_in_a_fan_out_get_it_by_their_own_delivery(stage, autojump_clock):
+    alice, bob = await stage.enter("alice"), await stage.enter("bob")
+    stage.lose(lambda message, *_: isinstance(message, Letters), times=3)
+    await alice.chat.send_all("hello")
+    await stage.pass_time(0.7)
+    assert bob.texts() == ["hello"]
+    assert stage.sent(Heartbeat) == []
+    assert len(stage.sent(Register)) == 2

@@ -1,0 +1,353 @@
+"""Who is there and who is gone: registrations, contests for a name, probes, heartbeats, silent returns.
+
+Plays in virtual time over the network in memory (tests/stage.py).
+"""
+
+from functools import partial
+
+import pytest
+import trio
+
+from trio_chat.client.events import SignedOff
+from trio_chat.client.session import open_chat
+from trio_chat.errors import InvalidName, NameTaken, NotRegistered, ServerNotResponding
+from trio_chat.protocol.messages import (
+    Ack,
+    Deregister,
+    Deregistered,
+    Heartbeat,
+    Letters,
+    Refused,
+    Register,
+    Registered,
+    TableChange,
+)
+from tests.stage import SERVER
+
+
+def comings_and_goings(stage, name):
+    return [record.online for record in stage.changes if record.name == name]
+
+
+async def test_five_windows_without_the_server(stage, autojump_clock):
+    await stage.kill_server()
+    await stage.pass_time(1)
+    began = trio.current_time()
+    with pytest.raises(ServerNotResponding):
+        async with open_chat("alice", SERVER, network=stage.network):
+            pass  # pragma: no cover
+    assert trio.current_time() - began == pytest.approx(2.5)
+    assert len(stage.sent(Register)) == 5
+
+
+async def test_four_lost_answers_are_no_reason_to_give_up(stage, autojump_clock):
+    stage.lose(lambda message, *_: isinstance(message, Registered), times=4)
+    alice = await stage.enter("alice")
+    assert alice.chat.online
+    assert len({request.id for request in stage.sent(Register)}) == 1
+    assert comings_and_goings(stage, "alice") == [True]
+
+
+async def test_leaving_the_block_deregisters_and_dying_does_not(stage, autojump_clock):
+    async with open_chat("alice", SERVER, network=stage.network):
+        pass
+    assert comings_and_goings(stage, "alice") == [True, False]
+
+    with pytest.raises(ZeroDivisionError):
+        async with open_chat("bob", SERVER, network=stage.network):
+            1 / 0  # noqa: B018
+    assert comings_and_goings(stage, "bob") == [True]
+
+
+async def test_a_name_is_a_name_to_its_very_end(stage, autojump_clock):
+    for name in ("", "x\n", "a" * 33, "-x", "x y", "é", "x\x00"):
+        with pytest.raises(InvalidName):
+            async with open_chat(name, SERVER, network=stage.network):
+                pass  # pragma: no cover
+    alice = await stage.enter("Al.ice_1-2")
+    with pytest.raises(InvalidName):
+        await alice.chat.send("bob\n", "hi")
+
+
+async def test_a_name_on_line_elsewhere_is_taken_whatever_its_case(stage, autojump_clock):
+    await stage.enter("alice")
+    with pytest.raises(NameTaken):
+        async with open_chat("ALICE", SERVER, host="10.0.2.2", network=stage.network):
+            pass  # pragma: no cover
+    assert comings_and_goings(stage, "alice") == [True]
+
+
+async def test_a_holder_that_stays_silent_for_three_windows_loses_the_name(stage, autojump_clock):
+    old = await stage.enter("alice")
+    await old.kill()
+    began = trio.current_time()
+    new = await stage.enter("alice", host="10.0.2.2")
+    assert trio.current_time() - began == pytest.approx(1.5)
+    assert new.chat.table["alice"].host == "10.0.2.2"
+
+
+async def test_a_holder_behind_a_bad_line_keeps_its_name(stage, autojump_clock):
+    alice = await stage.enter("alice")
+    stage.lose(lambda message, *_: isinstance(message, Heartbeat), times=7)
+    with pytest.raises(NameTaken):
+        async with open_chat("alice", SERVER, host="10.0.2.2", network=stage.network):
+            pass  # pragma: no cover
+    assert alice.chat.table["alice"].host == alice.host
+
+
+async def test_a_holder_that_returns_during_the_contest_keeps_its_name(stage, autojump_clock, nursery):
+    old = await stage.enter("alice")
+    await old.kill()
+    refused = []
+
+    async def newcomer():
+        try:
+            async with open_chat("alice", SERVER, host="10.0.2.2", network=stage.network):
+                pass  # pragma: no cover
+        except NameTaken as error:
+            refused.append(error)
+
+    nursery.start_soon(newcomer)
+    await stage.pass_time(0.7)
+    back = await stage.enter("alice", host=old.host)  # same address: replaces at once, a contest or not
+    await stage.pass_time(3)
+    assert refused
+    assert back.chat.table["alice"].host == old.host
+
+
+async def test_of_two_newcomers_for_a_silent_name_one_has_it(stage, autojump_clock, nursery):
+    await (await stage.enter("alice")).kill()
+    outcomes = []
+
+    async def newcomer(host):
+        try:
+            async with open_chat("alice", SERVER, host=host, network=stage.network):
+                outcomes.append("in")
+                await stage.pass_time(10)
+        except NameTaken:
+            outcomes.append("taken")
+
+    nursery.start_soon(newcomer, "10.0.2.1")
+    nursery.start_soon(newcomer, "10.0.2.2")
+    await stage.pass_time(6)
+    assert sorted(outcomes) == ["in", "taken"]
+
+
+async def test_the_same_address_replaces_at_once(stage, autojump_clock):
+    old = await stage.enter("alice")
+    await old.kill()
+    began = trio.current_time()
+    await stage.enter("alice", host=old.host)
+    assert trio.current_time() == began
+    assert all(comings_and_goings(stage, "alice"))
+
+
+async def test_another_name_from_the_same_address_ends_the_first(stage, autojump_clock):
+    old = await stage.enter("alice")
+    await old.kill()
+    await stage.enter("bob", host=old.host)
+    assert comings_and_goings(stage, "alice") == [True, False]
+
+
+async def test_two_clients_that_swap_ports(stage, autojump_clock):
+    carol = await stage.enter("carol")
+    alice = await stage.enter("alice", host="10.0.3.3", port=1)
+    bob = await stage.enter("bob", host="10.0.3.3", port=2)
+    stage.lose(lambda message, _, to: isinstance(message, TableChange) and to[0] == carol.host)
+    await alice.kill()
+    await bob.kill()
+    await stage.pass_time(1)
+    bob = await stage.enter("bob", host="10.0.3.3", port=1)
+    alice = await stage.enter("alice", host="10.0.3.3", port=2)
+
+    assert carol.chat.table["alice"].port == 1, "carol has not heard of it"
+    assert (await carol.chat.send("alice", "for alice")).how == "relayed"
+    assert (await carol.chat.send("bob", "for bob")).how == "relayed"
+    await alice.chat.send_all("hello")
+    await stage.pass_time(3)
+    assert alice.texts() == ["for alice"]
+    assert bob.texts() == ["for bob", "hello"]
+    assert alice.chat.table["alice"].online
+    assert bob.chat.table["bob"].online
+
+
+async def test_who_dies_is_marked_gone_by_five_silent_probes_and_not_before(stage, autojump_clock):
+    alice, bob = await stage.enter("alice"), await stage.enter("bob")
+    await bob.kill()
+    began = trio.current_time()
+    await alice.chat.send_all("is anyone there?")
+    await stage.pass_time(10)
+    gone = next(record for record in stage.changes if record.name == "bob" and not record.online)
+    # One window of the fan-out, one of bob's own delivery, five of probes.
+    assert gone.since - began == pytest.approx(7 * 0.5, abs=0.01)
+    assert not alice.chat.table["bob"].online
+
+
+async def test_one_answer_among_the_probes_proves_life(stage, autojump_clock):
+    alice, bob = await stage.enter("alice"), await stage.enter("bob")
+    stage.lose(lambda message, *_: isinstance(message, Letters), times=6)
+    stage.lose(lambda message, *_: isinstance(message, Heartbeat), times=14)
+    await alice.chat.send_all("hello")
+    await stage.pass_time(6)
+    assert bob.texts() == ["hello"]
+    assert comings_and_goings(stage, "bob") == [True]
+
+
+async def test_65_seconds_without_a_heartbeat_mark_gone(stage, autojump_clock):
+    alice, bob = await stage.enter("alice"), await stage.enter("bob")
+    await stage.pass_time(19)
+    await bob.kill()
+    await stage.pass_time(64 - 19)
+    assert alice.chat.table["bob"].online
+    await stage.pass_time(10)
+    assert not alice.chat.table["bob"].online
+    await stage.pass_time(300)
+    assert comings_and_goings(stage, "alice") == [True]
+
+
+async def test_a_client_wrongly_held_for_gone_comes_back_by_itself(stage, autojump_clock):
+    alice, bob = await stage.enter("alice"), await stage.enter("bob")
+    stage.network.cut(bob.host)
+    await alice.chat.send_all("hello")
+    await stage.pass_time(6)
+    assert not alice.chat.table["bob"].online
+    assert bob.chat.online, "bob knows of nothing"
+    stage.network.heal()
+    await stage.pass_time(20)
+    assert alice.chat.table["bob"].online
+    assert bob.texts() == ["hello"]
+    await stage.pass_time(200)
+    assert comings_and_goings(stage, "bob") == [True, False, True]
+
+
+async def test_a_client_wrongly_held_for_gone_sends_without_noticing(stage, autojump_clock):
+    alice, bob = await stage.enter("alice"), await stage.enter("bob")
+    stage.network.cut(bob.host)
+    await alice.chat.send_all("hello")
+    await stage.pass_time(6)
+    stage.network.heal()
+    stage.network.cut(alice.host, bob.host)  # direct is no way
+    assert (await bob.chat.send("alice", "still here")).how == "relayed"
+    assert alice.texts() == ["still here"]
+    assert alice.chat.table["bob"].online
+
+
+async def test_after_a_server_restart_clients_register_again_by_themselves(stage, autojump_clock):
+    alice, bob = await stage.enter("alice"), await stage.enter("bob")
+    await stage.kill_server()
+    await stage.start_server()
+    assert not [record for record in stage.changes[2:]], "everyone is off line until heard from"
+    await alice.chat.send_all("hello")
+    await stage.pass_time(25)
+    assert bob.texts() == ["hello"]
+    assert {name: record.online for name, record in alice.chat.table.items()} == {"alice": True, "bob": True}
+    assert alice.chat.table.version == bob.chat.table.version
+
+
+async def test_whose_name_was_taken_meanwhile_is_told(stage, autojump_clock):
+    alice = await stage.enter("alice")
+    await stage.kill_server()
+    await stage.start_server()
+    await stage.enter("alice", host="10.0.2.2")
+    await stage.pass_time(25)
+    (event,) = alice.heard
+    assert isinstance(event, SignedOff)
+    assert isinstance(event.error, NameTaken)
+    assert not alice.chat.online
+    with pytest.raises(NotRegistered):
+        await alice.chat.send_all("hello")
+
+
+async def test_a_verdict_of_silence_that_arrives_after_a_new_registration_condemns_nobody(stage, autojump_clock):
+    alice, bob = await stage.enter("alice"), await stage.enter("bob")
+    await bob.kill()
+    await alice.chat.send_all("hello")
+    await stage.pass_time(3.3)  # the last probe is on its way
+    back = await stage.enter("bob", host=bob.host)
+    await stage.pass_time(10)
+    assert comings_and_goings(stage, "bob") == [True, True]
+    assert back.texts() == ["hello"]
+
+
+async def test_the_lost_answer_to_a_deregistration_is_repeated(stage, autojump_clock):
+    alice = await stage.enter("alice")
+    stage.lose(lambda message, *_: isinstance(message, Deregistered), times=4)
+    await alice.chat.deregister()
+    assert not alice.chat.online
+    assert comings_and_goings(stage, "alice") == [True, False]
+    with pytest.raises(NotRegistered):
+        await alice.chat.deregister()
+
+
+async def test_a_client_answers_everything_until_it_has_deregistered(stage, autojump_clock, nursery):
+    alice, bob = await stage.enter("alice"), await stage.enter("bob")
+    stage.lose(lambda message, *_: isinstance(message, Deregister | Deregistered), times=3)
+    nursery.start_soon(bob.chat.deregister)
+    await stage.pass_time(0.2)
+    assert (await alice.chat.send("bob", "just in time")).how == "direct"
+    await stage.pass_time(3)
+    assert bob.texts() == ["just in time"]
+    assert (await alice.chat.send("bob", "too late")).how == "saved"
+
+
+async def test_to_leave_a_server_that_forgot_us_is_no_failure(stage, autojump_clock):
+    alice = await stage.enter("alice")
+    await stage.kill_server()
+    await stage.start_server()
+    await alice.chat.deregister()
+    assert not alice.chat.online
+
+
+async def test_to_leave_a_dead_server_fails_and_changes_nothing(stage, autojump_clock):
+    alice = await stage.enter("alice")
+    await stage.kill_server()
+    await stage.pass_time(1)
+    with pytest.raises(ServerNotResponding):
+        await alice.chat.deregister()
+    assert alice.chat.online
+
+
+async def test_who_is_not_registered_is_told_so_and_a_late_copy_changes_nothing(stage, autojump_clock):
+    alice = await stage.enter("alice")
+    register = next(line for line in stage.network.log if line.destination == SERVER)
+    await alice.chat.deregister()
+    stage.network.inject(register.data, register.source, SERVER)
+    await stage.pass_time(1)
+    assert comings_and_goings(stage, "alice") == [True, False]
+    assert len(stage.sent(Registered)) == 2, "the stored answer is repeated"
+
+
+async def test_300_registrations_at_once(stage, autojump_clock):
+    players = []
+
+    async def enter(name):
+        players.append(await stage.enter(name))
+
+    async with trio.open_nursery() as nursery:
+        for n in range(300):
+            nursery.start_soon(enter, f"user{n}")
+    assert len(players) == 300
+    await stage.pass_time(3)
+    assert {player.chat.table.version for player in players} == {players[0].chat.table.version}
+    assert len(players[0].chat.table) == 300
+    assert [record.online for record in stage.changes] == [True] * 300
+    rounds = sum(player.table_changes for player in players)
+    assert rounds < 300 * 50, "changes in a burst travel together"
+
+
+async def test_a_host_name_with_several_addresses_finds_the_one_that_answers(stage, autojump_clock):
+    stage.network.names["chat.example"] = ["10.9.9.9", SERVER[0], "10.9.9.8"]
+    async with open_chat("alice", ("chat.example", SERVER[1]), network=stage.network) as chat:
+        assert chat.online
+    assert trio.current_time() < 0.1
+    assert not stage.sent(Ack, source="10.9.9.9")
+    assert stage.sent(Refused)
+
+
+async def test_registering_twice_is_harmless(stage, autojump_clock):
+    alice = await stage.enter("alice")
+    async with trio.open_nursery() as nursery:
+        for _ in range(3):
+            nursery.start_soon(partial(alice.chat.register))
+    await stage.pass_time(1)
+    assert alice.chat.table["alice"].online

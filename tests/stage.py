@@ -1,0 +1,168 @@
+"""A server and its players on a network in memory: the stage for plays in virtual time.
+
+Each player is a real `open_chat` in a task of its own, which writes down what it hears. Nothing waits for real:
+with `autojump_clock` the clock jumps whenever everyone waits, so the order of events is the same each time.
+"""
+
+import itertools
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+
+import trio
+
+from tests.network import MemoryNetwork
+from trio_chat.client.events import Event, TableChanged
+from trio_chat.client.session import Chat, open_chat
+from trio_chat.protocol.messages import Message, Record
+from trio_chat.protocol.wire import decode_untrusted
+from trio_chat.server.chat import serve_chat
+from trio_chat.storage.memory import MemoryClientStore, MemoryServerStore
+from trio_chat.transport.datagrams import Address
+
+SERVER = ("10.0.0.1", 5000)
+
+
+class Player:
+    """One person: the chat, what was heard, and the power switch of the machine."""
+
+    def __init__(self, chat: Chat, host: str, store: MemoryClientStore, scope: trio.CancelScope) -> None:
+        self.chat = chat
+        self.host = host
+        self.store = store
+        self.heard: list[Event] = []
+        self.table_changes = 0
+        self.dead = trio.Event()
+        self._scope = scope
+
+    async def kill(self) -> None:
+        """The machine loses power: no word to anyone."""
+        self._scope.cancel()
+        await self.dead.wait()
+
+    def texts(self) -> list[str]:
+        """The texts heard, in order."""
+        return [event.text for event in self.heard if hasattr(event, "text")]
+
+
+class Stage:
+    """Where a play takes place. Time passes by `pass_time` only, and costs nothing."""
+
+    def __init__(self, network: MemoryNetwork, nursery: trio.Nursery) -> None:
+        self.network = network
+        self.server_store = MemoryServerStore()
+        self.changes: list[Record] = []
+        self._nursery = nursery
+        self._server_scope = trio.CancelScope()
+        self._server_dead = trio.Event()
+        self._hosts = itertools.count()
+
+    async def start_server(self, store: MemoryServerStore | None = None) -> None:
+        """Start the server, or start it again."""
+        if store is not None:
+            self.server_store = store
+        await self._nursery.start(self._serve)
+
+    async def kill_server(self) -> None:
+        """The server's machine loses power."""
+        self._server_scope.cancel()
+        await self._server_dead.wait()
+
+    async def enter(
+        self,
+        name: str,
+        *,
+        host: str | None = None,
+        port: int = 6000,
+        store: MemoryClientStore | None = None,
+        listening: bool = True,
+    ) -> Player:
+        """Open a chat for a player, by default on a machine of its own; `listening`: reads its events."""
+        if host is None:
+            number = next(self._hosts)
+            host = f"10.0.{1 + number // 200}.{1 + number % 200}"
+        return await self._nursery.start(
+            partial(self._play, name, host, port, store or MemoryClientStore(), listening)
+        )
+
+    async def pass_time(self, seconds: float) -> None:
+        """Let virtual time pass."""
+        await trio.sleep(seconds)
+
+    def lose(self, fits: Callable[[Message, Address, Address], bool], *, times: int = 1_000_000) -> None:
+        """Lose the next so many datagrams that fit (message, source, destination)."""
+        left = [times]
+
+        def passes(data: bytes, source: Address, destination: Address) -> bool:
+            if left[0] and fits(decode_untrusted(data), source, destination):
+                left[0] -= 1
+                return False
+            return True
+
+        self.network.filters.append(passes)
+
+    def sent(self, kind: type, *, source: str | None = None, destination: str | None = None) -> list[Message]:
+        """The messages of a kind that went over the network so far, by host."""
+        found = []
+        for line in self.network.log:
+            message = decode_untrusted(line.data)
+            if (
+                isinstance(message, kind)
+                and source in (None, line.source[0])
+                and destination in (None, line.destination[0])
+            ):
+                found.append(message)
+        return found
+
+    async def _serve(self, task_status: trio.TaskStatus[Address]) -> None:
+        send, receive = trio.open_memory_channel[Record](10_000)
+        self._server_dead = trio.Event()
+        with trio.CancelScope() as self._server_scope:
+            async with trio.open_nursery() as nursery:
+                address = await nursery.start(
+                    partial(
+                        serve_chat,
+                        SERVER[1],
+                        host=SERVER[0],
+                        store=self.server_store,
+                        network=self.network,
+                        events=send,
+                        clock=trio.current_time,
+                    )
+                )
+                task_status.started(address)
+                async for record in receive:
+                    self.changes.append(record)
+        self._server_dead.set()
+
+    async def _play(
+        self,
+        name: str,
+        host: str,
+        port: int,
+        store: MemoryClientStore,
+        listening: bool,
+        task_status: trio.TaskStatus[Player],
+    ) -> None:
+        with trio.CancelScope() as scope:
+            async with open_chat(name, SERVER, host=host, port=port, store=store, network=self.network) as chat:
+                player = Player(chat, host, store, scope)
+                task_status.started(player)
+                if not listening:
+                    await trio.sleep_forever()
+                async for event in chat.events:
+                    if isinstance(event, TableChanged):
+                        player.table_changes += 1
+                    else:
+                        player.heard.append(event)
+        player.dead.set()
+
+
+@asynccontextmanager
+async def open_stage(network: MemoryNetwork) -> AsyncIterator[Stage]:
+    """A stage with a server that has started."""
+    async with trio.open_nursery() as nursery:
+        stage = Stage(network, nursery)
+        await stage.start_server()
+        yield stage
+        nursery.cancel_scope.cancel()

@@ -1,0 +1,295 @@
+"""Requests over datagrams: windows, attempts, re-sends, parts, repeated answers, and answers that are not taken.
+
+Two endpoints on the network in memory, in virtual time; what is asked for is of no importance here.
+"""
+
+from contextlib import asynccontextmanager, closing
+
+import pytest
+import trio
+
+from tests.network import Conditions
+from trio_chat.protocol.messages import Ack, Chat, Heartbeat, Part, PartAck, Reason, Refused, Save, Saved
+from trio_chat.protocol.reliability import Reaction
+from trio_chat.protocol.wire import decode_untrusted, encode
+from trio_chat.transport.endpoint import PROMPT, Endpoint, new_id
+
+A, B, C = ("10.0.0.1", 1), ("10.0.0.2", 2), ("10.0.0.3", 3)
+LONG = "αβγ🙂 " * 1000
+
+
+def heartbeat() -> Heartbeat:
+    return Heartbeat(new_id(), "x")
+
+
+class Party:
+    """An endpoint, what it was asked, and what it answers: an answer maker or a Reaction."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self.endpoint = endpoint
+        self.asked = []
+        self.reply = lambda request: request.ack()
+
+    def take(self, peer, request):
+        self.asked.append(request)
+        return self.reply(request)
+
+
+@asynccontextmanager
+async def open_party(network, address):
+    with closing(network.bind(*address)) as socket:
+        async with trio.open_nursery() as nursery:
+            party = Party(Endpoint(socket))
+            nursery.start_soon(party.endpoint.listen, party.take)
+            yield party
+            nursery.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def open_parties(network):
+    async with open_party(network, A) as a, open_party(network, B) as b:
+        yield a, b
+
+
+def times(network, kind):
+    return [line.time for line in network.log if isinstance(decode_untrusted(line.data), kind)]
+
+
+async def test_an_answer_ends_the_window(network, autojump_clock):
+    async with open_parties(network) as (a, b):
+        request = heartbeat()
+        assert await a.endpoint.request(B, request) == request.ack()
+        assert trio.current_time() == 0
+        assert b.asked == [request]
+
+
+async def test_five_windows_of_half_a_second(network, autojump_clock):
+    async with open_parties(network) as (a, b):
+        network.cut(A, B)
+        assert await a.endpoint.request(B, heartbeat(), windows=5) is None
+        assert trio.current_time() == pytest.approx(2.5)
+        assert times(network, Heartbeat) == pytest.approx([0, 0.5, 1, 1.5, 2])
+        assert b.asked == []
+
+
+async def test_re_sent_at_100_and_250_ms_inside_the_window(network, autojump_clock):
+    async with open_parties(network) as (a, _):
+        network.cut(A, B)
+        assert await a.endpoint.request(B, heartbeat(), resend=PROMPT) is None
+        assert trio.current_time() == pytest.approx(0.5)
+        assert times(network, Heartbeat) == pytest.approx([0, 0.1, 0.25])
+
+
+async def test_a_late_answer_inside_the_window_counts_and_after_it_does_not(network, autojump_clock):
+    async with open_parties(network) as (a, b):
+        network.set(Conditions(delay=(0.49, 0.49)), B, A)
+        assert isinstance(await a.endpoint.request(B, heartbeat()), Ack)
+        network.set(Conditions(delay=(0.51, 0.51)), B, A)
+        assert await a.endpoint.request(B, heartbeat()) is None
+        await trio.sleep(1)
+        assert a.endpoint.counts.unasked == 1
+        assert len(b.asked) == 2
+
+
+async def test_copies_of_a_request_are_answered_but_not_handled_again(network, autojump_clock):
+    async with open_parties(network) as (a, b):
+        network.filters.append(lambda data, source, _: source == A or len(times(network, Ack)) == 3)
+        assert isinstance(await a.endpoint.request(B, heartbeat(), windows=5), Ack)
+        assert len(b.asked) == 1
+        assert len(times(network, Ack)) == 3
+
+
+async def test_copies_stay_without_an_answer_while_it_is_in_work(network, autojump_clock, nursery):
+    async with open_parties(network) as (a, b):
+        b.reply = lambda request: Reaction.IN_WORK
+
+        async def work():
+            await trio.sleep(1.2)
+            b.endpoint.answer(A, b.asked[0], b.asked[0].saved(7.0))
+
+        nursery.start_soon(work)
+        answer = await a.endpoint.request(B, Save(new_id(), "x", "hi"), windows=5)
+        assert isinstance(answer, Saved)
+        assert trio.current_time() == pytest.approx(1.2)
+        assert len(b.asked) == 1
+
+
+async def test_a_request_met_by_silence_is_new_each_time(network, autojump_clock):
+    async with open_parties(network) as (a, b):
+        b.reply = lambda request: Reaction.SILENCE if len(b.asked) < 3 else request.ack()
+        assert isinstance(await a.endpoint.request(B, heartbeat(), windows=5), Ack)
+        assert len(b.asked) == 3
+
+
+@pytest.mark.parametrize("refuse", [lambda r: r.busy(), lambda r: r.refused(Reason.NOT_REGISTERED)])
+async def test_what_may_change_is_not_remembered(network, autojump_clock, refuse):
+    async with open_parties(network) as (a, b):
+        request = heartbeat()
+        b.reply = refuse
+        assert not isinstance(await a.endpoint.request(B, request), Ack)
+        b.reply = lambda request: request.ack()
+        assert isinstance(await a.endpoint.request(B, request), Ack)
+
+
+async def test_a_final_refusal_is_remembered(network, autojump_clock):
+    async with open_parties(network) as (a, b):
+        request = Save(new_id(), "x", "hi")
+        b.reply = lambda request: request.refused(Reason.FULL)
+        assert isinstance(await a.endpoint.request(B, request), Refused)
+        b.reply = lambda request: request.ack()
+        assert isinstance(await a.endpoint.request(B, request), Refused)
+
+
+async def test_forged_answers_settle_nothing(network, autojump_clock):
+    async with open_parties(network) as (a, b):
+        b.reply = lambda request: Reaction.SILENCE
+        request = Chat(new_id(), "x", "y", "hi")
+
+        def forge(data, source, destination):
+            if source == A:
+                network.inject(encode(Ack(Chat.kind, new_id())), B, A)  # a wrong id
+                network.inject(encode(request.ack()), C, A)  # from another address
+                network.inject(encode(Ack(Save.kind, request.id)), B, A)  # for another kind of request
+                network.inject(encode(PartAck(Save.kind, request.id, 1)), B, A)
+            return True
+
+        network.filters.append(forge)
+        assert await a.endpoint.request(B, request) is None
+        assert a.endpoint.counts.unasked == 3
+
+
+async def test_a_long_message_travels_in_parts_and_arrives_once(network, autojump_clock):
+    async with open_parties(network) as (a, b):
+        request = Chat(new_id(), "x", "y", LONG)
+        assert isinstance(await a.endpoint.request(B, request), Ack)
+        assert b.asked == [request]
+        assert trio.current_time() == 0
+
+
+async def test_only_the_parts_that_are_missing_are_sent_again(network, autojump_clock):
+    async with open_parties(network) as (a, b):
+        lost = []
+
+        def lose_each_part_once(data, source, destination):
+            message = decode_untrusted(data)
+            if isinstance(message, Part) and message.index % 3 == 0 and message.index not in lost:
+                lost.append(message.index)
+                return False
+            return True
+
+        network.filters.append(lose_each_part_once)
+        request = Chat(new_id(), "x", "y", LONG)
+        assert isinstance(await a.endpoint.request(B, request, resend=PROMPT), Ack)
+        parts = [message for line in network.log if isinstance(message := decode_untrusted(line.data), Part)]
+        assert len(parts) == parts[0].count + len(lost)
+        assert b.asked == [request]
+
+
+async def test_the_lost_answer_to_a_long_message_is_asked_for_with_one_part(network, autojump_clock):
+    async with open_parties(network) as (a, b):
+        network.filters.append(lambda data, source, _: source == A or len(times(network, Ack)) != 1)
+        request = Chat(new_id(), "x", "y", LONG)
+        assert isinstance(await a.endpoint.request(B, request, resend=PROMPT), Ack)
+        assert len(b.asked) == 1
+        late = [time for time in times(network, Part) if time > 0]
+        assert len(late) == 1
+
+
+async def test_a_long_message_met_by_silence_keeps_its_parts(network, autojump_clock):
+    async with open_parties(network) as (a, b):
+        b.reply = lambda request: Reaction.SILENCE if len(b.asked) < 2 else request.ack()
+        request = Chat(new_id(), "x", "y", LONG)
+        assert isinstance(await a.endpoint.request(B, request, resend=PROMPT), Ack)
+        assert len([time for time in times(network, Part) if time > 0]) == 1
+
+
+async def test_parts_without_an_answer_prove_life(network, autojump_clock):
+    async with open_parties(network) as (a, b):
+        b.reply = lambda request: Reaction.SILENCE
+        answer = await a.endpoint.request(B, Chat(new_id(), "x", "y", LONG))
+        assert isinstance(answer, PartAck)
+
+
+async def test_parts_that_are_no_message_are_dropped(network, autojump_clock):
+    async with open_parties(network) as (_, b):
+        id_ = new_id()
+        for index, body in enumerate([b"\xff" * 1000, b"\xff"]):
+            network.inject(encode(Part(Chat.kind, id_, index, 2, body)), A, B)
+        other = encode(Heartbeat(new_id(), "x"))  # a message, but not the one that the parts name
+        network.inject(encode(Part(Chat.kind, id_, 0, 2, other[:5])), A, B)
+        network.inject(encode(Part(Chat.kind, id_, 1, 2, other[5:])), A, B)
+        await trio.sleep(1)
+        assert b.asked == []
+        assert b.endpoint.counts.not_a_message == 2
+
+
+async def test_long_messages_survive_a_bad_network(network, autojump_clock):
+    network.default = Conditions(loss=0.3, duplicate=0.2, delay=(0.0, 0.08))
+    async with open_parties(network) as (a, b):
+        requests = [Save(new_id(), "x", f"{n}{LONG}") for n in range(20)]
+        for request in requests:
+            assert isinstance(await a.endpoint.request(B, request, windows=5, resend=PROMPT), Ack)
+        assert b.asked == requests, "each one once, unharmed"
+
+
+async def test_a_fan_out_waits_one_window_and_tells_who_answered(network, autojump_clock):
+    async with open_parties(network) as (a, _), open_party(network, C) as c:
+        c.reply = lambda request: Reaction.SILENCE
+        answered = []
+        probe = heartbeat()
+        await a.endpoint.fan_out({B: probe, C: probe}, lambda peer, answer: answered.append((peer, trio.current_time())))
+        assert answered == [(B, 0)]
+        assert trio.current_time() == pytest.approx(0.5)
+        assert len(c.asked) == 3
+
+
+async def test_a_fan_out_ends_with_the_last_answer_and_one_to_nobody_at_once(network, autojump_clock):
+    async with open_parties(network) as (a, _), open_party(network, C):
+        await a.endpoint.fan_out({}, lambda *_: None)
+        await a.endpoint.fan_out({B: heartbeat(), C: heartbeat()}, lambda *_: None)
+        assert trio.current_time() == 0
+
+
+async def test_a_large_fan_out_lets_others_run(network, autojump_clock, nursery):
+    async with open_parties(network) as (a, _):
+        turns = []
+
+        async def count_turns():
+            while len(network.log) < 1024:
+                turns.append(len(network.log))
+                await trio.lowlevel.checkpoint()
+
+        nursery.start_soon(count_turns)
+        await trio.lowlevel.checkpoint()
+        with trio.move_on_after(0.05):
+            await a.endpoint.fan_out({("10.9.0.1", port): heartbeat() for port in range(1, 1025)}, lambda *_: None)
+        assert {256, 512, 768} <= set(turns)
+
+
+async def test_abandoned_requests_end_as_silence_at_once(network, autojump_clock, nursery):
+    async with open_parties(network) as (a, b):
+        b.reply = lambda request: Reaction.SILENCE
+        answers = []
+
+        async def ask():
+            answers.append(await a.endpoint.request(B, heartbeat(), windows=5))
+
+        nursery.start_soon(ask)
+        await trio.sleep(0.7)
+        a.endpoint.abandon(C)
+        await trio.sleep(0.1)
+        assert answers == []
+        a.endpoint.abandon(B)
+        await trio.sleep(0.1)
+        assert answers == [None]
+        assert trio.current_time() == pytest.approx(0.9)
+
+
+async def test_a_cancelled_request_leaves_nothing_behind(network, autojump_clock):
+    async with open_parties(network) as (a, b):
+        b.reply = lambda request: Reaction.IN_WORK
+        with trio.move_on_after(0.2):
+            await a.endpoint.request(B, heartbeat(), windows=5)
+        b.endpoint.answer(A, b.asked[0], b.asked[0].ack())
+        await trio.sleep(1)
+        assert a.endpoint.counts.unasked == 1

@@ -1,0 +1,59 @@
+"""A chat for people on one network: `open_chat` to take part, `serve_chat` to serve it.
+
+Names are re-exported here and live elsewhere: the client in client/, the server in server/, errors in errors.py.
+"""
+
+from trio_chat.client.events import (
+    Delivery,
+    Event,
+    Fallback,
+    GroupMessageReceived,
+    GroupMessagesMissed,
+    LetterReceived,
+    MessageReceived,
+    ReceiptReceived,
+    SignedOff,
+    TableChanged,
+)
+from trio_chat.client.session import Chat, open_chat
+from trio_chat.errors import (
+    AddressError,
+    ChatError,
+    InvalidName,
+    InvalidRecipient,
+    InvalidText,
+    MailboxFull,
+    NameTaken,
+    NotRegistered,
+    ServerNotResponding,
+    UnknownRecipient,
+)
+from trio_chat.server.chat import serve_chat
+
+__all__ = [
+    "AddressError",
+    "Chat",
+    "ChatError",
+    "Delivery",
+    "Event",
+    "Fallback",
+    "GroupMessageReceived",
+    "GroupMessagesMissed",
+    "InvalidName",
+    "InvalidRecipient",
+    "InvalidText",
+    "LetterReceived",
+    "MailboxFull",
+    "MessageReceived",
+    "NameTaken",
+    "NotRegistered",
+    "ReceiptReceived",
+    "ServerNotResponding",
+    "SignedOff",
+    "TableChanged",
+    "UnknownRecipient",
+    "open_chat",
+    "serve_chat",
+]
+
+__version__ = "0.1.0"

@@ -1,0 +1,8 @@
+"""`python -m trio_chat`: the command line, and nothing else."""
+
+import sys
+
+from trio_chat.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())
