@@ -81,9 +81,7 @@ class Stage:
         if host is None:
             number = next(self._hosts)
             host = f"10.0.{1 + number // 200}.{1 + number % 200}"
-        return await self._nursery.start(
-            partial(self._play, name, host, port, store or MemoryClientStore(), listening)
-        )
+        return await self._nursery.start(partial(self._play, name, host, port, store or MemoryClientStore(), listening))
 
     async def pass_time(self, seconds: float) -> None:
         """Let virtual time pass."""

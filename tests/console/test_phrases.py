@@ -216,7 +216,7 @@ def test_errors_are_told(error, lines):
         ("\u202ereversed\u2066", r"\u202ereversed\u2066"),
         ("\ud800", r"\ud800"),
         ("plain \\x1b stays", r"plain \x1b stays"),
-        ("né 両方 👩\u200d👩\u200d👧 می\u200cخواهم {name} %s", "né 両方 👩\u200d👩\u200d👧 می\u200cخواهم {name} %s"),
+        ("né 両方 👩\u200d👩\u200d👧 क्\u200cष {name} %s", "né 両方 👩\u200d👩\u200d👧 क्\u200cष {name} %s"),
     ],
 )
 def test_controls_are_shown_and_nothing_else_is_touched(text, shown):

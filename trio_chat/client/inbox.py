@@ -1,4 +1,7 @@
-"""What waits to be read by the user: a bounded channel of events, in which table changes fold into one."""
+"""What waits to be read by the user: a bounded channel of events, in which table changes fold into one.
+
+What the events mean, and who is told that there was no room, is decided elsewhere.
+"""
 
 import trio
 

@@ -13,14 +13,10 @@ from trio_chat.client.events import (
     Delivery,
     Event,
     Fallback,
-    GroupMessageReceived,
-    GroupMessagesMissed,
-    LetterReceived,
-    MessageReceived,
-    ReceiptReceived,
     SignedOff,
 )
 from trio_chat.client.inbox import Inbox
+from trio_chat.client.mail import Mail
 from trio_chat.errors import (
     InvalidName,
     InvalidRecipient,
@@ -43,8 +39,6 @@ from trio_chat.protocol.messages import (
     Deregistered,
     GroupPost,
     Heartbeat,
-    Letter,
-    LetterKind,
     Letters,
     PartAck,
     Reason,
@@ -103,20 +97,21 @@ async def open_chat(
     candidates = await network.resolve(*server)
     if host is not None:
         host, port = (await network.resolve(host, port))[0]
-    failure: Exception | None = None
+    failure: BaseException | None = None
     with closing(network.bind(host, port)) as socket:
         chat = Chat(name, candidates[0], Endpoint(socket), store or MemoryClientStore())
-        async with trio.open_nursery() as nursery:
-            await nursery.start(chat._run)
-            try:
+        try:
+            async with trio.open_nursery() as nursery:
+                await nursery.start(chat._run)
                 await chat._find_server(candidates)
                 await chat.register()
                 yield chat
                 if chat.online:
                     await chat.deregister()
-            except Exception as error:  # noqa: BLE001: kept out of the nursery, which would wrap it into a group
-                failure = error
-            nursery.cancel_scope.cancel()
+                nursery.cancel_scope.cancel()
+        except BaseExceptionGroup as group:
+            # The nursery wraps what the block raises. Raised anew out here, it keeps its own cause and context.
+            failure = group.exceptions[0] if len(group.exceptions) == 1 else group
     if failure is not None:
         raise failure
 
@@ -128,15 +123,13 @@ class Chat:
         self.name = name
         self._server = server
         self._endpoint = endpoint
-        self._store = store
         self._inbox = Inbox()
+        self._mail = Mail(name, endpoint, store, self._inbox)
         self._table = Table()
         self._table_moved = trio.Event()
         self._stay: Registered | None = None
-        self._first_letter = True
         self._detours: dict[str, float] = {}
         self._coming_or_going = trio.Lock()
-        self._to_mail, self._mail = trio.open_memory_channel[tuple[Peer, Letters]](1)
 
     @property
     def table(self) -> Mapping[str, Record]:
@@ -201,7 +194,7 @@ class Chat:
         # Called by the reading task: what follows the answer at its heels must find the client registered.
         if isinstance(answer, Registered):
             self._stay = answer
-            self._first_letter = True
+            self._mail.came_on_line(answer.at)
 
     def _deregistered(self, answer: Answer) -> None:
         # Refused: the server does not know us, which is what we wanted.
@@ -314,7 +307,7 @@ class Chat:
         with closing(self._inbox):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._endpoint.listen, self._receive)
-                nursery.start_soon(self._read_mail)
+                nursery.start_soon(self._mail.read)
                 nursery.start_soon(self._beat)
                 task_status.started()
 
@@ -345,30 +338,6 @@ class Chat:
                 except ServerNotResponding:
                     continue
 
-    async def _read_mail(self) -> None:
-        await self._show()
-        async for peer, request in self._mail:
-            await self._store.keep(request.letters)
-            self._endpoint.answer(peer, request, request.ack())
-            await self._show()
-
-    async def _show(self) -> None:
-        for letter in self._store.unshown():
-            await self._inbox.put(self._event(letter))
-            self._store.shown(letter)
-
-    def _event(self, letter: Letter) -> Event:
-        is_group = letter.kind is LetterKind.GROUP
-        match letter.kind:
-            case LetterKind.RECEIPT:
-                return ReceiptReceived(letter.sender, letter.sent_at)
-            case LetterKind.MISSED:
-                return GroupMessagesMissed(letter.count)
-        if self._stay is not None and letter.sent_at >= self._stay.at:
-            return (GroupMessageReceived if is_group else MessageReceived)(letter.sender, letter.text)
-        first, self._first_letter = self._first_letter, False
-        return LetterReceived(letter.sender, letter.text, letter.sent_at, is_group, first)
-
     # --- what arrives; called by the reading task ---
 
     def _receive(self, peer: Peer, request: Request) -> Answer | Reaction:
@@ -377,35 +346,14 @@ class Chat:
         is_from_server = peer == self._server
         match request:
             case messages.Chat():
-                return self._take_message(request)
+                return self._mail.take_message(request)
             case Letters() if is_from_server:
-                return self._take_letters(peer, request)
+                return self._mail.take_letters(peer, request)
             case TableChange() if is_from_server:
                 return self._take_table(request, self._stay)
             case Heartbeat() if is_from_server and fold(request.name) == fold(self.name):
                 return request.ack()
         return Reaction.SILENCE
-
-    def _take_message(self, message: messages.Chat) -> Answer | Reaction:
-        if fold(message.recipient) != fold(self.name):
-            return Reaction.SILENCE
-        key = (LetterKind.DIRECT, fold(message.sender), message.id)
-        if not self._store.has(key):
-            if not self._inbox.offer(MessageReceived(message.sender, message.text)):
-                return Reaction.SILENCE
-            self._store.saw(key)
-        return message.ack()
-
-    def _take_letters(self, peer: Peer, request: Letters) -> Answer | Reaction:
-        if fold(request.recipient) != fold(self.name):
-            return Reaction.SILENCE
-        if self._inbox.full:
-            return request.busy()
-        try:
-            self._to_mail.send_nowait((peer, request))
-        except trio.WouldBlock:
-            return request.busy()
-        return Reaction.IN_WORK
 
     def _take_table(self, change: TableChange, stay: Registered) -> Answer:
         records = self._table.apply(change, stay.version.epoch)

@@ -1,0 +1,125 @@
+"""What a stranger can send to a server's and a client's port: no exception, and no answer to what is no message.
+
+Random bytes and mutated messages by hypothesis, into the real parties over the network in memory.
+"""
+
+import hypothesis
+import hypothesis.strategies as st
+import trio
+from trio.testing import MockClock
+
+from tests.network import open_memory_network
+from tests.stage import SERVER, open_stage
+from trio_chat.protocol.messages import (
+    Ack,
+    Chat,
+    Deregister,
+    GroupPost,
+    Heartbeat,
+    Held,
+    Letter,
+    LetterKind,
+    Letters,
+    Part,
+    Record,
+    Register,
+    Registered,
+    Save,
+    TableChange,
+    Version,
+)
+from trio_chat.protocol.wire import WireError, decode_untrusted, encode
+
+STRANGER = ("10.66.6.6", 666)
+ID = bytes(range(16))
+VERSION = Version(b"epoch678", 3)
+SAMPLES = [
+    encode(message)
+    for message in (
+        Register(ID, "mallory"),
+        Deregister(ID),
+        Chat(ID, "mallory", "alice", "hi"),
+        Save(ID, "alice", "hi"),
+        GroupPost(ID, "hi"),
+        Letters(ID, "alice", (Letter(LetterKind.DIRECT, ID, "mallory", 1.0, "hi"),)),
+        TableChange(ID, VERSION, VERSION, (Record("bob", "10.0.0.2", 5, True, 1.0),)),
+        Heartbeat(ID, "alice"),
+        Ack(Chat.kind, ID),
+        Registered(Register.kind, ID, VERSION, 2, 5.0),
+        Held(TableChange.kind, ID, None),
+        Part(Save.kind, ID, 0, 2, b"body"),
+    )
+]
+
+
+@st.composite
+def mutated(draw):
+    data = bytearray(draw(st.sampled_from(SAMPLES)))
+    for _ in range(draw(st.integers(0, 4))):
+        place = draw(st.integers(0, len(data) - 1))
+        match draw(st.sampled_from(["change", "cut", "double"])):
+            case "change":
+                data[place] = draw(st.integers(0, 255))
+            case "cut":
+                del data[place : place + draw(st.integers(1, 3))]
+                data += b"" if data else b"\0"
+            case "double":
+                data[place:place] = data[place : place + 8]
+    return bytes(data)
+
+
+def is_message(data):
+    try:
+        decode_untrusted(data)
+    except WireError:
+        return False
+    return True
+
+
+def play(datagrams):
+    """Throw datagrams at a server and a client; return the bytes that came back for those that are no message."""
+
+    async def main():
+        async with open_memory_network() as network, open_stage(network) as stage:
+            alice = await stage.enter("alice")
+            answers = []
+            for data in datagrams:
+                network.log.clear()
+                for target in (SERVER, (alice.host, 6000)):
+                    network.inject(data, STRANGER, target)
+                await trio.testing.wait_all_tasks_blocked()
+                if not is_message(data):
+                    answers += [line.data for line in network.log if line.destination == STRANGER]
+            network.log.clear()
+            await stage.pass_time(30)
+            await stage.enter("bob")
+            assert (await alice.chat.send("bob", "still at work")).how == "direct"
+            return answers
+
+    return trio.run(main, clock=MockClock(autojump_threshold=0))
+
+
+@hypothesis.settings(max_examples=100, deadline=None)
+@hypothesis.given(st.lists(st.one_of(st.binary(max_size=200), mutated()), min_size=100, max_size=110))
+def test_10000_datagrams_of_anything_harm_nobody(datagrams):
+    assert play(datagrams) == []
+
+
+def test_giants_and_emptiness():
+    nested = b"\x22" + b"\x91" * 60_000
+    assert play([b"", b"\0" * 65_000, nested, *(sample + b"\0" * 5000 for sample in SAMPLES)]) == []
+
+
+def test_a_stranger_gets_no_more_than_it_gave():
+    async def main():
+        async with open_memory_network() as network, open_stage(network) as stage:
+            await stage.enter("alice")
+            for data in SAMPLES[1:]:
+                network.log.clear()
+                network.inject(data, STRANGER, SERVER)
+                await trio.testing.wait_all_tasks_blocked()
+                answers = [line.data for line in network.log if line.destination == STRANGER]
+                assert sum(map(len, answers)) <= len(data) + 32
+                assert len(answers) <= 1
+
+    trio.run(main, clock=MockClock(autojump_threshold=0))

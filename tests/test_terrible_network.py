@@ -1,0 +1,82 @@
+"""Twenty people on a network that loses a third of everything, for ten virtual minutes.
+
+One seed fixes the network; the promises are checked at the end. tests/stage.py tells how virtual time works.
+"""
+
+import random
+from itertools import pairwise
+
+import pytest
+
+from tests.network import Conditions, open_memory_network
+from tests.stage import open_stage
+from trio_chat.client.events import GroupMessageReceived, LetterReceived, MessageReceived, ReceiptReceived
+from trio_chat.errors import ServerNotResponding
+
+MINUTES = 10
+HEARTBEAT = 20.0
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+async def test_twenty_people_on_a_network_that_loses_30_percent(autojump_clock, seed):
+    dice = random.Random(seed)
+    async with open_memory_network(seed) as network, open_stage(network) as stage:
+        players = [await stage.enter(f"user{n}") for n in range(20)]
+        network.default = Conditions(loss=0.3, duplicate=0.05, delay=(0.0, 0.05))
+        changes_before = len(stage.changes)
+        ways: dict[str, str] = {}
+        posts = []
+        for minute in range(MINUTES):
+            for turn in range(6):
+                sender, recipient = dice.sample(players, 2)
+                text = f"{minute}:{turn} {sender.chat.name} -> {recipient.chat.name}"
+                try:
+                    ways[text] = (await sender.chat.send(recipient.chat.name, text)).how
+                except ServerNotResponding:
+                    ways[text] = "unknown"
+                await stage.pass_time(dice.uniform(0, 16))
+            poster = dice.choice(players)
+            try:
+                await poster.chat.send_all(f"{minute} to all")
+                posts.append((poster, f"{minute} to all"))
+            except ServerNotResponding:
+                pass
+        changes_after = len(stage.changes)
+        network.default = Conditions()
+        await stage.pass_time(60)
+
+        assert_nobody_was_gone_for_longer_than_a_heartbeat(stage)
+        assert changes_after - changes_before < 20, "no storm of table changes"
+        assert {player.chat.table.version for player in players} == {players[0].chat.table.version}
+        assert all(record.online for record in players[0].chat.table.values())
+        everything = [
+            (player.chat.name, event)
+            for player in players
+            for event in player.heard
+            if isinstance(event, MessageReceived | LetterReceived)
+        ]
+        direct = [(name, event.text) for name, event in everything if " -> " in event.text]
+        for text, way in ways.items():
+            copies = [name for name, heard in direct if heard == text]
+            assert copies == [text.split()[-1]] or (way == "unknown" and not copies)
+        for poster, text in posts:
+            got = [p for p in players for event in p.heard if getattr(event, "text", "") == text]
+            assert sorted(p.chat.name for p in got) == sorted(p.chat.name for p in players if p is not poster)
+        assert_one_receipt_for_each_saved_message(players, ways)
+        assert any(isinstance(event, GroupMessageReceived) for event in players[0].heard)
+
+
+def assert_nobody_was_gone_for_longer_than_a_heartbeat(stage):
+    for name in {record.name for record in stage.changes}:
+        records = [record for record in stage.changes if record.name == name]
+        assert records[-1].online
+        for gone, back in pairwise(records):
+            if not gone.online:
+                assert back.since - gone.since <= HEARTBEAT + 3
+
+
+def assert_one_receipt_for_each_saved_message(players, ways):
+    receipts = sum(isinstance(event, ReceiptReceived) for player in players for event in player.heard)
+    saved = sum(way == "saved" for way in ways.values())
+    unknown = sum(way == "unknown" for way in ways.values())
+    assert saved <= receipts <= saved + unknown
