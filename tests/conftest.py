@@ -1,11 +1,16 @@
 """Fixtures that more than one test module uses."""
 
+import signal
 from collections.abc import AsyncIterator
 
 import pytest
 
 from tests.network import MemoryNetwork, open_memory_network
 from tests.stage import Stage, open_stage
+
+# A background job, as a build may be, is started with SIGINT ignored, and would hand that on to the programs
+# that the tests interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from trio_chat import AddressError, InvalidName, NameTaken, ServerNotResponding,
 from trio_chat.cli import TableLog, main, run_server
 from trio_chat.demo import STORY, Scene, play
 from trio_chat.protocol.messages import Record
+from trio_chat.storage.memory import MemoryServerStore
 
 PROGRAM = [sys.executable, "-m", "trio_chat"]
 
@@ -35,6 +36,13 @@ class FakeChat:
         self._happens.close()
 
 
+@pytest.fixture(autouse=True)
+def data_folder(monkeypatch, tmp_path):
+    """The user's data folder is one of the test's own."""
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    return tmp_path / "data" / "trio_chat"
+
+
 @pytest.fixture
 def opened(monkeypatch):
     """Puts a fake in the place of `open_chat`; holds what it was called with, and what to raise."""
@@ -47,7 +55,7 @@ def opened(monkeypatch):
     opened = Opened()
 
     @asynccontextmanager
-    async def open_fake(name, server, *, port):
+    async def open_fake(name, server, *, port, store, reconnect):
         opened.calls.append((name, server, port))
         if opened.error:
             raise opened.error
@@ -74,6 +82,18 @@ def type_in(monkeypatch, tmp_path):
         file.close()
 
 
+def rest_of(screen):
+    """What a terminal shows until nobody has it open any more."""
+    while True:
+        try:
+            shown = screen.read(4096)
+        except OSError:  # how Linux puts it
+            return
+        if not shown:
+            return
+        yield shown.decode()
+
+
 # --- the arguments ---
 
 
@@ -91,12 +111,12 @@ def type_in(monkeypatch, tmp_path):
         (["client", "x", "127.0.0.1", "1", "--wording", "french"], "'french' is not one of 'group', 'channel'"),
         (["-s", "65536"], "65536 is not in the range"),
         (["-c", "x", "127.0.0.1", "5000", "port"], "'port' is not a valid port"),
-        (["-c", "x", "127.0.0.1", "5000"], "requires 4 arguments"),
-        (["-s", "5000", "demo"], "only one"),
-        (["-s", "5000", "-c", "x", "127.0.0.1", "5000", "0"], "only one"),
-        (["--stay"], "is needed"),
-        (["--stay", "demo"], "--wording and --stay go with -c"),
-        (["--wording", "channel", "-s", "5000"], "--wording and --stay go with -c"),
+        (["-c", "x", "127.0.0.1"], "Missing argument 'SERVER-PORT'"),
+        (["-s", "5000", "demo"], "unexpected extra argument"),
+        (["--stay", "demo"], "No such option"),
+        (["client", "../../x", "127.0.0.1", "5000"], "not a valid name: '../../x'"),
+        (["client", "x", "127.0.0.1", "5000", "--store", "/dev/null/x"], "cannot open the store /dev/null/x"),
+        (["server", "--store", "/dev/null"], "cannot use the store /dev/null"),
         (["client", "b@d\x1b[2J", "127.0.0.1", "5000"], "not a valid name: 'b@d\\x1b[2J'"),
         (["client", "x", "no..host\n", "5000"], "cannot find the host 'no..host\\n'"),
         (["server", "0", "--host", "192.0.2.1"], "cannot listen on 192.0.2.1:0"),
@@ -222,12 +242,14 @@ def test_a_closed_standard_input_has_ended(opened, monkeypatch, capsys):
 
 def test_a_terminal_gets_a_prompt(opened, monkeypatch):
     master, slave = os.openpty()
-    with open(master, "r+b", buffering=0) as screen, open(slave) as stdin, open(slave, "w", closefd=False) as stdout:
-        monkeypatch.setattr(sys, "stdin", stdin)
-        monkeypatch.setattr(sys, "stdout", stdout)
-        screen.write(b"\n\x04")
-        assert main(["client", "x", "127.0.0.1", "5000"]) == 0
-        shown = screen.read(4096).decode()
+    with open(master, "r+b", buffering=0) as screen:
+        with open(slave) as stdin, open(slave, "w", closefd=False) as stdout:
+            monkeypatch.setattr(sys, "stdin", stdin)
+            monkeypatch.setattr(sys, "stdout", stdout)
+            screen.write(b"\n\x04")
+            assert main(["client", "x", "127.0.0.1", "5000"]) == 0
+            monkeypatch.undo()
+        shown = "".join(rest_of(screen))
     assert "\r\x1b[K>>> [You are Offline. Bye.]\r\n>>> " in shown
     assert shown.endswith("\r\x1b[K"), "the prompt is taken away at the end"
 
@@ -274,16 +296,18 @@ def test_above_fifty_names_only_the_changed_row_is_printed():
 
 async def test_the_server_prints_each_coming_and_going(nursery):
     printed, changes = trio.open_memory_channel(100)
-    server = await nursery.start(run_server, 0, "127.0.0.1", printed.send_nowait)
+    store = MemoryServerStore()
+    await store.enrol(row("y", 7))
+    server = await nursery.start(run_server, 0, "127.0.0.1", store, printed.send_nowait)
     with trio.fail_after(5):
         async with open_chat("x", server, host="127.0.0.1") as chat:
             port = chat.table["x"].port
         lines = [await changes.receive() for _ in range(4)]
     assert lines == [
         ">>> [Client table updated.]",
-        f"{{'x': ('x', '127.0.0.1', {port}, True)}}",
+        f"{{'y': ('y', '127.0.0.1', 7, False), 'x': ('x', '127.0.0.1', {port}, True)}}",
         ">>> [Client table updated.]",
-        f"{{'x': ('x', '127.0.0.1', {port}, False)}}",
+        f"{{'y': ('y', '127.0.0.1', 7, False), 'x': ('x', '127.0.0.1', {port}, False)}}",
     ]
     nursery.cancel_scope.cancel()
 
@@ -292,13 +316,22 @@ async def test_the_server_prints_each_coming_and_going(nursery):
 def test_ctrl_c_ends_the_server_quietly(where, shown):
     master, slave = os.openpty()
     with open(master, "rb", buffering=0) as screen:
-        with subprocess.Popen([*PROGRAM, "server", "0", *where], stderr=slave, stdout=subprocess.PIPE) as server:
-            assert re.match(rf"Listening on ({shown}):\d+\r\n", screen.read(4096).decode())
-            server.send_signal(signal.SIGINT)
-            out, _ = server.communicate(timeout=10)
-            assert (server.returncode, out) == (130, b"")
-            assert screen.read(4096) == b"\r\n"
-        os.close(slave)
+        with subprocess.Popen(
+            [*PROGRAM, "server", "0", *where],
+            stderr=slave,
+            stdout=subprocess.PIPE,
+            # A shell's background job ignores Ctrl-C, and so do its children; these tests may be run by one.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        ) as server:
+            os.close(slave)
+            try:
+                assert re.match(rf"Listening on ({shown}):\d+\r\n", screen.read(4096).decode())
+                server.send_signal(signal.SIGINT)
+                out, _ = server.communicate(timeout=10)
+            finally:
+                server.kill()
+        assert (server.returncode, out) == (130, b"")
+        assert list(rest_of(screen)) == ["\r\n"]
 
 
 # --- the demo ---
@@ -317,10 +350,10 @@ def test_the_demo_plays_its_story(capsys):
 
 async def test_the_demo_tells_what_is_missing():
     printed = []
-    story = [*STORY[:1], Scene("Alice talks.", "alice", "who", (("alice", "[never said]"),)), *STORY[1:]]
+    story = [Scene("Alice joins, and Bob says nothing.", "alice", None, (("bob", "hm"),)), *STORY[1:]]
     assert await play(printed.append, story, patience=0.1) == 1
-    assert printed[-1] == "\nThis did not appear: alice | [never said]"
-    assert not any("bob" in line for line in printed)
+    assert printed[-1] == "\nThis did not appear: bob | hm"
+    assert "\n# Bob joins." not in printed
 
 
 def test_output_that_nobody_reads_ends_it_quietly():

@@ -12,6 +12,8 @@ from trio_chat.client.events import (
     LetterReceived,
     MessageReceived,
     ReceiptReceived,
+    ServerBack,
+    ServerSilent,
     SignedOff,
     TableChanged,
 )
@@ -26,9 +28,13 @@ from trio_chat.errors import (
     NameTaken,
     NotRegistered,
     ServerNotResponding,
+    StoreError,
+    StoreFailed,
     UnknownRecipient,
 )
 from trio_chat.server.chat import serve_chat
+from trio_chat.storage.client_store import open_client_store
+from trio_chat.storage.server_store import open_server_store
 
 __all__ = [
     "AddressError",
@@ -48,11 +54,17 @@ __all__ = [
     "NameTaken",
     "NotRegistered",
     "ReceiptReceived",
+    "ServerBack",
     "ServerNotResponding",
+    "ServerSilent",
     "SignedOff",
+    "StoreError",
+    "StoreFailed",
     "TableChanged",
     "UnknownRecipient",
     "open_chat",
+    "open_client_store",
+    "open_server_store",
     "serve_chat",
 ]
 

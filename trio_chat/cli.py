@@ -8,10 +8,15 @@ import io
 import os
 import sys
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from functools import partial
+from pathlib import Path
 from typing import TypeVar
+from urllib.parse import quote
 
+import attrs
 import click
+import platformdirs
 import trio
 
 from trio_chat import __version__
@@ -19,9 +24,13 @@ from trio_chat.client.session import open_chat
 from trio_chat.console.conversation import converse
 from trio_chat.console.phrases import Phrase, Phrasebook, Wording
 from trio_chat.console.terminal import PROMPT, Screen, read_lines
-from trio_chat.errors import ChatError, NameTaken, ServerNotResponding
-from trio_chat.protocol.messages import Record, fold
+from trio_chat.errors import ChatError, NameTaken, ServerNotResponding, StoreFailed
+from trio_chat.protocol.messages import Record, check_name, fold
 from trio_chat.server.chat import serve_chat
+from trio_chat.storage.client_store import open_client_store
+from trio_chat.storage.interface import ClientStore, ServerStore
+from trio_chat.storage.memory import MemoryClientStore, MemoryServerStore
+from trio_chat.storage.server_store import open_server_store
 
 __all__ = ["TableLog", "cli", "main", "run_server"]
 
@@ -40,6 +49,7 @@ class _Port(click.IntRange):
 
 PORT = _Port(1, 65535)
 OWN_PORT = _Port(0, 65535)
+IN_MEMORY = ":memory:"
 
 Say = Callable[[str], object]
 Listening = trio.TaskStatus[tuple[str, int]]
@@ -54,34 +64,46 @@ class TableLog:
     def __init__(self) -> None:
         self._rows: dict[str, tuple[str, str, int, bool]] = {}
 
-    def lines(self, record: Record) -> tuple[str, str]:
-        """Take in a changed row; return the two lines that tell it. Above 50 names they show that row alone."""
+    def take(self, record: Record) -> tuple[str, str, int, bool]:
+        """Take in a row, new or changed; return it as it is shown."""
         row = (record.name, record.host, record.port, record.online)
         self._rows[fold(record.name)] = row
+        return row
+
+    def lines(self, record: Record) -> tuple[str, str]:
+        """Take in a changed row; return the two lines that tell it. Above 50 names they show that row alone."""
+        row = self.take(record)
         shown = self._rows.values() if len(self._rows) <= WHOLE_TABLE else [row]
         return (f"{PROMPT}[Client table updated.]", str({row[0]: row for row in shown}))
 
 
-async def run_server(port: int, host: str | None, say: Say, task_status: Listening = trio.TASK_STATUS_IGNORED) -> None:
+async def run_server(
+    port: int, host: str | None, store: ServerStore, say: Say, task_status: Listening = trio.TASK_STATUS_IGNORED
+) -> None:
     """Serve a chat until cancelled and say each change of its table. Raises AddressError, in an exception group."""
     changes_in, changes = trio.open_memory_channel[Record](WAITING_CHANGES)
     log = TableLog()
+    for record in (await store.load())[0]:
+        log.take(record)
     async with trio.open_nursery() as nursery:
-        task_status.started(await nursery.start(partial(serve_chat, port, host=host, events=changes_in)))
+        serve = partial(serve_chat, port, host=host, store=store, events=changes_in)
+        task_status.started(await nursery.start(serve))
         async for record in changes:
             for line in log.lines(record):
                 say(line)
 
 
-async def _server(port: int, host: str | None) -> None:
-    async with trio.open_nursery() as nursery:
-        bound_host, bound_port = await nursery.start(run_server, port, host, click.echo)
+async def _server(port: int, host: str | None, store: str | None) -> None:
+    path = Path(store) if store else _data_folder() / f"server-{port}.db"
+    opening = nullcontext(MemoryServerStore()) if store == IN_MEMORY else open_server_store(path)
+    async with opening as opened, trio.open_nursery() as nursery:
+        bound_host, bound_port = await nursery.start(run_server, port, host, opened, click.echo)
         shown = f"[{bound_host}]" if ":" in bound_host else bound_host
         click.echo(f"Listening on {shown}:{bound_port}", err=True)
 
 
-def _serve(port: int, host: str | None) -> int:
-    code = _run(partial(_server, port, host), Screen(sys.stdout), Phrasebook())
+def _serve(port: int, host: str | None, store: str | None) -> int:
+    code = _run(partial(_server, port, host, store), Screen(sys.stdout), Phrasebook())
     if code == INTERRUPTED and sys.stderr is not None and sys.stderr.isatty():
         click.echo(err=True)  # what the shell prints next must not stand behind the terminal's ^C
     return code
@@ -90,21 +112,43 @@ def _serve(port: int, host: str | None) -> int:
 # --- the client ---
 
 
-async def _client(name: str, server: tuple[str, int], port: int, screen: Screen, book: Phrasebook, stay: bool) -> None:
+@attrs.frozen
+class _Place:
+    """Who talks, to which server, from where, and how."""
+
+    name: str
+    host: str
+    server_port: int
+    port: int
+    store: str | None
+    stay: bool
+    reconnect: bool
+
+    def open_store(self) -> AbstractAsyncContextManager[ClientStore]:
+        if self.store == IN_MEMORY:
+            return nullcontext(MemoryClientStore())
+        own = f"{fold(self.name)}@{quote(self.host, safe='')}_{self.server_port}.db"
+        return open_client_store(Path(self.store) if self.store else _data_folder() / "clients" / own)
+
+
+async def _client(place: _Place, screen: Screen, book: Phrasebook) -> None:
+    check_name(place.name)  # before it becomes a part of a file's name
     # Where standard input is closed, its number may be given to something else: read nothing, then.
     fd = os.open(os.devnull, os.O_RDONLY) if sys.stdin is None else sys.stdin.fileno()
     lines_in, lines = trio.open_memory_channel[str](WAITING_LINES)
-    async with trio.open_nursery() as nursery:
+    async with place.open_store() as store, trio.open_nursery() as nursery:
         nursery.start_soon(read_lines, fd, lines_in, screen.ask)
-        await converse(open_chat(name, server, port=port), lines, screen.say, book, stay=stay)
+        server = (place.host, place.server_port)
+        opening = open_chat(place.name, server, port=place.port, store=store, reconnect=place.reconnect)
+        await converse(opening, lines, screen.say, book, stay=place.stay, patient=place.reconnect)
         nursery.cancel_scope.cancel()
 
 
-def _talk(name: str, host: str, server_port: int, port: int, wording: str, stay: bool) -> int:
+def _talk(place: _Place, wording: str) -> int:
     is_terminal = sys.stdin is not None and sys.stdin.isatty() and sys.stdout is not None and sys.stdout.isatty()
     screen = Screen(sys.stdout, prompt=is_terminal)
     book = Phrasebook(Wording(wording))
-    return _run(partial(_client, name, (host, server_port), port, screen, book, stay), screen, book)
+    return _run(partial(_client, place, screen, book), screen, book)
 
 
 def _run(program: Callable[[], Awaitable[int | None]], screen: Screen, book: Phrasebook) -> int:
@@ -120,6 +164,8 @@ def _run(program: Callable[[], Awaitable[int | None]], screen: Screen, book: Phr
         code, last_words = GONE, book.error(_first(group))
     except* NameTaken as group:
         code, last_words = REFUSED, book.error(_first(group))
+    except* StoreFailed:
+        code = GONE  # which was logged where it happened
     except* ChatError as group:
         complaint = click.UsageError(str(_first(group)), click.get_current_context())
     except* BrokenPipeError:
@@ -146,55 +192,38 @@ def _first(group: ExceptionGroup[Failure]) -> Failure:
 # --- the arguments ---
 
 
-def _wording(default: str | None) -> Callable[[click.decorators.FC], click.decorators.FC]:
-    words = click.Choice([wording.value for wording in Wording])
-    return click.option("--wording", type=words, default=default, help="Whose words are used; group is the default.")
+def _store(default: str) -> Callable[[click.decorators.FC], click.decorators.FC]:
+    text = f"The file for names and letters, {default} if left out; {IN_MEMORY} keeps none."
+    return click.option("--store", metavar="PATH", help=text)
 
 
-_stay = click.option("--stay", is_flag=True, help="At the end of input, go on listening until killed.")
+def _data_folder() -> Path:
+    return platformdirs.user_data_path("trio_chat", appauthor=False)
 
 
-@click.group(
-    invoke_without_command=True, no_args_is_help=True, context_settings={"help_option_names": ["-h", "--help"]}
-)
-@click.option("-s", "serve", type=OWN_PORT, metavar="PORT", help="The same as: server PORT.")
-@click.option(
-    "-c",
-    "talk",
-    type=(str, str, PORT, OWN_PORT),
-    metavar="NAME SERVER-IP SERVER-PORT CLIENT-PORT",
-    help="The same as client with these arguments; takes --wording and --stay.",
-)
-@_wording(None)
-@_stay
+@click.group(no_args_is_help=True, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="trio-chat")
-@click.pass_context
-def cli(
-    ctx: click.Context, serve: int | None, talk: tuple[str, str, int, int] | None, wording: str | None, stay: bool
-) -> int:
-    """A chat for people on one network: directly from one to another, and mail for those who are away."""
-    asked = [way for way in (serve, talk, ctx.invoked_subcommand) if way is not None]
-    if len(asked) != 1:
-        raise click.UsageError("one of a command, -s and -c is needed, and only one", ctx)
-    if (wording or stay) and talk is None:
-        raise click.UsageError("--wording and --stay go with -c, or behind the command client", ctx)
-    if serve is not None:
-        return _serve(serve, None)
-    if talk is not None:
-        return _talk(*talk, wording or Wording.GROUP, stay)
-    return POLITE
+def cli() -> None:
+    """A chat for people on one network: directly from one to another, and mail for those who are away.
+
+    \b
+    Short forms, as the ancestors had them:
+      -s PORT                                         is server PORT
+      -c NAME SERVER-IP SERVER-PORT CLIENT-PORT       is client with the same
+    """
 
 
 @cli.command()
 @click.argument("port", type=OWN_PORT, default=5000)
 @click.option("--host", help="The address to listen on; every address of this machine if left out.")
-def server(port: int, host: str | None) -> int:
+@_store("server-PORT.db in your data folder")
+def server(port: int, host: str | None, store: str | None) -> int:
     """Serve a chat, and print its client table.
 
     PORT is 5000 if left out; 0 is any that is free. The whole table is printed at each change up to 50 names,
     only the changed row beyond.
     """
-    return _serve(port, host)
+    return _serve(port, host, store)
 
 
 @cli.command()
@@ -202,15 +231,31 @@ def server(port: int, host: str | None) -> int:
 @click.argument("server_ip", metavar="SERVER-IP")
 @click.argument("server_port", metavar="SERVER-PORT", type=PORT)
 @click.argument("client_port", metavar="[CLIENT-PORT]", type=OWN_PORT, default=0)
-@_wording(Wording.GROUP.value)
-@_stay
-def client(name: str, server_ip: str, server_port: int, client_port: int, wording: str, stay: bool) -> int:
+@click.option(
+    "--wording",
+    type=click.Choice([wording.value for wording in Wording]),
+    default="group",
+    help="Whose words are used.",
+)
+@click.option("--stay", is_flag=True, help="At the end of input, go on listening until killed.")
+@click.option("--reconnect", is_flag=True, help="Where the server does not respond, keep trying.")
+@_store("one for each name and server in your data folder")
+def client(
+    name: str,
+    server_ip: str,
+    server_port: int,
+    client_port: int,
+    wording: str,
+    stay: bool,
+    reconnect: bool,
+    store: str | None,
+) -> int:
     """Chat as NAME.
 
     SERVER-IP may be a host name; CLIENT-PORT is any that is free if left out. Type help for the commands.
     Standard input may be a pipe: each line is a command.
     """
-    return _talk(name, server_ip, server_port, client_port, wording, stay)
+    return _talk(_Place(name, server_ip, server_port, client_port, store, stay, reconnect), wording)
 
 
 @cli.command()
@@ -224,6 +269,12 @@ def demo() -> int:
     return _run(partial(play, click.echo), Screen(sys.stdout), Phrasebook())
 
 
+def _without_aliases(args: Sequence[str]) -> list[str]:
+    """The ancestors' flags stand for commands."""
+    first = {"-s": "server", "-c": "client"}.get(args[0], args[0]) if args else None
+    return [first, *args[1:]] if first else []
+
+
 def main(args: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code.
 
@@ -232,7 +283,7 @@ def main(args: Sequence[str] | None = None) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        code: int = cli.main(args, standalone_mode=False)
+        code: int = cli.main(_without_aliases(sys.argv[1:] if args is None else args), standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         return REFUSED

@@ -13,6 +13,7 @@ from trio_chat.cli import run_server
 from trio_chat.client.session import open_chat
 from trio_chat.console.conversation import converse
 from trio_chat.console.phrases import Phrasebook
+from trio_chat.storage.memory import MemoryServerStore
 
 __all__ = ["STORY", "Scene", "play"]
 
@@ -116,7 +117,7 @@ async def play(echo: Callable[[str], object], story: Sequence[Scene] = STORY, pa
     actors = {name: _Actor(name, echo) for name in CAST}
     missing: str | None = None
     async with trio.open_nursery() as nursery:
-        server = await nursery.start(run_server, 0, HOST, lambda line: echo(f"server | {line}"))
+        server = await nursery.start(run_server, 0, HOST, MemoryServerStore(), lambda line: echo(f"server | {line}"))
         for scene in story:
             echo(f"\n# {scene.title}")
             actor = actors[scene.who]

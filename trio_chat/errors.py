@@ -13,6 +13,8 @@ __all__ = [
     "NameTaken",
     "NotRegistered",
     "ServerNotResponding",
+    "StoreError",
+    "StoreFailed",
     "UnknownRecipient",
 ]
 
@@ -84,3 +86,11 @@ class MailboxFull(ChatError):
     def __init__(self, name: str) -> None:
         super().__init__(f"the mailbox of {name} is full")
         self.name = name
+
+
+class StoreError(ChatError):
+    """A store that cannot be opened: not ours, too new, held by another program, or not to be written."""
+
+
+class StoreFailed(ChatError):
+    """The store could not make something durable, and must not be used any longer."""

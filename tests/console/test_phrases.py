@@ -22,7 +22,9 @@ from trio_chat import (
     NameTaken,
     NotRegistered,
     ReceiptReceived,
+    ServerBack,
     ServerNotResponding,
+    ServerSilent,
     SignedOff,
     TableChanged,
     UnknownRecipient,
@@ -98,6 +100,8 @@ SAME = object()
             ["[Server not responding]", "[Exiting]"],
             ["[Message sent failed]", "[Server is shut down]", "[Exiting]"],
         ),
+        (Phrase.SERVER_SILENT, {}, ["[Server not responding, trying again.]"], SAME),
+        (Phrase.SERVER_BACK, {}, ["[Server is back.]"], SAME),
         (Phrase.INTERRUPTED, {}, [], ["Caught keyboard interrupt. Exiting"]),
         (Phrase.UNKNOWN_NAME, {"name": "y"}, ["[No such user: y]"], SAME),
         (Phrase.OFFLINE, {}, ["[You are offline. Type reg to come back.]"], SAME),
@@ -145,6 +149,8 @@ def test_that_table_has_every_phrase():
         (ReceiptReceived("y", AT), ["[Offline Message sent at 05:26:36 received by y.]"], []),
         (GroupMessagesMissed(3), ["[3 group messages were not kept.]"], ["[3 group messages were not kept.]"]),
         (TableChanged(), [], ["[Client Table Updated]"]),
+        (ServerSilent(), ["[Server not responding, trying again.]"], ["[Server not responding, trying again.]"]),
+        (ServerBack(), ["[Server is back.]"], ["[Server is back.]"]),
         (SignedOff(NameTaken("x")), ["[Name x is taken.]"], ["[Name x is taken.]"]),
     ],
 )
@@ -226,6 +232,11 @@ def test_controls_are_shown_and_nothing_else_is_touched(text, shown):
 
 def is_control(character):
     return unicodedata.category(character) in {"Cc", "Cs", "Zl", "Zp"} or character in BIDI
+
+
+def test_each_control_character_is_escaped_and_no_other():
+    plane = [chr(code) for code in range(0x10000)]
+    assert [c for c in plane if escape(c) != c] == [c for c in plane if is_control(c)]
 
 
 @given(ANY_TEXT)

@@ -193,17 +193,19 @@ async def test_where_nothing_can_be_polled_a_waiting_read_is_abandoned(pipe, mon
             await trio.lowlevel.checkpoint()
 
 
-async def test_a_quicker_reader_of_the_same_pipe_does_no_harm(pipe, nursery):
+async def test_a_quicker_reader_of_the_same_pipe_does_no_harm(pipe):
     fd, writer = pipe
     os.set_blocking(fd, False)
     twin = os.dup(fd)
     try:
-        readings = [Reading(nursery, fd), Reading(nursery, twin)]
-        await wait_all_tasks_blocked()
-        writer.write(b"only one gets it\n")
-        await wait_all_tasks_blocked()
-        writer.close()
-        assert sorted([await reading.rest() for reading in readings]) == [[], ["only one gets it"]]
+        async with trio.open_nursery() as nursery:
+            readings = [Reading(nursery, fd), Reading(nursery, twin)]
+            await wait_all_tasks_blocked()
+            writer.write(b"only one gets it\n")
+            await wait_all_tasks_blocked()
+            assert len(nursery.child_tasks) == 2, "the other one goes on reading"
+            writer.close()
+            assert sorted([await reading.rest() for reading in readings]) == [[], ["only one gets it"]]
     finally:
         os.close(twin)
 

@@ -12,8 +12,6 @@ import trio
 from tests.end_to_end.theatre import ANYWHERE, open_stage
 
 SCRIPTS = {path.stem: path for path in sorted((Path(__file__).parent / "plays").glob("*.txt"))}
-SETTLE = 0.15
-"""Seconds after a change of the table: in the wording `group` a client does not tell that it heard of it."""
 
 _EFFECT = re.compile(r"\s+(?P<who>\S+)\s+(?P<mark>[|*]|exits)\s+(?P<what>.*)")
 _DIRECTION = re.compile(r"(?P<verb>enter|interrupt|kill) (?P<who>\S+)|(?P<speaker>\S+) types (?P<line>.*)")
@@ -62,7 +60,7 @@ class Performance:
             for who, mark, what in step.effects:
                 await self._check(self._cast[who], mark, what, heard.get(who, 0))
             if step.changes_table:
-                await trio.sleep(SETTLE)
+                await self._stage.settle()
         await self._curtain()
 
     async def _direct(self, direction):

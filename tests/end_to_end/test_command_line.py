@@ -16,18 +16,11 @@ def free_port():
         return udp.getsockname()[1]
 
 
-async def joins(stage, name, port, *options, host="127.0.0.1"):
-    """A client that is registered."""
-    party = await stage.start(name, "client", name, host, port, *options)
-    await party.sees("[Welcome, You are registered.]")
-    return party
-
-
 async def test_a_pipe_is_read_to_its_end_each_command_after_the_last_one_was_answered():
     async with open_stage() as stage:
         server = await stage.server()
-        y = await joins(stage, "y", server.port)
-        z = await joins(stage, "z", server.port)
+        y = await stage.client("y", server)
+        z = await stage.client("z", server)
         await z.types("dereg")
         await z.sees("[You are Offline. Bye.]")
 
@@ -52,8 +45,8 @@ async def test_a_pipe_is_read_to_its_end_each_command_after_the_last_one_was_ans
 async def test_with_stay_a_client_goes_on_listening_after_the_end_of_its_input():
     async with open_stage() as stage:
         server = await stage.server()
-        x = await joins(stage, "x", server.port, "--stay")
-        y = await joins(stage, "y", server.port)
+        x = await stage.client("x", server, "--stay")
+        y = await stage.client("y", server)
         await x.types("send y I shall only listen")
         await x.types_no_more()
         await x.sees("[Message received by y.]")
@@ -68,12 +61,30 @@ async def test_with_stay_a_client_goes_on_listening_after_the_end_of_its_input()
 async def test_exit_deregisters_first():
     async with open_stage() as stage:
         server = await stage.server()
-        x = await joins(stage, "x", server.port)
+        x = await stage.client("x", server)
         await server.sees("[Client table updated.]", "{'x': ('x', '127.0.0.1', 3333, True)}")
         await x.types("exit")
         await server.sees("[Client table updated.]", "{'x': ('x', '127.0.0.1', 3333, False)}")
         await x.sees("[You are Offline. Bye.]")
         await x.leaves(0)
+
+
+async def test_at_a_terminal_ctrl_d_leaves_as_exit_does():
+    async with open_stage() as stage:
+        server = await stage.server()
+        y = await stage.start_at_a_terminal("y", "client", "y", "127.0.0.1", server.port)
+        await server.sees("[Client table updated.]", "{'y': ('y', '127.0.0.1', 3333, True)}")
+        x = await stage.client("x", server)
+        await y.types("send x hi")
+        await x.sees("y: hi")
+        await x.types("send y hello")
+        await x.sees("[Message received by y.]")
+        await y.types("\x04")
+        shown = "\n".join((await y.last_words())[0])
+        await y.leaves(0)
+    for line in (">>> [Welcome, You are registered.]", ">>> [Message received by x.]", ">>> x: hello"):
+        assert line in shown
+    assert ">>> [You are Offline. Bye.]" in shown[shown.index("x: hello") :]
 
 
 async def test_without_a_server_a_client_gives_up():
@@ -89,8 +100,8 @@ async def test_without_a_server_a_client_gives_up():
 async def test_a_name_that_is_on_line_elsewhere_is_refused_in_any_case():
     async with open_stage() as stage:
         server = await stage.server()
-        await joins(stage, "Bob", server.port)
-        other = await stage.start("bOB", "client", "bOB", "127.0.0.1", server.port)
+        await stage.client("Bob", server)
+        other = await stage.start("bOB", "client", "bOB", "127.0.0.1", server.port, "--store", ":memory:")
         await other.sees("[Name bOB is taken.]")
         await other.leaves(2)
 
@@ -113,7 +124,8 @@ async def test_an_address_that_cannot_be_used_is_one_line_on_standard_error():
                 (str(taken), "server", taken),
                 (str(taken), "-c", "x", "127.0.0.1", taken, taken),
                 ("x.invalid", "client", "x", "x.invalid", 5000),
-                ("x.invalid", "server", 0, "--host", "x.invalid"),
+                ("x.invalid", "server", 0, "--host", "x.invalid", "--store", ":memory:"),
+                ("another program holds it", "server", 0),
             )
         }
         for party, clue in attempts.items():
@@ -133,7 +145,7 @@ async def test_a_wrong_usage_is_explained_without_a_traceback():
                 ("server", "65536"),
                 ("client", "x", "127.0.0.1", "70000"),
                 ("client", "x\n", "127.0.0.1", "5000"),
-                ("-c", "x", "127.0.0.1", "5000"),
+                ("-c", "x", "127.0.0.1"),
             )
         ]
         for party in attempts:
@@ -147,8 +159,8 @@ async def test_a_wrong_usage_is_explained_without_a_traceback():
 async def test_a_server_is_reached_by_ipv6_and_by_name(host):
     async with open_stage() as stage:
         server = await stage.server()
-        x = await joins(stage, "x", server.port, host=host)
-        y = await joins(stage, "y", server.port, host=host)
+        x = await stage.client("x", server, host=host)
+        y = await stage.client("y", server, host=host)
         await x.types("send y hi")
         await y.sees("x: hi")
         await x.sees("[Message received by y.]")

@@ -13,14 +13,12 @@ def long_text():
     return text + "." * (LIMIT - len(text.encode()))
 
 
-async def test_16_kib_arrive_as_typed_directly_and_as_a_letter():
+async def test_16_kib_arrive_as_typed_on_every_way_and_once():
     text = long_text()
     async with open_stage() as stage:
         server = await stage.server()
-        x = await stage.start("x", "client", "x", "127.0.0.1", server.port)
-        y = await stage.start("y", "client", "y", "127.0.0.1", server.port)
-        for party in (x, y):
-            await party.sees("[Welcome, You are registered.]")
+        x = await stage.client("x", server)
+        y = await stage.client("y", server)
 
         await x.types(f"send y {text}")
         assert await y.says() == f"x: {text}"
@@ -28,18 +26,36 @@ async def test_16_kib_arrive_as_typed_directly_and_as_a_letter():
 
         await y.types("dereg")
         await y.sees("[You are Offline. Bye.]")
+        await stage.settle()
         await x.types(f"send y {text}")
         await x.sees("[Offline Message sent at 23:32:21 received by the server and saved.]")
         await y.types("reg")
         await y.sees("[RegSent]", "[You have offline messages:]")
         assert (await y.says()).endswith(f" {text}")
+        await x.sees("[Offline Message sent at 23:32:21 received by y.]")
+        await stage.settle()
+
+        y.freezes()
+        await x.types(f"send y {text}")
+        await x.sees(
+            "[No ACK from y, message sent to server.]",
+            "[Offline Message sent at 23:32:21 received by the server and saved.]",
+        )
+        y.thaws()
+        assert await y.says() == f"x: {text}"
+        await x.sees("[Offline Message sent at 23:32:21 received by y.]")
+
+        await x.types(f"send y {text}")
+        assert await y.says() == f"x: {text}"
+        await x.sees("[Message relayed to y by the server.]")
+        y.interrupt()
+        await y.leaves(130)
 
 
 async def test_what_would_move_the_cursor_is_printed_escaped():
     async with open_stage() as stage:
         server = await stage.server()
-        y = await stage.start("y", "client", "y", "127.0.0.1", server.port)
-        await y.sees("[Welcome, You are registered.]")
+        y = await stage.client("y", server)
         async with trio_chat.open_chat("x", ("127.0.0.1", server.port)) as x:
             await x.send("y", "one\ntwo\x1b[2J\t\0\x9b\u202e end")
             assert await y.says() == r"x: one\ntwo\x1b[2J\t\x00\x9b\u202e end"

@@ -9,14 +9,17 @@ import re
 import signal
 import subprocess
 import sys
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import trio
 
 ROOT = Path(__file__).parents[2]
 PATIENCE = 15
 """How long anything may take, in seconds: five windows without the server, on a machine that is busy."""
+SETTLE = 0.15
+"""How long a change of the table may take to reach everyone, in seconds; in wording `group` they do not tell."""
 LONGEST_SHOWN = 400
 """How much of a line the record shows."""
 ANYWHERE = "[Client Table Updated]"
@@ -40,10 +43,12 @@ def plain(line):
 class Party:
     """One process on the stage. What it says waits here, line by line, until it is looked at."""
 
-    def __init__(self, stage, name, process):
+    def __init__(self, stage, name, process, keyboard, screen):
         self.stage = stage
         self.name = name
         self.process = process
+        self.keyboard = keyboard
+        self.screen = screen
         self.port = None
         self.updates = 0
         self._lines_in, self._lines = trio.open_memory_channel(10_000)
@@ -53,16 +58,18 @@ class Party:
     async def listen(self):
         """Writes down both outputs until they end."""
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._listen_to, self.process.stdout, self._lines_in, "|")
+            nursery.start_soon(self._listen_to, self.screen, self._lines_in, "|")
             nursery.start_soon(self._listen_to, self.process.stderr, self._errors_in, "!")
 
     async def _listen_to(self, stream, lines, mark):
         rest = b""
         async with lines:
-            async for data in stream:
-                *whole, rest = (rest + data).split(b"\n")
-                for line in whole:
-                    self._note(line.decode(errors="replace"), lines, mark)
+            # A terminal ends in an error.
+            with suppress(trio.BrokenResourceError):
+                async for data in stream:
+                    *whole, rest = (rest + data).split(b"\n")
+                    for line in whole:
+                        self._note(line.decode(errors="replace"), lines, mark)
             if rest:
                 self._note(rest.decode(errors="replace"), lines, mark)
 
@@ -81,14 +88,14 @@ class Party:
         """Types one line."""
         self.stage.note(self.name, ">", command)
         try:
-            await self.process.stdin.send_all(command.encode() + b"\n")
+            await self.keyboard.send_all(command.encode() + b"\n")
         except trio.BrokenResourceError:
             raise AssertionError(f"{self.name} is gone and cannot type {command}") from None
 
     async def types_no_more(self):
         """Ends its standard input."""
         self.stage.note(self.name, ">", "(end of input)")
-        await self.process.stdin.aclose()
+        await self.keyboard.aclose()
 
     async def says(self):
         """The next line exactly as it stands behind its prompt, but for the one that may stand anywhere."""
@@ -128,6 +135,16 @@ class Party:
             return [line async for line in self._lines], [line async for line in self._errors]
         raise AssertionError(f"{self.name} was to end")
 
+    def freezes(self):
+        """SIGSTOP: neither reads nor answers."""
+        self.stage.note(self.name, "-", "freezes")
+        self.process.send_signal(signal.SIGSTOP)
+
+    def thaws(self):
+        """SIGCONT."""
+        self.stage.note(self.name, "-", "thaws")
+        self.process.send_signal(signal.SIGCONT)
+
     async def is_killed(self):
         """SIGKILL, and the end of it."""
         self.stage.note(self.name, "-", "is killed")
@@ -155,7 +172,8 @@ class Party:
 class Stage:
     """Where one play takes place; `record` is all that happened, in order."""
 
-    def __init__(self, nursery):
+    def __init__(self, nursery, data_folder):
+        self._environment = _ENVIRONMENT | {"XDG_DATA_HOME": data_folder}
         self.record = []
         self.parties = []
         self._nursery = nursery
@@ -165,26 +183,55 @@ class Stage:
         shown = what if len(what) < LONGEST_SHOWN else what[:LONGEST_SHOWN] + "..."
         self.record.append(f"{trio.current_time() - self._opened_at:7.3f} {who:>8} {mark} {shown}")
 
-    async def start(self, name, *arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE):
-        """Starts `python -m trio_chat` with these arguments."""
+    async def start(self, name, *arguments, stdin=subprocess.PIPE):
+        """Starts `python -m trio_chat` with these arguments and pipes all around."""
+        process = await self._open_process(name, arguments, stdin, subprocess.PIPE)
+        return self._enter(Party(self, name, process, process.stdin, process.stdout))
+
+    async def start_at_a_terminal(self, name, *arguments):
+        """The same at a terminal; its lines come as a terminal shows them, echo and prompts included."""
+        here, there = os.openpty()
+        process = await self._open_process(name, arguments, there, there)
+        os.close(there)
+        terminal = trio.lowlevel.FdStream(here)
+        return self._enter(Party(self, name, process, terminal, terminal))
+
+    async def _open_process(self, name, arguments, stdin, stdout):
         command = [sys.executable, "-m", "trio_chat", *map(str, arguments)]
         self.note(name, "$", " ".join(command[1:]))
-        process = await trio.lowlevel.open_process(
-            command, stdin=stdin, stdout=stdout, stderr=subprocess.PIPE, cwd=ROOT, env=_ENVIRONMENT
+        return await trio.lowlevel.open_process(
+            command,
+            stdin=stdin,
+            stdout=stdout,
+            stderr=subprocess.PIPE,
+            cwd=ROOT,
+            env=self._environment,
         )
-        party = Party(self, name, process)
+
+    def _enter(self, party):
         self.parties.append(party)
         self._nursery.start_soon(party.listen)
         return party
 
-    async def server(self, *arguments, name="server"):
-        """A server that listens on `port`; without arguments, a free one."""
-        party = await self.start(name, *(arguments or ("server", 0)))
+    async def server(self, *arguments):
+        """A server that listens on its `port`; without arguments, a free one."""
+        party = await self.start("server", *(arguments or ("server", 0)))
         said = await party.complains()
         if not re.fullmatch(r"Listening on \S+:\d+", said):
-            raise AssertionError(f"{name} was to say where it listens")
+            raise AssertionError("the server was to say where it listens")
         party.port = int(said.rpartition(":")[2])
         return party
+
+    async def client(self, name, server, *options, host="127.0.0.1"):
+        """A client in the wording `group` that is registered and known to everyone."""
+        party = await self.start(name, "client", name, host, server.port, *options)
+        await party.sees("[Welcome, You are registered.]")
+        await self.settle()
+        return party
+
+    async def settle(self):
+        """Waits for a change of the table to be known to everyone."""
+        await trio.sleep(SETTLE)
 
     async def close(self):
         """Whoever is still here is killed. Whether they were to be here yet is for the play to say."""
@@ -196,9 +243,16 @@ class Stage:
 @asynccontextmanager
 async def open_stage():
     """A stage; at its end nobody is left on it. A failed assertion comes out bare, the record noted to it."""
+    with TemporaryDirectory() as data_folder:
+        async with _open_stage(data_folder) as stage:
+            yield stage
+
+
+@asynccontextmanager
+async def _open_stage(data_folder):
     failure = None
     async with trio.open_nursery() as nursery:
-        stage = Stage(nursery)
+        stage = Stage(nursery, data_folder)
         try:
             yield stage
         except AssertionError as error:

@@ -20,6 +20,8 @@ __all__ = [
     "LetterReceived",
     "MessageReceived",
     "ReceiptReceived",
+    "ServerBack",
+    "ServerSilent",
     "SignedOff",
     "TableChanged",
 ]
@@ -102,6 +104,16 @@ class SignedOff:
     error: ChatError
 
 
+@attrs.frozen
+class ServerSilent:
+    """The server does not respond; it is tried again and again (`open_chat(reconnect=True)`)."""
+
+
+@attrs.frozen
+class ServerBack:
+    """The server responds again."""
+
+
 Event = (
     MessageReceived
     | GroupMessageReceived
@@ -110,4 +122,6 @@ Event = (
     | GroupMessagesMissed
     | TableChanged
     | SignedOff
+    | ServerSilent
+    | ServerBack
 )

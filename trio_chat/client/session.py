@@ -3,22 +3,19 @@
 The tasks of one client around one endpoint. What a person sees of it is the console's business.
 """
 
-import re
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, closing
+from functools import partial
+from itertools import chain, repeat
+from typing import TypeVar
 
 import trio
 
-from trio_chat.client.events import (
-    Delivery,
-    Event,
-    Fallback,
-    SignedOff,
-)
+from trio_chat.background import open_background
+from trio_chat.client.events import Delivery, Event, Fallback, ServerBack, ServerSilent, SignedOff
 from trio_chat.client.inbox import Inbox
 from trio_chat.client.mail import Mail
 from trio_chat.errors import (
-    InvalidName,
     InvalidRecipient,
     InvalidText,
     MailboxFull,
@@ -31,7 +28,6 @@ from trio_chat.protocol import messages
 from trio_chat.protocol.directory import Table
 from trio_chat.protocol.messages import (
     MAX_TEXT,
-    NAME,
     Ack,
     Answer,
     Delivered,
@@ -50,6 +46,7 @@ from trio_chat.protocol.messages import (
     Save,
     Saved,
     TableChange,
+    check_name,
     fold,
 )
 from trio_chat.protocol.reliability import Reaction
@@ -60,7 +57,12 @@ from trio_chat.transport.endpoint import ATTEMPTS, PROMPT, WINDOW, Endpoint, Pee
 
 __all__ = ["Chat", "open_chat"]
 
+T = TypeVar("T")
+
 HEARTBEAT_EVERY = 20.0
+PAUSES = (1.0, 2.0, 4.0, 8.0, 15.0)
+"""Seconds between tries to reach a silent server; the last one holds on."""
+
 DETOUR = 60.0
 """Seconds for which a peer that did not answer directly is reached by the server at once."""
 
@@ -73,6 +75,7 @@ async def open_chat(
     port: int = 0,
     host: str | None = None,
     store: ClientStore | None = None,
+    reconnect: bool = False,
     network: Network = UDP,
 ) -> AsyncIterator["Chat"]:
     """Register as `name` with the server at (host, port) and chat until the block ends.
@@ -84,6 +87,8 @@ async def open_chat(
         port: the local UDP port; 0 is any that is free.
         host: the local address; None is every address of the machine.
         store: keeps letters received and what was seen; None keeps them in memory.
+        reconnect: where the server does not respond, keep trying instead of raising, with pauses that grow up to
+            15 seconds. `ServerSilent` and `ServerBack` are told. Leaving is tried once all the same.
         network: where the socket comes from.
 
     Raises:
@@ -92,35 +97,27 @@ async def open_chat(
         AddressError: the server's host does not resolve, or the local port is in use.
         ServerNotResponding: nobody answers there, at the beginning or at the end.
     """
-    if not re.match(NAME, name):
-        raise InvalidName(name)
+    check_name(name)
     candidates = await network.resolve(*server)
     if host is not None:
         host, port = (await network.resolve(host, port))[0]
-    failure: BaseException | None = None
     with closing(network.bind(host, port)) as socket:
-        chat = Chat(name, candidates[0], Endpoint(socket), store or MemoryClientStore())
-        try:
-            async with trio.open_nursery() as nursery:
-                await nursery.start(chat._run)
-                await chat._find_server(candidates)
-                await chat.register()
-                yield chat
-                if chat.online:
-                    await chat.deregister()
-                nursery.cancel_scope.cancel()
-        except BaseExceptionGroup as group:
-            # The nursery wraps what the block raises. Raised anew out here, it keeps its own cause and context.
-            failure = group.exceptions[0] if len(group.exceptions) == 1 else group
-    if failure is not None:
-        raise failure
+        chat = Chat(name, candidates[0], Endpoint(socket), store or MemoryClientStore(), reconnect)
+        async with open_background() as nursery:
+            await nursery.start(chat._run)
+            await chat._find_server(candidates)
+            await chat._patiently(chat._register, tell=False)
+            yield chat
+            if chat.online:
+                await chat.deregister()
 
 
 class Chat:
     """One person's place in the chat; see `open_chat`."""
 
-    def __init__(self, name: str, server: Address, endpoint: Endpoint, store: ClientStore) -> None:
+    def __init__(self, name: str, server: Address, endpoint: Endpoint, store: ClientStore, reconnect: bool) -> None:
         self.name = name
+        self._pauses = PAUSES if reconnect else ()
         self._server = server
         self._endpoint = endpoint
         self._inbox = Inbox()
@@ -161,7 +158,7 @@ class Chat:
             ServerNotResponding: no answer within five windows, or no table.
         """
         async with self._coming_or_going:
-            return await self._register()
+            return await self._patiently(self._register)
 
     async def deregister(self) -> None:
         """Go off line; letters are stored from now on.
@@ -237,8 +234,7 @@ class Chat:
         """
         if self._stay is None:
             raise NotRegistered
-        if not re.match(NAME, recipient):
-            raise InvalidName(recipient)
+        check_name(recipient)
         if fold(recipient) == fold(self.name):
             raise InvalidRecipient
         _check_text(text)
@@ -248,7 +244,7 @@ class Chat:
             return Delivery("direct")
         if on_fallback is not None:
             on_fallback(reason)
-        match await self._ask(Save(message.id, recipient, text)):
+        match await self._patiently(partial(self._ask, Save(message.id, recipient, text))):
             case Delivered():
                 return Delivery("relayed")
             case Saved(sent_at=sent_at):
@@ -268,7 +264,7 @@ class Chat:
             ServerNotResponding: no answer within five windows.
         """
         _check_text(text)
-        await self._ask(GroupPost(new_id(), text))
+        await self._patiently(partial(self._ask, GroupPost(new_id(), text)))
 
     async def _send_directly(self, message: messages.Chat) -> Fallback | None:
         name = fold(message.recipient)
@@ -300,6 +296,26 @@ class Chat:
                 case _:
                     return answer
         raise ServerNotResponding
+
+    async def _patiently(self, ask: Callable[[], Awaitable[T]], *, tell: bool = True) -> T:
+        """Ask again and again while the server is silent, if that was wished."""
+        pauses = chain(self._pauses, repeat(self._pauses[-1])) if self._pauses else iter(())
+        was_silent = False
+        while True:
+            try:
+                answer = await ask()
+            except ServerNotResponding:
+                pause = next(pauses, None)
+                if pause is None:
+                    raise
+                if tell and not was_silent:
+                    self._inbox.offer(ServerSilent())
+                was_silent = True
+                await trio.sleep(pause)
+            else:
+                if tell and was_silent:
+                    self._inbox.offer(ServerBack())
+                return answer
 
     # --- tasks ---
 

@@ -30,6 +30,9 @@ from trio_chat.errors import ChatError, InvalidText, ServerNotResponding
 
 __all__ = ["converse"]
 
+FIVE_WINDOWS = 2.6
+"""Seconds after which a server that was to register us counts as silent."""
+
 
 async def converse(
     opening: AbstractAsyncContextManager[Chat],
@@ -38,6 +41,7 @@ async def converse(
     book: Phrasebook,
     *,
     stay: bool = False,
+    patient: bool = False,
 ) -> None:
     """Open a chat and do what the lines say; return after `exit` or the end of the lines, deregistered.
 
@@ -47,6 +51,7 @@ async def converse(
         say: prints one line.
         book: the wording.
         stay: at the end of the lines, go on listening until cancelled.
+        patient: opening may take long, because it goes on trying; say so, then.
 
     Raises:
         ServerNotResponding: at any time; nothing has been printed of it.
@@ -54,11 +59,23 @@ async def converse(
         All of them within exception groups, as they come out of the nursery.
     """
     # The chat closes first: show_events then shows what was left in it, and ends.
-    async with trio.open_nursery() as nursery, opening as chat:
-        console = _Console(chat, say, book)
-        console.tell(book.lines(Phrase.REGISTERED))
-        nursery.start_soon(console.show_events)
-        await console.take_commands(lines, stay)
+    async with trio.open_nursery() as nursery:
+        tell_silence = trio.CancelScope()
+        if patient:
+            nursery.start_soon(_tell_silence, tell_silence, say, book)
+        async with opening as chat:
+            tell_silence.cancel()
+            console = _Console(chat, say, book)
+            console.tell(book.lines(Phrase.REGISTERED))
+            nursery.start_soon(console.show_events)
+            await console.take_commands(lines, stay)
+
+
+async def _tell_silence(unless: trio.CancelScope, say: Callable[[str], object], book: Phrasebook) -> None:
+    with unless:
+        await trio.sleep(FIVE_WINDOWS)
+        for line in book.lines(Phrase.SERVER_SILENT):
+            say(line)
 
 
 @attrs.frozen

@@ -17,6 +17,8 @@ from trio_chat.client.events import (
     LetterReceived,
     MessageReceived,
     ReceiptReceived,
+    ServerBack,
+    ServerSilent,
     SignedOff,
     TableChanged,
 )
@@ -83,6 +85,8 @@ class Phrase(enum.Enum):
         "[Server not responding] / [Exiting]",
         "[Message sent failed] / [Server is shut down] / [Exiting]",
     )
+    SERVER_SILENT = "the same, with --reconnect", "[Server not responding, trying again.]"
+    SERVER_BACK = "the server responds again", "[Server is back.]"
     INTERRUPTED = "Ctrl-C", "", "Caught keyboard interrupt. Exiting"
     UNKNOWN_NAME = "unknown name", "[No such user: {name}]"
     OFFLINE = "a command while off line", "[You are offline. Type reg to come back.]"
@@ -154,6 +158,10 @@ class Phrasebook:
                 return self.lines(Phrase.MISSED, count=count)
             case TableChanged():
                 return self.lines(Phrase.TABLE_CHANGED)
+            case ServerSilent():
+                return self.lines(Phrase.SERVER_SILENT)
+            case ServerBack():
+                return self.lines(Phrase.SERVER_BACK)
             case SignedOff(error):
                 return self.error(error)
 

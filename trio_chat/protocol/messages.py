@@ -4,15 +4,17 @@ Nothing here waits, sends or decides. How messages become bytes is in wire.py.
 """
 
 import enum
+import re
 from typing import Annotated, ClassVar, get_args
 
 import attrs
 from msgspec import Meta
 
+from trio_chat.errors import InvalidName
+
 __all__ = [
     "ANSWERS",
     "MAX_TEXT",
-    "NAME",
     "REQUESTS",
     "Accepted",
     "Ack",
@@ -41,6 +43,7 @@ __all__ = [
     "Saved",
     "TableChange",
     "Version",
+    "check_name",
     "fold",
     "is_final",
 ]
@@ -64,6 +67,12 @@ Seconds = Annotated[float, Meta(ge=0, le=253_402_300_799)]
 def fold(name: str) -> str:
     """The form in which names are compared: `Bob` and `bob` are one person."""
     return name.lower()
+
+
+def check_name(name: str) -> None:
+    """Raise InvalidName unless this is a name, to its very end."""
+    if not re.match(NAME, name):
+        raise InvalidName(name)
 
 
 def _fits(instance: object, attribute: "attrs.Attribute[str]", text: str) -> None:

@@ -136,7 +136,7 @@ class Service:
         self._latest = 0.0
 
     def load(self, records: Iterable[Record], with_letters: Iterable[str]) -> None:
-        """What a store kept: everyone is off line until heard from."""
+        """What a store kept; everyone in it is off line until heard from."""
         for record in records:
             self.directory.put(attrs.evolve(record, online=False))
             self._stamp(record.since)

@@ -62,7 +62,7 @@ class ServerStore(Protocol):
     """Names, mailboxes, open group posts, and the answers given to Saves and GroupPosts."""
 
     async def load(self) -> tuple[list[Record], list[str], list[OpenPost]]:
-        """All names ever registered, the names with letters waiting, and the open posts in order."""
+        """All names ever registered, off line; the names with letters waiting; the open posts in order."""
         ...
 
     async def enrol(self, record: Record) -> int:

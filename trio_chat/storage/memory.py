@@ -92,7 +92,7 @@ class MemoryServerStore:
     async def load(self) -> tuple[list[Record], list[str], list[OpenPost]]:
         waiting = [name for name, mailbox in self._mailboxes.items() if mailbox.letters or mailbox.missed]
         return (
-            list(self._records.values()),
+            [attrs.evolve(record, online=False) for record in self._records.values()],
             waiting,
             [OpenPost(post.letter, post.left) for post in self._posts.values()],
         )

@@ -1,0 +1,378 @@
+"""In which order everyone gets letters and posts: the lanes of the service, as small plays and as one of any length."""
+
+import random
+
+import attrs
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+
+from tests.bare_server import A, B, BareServer, C, D
+from trio_chat.protocol.messages import Letter, LetterKind, Reason, Record, Register, TableChange, fold
+from trio_chat.protocol.service import Deposit, Post, Registration, Step
+
+
+@pytest.fixture
+def server() -> BareServer:
+    return BareServer()
+
+
+# --- letters ---
+
+
+def test_the_table_comes_before_letters(server):
+    server.enter("alice", A)
+    admission = server.register("bob", B)
+    bob = admission.registration
+    server.service.kept(server.save(A, "bob"))
+    change = server.step(bob)
+    assert isinstance(change, TableChange)
+    assert change.after == server.service.directory.version
+    assert server.step(bob).records == change.records, "until it is known to be held"
+    bob.held = change.after
+    assert server.step(bob) is Step.LETTERS
+    assert not bob.in_care
+
+
+def test_a_table_that_moves_on_is_brought_until_it_is_the_latest(server):
+    server.enter("alice", A)
+    bob = server.register("bob", B).registration
+    bob.held = server.step(bob).after
+    server.leave(A)
+    assert server.step(bob).records == (server.service.directory["alice"],)
+
+
+def test_who_has_the_latest_table_gets_the_next_change_by_fan_out(server):
+    bob = server.enter("bob", B)
+    assert server.step(bob) is Step.REST
+    server.enter("alice", A)
+    assert server.step(bob) is Step.REST
+    bob.in_care = True  # the fan-out was met by silence
+    assert isinstance(server.step(bob), TableChange)
+
+
+def test_letters_are_handed_over_until_a_look_into_the_store_finds_none(server):
+    server.enter("alice", A)
+    bob = server.enter("bob", B)
+    assert server.step(bob) is Step.REST
+    server.service.kept(server.save(A, "bob"))
+    assert server.step(bob) is Step.LETTERS
+    server.finds_no_letters(bob)
+    assert server.step(bob) is Step.REST
+
+
+def test_a_letter_that_comes_while_one_looks_is_not_overlooked(server):
+    server.enter("alice", A)
+    bob = server.enter("bob", B)
+    server.service.kept(server.save(A, "bob"))
+    deposits = server.service.deposits("bob")
+    server.service.kept(server.save(A, "bob"))
+    server.service.found_empty("bob", deposits)
+    assert server.step(bob) is Step.LETTERS
+    server.finds_no_letters(bob)
+    assert server.step(bob) is Step.REST
+
+
+def test_a_letter_that_is_on_its_way_into_the_store_while_one_looks_is_not_overlooked(server):
+    server.enter("alice", A)
+    bob = server.enter("bob", B)
+    server.service.kept(server.save(A, "bob"))
+    deposit = server.save(A, "bob")
+    server.finds_no_letters(bob)
+    server.service.kept(deposit)
+    assert server.step(bob) is Step.LETTERS
+
+
+def test_a_receipt_is_a_letter_that_comes(server):
+    alice = server.enter("alice", A)
+    server.service.letters_came("ALICE")
+    assert server.step(alice) is Step.LETTERS
+
+
+# --- posts ---
+
+
+def test_a_post_is_for_everyone_but_its_sender_and_handed_to_those_on_line(server):
+    server.enter("Alice", A)
+    bob, carol = server.enter("Bob", B), server.enter("carol", C)
+    server.enter("dave", D)
+    server.leave(D)
+    post = server.post(A)
+    assert post.letter.kind is LetterKind.GROUP
+    assert (post.letter.sender, post.letter.text, post.letter.sent_at) == ("Alice", "hi all", 1000 + server.now)
+    assert post.left == {"bob", "carol", "dave"}
+    assert set(map(id, post.targets)) == {id(bob), id(carol)}
+
+
+def test_who_has_a_post_is_not_left(server):
+    server.enter("alice", A)
+    server.enter("Bob", B)
+    server.enter("carol", C)
+    post = server.post(A)
+    server.service.handed_over(post, "Bob")
+    assert post.left == {"carol"}
+
+
+def test_a_post_does_not_overtake_letters_that_wait(server):
+    server.enter("alice", A)
+    bob = server.enter("bob", B)
+    server.service.kept(server.save(A, "bob"))
+    post = server.post(A)
+    assert post.targets == []
+    assert post.left == {"bob"}
+    assert server.step(bob) is Step.REST, "the letter in the store may be younger than the post"
+    server.service.became_letters(post)
+    assert server.step(bob) is Step.LETTERS
+    server.finds_no_letters(bob)
+    assert server.post(A).targets == [bob]
+
+
+def test_a_post_does_not_overtake_a_letter_on_its_way_into_the_store(server):
+    server.enter("alice", A)
+    bob = server.enter("bob", B)
+    deposit = server.save(A, "bob")
+    post = server.post(A)
+    assert post.targets == []
+    server.service.kept(deposit)
+    server.service.became_letters(post)
+    assert server.step(bob) is Step.LETTERS
+
+
+def test_a_refused_letter_stands_in_nobodys_way_for_long(server):
+    server.enter("alice", A)
+    bob = server.enter("bob", B)
+    server.service.kept(server.save(A, "bob"))  # the mailbox was full, say
+    server.finds_no_letters(bob)
+    assert server.post(A).targets == [bob]
+
+
+def test_a_post_does_not_overtake_the_post_before_it(server):
+    server.enter("alice", A)
+    bob = server.enter("bob", B)
+    first, second = server.post(A), server.post(A)
+    assert first.targets == [bob]
+    assert second.targets == []
+    server.service.became_letters(second)
+    assert server.step(bob) is Step.REST, "the first one is still under way"
+    server.service.handed_over(first, "bob")
+    assert server.step(bob) is Step.LETTERS
+    server.service.became_letters(first)
+    assert server.step(bob) is Step.LETTERS
+
+
+def test_a_letter_does_not_overtake_an_open_post(server):
+    server.enter("alice", A)
+    bob, carol = server.enter("bob", B), server.enter("carol", C)
+    post = server.post(A)
+    for name in ("bob", "carol"):
+        server.service.kept(server.save(A, name))
+    assert server.step(bob) is server.step(carol) is Step.REST
+    server.service.handed_over(post, "bob")
+    assert server.step(bob) is Step.LETTERS
+    assert server.step(carol) is Step.REST
+    server.service.became_letters(post)
+    assert server.step(carol) is Step.LETTERS
+
+
+def test_who_returns_during_a_fan_out_waits_for_its_end(server):
+    server.enter("alice", A)
+    server.enter("bob", B)
+    server.leave(B)
+    post = server.post(A)
+    bob = server.enter("bob", C)
+    assert server.step(bob) is Step.REST
+    server.service.became_letters(post)
+    assert server.step(bob) is Step.LETTERS
+
+
+def test_a_repeated_post_that_is_withdrawn_leaves_no_trace(server):
+    server.enter("alice", A)
+    bob = server.enter("bob", B)
+    server.service.withdraw(server.post(A))
+    assert server.step(bob) is Step.REST
+    assert server.post(A).targets == [bob]
+
+
+# --- after a restart ---
+
+
+def loaded(server, *names, with_letters=()) -> None:
+    server.service.load([Record(name, "10.0.0.9", 9, True, 500.0) for name in names], with_letters)
+
+
+def test_after_a_restart_everyone_is_known_and_off_line(server):
+    loaded(server, "Alice", "bob")
+    assert server.service.directory["alice"] == Record("Alice", "10.0.0.9", 9, False, 500.0)
+    assert server.online() == {}
+    assert server.told == [], "nobody came or went"
+    assert server.leave(("10.0.0.9", 9)).reason is Reason.NOT_REGISTERED
+    server.enter("carol", C)
+    assert isinstance(server.save(C, "ALICE"), Deposit)
+
+
+def test_after_a_restart_letters_that_waited_come_first(server):
+    loaded(server, "alice", "bob", with_letters=["bob"])
+    server.enter("alice", A)
+    bob = server.enter("bob", B)
+    post = server.post(A)
+    assert post.targets == []
+    server.service.became_letters(post)
+    assert server.step(bob) is Step.LETTERS
+
+
+def test_after_a_restart_an_open_post_goes_before_what_is_newer(server):
+    loaded(server, "alice", "bob", "carol")
+    letter = Letter(LetterKind.GROUP, server.id(), "alice", 500.0, "hi all")
+    post = server.service.reopen(letter, ["bob"])
+    assert (post.letter, post.left, post.targets) == (letter, {"bob"}, [])
+    server.enter("alice", A)
+    bob, carol = server.enter("bob", B), server.enter("carol", C)
+    newer = server.post(A)
+    assert newer.targets == [carol]
+    server.service.kept(server.save(A, "bob"))
+    server.service.became_letters(newer)
+    assert server.step(bob) is Step.REST
+    server.service.became_letters(post)
+    assert server.step(bob) is Step.LETTERS
+
+
+def test_after_a_restart_time_goes_on_though_the_clock_went_back(server):
+    loaded(server, "alice")
+    admission = server.service.receive(A, Register(server.id(), "alice"), 0.0, 400.0)
+    assert admission.record.since > 500.0
+
+
+# --- any play ---
+
+
+@attrs.define
+class Person:
+    name: str
+    peer: tuple[str, int]
+    mailbox: dict[int, Letter] = attrs.Factory(dict)
+    expected: list[int] = attrs.Factory(list)
+    got: list[int] = attrs.Factory(list)
+    look: tuple[int, list[int]] | None = None
+
+    def sees(self, number: int) -> None:
+        if number not in self.got:  # a client shows what it has seen before no second time
+            self.got.append(number)
+
+
+class LettersAndPostsInOrder(RuleBasedStateMachine):
+    """A server whose store commits in the order of receipt, but late, and people who come, go and miss things.
+
+    Everyone gets each letter and post once, in the order in which they were taken, and nothing is stuck at the end.
+    """
+
+    @initialize()
+    def open(self):
+        self.server = BareServer()
+        self.people = [Person(name, peer) for name, peer in zip("abc", (A, B, C), strict=True)]
+        self.by_name = {person.name: person for person in self.people}
+        self.to_commit: list[tuple[int, Deposit | Post]] = []
+        self.open_posts: list[tuple[int, Post]] = []
+        self.numbers: dict[bytes, int] = {}
+        for person in self.people:
+            self.server.enter(person.name, person.peer)
+
+    def people_from(self, draw: int) -> Person:
+        return self.people[draw % len(self.people)]
+
+    def stay(self, person) -> Registration | None:
+        return self.server.service.registration(person.name)
+
+    def take(self, outcome: Deposit | Post) -> None:
+        number = len(self.numbers)
+        self.numbers[outcome.letter.id] = number
+        names = [outcome.recipient] if isinstance(outcome, Deposit) else outcome.left
+        for name in names:
+            self.by_name[name].expected.append(number)
+        self.to_commit.append((number, outcome))
+
+    @rule(who=st.integers(0, 2))
+    def comes_or_goes(self, who):
+        person = self.people_from(who)
+        if self.stay(person):
+            self.server.leave(person.peer)
+        else:
+            self.server.enter(person.name, person.peer)
+
+    @rule(who=st.integers(0, 2), to=st.integers(0, 2))
+    def writes(self, who, to):
+        if self.stay(self.people_from(who)):
+            self.take(self.server.save(self.people_from(who).peer, self.people_from(to).name))
+
+    @rule(who=st.integers(0, 2))
+    def posts(self, who):
+        if self.stay(self.people_from(who)):
+            self.take(self.server.post(self.people_from(who).peer))
+
+    @precondition(lambda self: self.to_commit)
+    @rule()
+    def the_store_commits(self):
+        number, outcome = self.to_commit.pop(0)
+        if isinstance(outcome, Deposit):
+            self.by_name[outcome.recipient].mailbox[number] = outcome.letter
+            self.server.service.kept(outcome)
+            self.server.service.ended(outcome.letter)
+        else:
+            self.open_posts.append((number, outcome))
+
+    @precondition(lambda self: self.open_posts)
+    @rule(which=st.integers(0, 9), seed=st.integers(0, 2**16))
+    def a_fan_out_ends(self, which, seed):
+        number, post = self.open_posts.pop(which % len(self.open_posts))
+        dice = random.Random(seed)
+        for target in post.targets:
+            person = self.by_name[fold(target.name)]
+            arrives, is_acknowledged = dice.random() < 0.7, dice.random() < 0.7
+            if arrives and self.server.service.is_present(target):
+                person.sees(number)
+                if is_acknowledged:
+                    self.server.service.handed_over(post, target.name)
+        for name in post.left:
+            self.by_name[name].mailbox[number] = post.letter
+        self.server.service.became_letters(post)
+        self.server.service.ended(post.letter)
+
+    @rule(who=st.integers(0, 2), size=st.integers(1, 3))
+    def a_delivery_looks_into_the_store(self, who, size):
+        person = self.people_from(who)
+        stay = self.stay(person)
+        if stay and person.look is None and self.server.step(stay) is Step.LETTERS:
+            person.look = (self.server.service.deposits(person.name), sorted(person.mailbox)[:size])
+
+    @rule(who=st.integers(0, 2), outcome=st.sampled_from(["lost", "unacknowledged", "acknowledged"]))
+    def a_delivery_ends(self, who, outcome):
+        person = self.people_from(who)
+        if person.look is None:
+            return
+        (deposits, batch), person.look = person.look, None
+        if not batch:
+            self.server.service.found_empty(person.name, deposits)
+        elif outcome != "lost" and self.stay(person):
+            for number in batch:
+                person.sees(number)
+                if outcome == "acknowledged":
+                    person.mailbox.pop(number)
+
+    def teardown(self):
+        while self.to_commit:
+            self.the_store_commits()
+        while self.open_posts:
+            self.a_fan_out_ends(0, 0)
+        for who, person in enumerate(self.people):
+            stay = self.stay(person) or self.server.enter(person.name, person.peer)
+            self.a_delivery_ends(who, "acknowledged")
+            while self.server.step(stay) is Step.LETTERS:
+                self.a_delivery_looks_into_the_store(who, 3)
+                self.a_delivery_ends(who, "acknowledged")
+            assert person.got == person.expected
+
+
+TestLettersAndPostsInOrder = LettersAndPostsInOrder.TestCase
+TestLettersAndPostsInOrder.settings = settings(
+    deadline=None, max_examples=150, stateful_step_count=40, suppress_health_check=[HealthCheck.too_slow]
+)

@@ -1,0 +1,199 @@
+"""The database file: who may open it, what is refused and left as it was, and what a power cut leaves behind."""
+
+import os
+import shutil
+import sqlite3
+import stat
+import subprocess
+import sys
+import tempfile
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+import trio
+
+from trio_chat.errors import StoreError
+from trio_chat.protocol.messages import Letter, LetterKind, Record
+from trio_chat.storage.database import Schema, open_database
+from trio_chat.storage.server_store import SCHEMA, open_server_store
+
+ONE = Schema(0x12345678, ("CREATE TABLE a (x)",))
+TWO = Schema(0x12345678, ("CREATE TABLE a (x)", "ALTER TABLE a ADD COLUMN y; INSERT INTO a VALUES (1, 2)"))
+
+
+async def inline(work):
+    await trio.lowlevel.checkpoint()
+    return work()
+
+
+def refused(path, schema=ONE):
+    with pytest.raises(StoreError) as caught:
+        open_database(path, schema)
+    message = str(caught.value)
+    assert str(path) in message
+    assert "\n" not in message
+    return message
+
+
+def test_a_new_file_is_ours_alone_and_durable(tmp_path):
+    path = tmp_path / "deep" / "down" / "store.db"
+    with closing(open_database(path, ONE)) as database:
+        assert database.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+        assert database.execute("PRAGMA synchronous").fetchone() == (2,)
+        database.execute("INSERT INTO a VALUES (1)")
+        for file in path.parent.iterdir():
+            assert stat.S_IMODE(file.stat().st_mode) == 0o600, file
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+
+
+def test_a_schema_is_brought_up_to_date(tmp_path):
+    path = tmp_path / "store.db"
+    open_database(path, ONE).close()
+    with closing(open_database(path, TWO)) as database:
+        assert database.execute("SELECT * FROM a").fetchall() == [(1, 2)]
+    with closing(open_database(path, TWO)) as database:
+        assert database.execute("SELECT * FROM a").fetchall() == [(1, 2)], "once"
+
+
+def test_a_newer_schema_is_left_alone(tmp_path):
+    path = tmp_path / "store.db"
+    open_database(path, TWO).close()
+    before = path.read_bytes()
+    assert "newer" in refused(path, ONE)
+    assert path.read_bytes() == before
+
+
+def test_another_programs_database_is_left_alone(tmp_path):
+    path = tmp_path / "store.db"
+    with closing(sqlite3.connect(path)) as foreign:
+        foreign.execute("CREATE TABLE precious (x)")
+    before = path.read_bytes()
+    assert "another program" in refused(path)
+    assert path.read_bytes() == before
+
+
+def test_a_clients_store_is_no_servers_store(tmp_path):
+    path = tmp_path / "store.db"
+    open_database(path, ONE).close()
+    assert "another program" in refused(path, SCHEMA)
+
+
+@pytest.mark.parametrize("content", [b"Dear diary, ...", b"SQLite format 3\0" + b"\xff" * 2000])
+def test_what_is_no_database_is_left_alone(tmp_path, content):
+    path = tmp_path / "store.db"
+    path.write_bytes(content)
+    refused(path)
+    assert path.read_bytes() == content
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_that_another_program_holds(tmp_path):
+    path = tmp_path / "store.db"
+    script = (
+        "import sys; from pathlib import Path; from tests.storage.test_database import *;"
+        "held = open_database(Path(sys.argv[1]), ONE); print('held', flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", script, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as other:
+        assert other.stdout.readline() == b"held\n"
+        assert "another program holds it" in refused(path)
+        other.kill()
+    open_database(path, ONE).close()
+
+
+def test_a_folder_in_place_of_the_file(tmp_path):
+    refused(tmp_path)
+
+
+def test_a_file_in_place_of_a_folder(tmp_path):
+    (tmp_path / "file").write_text("")
+    refused(tmp_path / "file" / "store.db")
+
+
+@contextmanager
+def as_nobody():
+    """Give up root's rights for a while, for whom no file is read-only."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+@pytest.fixture
+def open_folder():
+    """A folder that nobody can reach, too."""
+    folder = Path(tempfile.mkdtemp())
+    folder.chmod(0o755)
+    yield folder
+    folder.chmod(0o755)
+    shutil.rmtree(folder)
+
+
+def test_a_folder_that_cannot_be_written(open_folder):
+    open_folder.chmod(0o555)
+    with as_nobody():
+        assert "Permission denied" in refused(open_folder / "store.db")
+
+
+def test_a_file_that_is_read_only(open_folder):
+    path = open_folder / "store.db"
+    open_database(path, ONE).close()
+    path.chmod(0o444)
+    before = path.read_bytes()
+    with as_nobody():
+        refused(path)
+    assert path.read_bytes() == before
+
+
+async def test_a_power_cut_takes_nothing_that_was_acknowledged(tmp_path, autojump_clock):
+    """The disk as it is after each commit is kept; a cut falls back to the last one that had completed."""
+    completed = []
+
+    async def run(work):
+        await trio.lowlevel.checkpoint()
+        outcomes = work()
+        completed.append({file.name: file.read_bytes() for file in tmp_path.glob("store.db*")})
+        return outcomes
+
+    acknowledged = []
+    async with open_server_store(tmp_path / "store.db", run) as store:
+        await store.enrol(Record("bob", "10.0.0.2", 1, True, 1.0))
+
+        async def save(n):
+            letter = Letter(LetterKind.DIRECT, n.to_bytes(16, "big"), "alice", float(n), f"letter {n}")
+            await store.save("bob", letter)
+            acknowledged.append((len(completed), letter.text))
+
+        async with trio.open_nursery() as nursery:
+            for n in range(300):
+                nursery.start_soon(save, n)
+                if n % 40 == 0:
+                    await trio.sleep(0.1)
+
+    assert len(acknowledged) == 300
+    for cut, disk in enumerate(completed, start=1):
+        folder = tmp_path / f"after-{cut}"
+        folder.mkdir()
+        for name, content in disk.items():
+            (folder / name).write_bytes(content)
+        async with open_server_store(folder / "store.db", inline) as survivor:
+            await survivor.enrol(Record("bob", "10.0.0.2", 1, True, 1.0))
+            found = await everything(survivor, "bob")
+        expected = {text for commits, text in acknowledged if commits <= cut}
+        assert expected <= set(found)
+        assert len(found) == len(set(found))
+
+
+async def everything(store, name):
+    """Read a mailbox to its end, as its owner would."""
+    texts = []
+    while letters := await store.waiting(name):
+        texts += [letter.text for letter in letters]
+        await store.acknowledge(name, letters, [letter.key for letter in letters])
+    return texts

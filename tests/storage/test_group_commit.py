@@ -1,0 +1,173 @@
+"""Requests in groups: one transaction for those that gather, answers after it is durable, and what failures do.
+
+Transactions run inline, in virtual time; what the disk does wrong is played by a fake connection.
+"""
+
+import sqlite3
+
+import pytest
+import trio
+
+from trio_chat.background import open_background
+from trio_chat.errors import StoreFailed
+from trio_chat.storage.group_commit import GROUP, GroupCommit, in_thread
+
+
+async def inline(work):
+    await trio.lowlevel.checkpoint()
+    return work()
+
+
+class FakeDisk:
+    """A connection that counts its commits, and fails with `failure` at those that a statement begins."""
+
+    def __init__(self) -> None:
+        self.real = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+        self.real.execute("CREATE TABLE facts (n INTEGER PRIMARY KEY)")
+        self.commits = 0
+        self.fails_at: str | None = None
+        self.failure = sqlite3.OperationalError("disk I/O error")
+
+    @property
+    def in_transaction(self):
+        return self.real.in_transaction
+
+    def execute(self, statement, *parameters):
+        if self.fails_at and statement.startswith(self.fails_at):
+            raise self.failure
+        self.commits += statement == "COMMIT"
+        return self.real.execute(statement, *parameters)
+
+    def facts(self):
+        return [n for (n,) in self.real.execute("SELECT n FROM facts ORDER BY n")]
+
+
+def put(n):
+    def request(database):
+        database.execute("INSERT INTO facts VALUES (?)", (n,))
+        return n
+
+    return request
+
+
+@pytest.fixture
+def disk():
+    return FakeDisk()
+
+
+@pytest.fixture
+async def commits(disk, nursery):
+    commits = GroupCommit(disk, inline)
+    nursery.start_soon(commits.write)
+    return commits
+
+
+async def submit_all(commits, numbers, results):
+    async def submit(n):
+        results[n] = await commits.submit(put(n))
+
+    async with trio.open_nursery() as nursery:
+        for n in numbers:
+            nursery.start_soon(submit, n)
+
+
+async def test_a_request_is_answered_with_what_it_returned(commits, disk, autojump_clock):
+    assert await commits.submit(put(7)) == 7
+    assert disk.facts() == [7]
+    assert disk.commits == 1
+
+
+async def test_what_gathers_meanwhile_goes_together(commits, disk, autojump_clock):
+    results = {}
+    await submit_all(commits, range(200), results)
+    assert results == {n: n for n in range(200)}
+    assert disk.commits <= 3
+
+
+async def test_a_group_has_a_limit_and_the_queue_too(commits, disk, autojump_clock):
+    results = {}
+    await submit_all(commits, range(3 * GROUP), results)
+    assert disk.facts() == list(range(3 * GROUP))
+    assert 3 <= disk.commits <= 6
+
+
+async def test_one_bad_request_does_not_spoil_its_group(commits, disk, autojump_clock):
+    await commits.submit(put(5))
+    results, errors = {}, []
+
+    async def bad():
+        try:
+            await commits.submit(put(5))
+        except sqlite3.IntegrityError as error:
+            errors.append(error)
+
+    async def ugly():
+        def half(database):
+            database.execute("INSERT INTO facts VALUES (100)")
+            raise KeyError("a fault of ours")
+
+        with pytest.raises(KeyError):
+            await commits.submit(half)
+        errors.append("ugly")
+
+    async with trio.open_nursery() as nursery:
+        for work in (bad, ugly):
+            nursery.start_soon(work)
+        nursery.start_soon(submit_all, commits, range(10, 20), results)
+    assert len(errors) == 2
+    assert disk.facts() == [5, *range(10, 20)]
+    assert results == {n: n for n in range(10, 20)}
+
+
+@pytest.mark.parametrize("statement", ["COMMIT", "BEGIN", "INSERT"])
+async def test_a_failed_commit_answers_nobody_and_ends_it_all(disk, autojump_clock, statement, caplog):
+    answered = []
+    disk.fails_at = statement
+
+    async def submit(n):
+        answered.append(await commits.submit(put(n)))
+
+    with pytest.raises(StoreFailed, match="disk I/O error"):
+        async with open_background() as nursery:
+            commits = GroupCommit(disk, inline)
+            nursery.start_soon(commits.write)
+            for n in range(3):
+                nursery.start_soon(submit, n)
+            await trio.sleep(60)
+    assert answered == []
+    assert "disk I/O error" in caplog.text
+
+
+async def test_a_full_disk_ends_it_all(disk, autojump_clock):
+    disk.real.execute("CREATE TABLE texts (text TEXT)")
+    pages = disk.real.execute("PRAGMA page_count").fetchone()[0]
+    disk.real.execute(f"PRAGMA max_page_count = {pages + 2}")
+
+    def write_much(database):
+        database.execute("INSERT INTO texts VALUES (?)", ("x" * 100_000,))
+
+    with pytest.raises(StoreFailed, match="full"):
+        async with open_background() as nursery:
+            commits = GroupCommit(disk, inline)
+            nursery.start_soon(commits.write)
+            await commits.submit(write_much)
+
+
+async def test_an_asker_who_leaves_does_not_disturb_the_others(commits, disk, autojump_clock):
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        await commits.submit(put(1))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(commits.submit, put(2))
+        await trio.testing.wait_all_tasks_blocked()
+    assert disk.facts()[-1:] == [2]
+
+
+async def test_in_a_real_thread():
+    disk = FakeDisk()
+    async with open_background() as nursery:
+        commits = GroupCommit(disk, in_thread())
+        nursery.start_soon(commits.write)
+        results = {}
+        await submit_all(commits, range(20), results)
+    assert disk.facts() == list(range(20))

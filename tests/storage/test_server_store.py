@@ -1,0 +1,551 @@
+"""What a ServerStore promises, whatever it is made of: each test is played with every backend.
+
+A new backend says in BACKENDS how it is opened; to open it again must bring back all that was reported as done.
+"""
+
+from contextlib import asynccontextmanager
+
+import pytest
+import trio
+
+from trio_chat.protocol.messages import Letter, LetterKind, Letters, Record
+from trio_chat.protocol.reliability import Outgoing
+from trio_chat.protocol.wire import encode
+from trio_chat.storage.interface import (
+    BATCH_BYTES,
+    BATCH_LETTERS,
+    MAILBOX_BYTES,
+    MAILBOX_LETTERS,
+    Kept,
+    OpenPost,
+    Status,
+)
+from trio_chat.storage.memory import MemoryServerStore
+
+KIB = 1024
+PEOPLE = ("alice", "bob", "carol")
+
+
+def in_memory(folder):
+    """It outlives whoever uses it, though not the process."""
+    store = MemoryServerStore()
+
+    @asynccontextmanager
+    async def open_store():
+        yield store
+
+    return open_store
+
+
+BACKENDS = {"memory": in_memory}
+
+
+@pytest.fixture(params=BACKENDS.values(), ids=BACKENDS.keys())
+def open_store(request, tmp_path):
+    """`async with open_store() as store`, as often as one likes, one after the other."""
+    return request.param(tmp_path)
+
+
+@pytest.fixture
+async def store(open_store):
+    """A store that knows alice, bob and carol."""
+    async with open_store() as store:
+        await enrol(store, *PEOPLE)
+        yield store
+
+
+async def enrol(store, *names) -> None:
+    for name in names:
+        await store.enrol(Record(name, "10.0.0.1", 1, True, 1.0))
+
+
+def direct(number: int, text: str = "hi", sender: str = "alice") -> Letter:
+    return Letter(LetterKind.DIRECT, number.to_bytes(16, "big"), sender, 100.0 + number, text)
+
+
+def group(number: int, text: str = "hi all", sender: str = "alice") -> Letter:
+    return Letter(LetterKind.GROUP, number.to_bytes(16, "big"), sender, 100.0 + number, text)
+
+
+def receipt_of(letter: Letter, reader: str) -> Letter:
+    return Letter(LetterKind.RECEIPT, letter.id, reader, letter.sent_at)
+
+
+async def save_all(store, recipient, letters) -> list[Status]:
+    """Save many at once, in no order."""
+    statuses = []
+
+    async def save(letter):
+        statuses.append((await store.save(recipient, letter)).status)
+
+    async with trio.open_nursery() as nursery:
+        for letter in letters:
+            nursery.start_soon(save, letter)
+    return statuses
+
+
+async def fill(store, name, texts=("hi",) * MAILBOX_LETTERS, sender="alice") -> None:
+    """Fill the mailbox of a name, by default to the brim."""
+    letters = [direct(10_000 + number, text, sender) for number, text in enumerate(texts)]
+    assert set(await save_all(store, name, letters)) == {Status.NEW}
+
+
+async def put_group(store, number, *names) -> Letter:
+    """A group letter whose fan-out has reached nobody of these."""
+    await store.post(group(number), names)
+    await store.finish_post(group(number), names)
+    return group(number)
+
+
+async def take_all(store, name) -> list[Letter]:
+    """Hand over everything, batch by batch, as a server does."""
+    taken: list[Letter] = []
+    while batch := await store.waiting(name):
+        await store.acknowledge(name, batch, ())
+        taken += batch
+    return taken
+
+
+# --- names ---
+
+
+async def test_a_new_store_is_empty(open_store):
+    async with open_store() as store:
+        assert await store.load() == ([], [], [])
+
+
+async def test_names_are_remembered_off_line_as_they_were_enrolled_last(open_store):
+    async with open_store() as store:
+        await store.enrol(Record("bob", "10.0.0.1", 1, True, 1.0))
+        await store.enrol(Record("alice", "::1", 2, True, 2.0))
+        await store.enrol(Record("Bob", "10.0.0.3", 3, True, 3.0))
+    async with open_store() as store:
+        records, waiting, posts = await store.load()
+        assert {record.name: record for record in records} == {
+            "alice": Record("alice", "::1", 2, False, 2.0),
+            "Bob": Record("Bob", "10.0.0.3", 3, False, 3.0),
+        }
+        assert (waiting, posts) == ([], [])
+
+
+async def test_enrolling_tells_how_many_letters_will_come(store):
+    bob = Record("BOB", "10.0.0.1", 1, True, 1.0)
+    assert await store.enrol(bob) == 0
+    await store.save("bob", direct(1))
+    await put_group(store, 2, "bob")
+    await store.post(group(3), ["bob", "carol"])
+    assert await store.enrol(bob) == 3
+    await store.finish_post(group(3), ["carol"])
+    assert await store.enrol(bob) == 2
+
+
+async def test_receipts_are_not_counted_among_the_letters_that_will_come(store):
+    await store.save("bob", direct(1))
+    await take_all(store, "bob")
+    assert await store.waiting("alice") == [receipt_of(direct(1), "bob")]
+    assert await store.enrol(Record("alice", "10.0.0.1", 1, True, 1.0)) == 0
+
+
+async def test_names_are_compared_without_case(store):
+    await store.save("BOB", direct(1, sender="Alice"))
+    assert (await store.save("bob", direct(1, sender="ALICE"))).status is Status.SAVED
+    await store.post(group(2), ["Bob"])
+    assert await store.enrol(Record("bOb", "10.0.0.1", 1, True, 1.0)) == 2
+    await store.finish_post(group(2), ["BOB"])
+    assert await store.waiting("bob") == [direct(1, sender="Alice"), group(2)]
+    assert list(await store.acknowledge("boB", [direct(1, sender="alice")], ())) == ["alice"]
+    assert await store.waiting("ALICE") == [receipt_of(direct(1), "bOb")], "the reader as enrolled last"
+
+
+# --- letters ---
+
+
+async def test_letters_come_in_the_order_in_which_they_were_saved(store):
+    saved = [direct(7), direct(3, sender="carol"), direct(5), direct(1, sender="carol")]
+    for letter in saved:
+        assert await store.save("bob", letter) == Kept(Status.NEW, letter.sent_at)
+    assert await store.waiting("bob") == saved
+    assert await store.waiting("bob") == saved, "until they are acknowledged"
+    await store.acknowledge("bob", saved[:2], ())
+    assert await store.waiting("bob") == saved[2:]
+    assert await store.waiting("carol") == [receipt_of(saved[1], "bob")]
+
+
+async def test_calls_take_effect_in_the_order_in_which_they_are_made(store):
+    """A server enrols a name, saves a letter to it and goes on, without waiting for the first to be done."""
+    letters = [direct(number) for number in range(BATCH_LETTERS)]
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(enrol, store, "dave")
+        for letter in letters:
+            await trio.lowlevel.checkpoint()
+            nursery.start_soon(store.save, "dave", letter)
+    assert await store.waiting("dave") == letters
+
+
+async def test_letters_survive(open_store):
+    async with open_store() as store:
+        await enrol(store, *PEOPLE)
+        await store.save("bob", direct(1, "ä\0\x1b[31m\n"))
+        await store.save("bob", direct(2))
+        await store.acknowledge("bob", [direct(2)], ())
+        await put_group(store, 3, "bob", "carol")
+    async with open_store() as store:
+        _, waiting, _ = await store.load()
+        assert {name.lower() for name in waiting} == {"alice", "bob", "carol"}
+        assert await store.waiting("bob") == [direct(1, "ä\0\x1b[31m\n"), group(3)]
+        assert await store.waiting("alice") == [receipt_of(direct(2), "bob")]
+        await store.save("bob", direct(4))
+        assert (await store.waiting("bob"))[-1] == direct(4), "and what is newer comes after them"
+
+
+async def test_a_letter_is_taken_once_and_its_answer_is_repeated(store):
+    assert await store.save("bob", direct(1)) == Kept(Status.NEW, 101.0)
+    again = Letter(LetterKind.DIRECT, direct(1).id, "alice", 999.0, "hi")
+    assert await store.save("bob", again) == Kept(Status.SAVED, 101.0), "with the time of the first copy"
+    assert await store.waiting("bob") == [direct(1)]
+    await take_all(store, "bob")
+    assert await store.save("bob", again) == Kept(Status.SAVED, 101.0)
+    assert await store.waiting("bob") == []
+
+
+async def test_letters_are_told_apart_by_kind_sender_and_id(store):
+    for letter in (direct(1), direct(2), direct(1, sender="carol")):
+        assert (await store.save("bob", letter)).status is Status.NEW
+    await put_group(store, 1, "bob")
+    assert await store.waiting("bob") == [direct(1), direct(2), direct(1, sender="carol"), group(1)]
+    await store.acknowledge("bob", [direct(1)], ())
+    assert await store.waiting("bob") == [direct(2), direct(1, sender="carol"), group(1)]
+
+
+async def test_to_acknowledge_what_is_not_there_does_nothing(store):
+    await store.save("bob", direct(1))
+    assert list(await store.acknowledge("bob", [direct(2), group(1), receipt_of(direct(1), "carol")], ())) == []
+    assert list(await store.acknowledge("carol", [direct(1)], ())) == []
+    assert await store.waiting("bob") == [direct(1)]
+    assert await store.waiting("alice") == []
+
+
+# --- receipts ---
+
+
+async def test_each_letter_that_waited_begets_one_receipt(store):
+    await store.save("bob", direct(1))
+    await store.save("bob", direct(2))
+    await store.save("bob", direct(3, sender="carol"))
+    letters = await store.waiting("bob")
+    assert sorted(set(await store.acknowledge("bob", letters, ()))) == ["alice", "carol"]
+    assert list(await store.acknowledge("bob", letters, ())) == [], "acknowledged once more"
+    assert await store.waiting("alice") == [receipt_of(direct(1), "bob"), receipt_of(direct(2), "bob")]
+    assert await store.waiting("carol") == [receipt_of(direct(3), "bob")]
+
+
+async def test_a_receipt_begets_no_receipt(store):
+    await store.save("bob", direct(1))
+    await take_all(store, "bob")
+    assert await take_all(store, "alice") == [receipt_of(direct(1), "bob")]
+    assert await store.waiting("bob") == await store.waiting("alice") == []
+
+
+async def test_a_group_letter_begets_no_receipt(store):
+    await put_group(store, 1, "bob")
+    assert list(await store.acknowledge("bob", [group(1)], ())) == []
+    assert await store.waiting("alice") == []
+
+
+async def test_what_was_relayed_begets_no_receipt_and_is_answered_delivered_from_then_on(open_store):
+    async with open_store() as store:
+        await enrol(store, *PEOPLE)
+        await store.save("bob", direct(1))
+        await store.save("bob", direct(2))
+        assert list(await store.acknowledge("bob", [direct(1), direct(2)], {direct(1).key})) == ["alice"]
+        assert await store.waiting("alice") == [receipt_of(direct(2), "bob")]
+    async with open_store() as store:
+        assert await store.save("bob", direct(1)) == Kept(Status.DELIVERED, 101.0)
+        assert await store.save("bob", direct(2)) == Kept(Status.SAVED, 102.0)
+
+
+async def test_what_had_been_handed_over_before_cannot_be_relayed_any_more(store):
+    await store.save("bob", direct(1))
+    await store.acknowledge("bob", [direct(1)], ())
+    assert list(await store.acknowledge("bob", [direct(1)], {direct(1).key})) == []
+    assert (await store.save("bob", direct(1))).status is Status.SAVED, "there is a receipt, so it was not relayed"
+
+
+async def test_a_receipt_takes_its_place_behind_what_came_before(store):
+    await store.save("bob", direct(1))
+    await store.save("alice", direct(2, sender="bob"))
+    await take_all(store, "bob")
+    await store.save("alice", direct(3, sender="bob"))
+    assert await store.waiting("alice") == [
+        direct(2, sender="bob"),
+        receipt_of(direct(1), "bob"),
+        direct(3, sender="bob"),
+    ]
+
+
+# --- the limits of a mailbox ---
+
+
+async def test_a_mailbox_holds_1000_letters(store):
+    await fill(store, "bob")
+    assert await store.save("bob", direct(1)) == Kept(Status.FULL, 101.0)
+    assert await store.save("carol", direct(2)) == Kept(Status.NEW, 102.0), "others have room"
+    first = (await store.waiting("bob"))[0]
+    await store.acknowledge("bob", [first], ())
+    assert await store.save("bob", direct(1)) == Kept(Status.NEW, 101.0), "that it was full is no lasting answer"
+    assert await store.save("bob", direct(3)) == Kept(Status.FULL, 103.0)
+    assert len(await take_all(store, "bob")) == MAILBOX_LETTERS
+
+
+async def test_a_mailbox_holds_1_mib_of_text(store):
+    await fill(store, "bob", ["ä" * 8 * KIB] * (MAILBOX_BYTES // (16 * KIB) - 1))
+    assert (await store.save("bob", direct(1, "x" * (16 * KIB - 1)))).status is Status.NEW
+    assert (await store.save("bob", direct(2, "xx"))).status is Status.FULL
+    assert (await store.save("bob", direct(3, "x"))).status is Status.NEW
+    assert (await store.save("bob", direct(4, "x"))).status is Status.FULL
+    await store.acknowledge("bob", [direct(3, "x")], ())
+    assert (await store.save("bob", direct(4, "x"))).status is Status.NEW
+
+
+async def test_what_has_been_answered_is_repeated_by_a_full_mailbox_too(store):
+    await store.save("bob", direct(1))
+    await fill(store, "bob", ["hi"] * (MAILBOX_LETTERS - 1))
+    assert await store.save("bob", direct(1)) == Kept(Status.SAVED, 101.0)
+
+
+async def test_the_limits_survive(open_store):
+    async with open_store() as store:
+        await enrol(store, *PEOPLE)
+        await fill(store, "bob")
+    async with open_store() as store:
+        assert (await store.save("bob", direct(1))).status is Status.FULL
+
+
+async def test_receipts_do_not_count(store):
+    await fill(store, "alice", ["hi"] * (MAILBOX_LETTERS - 1), sender="carol")
+    await save_all(store, "bob", [direct(number) for number in range(5)])
+    await take_all(store, "bob")
+    assert (await store.save("alice", direct(1, sender="bob"))).status is Status.NEW, "there is still room for one"
+    assert (await store.save("alice", direct(2, sender="bob"))).status is Status.FULL
+    await store.save("bob", direct(6))
+    await take_all(store, "bob")
+    kinds = [letter.kind for letter in await take_all(store, "alice")]
+    assert kinds.count(LetterKind.RECEIPT) == 6, "and they come to a full mailbox, too"
+    await fill(store, "alice", sender="bob")
+
+
+# --- group posts ---
+
+
+async def test_a_post_is_open_until_it_is_finished(open_store):
+    async with open_store() as store:
+        await enrol(store, *PEOPLE)
+        assert await store.post(group(1), ["bob", "carol"]) == Kept(Status.NEW, 101.0)
+        await store.post(group(2), ["alice"])
+        assert await store.waiting("bob") == []
+    async with open_store() as store:
+        _, waiting, posts = await store.load()
+        assert waiting == []
+        assert posts == [
+            OpenPost(group(1), frozenset({"bob", "carol"})),
+            OpenPost(group(2), frozenset({"alice"})),
+        ]
+        await store.finish_post(group(1), {"carol"})
+    async with open_store() as store:
+        _, waiting, posts = await store.load()
+        assert waiting == ["carol"]
+        assert posts == [OpenPost(group(2), frozenset({"alice"}))]
+        assert await store.waiting("bob") == [], "bob had it from the fan-out"
+        assert await store.waiting("carol") == [group(1)]
+
+
+async def test_a_post_that_everyone_got_leaves_nothing(store):
+    await store.post(group(1), ["bob", "carol"])
+    await store.finish_post(group(1), set())
+    assert (await store.load())[1:] == ([], [])
+
+
+async def test_a_post_for_nobody(store):
+    assert (await store.post(group(1), [])).status is Status.NEW
+    await store.finish_post(group(1), [])
+    assert (await store.post(group(1), [])).status is Status.SAVED
+
+
+async def test_the_place_of_a_post_is_that_of_its_commit(open_store):
+    async with open_store() as store:
+        await enrol(store, *PEOPLE)
+        await store.save("bob", direct(1))
+        await store.post(group(2), ["bob"])
+        await store.save("bob", direct(3))
+        await store.post(group(4), ["bob"])
+        await store.finish_post(group(4), ["bob"])
+        assert await store.waiting("bob") == [direct(1), direct(3), group(4)]
+    async with open_store() as store:
+        await store.save("bob", direct(5))
+        await store.finish_post(group(2), ["bob"])
+        assert await store.waiting("bob") == [direct(1), group(2), direct(3), group(4), direct(5)]
+
+
+async def test_a_post_is_taken_once(store):
+    await store.post(group(1), ["bob"])
+    again = Letter(LetterKind.GROUP, group(1).id, "ALICE", 999.0, "hi all")
+    assert await store.post(again, ["bob", "carol"]) == Kept(Status.SAVED, 101.0), "while it is open"
+    await store.finish_post(group(1), ["bob"])
+    assert await store.post(again, ["bob", "carol"]) == Kept(Status.SAVED, 101.0), "and afterwards"
+    assert (await store.load())[2] == []
+    assert await take_all(store, "bob") == [group(1)]
+    assert await take_all(store, "carol") == []
+
+
+async def test_a_full_mailbox_is_passed_by_and_its_owner_is_told_how_often_once(open_store):
+    async with open_store() as store:
+        await enrol(store, *PEOPLE)
+        await fill(store, "bob")
+        for number in (1, 2):
+            await put_group(store, number, "bob", "carol")
+    async with open_store() as store:
+        assert await store.waiting("carol") == [group(1), group(2)]
+        *letters, missed = await take_all(store, "bob")
+        assert len(letters) == MAILBOX_LETTERS
+        assert (missed.kind, missed.count, missed.sender) == (LetterKind.MISSED, 2, "bob")
+        assert await store.waiting("bob") == []
+
+
+async def test_to_pass_by_is_no_letter(store):
+    await fill(store, "bob")
+    await put_group(store, 1, "bob")
+    assert await store.enrol(Record("bob", "10.0.0.1", 1, True, 1.0)) == MAILBOX_LETTERS
+    letters = [letter for letter in await take_all(store, "bob") if letter.kind is not LetterKind.MISSED]
+    receipts = await take_all(store, "alice")
+    assert {receipt.id for receipt in receipts} == {letter.id for letter in letters}
+
+
+async def test_a_name_with_nothing_but_such_a_count_is_waited_for_too(open_store):
+    async with open_store() as store:
+        await enrol(store, *PEOPLE)
+        await fill(store, "bob")
+        await put_group(store, 1, "bob")
+        while (batch := await store.waiting("bob"))[0].kind is not LetterKind.MISSED:
+            await store.acknowledge("bob", [letter for letter in batch if letter.kind is not LetterKind.MISSED], ())
+    async with open_store() as store:
+        assert "bob" in (await store.load())[1]
+        assert [letter.count for letter in await take_all(store, "bob")] == [1]
+    async with open_store() as store:
+        assert "bob" not in (await store.load())[1]
+
+
+async def test_what_is_passed_by_while_the_owner_is_being_told_is_told_next(store):
+    await fill(store, "bob", ["x" * 16 * KIB] * (MAILBOX_BYTES // (16 * KIB)))
+    await put_group(store, 1, "bob")
+    await take_letters_only(store, "bob")
+    [told] = await store.waiting("bob")
+    await fill_again(store, "bob")
+    await put_group(store, 2, "bob")
+    await put_group(store, 3, "bob")
+    await store.acknowledge("bob", [told], ())
+    *_, missed = await take_all(store, "bob")
+    assert missed.count == 2
+    assert missed.key != told.key, "or the client would take it for one that it knows"
+
+
+async def take_letters_only(store, name) -> None:
+    while letters := [one for one in await store.waiting(name) if one.kind is not LetterKind.MISSED]:
+        await store.acknowledge(name, letters, ())
+
+
+async def fill_again(store, name) -> None:
+    statuses = await save_all(store, name, [direct(20_000 + number) for number in range(MAILBOX_LETTERS)])
+    assert set(statuses) == {Status.NEW}
+
+
+# --- batches ---
+
+
+async def test_a_batch_has_64_letters_at_most(store):
+    for number in range(BATCH_LETTERS * 2 + 1):
+        await store.save("bob", direct(number))
+    sizes = []
+    while batch := await store.waiting("bob"):
+        sizes.append(len(batch))
+        await store.acknowledge("bob", batch, ())
+    assert sizes == [BATCH_LETTERS, BATCH_LETTERS, 1]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "batches"),
+    [
+        ([8 * KIB, 8 * KIB, 1], [2, 1]),
+        ([8 * KIB, 8 * KIB + 1], [1, 1]),
+        ([16 * KIB, 16 * KIB], [1, 1]),
+        ([1, 16 * KIB, 1], [1, 1, 1]),
+        ([10 * KIB, 10 * KIB, 5 * KIB, 1 * KIB, 1 * KIB], [1, 3, 1]),
+    ],
+)
+async def test_a_batch_has_16_kib_of_text_at_most(store, sizes, batches):
+    saved = [direct(number, "ä" * (size // 2) + "x" * (size % 2)) for number, size in enumerate(sizes)]
+    for letter in saved:
+        await store.save("bob", letter)
+    found = []
+    while batch := await store.waiting("bob"):
+        assert len(batch) == 1 or sum(len(letter.text.encode()) for letter in batch) <= BATCH_BYTES
+        found.append(batch)
+        await store.acknowledge("bob", batch, ())
+    assert [len(batch) for batch in found] == batches
+    assert [letter for batch in found for letter in batch] == saved
+
+
+@pytest.mark.parametrize(("letters", "batches"), [(63, [64]), (64, [64, 1]), (65, [64, 2])])
+async def test_what_was_not_kept_is_told_behind_the_last_letter_and_within_the_limit(store, letters, batches):
+    await fill(store, "bob")
+    await put_group(store, 1, "bob")
+    too_many = MAILBOX_LETTERS - letters
+    while too_many:
+        oldest = (await store.waiting("bob"))[:too_many]
+        await store.acknowledge("bob", oldest, ())
+        too_many -= len(oldest)
+    found = []
+    while batch := await store.waiting("bob"):
+        found.append([letter.kind for letter in batch])
+        await store.acknowledge("bob", batch, ())
+    assert [len(batch) for batch in found] == batches
+    assert [kind for batch in found for kind in batch] == [LetterKind.DIRECT] * letters + [LetterKind.MISSED]
+
+
+async def test_the_largest_batch_can_be_sent(store):
+    name = "b" * 32
+    await enrol(store, name)
+    text = "x" * (BATCH_BYTES // BATCH_LETTERS)
+    for number in range(BATCH_LETTERS):
+        await store.save(name, direct(number, text, sender="a" * 32))
+    batch = await store.waiting(name)
+    assert len(batch) == BATCH_LETTERS
+    Outgoing(Letters.kind, bytes(16), encode(Letters(bytes(16), name, tuple(batch))))
+
+
+# --- old answers ---
+
+
+async def test_answers_are_forgotten_by_the_time_at_which_they_were_taken(open_store):
+    async with open_store() as store:
+        await enrol(store, *PEOPLE)
+        for number in (1, 2, 3):
+            await store.save("bob", direct(number))
+            await store.post(group(number), [])
+            await store.finish_post(group(number), [])
+        await take_all(store, "bob")
+        await store.forget_answers(102.0)
+    async with open_store() as store:
+        for number, status in [(1, Status.NEW), (2, Status.SAVED), (3, Status.SAVED)]:
+            assert (await store.save("bob", direct(number))).status is status
+            assert (await store.post(group(number), [])).status is status
+
+
+async def test_to_forget_an_answer_is_not_to_forget_the_letter(store):
+    await store.save("bob", direct(1))
+    await store.post(group(2), ["bob"])
+    await store.forget_answers(1000.0)
+    await store.save("bob", direct(1))
+    assert await store.waiting("bob") == [direct(1)], "as long as it waits it is there once"
+    await store.finish_post(group(2), ["bob"])
+    assert await take_all(store, "bob") == [direct(1), group(2)]
+    assert await store.waiting("alice") == [receipt_of(direct(1), "bob")]

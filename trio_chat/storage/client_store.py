@@ -1,0 +1,151 @@
+"""The ClientStore on SQLite: the letters of one name at one server, and which messages it has seen.
+
+Letters are durable when `keep` returns; that something was seen or shown is written behind, within WRITE_BEHIND.
+"""
+
+import sqlite3
+import time
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager, closing, suppress
+from pathlib import Path
+
+import trio
+
+from trio_chat.background import open_background
+from trio_chat.protocol.messages import Letter, LetterKind
+from trio_chat.storage.database import Schema, open_database
+from trio_chat.storage.group_commit import GroupCommit, Runner, in_thread
+from trio_chat.storage.interface import LetterKey
+
+__all__ = ["SCHEMA", "SqliteClientStore", "open_client_store"]
+
+WRITE_BEHIND = 0.1
+"""Seconds after which what was seen and shown is on its way to the disk."""
+
+SEEN_KEPT = 30 * 24 * 3600.0
+"""Seconds for which the ids of messages are kept, as long as a sender may repeat them."""
+
+SCHEMA = Schema(
+    application_id=0x74434843,  # "tCHC"
+    migrations=(
+        """
+        CREATE TABLE letters (
+            number INTEGER PRIMARY KEY, kind TEXT NOT NULL, sender TEXT NOT NULL COLLATE NOCASE, id BLOB NOT NULL,
+            sent_at REAL NOT NULL, text TEXT NOT NULL, count INTEGER NOT NULL, shown INTEGER NOT NULL DEFAULT 0,
+            UNIQUE (kind, sender, id)
+        );
+        CREATE INDEX letters_unshown ON letters (number) WHERE NOT shown;
+        CREATE TABLE seen (
+            kind TEXT NOT NULL, sender TEXT NOT NULL COLLATE NOCASE, id BLOB NOT NULL, at REAL NOT NULL,
+            PRIMARY KEY (kind, sender, id)
+        ) WITHOUT ROWID;
+        """,
+    ),
+)
+
+
+@asynccontextmanager
+async def open_client_store(
+    path: Path, run: Runner[object] | None = None, clock: Callable[[], float] = time.time
+) -> AsyncIterator["SqliteClientStore"]:
+    """Open the store in a file, made if it is not there; write what is outstanding and close it at the end.
+
+    `run` runs a transaction; None is a worker thread. `clock` tells seconds since 1970, UTC.
+
+    Raises:
+        StoreError: the file cannot be used.
+        StoreFailed: something could not be made durable; the block has been cancelled.
+    """
+    with closing(open_database(path, SCHEMA)) as connection:
+        commits = GroupCommit(connection, run or in_thread())
+        store = SqliteClientStore(connection, commits, clock)
+        try:
+            async with open_background() as nursery:
+                nursery.start_soon(commits.write)
+                nursery.start_soon(store._write_behind)
+                yield store
+        finally:
+            # Here and now: a cancelled block could not wait for the writer any more. Nobody was promised this write.
+            with suppress(sqlite3.Error), connection:
+                store._outstanding()(connection)
+
+
+class SqliteClientStore:
+    """A ClientStore in a file; see `open_client_store`."""
+
+    def __init__(self, connection: sqlite3.Connection, commits: GroupCommit, clock: Callable[[], float]) -> None:
+        self._commits = commits
+        self._clock = clock
+        connection.execute("DELETE FROM seen WHERE at < ?", (clock() - SEEN_KEPT,))
+        seen = connection.execute("SELECT kind, lower(sender), id FROM seen")
+        self._seen: set[LetterKey] = {(LetterKind(kind), sender, id_) for kind, sender, id_ in seen}
+        unshown = connection.execute(
+            "SELECT kind, id, sender, sent_at, text, count FROM letters WHERE NOT shown ORDER BY number"
+        )
+        self._unshown = {letter.key: letter for letter in (Letter(LetterKind(row[0]), *row[1:]) for row in unshown)}
+        self._to_see: list[LetterKey] = []
+        self._to_show: list[LetterKey] = []
+        self._behind = trio.Event()
+
+    def has(self, key: LetterKey) -> bool:
+        return key in self._seen
+
+    def saw(self, key: LetterKey) -> None:
+        self._seen.add(key)
+        self._to_see.append(key)
+        self._behind.set()
+
+    async def keep(self, letters: Iterable[Letter]) -> None:
+        new = [letter for letter in letters if letter.key not in self._seen]
+        at = self._clock()
+        kept = await self._commits.submit(lambda database: _keep(database, new, at))
+        self._seen.update(letter.key for letter in new)
+        self._unshown.update((letter.key, letter) for letter in kept)
+
+    def unshown(self) -> list[Letter]:
+        return list(self._unshown.values())
+
+    def shown(self, letter: Letter) -> None:
+        self._unshown.pop(letter.key, None)
+        self._to_show.append(letter.key)
+        self._behind.set()
+
+    async def _write_behind(self) -> None:
+        while True:
+            await self._behind.wait()
+            await trio.sleep(WRITE_BEHIND)
+            await self._commits.submit(self._outstanding())
+
+    def _outstanding(self) -> Callable[[sqlite3.Connection], None]:
+        self._behind = trio.Event()
+        seen, self._to_see = self._to_see, []
+        shown, self._to_show = self._to_show, []
+        at = self._clock()
+        return lambda database: _note(database, seen, shown, at)
+
+
+# --- the requests, each as a whole or not at all ---
+
+
+def _keep(database: sqlite3.Connection, letters: Iterable[Letter], at: float) -> list[Letter]:
+    """Insert letters; return those that were not there."""
+    kept = []
+    for letter in letters:
+        inserted = database.execute(
+            "INSERT OR IGNORE INTO letters (kind, id, sender, sent_at, text, count) VALUES (?, ?, ?, ?, ?, ?)",
+            (letter.kind, letter.id, letter.sender, letter.sent_at, letter.text, letter.count),
+        )
+        _see(database, letter.key, at)
+        if inserted.rowcount:
+            kept.append(letter)
+    return kept
+
+
+def _note(database: sqlite3.Connection, seen: Iterable[LetterKey], shown: Iterable[LetterKey], at: float) -> None:
+    for key in seen:
+        _see(database, key, at)
+    database.executemany("UPDATE letters SET shown = 1 WHERE kind = ? AND sender = ? AND id = ?", shown)
+
+
+def _see(database: sqlite3.Connection, key: LetterKey, at: float) -> None:
+    database.execute("INSERT OR IGNORE INTO seen VALUES (?, ?, ?, ?)", (*key, at))

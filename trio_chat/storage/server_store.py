@@ -1,0 +1,268 @@
+"""The ServerStore on SQLite: names, mailboxes, open group posts and answers, durable when a method returns.
+
+Each method is one request of a group commit: the function that it submits runs as a whole or not at all.
+"""
+
+import sqlite3
+from collections.abc import AsyncIterator, Collection, Iterable, Sequence
+from contextlib import asynccontextmanager, closing
+from pathlib import Path
+
+from trio_chat.background import open_background
+from trio_chat.protocol.messages import Letter, LetterKind, Record, fold
+from trio_chat.storage.database import Schema, open_database
+from trio_chat.storage.group_commit import GroupCommit, Runner, in_thread
+from trio_chat.storage.interface import (
+    BATCH_BYTES,
+    BATCH_LETTERS,
+    MAILBOX_BYTES,
+    MAILBOX_LETTERS,
+    Kept,
+    LetterKey,
+    OpenPost,
+    Status,
+)
+
+__all__ = ["SCHEMA", "SqliteServerStore", "open_server_store"]
+
+SCHEMA = Schema(
+    application_id=0x74434853,  # "tCHS"
+    migrations=(
+        """
+        CREATE TABLE names (
+            name TEXT PRIMARY KEY COLLATE NOCASE, host TEXT NOT NULL, port INTEGER NOT NULL, since REAL NOT NULL,
+            letters INTEGER NOT NULL DEFAULT 0, bytes INTEGER NOT NULL DEFAULT 0,
+            missed INTEGER NOT NULL DEFAULT 0, missed_id BLOB
+        ) WITHOUT ROWID;
+        CREATE TABLE letters (
+            recipient TEXT NOT NULL COLLATE NOCASE, number INTEGER NOT NULL,
+            kind TEXT NOT NULL, sender TEXT NOT NULL COLLATE NOCASE, id BLOB NOT NULL,
+            sent_at REAL NOT NULL, text TEXT NOT NULL,
+            UNIQUE (recipient, number), UNIQUE (recipient, kind, sender, id)
+        );
+        CREATE TABLE posts (
+            number INTEGER PRIMARY KEY, sender TEXT NOT NULL COLLATE NOCASE, id BLOB NOT NULL,
+            sent_at REAL NOT NULL, text TEXT NOT NULL, recipients TEXT NOT NULL, UNIQUE (sender, id)
+        );
+        CREATE TABLE answers (
+            kind TEXT NOT NULL, sender TEXT NOT NULL COLLATE NOCASE, id BLOB NOT NULL,
+            status TEXT NOT NULL, sent_at REAL NOT NULL, PRIMARY KEY (kind, sender, id)
+        ) WITHOUT ROWID;
+        CREATE INDEX answers_by_age ON answers (sent_at);
+        """,
+    ),
+)
+
+
+@asynccontextmanager
+async def open_server_store(path: Path, run: Runner[object] | None = None) -> AsyncIterator["SqliteServerStore"]:
+    """Open the store in a file, made if it is not there; close it when the block ends.
+
+    `run` runs a transaction; None is a worker thread.
+
+    Raises:
+        StoreError: the file cannot be used.
+        StoreFailed: something could not be made durable; the block has been cancelled.
+    """
+    with closing(open_database(path, SCHEMA)) as connection:
+        async with open_background() as nursery:
+            commits = GroupCommit(connection, run or in_thread())
+            nursery.start_soon(commits.write)
+            yield SqliteServerStore(commits, connection)
+
+
+class SqliteServerStore:
+    """A ServerStore in a file; see `open_server_store`."""
+
+    def __init__(self, commits: GroupCommit, connection: sqlite3.Connection) -> None:
+        self._commits = commits
+        row = connection.execute(
+            "SELECT max(coalesce((SELECT max(number) FROM letters), 0), coalesce((SELECT max(number) FROM posts), 0))"
+        ).fetchone()
+        self._number: int = row[0]
+
+    async def load(self) -> tuple[list[Record], list[str], list[OpenPost]]:
+        return await self._commits.submit(_load)
+
+    async def enrol(self, record: Record) -> int:
+        return await self._commits.submit(lambda database: _enrol(database, record))
+
+    async def save(self, recipient: str, letter: Letter) -> Kept:
+        number = self._next()
+        return await self._commits.submit(lambda database: _save(database, recipient, number, letter))
+
+    async def post(self, letter: Letter, recipients: Collection[str]) -> Kept:
+        number, names = self._next(), " ".join(sorted(map(fold, recipients)))
+        return await self._commits.submit(lambda database: _post(database, number, letter, names))
+
+    async def finish_post(self, letter: Letter, left: Collection[str]) -> None:
+        names = list(left)
+        await self._commits.submit(lambda database: _finish_post(database, letter, names))
+
+    async def waiting(self, name: str) -> Sequence[Letter]:
+        return await self._commits.submit(lambda database: _waiting(database, name))
+
+    async def acknowledge(self, name: str, letters: Iterable[Letter], relayed: Collection[LetterKey]) -> list[str]:
+        numbered = [(self._next(), letter) for letter in letters]
+        at_once = frozenset(relayed)
+        return await self._commits.submit(lambda database: _acknowledge(database, name, numbered, at_once))
+
+    async def forget_answers(self, before: float) -> None:
+        await self._commits.submit(
+            lambda database: database.execute("DELETE FROM answers WHERE sent_at < ?", (before,))
+        )
+
+    def _next(self) -> int:
+        self._number += 1
+        return self._number
+
+
+# --- the requests, each as a whole or not at all ---
+
+
+def _load(database: sqlite3.Connection) -> tuple[list[Record], list[str], list[OpenPost]]:
+    names = database.execute("SELECT name, host, port, since FROM names ORDER BY since").fetchall()
+    waiting = database.execute(
+        "SELECT DISTINCT recipient FROM letters UNION SELECT name FROM names WHERE missed > 0"
+    ).fetchall()
+    posts = database.execute("SELECT sender, id, sent_at, text, recipients FROM posts ORDER BY number").fetchall()
+    return (
+        [Record(name, host, port, False, since) for name, host, port, since in names],
+        [fold(name) for (name,) in waiting],
+        [
+            OpenPost(Letter(LetterKind.GROUP, id_, sender, sent_at, text), frozenset(recipients.split()))
+            for sender, id_, sent_at, text, recipients in posts
+        ],
+    )
+
+
+def _enrol(database: sqlite3.Connection, record: Record) -> int:
+    database.execute(
+        "INSERT INTO names (name, host, port, since) VALUES (?, ?, ?, ?) ON CONFLICT (name)"
+        " DO UPDATE SET name = excluded.name, host = excluded.host, port = excluded.port, since = excluded.since",
+        (record.name, record.host, record.port, record.since),
+    )
+    (letters,) = database.execute("SELECT letters FROM names WHERE name = ?", (record.name,)).fetchone()
+    posts = database.execute("SELECT recipients FROM posts").fetchall()
+    coming: int = letters + sum(fold(record.name) in recipients.split() for (recipients,) in posts)
+    return coming
+
+
+def _save(database: sqlite3.Connection, recipient: str, number: int, letter: Letter) -> Kept:
+    if before := _answer(database, letter):
+        return before
+    if not _put(database, recipient, number, letter):
+        return Kept(Status.FULL, letter.sent_at)
+    _remember(database, letter, Status.SAVED)
+    return Kept(Status.NEW, letter.sent_at)
+
+
+def _post(database: sqlite3.Connection, number: int, letter: Letter, recipients: str) -> Kept:
+    if before := _answer(database, letter):
+        return before
+    database.execute(
+        "INSERT INTO posts VALUES (?, ?, ?, ?, ?, ?)",
+        (number, letter.sender, letter.id, letter.sent_at, letter.text, recipients),
+    )
+    _remember(database, letter, Status.SAVED)
+    return Kept(Status.NEW, letter.sent_at)
+
+
+def _finish_post(database: sqlite3.Connection, letter: Letter, left: Sequence[str]) -> None:
+    (number,) = database.execute(
+        "DELETE FROM posts WHERE sender = ? AND id = ? RETURNING number", (letter.sender, letter.id)
+    ).fetchone()
+    for name in left:
+        if not _put(database, name, number, letter):
+            database.execute("UPDATE names SET missed = missed + 1, missed_id = ? WHERE name = ?", (letter.id, name))
+
+
+def _waiting(database: sqlite3.Connection, name: str) -> list[Letter]:
+    rows = database.execute(
+        "SELECT kind, id, sender, sent_at, text FROM letters WHERE recipient = ? ORDER BY number LIMIT ?",
+        (name, BATCH_LETTERS),
+    ).fetchall()
+    batch: list[Letter] = []
+    size = 0
+    for kind, id_, sender, sent_at, text in rows:
+        size += len(text.encode())
+        if batch and size > BATCH_BYTES:
+            return batch
+        batch.append(Letter(LetterKind(kind), id_, sender, sent_at, text))
+    if len(batch) < BATCH_LETTERS:
+        own_name, missed, missed_id = database.execute(
+            "SELECT name, missed, missed_id FROM names WHERE name = ?", (name,)
+        ).fetchone()
+        if missed:
+            batch.append(Letter(LetterKind.MISSED, missed_id, own_name, 0.0, count=missed))
+    return batch
+
+
+def _acknowledge(
+    database: sqlite3.Connection, name: str, numbered: Sequence[tuple[int, Letter]], relayed: Collection[LetterKey]
+) -> list[str]:
+    receipted = []
+    for number, letter in numbered:
+        if letter.kind is LetterKind.MISSED:
+            database.execute("UPDATE names SET missed = max(0, missed - ?) WHERE name = ?", (letter.count, name))
+        elif _take(database, name, letter) and letter.kind is LetterKind.DIRECT:
+            if letter.key in relayed:
+                _remember(database, letter, Status.DELIVERED)
+            else:
+                (reader,) = database.execute("SELECT name FROM names WHERE name = ?", (name,)).fetchone()
+                receipt = Letter(LetterKind.RECEIPT, letter.id, reader, letter.sent_at)
+                _insert(database, letter.sender, number, receipt)
+                receipted.append(letter.sender)
+    return receipted
+
+
+# --- what they are made of ---
+
+
+def _answer(database: sqlite3.Connection, letter: Letter) -> Kept | None:
+    row = database.execute(
+        "SELECT status, sent_at FROM answers WHERE kind = ? AND sender = ? AND id = ?",
+        (letter.kind, letter.sender, letter.id),
+    ).fetchone()
+    return row and Kept(Status[row[0]], row[1])
+
+
+def _remember(database: sqlite3.Connection, letter: Letter, status: Status) -> None:
+    database.execute(
+        "INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?, ?)",
+        (letter.kind, letter.sender, letter.id, status.name, letter.sent_at),
+    )
+
+
+def _put(database: sqlite3.Connection, recipient: str, number: int, letter: Letter) -> bool:
+    """Into the mailbox, if there is room."""
+    size = len(letter.text.encode())
+    letters, held = database.execute("SELECT letters, bytes FROM names WHERE name = ?", (recipient,)).fetchone()
+    if letters >= MAILBOX_LETTERS or held + size > MAILBOX_BYTES:
+        return False
+    if _insert(database, recipient, number, letter):
+        _count(database, recipient, 1, size)
+    return True
+
+
+def _insert(database: sqlite3.Connection, recipient: str, number: int, letter: Letter) -> bool:
+    inserted = database.execute(
+        "INSERT OR IGNORE INTO letters VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (recipient, number, letter.kind, letter.sender, letter.id, letter.sent_at, letter.text),
+    )
+    return inserted.rowcount == 1
+
+
+def _take(database: sqlite3.Connection, name: str, letter: Letter) -> bool:
+    """Out of the mailbox, if it is there."""
+    deleted = database.execute(
+        "DELETE FROM letters WHERE recipient = ? AND kind = ? AND sender = ? AND id = ?",
+        (name, letter.kind, letter.sender, letter.id),
+    )
+    if deleted.rowcount and letter.kind is not LetterKind.RECEIPT:
+        _count(database, name, -1, -len(letter.text.encode()))
+    return deleted.rowcount == 1
+
+
+def _count(database: sqlite3.Connection, name: str, letters: int, size: int) -> None:
+    database.execute("UPDATE names SET letters = letters + ?, bytes = bytes + ? WHERE name = ?", (letters, size, name))
