@@ -118,6 +118,8 @@ SAME = object()
         (Phrase.SIGNED_IN_ELSEWHERE, {}, ["[Signed in from another place.]", "[Exiting]"], SAME),
         (Phrase.ONLINE_ROW, {"name": "x", "text": "::1 port 9"}, ["[x is online at ::1 port 9]"], SAME),
         (Phrase.AWAY_ROW, {"name": "x", "at": AT}, ["[x is away since 05:26:36]"], SAME),
+        (Phrase.FRIEND_ONLINE, {"name": "3"}, ["[3 is online]"], SAME),
+        (Phrase.FRIEND_AWAY, {"name": "y"}, ["[y is away]"], SAME),
         (Phrase.OTHER_ERROR, {"text": "odd"}, ["[odd]"], SAME),
     ],
 )

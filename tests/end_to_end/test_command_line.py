@@ -1,19 +1,11 @@
 """The programs from outside: pipes, exit codes, the ancestors' flags, addresses that are wrong or unusual."""
 
 import re
-import socket
 import subprocess
 
 import pytest
 
-from tests.end_to_end.theatre import open_stage
-
-
-def free_port():
-    """A UDP port that was free a moment ago."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
-        udp.bind(("127.0.0.1", 0))
-        return udp.getsockname()[1]
+from tests.end_to_end.theatre import free_port, open_stage
 
 
 async def test_a_pipe_is_read_to_its_end_each_command_after_the_last_one_was_answered():

@@ -7,6 +7,7 @@ whole play so far is noted.
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 from contextlib import asynccontextmanager, suppress
@@ -167,6 +168,13 @@ class Party:
     async def _ends(self, lines):
         async for line in lines:
             raise AssertionError(f"{self.name} also said\n    {line}")
+
+
+def free_port():
+    """A UDP port that was free a moment ago."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
+        udp.bind(("127.0.0.1", 0))
+        return udp.getsockname()[1]
 
 
 class Stage:

@@ -4,6 +4,7 @@ A new backend says in BACKENDS how it is opened; to open it again must bring bac
 """
 
 from contextlib import asynccontextmanager
+from functools import partial
 
 import pytest
 import trio
@@ -21,6 +22,7 @@ from trio_chat.storage.interface import (
     Status,
 )
 from trio_chat.storage.memory import MemoryServerStore
+from trio_chat.storage.server_store import open_server_store
 
 KIB = 1024
 PEOPLE = ("alice", "bob", "carol")
@@ -37,7 +39,17 @@ def in_memory(folder):
     return open_store
 
 
-BACKENDS = {"memory": in_memory}
+def in_a_file(folder):
+    """SQLite, its transactions inline: virtual time does not wait for threads."""
+    return partial(open_server_store, folder / "store.db", inline)
+
+
+async def inline(work):
+    await trio.lowlevel.checkpoint()
+    return work()
+
+
+BACKENDS = {"memory": in_memory, "sqlite": in_a_file}
 
 
 @pytest.fixture(params=BACKENDS.values(), ids=BACKENDS.keys())

@@ -97,9 +97,10 @@ class SqliteClientStore:
 
     async def keep(self, letters: Iterable[Letter]) -> None:
         new = [letter for letter in letters if letter.key not in self._seen]
+        # From now on, not from the commit on: meanwhile the same message may come straight from its sender.
+        self._seen.update(letter.key for letter in new)
         at = self._clock()
         kept = await self._commits.submit(lambda database: _keep(database, new, at))
-        self._seen.update(letter.key for letter in new)
         self._unshown.update((letter.key, letter) for letter in kept)
 
     def unshown(self) -> list[Letter]:

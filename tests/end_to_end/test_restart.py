@@ -1,0 +1,47 @@
+"""What survives the death of a server's process: names, letters, group messages; and clients that wait for its return.
+
+Real processes, and stores in files, as the command line has them when nothing else is said.
+"""
+
+from tests.end_to_end.theatre import free_port, open_stage
+
+
+async def test_letters_survive_a_killed_server_and_clients_find_it_again():
+    async with open_stage() as stage:
+        port = free_port()
+        server = await stage.server("server", port)
+        x = await stage.client("x", server, "--reconnect")
+        y = await stage.client("y", server)
+        await y.types("exit")
+        await y.sees("[You are Offline. Bye.]")
+        await y.leaves(0)
+        await stage.settle()
+        await x.types("send y before")
+        await x.sees("[Offline Message sent at 00:00:00 received by the server and saved.]")
+        await x.types("send_all to all")
+        await x.sees("[Group Message received by Server.]")
+        server.process.kill()
+        await server.process.wait()
+
+        await x.types("send y meanwhile")
+        await x.sees("[Server not responding, trying again.]")
+        server = await stage.server("server", port)
+        await x.sees("[Offline Message sent at 00:00:00 received by the server and saved.]", "[Server is back.]")
+        y = await stage.client("y", server)
+        await y.sees(
+            "[You have offline messages:]",
+            "x: 00:00:00 before",
+            "Group Chat x: 00:00:00 to all",
+            "x: 00:00:00 meanwhile",
+        )
+        for _ in range(2):
+            await x.sees("[Offline Message sent at 00:00:00 received by y.]")
+
+
+async def test_a_client_waits_for_a_server_that_is_not_there_yet():
+    async with open_stage() as stage:
+        port = free_port()
+        x = await stage.start("x", "client", "x", "127.0.0.1", port, "--reconnect")
+        await x.sees("[Server not responding, trying again.]")
+        await stage.server("server", port, "--store", ":memory:")
+        await x.sees("[Welcome, You are registered.]")
