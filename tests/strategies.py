@@ -9,7 +9,6 @@ import hypothesis.strategies as st
 
 from trio_chat.protocol.messages import (
     ANSWERS,
-    MAX_PARTS,
     MAX_TEXT,
     REQUESTS,
     Accepted,
@@ -38,6 +37,7 @@ from trio_chat.protocol.messages import (
     TableChange,
     Version,
 )
+from trio_chat.protocol.records import MAX_PARTS
 
 __all__ = ["MESSAGES", "answers", "ids", "letters", "messages", "names", "of_kind", "records", "requests", "texts"]
 

@@ -17,7 +17,7 @@ HOUSE = Path(__file__).parent.parent / "trio_chat"
 
 EVERYTHING = {
     *("errors", "background", "protocol", "transport", "storage", "client", "server", "console", "cli", "demo"),
-    "trio_chat",
+    *("cli_presence", "trio_chat"),
 }
 
 MAY_IMPORT: dict[str, set[str]] = {
@@ -30,6 +30,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "server": {"errors", "protocol", "transport", "storage"},
     "console": {"errors", "client"},
     "cli": EVERYTHING,
+    "cli_presence": {"errors", "client", "server", "console"},
     "demo": EVERYTHING,
     "__main__": {"cli"},
     "trio_chat": {"errors", "client", "server", "storage"},  # the front door: trio_chat/__init__.py

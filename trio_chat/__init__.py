@@ -17,6 +17,7 @@ from trio_chat.client.events import (
     SignedOff,
     TableChanged,
 )
+from trio_chat.client.friends import FriendChanged, Friends, watch_friends
 from trio_chat.client.session import Chat, open_chat
 from trio_chat.errors import (
     AddressError,
@@ -27,12 +28,16 @@ from trio_chat.errors import (
     MailboxFull,
     NameTaken,
     NotRegistered,
+    PresenceLost,
+    PresenceRefused,
     ServerNotResponding,
     StoreError,
     StoreFailed,
     UnknownRecipient,
 )
 from trio_chat.server.chat import serve_chat
+from trio_chat.server.presence import serve_presence
+from trio_chat.server.roster import Roster
 from trio_chat.storage.client_store import open_client_store
 from trio_chat.storage.server_store import open_server_store
 
@@ -43,6 +48,8 @@ __all__ = [
     "Delivery",
     "Event",
     "Fallback",
+    "FriendChanged",
+    "Friends",
     "GroupMessageReceived",
     "GroupMessagesMissed",
     "InvalidName",
@@ -53,7 +60,10 @@ __all__ = [
     "MessageReceived",
     "NameTaken",
     "NotRegistered",
+    "PresenceLost",
+    "PresenceRefused",
     "ReceiptReceived",
+    "Roster",
     "ServerBack",
     "ServerNotResponding",
     "ServerSilent",
@@ -66,6 +76,8 @@ __all__ = [
     "open_client_store",
     "open_server_store",
     "serve_chat",
+    "serve_presence",
+    "watch_friends",
 ]
 
 __version__ = "0.1.0"

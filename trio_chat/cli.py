@@ -20,13 +20,16 @@ import platformdirs
 import trio
 
 from trio_chat import __version__
+from trio_chat.cli_presence import friend, place, show_address, show_friends, show_presence
 from trio_chat.client.session import open_chat
 from trio_chat.console.conversation import converse
 from trio_chat.console.phrases import Phrase, Phrasebook, Wording
 from trio_chat.console.terminal import PROMPT, Screen, read_lines
-from trio_chat.errors import ChatError, NameTaken, ServerNotResponding, StoreFailed
-from trio_chat.protocol.messages import Record, check_name, fold
+from trio_chat.errors import ChatError, NameTaken, PresenceLost, ServerNotResponding, StoreFailed
+from trio_chat.protocol.records import Record, check_name, fold
 from trio_chat.server.chat import serve_chat
+from trio_chat.server.presence import serve_presence
+from trio_chat.server.roster import Roster
 from trio_chat.storage.client_store import open_client_store
 from trio_chat.storage.interface import ClientStore, ServerStore
 from trio_chat.storage.memory import MemoryClientStore, MemoryServerStore
@@ -78,7 +81,13 @@ class TableLog:
 
 
 async def run_server(
-    port: int, host: str | None, store: ServerStore, say: Say, task_status: Listening = trio.TASK_STATUS_IGNORED
+    port: int,
+    host: str | None,
+    store: ServerStore,
+    say: Say,
+    roster: Roster | None = None,
+    *,
+    task_status: Listening = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve a chat until cancelled and say each change of its table. Raises AddressError, in an exception group."""
     changes_in, changes = trio.open_memory_channel[Record](WAITING_CHANGES)
@@ -86,24 +95,29 @@ async def run_server(
     for record in (await store.load())[0]:
         log.take(record)
     async with trio.open_nursery() as nursery:
-        serve = partial(serve_chat, port, host=host, store=store, events=changes_in)
+        serve = partial(serve_chat, port, host=host, store=store, events=changes_in, roster=roster)
         task_status.started(await nursery.start(serve))
         async for record in changes:
             for line in log.lines(record):
                 say(line)
 
 
-async def _server(port: int, host: str | None, store: str | None) -> None:
+async def _server(port: int, host: str | None, store: str | None, presence: tuple[str, int] | None) -> None:
     path = Path(store) if store else _data_folder() / f"server-{port}.db"
     opening = nullcontext(MemoryServerStore()) if store == IN_MEMORY else open_server_store(path)
     async with opening as opened, trio.open_nursery() as nursery:
-        bound_host, bound_port = await nursery.start(run_server, port, host, opened, click.echo)
-        shown = f"[{bound_host}]" if ":" in bound_host else bound_host
-        click.echo(f"Listening on {shown}:{bound_port}", err=True)
+        roster = Roster()
+        address = await nursery.start(run_server, port, host, opened, click.echo, roster)
+        if presence:
+            serve = partial(serve_presence, presence[1], host=presence[0], roster=roster)
+            presence = await nursery.start(serve)
+        click.echo(f"Listening on {show_address(address)}", err=True)
+        if presence:
+            click.echo(f"Presence on {show_address(presence)}", err=True)
 
 
-def _serve(port: int, host: str | None, store: str | None) -> int:
-    code = _run(partial(_server, port, host, store), Screen(sys.stdout), Phrasebook())
+def _serve(program: Callable[[], Awaitable[None]]) -> int:
+    code = _run(program, Screen(sys.stdout), Phrasebook())
     if code == INTERRUPTED and sys.stderr is not None and sys.stderr.isatty():
         click.echo(err=True)  # what the shell prints next must not stand behind the terminal's ^C
     return code
@@ -162,6 +176,9 @@ def _run(program: Callable[[], Awaitable[int | None]], screen: Screen, book: Phr
         code, last_words = INTERRUPTED, book.lines(Phrase.INTERRUPTED)
     except* ServerNotResponding as group:
         code, last_words = GONE, book.error(_first(group))
+    except* PresenceLost as group:
+        code = GONE
+        click.echo(f"{click.get_current_context().command_path}: {_first(group)}", err=True)
     except* NameTaken as group:
         code, last_words = REFUSED, book.error(_first(group))
     except* StoreFailed:
@@ -217,13 +234,42 @@ def cli() -> None:
 @click.argument("port", type=OWN_PORT, default=5000)
 @click.option("--host", help="The address to listen on; every address of this machine if left out.")
 @_store("server-PORT.db in your data folder")
-def server(port: int, host: str | None, store: str | None) -> int:
+@click.option("--presence-port", type=OWN_PORT, help="Tell who comes and goes at this TCP port, too.")
+@click.option("--presence-host", default="127.0.0.1", show_default=True, help="The address for that.")
+def server(port: int, host: str | None, store: str | None, presence_port: int | None, presence_host: str) -> int:
     """Serve a chat, and print its client table.
 
     PORT is 5000 if left out; 0 is any that is free. The whole table is printed at each change up to 50 names,
     only the changed row beyond.
     """
-    return _serve(port, host, store)
+    presence = None if presence_port is None else (presence_host, presence_port)
+    return _serve(partial(_server, port, host, store, presence))
+
+
+@cli.command()
+@click.argument("port", type=OWN_PORT, default=8081)
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
+def presence(port: int, host: str) -> int:
+    """Tell who comes and goes, and nothing else: JSON over TCP.
+
+    PORT is 8081 if left out; 0 is any that is free. There is no log-in: whoever can connect can ask.
+    """
+    return _serve(partial(show_presence, port, host))
+
+
+@cli.command()
+@click.argument("user_id", metavar="USER-ID", type=click.IntRange(1))
+@click.argument("named", metavar="FRIEND...", nargs=-1, required=True, type=friend)
+@click.option("--server", type=place, default="127.0.0.1:8081", show_default=True, help="The presence service.")
+@click.option("--json", "as_json", is_flag=True, help="Print each piece of news as a JSON object.")
+def friends(user_id: int, named: tuple[int | str, ...], server: tuple[str, int], as_json: bool) -> int:
+    """Be on line as USER-ID, and print one line whenever a FRIEND comes or goes.
+
+    A FRIEND is the number of a user of the presence service, or the name of someone in the chat beside it.
+    """
+    screen, book = Screen(sys.stdout), Phrasebook()
+    say, wording = (click.echo, None) if as_json else (screen.say, book)
+    return _run(partial(show_friends, user_id, named, server, say, wording), screen, book)
 
 
 @cli.command()

@@ -12,6 +12,8 @@ __all__ = [
     "MailboxFull",
     "NameTaken",
     "NotRegistered",
+    "PresenceLost",
+    "PresenceRefused",
     "ServerNotResponding",
     "StoreError",
     "StoreFailed",
@@ -94,3 +96,16 @@ class StoreError(ChatError):
 
 class StoreFailed(ChatError):
     """The store could not make something durable, and must not be used any longer."""
+
+
+class PresenceLost(ChatError):
+    """The presence server cannot be reached, or is gone."""
+
+
+class PresenceRefused(ChatError):
+    """The presence server did not accept a request: error `code`, and what it said, which is not ours."""
+
+    def __init__(self, code: int, text: str) -> None:
+        super().__init__(f"refused with error {code}: {text!r}")
+        self.code = code
+        self.text = text

@@ -55,6 +55,15 @@ async def test_who_did_not_answer_goes_by_the_server_for_60_seconds(stage, autoj
     assert reasons == [Fallback.NO_ACK, Fallback.DETOUR, Fallback.DETOUR, Fallback.NO_ACK]
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+async def test_who_sits_at_the_servers_machine_is_reached_by_the_server_at_once(stage, autojump_clock, host):
+    alice, bob = await stage.enter("alice"), await stage.enter("bob", host=host)
+    began = trio.current_time()
+    assert (await alice.chat.send("bob", "hi")).how == "relayed"
+    assert trio.current_time() == began
+    assert (await bob.chat.send("alice", "hi")).how == "direct"
+
+
 async def test_who_registers_anew_is_reached_directly_again(stage, autojump_clock):
     alice, bob = await stage.enter("alice"), await stage.enter("bob")
     stage.network.cut(alice.host, bob.host)

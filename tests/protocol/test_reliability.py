@@ -6,7 +6,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from trio_chat.protocol.messages import MAX_PARTS, Part, PartAck, Save
+from trio_chat.protocol.messages import Part, PartAck, Save
+from trio_chat.protocol.records import MAX_PARTS
 from trio_chat.protocol.reliability import Assembly, DuplicateMemory, Outgoing, Seen
 from trio_chat.protocol.wire import MAX_PLAINTEXT, decode_untrusted
 
@@ -242,6 +243,27 @@ def test_a_flood_of_first_parts_is_bounded_however_small_they_are(seed, body):
         assert part_ack.held >> part.index & 1, "the newest is never the one to go"
         # Each part costs its body and some bookkeeping, so the number of messages is bounded, too.
         assert len(assembly) * (body + 200) <= limit
+
+
+def test_the_message_that_a_part_belongs_to_is_not_the_one_to_go():
+    assembly = Assembly(limit=55_000)
+    longest, long = in_parts(bytes(LONGEST)), in_parts(bytes(11_000))
+    for part in longest[:-1]:
+        assembly.add("first", part)
+    for part in long[:-1]:
+        assembly.add("second", part)
+    assert assembly.add("first", longest[-1])[1] == bytes(LONGEST)
+    assert assembly.add("second", long[-1])[0].held == 1 << len(long) - 1, "this one had to go"
+
+
+@pytest.mark.parametrize("again", [in_parts(bytes(5000)), [in_parts(bytes(2200))[1], in_parts(bytes(3300))[1]]])
+def test_what_comes_again_or_is_cut_anew_takes_no_more_room(again):
+    assembly = Assembly(limit=60_000)
+    first = in_parts(bytes(2000))
+    assembly.add("first", first[0])
+    for part in again * 100:
+        assembly.add("second", part)
+    assert assembly.add("first", first[1])[1] == bytes(2000), "nobody had to be forgotten"
 
 
 def test_dropping_gives_the_room_back():

@@ -147,6 +147,42 @@ async def test_a_message_that_arrives_while_its_letter_is_being_kept_is_shown_on
     assert shown == [letter(1)]
 
 
+async def test_a_letter_that_had_come_straight_is_on_the_disk_before_it_is_acknowledged(tmp_path, autojump_clock):
+    path, disk = tmp_path / "store.db", {}
+
+    async def run(work):
+        outcomes = await inline(work)
+        disk.update((file.name, file.read_bytes()) for file in tmp_path.glob("store.db*"))
+        return outcomes
+
+    async with open_client_store(path, run) as store:
+        store.saw(letter(1).key)
+        await store.keep([letter(1)])
+    for name, content in disk.items():  # the kill
+        (tmp_path / name).write_bytes(content)
+    async with open_client_store(path, inline) as survivor:
+        assert survivor.has(letter(1).key)
+
+
+async def test_what_was_shown_is_written_though_the_store_is_closed_in_the_midst_of_it(tmp_path, autojump_clock):
+    path, sluggish = tmp_path / "store.db", trio.Event()
+
+    async def run(work):
+        outcomes = await inline(work)
+        if sluggish.is_set():
+            await trio.sleep(1)
+        return outcomes
+
+    async with open_client_store(path, run) as store:
+        await store.keep([letter(1)])
+        store.shown(letter(1))
+        sluggish.set()
+        with trio.move_on_after(0.5):  # the writer is at work, and what was shown waits for it
+            await store.keep([letter(2)])
+    async with open_client_store(path, inline) as store:
+        assert store.unshown() == [letter(2)]
+
+
 async def test_the_memory_keeps_the_latest_100000(monkeypatch):
     monkeypatch.setattr(memory, "SEEN_LIMIT", 3)
     store = MemoryClientStore()

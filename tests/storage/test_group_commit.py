@@ -4,6 +4,7 @@ Transactions run inline, in virtual time; what the disk does wrong is played by 
 """
 
 import sqlite3
+from contextlib import closing
 
 import pytest
 import trio
@@ -38,6 +39,9 @@ class FakeDisk:
         self.commits += statement == "COMMIT"
         return self.real.execute(statement, *parameters)
 
+    def close(self):
+        self.real.close()
+
     def facts(self):
         return [n for (n,) in self.real.execute("SELECT n FROM facts ORDER BY n")]
 
@@ -52,7 +56,8 @@ def put(n):
 
 @pytest.fixture
 def disk():
-    return FakeDisk()
+    with closing(FakeDisk()) as disk:
+        yield disk
 
 
 @pytest.fixture
@@ -163,8 +168,7 @@ async def test_an_asker_who_leaves_does_not_disturb_the_others(commits, disk, au
     assert disk.facts()[-1:] == [2]
 
 
-async def test_in_a_real_thread():
-    disk = FakeDisk()
+async def test_in_a_real_thread(disk):
     async with open_background() as nursery:
         commits = GroupCommit(disk, in_thread())
         nursery.start_soon(commits.write)

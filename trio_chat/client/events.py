@@ -33,7 +33,7 @@ class Fallback(enum.Enum):
     NO_ACK = "the recipient did not acknowledge it within the window"
     OFFLINE = "the table says that the recipient is off line"
     UNKNOWN = "the table does not know the recipient"
-    DETOUR = "the recipient did not answer directly within the last 60 seconds"
+    DETOUR = "the recipient did not answer directly within the last 60 seconds, or has no address for us"
 
 
 @attrs.frozen

@@ -15,7 +15,8 @@ from trio_chat.client.events import (
     ReceiptReceived,
 )
 from trio_chat.client.inbox import Inbox
-from trio_chat.protocol.messages import Answer, Chat, Letter, LetterKind, Letters, fold
+from trio_chat.protocol.messages import Answer, Chat, Letters
+from trio_chat.protocol.records import Letter, LetterKind, fold
 from trio_chat.protocol.reliability import Reaction
 from trio_chat.storage.interface import ClientStore
 from trio_chat.transport.endpoint import Endpoint, Peer

@@ -6,6 +6,7 @@ The tasks of one client around one endpoint. What a person sees of it is the con
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, closing
 from functools import partial
+from ipaddress import ip_address
 from itertools import chain, repeat
 from typing import TypeVar
 
@@ -27,7 +28,6 @@ from trio_chat.errors import (
 from trio_chat.protocol import messages
 from trio_chat.protocol.directory import Table
 from trio_chat.protocol.messages import (
-    MAX_TEXT,
     Ack,
     Answer,
     Delivered,
@@ -37,8 +37,6 @@ from trio_chat.protocol.messages import (
     Heartbeat,
     Letters,
     PartAck,
-    Reason,
-    Record,
     Refused,
     Register,
     Registered,
@@ -46,9 +44,8 @@ from trio_chat.protocol.messages import (
     Save,
     Saved,
     TableChange,
-    check_name,
-    fold,
 )
+from trio_chat.protocol.records import MAX_TEXT, Reason, Record, check_name, fold
 from trio_chat.protocol.reliability import Reaction
 from trio_chat.storage.interface import ClientStore
 from trio_chat.storage.memory import MemoryClientStore
@@ -273,13 +270,17 @@ class Chat:
             return Fallback.UNKNOWN
         if not record.online:
             return Fallback.OFFLINE
-        if self._detours.get(name, 0.0) > trio.current_time():
+        if self._detours.get(name, 0.0) > trio.current_time() or self._is_out_of_reach(record):
             return Fallback.DETOUR
         answer = await self._endpoint.request(record.address, message, resend=PROMPT)
         if isinstance(answer, Ack):
             return None
         self._detours[name] = trio.current_time() + DETOUR
         return Fallback.NO_ACK
+
+    def _is_out_of_reach(self, record: Record) -> bool:
+        """Someone on the server's own machine, seen there as 127.0.0.1 or ::1, while we are on another one?"""
+        return ip_address(record.host).is_loopback and not ip_address(self._server[0]).is_loopback
 
     async def _ask(self, request: Save | GroupPost) -> Answer:
         """Ask the server; if it does not know us (any longer), register and ask again."""

@@ -22,6 +22,7 @@ from trio_chat.client.events import (
     SignedOff,
     TableChanged,
 )
+from trio_chat.client.friends import FriendChanged
 from trio_chat.errors import (
     ChatError,
     InvalidName,
@@ -103,6 +104,8 @@ class Phrase(enum.Enum):
     SIGNED_IN_ELSEWHERE = "signed in elsewhere", "[Signed in from another place.] / [Exiting]"
     ONLINE_ROW = "who: one who is on line", "[{name} is online at {text}]"
     AWAY_ROW = "who: one who is away", "[{name} is away since {time}]"
+    FRIEND_ONLINE = "presence: a friend comes on line", "[{name} is online]"
+    FRIEND_AWAY = "presence: a friend goes off line", "[{name} is away]"
     OTHER_ERROR = "any other error", "[{text}]"
 
     def __init__(self, when: str, group: str, channel: str | None = None) -> None:
@@ -164,6 +167,11 @@ class Phrasebook:
                 return self.lines(Phrase.SERVER_BACK)
             case SignedOff(error):
                 return self.error(error)
+
+    def friend(self, change: FriendChanged) -> tuple[str, ...]:
+        """The lines that tell the coming or going of a friend."""
+        phrase = Phrase.FRIEND_ONLINE if change.online else Phrase.FRIEND_AWAY
+        return self.lines(phrase, name=str(change.user_id))
 
     def delivery(self, delivery: Delivery, recipient: str) -> tuple[str, ...]:
         """The lines that tell what became of a message."""

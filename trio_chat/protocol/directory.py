@@ -7,7 +7,8 @@ A page of that tail is itself a change to a version: whoever has applied it hold
 from collections.abc import Iterator, Mapping
 from itertools import takewhile
 
-from trio_chat.protocol.messages import Record, TableChange, Version, fold
+from trio_chat.protocol.messages import TableChange
+from trio_chat.protocol.records import Record, Version, fold
 
 __all__ = ["Directory", "Table"]
 

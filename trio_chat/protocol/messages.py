@@ -3,14 +3,29 @@
 Nothing here waits, sends or decides. How messages become bytes is in wire.py.
 """
 
-import enum
-import re
 from typing import Annotated, ClassVar, get_args
 
 import attrs
 from msgspec import Meta
 
-from trio_chat.errors import InvalidName
+from trio_chat.protocol.records import (
+    MAX_PARTS,
+    MAX_TEXT,
+    Count,
+    Id,
+    Kind,
+    Letter,
+    LetterKind,
+    Name,
+    Reason,
+    Record,
+    Seconds,
+    Version,
+    check_name,
+    fits,
+    fold,
+    says_something,
+)
 
 __all__ = [
     "ANSWERS",
@@ -47,108 +62,6 @@ __all__ = [
     "fold",
     "is_final",
 ]
-
-MAX_TEXT = 16 * 1024
-"""The longest text, in bytes of UTF-8."""
-
-MAX_PARTS = 32
-
-NAME = r"\A[A-Za-z0-9][A-Za-z0-9_.-]{0,31}\Z"
-
-Id = Annotated[bytes, Meta(min_length=16, max_length=16)]
-Kind = Annotated[int, Meta(ge=1, le=127)]
-Name = Annotated[str, Meta(pattern=NAME)]
-Host = Annotated[str, Meta(pattern=r"\A[0-9A-Fa-f:.]{2,45}\Z")]
-Port = Annotated[int, Meta(ge=1, le=65535)]
-Count = Annotated[int, Meta(ge=0, le=2**53)]
-Seconds = Annotated[float, Meta(ge=0, le=253_402_300_799)]
-
-
-def fold(name: str) -> str:
-    """The form in which names are compared: `Bob` and `bob` are one person."""
-    return name.lower()
-
-
-def check_name(name: str) -> None:
-    """Raise InvalidName unless this is a name, to its very end."""
-    if not re.match(NAME, name):
-        raise InvalidName(name)
-
-
-def _fits(instance: object, attribute: "attrs.Attribute[str]", text: str) -> None:
-    if len(text.encode()) > MAX_TEXT:
-        raise ValueError(f"{attribute.name} is longer than {MAX_TEXT} bytes")
-
-
-def _says_something(instance: object, attribute: "attrs.Attribute[str]", text: str) -> None:
-    if not text:
-        raise ValueError(f"{attribute.name} is empty")
-
-
-# --- what messages are made of ---
-
-
-@attrs.frozen
-class Version:
-    """A state of the client table: change number `n` of the directory that drew `epoch`. n = 0 is the empty table."""
-
-    epoch: Annotated[bytes, Meta(min_length=8, max_length=8)]
-    n: Count
-
-
-@attrs.frozen
-class Record:
-    """One row of the client table. `since` is when the name last came or went, seconds since 1970, UTC."""
-
-    name: Name
-    host: Host
-    port: Port
-    online: bool
-    since: Seconds
-
-    @property
-    def address(self) -> tuple[str, int]:
-        """Host and port, as the server saw them."""
-        return (self.host, self.port)
-
-
-class LetterKind(enum.StrEnum):
-    """What a letter is: a message to one or to everyone, a receipt, or the count of group messages not kept."""
-
-    DIRECT = "direct"
-    GROUP = "group"
-    RECEIPT = "receipt"
-    MISSED = "missed"
-
-
-@attrs.frozen
-class Letter:
-    """What waits in a mailbox, unique there by (kind, sender, id).
-
-    A receipt has the id and time of the message that it is for, and its reader as the sender; it has no text.
-    """
-
-    kind: LetterKind
-    id: Id
-    sender: Name
-    sent_at: Seconds
-    text: str = attrs.field(default="", validator=_fits)
-    count: Count = 0
-
-    @property
-    def key(self) -> tuple[LetterKind, str, bytes]:
-        """What makes this letter the same letter, whichever way it comes."""
-        return (self.kind, fold(self.sender), self.id)
-
-
-class Reason(enum.StrEnum):
-    """Why a request was refused."""
-
-    NOT_REGISTERED = "not registered"
-    TAKEN = "taken"
-    UNKNOWN = "unknown"
-    FULL = "full"
-
 
 # --- answers ---
 
@@ -314,7 +227,7 @@ class Chat(_Answerable):
     kind: ClassVar[int] = 34
     sender: Name
     recipient: Name
-    text: str = attrs.field(validator=[_says_something, _fits])
+    text: str = attrs.field(validator=[says_something, fits])
 
 
 @attrs.frozen
@@ -323,7 +236,7 @@ class Save(_Answerable):
 
     kind: ClassVar[int] = 35
     recipient: Name
-    text: str = attrs.field(validator=[_says_something, _fits])
+    text: str = attrs.field(validator=[says_something, fits])
 
     def delivered(self) -> Delivered:
         return Delivered(self.kind, self.id)
@@ -337,7 +250,7 @@ class GroupPost(_Answerable):
     """Client to server: this is for everyone."""
 
     kind: ClassVar[int] = 36
-    text: str = attrs.field(validator=[_says_something, _fits])
+    text: str = attrs.field(validator=[says_something, fits])
 
     def accepted(self, sent_at: float) -> Accepted:
         return Accepted(self.kind, self.id, sent_at)

@@ -9,7 +9,8 @@ from collections.abc import Hashable
 
 import attrs
 
-from trio_chat.protocol.messages import MAX_PARTS, Part, PartAck
+from trio_chat.protocol.messages import Part, PartAck
+from trio_chat.protocol.records import MAX_PARTS
 from trio_chat.protocol.wire import MAX_PLAINTEXT, encode
 
 __all__ = ["Assembly", "DuplicateMemory", "Outgoing", "Reaction", "Seen"]

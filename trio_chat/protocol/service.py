@@ -15,18 +15,13 @@ from trio_chat.protocol.messages import (
     Deregister,
     GroupPost,
     Heartbeat,
-    Letter,
-    LetterKind,
-    Reason,
-    Record,
     Refused,
     Register,
     Request,
     Save,
     TableChange,
-    Version,
-    fold,
 )
+from trio_chat.protocol.records import Letter, LetterKind, Reason, Record, Version, fold
 from trio_chat.protocol.reliability import Reaction
 
 __all__ = ["SILENCE_LIMIT", "Admission", "Contest", "Deposit", "Post", "Registration", "Service", "Step"]

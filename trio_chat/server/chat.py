@@ -11,23 +11,12 @@ from contextlib import closing
 
 import trio
 
-from trio_chat.protocol.messages import (
-    Ack,
-    Answer,
-    GroupPost,
-    Held,
-    Letters,
-    Reason,
-    Record,
-    Register,
-    Request,
-    Save,
-    TableChange,
-    Version,
-)
+from trio_chat.protocol.messages import Ack, Answer, GroupPost, Held, Letters, Register, Request, Save, TableChange
+from trio_chat.protocol.records import Reason, Record, Version
 from trio_chat.protocol.reliability import Reaction
 from trio_chat.protocol.service import Admission, Contest, Deposit, Post, Registration, Service
 from trio_chat.server.delivery import Deliveries
+from trio_chat.server.roster import Roster
 from trio_chat.storage.interface import ServerStore, Status
 from trio_chat.storage.memory import MemoryServerStore
 from trio_chat.transport.datagrams import UDP, Address, Network
@@ -51,6 +40,7 @@ async def serve_chat(
     host: str | None = None,
     store: ServerStore | None = None,
     events: trio.MemorySendChannel[Record] | None = None,
+    roster: Roster | None = None,
     network: Network = UDP,
     clock: Callable[[], float] = time.time,
     task_status: trio.TaskStatus[Address] = trio.TASK_STATUS_IGNORED,
@@ -62,6 +52,7 @@ async def serve_chat(
         host: the address to listen on, or a name for it; None is every address of the machine.
         store: keeps names and letters; None keeps them in memory.
         events: gets each changed row of the client table, in order, none merged. What does not fit is dropped.
+        roster: is told who comes and goes; for `serve_presence`, whose users then may have names as friends.
         network: where the socket comes from.
         clock: tells seconds since 1970, UTC.
 
@@ -71,8 +62,11 @@ async def serve_chat(
     if host is not None:
         host, port = (await network.resolve(host, port))[0]
     with closing(network.bind(host, port)) as socket:
-        server = _Server(Endpoint(socket), store or MemoryServerStore(), events, clock)
-        await server.run(socket.address, task_status)
+        server = _Server(Endpoint(socket), store or MemoryServerStore(), events, roster or Roster(), clock)
+        try:
+            await server.run(socket.address, task_status)
+        finally:
+            server.clear_roster()
 
 
 class _Server:
@@ -81,11 +75,13 @@ class _Server:
         endpoint: Endpoint,
         store: ServerStore,
         events: trio.MemorySendChannel[Record] | None,
+        roster: Roster,
         clock: Callable[[], float],
     ) -> None:
         self._endpoint = endpoint
         self._store = store
         self._events = events
+        self._roster = roster
         self._clock = clock
         self._service = Service(secrets.token_bytes(8), self._row_changed)
         self._deliveries = Deliveries(endpoint, self._service, store, clock)
@@ -105,6 +101,11 @@ class _Server:
             task_status.started(address)
             async for peer, request, work in self._work:
                 nursery.start_soon(self._do, peer, request, work)
+
+    def clear_roster(self) -> None:
+        """Without its server, nobody of the chat is there."""
+        for stay in self._service.online():
+            self._roster.note(stay.name, online=False)
 
     def _receive(self, peer: Peer, request: Request) -> Answer | Reaction:
         if self._work.statistics().current_buffer_used == WORK_LIMIT:
@@ -148,6 +149,7 @@ class _Server:
 
     def _row_changed(self, record: Record) -> None:
         self._table_changed.set()
+        self._roster.note(record.name, record.online)
         self._deliveries.wake(record.name)
         if self._events is not None:
             try:

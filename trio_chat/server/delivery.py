@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 
 import trio
 
-from trio_chat.protocol.messages import Ack, Busy, Heartbeat, Held, Letter, Letters, TableChange, fold
+from trio_chat.protocol.messages import Ack, Busy, Heartbeat, Held, Letters, TableChange
+from trio_chat.protocol.records import Letter, fold
 from trio_chat.protocol.service import Registration, Service, Step
 from trio_chat.storage.interface import LetterKey, ServerStore
 from trio_chat.transport.endpoint import PROMPT, WINDOW, Endpoint, new_id

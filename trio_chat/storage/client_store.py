@@ -12,7 +12,7 @@ from pathlib import Path
 import trio
 
 from trio_chat.background import open_background
-from trio_chat.protocol.messages import Letter, LetterKind
+from trio_chat.protocol.records import Letter, LetterKind
 from trio_chat.storage.database import Schema, open_database
 from trio_chat.storage.group_commit import GroupCommit, Runner, in_thread
 from trio_chat.storage.interface import LetterKey
@@ -67,6 +67,7 @@ async def open_client_store(
         finally:
             # Here and now: a cancelled block could not wait for the writer any more. Nobody was promised this write.
             with suppress(sqlite3.Error), connection:
+                connection.execute("BEGIN IMMEDIATE")
                 store._outstanding()(connection)
 
 
@@ -96,11 +97,13 @@ class SqliteClientStore:
         self._behind.set()
 
     async def keep(self, letters: Iterable[Letter]) -> None:
-        new = [letter for letter in letters if letter.key not in self._seen]
+        new, known = [], []
+        for letter in letters:
+            (known if letter.key in self._seen else new).append(letter)
         # From now on, not from the commit on: meanwhile the same message may come straight from its sender.
         self._seen.update(letter.key for letter in new)
         at = self._clock()
-        kept = await self._commits.submit(lambda database: _keep(database, new, at))
+        kept = await self._commits.submit(lambda database: _keep(database, new, known, at))
         self._unshown.update((letter.key, letter) for letter in kept)
 
     def unshown(self) -> list[Letter]:
@@ -115,23 +118,26 @@ class SqliteClientStore:
         while True:
             await self._behind.wait()
             await trio.sleep(WRITE_BEHIND)
+            self._behind = trio.Event()
+            seen, shown = len(self._to_see), len(self._to_show)
             await self._commits.submit(self._outstanding())
+            # Not before: a store that is closed meanwhile writes once more what may not have been written.
+            del self._to_see[:seen], self._to_show[:shown]
 
     def _outstanding(self) -> Callable[[sqlite3.Connection], None]:
-        self._behind = trio.Event()
-        seen, self._to_see = self._to_see, []
-        shown, self._to_show = self._to_show, []
-        at = self._clock()
+        seen, shown, at = self._to_see.copy(), self._to_show.copy(), self._clock()
         return lambda database: _note(database, seen, shown, at)
 
 
 # --- the requests, each as a whole or not at all ---
 
 
-def _keep(database: sqlite3.Connection, letters: Iterable[Letter], at: float) -> list[Letter]:
-    """Insert letters; return those that were not there."""
+def _keep(database: sqlite3.Connection, new: list[Letter], known: list[Letter], at: float) -> list[Letter]:
+    """Insert letters; return those that were not there. Of those known the id may not have been written yet."""
+    for letter in known:
+        _see(database, letter.key, at)
     kept = []
-    for letter in letters:
+    for letter in new:
         inserted = database.execute(
             "INSERT OR IGNORE INTO letters (kind, id, sender, sent_at, text, count) VALUES (?, ?, ?, ?, ?, ?)",
             (letter.kind, letter.id, letter.sender, letter.sent_at, letter.text, letter.count),

@@ -10,7 +10,7 @@ from typing import Protocol
 
 import attrs
 
-from trio_chat.protocol.messages import Letter, LetterKind, Record
+from trio_chat.protocol.records import Letter, LetterKind, Record
 
 __all__ = [
     "BATCH_BYTES",

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Sequence
 
 import attrs
 
-from trio_chat.protocol.messages import Letter, LetterKind, Record, fold
+from trio_chat.protocol.records import Letter, LetterKind, Record, fold
 from trio_chat.storage.interface import (
     BATCH_BYTES,
     BATCH_LETTERS,

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
 from trio_chat.background import open_background
-from trio_chat.protocol.messages import Letter, LetterKind, Record, fold
+from trio_chat.protocol.records import Letter, LetterKind, Record, fold
 from trio_chat.storage.database import Schema, open_database
 from trio_chat.storage.group_commit import GroupCommit, Runner, in_thread
 from trio_chat.storage.interface import (

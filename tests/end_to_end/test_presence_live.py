@@ -1,0 +1,164 @@
+"""Presence with real processes and real sockets: the ancestors' play, the commands, and clients that behave badly."""
+
+import json
+import resource
+import socket
+import struct
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from functools import partial
+
+import pytest
+import trio
+
+from tests.doorway import STILL_THERE, WHAT_THEY_COUNT, Visitor, came, play, went
+from tests.end_to_end.theatre import PATIENCE, open_stage
+from trio_chat import open_chat
+
+HOST = "127.0.0.1"
+
+
+async def play_live():
+    """The play at full length before a server process."""
+    async with open_stage() as stage:
+        server = await stage.server("presence", 0)
+        return await play(partial(trio.open_tcp_stream, HOST, server.port))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def live_play():
+    """A future of what the ancestors counted: they play their five seconds beside the tests of this module."""
+    with ThreadPoolExecutor(1) as thread:
+        yield thread.submit(trio.run, play_live)
+
+
+async def server_of_both(stage):
+    """A chat with a presence service; the latter's port is `presence_port`."""
+    server = await stage.server("server", 0, "--presence-port", 0)
+    said = await server.complains()
+    assert said.startswith(f"Presence on {HOST}:")
+    server.presence_port = int(said.rpartition(":")[2])
+    return server
+
+
+@asynccontextmanager
+async def open_visitors(port):
+    """A function by which one enters after the other; at the end all have left."""
+    visitors = []
+
+    async def enter():
+        visitors.append(Visitor(await trio.open_tcp_stream(HOST, port)))
+        return visitors[-1]
+
+    try:
+        yield enter
+    finally:
+        with trio.CancelScope(shield=True):
+            for visitor in visitors:
+                await visitor.leaves()
+
+
+async def test_friends_are_printed_as_they_come_and_go():
+    async with open_stage() as stage:
+        server = await server_of_both(stage)
+        where = ("--server", f"{HOST}:{server.presence_port}")
+        one = await stage.start("one", "friends", 1, 2, "x", *where)
+        plain = await stage.start("plain", "friends", 3, 1, "X", "--json", *where)
+        assert json.loads(await plain.says()) == came(1)
+
+        await stage.start("two", "friends", 2, 1, *where)
+        await one.sees("[2 is online]")
+        x = await stage.client("x", server)
+        await one.sees("[x is online]")
+        assert json.loads(await plain.says()) == came("X")
+        await x.types("dereg")
+        await one.sees("[x is away]")
+        await x.types("reg")
+        await one.sees("[x is online]")
+        assert [json.loads(await plain.says()) for _ in range(2)] == [went("X"), came("X")]
+
+        one.interrupt()
+        await one.leaves(130)
+        assert json.loads(await plain.says()) == went(1)
+        server.interrupt()
+        assert "has closed the connection" in await plain.complains()
+        await plain.leaves(1)
+
+
+async def test_a_reset_in_the_middle_of_an_answer():
+    async with open_stage() as stage:
+        server = await stage.server("presence", 0)
+        async with open_visitors(server.port) as enter:
+            one = await enter()
+            assert await one.asks(1, 2, push=True) == STILL_THERE
+            for _ in range(20):
+                two = await enter()
+                two.stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                await two.says(b'{"user_id": 2, "friends": [1]}' * 1000)
+                assert await one.hears() == came(2)
+                await two.leaves()
+                assert await one.hears() == went(2)
+        server.interrupt()
+        await server.leaves(130)
+
+
+async def test_the_longest_request_and_one_byte_more():
+    async with open_stage() as stage:
+        server = await stage.server("presence", 0)
+        async with open_visitors(server.port) as enter:
+            one = await enter()
+            request = b'{"user_id": 1, "friends": [%s]}' % b",".join(b"%d" % friend for friend in range(2, 10_002))
+            await one.says(request[:-1] + b" " * (65536 - len(request)) + b"}")
+            assert await one.hears() == STILL_THERE
+            await one.says(b'{"user_id": 1, "friends": [], "x": "' + b"x" * 300_000)
+            assert (await one.hears())["error"] == 3
+            assert await one.hears() is None
+
+
+async def test_at_the_limit_of_open_files_the_service_goes_on():
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    async with open_stage() as stage:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (64, hard))
+        try:
+            server = await stage.server("presence", 0)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        async with open_visitors(server.port) as enter:
+            visitors = [await enter() for _ in range(80)]
+            assert "Too many open files" in await server.complains()
+            assert await visitors[0].asks(1, 2) == STILL_THERE
+            for visitor in visitors[1:-1]:
+                await visitor.leaves()
+            assert await visitors[-1].asks(2) == STILL_THERE
+            assert await visitors[0].asks(1, 2) == came(2)
+        server.interrupt()
+        await server.leaves(130)
+
+
+async def test_500_half_open_connections_do_not_slow_the_chat():
+    async with open_stage() as stage:
+        server = await server_of_both(stage)
+        async with open_visitors(server.presence_port) as enter, open_chat("x", (HOST, server.port)) as chat:
+            visitors = [await enter() for _ in range(500)]
+            slowest = 0.0
+            async with trio.open_nursery() as nursery:
+                for visitor in visitors:
+                    nursery.start_soon(dribble, visitor)
+                for number in range(100):
+                    asked_at = trio.current_time()
+                    await chat.send_all(f"hi {number}")
+                    slowest = max(slowest, trio.current_time() - asked_at)
+                    await trio.sleep(0.01)
+                nursery.cancel_scope.cancel()
+        assert slowest < 0.25, "the round trip is two milliseconds, as a rule"
+
+
+async def dribble(visitor):
+    """A byte a second of a request."""
+    for byte in b'{"user_id": 1, "fri':
+        await visitor.says(bytes([byte]))
+        await trio.sleep(1)
+
+
+async def test_the_ancestors_count_what_they_always_counted(live_play):
+    assert await trio.to_thread.run_sync(live_play.result, PATIENCE) == WHAT_THEY_COUNT
