@@ -1,42 +1,18 @@
 """What a ClientStore promises, whatever it is made of: each test is played with every backend.
 
-A new backend says in BACKENDS how it is opened; to open it again must bring back what was durable.
+The backends, and how a store is opened again, are in backends.py.
 """
-
-from contextlib import asynccontextmanager
-from functools import partial
 
 import pytest
 import trio
 
+from tests.storage.backends import backends, inline
 from trio_chat.protocol.messages import Letter, LetterKind
 from trio_chat.storage import memory
 from trio_chat.storage.client_store import open_client_store
 from trio_chat.storage.memory import MemoryClientStore
 
-
-def in_memory(folder):
-    """It outlives whoever uses it, though not the process."""
-    store = MemoryClientStore()
-
-    @asynccontextmanager
-    async def open_store():
-        yield store
-
-    return open_store
-
-
-def in_a_file(folder):
-    """SQLite, its transactions inline: virtual time does not wait for threads."""
-    return partial(open_client_store, folder / "store.db", inline)
-
-
-async def inline(work):
-    await trio.lowlevel.checkpoint()
-    return work()
-
-
-BACKENDS = {"memory": in_memory, "sqlite": in_a_file}
+BACKENDS = backends(MemoryClientStore, open_client_store)
 
 
 @pytest.fixture(params=BACKENDS.values(), ids=BACKENDS.keys())

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import trio
 
+from tests.storage.backends import inline
 from trio_chat.errors import StoreError
 from trio_chat.protocol.messages import Letter, LetterKind, Record
 from trio_chat.storage.database import Schema, open_database
@@ -20,11 +21,6 @@ from trio_chat.storage.server_store import SCHEMA, open_server_store
 
 ONE = Schema(0x12345678, ("CREATE TABLE a (x)",))
 TWO = Schema(0x12345678, ("CREATE TABLE a (x)", "ALTER TABLE a ADD COLUMN y; INSERT INTO a VALUES (1, 2)"))
-
-
-async def inline(work):
-    await trio.lowlevel.checkpoint()
-    return work()
 
 
 def refused(path, schema=ONE):

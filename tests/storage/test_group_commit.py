@@ -9,14 +9,10 @@ from contextlib import closing
 import pytest
 import trio
 
+from tests.storage.backends import inline
 from trio_chat.background import open_background
 from trio_chat.errors import StoreFailed
 from trio_chat.storage.group_commit import GROUP, GroupCommit, in_thread
-
-
-async def inline(work):
-    await trio.lowlevel.checkpoint()
-    return work()
 
 
 class FakeDisk:

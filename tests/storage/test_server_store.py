@@ -1,14 +1,12 @@
 """What a ServerStore promises, whatever it is made of: each test is played with every backend.
 
-A new backend says in BACKENDS how it is opened; to open it again must bring back all that was reported as done.
+The backends, and how a store is opened again, are in backends.py.
 """
-
-from contextlib import asynccontextmanager
-from functools import partial
 
 import pytest
 import trio
 
+from tests.storage.backends import backends
 from trio_chat.protocol.messages import Letter, LetterKind, Letters, Record
 from trio_chat.protocol.reliability import Outgoing
 from trio_chat.protocol.wire import encode
@@ -28,28 +26,7 @@ KIB = 1024
 PEOPLE = ("alice", "bob", "carol")
 
 
-def in_memory(folder):
-    """It outlives whoever uses it, though not the process."""
-    store = MemoryServerStore()
-
-    @asynccontextmanager
-    async def open_store():
-        yield store
-
-    return open_store
-
-
-def in_a_file(folder):
-    """SQLite, its transactions inline: virtual time does not wait for threads."""
-    return partial(open_server_store, folder / "store.db", inline)
-
-
-async def inline(work):
-    await trio.lowlevel.checkpoint()
-    return work()
-
-
-BACKENDS = {"memory": in_memory, "sqlite": in_a_file}
+BACKENDS = backends(MemoryServerStore, open_server_store)
 
 
 @pytest.fixture(params=BACKENDS.values(), ids=BACKENDS.keys())
