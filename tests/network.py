@@ -18,9 +18,9 @@ import attrs
 import trio
 
 from trio_chat.errors import AddressError
+from trio_chat.protocol.wire import MAX_DATAGRAM
 from trio_chat.transport.datagrams import Address
 
-MAX_DATAGRAM = 1200
 BATCH = 256
 OWN_HOST = "127.0.0.1"
 FIRST_FREE_PORT = 49152

@@ -7,6 +7,7 @@ import struct
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from functools import partial
+from statistics import median
 
 import pytest
 import trio
@@ -140,17 +141,17 @@ async def test_500_half_open_connections_do_not_slow_the_chat():
         server = await server_of_both(stage)
         async with open_visitors(server.presence_port) as enter, open_chat("x", (HOST, server.port)) as chat:
             visitors = [await enter() for _ in range(500)]
-            slowest = 0.0
+            round_trips = []
             async with trio.open_nursery() as nursery:
                 for visitor in visitors:
                     nursery.start_soon(dribble, visitor)
                 for number in range(100):
                     asked_at = trio.current_time()
                     await chat.send_all(f"hi {number}")
-                    slowest = max(slowest, trio.current_time() - asked_at)
+                    round_trips.append(trio.current_time() - asked_at)
                     await trio.sleep(0.01)
                 nursery.cancel_scope.cancel()
-        assert slowest < 0.25, "the round trip is two milliseconds, as a rule"
+        assert median(round_trips) < 0.05, "it is two milliseconds, as a rule"
 
 
 async def dribble(visitor):

@@ -4,7 +4,7 @@ import json
 from contextlib import suppress
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from trio_chat.protocol.json_stream import MAX_DEPTH, MAX_OBJECT, JsonError, JsonStream
@@ -59,6 +59,7 @@ def test_an_object_comes_out_with_its_last_byte():
     assert stream.take() is None
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(OBJECTS, st.text(" \t\r\n", max_size=3), st.booleans())), st.data())
 def test_objects_survive_any_blanks_and_any_cuts(sent, data):
     text = "".join(json.dumps(one, ensure_ascii=plain) + blanks for one, blanks, plain in sent).encode()
@@ -67,6 +68,7 @@ def test_objects_survive_any_blanks_and_any_cuts(sent, data):
     assert objects(*pieces) == [one for one, _, _ in sent]
 
 
+@settings(deadline=None)
 @given(st.binary() | st.text('{}[]":,\\ 019aeNtrue').map(str.encode))
 @example(b'{"a": 1}}')
 @example(b'{"a": [1}, 2]}')
@@ -77,19 +79,17 @@ def test_what_is_no_object_is_an_error_and_nothing_else(garbage):
         assert garbage.lstrip(b" \t\r\n")[:1] in (b"", b"{")
 
 
+@settings(deadline=None)
 @given(OBJECTS, st.data())
 def test_a_damaged_object_means_what_it_means_to_others_or_is_refused(sent, data):
     text = bytearray(json.dumps(sent, ensure_ascii=False).encode())
     text[data.draw(st.integers(0, len(text) - 1))] = data.draw(st.sampled_from(b'{}[]",:\\ 0\xff'))
-    try:
-        found = objects(bytes(text))
-    except JsonError:
-        return
-    if found and len(found) == 1:
-        end = len(text)
-        while text[:end].rstrip()[-1:] != b"}":
-            end -= 1
-        assert json.loads(bytes(text[:end])) == found[0]
+    stream = JsonStream()
+    stream.feed(text)
+    with suppress(JsonError):
+        found = stream.take()
+        if found is not None:
+            assert json.JSONDecoder().raw_decode(text.decode(errors="replace"))[0] == found
 
 
 @pytest.mark.parametrize(

@@ -269,7 +269,10 @@ def test_what_is_a_name(name):
 
 @pytest.mark.parametrize(
     "host",
-    ["localhost", "", "1", "127.0.0.1\n", "::1\0", "fe80::1%eth0", "[::1]", "::1 ", "x.y", "1" * 46, b"::1", None],
+    [
+        *("", "localhost", "x.y", "1", "1" * 46, "127.0.0.1\n", "::1\0", "::1 ", "[::1]", "fe80::1%eth0"),
+        *("cafe", "dead.beef", "...", "::::", "256.0.0.1", "127.1", b"::1", None),
+    ],
 )
 def test_a_host_in_the_table_is_numeric(host):
     assert is_refused(replaced(SAMPLES[TableChange], records=[fields_of(RECORD) | {"host": host}]))

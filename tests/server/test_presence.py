@@ -8,7 +8,8 @@ import trio
 from trio.testing import lockstep_stream_pair
 
 from tests.doorway import STILL_THERE, WHAT_THEY_COUNT, Doorway, Visitor, came, play, went
-from trio_chat.server.presence import MAX_NEWS, News, serve_listeners
+from trio_chat.errors import AddressError
+from trio_chat.server.presence import MAX_NEWS, News, serve_listeners, serve_presence
 from trio_chat.server.roster import Roster
 
 
@@ -393,3 +394,35 @@ async def test_there_is_room_for_so_many_connections(nursery, autojump_clock, ca
     assert caplog.messages == ["3 connections are open: newcomers wait until one ends"]
     await visitors[0].leaves()
     assert await third.hears() == STILL_THERE
+
+
+# --- addresses ---
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost"])
+async def test_it_is_served_where_it_says(nursery, host):
+    where = await nursery.start(functools.partial(serve_presence, 0, host=host))
+    one = Visitor(await trio.open_tcp_stream(*where))
+    assert await one.asks(1, 2) == STILL_THERE
+    with pytest.raises(AddressError, match="the port is in use"):
+        await serve_presence(where[1], host=where[0])
+    await one.leaves()
+    nursery.cancel_scope.cancel()
+
+
+async def test_a_name_with_several_addresses_is_served_at_all_of_them(nursery):
+    _, port = await nursery.start(functools.partial(serve_presence, 0, host="::1"))
+    nursery.cancel_scope.cancel()
+    async with trio.open_nursery() as later:
+        await later.start(functools.partial(serve_presence, port, host="localhost"))
+        for host in {address[4][0] for address in await trio.socket.getaddrinfo("localhost", port)}:
+            one = Visitor(await trio.open_tcp_stream(host, port))
+            assert await one.asks(1, 2) == STILL_THERE
+            await one.leaves()
+        later.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("port", [-1, 65536])
+async def test_what_is_no_port(port):
+    with pytest.raises(AddressError, match="not a port"):
+        await serve_presence(port)

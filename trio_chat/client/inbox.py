@@ -3,6 +3,8 @@
 What the events mean, and who is told that there was no room, is decided elsewhere.
 """
 
+from collections.abc import Callable
+
 import trio
 
 from trio_chat.client.events import Event, TableChanged
@@ -19,7 +21,7 @@ class Inbox:
     def __init__(self) -> None:
         self.shed = 0
         """Events that were turned away because the user did not keep up."""
-        self._send, self._receive = trio.open_memory_channel[Event](CAPACITY)
+        self._send, self._receive = trio.open_memory_channel[tuple[Event, Callable[[], object]]](CAPACITY)
         self._change_queued = False
         self._change_owed = False
 
@@ -31,15 +33,15 @@ class Inbox:
     def offer(self, event: Event) -> bool:
         """Add an event if there is room; tell whether there was."""
         try:
-            self._send.send_nowait(event)
+            self._send.send_nowait((event, _nothing))
         except trio.WouldBlock:
             self.shed += 1
             return False
         return True
 
-    async def put(self, event: Event) -> None:
-        """Add an event as soon as there is room."""
-        await self._send.send(event)
+    async def put(self, event: Event, read: Callable[[], object]) -> None:
+        """Add an event as soon as there is room; `read` is called when the user takes it."""
+        await self._send.send((event, read))
 
     def table_changed(self) -> None:
         """Add TableChanged unless one is waiting; where there is no room now, it follows later."""
@@ -55,9 +57,13 @@ class Inbox:
         return self
 
     async def __anext__(self) -> Event:
-        event = await self._receive.__anext__()
+        event, read = await self._receive.__anext__()
+        read()
         if isinstance(event, TableChanged):
             self._change_queued = False
         if self._change_owed:
             self.table_changed()
         return event
+
+
+def _nothing() -> None: ...

@@ -4,6 +4,8 @@ A letter is acknowledged when the store has it, a direct message when it waits t
 but these answers.
 """
 
+from functools import partial
+
 import trio
 
 from trio_chat.client.events import (
@@ -18,7 +20,7 @@ from trio_chat.client.inbox import Inbox
 from trio_chat.protocol.messages import Answer, Chat, Letters
 from trio_chat.protocol.records import Letter, LetterKind, fold
 from trio_chat.protocol.reliability import Reaction
-from trio_chat.storage.interface import ClientStore
+from trio_chat.storage.interface import ClientStore, LetterKey
 from trio_chat.transport.endpoint import Endpoint, Peer
 
 __all__ = ["Mail"]
@@ -34,6 +36,7 @@ class Mail:
         self._inbox = inbox
         self._on_line_since = float("inf")
         self._first_letter = True
+        self._queued: set[LetterKey] = set()
         # One batch may wait while the letters of the one before are being shown: the server sends one at a time.
         self._to_read, self._batches = trio.open_memory_channel[tuple[Peer, Letters]](1)
 
@@ -75,8 +78,13 @@ class Mail:
 
     async def _show(self) -> None:
         for letter in self._store.unshown():
-            await self._inbox.put(self._event(letter))
-            self._store.shown(letter)
+            if letter.key not in self._queued:
+                self._queued.add(letter.key)
+                await self._inbox.put(self._event(letter), partial(self._was_read, letter))
+
+    def _was_read(self, letter: Letter) -> None:
+        self._queued.discard(letter.key)
+        self._store.shown(letter)
 
     def _event(self, letter: Letter) -> Event:
         match letter.kind:

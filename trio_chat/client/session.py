@@ -18,7 +18,6 @@ from trio_chat.client.inbox import Inbox
 from trio_chat.client.mail import Mail
 from trio_chat.errors import (
     InvalidRecipient,
-    InvalidText,
     MailboxFull,
     NameTaken,
     NotRegistered,
@@ -45,7 +44,7 @@ from trio_chat.protocol.messages import (
     Saved,
     TableChange,
 )
-from trio_chat.protocol.records import MAX_TEXT, Reason, Record, check_name, fold
+from trio_chat.protocol.records import Reason, Record, check_name, check_text, fold
 from trio_chat.protocol.reliability import Reaction
 from trio_chat.storage.interface import ClientStore
 from trio_chat.storage.memory import MemoryClientStore
@@ -102,8 +101,7 @@ async def open_chat(
         chat = Chat(name, candidates[0], Endpoint(socket), store or MemoryClientStore(), reconnect)
         async with open_background() as nursery:
             await nursery.start(chat._run)
-            await chat._find_server(candidates)
-            await chat._patiently(chat._register, tell=False)
+            await chat._patiently(partial(chat._enter, candidates), tell=False)
             yield chat
             if chat.online:
                 await chat.deregister()
@@ -227,6 +225,7 @@ class Chat:
             InvalidName, InvalidRecipient, InvalidText: this cannot be sent.
             UnknownRecipient: the server has never heard of that name.
             MailboxFull: the recipient is away and has too many letters.
+            NameTaken: the server had forgotten us, and somebody else has our name now.
             ServerNotResponding: neither the recipient nor the server answers.
         """
         if self._stay is None:
@@ -234,7 +233,7 @@ class Chat:
         check_name(recipient)
         if fold(recipient) == fold(self.name):
             raise InvalidRecipient
-        _check_text(text)
+        check_text(text)
         message = messages.Chat(new_id(), self.name, recipient, text)
         reason = await self._send_directly(message)
         if reason is None:
@@ -258,9 +257,10 @@ class Chat:
         Raises:
             NotRegistered: one is off line.
             InvalidText: this cannot be sent.
+            NameTaken: the server had forgotten us, and somebody else has our name now.
             ServerNotResponding: no answer within five windows.
         """
-        _check_text(text)
+        check_text(text)
         await self._patiently(partial(self._ask, GroupPost(new_id(), text)))
 
     async def _send_directly(self, message: messages.Chat) -> Fallback | None:
@@ -328,8 +328,15 @@ class Chat:
                 nursery.start_soon(self._beat)
                 task_status.started()
 
+    async def _enter(self, candidates: list[Address]) -> None:
+        await self._find_server(candidates)
+        await self._register()
+
     async def _find_server(self, candidates: list[Address]) -> None:
-        """A host name may stand for several addresses: take the one that answers first."""
+        """A host name may stand for several addresses: take the one that answers first.
+
+        Where several answers are here at once the last one counts, so the preferred address is asked last.
+        """
         if len(candidates) > 1:
             with trio.CancelScope() as race:
 
@@ -351,7 +358,7 @@ class Chat:
                 try:
                     await self._return(stay)
                 except NameTaken as error:
-                    await self._inbox.put(SignedOff(error))
+                    await self._inbox.put(SignedOff(error), lambda: None)
                 except ServerNotResponding:
                     continue
 
@@ -381,12 +388,3 @@ class Chat:
             self._table_moved = trio.Event()
             self._inbox.table_changed()
         return change.held(self._table.version)
-
-
-def _check_text(text: str) -> None:
-    try:
-        size = len(text.encode())
-    except UnicodeEncodeError:
-        raise InvalidText(None) from None
-    if not 1 <= size <= MAX_TEXT:
-        raise InvalidText(size)

@@ -69,10 +69,6 @@ class Directory:
     def __getitem__(self, name: str) -> Record:
         return self._rows[fold(name)][1]
 
-    def names(self) -> list[str]:
-        """All names ever registered, as they were registered last."""
-        return [record.name for _, record in self._rows.values()]
-
     def put(self, record: Record) -> None:
         """Add or change a row: one change, one number."""
         self.version = Version(self.version.epoch, self.version.n + 1)
@@ -84,7 +80,7 @@ class Directory:
 
         Whoever holds a version of another epoch, or none, begins at the empty table.
         """
-        if held == self.version:
+        if held == self.version or not self._rows:
             return None
         if held is None or held.epoch != self.version.epoch or held.n > self.version.n:
             held = Version(self.version.epoch, 0)

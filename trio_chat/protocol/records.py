@@ -11,7 +11,7 @@ from typing import Annotated
 import attrs
 from msgspec import Meta
 
-from trio_chat.errors import InvalidName
+from trio_chat.errors import InvalidName, InvalidText
 
 __all__ = [
     "MAX_PARTS",
@@ -30,6 +30,7 @@ __all__ = [
     "Seconds",
     "Version",
     "check_name",
+    "check_text",
     "fits",
     "fold",
     "says_something",
@@ -60,6 +61,16 @@ def check_name(name: str) -> None:
     """Raise InvalidName unless this is a name, to its very end."""
     if not re.match(NAME, name):
         raise InvalidName(name)
+
+
+def check_text(text: str) -> None:
+    """Raise InvalidText unless this is 1 to MAX_TEXT bytes of UTF-8."""
+    try:
+        size = len(text.encode())
+    except UnicodeEncodeError:
+        raise InvalidText(None) from None
+    if not 1 <= size <= MAX_TEXT:
+        raise InvalidText(size)
 
 
 def fits(instance: object, attribute: "attrs.Attribute[str]", text: str) -> None:

@@ -32,7 +32,7 @@ SILENCE_LIMIT = 65.0
 """Seconds without a heartbeat after which a client counts as gone."""
 
 TICK = 1e-6
-MAX_NAMES = 100_000
+MAX_NAMES = 10_000
 MAX_IN_WORK = 1024
 
 

@@ -10,10 +10,10 @@ from trio_chat.protocol.messages import ANSWERS, REQUESTS, Message, Part, PartAc
 __all__ = ["MAX_DATAGRAM", "MAX_PLAINTEXT", "WireError", "decode_untrusted", "encode"]
 
 MAX_DATAGRAM = 1200
-"""Bytes of a datagram: passes every link in use without fragments (RFC 9000, section 14, reasons the same)."""
+"""Bytes of a datagram: it passes every link in use without fragments (RFC 9000, section 14, reasons the same)."""
 
-MAX_PLAINTEXT = 1168
-"""Bytes of a message that travels whole: a datagram less the 32 bytes that sealing takes."""
+MAX_PLAINTEXT = MAX_DATAGRAM - 32
+"""Bytes of a message that travels whole: a datagram less what sealing takes."""
 
 
 class WireError(Exception):

@@ -154,7 +154,7 @@ class _Server:
         if self._events is not None:
             try:
                 self._events.send_nowait(record)
-            except (trio.WouldBlock, trio.BrokenResourceError):
+            except (trio.WouldBlock, trio.BrokenResourceError, trio.ClosedResourceError):
                 log.warning("nobody takes the server's events: one was dropped")
 
     async def _sweep(self) -> None:
@@ -186,7 +186,7 @@ class _Server:
                 changes[stay.held] = self._service.directory.change_since(stay.held, new_id())
 
         def settled(peer: Peer, answer: Answer) -> None:
-            if isinstance(answer, Held) and answer.version != stays[peer].held:
+            if isinstance(answer, Held) and answer.version == requests[peer].after:
                 silent.pop(peer).held = answer.version
 
         requests = {peer: change for peer, stay in stays.items() if (change := changes[stay.held])}
@@ -206,6 +206,7 @@ class _Server:
         letter, recipient = deposit.letter, deposit.recipient
         kept = await self._store.save(recipient, letter)
         self._service.kept(deposit)
+        self._deliveries.wake(recipient)
         match kept.status:
             case Status.FULL:
                 return request.refused(Reason.FULL)
@@ -213,7 +214,6 @@ class _Server:
                 return request.saved(kept.sent_at)
             case Status.DELIVERED:
                 return request.delivered()
-        self._deliveries.wake(recipient)
         if self._service.registration(recipient) and await self._deliveries.relayed(letter):
             return request.delivered()
         return request.saved(kept.sent_at)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 import trio
 
-from trio_chat.protocol.messages import Ack, Busy, Heartbeat, Held, Letters, TableChange
+from trio_chat.protocol.messages import Ack, Answer, Heartbeat, Held, Letters, PartAck, TableChange
 from trio_chat.protocol.records import Letter, fold
 from trio_chat.protocol.service import Registration, Service, Step
 from trio_chat.storage.interface import LetterKey, ServerStore
@@ -48,7 +48,7 @@ class Deliveries:
                 case Step.REST:
                     await bell.wait()
                     continue
-            if not alive and not await self.is_alive(stay, PROBES):
+            if not alive and self._service.is_present(stay) and not await self.is_alive(stay, PROBES):
                 self._service.condemn(stay, self._clock())
 
     async def is_alive(self, stay: Registration, windows: int) -> bool:
@@ -72,26 +72,27 @@ class Deliveries:
     async def _bring_table(self, stay: Registration, change: TableChange) -> bool:
         answer = await self._endpoint.request(stay.peer, change, resend=PROMPT)
         if isinstance(answer, Held):
-            if answer.version == stay.held:
-                # No progress: without a pause a confused client would be answered as fast as it answers.
-                await self._pause()
+            # One miss is free: who comes back may hold more than we know of.
+            is_progress = answer.version is not None and (answer.version == change.after or stay.held is None)
             stay.held = answer.version
-        return answer is not None
+            if is_progress:
+                return True
+        return await self._alive_but_not_served(answer)
 
     async def _hand_over_letters(self, stay: Registration) -> bool:
         deposits = self._service.deposits(stay.name)
         letters = await self._store.waiting(stay.name)
+        if not self._service.is_present(stay):
+            return True
         if not letters:
             self._service.found_empty(stay.name, deposits)
             return True
         request = Letters(new_id(), stay.name, tuple(letters))
         answer = await self._endpoint.request(stay.peer, request, resend=PROMPT)
-        match answer:
-            case Ack():
-                await self._acknowledged(stay.name, letters)
-            case Busy():
-                await self._pause()
-        return answer is not None
+        if isinstance(answer, Ack):
+            await self._acknowledged(stay.name, letters)
+            return True
+        return await self._alive_but_not_served(answer)
 
     async def _acknowledged(self, name: str, letters: Sequence[Letter]) -> None:
         relays = {letter.key: self._relays.pop(letter.key) for letter in letters if letter.key in self._relays}
@@ -102,5 +103,8 @@ class Deliveries:
             self._service.letters_came(sender)
             self.wake(sender)
 
-    async def _pause(self) -> None:
-        await trio.sleep(WINDOW)
+    async def _alive_but_not_served(self, answer: Answer | PartAck | None) -> bool:
+        """Was there any answer? Busy or nonsense is not answered as fast as it comes."""
+        if answer is not None:
+            await trio.sleep(WINDOW)
+        return answer is not None

@@ -97,7 +97,8 @@ class SqliteClientStore:
         self._behind.set()
 
     async def keep(self, letters: Iterable[Letter]) -> None:
-        new, known = [], []
+        new: list[Letter] = []
+        known: list[Letter] = []
         for letter in letters:
             (known if letter.key in self._seen else new).append(letter)
         # From now on, not from the commit on: meanwhile the same message may come straight from its sender.

@@ -1,6 +1,7 @@
 """What a server and a client keep, as protocols: any backend that passes the contract tests will do.
 
-Names are compared without regard to case. What a method reports as done is durable when it returns.
+Names are compared without regard to case. What a method reports as done is durable when it returns. Calls take effect
+in the order in which they are made, whether or not the one before has returned.
 Times are seconds since 1970, UTC.
 """
 

@@ -165,7 +165,8 @@ class MemoryServerStore:
         self._mailboxes[fold(letter.sender)].put(self._next(), receipt)
 
     async def forget_answers(self, before: float) -> None:
-        self._answers = OrderedDict((key, kept) for key, kept in self._answers.items() if kept.sent_at >= before)
+        while self._answers and next(iter(self._answers.values())).sent_at < before:
+            self._answers.popitem(last=False)
 
     def _next(self) -> int:
         self._number += 1

@@ -162,6 +162,9 @@ class Endpoint:
     # --- receiving ---
 
     def _receive_untrusted(self, data: bytes, peer: Peer, handle: Handler) -> None:
+        if peer[1] == 0:  # a sender that cannot be answered, and that no table can name
+            self.counts.not_a_message += 1
+            return
         try:
             message = decode_untrusted(data)
         except WireError:

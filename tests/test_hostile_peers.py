@@ -1,0 +1,85 @@
+"""Peers that lie, cannot be answered or come at a bad moment: what they must not do to the others.
+
+Plays in virtual time over the network in memory (tests/stage.py).
+"""
+
+import pytest
+import trio
+
+from tests.stage import SERVER
+from trio_chat.client.session import open_chat
+from trio_chat.protocol.messages import Heartbeat, Letters, Reason, Register, Save, TableChange, Version
+from trio_chat.protocol.wire import decode_untrusted, encode
+from trio_chat.transport.endpoint import new_id
+
+STRANGER = ("10.7.7.7", 7)
+
+
+async def test_a_datagram_from_port_0_poisons_nobody(stage, autojump_clock):
+    alice = await stage.enter("alice")
+    stage.network.inject(encode(Register(new_id(), "nobody")), ("10.7.7.7", 0), SERVER)
+    await stage.pass_time(5)
+    await stage.enter("bob")
+    await stage.pass_time(5)
+    assert set(alice.chat.table) == {"alice", "bob"}
+
+
+async def test_letters_that_nobody_read_before_the_power_cut_are_shown_at_the_next_start(stage, autojump_clock):
+    alice, bob = await stage.enter("alice"), await stage.enter("bob")
+    await bob.chat.deregister()
+    await alice.chat.send("bob", "one")
+    await bob.kill()
+    unread = await stage.enter("bob", store=bob.store, listening=False)
+    await stage.pass_time(1)
+    await unread.kill()
+    back = await stage.enter("bob", store=bob.store)
+    await stage.pass_time(5)
+    assert back.texts() == ["one"]
+
+
+@pytest.mark.parametrize("answer", ["to letters", "to the table", "with ever other versions"])
+async def test_a_client_that_answers_nonsense_is_not_answered_as_fast(stage, autojump_clock, nursery, answer):
+    socket = stage.network.bind(*STRANGER)
+    got = []
+
+    async def liar():
+        while len(got) < 3000:
+            for data, server in await socket.receive_batch():
+                request = decode_untrusted(data)
+                if isinstance(request, Heartbeat):
+                    socket.send(encode(request.ack()), server)
+                elif isinstance(request, Letters):
+                    got.append(request)
+                    socket.send(encode(request.refused(Reason.FULL)), server)
+                elif isinstance(request, TableChange):
+                    got.append(request)
+                    if answer == "to letters":
+                        socket.send(encode(request.held(request.after)), server)
+                    elif answer == "to the table":
+                        socket.send(encode(request.ack()), server)
+                    else:
+                        socket.send(encode(request.held(Version(len(got).to_bytes(8, "big"), 1))), server)
+
+    nursery.start_soon(liar)
+    socket.send(encode(Register(new_id(), "liar")), SERVER)
+    await stage.pass_time(1)
+    socket.send(encode(Save(new_id(), "liar", "hi")), SERVER)
+    await stage.pass_time(5)
+    assert len(got) < 100
+
+
+async def test_all_addresses_of_a_host_are_tried_anew_when_nobody_was_there(stage, autojump_clock, nursery):
+    await stage.kill_server()
+    stage.network.names["chat"] = ["10.0.0.99", SERVER[0]]
+    there = trio.Event()
+
+    async def client():
+        async with open_chat("alice", ("chat", SERVER[1]), host="10.0.2.2", network=stage.network, reconnect=True):
+            there.set()
+            await trio.sleep_forever()
+
+    nursery.start_soon(client)
+    await stage.pass_time(10)
+    await stage.start_server()
+    with trio.fail_after(60):
+        await there.wait()
