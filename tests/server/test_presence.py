@@ -193,6 +193,19 @@ async def test_the_style_may_change(house, autojump_clock):
     assert await one.hears() == went("bob")
 
 
+async def test_once_a_watcher_asks_again_nothing_more_is_pushed(house, autojump_clock):
+    one = await house.visitor(house.narrow_door)
+    await one.says({"user_id": 1, "friends": ["bob"], "push": True})
+    assert await one.hears() == STILL_THERE
+    for online in (True, False, True):
+        house.roster.note("bob", online)
+        await trio.sleep(0.1)
+    await one.says({"user_id": 1, "friends": ["bob"]})
+    assert await one.hears() == came("bob")
+    assert await one.hears() == went("bob")
+    assert await one.hears_all(10) == []
+
+
 # --- who is gone ---
 
 
@@ -302,7 +315,8 @@ async def test_a_connection_without_a_word_leaves_no_trace(house, autojump_clock
         (b'{"user_id": 2, "friends": [2]}', 6),
     ],
 )
-async def test_an_error_is_said_and_ends_the_connection(house, autojump_clock, said, code):
+async def test_an_error_is_said_and_ends_the_connection_at_once(house, autojump_clock, said, code):
+    began = trio.current_time()
     one = await house.watcher(1, 2, push=True)
     first = await house.visitor()
     await first.says(said.replace(b'"user_id": 4', b'"user_id": 0'))
@@ -314,6 +328,7 @@ async def test_an_error_is_said_and_ends_the_connection(house, autojump_clock, s
         assert heard["error"] == code
         assert heard["msg"].startswith("[server] ")
         assert await visitor.hears() is None
+    assert trio.current_time() == began
     assert await seconds_until(one.hears()) == 0
     house.roster.note("bob", True)
 

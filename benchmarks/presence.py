@@ -1,0 +1,216 @@
+"""How fast news of friends travels, pushed and polled, and what it costs the server, which is a process of its own.
+
+    python benchmarks/presence.py [CONNECTIONS]
+
+Each watcher has 20 friends; 1,000 people come and go, one event after the other, whether the last one has been told
+or not. One process plays them all over loopback. Linux only: it reads the server's CPU time in /proc.
+"""
+
+import json
+import os
+import random
+import re
+import resource
+import selectors
+import socket
+import statistics
+import subprocess
+import sys
+import time
+from collections import Counter, deque
+
+CONNECTIONS = 5000
+FRIENDS = 20
+PEOPLE = 5000
+MOVERS = 1000
+EVENTS_A_SECOND = 100.0
+THERE_AT_ONCE = 50
+STAR = 999_999
+STAR_EVENTS = 20
+
+POLL_EVERY = 1.0
+KEEP_ALIVE_EVERY = 10.0
+IDLE = 5.0
+GIVE_UP = 30.0
+
+NEWS = re.compile(rb'"online": (true|false), "user_id": (\d+)')
+
+
+class Server:
+    """A presence server, and its CPU time in seconds."""
+
+    def __init__(self):
+        command = [sys.executable, "-m", "trio_chat", "presence", "0"]
+        self._process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)  # noqa: S603
+        self.port = int(self._process.stderr.readline().rpartition(":")[2])
+
+    def connect(self, user_id, friends, push):
+        connected = socket.create_connection(("127.0.0.1", self.port))
+        request = json.dumps({"user_id": user_id, "friends": friends, "push": push}).encode()
+        connected.sendall(request)
+        return connected, request
+
+    def cpu(self):
+        with open(f"/proc/{self._process.pid}/stat") as stat:
+            user, system = stat.read().rpartition(")")[2].split()[11:13]
+        return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+
+    def stop(self):
+        self._process.kill()
+        self._process.communicate()
+
+
+class Watchers:
+    """All watchers: they ask every so often, and note when the last of them has heard of an event."""
+
+    def __init__(self, server, count, push):
+        self.told = 0
+        self.latencies = []
+        self._every = KEEP_ALIVE_EVERY if push else POLL_EVERY
+        self._push = push
+        self._selector = selectors.DefaultSelector()
+        self._due = deque()
+        self._waiting = {}
+        self.fame = Counter()
+        dice = random.Random(1)
+        for user_id in range(1, count + 1):
+            friends = [*(PEOPLE + number for number in dice.sample(range(1, PEOPLE + 1), FRIENDS - 1)), STAR]
+            self.fame.update(friends)
+            connected, request = server.connect(user_id, friends, push)
+            connected.recv(4096)
+            connected.setblocking(False)
+            self._selector.register(connected, selectors.EVENT_READ, request)
+        start = time.perf_counter()
+        for number, key in enumerate(self._selector.get_map().values()):
+            self._due.append((start + self._every * number / count, key.fileobj, key.data))
+
+    def expect(self, who, online):
+        """Something happens now."""
+        if self.fame[who]:
+            self._waiting[who, online] = [time.perf_counter(), self.fame[who]]
+
+    def live(self, until):
+        """Ask and hear until some time, or until nothing is expected any more; tell whether that was so."""
+        while (now := time.perf_counter()) < until:
+            while self._due and self._due[0][0] <= now:
+                _, connected, request = self._due.popleft()
+                connected.send(request)
+                if self._push:
+                    self._due.append((now + self._every, connected, request))
+            wake = min(until, self._due[0][0] if self._due else until)
+            for key, _ in self._selector.select(max(0.0, wake - time.perf_counter())):
+                self._hear(key)
+
+    def settle(self):
+        """Until everyone has heard of everything."""
+        give_up = time.perf_counter() + GIVE_UP
+        while self._waiting and time.perf_counter() < give_up:
+            self.live(time.perf_counter() + 0.005)
+        if self._waiting:
+            raise SystemExit(f"after {GIVE_UP} s, {len(self._waiting)} events were not heard of by everyone")
+
+    def _hear(self, key):
+        data = key.fileobj.recv(65536)
+        now = time.perf_counter()
+        if not data:
+            raise SystemExit("the server has closed a connection")
+        if not self._push:
+            self._due.append((now + self._every, key.fileobj, key.data))
+        for online, who in NEWS.findall(data):
+            self.told += 1
+            event = (int(who), online == b"true")
+            waiting = self._waiting[event]
+            waiting[1] -= 1
+            if not waiting[1]:
+                self.latencies.append(now - waiting[0])
+                del self._waiting[event]
+
+    def close(self):
+        for key in list(self._selector.get_map().values()):
+            key.fileobj.close()
+        self._selector.close()
+
+
+def come_and_go(server, watchers):
+    """2,000 events at a steady pace, a few people there at any time."""
+    dice = random.Random(2)
+    to_come = deque(PEOPLE + number for number in dice.sample(range(1, PEOPLE + 1), MOVERS))
+    there = deque()
+    at = time.perf_counter()
+    while to_come or there:
+        if to_come and len(there) < THERE_AT_ONCE:
+            who = to_come.popleft()
+            watchers.expect(who, True)
+            there.append((who, server.connect(who, [], push=False)[0]))
+        else:
+            who, connected = there.popleft()
+            connected.recv(4096)
+            watchers.expect(who, False)
+            connected.close()
+        at += 1 / EVENTS_A_SECOND
+        watchers.live(at)
+    watchers.settle()
+
+
+def star_comes_and_goes(server, watchers):
+    """Someone whom everybody watches; each event waits until the last one has been heard of."""
+    watchers.latencies = []
+    for _ in range(STAR_EVENTS // 2):
+        watchers.expect(STAR, True)
+        star, _ = server.connect(STAR, [], push=False)
+        watchers.settle()
+        star.recv(4096)
+        watchers.expect(STAR, False)
+        star.close()
+        watchers.settle()
+    return watchers.latencies
+
+
+def measure(count, push):
+    """One column of the table."""
+    server = Server()
+    try:
+        watchers = Watchers(server, count, push)
+        cpu, since = server.cpu(), time.perf_counter()
+        watchers.live(since + IDLE)
+        idle = (server.cpu() - cpu) / (time.perf_counter() - since)
+        cpu, since = server.cpu(), time.perf_counter()
+        come_and_go(server, watchers)
+        took, used, told = time.perf_counter() - since, server.cpu() - cpu, watchers.told
+        ordinary = watchers.latencies
+        star = star_comes_and_goes(server, watchers) if push else None
+        watchers.close()
+    finally:
+        server.stop()
+    return {
+        "notifications": f"{told:,}",
+        "event to last watcher's bytes, median": milliseconds(statistics.median(ordinary)),
+        "event to last watcher's bytes, p99": milliseconds(statistics.quantiles(ordinary, n=100)[98]),
+        "the same, watched by everybody, median": milliseconds(statistics.median(star)) if star else "-",
+        "server CPU, of one core": f"{used / took:.1%}",
+        "server CPU without any news": f"{idle:.1%}",
+        "server CPU per notification": f"{used / told * 1e6:.0f} us",
+        "server CPU per notification, beyond that": f"{(used - idle * took) / told * 1e6:.0f} us",
+    }
+
+
+def milliseconds(seconds):
+    return f"{seconds * 1000:.1f} ms"
+
+
+def main():
+    wanted = int(sys.argv[1]) if len(sys.argv) > 1 else CONNECTIONS
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    count = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard - 2 * THERE_AT_ONCE)
+    pushed, polled = measure(count, push=True), measure(count, push=False)
+    print(
+        f"{count:,} watchers, {FRIENDS} friends each; {2 * MOVERS:,} comings and goings, {EVENTS_A_SECOND:.0f} a second"
+    )
+    print(f"{'':44}{'push':>12}{'poll, 1 s':>12}")
+    for what, value in pushed.items():
+        print(f"{what:44}{value:>12}{polled[what]:>12}")
+
+
+if __name__ == "__main__":
+    main()
