@@ -1,5 +1,7 @@
 """The project's checks. Plain `nox` runs all of them with the Python it runs under itself, 3.11 or newer."""
 
+from pathlib import Path
+
 import nox
 
 nox.options.sessions = ["tests", "lint", "types", "docs"]
@@ -8,10 +10,10 @@ nox.options.reuse_venv = "yes"
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Every test, with branch coverage, child processes included. Arguments after `--` go to pytest."""
+    """Every test, on all cores, with branch coverage, child processes included. Arguments after `--` go to pytest."""
     session.install("-e", ".[tests]")
     session.run("coverage", "erase")
-    session.run("coverage", "run", "-m", "pytest", *session.posargs)
+    session.run("coverage", "run", "-m", "pytest", "-n", "auto", "--dist", "loadfile", *session.posargs)
     session.run("coverage", "combine", "--quiet")
     session.run("coverage", "report", "--fail-under=0" if session.posargs else "--fail-under=95")
 
@@ -36,3 +38,18 @@ def docs(session: nox.Session) -> None:
     """The documentation; a warning is an error."""
     session.install("-e", ".[docs]")
     session.run("sphinx-build", "-W", "--keep-going", "-n", "docs", "docs/_build/html")
+
+
+@nox.session
+def crash(session: nox.Session) -> None:
+    """SIGKILL, more often than the tests do it. `-- --cycles 300`: so many servers, then so many clients."""
+    session.install("-e", ".[tests]")
+    session.run("python", "-m", "tests.crash.play", *session.posargs)
+
+
+@nox.session
+def benchmarks(session: nox.Session) -> None:
+    """Each benchmark's table, as this machine has it."""
+    session.install("-e", ".")
+    for benchmark in sorted(Path("benchmarks").glob("*.py")):
+        session.run("python", str(benchmark))

@@ -2,7 +2,8 @@
 and reports what came of it.
 """
 
-from trio_chat.protocol.messages import Deregister, GroupPost, Record, Register, Save, TableChange
+from trio_chat.protocol.messages import Deregister, GroupPost, Register, Save, TableChange
+from trio_chat.protocol.records import Record
 from trio_chat.protocol.service import Admission, Contest, Registration, Service
 
 EPOCH = b"epoch..1"

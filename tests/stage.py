@@ -14,7 +14,8 @@ import trio
 from tests.network import MemoryNetwork
 from trio_chat.client.events import Event, TableChanged
 from trio_chat.client.session import Chat, open_chat
-from trio_chat.protocol.messages import Message, Record
+from trio_chat.protocol.messages import Message
+from trio_chat.protocol.records import Record
 from trio_chat.protocol.wire import decode_untrusted
 from trio_chat.server.chat import serve_chat
 from trio_chat.storage.memory import MemoryClientStore, MemoryServerStore

@@ -9,7 +9,6 @@ import hypothesis.strategies as st
 
 from trio_chat.protocol.messages import (
     ANSWERS,
-    MAX_TEXT,
     REQUESTS,
     Accepted,
     Ack,
@@ -21,23 +20,18 @@ from trio_chat.protocol.messages import (
     GroupPost,
     Heartbeat,
     Held,
-    Letter,
-    LetterKind,
     Letters,
     Message,
     Part,
     PartAck,
-    Reason,
-    Record,
     Refused,
     Register,
     Registered,
     Save,
     Saved,
     TableChange,
-    Version,
 )
-from trio_chat.protocol.records import MAX_PARTS
+from trio_chat.protocol.records import MAX_PARTS, MAX_TEXT, Letter, LetterKind, Reason, Record, Version
 
 __all__ = ["MESSAGES", "answers", "ids", "letters", "messages", "names", "of_kind", "records", "requests", "texts"]
 

@@ -16,7 +16,7 @@ import trio_chat.cli
 from trio_chat import AddressError, InvalidName, NameTaken, ServerNotResponding, open_chat, serve_chat
 from trio_chat.cli import TableLog, main, run_server
 from trio_chat.demo import STORY, Scene, play
-from trio_chat.protocol.messages import Record
+from trio_chat.protocol.records import Record
 from trio_chat.storage.memory import MemoryServerStore
 
 PROGRAM = [sys.executable, "-m", "trio_chat"]

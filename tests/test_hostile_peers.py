@@ -8,7 +8,8 @@ import trio
 
 from tests.stage import SERVER
 from trio_chat.client.session import open_chat
-from trio_chat.protocol.messages import Heartbeat, Letters, Reason, Register, Save, TableChange, Version
+from trio_chat.protocol.messages import Heartbeat, Letters, Register, Save, TableChange
+from trio_chat.protocol.records import Reason, Version
 from trio_chat.protocol.wire import decode_untrusted, encode
 from trio_chat.transport.endpoint import new_id
 

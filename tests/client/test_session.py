@@ -18,7 +18,8 @@ from trio_chat.errors import (
     NotRegistered,
     ServerNotResponding,
 )
-from trio_chat.protocol.messages import Ack, Chat, Heartbeat, Letter, LetterKind, Letters, Save, TableChange
+from trio_chat.protocol.messages import Ack, Chat, Heartbeat, Letters, Save, TableChange
+from trio_chat.protocol.records import Letter, LetterKind
 from trio_chat.protocol.wire import encode
 from trio_chat.storage.memory import MemoryClientStore
 from trio_chat.transport.endpoint import new_id

@@ -1,4 +1,4 @@
-"""When the plays are performed: all at once, beside the other tests of this folder."""
+"""When the plays are performed: all at once, by whichever process runs the tests of them."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -8,7 +8,7 @@ import trio
 from tests.end_to_end.performance import perform_all
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="session")
 def performances(request):
     """A future of what went wrong, by play. The plays that were asked for begin now: they mostly wait."""
     calls = [item.callspec.params for item in request.session.items if hasattr(item, "callspec")]

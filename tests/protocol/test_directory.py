@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from trio_chat.protocol.directory import Directory, Table
-from trio_chat.protocol.messages import Record, TableChange, Version, fold
+from trio_chat.protocol.messages import TableChange
+from trio_chat.protocol.records import Record, Version, fold
 from trio_chat.protocol.reliability import Outgoing
 from trio_chat.protocol.wire import encode
 

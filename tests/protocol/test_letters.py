@@ -32,7 +32,7 @@ from trio_chat.protocol.letters import (
     verify_receipt,
     verify_unreadable,
 )
-from trio_chat.protocol.messages import MAX_TEXT
+from trio_chat.protocol.records import MAX_TEXT
 
 ALICE, BOB, EVE = (Identity(bytes((n,)) * 32, bytes((n + 100,)) * 32) for n in (1, 2, 3))
 ID = bytes(range(16))

@@ -13,19 +13,15 @@ from trio_chat.protocol.messages import (
     Deregistered,
     GroupPost,
     Held,
-    Letter,
-    LetterKind,
-    Reason,
     Refused,
     Register,
     Registered,
     Save,
     Saved,
     TableChange,
-    Version,
-    fold,
     is_final,
 )
+from trio_chat.protocol.records import Letter, LetterKind, Reason, Version, fold
 
 ID = bytes(range(16))
 VERSION = Version(b"8 bytes.", 3)

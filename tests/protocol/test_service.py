@@ -14,16 +14,13 @@ from trio_chat.protocol.messages import (
     Deregistered,
     GroupPost,
     Heartbeat,
-    Letter,
-    LetterKind,
     Letters,
-    Reason,
-    Record,
     Refused,
     Register,
     Save,
     TableChange,
 )
+from trio_chat.protocol.records import Letter, LetterKind, Reason, Record
 from trio_chat.protocol.reliability import Reaction
 from trio_chat.protocol.service import SILENCE_LIMIT, Admission, Contest, Deposit, Post, Step
 

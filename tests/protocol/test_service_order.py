@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.bare_server import A, B, BareServer, C, D
-from trio_chat.protocol.messages import Letter, LetterKind, Reason, Record, Register, TableChange
+from trio_chat.protocol.messages import Register, TableChange
+from trio_chat.protocol.records import Letter, LetterKind, Reason, Record
 from trio_chat.protocol.service import Deposit, Post, Registration, Step
 
 

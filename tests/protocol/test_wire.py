@@ -11,26 +11,22 @@ from hypothesis import strategies as st
 
 from tests.strategies import MESSAGES, messages, of_kind
 from trio_chat.protocol.messages import (
-    MAX_TEXT,
     Ack,
     Chat,
     GroupPost,
     Heartbeat,
     Held,
-    Letter,
-    LetterKind,
     Letters,
     Part,
     PartAck,
-    Record,
     Refused,
     Register,
     Registered,
     Save,
     Saved,
     TableChange,
-    Version,
 )
+from trio_chat.protocol.records import MAX_TEXT, Letter, LetterKind, Record, Version
 from trio_chat.protocol.wire import MAX_PLAINTEXT, WireError, decode_untrusted, encode
 
 ID = bytes(range(16))

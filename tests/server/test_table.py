@@ -7,7 +7,8 @@ import trio
 
 from tests.network import Conditions
 from tests.stage import SERVER
-from trio_chat.protocol.messages import Held, Record, TableChange
+from trio_chat.protocol.messages import Held, TableChange
+from trio_chat.protocol.records import Record
 from trio_chat.protocol.wire import decode_untrusted
 from trio_chat.storage.memory import MemoryServerStore
 

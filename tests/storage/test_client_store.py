@@ -7,7 +7,7 @@ import pytest
 import trio
 
 from tests.storage.backends import backends, inline
-from trio_chat.protocol.messages import Letter, LetterKind
+from trio_chat.protocol.records import Letter, LetterKind
 from trio_chat.storage import memory
 from trio_chat.storage.client_store import open_client_store
 from trio_chat.storage.memory import MemoryClientStore

@@ -15,7 +15,7 @@ import trio
 
 from tests.storage.backends import inline
 from trio_chat.errors import StoreError
-from trio_chat.protocol.messages import Letter, LetterKind, Record
+from trio_chat.protocol.records import Letter, LetterKind, Record
 from trio_chat.storage.database import Schema, open_database
 from trio_chat.storage.server_store import SCHEMA, open_server_store
 

@@ -7,7 +7,8 @@ import pytest
 import trio
 
 from tests.storage.backends import backends
-from trio_chat.protocol.messages import Letter, LetterKind, Letters, Record
+from trio_chat.protocol.messages import Letters
+from trio_chat.protocol.records import Letter, LetterKind, Record
 from trio_chat.protocol.reliability import Outgoing
 from trio_chat.protocol.wire import encode
 from trio_chat.storage.interface import (

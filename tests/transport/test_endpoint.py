@@ -10,7 +10,8 @@ import pytest
 import trio
 
 from tests.network import Conditions
-from trio_chat.protocol.messages import Ack, Chat, Heartbeat, Part, PartAck, Reason, Refused, Save, Saved
+from trio_chat.protocol.messages import Ack, Chat, Heartbeat, Part, PartAck, Refused, Save, Saved
+from trio_chat.protocol.records import Reason
 from trio_chat.protocol.reliability import Reaction
 from trio_chat.protocol.wire import decode_untrusted, encode
 from trio_chat.transport.endpoint import PROMPT, Endpoint, new_id

@@ -10,26 +10,21 @@ from msgspec import Meta
 
 from trio_chat.protocol.records import (
     MAX_PARTS,
-    MAX_TEXT,
     Count,
     Id,
     Kind,
     Letter,
-    LetterKind,
     Name,
     Reason,
     Record,
     Seconds,
     Version,
-    check_name,
     fits,
-    fold,
     says_something,
 )
 
 __all__ = [
     "ANSWERS",
-    "MAX_TEXT",
     "REQUESTS",
     "Accepted",
     "Ack",
@@ -42,14 +37,10 @@ __all__ = [
     "GroupPost",
     "Heartbeat",
     "Held",
-    "Letter",
-    "LetterKind",
     "Letters",
     "Message",
     "Part",
     "PartAck",
-    "Reason",
-    "Record",
     "Refused",
     "Register",
     "Registered",
@@ -57,9 +48,6 @@ __all__ = [
     "Save",
     "Saved",
     "TableChange",
-    "Version",
-    "check_name",
-    "fold",
     "is_final",
 ]
 
