@@ -13,7 +13,7 @@ def tests(session: nox.Session) -> None:
     """Every test, on all cores, with branch coverage, child processes included. Arguments after `--` go to pytest."""
     session.install("-e", ".[tests]")
     session.run("coverage", "erase")
-    session.run("coverage", "run", "-m", "pytest", "-n", "auto", "--dist", "loadfile", *session.posargs)
+    session.run("coverage", "run", "-m", "pytest", "-n", "auto", "--dist", "loadgroup", *session.posargs)
     session.run("coverage", "combine", "--quiet")
     session.run("coverage", "report", "--fail-under=0" if session.posargs else "--fail-under=95")
 

@@ -1,4 +1,4 @@
-"""When the plays are performed: all at once, by whichever process runs the tests of them."""
+"""When the plays are performed: all at once, beside the tests of the group `plays`, in the process that runs it."""
 
 from concurrent.futures import ThreadPoolExecutor
 

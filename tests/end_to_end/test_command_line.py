@@ -7,6 +7,8 @@ import pytest
 
 from tests.end_to_end.theatre import free_port, open_stage
 
+pytestmark = [pytest.mark.usefixtures("performances"), pytest.mark.xdist_group("plays")]
+
 
 async def test_a_pipe_is_read_to_its_end_each_command_after_the_last_one_was_answered():
     async with open_stage() as stage:

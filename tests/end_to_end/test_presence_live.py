@@ -16,6 +16,8 @@ from tests.doorway import STILL_THERE, WHAT_THEY_COUNT, Visitor, came, play, wen
 from tests.end_to_end.theatre import PATIENCE, open_stage
 from trio_chat import open_chat
 
+pytestmark = pytest.mark.xdist_group("presence")
+
 HOST = "127.0.0.1"
 
 
@@ -117,13 +119,9 @@ async def test_the_longest_request_and_one_byte_more():
 
 
 async def test_at_the_limit_of_open_files_the_service_goes_on():
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     async with open_stage() as stage:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (64, hard))
-        try:
-            server = await stage.server("presence", 0)
-        finally:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        server = await stage.server("presence", 0)
+        resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (64, 64))
         async with open_visitors(server.port) as enter:
             visitors = [await enter() for _ in range(80)]
             assert "Too many open files" in await server.complains()

@@ -1,7 +1,11 @@
 """What is written and what is read: long texts of mixed scripts, and texts that would move the cursor."""
 
+import pytest
+
 import trio_chat
 from tests.end_to_end.theatre import open_stage
+
+pytestmark = [pytest.mark.usefixtures("performances"), pytest.mark.xdist_group("plays")]
 
 LIMIT = 16 * 1024
 

@@ -4,6 +4,8 @@ import pytest
 
 from tests.end_to_end.performance import SCRIPTS
 
+pytestmark = [pytest.mark.usefixtures("performances"), pytest.mark.xdist_group("plays")]
+
 
 @pytest.mark.parametrize("play", SCRIPTS)
 def test_transcript(play, performances):

@@ -1,0 +1,253 @@
+"""The count after a crash play: what the senders' diaries say was acknowledged, against the recipients' stores.
+
+It reads files only. A fault is one line of text; without any, nothing was lost, nothing came twice or out of order.
+"""
+
+import json
+import sqlite3
+from collections import Counter, defaultdict
+from contextlib import closing
+from itertools import pairwise
+
+import attrs
+
+GRACE = 0.25
+"""Who is killed so soon after showing something may show it again: 0.1 s until it is written, and a busy disk."""
+PROMPT = 0.6
+"""Who is killed so soon after a direct message set out may not have shown it: one window, and some."""
+
+
+@attrs.frozen
+class Kill:
+    """Whose process was killed, and when (monotonic seconds)."""
+
+    name: str
+    at: float
+
+
+@attrs.frozen
+class Message:
+    """What a sender tried, and what became of it: `how` is None if it never heard."""
+
+    sender: str
+    text: str
+    recipient: str | None
+    how: str | None = None
+    sent_at: float | None = None
+    at: float = 0.0
+
+
+class Diary:
+    """What one client did and saw, in all its lives."""
+
+    def __init__(self, folder, name):
+        self.messages: dict[str, Message] = {}
+        self.shown: dict[str, list[float]] = defaultdict(list)
+        self.receipts: dict[tuple[str, float], list[float]] = defaultdict(list)
+        self.refused = 0
+        for line in (folder / f"{name}.diary").read_text().splitlines():
+            match json.loads(line):
+                case at, "tries", text, recipient:
+                    self.messages[text] = Message(name, text, recipient, at=at)
+                case at, "sent", text, how, sent_at:
+                    self.messages[text] = attrs.evolve(self.messages[text], how=how, sent_at=sent_at, at=at)
+                case at, "shows", text:
+                    self.shown[text].append(at)
+                case at, "receipt", recipient, sent_at:
+                    self.receipts[recipient, sent_at].append(at)
+                case _, "refused":
+                    self.refused += 1
+
+
+@attrs.frozen
+class Row:
+    """A letter as it lies in a client's store."""
+
+    kind: str
+    sender: str
+    id: bytes
+    sent_at: float
+    text: str
+    count: int
+
+
+class Store:
+    """What one client keeps: letters in the order in which they came, and the ids of all that it has seen."""
+
+    def __init__(self, folder, name):
+        with closing(sqlite3.connect(f"file:{folder / name}.db?mode=ro", uri=True)) as database:
+            rows = database.execute("SELECT kind, sender, id, sent_at, text, count FROM letters ORDER BY number")
+            self.letters = [Row(*row) for row in rows]
+            self.seen = set(database.execute("SELECT kind, sender, id FROM seen"))
+        self.texts = Counter(row.text for row in self.letters if row.kind in ("direct", "group"))
+        self.receipts = defaultdict(list)
+        for row in self.letters:
+            if row.kind == "receipt":
+                self.receipts[row.sender, row.sent_at].append(row.id)
+        self.text_of = {row.id: row.text for row in self.letters if row.kind == "direct"}
+
+
+@attrs.define
+class Line:
+    """One line of the table."""
+
+    acknowledged: int = 0
+    received: int = 0
+    lost: int = 0
+    twice: int = 0
+
+
+class Count:
+    """All that was acknowledged and received in one play. `faults` tells what must not be."""
+
+    def __init__(self, folder, names, kills):
+        self.faults: list[str] = []
+        self.table: dict[str, Line] = defaultdict(Line)
+        self.also: Counter[str] = Counter()
+        self._kills = kills
+        self._names = names
+        self._diaries = {name: Diary(folder, name) for name in names}
+        self._stores = {name: Store(folder, name) for name in names}
+        self._missing_posts: dict[str, list[Message]] = defaultdict(list)
+        self._messages = {text: message for diary in self._diaries.values() for text, message in diary.messages.items()}
+        for message in self._messages.values():
+            self._count_message(message)
+        for name in names:
+            self._count_missed(name)
+            self._count_shown(name)
+            self._count_receipts(name)
+            self._check_order(name)
+        self._check_server(folder)
+
+    def _fault(self, kind, what):
+        self.also[kind] += 1
+        self.faults.append(f"{kind}: {what}")
+
+    def _killed_within(self, name, since, until):
+        return any(kill.name == name and since <= kill.at <= until for kill in self._kills)
+
+    # --- messages ---
+
+    def _count_message(self, message):
+        if message.how is None:
+            self.also["in doubt"] += 1
+            return
+        line = self.table[message.how]
+        recipients = [message.recipient] if message.recipient else [n for n in self._names if n != message.sender]
+        for name in recipients:
+            line.acknowledged += 1
+            copies = self._copies(message, name)
+            line.received += copies > 0
+            line.twice += copies > 1
+            if copies > 1:
+                self.faults.append(f"twice in the store of {name}: {message}")
+            elif not copies and message.how == "posted":
+                self._missing_posts[name].append(message)
+            elif not copies and not self._died_with(message, name):
+                line.lost += 1
+                self.faults.append(f"lost to {name}: {message}")
+
+    def _copies(self, message, name):
+        """How often it is in the recipient's store. What came directly is there by its id alone, or was shown."""
+        store = self._stores[name]
+        if copies := store.texts[message.text]:
+            return copies
+        if message.how == "saved":
+            receipts = self._stores[message.sender].receipts[name, message.sent_at]
+            return int(any(("direct", message.sender, id_) in store.seen for id_ in receipts))
+        return int(message.how in ("direct", "relayed") and message.text in self._diaries[name].shown)
+
+    def _died_with(self, message, name):
+        """Was it acknowledged by the recipient's running program, which was killed before it was shown?"""
+        return message.how == "direct" and self._killed_within(name, message.at - PROMPT, message.at + GRACE)
+
+    def _count_missed(self, name):
+        """Posts that found the mailbox full are not lost if their owner was told how many they were."""
+        missing = self._missing_posts[name]
+        told = sum(row.count for row in self._stores[name].letters if row.kind == "missed")
+        if len(missing) <= told:
+            self.also["posts that found the mailbox full"] += len(missing)
+        else:
+            self.table["posted"].lost += len(missing) - told
+            self.faults += [f"lost to {name}, {told} of these by a full mailbox: {message}" for message in missing]
+
+    # --- what was shown ---
+
+    def _count_shown(self, name):
+        for text, times in self._diaries[name].shown.items():
+            if text not in self._messages:
+                self._fault("never sent", f"{name} showed {text}")
+            self._check_repeats(name, text, times)
+        for row in self._stores[name].letters:
+            if row.text and row.text not in self._messages:
+                self._fault("never sent", f"{name} keeps {row}")
+            elif row.text and row.text not in self._diaries[name].shown:
+                self._fault("never shown", f"{name} keeps {row}")
+
+    def _check_repeats(self, name, what, times):
+        for before, after in pairwise(times):
+            if self._killed_within(name, before, min(after, before + GRACE)):
+                self.also["shown again after a kill"] += 1
+            else:
+                self._fault("shown twice", f"{what} by {name} at {before:.3f} and {after:.3f}")
+
+    # --- receipts ---
+
+    def _count_receipts(self, name):
+        line = self.table["receipts"]
+        store, diary = self._stores[name], self._diaries[name]
+        saved = {
+            (message.recipient, message.sent_at): message
+            for message in diary.messages.values()
+            if message.how == "saved"
+        }
+        for key, message in saved.items():
+            receipts = store.receipts.get(key, [])
+            line.acknowledged += 1
+            line.received += len(receipts) > 0
+            line.lost += not receipts
+            line.twice += len(receipts) > 1
+            if len(receipts) != 1:
+                self.faults.append(f"{len(receipts)} receipts in the store of {name} for {message}")
+        for key in store.receipts.keys() - saved.keys():
+            self._check_stray(name, key, store.receipts[key])
+        for key, times in diary.receipts.items():
+            self._check_repeats(name, f"receipt {key}", times)
+
+    def _check_stray(self, name, key, ids):
+        """A receipt for what did not return as saved: right if its sender never heard, wrong if it did."""
+        text = self._stores[key[0]].text_of.get(ids[0])
+        message = self._messages.get(text)
+        if len(ids) > 1 or (message is not None and message.how is not None):
+            self._fault("wrong receipt", f"{name} has {len(ids)} of {key} for {message}")
+        else:
+            self.also["receipts for what was in doubt"] += 1
+
+    # --- order, and what the server has left ---
+
+    def _check_order(self, name):
+        letters = [row for row in self._stores[name].letters if row.kind in ("direct", "group")]
+        for before, after in pairwise(letters):
+            if before.sent_at > after.sent_at:
+                self._fault("out of order", f"at {name}: {before} and then {after}")
+
+    def _check_server(self, folder):
+        with closing(sqlite3.connect(folder / "server.db")) as database:
+            for table in ("letters", "posts"):
+                for row in database.execute(f"SELECT * FROM {table}"):  # noqa: S608 - a constant
+                    self._fault(f"left in the server's {table}", row)
+            for row in database.execute("SELECT name, letters, bytes FROM names WHERE letters <> 0 OR bytes <> 0"):
+                self._fault("not counted down", row)
+
+    # --- told ---
+
+    def lines(self):
+        """The table, and what else is to be known."""
+        yield f"{'':10}{'acknowledged':>14}{'received':>10}{'lost':>6}{'twice':>7}"
+        for what in ("direct", "relayed", "saved", "posted", "receipts"):
+            line = self.table[what]
+            yield f"{what:10}{line.acknowledged:>14,}{line.received:>10,}{line.lost:>6}{line.twice:>7}"
+        servers = sum(kill.name == "server" for kill in self._kills)
+        yield f"killed: the server {servers} times, clients {len(self._kills) - servers} times"
+        self.also["mailbox full, refused"] += sum(diary.refused for diary in self._diaries.values())
+        yield "; ".join(f"{what}: {count:,}" for what, count in sorted(self.also.items()))
