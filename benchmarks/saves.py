@@ -11,15 +11,16 @@ import socket
 import subprocess
 import sys
 import time
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import trio
 
-from trio_chat.protocol.messages import Heartbeat, Register, Save, Saved, TableChange
+from trio_chat.protocol.messages import Heartbeat, Part, Register, Save, Saved, TableChange
 from trio_chat.protocol.records import Letter, LetterKind, Record
+from trio_chat.protocol.reliability import Assembly
 from trio_chat.protocol.wire import decode_untrusted, encode
 from trio_chat.storage.database import Schema, open_database
 from trio_chat.storage.server_store import open_server_store
@@ -31,6 +32,7 @@ GROUP = 64
 IN_FLIGHT = 512
 """Twice what the store puts into one transaction, half of what the server takes into work."""
 WINDOW = 0.5
+BUFFER = 4 * 1024 * 1024
 NAMES = [f"recipient-{number}" for number in range(SAVES // 500)]
 """All of them away, none with more than half a mailbox of letters."""
 TEXT = "A message as people write them, to somebody who is away and will read it some time later. " * 2
@@ -98,36 +100,50 @@ class Client:
 
     def __init__(self, port):
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER)
         self._socket.connect(("127.0.0.1", port))
         self._socket.settimeout(WINDOW)
+        self._assembly = Assembly()
         self.resent = 0
 
     def ask(self, requests, in_flight):
         """Send requests, each as its id and its bytes; return their answers, in the order in which they came."""
         todo, waiting, answers = iter(requests), {}, []
+        answered_at = time.monotonic()
         while True:
             for id_, data in islice(todo, in_flight - len(waiting)):
                 waiting[id_] = data
                 self._socket.send(data)
             if not waiting:
                 return answers
-            self._hear(waiting, answers)
+            answer = self._hear()
+            if answer is not None and waiting.pop(answer.id, None):
+                answers.append(answer)
+                answered_at = time.monotonic()
+            elif time.monotonic() - answered_at > WINDOW:
+                self._send_again(waiting.values())
+                answered_at = time.monotonic()
 
-    def _hear(self, waiting, answers):
-        try:
+    def _hear(self):
+        with suppress(TimeoutError):
             message = decode_untrusted(self._socket.recv(2048))
-        except TimeoutError:
-            self.resent += len(waiting)
-            for data in waiting.values():
-                self._socket.send(data)
-            return
-        match message:
-            case TableChange():
-                self._socket.send(encode(message.held(message.after)))
-            case Heartbeat():
-                self._socket.send(encode(message.ack()))
-            case _ if waiting.pop(message.id, None):
-                answers.append(message)
+            if isinstance(message, Part):
+                part_ack, whole = self._assembly.add(message.id, message)
+                self._socket.send(encode(part_ack))
+                message = whole and decode_untrusted(whole)
+            match message:
+                case TableChange():
+                    self._socket.send(encode(message.held(message.after)))
+                case Heartbeat():
+                    self._socket.send(encode(message.ack()))
+                case _:
+                    return message
+        return None
+
+    def _send_again(self, waiting):
+        self.resent += len(waiting)
+        for data in waiting:
+            self._socket.send(data)
 
     def close(self):
         self._socket.close()
