@@ -29,13 +29,13 @@ QUIET = 0.8
 """Without a new line in any diary for so many seconds, a window and more, nothing is on its way."""
 SERVER_LIFE = (0.05, 0.65)
 """How long a server lives, from and to, in seconds after it began to listen."""
-FAULTS_SHOWN = 20
 STILLBORN = 1 / 8
 """How many of the servers are killed so long after their start instead, listening or not."""
 CLIENT_LIFE = (0.05, 0.85)
 """How long it takes, from and to, in seconds, until the next client dies."""
 MOVES = 1 / 4
 """How many of the clients are born again at another port, where the server must first find the former one silent."""
+FAULTS_SHOWN = 20
 
 # Coverage would neither survive a SIGKILL nor keep up.
 _ENVIRONMENT = {key: value for key, value in os.environ.items() if not key.startswith("COVERAGE_")}
@@ -115,6 +115,12 @@ class Stage:
     def complaints(self, actor):
         said = (self.folder / f"{actor.name}.err").read_text()
         return "".join(line for line in said.splitlines(keepends=True) if not line.startswith("Listening on"))
+
+    async def let_leave(self, client):
+        await client.process.stdin.aclose()
+        await client.process.wait()
+        if client.process.returncode or self.complaints(client):
+            raise AssertionError(f"{client.name} left with {client.process.poll()} and said\n{self.complaints(client)}")
 
     async def end(self):
         """Whoever is still here is killed."""
@@ -216,11 +222,10 @@ async def leave(stage):
         await stage.cue(client)
     await stage.until_all_note("hushed", behind=before)
     await stage.until_quiet()
-    for client in stage.clients:
-        await client.process.stdin.aclose()
-        await client.process.wait()
-    stage.server.process.terminate()
-    await stage.server.process.wait()
+    with trio.fail_after(PATIENCE):
+        for client in stage.clients:
+            await stage.let_leave(client)
+    stage.check(stage.server)
 
 
 async def perform(folder, servers=0, clients=0, names=NAMES, seed=0):
@@ -237,14 +242,17 @@ async def perform(folder, servers=0, clients=0, names=NAMES, seed=0):
 @click.command()
 @click.option("--cycles", default=5, show_default=True, help="How many servers are killed, and how many clients.")
 @click.option("--seed", default=0, show_default=True, help="Of the moments at which they are killed.")
-def main(cycles, seed):
+@click.option("--folder", type=Path, help="Where stores and diaries are left, for whoever wants to see them.")
+def main(cycles, seed, folder):
     """Kill the server again and again, then, in a second play, clients; count what was lost or came twice."""
     faults = []
-    for victims in ("servers", "clients"):
-        with TemporaryDirectory() as folder:
-            count = trio.run(partial(perform, Path(folder), seed=seed, **{victims: cycles}))
-        click.echo("\n".join(count.lines()))
-        faults += count.faults
+    with TemporaryDirectory() as temporary:
+        for victims in ("servers", "clients"):
+            place = (folder or Path(temporary)) / victims
+            place.mkdir(parents=True)
+            count = trio.run(partial(perform, place, seed=seed, **{victims: cycles}))
+            click.echo("\n".join(count.lines()))
+            faults += count.faults
     for fault in faults[:FAULTS_SHOWN]:
         click.echo(fault, err=True)
     sys.exit(bool(faults))
