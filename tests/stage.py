@@ -12,16 +12,27 @@ from functools import partial
 import trio
 
 from tests.network import MemoryNetwork
+from tests.wiretap import Wiretap, open_wiretap
 from trio_chat.client.events import Event, TableChanged
 from trio_chat.client.session import Chat, open_chat
+from trio_chat.protocol.letters import Identity
+from trio_chat.protocol.link_session import Peer
 from trio_chat.protocol.messages import Message
-from trio_chat.protocol.records import Record
-from trio_chat.protocol.wire import decode_untrusted
+from trio_chat.protocol.records import Record, fold
 from trio_chat.server.chat import serve_chat
 from trio_chat.storage.memory import MemoryClientStore, MemoryServerStore
 from trio_chat.transport.datagrams import Address
 
 SERVER = ("10.0.0.1", 5000)
+SERVER_IDENTITY = Identity(b"s" * 32, b"S" * 32)
+SERVER_KEY = SERVER_IDENTITY.public.signing
+SERVER_PEER = Peer(SERVER, SERVER_IDENTITY.public.link)
+
+
+def identity_of(name: str) -> Identity:
+    """The keys of a person, the same in each play."""
+    secret = fold(name).encode().ljust(32, b".")
+    return Identity(secret, secret[::-1])
 
 
 class Player:
@@ -49,8 +60,10 @@ class Player:
 class Stage:
     """Where a play takes place. Time passes by `pass_time` only, and costs nothing."""
 
-    def __init__(self, network: MemoryNetwork, nursery: trio.Nursery) -> None:
+    def __init__(self, network: MemoryNetwork, nursery: trio.Nursery, tap: Wiretap) -> None:
         self.network = network
+        self.tap = tap
+        self.identity = SERVER_IDENTITY
         self.server_store = MemoryServerStore()
         self.changes: list[Record] = []
         self._nursery = nursery
@@ -76,13 +89,18 @@ class Stage:
         host: str | None = None,
         port: int = 6000,
         store: MemoryClientStore | None = None,
+        identity: Identity | None = None,
         listening: bool = True,
     ) -> Player:
-        """Open a chat for a player, by default on a machine of its own; `listening`: reads its events."""
+        """Open a chat for a player, by default on a machine of its own and with the keys of that name.
+
+        `listening`: reads its events.
+        """
         if host is None:
             number = next(self._hosts)
             host = f"10.0.{1 + number // 200}.{1 + number % 200}"
-        return await self._nursery.start(partial(self._play, name, host, port, store or MemoryClientStore(), listening))
+        own, kept = identity or identity_of(name), store or MemoryClientStore()
+        return await self._nursery.start(partial(self._play, name, host, port, own, kept, listening))
 
     async def pass_time(self, seconds: float) -> None:
         """Let virtual time pass."""
@@ -93,7 +111,8 @@ class Stage:
         left = [times]
 
         def passes(data: bytes, source: Address, destination: Address) -> bool:
-            if left[0] and fits(decode_untrusted(data), source, destination):
+            message = self.tap.message(data)
+            if left[0] and message is not None and fits(message, source, destination):
                 left[0] -= 1
                 return False
             return True
@@ -104,7 +123,7 @@ class Stage:
         """The messages of a kind that went over the network so far, by host."""
         found = []
         for line in self.network.log:
-            message = decode_untrusted(line.data)
+            message = self.tap.message(line.data)
             if (
                 isinstance(message, kind)
                 and source in (None, line.source[0])
@@ -123,6 +142,7 @@ class Stage:
                         serve_chat,
                         SERVER[1],
                         host=SERVER[0],
+                        identity=self.identity,
                         store=self.server_store,
                         network=self.network,
                         events=send,
@@ -139,12 +159,22 @@ class Stage:
         name: str,
         host: str,
         port: int,
+        identity: Identity,
         store: MemoryClientStore,
         listening: bool,
         task_status: trio.TaskStatus[Player],
     ) -> None:
         with trio.CancelScope() as scope:
-            async with open_chat(name, SERVER, host=host, port=port, store=store, network=self.network) as chat:
+            async with open_chat(
+                name,
+                SERVER,
+                host=host,
+                port=port,
+                identity=identity,
+                store=store,
+                network=self.network,
+                clock=trio.current_time,
+            ) as chat:
                 player = Player(chat, host, store, scope)
                 task_status.started(player)
                 if not listening:
@@ -160,8 +190,9 @@ class Stage:
 @asynccontextmanager
 async def open_stage(network: MemoryNetwork) -> AsyncIterator[Stage]:
     """A stage with a server that has started."""
-    async with trio.open_nursery() as nursery:
-        stage = Stage(network, nursery)
-        await stage.start_server()
-        yield stage
-        nursery.cancel_scope.cancel()
+    with open_wiretap() as tap:
+        async with trio.open_nursery() as nursery:
+            stage = Stage(network, nursery, tap)
+            await stage.start_server()
+            yield stage
+            nursery.cancel_scope.cancel()

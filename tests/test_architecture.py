@@ -17,7 +17,7 @@ HOUSE = Path(__file__).parent.parent / "trio_chat"
 
 EVERYTHING = {
     *("errors", "background", "protocol", "transport", "storage", "client", "server", "console", "cli", "demo"),
-    *("cli_presence", "trio_chat"),
+    *("cli_keys", "cli_presence", "cli_server", "trio_chat"),
 }
 
 MAY_IMPORT: dict[str, set[str]] = {
@@ -31,9 +31,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "console": {"errors", "client"},
     "cli": EVERYTHING,
     "cli_presence": {"errors", "client", "server", "console"},
-    "demo": EVERYTHING,
+    "cli_keys": {"errors", "protocol", "storage", "console", "cli_presence"},
+    "cli_server": {"errors", "protocol", "storage", "server", "console", "cli_keys", "cli_presence"},
+    "demo": EVERYTHING - {"cli"},
     "__main__": {"cli"},
-    "trio_chat": {"errors", "client", "server", "storage"},  # the front door: trio_chat/__init__.py
+    "trio_chat": {"errors", "protocol", "client", "server", "storage"},  # the front door: trio_chat/__init__.py
 }
 
 NEVER_IN_PROTOCOL = {

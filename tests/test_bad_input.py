@@ -1,6 +1,7 @@
-"""What a stranger can send to a server's and a client's port: no exception, and no answer to what is no message.
+"""What a stranger can send to a server and a client: no exception, and no answer to what is no message.
 
-Random bytes and mutated messages by hypothesis, into the real parties over the network in memory.
+Random bytes and mutated messages by hypothesis, over the network in memory: as bare datagrams, and sealed in links
+that the stranger has made with the real parties.
 """
 
 import random
@@ -11,39 +12,51 @@ import trio
 from trio.testing import MockClock
 
 from tests.network import open_memory_network
-from tests.stage import SERVER, open_stage
+from tests.stage import SERVER, SERVER_KEY, SERVER_PEER, identity_of, open_stage
+from tests.stranger import Stranger
+from trio_chat.protocol.letters import Identity, credentials
+from trio_chat.protocol.link_session import Peer
 from trio_chat.protocol.messages import (
     Ack,
     Chat,
     Deregister,
+    Find,
     GroupPost,
     Heartbeat,
     Held,
     Letters,
     Part,
+    Receipt,
     Register,
     Registered,
     Save,
     TableChange,
+    Taken,
+    Takeover,
 )
 from trio_chat.protocol.records import Letter, LetterKind, Record, Version
-from trio_chat.protocol.wire import WireError, decode_untrusted, encode
+from trio_chat.protocol.wire import MAX_PLAINTEXT, WireError, decode_untrusted, encode
 
-STRANGER = ("10.66.6.6", 666)
+STRANGER, BARE = ("10.66.6.6", 666), ("10.66.6.6", 667)
+MALLORY = Identity(b"m" * 32, b"M" * 32)
 ID = bytes(range(16))
 VERSION = Version(b"epoch678", 3)
 SAMPLES = [
     encode(message)
     for message in (
-        Register(ID, "mallory"),
+        Register(ID, "mallory", credentials(MALLORY, name="mallory", server_key=SERVER_KEY), ID),
         Deregister(ID),
         Chat(ID, "mallory", "alice", "hi"),
-        Save(ID, "alice", "hi"),
-        GroupPost(ID, "hi"),
-        Letters(ID, "alice", (Letter(LetterKind.DIRECT, ID, "mallory", 1.0, "hi"),)),
+        Save(ID, "alice", b"hi"),
+        GroupPost(ID, b"hi"),
+        Letters(ID, "alice", (Letter(LetterKind.DIRECT, ID, "mallory", 1.0, b"hi"),)),
         TableChange(ID, VERSION, VERSION, (Record("bob", "10.0.0.2", 5, True, 1.0),)),
         Heartbeat(ID, "alice"),
+        Find(ID, "alice"),
+        Takeover(ID, 1.0),
         Ack(Chat.kind, ID),
+        Receipt(Chat.kind, ID, bytes(96)),
+        Taken(Letters.kind, ID, (b"", bytes(96)), 1),
         Registered(Register.kind, ID, VERSION, 2, 5.0),
         Held(TableChange.kind, ID, None),
         Part(Save.kind, ID, 0, 2, b"body"),
@@ -77,27 +90,41 @@ def is_message(data):
 
 
 def play(datagrams):
-    """Throw datagrams at a server and a client; return the bytes that came back for those that are no message."""
+    """Throw datagrams at a server and a client, bare and sealed; return what came back for those that say nothing."""
 
     async def main():
-        async with open_memory_network() as network, open_stage(network) as stage:
+        async with open_memory_network() as network, open_stage(network) as stage, trio.open_nursery() as nursery:
             alice = await stage.enter("alice")
-            answers = []
-            for kind in (False, True):
-                network.log.clear()
-                for data in datagrams:
-                    if is_message(data) is kind:
-                        network.inject(data, STRANGER, SERVER)
-                        network.inject(data, STRANGER, (alice.host, 6000))
-                await trio.testing.wait_all_tasks_blocked()
-                if kind is False:
-                    answers = [line.data for line in network.log if line.destination == STRANGER]
+            alice_peer = Peer((alice.host, 6000), identity_of("alice").public.link)
+            mallory = Stranger(network, STRANGER, MALLORY)
+            nursery.start_soon(mallory.listen)
+            nothing, something = [[data for data in datagrams if is_message(data) is kind] for kind in (False, True)]
+            network.log.clear()
+            for data in datagrams:
+                network.inject(data, BARE, SERVER)
+                network.inject(data, BARE, alice_peer.address)
+            await say_all(mallory, nothing, (SERVER_PEER, alice_peer))
+            answers = [line.data for line in network.log if line.destination == BARE]
+            answers += mallory.heard
+            await say_all(mallory, something, (SERVER_PEER, alice_peer))
             await stage.pass_time(30)
             await stage.enter("bob")
             assert (await alice.chat.send("bob", "still at work")).how == "direct"
+            nursery.cancel_scope.cancel()
             return answers
 
     return trio.run(main, clock=MockClock(autojump_threshold=0))
+
+
+async def say_all(mallory, datagrams, peers):
+    for peer in peers:
+        mallory.says(peer, Heartbeat(bytes(16), "mallory"))  # links them, before more is said than waits for a link
+        await trio.testing.wait_all_tasks_blocked()
+        for data in datagrams:
+            if 1 <= len(data) <= MAX_PLAINTEXT:
+                mallory.says(peer, data)
+        await trio.testing.wait_all_tasks_blocked()
+    mallory.heard = [one for one in mallory.heard if getattr(one[1], "id", None) != bytes(16)]
 
 
 @hypothesis.settings(max_examples=25, deadline=None)
@@ -113,14 +140,18 @@ def test_giants_and_emptiness():
 
 def test_a_stranger_gets_no_more_than_it_gave():
     async def main():
-        async with open_memory_network() as network, open_stage(network) as stage:
+        async with open_memory_network() as network, open_stage(network) as stage, trio.open_nursery() as nursery:
             await stage.enter("alice")
+            mallory = Stranger(network, STRANGER, MALLORY)
+            nursery.start_soon(mallory.listen)
+            await say_all(mallory, [], [SERVER_PEER])
             for data in SAMPLES[1:]:
                 network.log.clear()
-                network.inject(data, STRANGER, SERVER)
+                mallory.says(SERVER_PEER, data)
                 await trio.testing.wait_all_tasks_blocked()
                 answers = [line.data for line in network.log if line.destination == STRANGER]
-                assert sum(map(len, answers)) <= len(data) + 32
+                assert sum(map(len, answers)) <= len(data) + 2 * 32
                 assert len(answers) <= 1
+            nursery.cancel_scope.cancel()
 
     trio.run(main, clock=MockClock(autojump_threshold=0))

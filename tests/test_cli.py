@@ -1,4 +1,4 @@
-"""The command line: arguments, exit codes, last words, the server's print-outs, the demo."""
+"""The command line: arguments, exit codes, last words, the server's print-outs, keys, the demo."""
 
 import io
 import os
@@ -13,23 +13,43 @@ import pytest
 import trio
 
 import trio_chat.cli
-from trio_chat import AddressError, InvalidName, NameTaken, ServerNotResponding, open_chat, serve_chat
-from trio_chat.cli import TableLog, main, run_server
+import trio_chat.cli_server
+from trio_chat import (
+    AddressError,
+    InvalidName,
+    NameTaken,
+    ServerKeyChanged,
+    ServerNotResponding,
+    SignedInElsewhere,
+    SignedOff,
+    open_chat,
+    open_identity,
+    open_server_store,
+    serve_chat,
+)
+from trio_chat.cli import main
+from trio_chat.cli_server import TableLog, run_server
 from trio_chat.demo import STORY, Scene, play
-from trio_chat.protocol.records import Record
+from trio_chat.protocol.records import Record, fingerprint
 from trio_chat.storage.memory import MemoryServerStore
 
 PROGRAM = [sys.executable, "-m", "trio_chat"]
+OLD, NEW = "aaaa-bbbb-cccc-dddd", "2222-3333-4444-5555"
+KEY = r"[a-z2-7]{4}(-[a-z2-7]{4}){3}"
 
 
 class FakeChat:
-    """Registered, silent, and gone when asked."""
+    """Registered, silent, and gone when asked. Its owner may sign in at another place."""
 
     name = "x"
     online = True
 
     def __init__(self):
         self._happens, self.events = trio.open_memory_channel(1)
+
+    def sign_off(self):
+        self.online = False
+        self._happens.send_nowait(SignedOff(SignedInElsewhere()))
 
     async def deregister(self):
         self.online = False
@@ -50,16 +70,24 @@ def opened(monkeypatch):
     @attrs.define
     class Opened:
         calls: list = attrs.Factory(list)
+        identities: list = attrs.Factory(list)
+        server_keys: list = attrs.Factory(list)
         error: BaseException | None = None
+        is_elsewhere: bool = False
 
     opened = Opened()
 
     @asynccontextmanager
-    async def open_fake(name, server, *, port, store, reconnect):
+    async def open_fake(name, server, *, identity, server_key, port, store, reconnect):
         opened.calls.append((name, server, port))
+        opened.identities.append(identity)
+        opened.server_keys.append(server_key)
         if opened.error:
             raise opened.error
-        yield FakeChat()
+        chat = FakeChat()
+        if opened.is_elsewhere:
+            chat.sign_off()
+        yield chat
 
     monkeypatch.setattr(trio_chat.cli, "open_chat", open_fake)
     return opened
@@ -80,6 +108,24 @@ def type_in(monkeypatch, tmp_path):
     yield type_in
     for file in files:
         file.close()
+
+
+@pytest.fixture
+def served(monkeypatch):
+    """Puts a server that ends at once in the place of `serve_chat`; holds the identities that it was given."""
+    identities = []
+
+    async def serve_nobody(port, *, host, store, events, roster, identity, task_status):
+        identities.append(identity)
+        task_status.started((host or "::", port))
+        events.close()
+
+    monkeypatch.setattr(trio_chat.cli_server, "serve_chat", serve_nobody)
+    return identities
+
+
+def shown_of(identity):
+    return fingerprint(identity.public.signing)
 
 
 def rest_of(screen):
@@ -120,6 +166,20 @@ def rest_of(screen):
         (["client", "b@d\x1b[2J", "127.0.0.1", "5000"], "not a valid name: 'b@d\\x1b[2J'"),
         (["client", "x", "no..host\n", "5000"], "cannot find the host 'no..host\\n'"),
         (["server", "0", "--host", "192.0.2.1"], "cannot listen on 192.0.2.1:0"),
+        (["server", "0", "--identity", "/dev/null"], "cannot use the identity file /dev/null: it is not a file"),
+        (["client", "x", "::1", "5000", "--identity", "/dev/null/x"], "cannot read the identity file /dev/null/x"),
+        (["client", "x", "::1", "5000", "--server-key", "abc\n"], "'abc\\n' is not a fingerprint"),
+        (["client", "x", "::1", "5000", "--server-key", f"{OLD}-"], "is not a fingerprint, xxxx-xxxx-xxxx-xxxx"),
+        (["server", "forget"], "server forget: Missing argument 'NAME'"),
+        (["server", "forget", "x", "--port", "65536"], "65536 is not in the range"),
+        (["server", "forget", "x", "--store", "/dev/null"], "there is no store /dev/null"),
+        (["server", "forget", "x", "y"], "unexpected extra argument"),
+        (["server", "forgo", "x"], "'forgo' is not a valid port"),
+        (["fingerprint", "x", "127.0.0.1"], "NAME needs SERVER-IP and SERVER-PORT"),
+        (["fingerprint", "x", "127.0.0.1", "0"], "0 is not in the range"),
+        (["fingerprint", "../../x", "127.0.0.1", "5000"], "not a valid name: '../../x'"),
+        (["fingerprint", "x", "127.0.0.1", "5000"], "there is no identity file"),
+        (["fingerprint", "--identity", "/dev/null"], "it is not a file"),
     ],
 )
 def test_what_is_not_understood_is_refused_in_one_line(args, complaint, capsys, type_in):
@@ -189,6 +249,15 @@ def test_a_client_speaks_in_the_wording_asked_for(args, opened, type_in, capsys)
     assert capsys.readouterr().out == ">>> [You are now offline. Bye.]\n"
 
 
+SERVER_KEY_CHANGED = [
+    "[WARNING: the key of the server has changed!]",
+    f"[It was {OLD}, now it is {NEW}.]",
+    f"[Someone may be posing as the server. If you know that the new key is right, start with --server-key {NEW}]",
+    "[Exiting]",
+]
+ELSEWHERE = ["[Signed in from another place.]", "[Exiting]"]
+
+
 @pytest.mark.parametrize(
     ("error", "code", "group", "channel"),
     [
@@ -199,6 +268,8 @@ def test_a_client_speaks_in_the_wording_asked_for(args, opened, type_in, capsys)
             ["[Message sent failed]", "[Server is shut down]", "[Exiting]"],
         ),
         (NameTaken("x"), 2, ["[Name x is taken.]"], ["[Name x is taken.]"]),
+        (ServerKeyChanged(OLD, NEW), 2, SERVER_KEY_CHANGED, SERVER_KEY_CHANGED),
+        (SignedInElsewhere(), 0, ELSEWHERE, ELSEWHERE),
         (KeyboardInterrupt(), 130, [], ["Caught keyboard interrupt. Exiting"]),
     ],
 )
@@ -207,6 +278,23 @@ def test_the_last_words_of_a_client(error, code, group, channel, opened, type_in
     for wording, lines in (("group", group), ("channel", channel)):
         assert main(["client", "x", "127.0.0.1", "5000", "--wording", wording]) == code
         assert capsys.readouterr() == ("".join(f">>> {line}\n" for line in lines), "")
+
+
+@pytest.mark.parametrize("typing", ["going on", "closed", "ended, with --stay"])
+def test_whoever_signs_in_at_another_place_leaves_here_in_peace(typing, opened, type_in, monkeypatch, capsys):
+    opened.is_elsewhere = True
+    reading, writing = os.pipe()
+    with open(reading) as stdin, open(writing, "w"):
+        if typing == "going on":
+            monkeypatch.setattr(sys, "stdin", stdin)
+        elif typing == "closed":
+            monkeypatch.setattr(sys, "stdin", None)
+        stay = ["--stay"] if typing.endswith("--stay") else []
+        assert main(["client", "x", "127.0.0.1", "5000", *stay]) == 0
+    assert capsys.readouterr() == (
+        ">>> [Welcome, You are registered.]\n>>> [Signed in from another place.]\n>>> [Exiting]\n",
+        "",
+    )
 
 
 @pytest.mark.parametrize("error", [InvalidName("b@d"), AddressError("the port is in use")])
@@ -312,6 +400,11 @@ async def test_the_server_prints_each_coming_and_going(nursery):
     nursery.cancel_scope.cancel()
 
 
+def test_the_server_tells_its_address_and_its_key(served, capsys):
+    assert main(["server", "5678", "--host", "127.0.0.1", "--store", ":memory:"]) == 0
+    assert capsys.readouterr() == ("", f"Listening on 127.0.0.1:5678\nKey: {shown_of(served[0])}\n")
+
+
 @pytest.mark.parametrize(("where", "shown"), [(["--host", "127.0.0.1"], r"127\.0\.0\.1"), ([], r"\[::\]|0\.0\.0\.0")])
 def test_ctrl_c_ends_the_server_quietly(where, shown):
     master, slave = os.openpty()
@@ -325,13 +418,127 @@ def test_ctrl_c_ends_the_server_quietly(where, shown):
         ) as server:
             os.close(slave)
             try:
-                assert re.match(rf"Listening on ({shown}):\d+\r\n", screen.read(4096).decode())
+                said = b""
+                while said.count(b"\n") < 2:
+                    said += screen.read(4096)
+                assert re.fullmatch(rf"Listening on ({shown}):\d+\r\nKey: {KEY}\r\n", said.decode())
                 server.send_signal(signal.SIGINT)
                 out, _ = server.communicate(timeout=10)
             finally:
                 server.kill()
         assert (server.returncode, out) == (130, b"")
         assert list(rest_of(screen)) == ["\r\n"]
+
+
+# --- keys ---
+
+
+@pytest.mark.parametrize("store", [[], ["--store", ":memory:"]])
+def test_a_client_has_the_same_key_at_each_start_and_another_one_at_each_server(store, opened, type_in, data_folder):
+    for name, server in [("Bob", "::1"), ("bOB", "::1"), ("carol", "::1"), ("bob", "127.0.0.1")]:
+        assert main(["client", name, server, "5000", *store]) == 0
+    bob, again, carol, elsewhere = opened.identities
+    assert bob == again == open_identity(data_folder / "clients" / "bob@%3A%3A1_5000.key")
+    assert elsewhere == open_identity(data_folder / "clients" / "bob@127.0.0.1_5000.key")
+    assert len({bob.signing_secret, carol.signing_secret, elsewhere.signing_secret}) == 3
+
+
+@pytest.mark.parametrize("store", [[], ["--store", ":memory:"]])
+def test_a_server_has_the_same_key_at_each_start_and_another_one_at_each_port(store, served, data_folder):
+    for port in ("5678", "5678", "5679"):
+        assert main(["server", port, *store]) == 0
+    first, again, other = served
+    assert first == again == open_identity(data_folder / "server-5678.key")
+    assert other == open_identity(data_folder / "server-5679.key") != first
+
+
+@pytest.mark.parametrize("args", [["client", "x", "::1", "5000"], ["server", "5678"]])
+def test_keys_may_lie_elsewhere(args, opened, served, type_in, tmp_path, data_folder):
+    assert main([*args, "--identity", str(tmp_path / "own.key")]) == 0
+    assert opened.identities + served == [open_identity(tmp_path / "own.key")]
+    assert list(data_folder.rglob("*.key")) == []
+
+
+@pytest.mark.parametrize("args", [["client", "x", "::1", "5000"], ["server", "5678"]])
+def test_damaged_keys_are_refused_and_not_replaced(args, opened, served, type_in, tmp_path, capsys):
+    keys = tmp_path / "own.key"
+    open_identity(keys)
+    os.truncate(keys, 100)
+    half = keys.read_text()
+    assert main([*args, "--identity", str(keys)]) == 2
+    assert capsys.readouterr().err.endswith("it is damaged, or not an identity file\n")
+    assert keys.read_text() == half
+    assert opened.calls + served == []
+
+
+def test_the_servers_key_may_be_given(opened, type_in):
+    assert main(["client", "x", "::1", "5000"]) == 0
+    assert main(["client", "x", "::1", "5000", "--server-key", OLD.upper()]) == 0
+    assert opened.server_keys == [None, OLD]
+
+
+def test_fingerprints_are_shown_of_one_or_of_all(opened, served, type_in, data_folder, capsys):
+    assert main(["fingerprint"]) == 0
+    assert capsys.readouterr() == (
+        "",
+        "There are no identities yet: clients and servers make theirs when they first start.\n",
+    )
+    main(["client", "Bob", "::1", "5000", "--store", ":memory:"])
+    main(["client", "alice", "localhost", "5678", "--store", ":memory:"])
+    main(["server", "5678", "--store", ":memory:"])
+    (data_folder / "clients" / "notes.key").write_text("of somebody else")
+    capsys.readouterr()
+
+    bob, alice, server = map(shown_of, opened.identities + served)
+    assert main(["fingerprint"]) == 0
+    lines = f"{alice}  alice@localhost:5678\n{bob}  bob@[::1]:5000\n{server}  server on port 5678\n"
+    assert capsys.readouterr() == (lines, "")
+    for args in (["BOB", "::1", "5000"], ["--identity", str(data_folder / "clients" / "bob@%3A%3A1_5000.key")]):
+        assert main(["fingerprint", *args]) == 0
+        assert capsys.readouterr() == (f"{bob}\n", "")
+
+
+def test_of_keys_that_others_can_read_there_is_no_fingerprint(data_folder, capsys):
+    good = open_identity(data_folder / "clients" / "x@%0A_5000.key")
+    open_identity(data_folder / "clients" / "w@::1_5000.key")
+    (data_folder / "clients" / "w@::1_5000.key").chmod(0o644)
+    assert main(["fingerprint"]) == 2
+    out, err = capsys.readouterr()
+    assert out == f"{shown_of(good)}  x@\\n:5000\n"
+    assert err.startswith("w@[::1]:5000: cannot use the identity file ")
+    assert err.count("\n") == 1
+
+
+async def forget(*args):
+    return await trio.to_thread.run_sync(main, ["server", "forget", *args])
+
+
+@pytest.mark.parametrize(
+    ("args", "file"),
+    [
+        ([], "server-5000.db"),
+        (["--port", "5678"], "server-5678.db"),
+        (["--store", "own.db"], "../../own.db"),
+    ],
+)
+async def test_a_name_is_freed_while_the_server_is_stopped(args, file, data_folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    async with open_server_store(data_folder / file) as store:
+        await store.enrol(row("Bob", 7))
+        assert await forget("bob", *args) == 2
+        assert capsys.readouterr().err.endswith("another program holds it\n")
+    assert await forget("bob", *args) == 0
+    assert capsys.readouterr() == ("The name bob is free.\n", "")
+    assert await forget("nobody", *args) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.endswith(" server forget: no such user: nobody\n")
+
+
+async def test_where_no_server_was_there_is_nothing_to_forget(data_folder, capsys):
+    assert await forget("bob") == 2
+    assert capsys.readouterr().err.endswith(f"there is no store {data_folder}/server-5000.db\n")
+    assert not data_folder.exists()
 
 
 # --- the demo ---

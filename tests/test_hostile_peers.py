@@ -6,19 +6,26 @@ Plays in virtual time over the network in memory (tests/stage.py).
 import pytest
 import trio
 
-from tests.stage import SERVER
+from tests.stage import SERVER, SERVER_KEY, SERVER_PEER
+from tests.stranger import Stranger
 from trio_chat.client.session import open_chat
-from trio_chat.protocol.messages import Heartbeat, Letters, Register, Save, TableChange
+from trio_chat.protocol.messages import Heartbeat, Letters, Save, TableChange
 from trio_chat.protocol.records import Reason, Version
-from trio_chat.protocol.wire import decode_untrusted, encode
 from trio_chat.transport.endpoint import new_id
 
 STRANGER = ("10.7.7.7", 7)
 
 
-async def test_a_datagram_from_port_0_poisons_nobody(stage, autojump_clock):
+async def test_a_datagram_from_port_0_poisons_nobody(stage, autojump_clock, nursery):
     alice = await stage.enter("alice")
-    stage.network.inject(encode(Register(new_id(), "nobody")), ("10.7.7.7", 0), SERVER)
+    nobody = Stranger(stage.network, STRANGER)
+    stage.network.filters.append(lambda data, source, _: source != STRANGER or bool(from_port_0(data)))
+
+    def from_port_0(data):
+        stage.network.inject(data, (STRANGER[0], 0), SERVER)
+
+    nursery.start_soon(nobody.listen)
+    nobody.says(SERVER_PEER, nobody.register("nobody", SERVER_KEY))
     await stage.pass_time(5)
     await stage.enter("bob")
     await stage.pass_time(5)
@@ -40,33 +47,30 @@ async def test_letters_that_nobody_read_before_the_power_cut_are_shown_at_the_ne
 
 @pytest.mark.parametrize("answer", ["to letters", "to the table", "with ever other versions"])
 async def test_a_client_that_answers_nonsense_is_not_answered_as_fast(stage, autojump_clock, nursery, answer):
-    socket = stage.network.bind(*STRANGER)
-    got = []
+    liar, got = Stranger(stage.network, STRANGER), []
 
-    async def liar():
-        while len(got) < 3000:
-            for data, server in await socket.receive_batch():
-                request = decode_untrusted(data)
-                if isinstance(request, Heartbeat):
-                    socket.send(encode(request.ack()), server)
-                elif isinstance(request, Letters):
-                    got.append(request)
-                    socket.send(encode(request.refused(Reason.FULL)), server)
-                elif isinstance(request, TableChange):
-                    got.append(request)
-                    if answer == "to letters":
-                        socket.send(encode(request.held(request.after)), server)
-                    elif answer == "to the table":
-                        socket.send(encode(request.ack()), server)
-                    else:
-                        socket.send(encode(request.held(Version(len(got).to_bytes(8, "big"), 1))), server)
+    def lie(request):
+        if isinstance(request, Heartbeat):
+            return request.ack()
+        if isinstance(request, Letters):
+            got.append(request)
+            return request.taken((), 0) if len(got) % 2 else request.refused(Reason.FULL)
+        if isinstance(request, TableChange):
+            got.append(request)
+            if answer == "to letters":
+                return request.held(request.after)
+            if answer == "to the table":
+                return request.ack()
+            return request.held(Version(len(got).to_bytes(8, "big"), 1))
+        return None
 
-    nursery.start_soon(liar)
-    socket.send(encode(Register(new_id(), "liar")), SERVER)
+    liar.answer = lie
+    nursery.start_soon(liar.listen)
+    liar.says(SERVER_PEER, liar.register("liar", SERVER_KEY))
     await stage.pass_time(1)
-    socket.send(encode(Save(new_id(), "liar", "hi")), SERVER)
+    liar.says(SERVER_PEER, Save(new_id(), "liar", b"hi"))
     await stage.pass_time(5)
-    assert len(got) < 100
+    assert 2 < len(got) < 100
 
 
 async def test_all_addresses_of_a_host_are_tried_anew_when_nobody_was_there(stage, autojump_clock, nursery):

@@ -1,15 +1,20 @@
 """A chat for people on one network: `open_chat` to take part, `serve_chat` to serve it.
 
-Names are re-exported here and live elsewhere: the client in client/, the server in server/, errors in errors.py.
+Names are re-exported here and live elsewhere: the client in client/, the server in server/, errors in errors.py,
+keys in protocol/letters.py, and the files for names, letters and keys in storage/.
 """
 
 from trio_chat.client.events import (
     Delivery,
     Event,
     Fallback,
+    ForgedReceiptReceived,
     GroupMessageReceived,
     GroupMessagesMissed,
+    KeyWarning,
     LetterReceived,
+    LetterUnreadable,
+    MessageNotOpened,
     MessageReceived,
     ReceiptReceived,
     ServerBack,
@@ -22,23 +27,32 @@ from trio_chat.client.session import Chat, open_chat
 from trio_chat.errors import (
     AddressError,
     ChatError,
+    ForgedReceipt,
+    IdentityError,
     InvalidName,
     InvalidRecipient,
     InvalidText,
+    KeyChanged,
     MailboxFull,
     NameTaken,
+    NotOpened,
     NotRegistered,
     PresenceLost,
     PresenceRefused,
+    ServerKeyChanged,
     ServerNotResponding,
+    SignedInElsewhere,
     StoreError,
     StoreFailed,
+    TooFast,
     UnknownRecipient,
 )
+from trio_chat.protocol.letters import Identity
 from trio_chat.server.chat import serve_chat
 from trio_chat.server.presence import serve_presence
 from trio_chat.server.roster import Roster
 from trio_chat.storage.client_store import open_client_store
+from trio_chat.storage.identity_file import open_identity
 from trio_chat.storage.server_store import open_server_store
 
 __all__ = [
@@ -48,32 +62,45 @@ __all__ = [
     "Delivery",
     "Event",
     "Fallback",
+    "ForgedReceipt",
+    "ForgedReceiptReceived",
     "FriendChanged",
     "Friends",
     "GroupMessageReceived",
     "GroupMessagesMissed",
+    "Identity",
+    "IdentityError",
     "InvalidName",
     "InvalidRecipient",
     "InvalidText",
+    "KeyChanged",
+    "KeyWarning",
     "LetterReceived",
+    "LetterUnreadable",
     "MailboxFull",
+    "MessageNotOpened",
     "MessageReceived",
     "NameTaken",
+    "NotOpened",
     "NotRegistered",
     "PresenceLost",
     "PresenceRefused",
     "ReceiptReceived",
     "Roster",
     "ServerBack",
+    "ServerKeyChanged",
     "ServerNotResponding",
     "ServerSilent",
+    "SignedInElsewhere",
     "SignedOff",
     "StoreError",
     "StoreFailed",
     "TableChanged",
+    "TooFast",
     "UnknownRecipient",
     "open_chat",
     "open_client_store",
+    "open_identity",
     "open_server_store",
     "serve_chat",
     "serve_presence",

@@ -1,6 +1,7 @@
-"""The command line: arguments, trio.run, exit codes, and the wording of what the server tells of its table.
+"""The command line: arguments, trio.run, exit codes, and the program of the client.
 
-Here, and nowhere else, exception groups are taken apart.
+The other programs are in cli_server.py, cli_presence.py and demo.py. Here, and nowhere else, exception groups are
+taken apart.
 """
 
 import errno
@@ -12,37 +13,40 @@ from contextlib import AbstractAsyncContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
-from urllib.parse import quote
 
 import attrs
 import click
-import platformdirs
 import trio
 
 from trio_chat import __version__
-from trio_chat.cli_presence import friend, place, show_address, show_friends, show_presence
-from trio_chat.client.session import open_chat
+from trio_chat.cli_keys import IN_MEMORY, client_file, fingerprint_of, key, server_file, show_fingerprints
+from trio_chat.cli_presence import friend, place, show_friends, show_presence
+from trio_chat.cli_server import forget, show_server
+from trio_chat.client.session import Chat, open_chat
 from trio_chat.console.conversation import converse
 from trio_chat.console.phrases import Phrase, Phrasebook, Wording
-from trio_chat.console.terminal import PROMPT, Screen, read_lines
-from trio_chat.errors import ChatError, NameTaken, PresenceLost, ServerNotResponding, StoreFailed
-from trio_chat.protocol.records import Record, check_name, fold
-from trio_chat.server.chat import serve_chat
-from trio_chat.server.presence import serve_presence
-from trio_chat.server.roster import Roster
+from trio_chat.console.terminal import Screen, read_lines
+from trio_chat.demo import play
+from trio_chat.errors import (
+    ChatError,
+    NameTaken,
+    PresenceLost,
+    ServerKeyChanged,
+    ServerNotResponding,
+    SignedInElsewhere,
+    StoreFailed,
+)
+from trio_chat.protocol.letters import Identity
+from trio_chat.protocol.records import check_name
 from trio_chat.storage.client_store import open_client_store
-from trio_chat.storage.interface import ClientStore, ServerStore
-from trio_chat.storage.memory import MemoryClientStore, MemoryServerStore
-from trio_chat.storage.server_store import open_server_store
+from trio_chat.storage.identity_file import open_identity
+from trio_chat.storage.interface import ClientStore
+from trio_chat.storage.memory import MemoryClientStore
 
-__all__ = ["TableLog", "cli", "main", "run_server"]
+__all__ = ["cli", "main"]
 
 POLITE, GONE, REFUSED, INTERRUPTED = 0, 1, 2, 130
 
-WHOLE_TABLE = 50
-"""Up to so many names, each change prints the whole table."""
-
-WAITING_CHANGES = 4096
 WAITING_LINES = 16
 
 
@@ -52,68 +56,8 @@ class _Port(click.IntRange):
 
 PORT = _Port(1, 65535)
 OWN_PORT = _Port(0, 65535)
-IN_MEMORY = ":memory:"
-
-Say = Callable[[str], object]
-Listening = trio.TaskStatus[tuple[str, int]]
-
 
 # --- the server ---
-
-
-class TableLog:
-    """The server's client table as its print-outs show it."""
-
-    def __init__(self) -> None:
-        self._rows: dict[str, tuple[str, str, int, bool]] = {}
-
-    def take(self, record: Record) -> tuple[str, str, int, bool]:
-        """Take in a row, new or changed; return it as it is shown."""
-        row = (record.name, record.host, record.port, record.online)
-        self._rows[fold(record.name)] = row
-        return row
-
-    def lines(self, record: Record) -> tuple[str, str]:
-        """Take in a changed row; return the two lines that tell it. Above 50 names they show that row alone."""
-        row = self.take(record)
-        shown = self._rows.values() if len(self._rows) <= WHOLE_TABLE else [row]
-        return (f"{PROMPT}[Client table updated.]", str({row[0]: row for row in shown}))
-
-
-async def run_server(
-    port: int,
-    host: str | None,
-    store: ServerStore,
-    say: Say,
-    roster: Roster | None = None,
-    *,
-    task_status: Listening = trio.TASK_STATUS_IGNORED,
-) -> None:
-    """Serve a chat until cancelled and say each change of its table. Raises AddressError, in an exception group."""
-    changes_in, changes = trio.open_memory_channel[Record](WAITING_CHANGES)
-    log = TableLog()
-    for record in (await store.load())[0]:
-        log.take(record)
-    async with trio.open_nursery() as nursery:
-        serve = partial(serve_chat, port, host=host, store=store, events=changes_in, roster=roster)
-        task_status.started(await nursery.start(serve))
-        async for record in changes:
-            for line in log.lines(record):
-                say(line)
-
-
-async def _server(port: int, host: str | None, store: str | None, presence: tuple[str, int] | None) -> None:
-    path = Path(store) if store else _data_folder() / f"server-{port}.db"
-    opening = nullcontext(MemoryServerStore()) if store == IN_MEMORY else open_server_store(path)
-    async with opening as opened, trio.open_nursery() as nursery:
-        roster = Roster()
-        address = await nursery.start(run_server, port, host, opened, click.echo, roster)
-        if presence:
-            serve = partial(serve_presence, presence[1], host=presence[0], roster=roster)
-            presence = await nursery.start(serve)
-        click.echo(f"Listening on {show_address(address)}", err=True)
-        if presence:
-            click.echo(f"Presence on {show_address(presence)}", err=True)
 
 
 def _serve(program: Callable[[], Awaitable[None]]) -> int:
@@ -131,29 +75,43 @@ class _Place:
     """Who talks, to which server, from where, and how."""
 
     name: str
-    host: str
-    server_port: int
+    server: tuple[str, int]
     port: int
     store: str | None
+    identity: str | None
+    server_key: str | None
     stay: bool
     reconnect: bool
 
     def open_store(self) -> AbstractAsyncContextManager[ClientStore]:
         if self.store == IN_MEMORY:
             return nullcontext(MemoryClientStore())
-        own = f"{fold(self.name)}@{quote(self.host, safe='')}_{self.server_port}.db"
-        return open_client_store(Path(self.store) if self.store else _data_folder() / "clients" / own)
+        return open_client_store(Path(self.store) if self.store else client_file(self.name, self.server, "db"))
+
+    def open_identity(self) -> Identity:
+        return open_identity(Path(self.identity) if self.identity else client_file(self.name, self.server, "key"))
+
+    def open_chat(self, identity: Identity, store: ClientStore) -> AbstractAsyncContextManager[Chat]:
+        return open_chat(
+            self.name,
+            self.server,
+            identity=identity,
+            server_key=self.server_key,
+            port=self.port,
+            store=store,
+            reconnect=self.reconnect,
+        )
 
 
 async def _client(place: _Place, screen: Screen, book: Phrasebook) -> None:
-    check_name(place.name)  # before it becomes a part of a file's name
+    check_name(place.name)
+    identity = place.open_identity()
     # Where standard input is closed, its number may be given to something else: read nothing, then.
     fd = os.open(os.devnull, os.O_RDONLY) if sys.stdin is None else sys.stdin.fileno()
     lines_in, lines = trio.open_memory_channel[str](WAITING_LINES)
     async with place.open_store() as store, trio.open_nursery() as nursery:
         nursery.start_soon(read_lines, fd, lines_in, screen.ask)
-        server = (place.host, place.server_port)
-        opening = open_chat(place.name, server, port=place.port, store=store, reconnect=place.reconnect)
+        opening = place.open_chat(identity, store)
         await converse(opening, lines, screen.say, book, stay=place.stay, patient=place.reconnect)
         nursery.cancel_scope.cancel()
 
@@ -179,7 +137,9 @@ def _run(program: Callable[[], Awaitable[int | None]], screen: Screen, book: Phr
     except* PresenceLost as group:
         code = GONE
         click.echo(f"{click.get_current_context().command_path}: {_first(group)}", err=True)
-    except* NameTaken as group:
+    except* SignedInElsewhere as group:
+        code, last_words = POLITE, book.error(_first(group))
+    except* (NameTaken, ServerKeyChanged) as group:
         code, last_words = REFUSED, book.error(_first(group))
     except* StoreFailed:
         code = GONE  # which was logged where it happened
@@ -214,8 +174,8 @@ def _store(default: str) -> Callable[[click.decorators.FC], click.decorators.FC]
     return click.option("--store", metavar="PATH", help=text)
 
 
-def _data_folder() -> Path:
-    return platformdirs.user_data_path("trio_chat", appauthor=False)
+def _identity(default: str) -> Callable[[click.decorators.FC], click.decorators.FC]:
+    return click.option("--identity", metavar="FILE", help=f"The file for the keys, {default} if left out.")
 
 
 @click.group(no_args_is_help=True, context_settings={"help_option_names": ["-h", "--help"]})
@@ -234,16 +194,67 @@ def cli() -> None:
 @click.argument("port", type=OWN_PORT, default=5000)
 @click.option("--host", help="The address to listen on; every address of this machine if left out.")
 @_store("server-PORT.db in your data folder")
+@_identity("server-PORT.key in your data folder")
 @click.option("--presence-port", type=OWN_PORT, help="Tell who comes and goes at this TCP port, too.")
 @click.option("--presence-host", default="127.0.0.1", show_default=True, help="The address for that.")
-def server(port: int, host: str | None, store: str | None, presence_port: int | None, presence_host: str) -> int:
+def server(
+    port: int,
+    host: str | None,
+    store: str | None,
+    identity: str | None,
+    presence_port: int | None,
+    presence_host: str,
+) -> int:
     """Serve a chat, and print its client table.
 
     PORT is 5000 if left out; 0 is any that is free. The whole table is printed at each change up to 50 names,
     only the changed row beyond.
+
+    A name belongs to the key that first registered it. Where that key is lost, server forget NAME frees the name:
+    see server forget --help.
     """
     presence = None if presence_port is None else (presence_host, presence_port)
-    return _serve(partial(_server, port, host, store, presence))
+    return _serve(partial(show_server, port, host, store, identity, presence))
+
+
+@cli.command("server forget")
+@click.argument("name")
+@click.option("--port", type=OWN_PORT, default=5000, show_default=True, help="The port that the server serves.")
+@click.option("--store", metavar="PATH", help="Its file for names and letters, as it was given to the server.")
+def server_forget(name: str, port: int, store: str | None) -> int:
+    """Free a name whose key is lost.
+
+    The next one who registers NAME has it. Stop the server before.
+    """
+    return _run(partial(forget, name, Path(store) if store else server_file(port, "db")), Screen(), Phrasebook())
+
+
+@cli.command("fingerprint")
+@click.argument("name", required=False)
+@click.argument("server_ip", metavar="[SERVER-IP]", required=False)
+@click.argument("server_port", metavar="[SERVER-PORT]", type=PORT, required=False)
+@_identity("the one for NAME at that server in your data folder")
+@click.pass_context
+def show_fingerprint(
+    context: click.Context, name: str | None, server_ip: str | None, server_port: int | None, identity: str | None
+) -> int:
+    """Show the fingerprint of your key, for others to compare.
+
+    That of NAME at a server, or of the keys in FILE; without either, all that are in your data folder, those of
+    servers on this machine among them.
+    """
+    if name is not None and (server_ip is None or server_port is None):
+        raise click.UsageError("NAME needs SERVER-IP and SERVER-PORT", context)
+    try:
+        if identity:
+            click.echo(fingerprint_of(Path(identity)))
+        elif name is not None and server_ip is not None and server_port is not None:
+            click.echo(fingerprint_of(client_file(name, (server_ip, server_port), "key")))
+        else:
+            return POLITE if show_fingerprints() else REFUSED
+    except ChatError as error:
+        raise click.UsageError(str(error), context) from error
+    return POLITE
 
 
 @cli.command()
@@ -286,6 +297,8 @@ def friends(user_id: int, named: tuple[int | str, ...], server: tuple[str, int],
 @click.option("--stay", is_flag=True, help="At the end of input, go on listening until killed.")
 @click.option("--reconnect", is_flag=True, help="Where the server does not respond, keep trying.")
 @_store("one for each name and server in your data folder")
+@_identity("one for each name and server in your data folder")
+@click.option("--server-key", type=key, metavar="FINGERPRINT", help="The key that the server must have, from now on.")
 def client(
     name: str,
     server_ip: str,
@@ -295,13 +308,16 @@ def client(
     stay: bool,
     reconnect: bool,
     store: str | None,
+    identity: str | None,
+    server_key: str | None,
 ) -> int:
     """Chat as NAME.
 
     SERVER-IP may be a host name; CLIENT-PORT is any that is free if left out. Type help for the commands.
     Standard input may be a pipe: each line is a command.
     """
-    return _talk(_Place(name, server_ip, server_port, client_port, store, stay, reconnect), wording)
+    server = (server_ip, server_port)
+    return _talk(_Place(name, server, client_port, store, identity, server_key, stay, reconnect), wording)
 
 
 @cli.command()
@@ -310,15 +326,20 @@ def demo() -> int:
 
     A server and three clients talk over real UDP, in this one process: directly, by letter and to everyone.
     """
-    from trio_chat.demo import play  # which imports this module: it plays what is above
-
     return _run(partial(play, click.echo), Screen(sys.stdout), Phrasebook())
 
 
 def _without_aliases(args: Sequence[str]) -> list[str]:
-    """The ancestors' flags stand for commands."""
-    first = {"-s": "server", "-c": "client"}.get(args[0], args[0]) if args else None
-    return [first, *args[1:]] if first else []
+    """The ancestors' flags stand for commands; `server forget` is one of its own, as `server` takes a port there."""
+    match list(args):
+        case ["-s", *rest]:
+            return ["server", *rest]
+        case ["-c", *rest]:
+            return ["client", *rest]
+        case ["server", "forget", *rest]:
+            return ["server forget", *rest]
+        case others:
+            return others
 
 
 def main(args: Sequence[str] | None = None) -> int:

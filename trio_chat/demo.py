@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 import attrs
 import trio
 
-from trio_chat.cli import run_server
+from trio_chat.cli_server import run_server
 from trio_chat.client.session import open_chat
 from trio_chat.console.conversation import converse
 from trio_chat.console.phrases import Phrasebook

@@ -6,17 +6,24 @@ They are raised to the task that asked. What a network peer does wrong is no Cha
 __all__ = [
     "AddressError",
     "ChatError",
+    "ForgedReceipt",
+    "IdentityError",
     "InvalidName",
     "InvalidRecipient",
     "InvalidText",
+    "KeyChanged",
     "MailboxFull",
     "NameTaken",
+    "NotOpened",
     "NotRegistered",
     "PresenceLost",
     "PresenceRefused",
+    "ServerKeyChanged",
     "ServerNotResponding",
+    "SignedInElsewhere",
     "StoreError",
     "StoreFailed",
+    "TooFast",
     "UnknownRecipient",
 ]
 
@@ -45,11 +52,40 @@ class InvalidName(ChatError):
 
 
 class NameTaken(ChatError):
-    """Somebody else is on line under this name, at another address, and answers there."""
+    """The name belongs to somebody else: it was first registered with another key than ours."""
 
     def __init__(self, name: str) -> None:
         super().__init__(f"the name {name} is taken")
         self.name = name
+
+
+class SignedInElsewhere(ChatError):
+    """The owner of our name and key has registered from another place, and is on line there."""
+
+    def __init__(self) -> None:
+        super().__init__("signed in from another place")
+
+
+class ServerKeyChanged(ChatError):
+    """The server does not have the key that we know it by. `pinned`, `offered`: the fingerprints of both."""
+
+    def __init__(self, pinned: str, offered: str) -> None:
+        super().__init__(f"the key of the server has changed: it was {pinned}, now it is {offered}")
+        self.pinned = pinned
+        self.offered = offered
+
+
+class KeyChanged(ChatError):
+    """A name does not have the key that we know it by. `pinned`, `offered`: the fingerprints of both.
+
+    Nothing is sent to it or taken from it until `Chat.trust(name)`.
+    """
+
+    def __init__(self, name: str, pinned: str, offered: str) -> None:
+        super().__init__(f"the key of {name} has changed: it was {pinned}, now it is {offered}")
+        self.name = name
+        self.pinned = pinned
+        self.offered = offered
 
 
 class NotRegistered(ChatError):
@@ -88,6 +124,33 @@ class MailboxFull(ChatError):
     def __init__(self, name: str) -> None:
         super().__init__(f"the mailbox of {name} is full")
         self.name = name
+
+
+class TooFast(ChatError):
+    """More than 300 letters at once, or 100 a minute, to one recipient who does not get them directly."""
+
+    def __init__(self) -> None:
+        super().__init__("too many letters at once, try again in a minute")
+
+
+class NotOpened(ChatError):
+    """The recipient has got the message and could not open it: it was sealed to another key, or changed on its way."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"{name} could not open the message")
+        self.name = name
+
+
+class ForgedReceipt(ChatError):
+    """The server says that the recipient has the message, but what it shows for it is not from the recipient."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"a forged receipt in the name of {name}")
+        self.name = name
+
+
+class IdentityError(ChatError):
+    """An identity file that cannot be used: others can read it, it is damaged, or it cannot be made."""
 
 
 class StoreError(ChatError):

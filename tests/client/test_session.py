@@ -6,7 +6,8 @@ Plays in virtual time over the network in memory (tests/stage.py).
 import pytest
 import trio
 
-from tests.stage import SERVER
+from tests.stage import SERVER, SERVER_IDENTITY, SERVER_KEY, SERVER_PEER, identity_of
+from tests.stranger import Stranger
 from trio_chat.client.events import Delivery, Fallback, LetterReceived, MessageReceived, TableChanged
 from trio_chat.client.inbox import CAPACITY
 from trio_chat.client.session import open_chat
@@ -18,9 +19,10 @@ from trio_chat.errors import (
     NotRegistered,
     ServerNotResponding,
 )
-from trio_chat.protocol.messages import Ack, Chat, Heartbeat, Letters, Save, TableChange
+from trio_chat.protocol.link_session import Peer
+from trio_chat.protocol.messages import Chat, Heartbeat, Letters, Receipt, Save, TableChange, Taken, Takeover
 from trio_chat.protocol.records import Letter, LetterKind
-from trio_chat.protocol.wire import encode
+from trio_chat.storage.interface import OpenedLetter
 from trio_chat.storage.memory import MemoryClientStore
 from trio_chat.transport.endpoint import new_id
 
@@ -39,7 +41,7 @@ async def test_a_direct_message_does_not_touch_the_server(stage, autojump_clock)
 async def test_a_bad_line_is_worth_three_attempts_inside_the_window(stage, autojump_clock):
     alice, bob = await stage.enter("alice"), await stage.enter("bob")
     stage.lose(lambda message, *_: isinstance(message, Chat), times=1)
-    stage.lose(lambda message, *_: isinstance(message, Ack), times=1)
+    stage.lose(lambda message, *_: isinstance(message, Receipt), times=1)
     assert await alice.chat.send("bob", "hi") == Delivery("direct")
     await stage.pass_time(1)
     assert bob.texts() == ["hi"]
@@ -155,40 +157,55 @@ async def test_nothing_can_be_sent_while_off_line(stage, autojump_clock):
         await alice.chat.send_all("hi")
 
 
-async def test_who_is_off_line_acknowledges_nothing(stage, autojump_clock):
+async def test_who_is_off_line_acknowledges_nothing(stage, autojump_clock, nursery):
     alice, bob = await stage.enter("alice"), await stage.enter("bob")
+    bob_peer = Peer((bob.host, 6000), identity_of("bob").public.link)
+    carol = Stranger(stage.network, ("10.7.7.7", 7))
+    nursery.start_soon(carol.listen)
     await bob.chat.deregister()
-    stage.network.log.clear()
+    await stage.kill_server()
+    server = Stranger(stage.network, SERVER, SERVER_IDENTITY)
+    nursery.start_soon(server.listen)
     for request in (
-        Chat(new_id(), "alice", "bob", "hi"),
         Heartbeat(new_id(), "bob"),
-        Letters(new_id(), "bob", (Letter(LetterKind.DIRECT, new_id(), "alice", 1.0, "hi"),)),
+        Letters(new_id(), "bob", (Letter(LetterKind.GROUP, new_id(), "alice", 1.0, b"hi"),)),
     ):
-        stage.network.inject(encode(request), SERVER, (bob.host, 6000))
+        server.says(bob_peer, request)
+    carol.says(bob_peer, Chat(new_id(), "carol", "bob", "hi"))
     await stage.pass_time(1)
-    assert not [line for line in stage.network.log if line.source[0] == bob.host]
+    assert server.heard == carol.heard == []
     assert alice.chat.online
 
 
-async def test_only_the_server_speaks_for_the_server(stage, autojump_clock):
-    alice, mallory = await stage.enter("alice"), await stage.enter("mallory")
-    version = alice.chat.table.version
-    requests = [
-        Letters(new_id(), "alice", (Letter(LetterKind.GROUP, new_id(), "bob", 1.0, "forged"),)),
+async def test_only_the_server_speaks_for_the_server(stage, autojump_clock, nursery):
+    alice = await stage.enter("alice")
+    alice_peer = Peer((alice.host, 6000), identity_of("alice").public.link)
+    mallory = Stranger(stage.network, ("10.7.7.7", 7))
+    nursery.start_soon(mallory.listen)
+    mallory.says(SERVER_PEER, mallory.register("mallory", SERVER_KEY))
+    await stage.pass_time(1)
+    assert "mallory" in alice.chat.table
+    version, mallory.heard = alice.chat.table.version, []
+    letters = (Letter(LetterKind.GROUP, new_id(), "mallory", 1.0, b"forged"),)
+    for request in (
+        Letters(new_id(), "alice", letters),
         TableChange(new_id(), version, version, ()),
         Heartbeat(new_id(), "alice"),
+        Takeover(new_id(), alice.chat._membership.stay.at),
         Chat(new_id(), "mallory", "bob", "for somebody else"),
-        Save(new_id(), "alice", "I am no server"),
-    ]
-    stage.network.log.clear()
-    for request in requests:
-        stage.network.inject(encode(request), (mallory.host, 6000), (alice.host, 6000))
-    stage.network.inject(
-        encode(Letters(new_id(), "bob", requests[0].letters)), SERVER, (alice.host, 6000)
-    )  # for the former owner of this port
+        Save(new_id(), "alice", b"I am no server"),
+    ):
+        mallory.says(alice_peer, request)
     await stage.pass_time(1)
     assert alice.heard == []
-    assert not [line for line in stage.network.log if line.source[0] == alice.host]
+    assert [message for peer, message in mallory.heard if peer == alice_peer] == []
+    await stage.kill_server()
+    server = Stranger(stage.network, SERVER, SERVER_IDENTITY)
+    nursery.start_soon(server.listen)
+    server.says(alice_peer, Letters(new_id(), "bob", letters))  # for the former owner of this port
+    await stage.pass_time(1)
+    assert alice.heard == []
+    assert server.heard == []
 
 
 # --- events ---
@@ -256,7 +273,7 @@ async def test_the_first_letter_of_each_return_is_marked(stage, autojump_clock):
 
 async def test_letters_stored_but_not_shown_are_shown_at_the_next_start(stage, autojump_clock):
     store = MemoryClientStore()
-    letter = Letter(LetterKind.DIRECT, new_id(), "bob", 1.0, "from the last time")
+    letter = OpenedLetter(LetterKind.DIRECT, new_id(), "bob", 1.0, "from the last time")
     await store.keep([letter])
     alice = await stage.enter("alice", store=store)
     await stage.pass_time(1)
@@ -266,8 +283,9 @@ async def test_letters_stored_but_not_shown_are_shown_at_the_next_start(stage, a
 
 async def test_what_one_life_has_seen_the_next_one_does_not_show_again(stage, autojump_clock):
     alice, bob = await stage.enter("alice"), await stage.enter("bob")
-    stage.lose(lambda message, source, _: isinstance(message, Ack) and source[0] == bob.host)
+    stage.lose(lambda message, source, _: isinstance(message, Receipt | Taken) and source[0] == bob.host)
     assert (await alice.chat.send("bob", "hi")).how == "saved"
+    await stage.pass_time(0.1)
     assert bob.texts() == ["hi"]
     await bob.kill()
     await stage.pass_time(10)
@@ -322,6 +340,7 @@ async def test_a_dead_server_is_no_news_while_nobody_asks_it(stage, autojump_clo
     await stage.kill_server()
     await stage.pass_time(200)
     assert (await alice.chat.send("bob", "still here")).how == "direct"
+    await stage.pass_time(0.1)
     assert bob.texts() == ["still here"]
 
 

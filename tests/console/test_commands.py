@@ -13,6 +13,7 @@ from trio_chat.console.commands import (
     Reg,
     Send,
     SendAll,
+    Trust,
     Unknown,
     Who,
     help_lines,
@@ -31,6 +32,7 @@ from trio_chat.console.commands import (
         ("dereg", Dereg(None)),
         ("dereg alice", Dereg("alice")),
         ("who", Who()),
+        ("trust bob", Trust("bob")),
         ("help", Help()),
         ("exit", Exit()),
         ("", Empty()),
@@ -87,11 +89,17 @@ def test_blanks_around_other_words_do_not_matter(line):
     assert parse(line) == Who()
     assert parse("  send  bob hi") == Send("bob", "hi")
     assert parse("reg  alice ") == Reg("alice")
+    assert parse("trust  bob ") == Trust("bob")
 
 
-@pytest.mark.parametrize("line", ["exit stage left", "who goes there", "help me"])
+@pytest.mark.parametrize("line", ["exit stage left", "who goes there", "help me", "trust me, Bob"])
 def test_a_forgotten_send_does_not_end_the_program(line):
     assert parse(line) == Unknown(line)
+
+
+@pytest.mark.parametrize("line", ["trust", "trust  "])
+def test_nobody_is_trusted_without_being_named(line):
+    assert parse(line) == Unknown("trust")
 
 
 def test_help_shows_each_command_of_the_table():

@@ -12,14 +12,18 @@ from trio_chat import (
     InvalidName,
     InvalidRecipient,
     InvalidText,
+    KeyChanged,
+    KeyWarning,
     LetterReceived,
     MailboxFull,
     MessageReceived,
     NameTaken,
     NotRegistered,
     ServerNotResponding,
+    SignedInElsewhere,
     SignedOff,
     TableChanged,
+    TooFast,
     UnknownRecipient,
 )
 from trio_chat.console.commands import help_lines
@@ -30,6 +34,13 @@ GROUP, CHANNEL = Phrasebook(Wording.GROUP), Phrasebook(Wording.CHANNEL)
 WELCOME = "[Welcome, You are registered.]"
 BYE = "[You are Offline. Bye.]"
 NO_SERVER = pytest.RaisesGroup(ServerNotResponding, flatten_subgroups=True)
+ELSEWHERE = pytest.RaisesGroup(SignedInElsewhere, flatten_subgroups=True)
+OLD, NEW = "aaaa-bbbb-cccc-dddd", "2222-3333-4444-5555"
+WARNING = (
+    "[WARNING: the key of y has changed!]",
+    f"[It was {OLD}, now it is {NEW}.]",
+    "[Someone may be posing as y. Ask by another way; if the new key is right, type: trust y]",
+)
 
 
 @attrs.frozen
@@ -39,6 +50,7 @@ class Row:
     host: str = "127.0.0.1"
     port: int = 1111
     since: float = 0.0
+    fingerprint: str = ""
 
 
 class FakeChat:
@@ -48,6 +60,7 @@ class FakeChat:
         self.name = "x"
         self.online = True
         self.table = {}
+        self.untrusted = set()
         self.answers = {}
         self.fallback = None
         self.seconds = 0.0
@@ -77,6 +90,13 @@ class FakeChat:
 
     async def send_all(self, text):
         await self._answer("send_all", text)
+
+    def trust(self, name):
+        self.calls.append(("trust", name))
+        answer = self.answers["trust"]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
 
     async def register(self):
         waiting = await self._answer("register") or 0
@@ -240,6 +260,39 @@ async def test_who_shows_the_table_in_the_order_of_names(chat):
     assert online == ["[x is online at 127.0.0.1 port 1111]", "[zoe is online at ::1 port 9]"]
 
 
+async def test_who_shows_by_which_key_each_is_known(chat):
+    rows = [Row("x", online=True), Row("Y", online=True, fingerprint=NEW), Row("z", online=False, fingerprint=OLD)]
+    chat.table = {row.name: row for row in rows}
+    chat.untrusted = {"y", "z"}
+    x, y, z = await run(chat, "who")
+    assert x == "[x is online at 127.0.0.1 port 1111]"
+    assert y == f"[Y is online at 127.0.0.1 port 1111, key {NEW}, KEY CHANGED]"
+    assert z.endswith(f", key {OLD}, KEY CHANGED]")
+    chat.untrusted, chat.online = set(), True
+    _, y, z = await run(chat, "who")
+    assert y == f"[Y is online at 127.0.0.1 port 1111, key {NEW}]"
+    assert z.startswith("[z is away since ")
+    assert z.endswith(f", key {OLD}]")
+
+
+async def test_a_key_that_has_changed_is_warned_of_until_it_is_trusted(chat, autojump_clock):
+    play = Play(chat)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(play.wait)
+        chat.happens.send_nowait(KeyWarning("y", OLD, NEW))
+        await trio.sleep(1)
+        chat.answers = {"send": KeyChanged("y", OLD, NEW), "trust": NEW}
+        await play.keys.send("send y hi")
+        await play.keys.send("trust y")
+        await trio.sleep(1)
+        chat.answers.clear()
+        await play.keys.send("send y hi")
+        play.keys.close()
+    accepted = f"[The key of y is trusted now: {NEW}]"
+    assert play.printed == [WELCOME, *WARNING, *WARNING, accepted, "[Message received by y.]", BYE]
+    assert ("trust", "y") in chat.calls
+
+
 async def test_nothing_and_nonsense(chat):
     assert await run(chat, "", "  ", "dance\x1b[2J now") == ["[Unknown command: dance\\x1b[2J. Type help.]"]
 
@@ -254,11 +307,17 @@ async def test_nothing_and_nonsense(chat):
         ("send y ...", InvalidText(20000), "[Too long: 20000 bytes, at most 16384.]"),
         ("send y hi", MailboxFull("y"), "[The mailbox of y is full, message not sent.]"),
         ("send y hi", NameTaken("x"), "[Name x is taken.]"),
+        ("send y hi", TooFast(), "[Too fast, message not sent.]"),
     ],
 )
 async def test_what_cannot_be_sent_is_told_and_life_goes_on(chat, typed, error, line):
     chat.answers["send"] = error
     assert await run(chat, typed, "send_all hi") == [line, "[Group Message received by Server.]"]
+
+
+async def test_nobody_whom_the_server_does_not_know_can_be_trusted(chat):
+    chat.answers["trust"] = UnknownRecipient("y")
+    assert await run(chat, "trust y") == ["[No such user: y]"]
 
 
 async def test_send_alone_sends_nothing(chat):
@@ -348,6 +407,29 @@ async def test_a_name_that_is_lost_to_someone_else_does_not_end_it(chat, autojum
         await play.keys.send("reg")
         await play.keys.send("exit")
     assert play.printed[1:] == ["[Name x is taken.]", "[RegSent]", "[You have no offline messages.]", BYE]
+
+
+@pytest.mark.parametrize("typing", ["going on", "ended, with --stay", "ended"])
+async def test_whoever_signs_in_at_another_place_ends_here(chat, typing, autojump_clock):
+    play = Play(chat)
+    if typing != "going on":
+        play.keys.close()
+    chat.seconds = 1.0  # which leaving takes
+    chat.happens.send_nowait(MessageReceived("y", "before"))
+    chat.happens.send_nowait(SignedOff(SignedInElsewhere()))
+    with trio.fail_after(10), ELSEWHERE:
+        await play.wait(stay=typing.endswith("--stay"))
+    assert play.printed == [WELCOME, "y: before"]
+    assert chat.left == "by an exception"
+
+
+@pytest.mark.parametrize("typed", ["send y hi", "send_all hi", "exit"])
+async def test_that_one_is_on_line_elsewhere_may_come_as_an_answer(chat, typed):
+    chat.answers = dict.fromkeys(["send", "send_all", "deregister"], SignedInElsewhere())
+    play = Play(chat)
+    with ELSEWHERE:
+        await play.run(typed, "who")
+    assert play.printed == [WELCOME]
 
 
 async def test_a_chat_that_cannot_be_opened_says_nothing(chat):

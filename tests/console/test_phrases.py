@@ -11,22 +11,33 @@ from trio_chat import (
     AddressError,
     Delivery,
     Fallback,
+    ForgedReceipt,
+    ForgedReceiptReceived,
     GroupMessageReceived,
     GroupMessagesMissed,
+    IdentityError,
     InvalidName,
     InvalidRecipient,
     InvalidText,
+    KeyChanged,
+    KeyWarning,
     LetterReceived,
+    LetterUnreadable,
     MailboxFull,
+    MessageNotOpened,
     MessageReceived,
     NameTaken,
+    NotOpened,
     NotRegistered,
     ReceiptReceived,
     ServerBack,
+    ServerKeyChanged,
     ServerNotResponding,
     ServerSilent,
+    SignedInElsewhere,
     SignedOff,
     TableChanged,
+    TooFast,
     UnknownRecipient,
 )
 from trio_chat.console.phrases import Phrase, Phrasebook, Wording, escape
@@ -51,6 +62,24 @@ def tokyo(monkeypatch):
 
 
 SAME = object()
+
+OLD, NEW = "aaaa-bbbb-cccc-dddd", "2222-3333-4444-5555"
+
+KEY_CHANGED = [
+    "[WARNING: the key of y has changed!]",
+    f"[It was {OLD}, now it is {NEW}.]",
+    "[Someone may be posing as y. Ask by another way; if the new key is right, type: trust y]",
+]
+SERVER_KEY_CHANGED = [
+    "[WARNING: the key of the server has changed!]",
+    f"[It was {OLD}, now it is {NEW}.]",
+    f"[Someone may be posing as the server. If you know that the new key is right, start with --server-key {NEW}]",
+    "[Exiting]",
+]
+NOT_OPENED = ["[Message received by y, who could not open it.]"]
+LETTER_NOT_OPENED = ["[Offline Message sent at 05:26:36 could not be opened by y.]"]
+UNREADABLE = ["[A message that claims to be from y could not be opened or verified.]"]
+FORGED = ["[WARNING: the server showed a forged receipt of y.]"]
 
 
 @pytest.mark.parametrize(
@@ -116,8 +145,17 @@ SAME = object()
         (Phrase.UNKNOWN_COMMAND, {"text": "X"}, ["[Unknown command: X. Type help.]"], SAME),
         (Phrase.NAME_TAKEN, {"name": "x"}, ["[Name x is taken.]"], SAME),
         (Phrase.SIGNED_IN_ELSEWHERE, {}, ["[Signed in from another place.]", "[Exiting]"], SAME),
+        (Phrase.KEY_CHANGED, {"name": "y", "pinned": OLD, "key": NEW}, KEY_CHANGED, SAME),
+        (Phrase.SERVER_KEY_CHANGED, {"pinned": OLD, "key": NEW}, SERVER_KEY_CHANGED, SAME),
+        (Phrase.TRUSTED, {"name": "y", "key": NEW}, [f"[The key of y is trusted now: {NEW}]"], SAME),
+        (Phrase.NOT_OPENED, {"name": "y"}, NOT_OPENED, SAME),
+        (Phrase.LETTER_NOT_OPENED, {"name": "y", "at": AT}, LETTER_NOT_OPENED, SAME),
+        (Phrase.UNREADABLE, {"name": "y"}, UNREADABLE, SAME),
+        (Phrase.FORGED_RECEIPT, {"name": "y"}, FORGED, SAME),
         (Phrase.ONLINE_ROW, {"name": "x", "text": "::1 port 9"}, ["[x is online at ::1 port 9]"], SAME),
         (Phrase.AWAY_ROW, {"name": "x", "at": AT}, ["[x is away since 05:26:36]"], SAME),
+        (Phrase.ROW_KEY, {"key": OLD}, [f", key {OLD}"], SAME),
+        (Phrase.ROW_CHANGED, {}, [", KEY CHANGED"], SAME),
         (Phrase.FRIEND_ONLINE, {"name": "3"}, ["[3 is online]"], SAME),
         (Phrase.FRIEND_AWAY, {"name": "y"}, ["[y is away]"], SAME),
         (Phrase.OTHER_ERROR, {"text": "odd"}, ["[odd]"], SAME),
@@ -149,6 +187,10 @@ def test_that_table_has_every_phrase():
             ["(1648153596.767) Channel_Message x : hi"],
         ),
         (ReceiptReceived("y", AT), ["[Offline Message sent at 05:26:36 received by y.]"], []),
+        (MessageNotOpened("y", AT), LETTER_NOT_OPENED, LETTER_NOT_OPENED),
+        (ForgedReceiptReceived("y"), FORGED, FORGED),
+        (LetterUnreadable("y"), UNREADABLE, UNREADABLE),
+        (KeyWarning("y", OLD, NEW), KEY_CHANGED, KEY_CHANGED),
         (GroupMessagesMissed(3), ["[3 group messages were not kept.]"], ["[3 group messages were not kept.]"]),
         (TableChanged(), [], ["[Client Table Updated]"]),
         (ServerSilent(), ["[Server not responding, trying again.]"], ["[Server not responding, trying again.]"]),
@@ -183,13 +225,11 @@ def test_a_missing_acknowledgement_is_told_but_not_a_known_detour():
     assert {reason: GROUP.fallback(reason, "y") for reason in Fallback} == {
         Fallback.NO_ACK: no_ack,
         Fallback.OFFLINE: (),
-        Fallback.UNKNOWN: (),
         Fallback.DETOUR: (),
     }
     assert {reason: CHANNEL.fallback(reason, "y") for reason in Fallback} == {
         Fallback.NO_ACK: no_ack,
         Fallback.OFFLINE: no_ack,
-        Fallback.UNKNOWN: (),
         Fallback.DETOUR: (),
     }
 
@@ -207,11 +247,29 @@ def test_a_missing_acknowledgement_is_told_but_not_a_known_detour():
         (MailboxFull("y"), ["[The mailbox of y is full, message not sent.]"]),
         (NameTaken("x"), ["[Name x is taken.]"]),
         (ServerNotResponding(), ["[Server not responding]", "[Exiting]"]),
+        (TooFast(), ["[Too fast, message not sent.]"]),
+        (NotOpened("y"), NOT_OPENED),
+        (ForgedReceipt("y"), FORGED),
+        (KeyChanged("y", OLD, NEW), KEY_CHANGED),
+        (ServerKeyChanged(OLD, NEW), SERVER_KEY_CHANGED),
+        (SignedInElsewhere(), ["[Signed in from another place.]", "[Exiting]"]),
+        (IdentityError("damaged"), ["[damaged]"]),
         (AddressError("no such\x07 place"), ["[no such\\x07 place]"]),
     ],
 )
 def test_errors_are_told(error, lines):
     assert GROUP.error(error) == tuple(lines)
+
+
+def test_rows_show_what_there_is():
+    def row(key, *, online=True, changed=False):
+        return GROUP.row("x", "::1 port 9", AT, key, online=online, changed=changed)
+
+    assert row("") == ("[x is online at ::1 port 9]",)
+    assert row(OLD) == (f"[x is online at ::1 port 9, key {OLD}]",)
+    assert row(OLD, online=False) == (f"[x is away since 05:26:36, key {OLD}]",)
+    assert row(NEW, changed=True) == (f"[x is online at ::1 port 9, key {NEW}, KEY CHANGED]",)
+    assert row("", online=False, changed=True) == ("[x is away since 05:26:36, KEY CHANGED]",)
 
 
 @pytest.mark.parametrize(
@@ -257,13 +315,21 @@ def test_no_event_and_no_error_gets_a_control_character_out(name, text, wording)
         *book.event(LetterReceived(name, text, AT, group=False, first=True)),
         *book.event(LetterReceived(name, text, AT, group=True, first=False)),
         *book.event(ReceiptReceived(name, AT)),
+        *book.event(MessageNotOpened(name, AT)),
+        *book.event(ForgedReceiptReceived(name)),
+        *book.event(LetterUnreadable(name)),
+        *book.event(KeyWarning(name, text, text)),
+        *book.row(name, text, AT, text, online=True, changed=True),
         *book.delivery(Delivery("direct"), name),
         *book.fallback(Fallback.NO_ACK, name),
         *book.error(UnknownRecipient(name)),
+        *book.error(NotOpened(name)),
+        *book.error(ServerKeyChanged(text, text)),
+        *book.lines(Phrase.TRUSTED, name=name, key=text),
         *book.error(AddressError(text)),
         *book.lines(Phrase.UNKNOWN_COMMAND, text=text),
     ]
-    assert len(lines) >= 9
+    assert len(lines) >= 20
     assert not any(is_control(character) for line in lines for character in line)
 
 

@@ -55,6 +55,7 @@ class Party:
         self.keyboard = keyboard
         self.screen = screen
         self.port = None
+        self.key = None
         self.updates = 0
         self._lines_in, self._lines = trio.open_memory_channel(10_000)
         self._errors_in, self._errors = trio.open_memory_channel(10_000)
@@ -226,12 +227,18 @@ class Stage:
         return party
 
     async def server(self, *arguments):
-        """A server that listens on its `port`; without arguments, a free one."""
-        party = await self.start("server", *(arguments or ("server", 0)))
+        """A server that listens on its `port`, a free one without arguments; where it serves a chat, with its `key`."""
+        arguments = arguments or ("server", 0)
+        party = await self.start("server", *arguments)
         said = await party.complains()
         if not re.fullmatch(r"Listening on \S+:\d+", said):
             raise AssertionError("the server was to say where it listens")
         party.port = int(said.rpartition(":")[2])
+        if arguments[0] != "presence":
+            said = await party.complains()
+            if not re.fullmatch(r"Key: [a-z2-7]{4}(-[a-z2-7]{4}){3}", said):
+                raise AssertionError("the server was to show its key")
+            party.key = said.removeprefix("Key: ")
         return party
 
     async def client(self, name, server, *options, host="127.0.0.1"):

@@ -16,23 +16,21 @@ from trio_chat.protocol.letters import (
     SEALED_MORE,
     Identity,
     Opened,
-    PublicKeys,
     Unreadable,
-    hash_text,
+    is_receipt,
     open_letter_untrusted,
+    read_post_untrusted,
     seal_letter,
     sign_identity,
     sign_link_key,
-    sign_post,
-    sign_receipt,
     sign_unreadable,
     verify_identity,
     verify_link_key,
-    verify_post,
-    verify_receipt,
     verify_unreadable,
+    write_post,
+    write_receipt,
 )
-from trio_chat.protocol.records import MAX_TEXT
+from trio_chat.protocol.records import MAX_BODY, MAX_TEXT, PublicKeys
 
 ALICE, BOB, EVE = (Identity(bytes((n,)) * 32, bytes((n + 100,)) * 32) for n in (1, 2, 3))
 ID = bytes(range(16))
@@ -176,16 +174,61 @@ def test_nothing_can_be_sealed_to_a_key_that_is_none():
             sealed(reader=PublicKeys(BOB.public.signing, link))
 
 
+def test_the_longest_letter_is_the_longest_body():
+    assert len(sealed(text="x" * MAX_TEXT)) == MAX_BODY
+
+
+# --- group posts ---
+
+
+def is_no_post(body: bytes, key: bytes = ALICE.public.signing, **changes) -> bool:
+    try:
+        read_post_untrusted(body, key, **({"id": ID, "sender": "alice"} | changes))
+    except Unreadable:
+        return True
+    return False
+
+
+def test_a_post_is_the_senders_under_this_id_and_name_only():
+    body = write_post(ALICE, id=ID, sender="Alice", sent_at=12.5, text="hi all")
+    assert read_post_untrusted(body, ALICE.public.signing, id=ID, sender="ALICE") == Opened(12.5, "hi all")
+    assert body.endswith(b"hi all")
+    assert is_no_post(body, EVE.public.signing)
+    assert is_no_post(body, b"short")
+    assert is_no_post(body, id=bytes(16))
+    assert is_no_post(body, sender="eve")
+    for place in range(len(body)):
+        assert is_no_post(body[:place] + bytes((body[place] ^ 1,)) + body[place + 1 :])
+        assert is_no_post(body[:place])
+
+
+# --- receipts ---
+
+RECEIPT = {"id": ID, "sender": "alice"}
+
+
+def test_a_receipt_is_the_readers_for_this_text_of_this_sender():
+    receipt = write_receipt(BOB, **RECEIPT, text="hi")
+    assert len(receipt) == 96
+    key = BOB.public.signing
+    assert is_receipt(receipt, key, **RECEIPT, text="hi")
+    assert is_receipt(receipt, key, **RECEIPT)
+    assert is_receipt(receipt, key, id=ID, sender="ALICE", text="hi")
+    assert not is_receipt(receipt, key, **RECEIPT, text="ho")
+    assert not is_receipt(receipt, EVE.public.signing, **RECEIPT)
+    assert not is_receipt(receipt, key, id=bytes(16), sender="alice")
+    assert not is_receipt(receipt, key, id=ID, sender="eve")
+    for changed in (b"", receipt[:-1], receipt + b"\0", bytes(32) + receipt[32:], receipt[:32] + bytes(64)):
+        assert not is_receipt(changed, key, **RECEIPT)
+    assert not is_receipt(sign_unreadable(BOB, **RECEIPT), key, **RECEIPT)
+
+
 # --- what is only signed: each with its verification, and with every field changed ---
 
-POST = {"id": ID, "sender": "alice", "sent_at": 12.5, "text": "hi"}
-RECEIPT = {"id": ID, "sender": "alice", "text_hash": hash_text("hi")}
 LOST = {"id": ID, "sender": "alice"}
 NAME = {"name": "alice", "server_key": SERVER}
 
 SIGNED = {
-    "post": (sign_post, lambda keys, *rest, **fields: verify_post(keys.signing, *rest, **fields), POST),
-    "receipt": (sign_receipt, lambda keys, *rest, **fields: verify_receipt(keys.signing, *rest, **fields), RECEIPT),
     "unreadable": (
         sign_unreadable,
         lambda keys, *rest, **fields: verify_unreadable(keys.signing, *rest, **fields),
@@ -194,15 +237,7 @@ SIGNED = {
     "identity": (sign_identity, verify_identity, NAME),
     "link key": (sign_link_key, verify_link_key, {}),
 }
-OTHER = {
-    "id": bytes(16),
-    "sender": "eve",
-    "name": "eve",
-    "sent_at": 12.6,
-    "text": "ho",
-    "text_hash": hash_text("ho"),
-    "server_key": bytes(32),
-}
+OTHER = {"id": bytes(16), "sender": "eve", "name": "eve", "server_key": bytes(32)}
 
 
 @pytest.mark.parametrize(("sign", "verify", "fields"), SIGNED.values(), ids=SIGNED)
@@ -235,11 +270,11 @@ def test_no_signature_passes_for_one_of_another_kind(monkeypatch):
     monkeypatch.setattr(letters, "_verify", lambda key, signature, statement: stated.append(statement))
     same = bytes(32)
     verify_unreadable(same, b"", id=ID, sender="alice")
-    verify_receipt(same, b"", id=ID, sender="alice", text_hash=same)
-    verify_post(same, b"", id=ID, sender="alice", sent_at=0.0, text="hi")
+    is_receipt(same, same, id=ID, sender="alice")
     verify_identity(PublicKeys(same, same), b"", name="alice", server_key=same)
     verify_link_key(PublicKeys(same, same), b"")
-    stated += [letters._envelope(ID, "alice", "bob"), letters._letter(ID, "alice", same, "bob", BOB.public, 0.0, b"hi")]
+    stated += [letters._post(ID, "alice", 0.0, b"hi"), letters._envelope(ID, "alice", "bob")]
+    stated += [letters._letter(ID, "alice", same, "bob", BOB.public, 0.0, b"hi")]
     domains = {statement[4 : 4 + int.from_bytes(statement[:4], "big")] for statement in stated}
     assert len(domains) == len(stated) == 7
     assert all(domain.startswith(b"trio_chat/1 ") for domain in domains)

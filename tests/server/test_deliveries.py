@@ -16,19 +16,20 @@ from trio_chat.client.events import (
     MessageReceived,
     ReceiptReceived,
 )
-from trio_chat.errors import MailboxFull, UnknownRecipient
+from trio_chat.errors import MailboxFull, TooFast, UnknownRecipient
 from trio_chat.protocol.messages import (
     Accepted,
-    Ack,
     Busy,
     Chat,
     Delivered,
+    Find,
     GroupPost,
     Heartbeat,
     Letters,
     Register,
     Save,
     Saved,
+    Taken,
 )
 from trio_chat.storage.memory import MemoryServerStore
 
@@ -191,7 +192,7 @@ async def test_letters_whose_acknowledgement_is_lost_are_shown_once_with_one_rec
     for n in range(3):
         await alice.chat.send("bob", f"letter {n}")
     stage.lose(
-        lambda message, source, _: isinstance(message, Ack) and message.of == Letters.kind and source[0] == bob.host,
+        lambda message, source, _: isinstance(message, Taken) and source[0] == bob.host,
         times=4,
     )
     await bob.chat.register()
@@ -239,27 +240,46 @@ async def test_a_receipt_begets_no_receipt_and_waits_for_its_owner(stage, autoju
 
 async def test_an_unknown_name_is_asked_of_the_server(stage, autojump_clock):
     alice = await stage.enter("alice")
-    reasons = []
     with pytest.raises(UnknownRecipient):
-        await alice.chat.send("nobody", "hi", on_fallback=reasons.append)
-    assert reasons == [Fallback.UNKNOWN]
+        await alice.chat.send("nobody", "hi")
+    assert [request.name for request in stage.sent(Find)] == ["nobody"]
+    assert stage.sent(Save) == []
 
 
-async def test_a_name_the_table_does_not_show_yet_is_reached_by_the_server(stage, autojump_clock):
+async def test_a_name_the_table_does_not_show_yet_is_asked_of_the_server_and_reached(stage, autojump_clock):
     alice = await stage.enter("alice")
     stage.lose(lambda message, _, destination: destination[0] == alice.host and hasattr(message, "records"))
     bob = await stage.enter("bob")
     assert "bob" not in alice.chat.table
-    assert await alice.chat.send("bob", "hi") == Delivery("relayed")
+    assert await alice.chat.send("bob", "hi") == Delivery("direct")
+    await stage.pass_time(0.1)
     assert bob.texts() == ["hi"]
+
+
+async def test_300_letters_at_once_and_100_a_minute_are_enough_from_one_to_another(stage, autojump_clock):
+    alice, bob, carol = [await stage.enter(name) for name in ("alice", "bob", "carol")]
+    await bob.chat.deregister()
+    await stage.pass_time(1)
+    for n in range(300):
+        await alice.chat.send("bob", f"{n}")
+    with pytest.raises(TooFast):
+        await alice.chat.send("bob", "one too many")
+    assert (await carol.chat.send("bob", "from another one")).how == "saved"
+    assert (await alice.chat.send("carol", "to another one")).how == "direct"
+    await stage.pass_time(60)
+    for n in range(100):
+        await alice.chat.send("bob", f"{n} a minute later")
+    with pytest.raises(TooFast):
+        await alice.chat.send("bob", "one too many")
 
 
 async def test_a_full_mailbox_refuses_and_group_messages_pass_it_by_counted(stage, autojump_clock):
     alice, bob = await stage.enter("alice"), await stage.enter("bob")
+    writers = [alice, *[await stage.enter(name) for name in ("carol", "dan", "erin")]]
     await bob.chat.deregister()
     await stage.pass_time(1)
     for n in range(1000):
-        await alice.chat.send("bob", f"letter {n}")
+        await writers[n % 4].chat.send("bob", f"letter {n}")
     with pytest.raises(MailboxFull):
         await alice.chat.send("bob", "one too many")
     await alice.chat.send_all("to all")
@@ -270,7 +290,7 @@ async def test_a_full_mailbox_refuses_and_group_messages_pass_it_by_counted(stag
     await stage.pass_time(5)
     assert bob.texts() == [f"letter {n}" for n in range(1000)]
     assert bob.heard[-1] == GroupMessagesMissed(2)
-    assert len(receipts(alice)) == 1000
+    assert [len(receipts(writer)) for writer in writers] == [250] * 4
 
     await bob.chat.deregister()
     assert await bob.chat.register() == 0
@@ -343,7 +363,7 @@ async def test_a_letter_does_not_overtake_a_group_message_whose_fan_out_is_under
     stage.lose(lambda message, *_: isinstance(message, Letters), times=2)
 
     await alice.chat.send_all("first")
-    alice.chat._detours["bob"] = 1e9  # noqa: SLF001: go by the server at once
+    alice.chat._detours["bob"] = (alice.chat.table["bob"], 1e9)  # noqa: SLF001: go by the server at once
     await alice.chat.send("bob", "second")
     await stage.pass_time(5)
     assert bob.texts() == ["first", "second"]

@@ -3,12 +3,11 @@
 import pytest
 import trio
 
+from tests.stage import SERVER, SERVER_IDENTITY, identity_of
 from trio_chat.client.session import open_chat
 from trio_chat.server.chat import serve_chat
 from trio_chat.server.roster import Roster
 from trio_chat.storage.memory import MemoryServerStore
-
-SERVER = ("10.0.0.1", 5000)
 
 
 @pytest.fixture
@@ -102,7 +101,15 @@ async def chat_server(network, roster):
     async def serve(scope, task_status):
         with scope:
             host, port = SERVER
-            await serve_chat(port, host=host, store=store, roster=roster, network=network, task_status=task_status)
+            await serve_chat(
+                port,
+                host=host,
+                identity=SERVER_IDENTITY,
+                store=store,
+                roster=roster,
+                network=network,
+                task_status=task_status,
+            )
 
     return serve
 
@@ -123,14 +130,14 @@ async def test_a_name_that_moves_has_not_gone(chat_server, network, nursery, tol
 
     async def loses_power(task_status):
         with scope:
-            async with open_chat("Bob", SERVER, host="10.0.0.2", network=network):
+            async with open_chat("Bob", SERVER, host="10.0.0.2", identity=identity_of("bob"), network=network):
                 task_status.started()
                 await trio.sleep_forever()
 
     await nursery.start(loses_power)
     scope.cancel()
     await trio.sleep(1)
-    async with open_chat("bob", SERVER, host="10.0.0.3", network=network) as bob:
+    async with open_chat("bob", SERVER, host="10.0.0.3", identity=identity_of("bob"), network=network) as bob:
         assert bob.table["bob"].host == "10.0.0.3"
         assert told == [("bob", True)]
     nursery.cancel_scope.cancel()

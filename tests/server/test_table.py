@@ -9,7 +9,6 @@ from tests.network import Conditions
 from tests.stage import SERVER
 from trio_chat.protocol.messages import Held, TableChange
 from trio_chat.protocol.records import Record
-from trio_chat.protocol.wire import decode_untrusted
 from trio_chat.storage.memory import MemoryServerStore
 
 
@@ -70,7 +69,7 @@ async def test_old_changes_replayed_in_any_order_change_nothing(stage, autojump_
 
 async def test_a_late_page_of_a_former_server_does_not_undo_the_table(stage, autojump_clock):
     alice, bob = await stage.enter("alice"), await stage.enter("bob")
-    first_pages = [line for line in stage.network.log if isinstance(decode_untrusted(line.data), TableChange)]
+    first_pages = [line for line in stage.network.log if isinstance(stage.tap.message(line.data), TableChange)]
     await bob.kill()
     await stage.kill_server()
     await stage.start_server()

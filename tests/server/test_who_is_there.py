@@ -1,4 +1,4 @@
-"""Who is there and who is gone: registrations, contests for a name, probes, heartbeats, silent returns.
+"""Who is there and who is gone: registrations, owners of names, probes, heartbeats, silent returns.
 
 Plays in virtual time over the network in memory (tests/stage.py).
 """
@@ -8,20 +8,20 @@ from functools import partial
 import pytest
 import trio
 
-from tests.stage import SERVER
+from tests.stage import SERVER, SERVER_PEER, identity_of
 from trio_chat.client.events import SignedOff
 from trio_chat.client.session import open_chat
-from trio_chat.errors import InvalidName, NameTaken, NotRegistered, ServerNotResponding
+from trio_chat.errors import InvalidName, NameTaken, NotRegistered, ServerNotResponding, SignedInElsewhere
+from trio_chat.protocol.link_wire import Hello
 from trio_chat.protocol.messages import (
-    Ack,
     Deregister,
     Deregistered,
     Heartbeat,
     Letters,
-    Refused,
     Register,
     Registered,
     TableChange,
+    Takeover,
 )
 
 
@@ -37,7 +37,7 @@ async def test_five_windows_without_the_server(stage, autojump_clock):
         async with open_chat("alice", SERVER, network=stage.network):
             pass  # pragma: no cover
     assert trio.current_time() - began == pytest.approx(2.5)
-    assert len(stage.sent(Register)) == 5
+    assert len([line for line in stage.network.log if line.data[0] == Hello.kind]) == 15
 
 
 async def test_four_lost_answers_are_no_reason_to_give_up(stage, autojump_clock):
@@ -69,54 +69,20 @@ async def test_a_name_is_a_name_to_its_very_end(stage, autojump_clock):
         await alice.chat.send("bob\n", "hi")
 
 
-async def test_a_name_on_line_elsewhere_is_taken_whatever_its_case(stage, autojump_clock):
-    await stage.enter("alice")
-    with pytest.raises(NameTaken):
-        async with open_chat("ALICE", SERVER, host="10.0.2.2", network=stage.network):
-            pass  # pragma: no cover
-    assert comings_and_goings(stage, "alice") == [True]
-
-
-async def test_a_holder_that_stays_silent_for_three_windows_loses_the_name(stage, autojump_clock):
-    old = await stage.enter("alice")
-    await old.kill()
-    began = trio.current_time()
-    new = await stage.enter("alice", host="10.0.2.2")
-    assert trio.current_time() - began == pytest.approx(1.5)
-    assert new.chat.table["alice"].host == "10.0.2.2"
-
-
-async def test_a_holder_behind_a_bad_line_keeps_its_name(stage, autojump_clock):
+async def test_a_name_belongs_to_its_first_key_whatever_its_case_and_whether_or_not_it_is_there(stage, autojump_clock):
     alice = await stage.enter("alice")
-    stage.lose(lambda message, *_: isinstance(message, Heartbeat), times=7)
-    with pytest.raises(NameTaken):
-        async with open_chat("alice", SERVER, host="10.0.2.2", network=stage.network):
-            pass  # pragma: no cover
-    assert alice.chat.table["alice"].host == alice.host
-
-
-async def test_a_holder_that_returns_during_the_contest_keeps_its_name(stage, autojump_clock, nursery):
-    old = await stage.enter("alice")
-    await old.kill()
-    refused = []
-
-    async def newcomer():
-        try:
-            async with open_chat("alice", SERVER, host="10.0.2.2", network=stage.network):
+    for name in ("alice", "ALICE", "alice", "Alice"):
+        began = trio.current_time()
+        with pytest.raises(NameTaken):
+            async with open_chat(name, SERVER, host="10.0.2.2", network=stage.network):
                 pass  # pragma: no cover
-        except NameTaken as error:
-            refused.append(error)
-
-    nursery.start_soon(newcomer)
-    await stage.pass_time(0.7)
-    back = await stage.enter("alice", host=old.host)  # same address: replaces at once, a contest or not
-    await stage.pass_time(3)
-    assert refused
-    assert back.chat.table["alice"].host == old.host
+        assert trio.current_time() == began, "nobody is asked first"
+        if name == "ALICE":
+            await alice.chat.deregister()
+    assert comings_and_goings(stage, "alice") == [True, False]
 
 
-async def test_of_two_newcomers_for_a_silent_name_one_has_it(stage, autojump_clock, nursery):
-    await (await stage.enter("alice")).kill()
+async def test_of_two_strangers_who_want_a_name_at_the_same_moment_one_has_it(stage, autojump_clock, nursery):
     outcomes = []
 
     async def newcomer(host):
@@ -133,6 +99,46 @@ async def test_of_two_newcomers_for_a_silent_name_one_has_it(stage, autojump_clo
     assert sorted(outcomes) == ["in", "taken"]
 
 
+async def test_the_owner_takes_over_from_another_place_and_the_older_program_does_not_fight_back(stage, autojump_clock):
+    bob, old = await stage.enter("bob"), await stage.enter("alice")
+    new = await stage.enter("alice", host="10.0.2.2")
+    await stage.pass_time(1)
+    (event,) = old.heard
+    assert isinstance(event, SignedOff)
+    assert isinstance(event.error, SignedInElsewhere)
+    assert not old.chat.online
+    await stage.pass_time(100)
+    assert comings_and_goings(stage, "alice") == [True, True]
+    assert bob.chat.table["alice"].host == "10.0.2.2"
+    assert (await bob.chat.send("alice", "hi")).how == "direct"
+    await stage.pass_time(0.1)
+    assert new.texts() == ["hi"]
+
+
+async def test_who_was_asleep_when_his_name_was_taken_over_is_told_when_he_wakes(stage, autojump_clock):
+    old = await stage.enter("alice")
+    stage.network.cut(old.host)
+    new = await stage.enter("alice", host="10.0.2.2")
+    await stage.pass_time(300)
+    stage.network.heal()
+    await stage.pass_time(30)
+    assert [type(event.error) for event in old.heard] == [SignedInElsewhere]
+    assert not old.chat.online
+    assert new.chat.online
+    assert comings_and_goings(stage, "alice") == [True, True]
+
+
+async def test_a_late_word_of_a_takeover_does_not_end_the_registration_after_it(stage, autojump_clock):
+    old = await stage.enter("alice")
+    stage.lose(lambda message, *_: isinstance(message, Takeover), times=3)
+    new = await stage.enter("alice", host="10.0.2.2")
+    await old.chat.register()  # by hand: that takes the name back
+    await stage.pass_time(5)
+    assert old.chat.online
+    assert not new.chat.online
+    assert old.heard == []
+
+
 async def test_the_same_address_replaces_at_once(stage, autojump_clock):
     old = await stage.enter("alice")
     await old.kill()
@@ -142,11 +148,12 @@ async def test_the_same_address_replaces_at_once(stage, autojump_clock):
     assert all(comings_and_goings(stage, "alice"))
 
 
-async def test_another_name_from_the_same_address_ends_the_first(stage, autojump_clock):
+async def test_another_name_with_the_same_keys_ends_the_first(stage, autojump_clock):
     old = await stage.enter("alice")
-    await old.kill()
-    await stage.enter("bob", host=old.host)
+    await stage.enter("bob", identity=identity_of("alice"))
+    await stage.pass_time(1)
     assert comings_and_goings(stage, "alice") == [True, False]
+    assert not old.chat.online
 
 
 async def test_two_clients_that_swap_ports(stage, autojump_clock):
@@ -228,6 +235,7 @@ async def test_a_client_wrongly_held_for_gone_sends_without_noticing(stage, auto
     stage.network.heal()
     stage.network.cut(alice.host, bob.host)  # direct is no way
     assert (await bob.chat.send("alice", "still here")).how == "relayed"
+    await stage.pass_time(0.1)
     assert alice.texts() == ["still here"]
     assert alice.chat.table["bob"].online
 
@@ -247,8 +255,9 @@ async def test_after_a_server_restart_clients_register_again_by_themselves(stage
 async def test_whose_name_was_taken_meanwhile_is_told(stage, autojump_clock):
     alice = await stage.enter("alice")
     await stage.kill_server()
+    await stage.server_store.forget("alice")
     await stage.start_server()
-    await stage.enter("alice", host="10.0.2.2")
+    await stage.enter("alice", host="10.0.2.2", identity=identity_of("somebody else"))
     await stage.pass_time(25)
     (event,) = alice.heard
     assert isinstance(event, SignedOff)
@@ -309,12 +318,12 @@ async def test_to_leave_a_dead_server_fails_and_changes_nothing(stage, autojump_
 
 async def test_who_is_not_registered_is_told_so_and_a_late_copy_changes_nothing(stage, autojump_clock):
     alice = await stage.enter("alice")
-    register = next(line for line in stage.network.log if line.destination == SERVER)
+    (register,) = stage.sent(Register)
     await alice.chat.deregister()
-    stage.network.inject(register.data, register.source, SERVER)
+    again = await alice.chat._endpoint.request(SERVER_PEER, register)
     await stage.pass_time(1)
     assert comings_and_goings(stage, "alice") == [True, False]
-    assert len(stage.sent(Registered)) == 2, "the stored answer is repeated"
+    assert isinstance(again, Registered), "the stored answer is repeated"
 
 
 async def test_300_registrations_at_once(stage, autojump_clock):
@@ -340,8 +349,11 @@ async def test_a_host_name_with_several_addresses_finds_the_one_that_answers(sta
     async with open_chat("alice", ("chat.example", SERVER[1]), network=stage.network) as chat:
         assert chat.online
     assert trio.current_time() < 0.1
-    assert not stage.sent(Ack, source="10.9.9.9")
-    assert stage.sent(Refused)
+    assert {line.destination[0] for line in stage.network.log if line.data[0] == Hello.kind} == {
+        "10.9.9.9",
+        SERVER[0],
+        "10.9.9.8",
+    }
 
 
 async def test_registering_twice_is_harmless(stage, autojump_clock):

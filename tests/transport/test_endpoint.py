@@ -1,6 +1,7 @@
 """Requests over datagrams: windows, attempts, re-sends, parts, repeated answers, and answers that are not taken.
 
-Two endpoints on the network in memory, in virtual time; what is asked for is of no importance here.
+Two endpoints on the network in memory, in virtual time; what is asked for is of no importance here, and nothing is
+sealed but in the last tests.
 """
 
 from contextlib import asynccontextmanager, closing
@@ -10,6 +11,7 @@ import pytest
 import trio
 
 from tests.network import Conditions
+from tests.plain_links import PlainLinks, plain_peer
 from trio_chat.protocol.messages import Ack, Chat, Heartbeat, Part, PartAck, Refused, Save, Saved
 from trio_chat.protocol.records import Reason
 from trio_chat.protocol.reliability import Reaction
@@ -17,6 +19,7 @@ from trio_chat.protocol.wire import decode_untrusted, encode
 from trio_chat.transport.endpoint import PROMPT, Endpoint, new_id
 
 A, B, C = ("10.0.0.1", 1), ("10.0.0.2", 2), ("10.0.0.3", 3)
+TO_A, TO_B, TO_C = map(plain_peer, (A, B, C))
 LONG = "αβγ🙂 " * 1000
 
 
@@ -41,7 +44,7 @@ class Party:
 async def open_party(network, address):
     with closing(network.bind(*address)) as socket:
         async with trio.open_nursery() as nursery:
-            party = Party(Endpoint(socket))
+            party = Party(Endpoint(socket, PlainLinks()))
             nursery.start_soon(party.endpoint.listen, party.take)
             yield party
             nursery.cancel_scope.cancel()
@@ -60,7 +63,7 @@ def times(network, kind):
 async def test_an_answer_ends_the_window(network, autojump_clock):
     async with open_parties(network) as (a, b):
         request = heartbeat()
-        assert await a.endpoint.request(B, request) == request.ack()
+        assert await a.endpoint.request(TO_B, request) == request.ack()
         assert trio.current_time() == 0
         assert b.asked == [request]
 
@@ -68,7 +71,7 @@ async def test_an_answer_ends_the_window(network, autojump_clock):
 async def test_five_windows_of_half_a_second(network, autojump_clock):
     async with open_parties(network) as (a, b):
         network.cut(A, B)
-        assert await a.endpoint.request(B, heartbeat(), windows=5) is None
+        assert await a.endpoint.request(TO_B, heartbeat(), windows=5) is None
         assert trio.current_time() == pytest.approx(2.5)
         assert times(network, Heartbeat) == pytest.approx([0, 0.5, 1, 1.5, 2])
         assert b.asked == []
@@ -77,7 +80,7 @@ async def test_five_windows_of_half_a_second(network, autojump_clock):
 async def test_re_sent_at_100_and_250_ms_inside_the_window(network, autojump_clock):
     async with open_parties(network) as (a, _):
         network.cut(A, B)
-        assert await a.endpoint.request(B, heartbeat(), resend=PROMPT) is None
+        assert await a.endpoint.request(TO_B, heartbeat(), resend=PROMPT) is None
         assert trio.current_time() == pytest.approx(0.5)
         assert times(network, Heartbeat) == pytest.approx([0, 0.1, 0.25])
 
@@ -85,9 +88,9 @@ async def test_re_sent_at_100_and_250_ms_inside_the_window(network, autojump_clo
 async def test_a_late_answer_inside_the_window_counts_and_after_it_does_not(network, autojump_clock):
     async with open_parties(network) as (a, b):
         network.set(Conditions(delay=(0.49, 0.49)), B, A)
-        assert isinstance(await a.endpoint.request(B, heartbeat()), Ack)
+        assert isinstance(await a.endpoint.request(TO_B, heartbeat()), Ack)
         network.set(Conditions(delay=(0.51, 0.51)), B, A)
-        assert await a.endpoint.request(B, heartbeat()) is None
+        assert await a.endpoint.request(TO_B, heartbeat()) is None
         await trio.sleep(1)
         assert a.endpoint.counts.unasked == 1
         assert len(b.asked) == 2
@@ -96,7 +99,7 @@ async def test_a_late_answer_inside_the_window_counts_and_after_it_does_not(netw
 async def test_copies_of_a_request_are_answered_but_not_handled_again(network, autojump_clock):
     async with open_parties(network) as (a, b):
         network.filters.append(lambda data, source, _: source == A or len(times(network, Ack)) == 3)
-        assert isinstance(await a.endpoint.request(B, heartbeat(), windows=5), Ack)
+        assert isinstance(await a.endpoint.request(TO_B, heartbeat(), windows=5), Ack)
         assert len(b.asked) == 1
         assert len(times(network, Ack)) == 3
 
@@ -107,10 +110,10 @@ async def test_copies_stay_without_an_answer_while_it_is_in_work(network, autoju
 
         async def work():
             await trio.sleep(1.2)
-            b.endpoint.answer(A, b.asked[0], b.asked[0].saved(7.0))
+            b.endpoint.answer(TO_A, b.asked[0], b.asked[0].saved(7.0))
 
         nursery.start_soon(work)
-        answer = await a.endpoint.request(B, Save(new_id(), "x", "hi"), windows=5)
+        answer = await a.endpoint.request(TO_B, Save(new_id(), "x", b"hi"), windows=5)
         assert isinstance(answer, Saved)
         assert trio.current_time() == pytest.approx(1.2)
         assert len(b.asked) == 1
@@ -119,7 +122,7 @@ async def test_copies_stay_without_an_answer_while_it_is_in_work(network, autoju
 async def test_a_request_met_by_silence_is_new_each_time(network, autojump_clock):
     async with open_parties(network) as (a, b):
         b.reply = lambda request: Reaction.SILENCE if len(b.asked) < 3 else request.ack()
-        assert isinstance(await a.endpoint.request(B, heartbeat(), windows=5), Ack)
+        assert isinstance(await a.endpoint.request(TO_B, heartbeat(), windows=5), Ack)
         assert len(b.asked) == 3
 
 
@@ -128,18 +131,18 @@ async def test_what_may_change_is_not_remembered(network, autojump_clock, refuse
     async with open_parties(network) as (a, b):
         request = heartbeat()
         b.reply = refuse
-        assert not isinstance(await a.endpoint.request(B, request), Ack)
+        assert not isinstance(await a.endpoint.request(TO_B, request), Ack)
         b.reply = lambda request: request.ack()
-        assert isinstance(await a.endpoint.request(B, request), Ack)
+        assert isinstance(await a.endpoint.request(TO_B, request), Ack)
 
 
 async def test_a_final_refusal_is_remembered(network, autojump_clock):
     async with open_parties(network) as (a, b):
-        request = Save(new_id(), "x", "hi")
+        request = Save(new_id(), "x", b"hi")
         b.reply = lambda request: request.refused(Reason.FULL)
-        assert isinstance(await a.endpoint.request(B, request), Refused)
+        assert isinstance(await a.endpoint.request(TO_B, request), Refused)
         b.reply = lambda request: request.ack()
-        assert isinstance(await a.endpoint.request(B, request), Refused)
+        assert isinstance(await a.endpoint.request(TO_B, request), Refused)
 
 
 async def test_forged_answers_settle_nothing(network, autojump_clock):
@@ -156,14 +159,14 @@ async def test_forged_answers_settle_nothing(network, autojump_clock):
             return True
 
         network.filters.append(forge)
-        assert await a.endpoint.request(B, request) is None
+        assert await a.endpoint.request(TO_B, request) is None
         assert a.endpoint.counts.unasked == 3
 
 
 async def test_a_long_message_travels_in_parts_and_arrives_once(network, autojump_clock):
     async with open_parties(network) as (a, b):
         request = Chat(new_id(), "x", "y", LONG)
-        assert isinstance(await a.endpoint.request(B, request), Ack)
+        assert isinstance(await a.endpoint.request(TO_B, request), Ack)
         assert b.asked == [request]
         assert trio.current_time() == 0
 
@@ -181,7 +184,7 @@ async def test_only_the_parts_that_are_missing_are_sent_again(network, autojump_
 
         network.filters.append(lose_each_part_once)
         request = Chat(new_id(), "x", "y", LONG)
-        assert isinstance(await a.endpoint.request(B, request, resend=PROMPT), Ack)
+        assert isinstance(await a.endpoint.request(TO_B, request, resend=PROMPT), Ack)
         parts = [message for line in network.log if isinstance(message := decode_untrusted(line.data), Part)]
         assert len(parts) == parts[0].count + len(lost)
         assert b.asked == [request]
@@ -191,7 +194,7 @@ async def test_the_lost_answer_to_a_long_message_is_asked_for_with_one_part(netw
     async with open_parties(network) as (a, b):
         network.filters.append(lambda data, source, _: source == A or len(times(network, Ack)) != 1)
         request = Chat(new_id(), "x", "y", LONG)
-        assert isinstance(await a.endpoint.request(B, request, resend=PROMPT), Ack)
+        assert isinstance(await a.endpoint.request(TO_B, request, resend=PROMPT), Ack)
         assert len(b.asked) == 1
         late = [time for time in times(network, Part) if time > 0]
         assert len(late) == 1
@@ -201,14 +204,14 @@ async def test_a_long_message_met_by_silence_keeps_its_parts(network, autojump_c
     async with open_parties(network) as (a, b):
         b.reply = lambda request: Reaction.SILENCE if len(b.asked) < 2 else request.ack()
         request = Chat(new_id(), "x", "y", LONG)
-        assert isinstance(await a.endpoint.request(B, request, resend=PROMPT), Ack)
+        assert isinstance(await a.endpoint.request(TO_B, request, resend=PROMPT), Ack)
         assert len([time for time in times(network, Part) if time > 0]) == 1
 
 
 async def test_parts_without_an_answer_prove_life(network, autojump_clock):
     async with open_parties(network) as (a, b):
         b.reply = lambda request: Reaction.SILENCE
-        answer = await a.endpoint.request(B, Chat(new_id(), "x", "y", LONG))
+        answer = await a.endpoint.request(TO_B, Chat(new_id(), "x", "y", LONG))
         assert isinstance(answer, PartAck)
 
 
@@ -228,9 +231,9 @@ async def test_parts_that_are_no_message_are_dropped(network, autojump_clock):
 async def test_long_messages_survive_a_bad_network(network, autojump_clock):
     network.default = Conditions(loss=0.3, duplicate=0.2, delay=(0.0, 0.08))
     async with open_parties(network) as (a, b):
-        requests = [Save(new_id(), "x", f"{n}{LONG}") for n in range(20)]
+        requests = [Save(new_id(), "x", f"{n}{LONG}".encode()) for n in range(20)]
         for request in requests:
-            assert isinstance(await a.endpoint.request(B, request, windows=5, resend=PROMPT), Ack)
+            assert isinstance(await a.endpoint.request(TO_B, request, windows=5, resend=PROMPT), Ack)
         assert b.asked == requests, "each one once, unharmed"
 
 
@@ -240,9 +243,9 @@ async def test_a_fan_out_waits_one_window_and_tells_who_answered(network, autoju
         answered = []
         probe = heartbeat()
         await a.endpoint.fan_out(
-            {B: probe, C: probe}, lambda peer, answer: answered.append((peer, trio.current_time()))
+            {TO_B: probe, TO_C: probe}, lambda peer, answer: answered.append((peer, trio.current_time()))
         )
-        assert answered == [(B, 0)]
+        assert answered == [(TO_B, 0)]
         assert trio.current_time() == pytest.approx(0.5)
         assert len(c.asked) == 3
 
@@ -250,7 +253,7 @@ async def test_a_fan_out_waits_one_window_and_tells_who_answered(network, autoju
 async def test_a_fan_out_ends_with_the_last_answer_and_one_to_nobody_at_once(network, autojump_clock):
     async with open_parties(network) as (a, _), open_party(network, C):
         await a.endpoint.fan_out({}, lambda *_: None)
-        await a.endpoint.fan_out({B: heartbeat(), C: heartbeat()}, lambda *_: None)
+        await a.endpoint.fan_out({TO_B: heartbeat(), TO_C: heartbeat()}, lambda *_: None)
         assert trio.current_time() == 0
 
 
@@ -266,7 +269,9 @@ async def test_a_large_fan_out_lets_others_run(network, autojump_clock, nursery)
         nursery.start_soon(count_turns)
         await trio.lowlevel.checkpoint()
         with trio.move_on_after(0.05):
-            await a.endpoint.fan_out({("10.9.0.1", port): heartbeat() for port in range(1, 1025)}, lambda *_: None)
+            await a.endpoint.fan_out(
+                {plain_peer(("10.9.0.1", port)): heartbeat() for port in range(1, 1025)}, lambda *_: None
+            )
         gaps = [after - before for before, after in pairwise([*turns, 1024])]
         assert max(gaps) <= 512, "sent in bursts of 256, with a turn for the others after each"
 
@@ -277,14 +282,14 @@ async def test_abandoned_requests_end_as_silence_at_once(network, autojump_clock
         answers = []
 
         async def ask():
-            answers.append(await a.endpoint.request(B, heartbeat(), windows=5))
+            answers.append(await a.endpoint.request(TO_B, heartbeat(), windows=5))
 
         nursery.start_soon(ask)
         await trio.sleep(0.7)
-        a.endpoint.abandon(C)
+        a.endpoint.abandon(TO_C)
         await trio.sleep(0.1)
         assert answers == []
-        a.endpoint.abandon(B)
+        a.endpoint.abandon(TO_B)
         await trio.sleep(0.1)
         assert answers == [None]
         assert trio.current_time() == pytest.approx(0.9)
@@ -294,7 +299,7 @@ async def test_a_cancelled_request_leaves_nothing_behind(network, autojump_clock
     async with open_parties(network) as (a, b):
         b.reply = lambda request: Reaction.IN_WORK
         with trio.move_on_after(0.2):
-            await a.endpoint.request(B, heartbeat(), windows=5)
-        b.endpoint.answer(A, b.asked[0], b.asked[0].ack())
+            await a.endpoint.request(TO_B, heartbeat(), windows=5)
+        b.endpoint.answer(TO_A, b.asked[0], b.asked[0].ack())
         await trio.sleep(1)
         assert a.endpoint.counts.unasked == 1

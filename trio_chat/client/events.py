@@ -15,9 +15,13 @@ __all__ = [
     "Delivery",
     "Event",
     "Fallback",
+    "ForgedReceiptReceived",
     "GroupMessageReceived",
     "GroupMessagesMissed",
+    "KeyWarning",
     "LetterReceived",
+    "LetterUnreadable",
+    "MessageNotOpened",
     "MessageReceived",
     "ReceiptReceived",
     "ServerBack",
@@ -32,7 +36,6 @@ class Fallback(enum.Enum):
 
     NO_ACK = "the recipient did not acknowledge it within the window"
     OFFLINE = "the table says that the recipient is off line"
-    UNKNOWN = "the table does not know the recipient"
     DETOUR = "the recipient did not answer directly within the last 60 seconds, or has no address for us"
 
 
@@ -86,6 +89,40 @@ class ReceiptReceived:
 
 
 @attrs.frozen
+class MessageNotOpened:
+    """The message that the server saved at `sent_at` has reached its recipient, who could not open it."""
+
+    recipient: str
+    sent_at: float
+
+
+@attrs.frozen
+class ForgedReceiptReceived:
+    """The server says that a message has reached its recipient, but what it shows for it is not from him."""
+
+    recipient: str
+
+
+@attrs.frozen
+class LetterUnreadable:
+    """A letter came in the name of `sender` that is not from him, was changed on its way, or cannot be opened."""
+
+    sender: str
+
+
+@attrs.frozen
+class KeyWarning:
+    """The server gives another key for a name than we know it by (fingerprints).
+
+    Nothing is sent to that name or taken from it until `Chat.trust(name)`.
+    """
+
+    name: str
+    pinned: str
+    offered: str
+
+
+@attrs.frozen
 class GroupMessagesMissed:
     """So many group messages found the mailbox full and were not kept."""
 
@@ -99,7 +136,9 @@ class TableChanged:
 
 @attrs.frozen
 class SignedOff:
-    """The server held us for gone, and coming back by ourselves failed with `error`; `Chat.online` is now False."""
+    """`Chat.online` is now False: our owner signed in from another place (`error` is SignedInElsewhere), or the server
+    held us for gone, and coming back by ourselves failed with `error`.
+    """
 
     error: ChatError
 
@@ -119,6 +158,10 @@ Event = (
     | GroupMessageReceived
     | LetterReceived
     | ReceiptReceived
+    | MessageNotOpened
+    | ForgedReceiptReceived
+    | LetterUnreadable
+    | KeyWarning
     | GroupMessagesMissed
     | TableChanged
     | SignedOff

@@ -39,7 +39,7 @@ class Inbox:
             return False
         return True
 
-    async def put(self, event: Event, read: Callable[[], object]) -> None:
+    async def put(self, event: Event, read: Callable[[], object] = lambda: None) -> None:
         """Add an event as soon as there is room; `read` is called when the user takes it."""
         await self._send.send((event, read))
 

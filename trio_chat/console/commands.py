@@ -18,6 +18,7 @@ __all__ = [
     "Reg",
     "Send",
     "SendAll",
+    "Trust",
     "Unknown",
     "Who",
     "help_lines",
@@ -60,6 +61,13 @@ class Who:
 
 
 @attrs.frozen
+class Trust:
+    """Accept the key that somebody has now."""
+
+    name: str
+
+
+@attrs.frozen
 class Help:
     """Show the commands."""
 
@@ -81,7 +89,7 @@ class Unknown:
     words: str
 
 
-Command = Send | SendAll | Reg | Dereg | Who | Help | Exit | Empty | Unknown
+Command = Send | SendAll | Reg | Dereg | Who | Trust | Help | Exit | Empty | Unknown
 
 
 @attrs.frozen
@@ -118,6 +126,11 @@ def _send(rest: str) -> Send:
     return Send(recipient, text)
 
 
+def _trust(rest: str) -> Trust | None:
+    words = rest.split()
+    return Trust(words[0]) if len(words) == 1 else None
+
+
 def _alone(command: Command) -> Callable[[str], Command | None]:
     return lambda rest: None if rest.strip() else command
 
@@ -127,7 +140,8 @@ COMMANDS: dict[str, CommandRow] = {
     "send_all": CommandRow("send_all TEXT", "a message to everyone", SendAll),
     "reg": CommandRow("reg [NAME]", "come back on line", lambda rest: Reg(rest.strip() or None)),
     "dereg": CommandRow("dereg [NAME]", "go off line, and stay here", lambda rest: Dereg(rest.strip() or None)),
-    "who": CommandRow("who", "who is on line, and who is away", _alone(Who())),
+    "who": CommandRow("who", "who is on line, who is away, and by which key each is known", _alone(Who())),
+    "trust": CommandRow("trust NAME", "accept somebody's new key, after a warning", _trust),
     "help": CommandRow("help", "this list", _alone(Help())),
     "exit": CommandRow("exit", "go off line, and leave; so does Ctrl-D", _alone(Exit())),
 }

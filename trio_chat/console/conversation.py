@@ -20,13 +20,14 @@ from trio_chat.console.commands import (
     Reg,
     Send,
     SendAll,
+    Trust,
     Unknown,
     Who,
     help_lines,
     parse,
 )
 from trio_chat.console.phrases import Phrase, Phrasebook
-from trio_chat.errors import ChatError, InvalidText, ServerNotResponding
+from trio_chat.errors import ChatError, InvalidText, ServerNotResponding, SignedInElsewhere
 
 __all__ = ["converse"]
 
@@ -54,7 +55,7 @@ async def converse(
         patient: opening may take long, because it goes on trying; say so, then.
 
     Raises:
-        ServerNotResponding: at any time; nothing has been printed of it.
+        ServerNotResponding, SignedInElsewhere: at any time; nothing has been printed of it.
         ChatError: whatever `open_chat` raises.
         All of them within exception groups, as they come out of the nursery.
     """
@@ -91,7 +92,7 @@ class _Console:
     async def show_events(self) -> None:
         async for event in self.chat.events:
             match event:
-                case SignedOff(error=ServerNotResponding() as error):
+                case SignedOff(error=(ServerNotResponding() | SignedInElsewhere()) as error):
                     raise error
                 case _:
                     self.tell(self.book.event(event))
@@ -111,7 +112,7 @@ class _Console:
     async def _run(self, command: Command) -> None:
         try:
             await self._do(command)
-        except ServerNotResponding:
+        except (ServerNotResponding, SignedInElsewhere):
             raise
         except ChatError as error:
             self.tell(self.book.error(error))
@@ -132,6 +133,8 @@ class _Console:
                 self.tell(self.book.lines(Phrase.DEREGISTERED))
             case Who():
                 self._show_table()
+            case Trust(name):
+                self.tell(self.book.lines(Phrase.TRUSTED, name=name, key=self.chat.trust(name)))
             case Help():
                 self.tell(help_lines())
             case Unknown(words):
@@ -157,6 +160,7 @@ class _Console:
 
     def _show_table(self) -> None:
         for record in sorted(self.chat.table.values(), key=lambda record: record.name.lower()):
-            phrase = Phrase.ONLINE_ROW if record.online else Phrase.AWAY_ROW
-            where = f"{record.host} port {record.port}"
-            self.tell(self.book.lines(phrase, name=record.name, text=where, at=record.since))
+            place = f"{record.host} port {record.port}"
+            changed = record.name.lower() in self.chat.untrusted
+            facts = (record.name, place, record.since, record.fingerprint)
+            self.tell(self.book.row(*facts, online=record.online, changed=changed))

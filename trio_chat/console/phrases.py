@@ -12,9 +12,13 @@ from trio_chat.client.events import (
     Delivery,
     Event,
     Fallback,
+    ForgedReceiptReceived,
     GroupMessageReceived,
     GroupMessagesMissed,
+    KeyWarning,
     LetterReceived,
+    LetterUnreadable,
+    MessageNotOpened,
     MessageReceived,
     ReceiptReceived,
     ServerBack,
@@ -25,13 +29,19 @@ from trio_chat.client.events import (
 from trio_chat.client.friends import FriendChanged
 from trio_chat.errors import (
     ChatError,
+    ForgedReceipt,
     InvalidName,
     InvalidRecipient,
     InvalidText,
+    KeyChanged,
     MailboxFull,
     NameTaken,
+    NotOpened,
     NotRegistered,
+    ServerKeyChanged,
     ServerNotResponding,
+    SignedInElsewhere,
+    TooFast,
     UnknownRecipient,
 )
 
@@ -102,8 +112,28 @@ class Phrase(enum.Enum):
     UNKNOWN_COMMAND = "unknown command", "[Unknown command: {text}. Type help.]"
     NAME_TAKEN = "name refused", "[Name {name} is taken.]"
     SIGNED_IN_ELSEWHERE = "signed in elsewhere", "[Signed in from another place.] / [Exiting]"
-    ONLINE_ROW = "who: one who is on line", "[{name} is online at {text}]"
-    AWAY_ROW = "who: one who is away", "[{name} is away since {time}]"
+    KEY_CHANGED = (
+        "somebody has another key",
+        "[WARNING: the key of {name} has changed!] / [It was {pinned}, now it is {key}.] / [Someone may be posing as"
+        " {name}. Ask by another way; if the new key is right, type: trust {name}]",
+    )
+    SERVER_KEY_CHANGED = (
+        "the server has another key",
+        "[WARNING: the key of the server has changed!] / [It was {pinned}, now it is {key}.] / [Someone may be posing"
+        " as the server. If you know that the new key is right, start with --server-key {key}] / [Exiting]",
+    )
+    TRUSTED = "a new key accepted", "[The key of {name} is trusted now: {key}]"
+    NOT_OPENED = "message that could not be opened", "[Message received by {name}, who could not open it.]"
+    LETTER_NOT_OPENED = (
+        "the same, long after",
+        "[Offline Message sent at {time} could not be opened by {name}.]",
+    )
+    UNREADABLE = "unreadable letter", "[A message that claims to be from {name} could not be opened or verified.]"
+    FORGED_RECEIPT = "forged receipt", "[WARNING: the server showed a forged receipt of {name}.]"
+    ONLINE_ROW = "who: one who is on line", "[{name} is online at {text}{key}]"
+    AWAY_ROW = "who: one who is away", "[{name} is away since {time}{key}]"
+    ROW_KEY = "who: behind one who has a key", ", key {key}"
+    ROW_CHANGED = "who: behind one whose key has changed", ", KEY CHANGED"
     FRIEND_ONLINE = "presence: a friend comes on line", "[{name} is online]"
     FRIEND_AWAY = "presence: a friend goes off line", "[{name} is away]"
     OTHER_ERROR = "any other error", "[{text}]"
@@ -131,9 +161,19 @@ class Phrasebook:
     wording: Wording = Wording.GROUP
 
     def lines(
-        self, phrase: Phrase, *, name: str = "", text: str = "", at: float = 0.0, count: int = 0
+        self,
+        phrase: Phrase,
+        *,
+        name: str = "",
+        text: str = "",
+        at: float = 0.0,
+        count: int = 0,
+        key: str = "",
+        pinned: str = "",
     ) -> tuple[str, ...]:
-        """The lines of a phrase. `at`: seconds since 1970, shown as local time or as they are."""
+        """The lines of a phrase. `at`: seconds since 1970, shown as local time or as they are; `key`: somebody's
+        fingerprint now; `pinned`: the one by which he was known.
+        """
         template = phrase.group if self.wording is Wording.GROUP else phrase.channel
         fields = {
             "name": escape(name),
@@ -141,6 +181,8 @@ class Phrasebook:
             "time": time.strftime("%H:%M:%S", time.localtime(at)),
             "stamp": f"({at:.3f})",
             "count": count,
+            "key": escape(key),
+            "pinned": escape(pinned),
         }
         return tuple(line.format_map(fields) for line in template.split(" / ") if line)
 
@@ -157,6 +199,14 @@ class Phrasebook:
                 return heading + self.lines(phrase, name=sender, text=text, at=sent_at)
             case ReceiptReceived(recipient, sent_at):
                 return self.lines(Phrase.RECEIPT, name=recipient, at=sent_at)
+            case MessageNotOpened(recipient, sent_at):
+                return self.lines(Phrase.LETTER_NOT_OPENED, name=recipient, at=sent_at)
+            case ForgedReceiptReceived(recipient):
+                return self.lines(Phrase.FORGED_RECEIPT, name=recipient)
+            case LetterUnreadable(sender):
+                return self.lines(Phrase.UNREADABLE, name=sender)
+            case KeyWarning(name, pinned, offered):
+                return self.lines(Phrase.KEY_CHANGED, name=name, pinned=pinned, key=offered)
             case GroupMessagesMissed(count):
                 return self.lines(Phrase.MISSED, count=count)
             case TableChanged():
@@ -167,6 +217,13 @@ class Phrasebook:
                 return self.lines(Phrase.SERVER_BACK)
             case SignedOff(error):
                 return self.error(error)
+
+    def row(self, name: str, place: str, since: float, key: str, *, online: bool, changed: bool) -> tuple[str, ...]:
+        """The lines of a row of the table; `key`: its fingerprint, if any; `changed`: it is not the pinned one."""
+        phrase = Phrase.ONLINE_ROW if online else Phrase.AWAY_ROW
+        known_by = self.lines(Phrase.ROW_KEY, key=key) if key else ()
+        warning = self.lines(Phrase.ROW_CHANGED) if changed else ()
+        return self.lines(phrase, name=name, text=place, at=since, key="".join(known_by + warning))
 
     def friend(self, change: FriendChanged) -> tuple[str, ...]:
         """The lines that tell the coming or going of a friend."""
@@ -190,7 +247,7 @@ class Phrasebook:
                 return self.lines(Phrase.NO_ACK, name=recipient)
             case Fallback.OFFLINE:
                 return self.lines(Phrase.KNOWN_AWAY, name=recipient)
-            case Fallback.UNKNOWN | Fallback.DETOUR:
+            case Fallback.DETOUR:
                 return ()
 
     def error(self, error: ChatError) -> tuple[str, ...]:
@@ -210,9 +267,27 @@ class Phrasebook:
                 return self.lines(Phrase.UNKNOWN_NAME, name=name)
             case MailboxFull(name=name):
                 return self.lines(Phrase.MAILBOX_FULL, name=name)
-            case NameTaken(name=name):
-                return self.lines(Phrase.NAME_TAKEN, name=name)
+            case TooFast():
+                return self.lines(Phrase.TOO_FAST)
             case ServerNotResponding():
                 return self.lines(Phrase.NO_SERVER)
+            case _:
+                return self._distrust(error)
+
+    def _distrust(self, error: ChatError) -> tuple[str, ...]:
+        """The lines that tell of keys, or at last of anything else."""
+        match error:
+            case NameTaken(name=name):
+                return self.lines(Phrase.NAME_TAKEN, name=name)
+            case SignedInElsewhere():
+                return self.lines(Phrase.SIGNED_IN_ELSEWHERE)
+            case KeyChanged(name=name, pinned=pinned, offered=offered):
+                return self.lines(Phrase.KEY_CHANGED, name=name, pinned=pinned, key=offered)
+            case ServerKeyChanged(pinned=pinned, offered=offered):
+                return self.lines(Phrase.SERVER_KEY_CHANGED, pinned=pinned, key=offered)
+            case NotOpened(name=name):
+                return self.lines(Phrase.NOT_OPENED, name=name)
+            case ForgedReceipt(name=name):
+                return self.lines(Phrase.FORGED_RECEIPT, name=name)
             case _:
                 return self.lines(Phrase.OTHER_ERROR, text=str(error))

@@ -6,6 +6,7 @@ field with its length, so no signature can be read as one under something else. 
 
 import hashlib
 import struct
+from collections.abc import Callable
 
 import attrs
 from cryptography.exceptions import InvalidSignature, InvalidTag
@@ -13,32 +14,33 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
 
-from trio_chat.protocol.records import MAX_TEXT, fold
+from trio_chat.protocol.records import MAX_TEXT, Credentials, PublicKeys, fold
 
 __all__ = [
     "SEALED_MORE",
     "SIGNATURE",
     "Identity",
     "Opened",
-    "PublicKeys",
     "Unreadable",
-    "hash_text",
+    "credentials",
+    "is_receipt",
     "open_letter_untrusted",
+    "read_post_untrusted",
     "seal_letter",
     "sign_identity",
     "sign_link_key",
-    "sign_post",
-    "sign_receipt",
     "sign_unreadable",
     "verify_identity",
     "verify_link_key",
-    "verify_post",
-    "verify_receipt",
     "verify_unreadable",
+    "write_post",
+    "write_receipt",
 ]
 
 SIGNATURE = 64
 """Bytes of a signature."""
+
+HASH = 32
 
 SEALED_MORE = 32 + 16 + SIGNATURE + 8
 """Bytes that a sealed letter has more than its text: HPKE's key and tag, signature, time."""
@@ -61,14 +63,6 @@ class Unreadable(Exception):
 
 
 @attrs.frozen
-class PublicKeys:
-    """What others know somebody by: 32 bytes of Ed25519, and 32 of X25519."""
-
-    signing: bytes
-    link: bytes
-
-
-@attrs.frozen
 class Identity:
     """Somebody's private keys, made of 32 random bytes each."""
 
@@ -77,6 +71,11 @@ class Identity:
     signing: Ed25519PrivateKey = attrs.field(init=False, repr=False, eq=False)
     link: X25519PrivateKey = attrs.field(init=False, repr=False, eq=False)
     public: PublicKeys = attrs.field(init=False)
+
+    @classmethod
+    def new(cls, random: Callable[[int], bytes]) -> "Identity":
+        """New keys; `random` gives so many random bytes."""
+        return cls(random(32), random(32))
 
     @signing.default
     def _make_signing(self) -> Ed25519PrivateKey:
@@ -129,12 +128,18 @@ def open_letter_untrusted(
         inside = _SUITE.decrypt(sealed, own.link, _envelope(id, sender, recipient))
     except (InvalidTag, ValueError) as error:
         raise Unreadable("cannot be opened") from error
+    return _read_signed_untrusted(
+        inside, sender_key, lambda at, raw: _letter(id, sender, sender_key, recipient, own.public, at, raw)
+    )
+
+
+def _read_signed_untrusted(inside: bytes, key: bytes, state: Callable[[float, bytes], bytes]) -> Opened:
+    """Signature, time and text, where the owner of `key` has signed what `state` says of them. Raises Unreadable."""
     if not SIGNATURE + _TIME.size < len(inside) <= SIGNATURE + _TIME.size + MAX_TEXT:
         raise Unreadable("no letter has this length")
     signature, time, raw = inside[:SIGNATURE], inside[SIGNATURE : SIGNATURE + 8], inside[SIGNATURE + 8 :]
     (sent_at,) = _TIME.unpack(time)
-    stated = _letter(id, sender, sender_key, recipient, own.public, sent_at, raw)
-    if not _verify(sender_key, signature, stated):
+    if not _verify(key, signature, state(sent_at, raw)):
         raise Unreadable("the signature is not the sender's")
     if not 0 <= sent_at < _YEAR_10000:
         raise Unreadable("no time")
@@ -158,32 +163,40 @@ def _letter(
 # --- group posts ---
 
 
-def sign_post(own: Identity, *, id: bytes, sender: str, sent_at: float, text: str) -> bytes:
-    """The sender's signature of a message to everyone."""
-    return own.signing.sign(_statement(_POST, id, fold(sender), sent_at, text))
+def write_post(own: Identity, *, id: bytes, sender: str, sent_at: float, text: str) -> bytes:
+    """A message to everyone, signed; its text can be read on its way."""
+    raw = text.encode()
+    return own.signing.sign(_post(id, sender, sent_at, raw)) + _TIME.pack(sent_at) + raw
 
 
-def verify_post(key: bytes, signature: bytes, *, id: bytes, sender: str, sent_at: float, text: str) -> bool:
-    """Whether the owner of `key` has signed this post."""
-    return _verify(key, signature, _statement(_POST, id, fold(sender), sent_at, text))
+def read_post_untrusted(body: bytes, sender_key: bytes, *, id: bytes, sender: str) -> Opened:
+    """The message in it, which `sender` has signed with `sender_key`. Raises Unreadable if it is anything but that."""
+    return _read_signed_untrusted(body, sender_key, lambda at, raw: _post(id, sender, at, raw))
+
+
+def _post(id: bytes, sender: str, sent_at: float, text: bytes) -> bytes:
+    return _statement(_POST, id, fold(sender), sent_at, text)
 
 
 # --- receipts ---
 
 
-def hash_text(text: str) -> bytes:
-    """What a receipt says of a text, and what its sender keeps to verify one."""
-    return hashlib.sha256(text.encode()).digest()
+def write_receipt(own: Identity, *, id: bytes, sender: str, text: str) -> bytes:
+    """What the reader of a text of `sender` gives for it: the text's SHA-256 and his signature, 96 bytes."""
+    text_hash = hashlib.sha256(text.encode()).digest()
+    return text_hash + own.signing.sign(_receipt(id, sender, text_hash))
 
 
-def sign_receipt(own: Identity, *, id: bytes, sender: str, text_hash: bytes) -> bytes:
-    """The reader's signature: this text of `sender` is here."""
-    return own.signing.sign(_statement(_RECEIPT, id, fold(sender), text_hash))
+def is_receipt(receipt: bytes, key: bytes, *, id: bytes, sender: str, text: str | None = None) -> bool:
+    """Whether the owner of `key` has given this for a message of `sender`; with `text`, for that text."""
+    text_hash, signature = receipt[:HASH], receipt[HASH:]
+    if text is not None and text_hash != hashlib.sha256(text.encode()).digest():
+        return False
+    return _verify(key, signature, _receipt(id, sender, text_hash))
 
 
-def verify_receipt(key: bytes, signature: bytes, *, id: bytes, sender: str, text_hash: bytes) -> bool:
-    """Whether the owner of `key` has acknowledged this text."""
-    return _verify(key, signature, _statement(_RECEIPT, id, fold(sender), text_hash))
+def _receipt(id: bytes, sender: str, text_hash: bytes) -> bytes:
+    return _statement(_RECEIPT, id, fold(sender), text_hash)
 
 
 def sign_unreadable(own: Identity, *, id: bytes, sender: str) -> bytes:
@@ -197,6 +210,11 @@ def verify_unreadable(key: bytes, signature: bytes, *, id: bytes, sender: str) -
 
 
 # --- keys ---
+
+
+def credentials(own: Identity, *, name: str, server_key: bytes) -> Credentials:
+    """What the owner of a name shows for it at one server (its Ed25519 key)."""
+    return Credentials(own.public, sign_identity(own, name=name, server_key=server_key))
 
 
 def sign_identity(own: Identity, *, name: str, server_key: bytes) -> bytes:

@@ -2,7 +2,7 @@
 
 A pure state machine: it is told what arrived, what to send and what time it is, and says what to transmit and what
 to deliver. Random bytes come from the function that it is given. It waits for nothing and re-sends nothing by
-itself: whoever sends again within his window drives a handshake on. The transport does not use it yet.
+itself: whoever sends again within his window drives a handshake on.
 """
 
 from collections.abc import Callable
@@ -11,7 +11,7 @@ import attrs
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from trio_chat.protocol.cookies import Cookies, Rates
-from trio_chat.protocol.letters import PublicKeys, verify_link_key
+from trio_chat.protocol.letters import verify_link_key
 from trio_chat.protocol.link_handshake import Initiator, Responder
 from trio_chat.protocol.link_pending import HANDSHAKE_LIFE, Answered, Asked, Question
 from trio_chat.protocol.link_session import Address, Peer, Session
@@ -32,6 +32,7 @@ from trio_chat.protocol.link_wire import (
     Resp,
     parse_untrusted,
 )
+from trio_chat.protocol.records import PublicKeys
 from trio_chat.protocol.wire import MAX_PLAINTEXT, WireError
 
 __all__ = ["Learned", "Links", "Moved", "Received", "ServerKeys", "Step", "Transmit"]

@@ -10,7 +10,9 @@ from msgspec import Meta
 
 from trio_chat.protocol.records import (
     MAX_PARTS,
+    Body,
     Count,
+    Credentials,
     Id,
     Kind,
     Letter,
@@ -25,6 +27,7 @@ from trio_chat.protocol.records import (
 
 __all__ = [
     "ANSWERS",
+    "MAX_BATCH",
     "REQUESTS",
     "Accepted",
     "Ack",
@@ -34,6 +37,8 @@ __all__ = [
     "Delivered",
     "Deregister",
     "Deregistered",
+    "Find",
+    "Found",
     "GroupPost",
     "Heartbeat",
     "Held",
@@ -41,6 +46,7 @@ __all__ = [
     "Message",
     "Part",
     "PartAck",
+    "Receipt",
     "Refused",
     "Register",
     "Registered",
@@ -48,8 +54,16 @@ __all__ = [
     "Save",
     "Saved",
     "TableChange",
+    "Taken",
+    "Takeover",
     "is_final",
 ]
+
+MAX_BATCH = 10
+"""Letters that are handed over at once: the answer, with a receipt for each, is one datagram."""
+
+Proof = Annotated[bytes, Meta(max_length=96)]
+"""A receipt, or its reader's signature that a letter is unreadable: see letters.py."""
 
 # --- answers ---
 
@@ -108,11 +122,13 @@ class Deregistered:
 
 @attrs.frozen
 class Delivered:
-    """The server handed it over: no receipt will follow."""
+    """The server handed it over: no receipt will follow, for here it is. `opened`: the recipient could read it."""
 
     kind: ClassVar[int] = 6
     of: Kind
     id: Id
+    receipt: Proof
+    opened: bool
 
 
 @attrs.frozen
@@ -155,7 +171,43 @@ class PartAck:
     held: Annotated[int, Meta(ge=0, lt=2**MAX_PARTS)]
 
 
-Answer = Ack | Busy | Refused | Registered | Deregistered | Delivered | Saved | Accepted | Held
+@attrs.frozen
+class Receipt:
+    """The message is here, and its reader has signed for it."""
+
+    kind: ClassVar[int] = 11
+    of: Kind
+    id: Id
+    receipt: Proof
+
+
+@attrs.frozen
+class Taken:
+    """The letters are in the recipient's store. For each one its receipt, empty where none is due.
+
+    Bit i of `unreadable` says that letter i could not be opened, which its receipt states.
+    """
+
+    kind: ClassVar[int] = 12
+    of: Kind
+    id: Id
+    receipts: Annotated[tuple[Proof, ...], Meta(max_length=MAX_BATCH)]
+    unreadable: Annotated[int, Meta(ge=0, lt=2**MAX_BATCH)]
+
+
+@attrs.frozen
+class Found:
+    """The row of that name."""
+
+    kind: ClassVar[int] = 13
+    of: Kind
+    id: Id
+    record: Record
+
+
+Answer = (
+    Ack | Busy | Refused | Registered | Deregistered | Delivered | Saved | Accepted | Held | Receipt | Taken | Found
+)
 ANSWERS = get_args(Answer)
 
 
@@ -189,10 +241,17 @@ class _Answerable:
 
 @attrs.frozen
 class Register(_Answerable):
-    """Client to server: I am `name`, and I am where this datagram comes from."""
+    """Client to server: I am `name`, and I am where this datagram comes from.
+
+    `program` is 16 random bytes, the same for as long as a program runs. `returning`: it has been registered, and
+    comes back by itself; then it does not take the name from another program of the same owner.
+    """
 
     kind: ClassVar[int] = 32
     name: Name
+    credentials: Credentials
+    program: Id
+    returning: bool = False
 
     def registered(self, version: Version, waiting: int, at: float) -> Registered:
         return Registered(self.kind, self.id, version, waiting, at)
@@ -217,6 +276,9 @@ class Chat(_Answerable):
     recipient: Name
     text: str = attrs.field(validator=[says_something, fits])
 
+    def receipt(self, receipt: bytes) -> Receipt:
+        return Receipt(self.kind, self.id, receipt)
+
 
 @attrs.frozen
 class Save(_Answerable):
@@ -224,10 +286,10 @@ class Save(_Answerable):
 
     kind: ClassVar[int] = 35
     recipient: Name
-    text: str = attrs.field(validator=[says_something, fits])
+    body: Body
 
-    def delivered(self) -> Delivered:
-        return Delivered(self.kind, self.id)
+    def delivered(self, receipt: bytes, opened: bool) -> Delivered:
+        return Delivered(self.kind, self.id, receipt, opened)
 
     def saved(self, sent_at: float) -> Saved:
         return Saved(self.kind, self.id, sent_at)
@@ -238,7 +300,7 @@ class GroupPost(_Answerable):
     """Client to server: this is for everyone."""
 
     kind: ClassVar[int] = 36
-    text: str = attrs.field(validator=[says_something, fits])
+    body: Body
 
     def accepted(self, sent_at: float) -> Accepted:
         return Accepted(self.kind, self.id, sent_at)
@@ -250,7 +312,10 @@ class Letters(_Answerable):
 
     kind: ClassVar[int] = 37
     recipient: Name
-    letters: Annotated[tuple[Letter, ...], Meta(min_length=1, max_length=64)]
+    letters: Annotated[tuple[Letter, ...], Meta(min_length=1, max_length=MAX_BATCH)]
+
+    def taken(self, receipts: tuple[bytes, ...], unreadable: int) -> Taken:
+        return Taken(self.kind, self.id, receipts, unreadable)
 
 
 @attrs.frozen
@@ -277,7 +342,26 @@ class Heartbeat(_Answerable):
     name: Name
 
 
-Request = Register | Deregister | Chat | Save | GroupPost | Letters | TableChange | Heartbeat
+@attrs.frozen
+class Find(_Answerable):
+    """Client to server: whom do you know by this name?"""
+
+    kind: ClassVar[int] = 40
+    name: Name
+
+    def found(self, record: Record) -> Found:
+        return Found(self.kind, self.id, record)
+
+
+@attrs.frozen
+class Takeover(_Answerable):
+    """Server to client: your registration of that time has ended, for its owner signed in from another place."""
+
+    kind: ClassVar[int] = 41
+    since: Seconds
+
+
+Request = Register | Deregister | Chat | Save | GroupPost | Letters | TableChange | Heartbeat | Find | Takeover
 REQUESTS = get_args(Request)
 
 

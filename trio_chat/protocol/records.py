@@ -1,9 +1,11 @@
-"""What messages speak of: names, texts and times with their bounds, rows of the client table, letters.
+"""What messages speak of: names, keys, texts and times with their bounds, rows of the client table, letters.
 
 How they are asked for and answered is in messages.py.
 """
 
+import base64
 import enum
+import hashlib
 import re
 from ipaddress import ip_address
 from typing import Annotated
@@ -14,10 +16,14 @@ from msgspec import Meta
 from trio_chat.errors import InvalidName, InvalidText
 
 __all__ = [
+    "MAX_BODY",
     "MAX_PARTS",
     "MAX_TEXT",
     "NAME",
+    "RECEIPTS",
+    "Body",
     "Count",
+    "Credentials",
     "Host",
     "Id",
     "Kind",
@@ -25,12 +31,15 @@ __all__ = [
     "LetterKind",
     "Name",
     "Port",
+    "PublicKeys",
     "Reason",
     "Record",
     "Seconds",
+    "Signature",
     "Version",
     "check_name",
     "check_text",
+    "fingerprint",
     "fits",
     "fold",
     "says_something",
@@ -38,6 +47,9 @@ __all__ = [
 
 MAX_TEXT = 16 * 1024
 """The longest text, in bytes of UTF-8."""
+
+MAX_BODY = MAX_TEXT + 120
+"""The longest body of a letter, in bytes: a text, sealed and signed (see letters.py)."""
 
 MAX_PARTS = 32
 
@@ -49,6 +61,9 @@ Name = Annotated[str, Meta(pattern=NAME)]
 Host = Annotated[str, Meta(pattern=r"\A[0-9A-Fa-f:.]{2,45}\Z")]
 Port = Annotated[int, Meta(ge=1, le=65535)]
 Count = Annotated[int, Meta(ge=0, le=2**53)]
+Key = Annotated[bytes, Meta(min_length=32, max_length=32)]
+Signature = Annotated[bytes, Meta(min_length=64, max_length=64)]
+Body = Annotated[bytes, Meta(max_length=MAX_BODY)]
 Seconds = Annotated[float, Meta(ge=0, le=253_402_300_799)]
 
 
@@ -97,43 +112,79 @@ class Version:
     n: Count
 
 
+def fingerprint(key: bytes) -> str:
+    """What people compare of a key: 80 bits of its SHA-256 as `xxxx-xxxx-xxxx-xxxx`, letters and digits 2 to 7."""
+    text = base64.b32encode(hashlib.sha256(key).digest()[:10]).decode("ascii").lower()
+    return "-".join(text[start : start + 4] for start in range(0, len(text), 4))
+
+
+@attrs.frozen
+class PublicKeys:
+    """Somebody's public keys: one of Ed25519, by which he is known, and one of X25519."""
+
+    signing: Key
+    link: Key
+
+
+@attrs.frozen
+class Credentials:
+    """The keys of a name, and the signature that makes them belong to it at one server (`letters.sign_identity`)."""
+
+    keys: PublicKeys
+    certificate: Signature
+
+
 @attrs.frozen
 class Record:
-    """One row of the client table. `since` is when the name last came or went, seconds since 1970, UTC."""
+    """One row of the client table. `since` is when the name last came or went, seconds since 1970, UTC.
+
+    A name without `credentials` belongs to nobody (any longer): the next one to register it has it.
+    """
 
     name: Name
     host: Host = attrs.field(validator=_is_address)
     port: Port
     online: bool
     since: Seconds
+    credentials: Credentials | None = None
 
     @property
     def address(self) -> tuple[str, int]:
         """Host and port, as the server saw them."""
         return (self.host, self.port)
 
+    @property
+    def fingerprint(self) -> str:
+        """That of the key which the server gives for the name; empty where it has none."""
+        return fingerprint(self.credentials.keys.signing) if self.credentials else ""
+
 
 class LetterKind(enum.StrEnum):
-    """What a letter is: a message to one or to everyone, a receipt, or the count of group messages not kept."""
+    """What a letter is: a message to one or to everyone, news of what became of one, or how many were not kept."""
 
     DIRECT = "direct"
     GROUP = "group"
     RECEIPT = "receipt"
+    UNREADABLE = "unreadable"
     MISSED = "missed"
+
+
+RECEIPTS = frozenset({LetterKind.RECEIPT, LetterKind.UNREADABLE})
+"""The letters that answer one. They beget no others, and count towards no limit."""
 
 
 @attrs.frozen
 class Letter:
-    """What waits in a mailbox, unique there by (kind, sender, id).
+    """What waits in a mailbox, unique there by (kind, sender, id). Its body is made and read in letters.py.
 
-    A receipt has the id and time of the message that it is for, and its reader as the sender; it has no text.
+    A receipt has the id and time of the message that it is for, and its reader as the sender.
     """
 
     kind: LetterKind
     id: Id
     sender: Name
     sent_at: Seconds
-    text: str = attrs.field(default="", validator=fits)
+    body: Body = b""
     count: Count = 0
 
     @property
@@ -146,6 +197,8 @@ class Reason(enum.StrEnum):
     """Why a request was refused."""
 
     NOT_REGISTERED = "not registered"
+    ELSEWHERE = "signed in from another place"
     TAKEN = "taken"
     UNKNOWN = "unknown"
     FULL = "full"
+    TOO_FAST = "too fast"

@@ -9,13 +9,16 @@ from collections.abc import Callable, Iterable
 
 import attrs
 
+from trio_chat.protocol.cookies import Buckets
 from trio_chat.protocol.directory import Directory
+from trio_chat.protocol.letters import verify_identity
+from trio_chat.protocol.link_session import Peer
 from trio_chat.protocol.messages import (
     Answer,
     Deregister,
+    Find,
     GroupPost,
     Heartbeat,
-    Refused,
     Register,
     Request,
     Save,
@@ -24,9 +27,7 @@ from trio_chat.protocol.messages import (
 from trio_chat.protocol.records import Letter, LetterKind, Reason, Record, Version, fold
 from trio_chat.protocol.reliability import Reaction
 
-__all__ = ["SILENCE_LIMIT", "Admission", "Contest", "Deposit", "Post", "Registration", "Service", "Step"]
-
-Peer = tuple[str, int]
+__all__ = ["SILENCE_LIMIT", "Admission", "Deposit", "Post", "Registration", "Service", "Step"]
 
 SILENCE_LIMIT = 65.0
 """Seconds without a heartbeat after which a client counts as gone."""
@@ -34,6 +35,9 @@ SILENCE_LIMIT = 65.0
 TICK = 1e-6
 MAX_NAMES = 10_000
 MAX_IN_WORK = 1024
+
+LETTERS_A_SECOND, LETTERS_AT_ONCE = 100 / 60, 300
+"""How many letters one sender may put into one mailbox."""
 
 
 class Step(enum.Enum):
@@ -47,34 +51,37 @@ class Step(enum.Enum):
 class Registration:
     """One stay of one name. A verdict on a stay says nothing of the next one under the same name.
 
+    `since`: the time of its registration, by which the client knows it.
     `held`: the version of the table that the client holds, as far as is known.
     `in_care`: its own delivery task brings it the table; fan-outs take it up again when it has the latest version.
     """
 
     name: str
     peer: Peer
+    program: bytes
+    since: float
     heard_at: float
     held: Version | None = None
     in_care: bool = True
 
 
 @attrs.frozen
-class Contest:
-    """The name is held from another address: probe the holder, then call `Service.decide`."""
-
-    holder: Registration
-
-
-@attrs.frozen
 class Admission:
     """The name is registered: put the record into the store, then answer.
 
-    Whoever was waited for at the `vacated` addresses is not there any longer.
+    `ended`: the stays that it takes the place of. Requests to them are not waited for any longer, and those of
+    another program are to be told.
     """
 
     registration: Registration
     record: Record
-    vacated: frozenset[Peer]
+    ended: tuple[Registration, ...]
+
+    @property
+    def superseded(self) -> list[Registration]:
+        """The stays of other programs, which their owner has left for this one."""
+        new = self.registration
+        return [stay for stay in self.ended if stay.program != new.program and stay.peer != new.peer]
 
 
 @attrs.frozen
@@ -111,23 +118,24 @@ class _Lane:
         return not (self.open_posts or self.pending or self.letters)
 
 
-Outcome = Answer | Reaction | Contest | Admission | Deposit | Post
+Outcome = Answer | Reaction | Admission | Deposit | Post
 
 
 class Service:
-    """The table, the registrations and the lanes of one server.
+    """The table, the registrations and the lanes of the server with this public Ed25519 key.
 
     `changed` is called with each new row of the table, in order, none left out.
     """
 
-    def __init__(self, epoch: bytes, changed: Callable[[Record], object] = lambda record: None) -> None:
+    def __init__(self, key: bytes, epoch: bytes, changed: Callable[[Record], object] = lambda record: None) -> None:
         self.directory = Directory(epoch)
+        self._key = key
         self._changed = changed
         self._by_name: dict[str, Registration] = {}
-        self._by_peer: dict[Peer, Registration] = {}
+        self._by_key: dict[bytes, Registration] = {}
+        self._buckets = Buckets(LETTERS_A_SECOND, LETTERS_AT_ONCE)
         self._lanes: dict[str, _Lane] = {}
         self._in_work: set[tuple[LetterKind, str, bytes]] = set()
-        self._contested: set[str] = set()
         self._latest = 0.0
 
     def load(self, records: Iterable[Record], with_letters: Iterable[str]) -> None:
@@ -151,8 +159,10 @@ class Service:
         at = self._stamp(at)
         if isinstance(request, Register):
             return self._register(peer, request, now, at)
-        sender = self._by_peer.get(peer)
-        if sender is None or (isinstance(request, Heartbeat) and fold(request.name) != fold(sender.name)):
+        sender = self._by_key.get(peer.key)
+        if sender is None or sender.peer != peer:
+            return request.refused(Reason.NOT_REGISTERED)
+        if isinstance(request, Heartbeat) and fold(request.name) != fold(sender.name):
             return request.refused(Reason.NOT_REGISTERED)
         sender.heard_at = now
         match request:
@@ -161,61 +171,73 @@ class Service:
             case Deregister():
                 self._leave(sender, at)
                 return request.deregistered()
+            case Find(name=name):
+                return request.found(self.directory[name]) if self._is_owned(name) else request.refused(Reason.UNKNOWN)
             case Save():
-                return self._save(sender, request, at)
+                return self._save(sender, request, now, at)
             case GroupPost():
                 return self._post(sender, request, at)
             case _:
                 return Reaction.SILENCE
 
+    def _is_owned(self, name: str) -> bool:
+        return name in self.directory and self.directory[name].credentials is not None
+
     def _register(self, peer: Peer, request: Register, now: float, at: float) -> Outcome:
-        holder = self.registration(request.name)
-        if holder is not None and holder.peer != peer:
-            if fold(request.name) in self._contested:
-                return Reaction.SILENCE
-            self._contested.add(fold(request.name))
-            return Contest(holder)
-        if len(self.directory) >= MAX_NAMES and request.name not in self.directory:
+        """A name belongs to the key that it was first registered with, and its owner is where he last came in."""
+        name, keys = request.name, request.credentials.keys
+        if keys.link != peer.key:
             return Reaction.SILENCE
-        return self._admit(peer, request.name, now, at)
+        if not verify_identity(keys, request.credentials.certificate, name=name, server_key=self._key):
+            return Reaction.SILENCE
+        known = self.directory[name].credentials if name in self.directory else None
+        if known is not None and known.keys.signing != keys.signing:
+            return request.refused(Reason.TAKEN)
+        present = self.registration(name)
+        if present is not None and request.returning and present.program != request.program:
+            return request.refused(Reason.ELSEWHERE)
+        if len(self.directory) >= MAX_NAMES and name not in self.directory:
+            return Reaction.SILENCE
+        return self._admit(peer, request, now, at)
 
-    def decide(
-        self, contest: Contest, alive: bool, peer: Peer, request: Register, now: float, at: float
-    ) -> Admission | Refused:
-        """After a contest: the holder keeps the name if it answered, or if somebody came meanwhile."""
-        self._contested.discard(fold(request.name))
-        at = self._stamp(at)
-        present = self.registration(request.name)
-        vacant = present is None or present.peer == peer or (present is contest.holder and not alive)
-        return self._admit(peer, request.name, now, at) if vacant else request.refused(Reason.TAKEN)
-
-    def _admit(self, peer: Peer, name: str, now: float, at: float) -> Admission:
-        tenant = self._by_peer.get(peer)
-        if tenant is not None and fold(tenant.name) != fold(name):
-            self._leave(tenant, at)
-        vacated = {peer}
-        if replaced := self._by_name.get(fold(name)):
-            del self._by_peer[replaced.peer]
-            vacated.add(replaced.peer)
-        registration = Registration(name, peer, now)
-        self._by_name[fold(name)] = self._by_peer[peer] = registration
+    def _admit(self, peer: Peer, request: Register, now: float, at: float) -> Admission:
+        name = request.name
+        ended = dict.fromkeys(filter(None, (self._by_key.get(peer.key), self.registration(name))))
+        for stay in ended:
+            if fold(stay.name) == fold(name):
+                self._end(stay)
+            else:
+                self._leave(stay, at)
+        registration = Registration(name, peer, request.program, at, now)
+        self._by_name[fold(name)] = self._by_key[peer.key] = registration
         self._lanes.setdefault(fold(name), _Lane())
-        host, port = peer
-        record = Record(name, host.partition("%")[0], port, True, at)
+        record = Record(name, *_shown(peer), True, at, request.credentials)
         self._put(record)
-        return Admission(registration, record, frozenset(vacated))
+        return Admission(registration, record, tuple(ended))
 
-    def _save(self, sender: Registration, request: Save, at: float) -> Outcome:
-        if request.recipient not in self.directory:
+    def moved(self, before: Peer, after: Peer) -> None:
+        """Somebody has proven that he is at another address now; if he is registered, his stay goes on there."""
+        stay = self._by_key.get(before.key)
+        if stay is not None and stay.peer == before:
+            stay.peer = after
+            host, port = _shown(after)
+            self._put(attrs.evolve(self.directory[stay.name], host=host, port=port))
+
+    def _save(self, sender: Registration, request: Save, now: float, at: float) -> Outcome:
+        if not self._is_owned(request.recipient):
             return request.refused(Reason.UNKNOWN)
-        letter = Letter(LetterKind.DIRECT, request.id, sender.name, at, request.text)
+        letter = Letter(LetterKind.DIRECT, request.id, sender.name, at, request.body)
+        if letter.key in self._in_work:
+            return Reaction.SILENCE
+        if not self._buckets.take((fold(sender.name), fold(request.recipient)), now):
+            return request.refused(Reason.TOO_FAST)
         if not self._begin(letter):
             return Reaction.SILENCE
         self._lanes[fold(request.recipient)].pending += 1
         return Deposit(request.recipient, letter)
 
     def _post(self, sender: Registration, request: GroupPost, at: float) -> Outcome:
-        letter = Letter(LetterKind.GROUP, request.id, sender.name, at, request.text)
+        letter = Letter(LetterKind.GROUP, request.id, sender.name, at, request.body)
         if not self._begin(letter):
             return Reaction.SILENCE
         post = Post(letter, self._lanes.keys() - {fold(sender.name)}, [])
@@ -261,9 +283,12 @@ class Service:
         """The stays that have not been heard from for SILENCE_LIMIT."""
         return [present for present in self._by_name.values() if now - present.heard_at > SILENCE_LIMIT]
 
-    def _leave(self, registration: Registration, at: float) -> None:
+    def _end(self, registration: Registration) -> None:
         del self._by_name[fold(registration.name)]
-        del self._by_peer[registration.peer]
+        del self._by_key[registration.peer.key]
+
+    def _leave(self, registration: Registration, at: float) -> None:
+        self._end(registration)
         self._put(attrs.evolve(self.directory[registration.name], online=False, since=at))
 
     def _put(self, record: Record) -> None:
@@ -326,3 +351,9 @@ class Service:
         for name in post.left:
             self._lanes[name].open_posts += 1
         return post
+
+
+def _shown(peer: Peer) -> tuple[str, int]:
+    """Host and port, without the interface that stands behind some addresses of IPv6."""
+    host, port = peer.address
+    return host.partition("%")[0], port

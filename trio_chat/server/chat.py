@@ -11,33 +11,47 @@ from contextlib import closing
 
 import trio
 
-from trio_chat.protocol.messages import Ack, Answer, GroupPost, Held, Letters, Register, Request, Save, TableChange
+from trio_chat.protocol.letters import Identity, sign_link_key
+from trio_chat.protocol.link import Links, ServerKeys
+from trio_chat.protocol.link_session import Peer
+from trio_chat.protocol.messages import (
+    Answer,
+    GroupPost,
+    Held,
+    Letters,
+    Register,
+    Request,
+    Save,
+    TableChange,
+    Taken,
+    Takeover,
+)
 from trio_chat.protocol.records import Reason, Record, Version
 from trio_chat.protocol.reliability import Reaction
-from trio_chat.protocol.service import Admission, Contest, Deposit, Post, Registration, Service
+from trio_chat.protocol.service import Admission, Deposit, Post, Registration, Service
 from trio_chat.server.delivery import Deliveries
 from trio_chat.server.roster import Roster
 from trio_chat.storage.interface import ServerStore, Status
 from trio_chat.storage.memory import MemoryServerStore
 from trio_chat.transport.datagrams import UDP, Address, Network
-from trio_chat.transport.endpoint import Endpoint, Peer, new_id
+from trio_chat.transport.endpoint import ATTEMPTS, PROMPT, Endpoint, new_id
 
 __all__ = ["serve_chat"]
 
 log = logging.getLogger(__name__)
 
 WORK_LIMIT = 1024
-CONTEST_WINDOWS = 3
 SWEEP_EVERY = 5.0
 ANSWERS_KEPT = 30 * 24 * 3600.0
 
-Work = Contest | Admission | Deposit | Post
+Work = Admission | Deposit | Post
 
 
 async def serve_chat(
     port: int,
     *,
     host: str | None = None,
+    identity: Identity | None = None,
     store: ServerStore | None = None,
     events: trio.MemorySendChannel[Record] | None = None,
     roster: Roster | None = None,
@@ -50,6 +64,7 @@ async def serve_chat(
     Args:
         port: the UDP port; 0 is any that is free.
         host: the address to listen on, or a name for it; None is every address of the machine.
+        identity: the server's keys, by which clients know it; None makes new ones.
         store: keeps names and letters; None keeps them in memory.
         events: gets each changed row of the client table, in order, none merged. What does not fit is dropped.
         roster: is told who comes and goes; for `serve_presence`, whose users then may have names as friends.
@@ -61,8 +76,12 @@ async def serve_chat(
     """
     if host is not None:
         host, port = (await network.resolve(host, port))[0]
+    own = identity or Identity.new(secrets.token_bytes)
+    links = Links(own.link, secrets.token_bytes, ServerKeys(own.public, sign_link_key(own)))
     with closing(network.bind(host, port)) as socket:
-        server = _Server(Endpoint(socket), store or MemoryServerStore(), events, roster or Roster(), clock)
+        endpoint = Endpoint(socket, links)
+        key = own.public.signing
+        server = _Server(endpoint, key, store or MemoryServerStore(), events, roster or Roster(), clock)
         try:
             await server.run(socket.address, task_status)
         finally:
@@ -73,6 +92,7 @@ class _Server:
     def __init__(
         self,
         endpoint: Endpoint,
+        key: bytes,
         store: ServerStore,
         events: trio.MemorySendChannel[Record] | None,
         roster: Roster,
@@ -83,7 +103,7 @@ class _Server:
         self._events = events
         self._roster = roster
         self._clock = clock
-        self._service = Service(secrets.token_bytes(8), self._row_changed)
+        self._service = Service(key, secrets.token_bytes(8), self._row_changed)
         self._deliveries = Deliveries(endpoint, self._service, store, clock)
         self._table_changed = trio.Event()
         self._to_work, self._work = trio.open_memory_channel[tuple[Peer, Request, Work]](WORK_LIMIT)
@@ -95,7 +115,7 @@ class _Server:
             for open_post in open_posts:
                 post = self._service.reopen(open_post.letter, open_post.left)
                 nursery.start_soon(self._hand_out, post)
-            nursery.start_soon(self._endpoint.listen, self._receive)
+            nursery.start_soon(self._endpoint.listen, self._receive, self._service.moved)
             nursery.start_soon(self._publish_table)
             nursery.start_soon(self._sweep)
             task_status.started(address)
@@ -112,15 +132,13 @@ class _Server:
             return Reaction.SILENCE
         outcome = self._service.receive(peer, request, trio.current_time(), self._clock())
         match outcome:
-            case Contest() | Admission() | Deposit() | Post():
+            case Admission() | Deposit() | Post():
                 self._to_work.send_nowait((peer, request, outcome))
                 return Reaction.IN_WORK
         return outcome
 
     async def _do(self, peer: Peer, request: Request, work: Work) -> None:
         match request, work:
-            case Register(), Contest():
-                await self._settle_contest(peer, request, work)
             case Register(), Admission():
                 await self._admit(peer, request, work)
             case Save(), Deposit():
@@ -130,22 +148,21 @@ class _Server:
 
     # --- who is there ---
 
-    async def _settle_contest(self, peer: Peer, request: Register, contest: Contest) -> None:
-        alive = await self._deliveries.is_alive(contest.holder, CONTEST_WINDOWS)
-        outcome = self._service.decide(contest, alive, peer, request, trio.current_time(), self._clock())
-        if isinstance(outcome, Admission):
-            await self._admit(peer, request, outcome)
-        else:
-            self._endpoint.answer(peer, request, outcome)
-
     async def _admit(self, peer: Peer, request: Register, admission: Admission) -> None:
         stay, record = admission.registration, admission.record
-        for address in admission.vacated:
-            self._endpoint.abandon(address)
+        for ended in admission.ended:
+            self._endpoint.abandon(ended.peer)
         waiting = await self._store.enrol(record)
         version = self._service.directory.version
         self._endpoint.answer(peer, request, request.registered(version, waiting, record.since))
-        await self._deliveries.attend(stay)
+        async with trio.open_nursery() as nursery:
+            for superseded in admission.superseded:
+                nursery.start_soon(self._tell_takeover, superseded)
+            await self._deliveries.attend(stay)
+
+    async def _tell_takeover(self, stay: Registration) -> None:
+        # If it does not hear this, it will hear it when it comes back: see Service.
+        await self._endpoint.request(stay.peer, Takeover(new_id(), stay.since), windows=ATTEMPTS, resend=PROMPT)
 
     def _row_changed(self, record: Record) -> None:
         self._table_changed.set()
@@ -212,10 +229,10 @@ class _Server:
                 return request.refused(Reason.FULL)
             case Status.SAVED:
                 return request.saved(kept.sent_at)
-            case Status.DELIVERED:
-                return request.delivered()
-        if self._service.registration(recipient) and await self._deliveries.relayed(letter):
-            return request.delivered()
+            case Status.DELIVERED | Status.UNREADABLE as status:
+                return request.delivered(kept.receipt, status is Status.DELIVERED)
+        if self._service.registration(recipient) and (handed := await self._deliveries.relayed(letter)):
+            return request.delivered(handed.receipt, handed.opened)
         return request.saved(kept.sent_at)
 
     async def _post(self, peer: Peer, request: GroupPost, post: Post) -> None:
@@ -232,7 +249,7 @@ class _Server:
         names = {stay.peer: stay.name for stay in post.targets}
 
         def settled(peer: Peer, answer: Answer) -> None:
-            if isinstance(answer, Ack):
+            if isinstance(answer, Taken):
                 self._service.handed_over(post, names[peer])
                 self._deliveries.wake(names[peer])
 

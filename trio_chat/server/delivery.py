@@ -5,18 +5,27 @@ What comes next is decided by protocol/service.py; here is the waiting.
 
 from collections.abc import Callable, Sequence
 
+import attrs
 import trio
 
-from trio_chat.protocol.messages import Ack, Answer, Heartbeat, Held, Letters, PartAck, TableChange
+from trio_chat.protocol.messages import Answer, Heartbeat, Held, Letters, PartAck, TableChange, Taken
 from trio_chat.protocol.records import Letter, fold
 from trio_chat.protocol.service import Registration, Service, Step
-from trio_chat.storage.interface import LetterKey, ServerStore
+from trio_chat.storage.interface import HandedOver, LetterKey, ServerStore
 from trio_chat.transport.endpoint import PROMPT, WINDOW, Endpoint, new_id
 
 __all__ = ["PROBES", "Deliveries"]
 
 PROBES = 5
 """Windows without any answer after which a client is gone."""
+
+
+@attrs.define(eq=False)
+class _Relay:
+    """A Save that waits for its letter to be handed over; `over` is set when that is in the store."""
+
+    over: trio.Event = attrs.Factory(trio.Event)
+    handed: HandedOver | None = None
 
 
 class Deliveries:
@@ -28,7 +37,7 @@ class Deliveries:
         self._store = store
         self._clock = clock
         self._bells: dict[str, trio.Event] = {}
-        self._relays: dict[LetterKey, trio.Event] = {}
+        self._relays: dict[LetterKey, _Relay] = {}
 
     def wake(self, name: str) -> None:
         """There is something new for this name, or about it."""
@@ -56,18 +65,17 @@ class Deliveries:
         probe = Heartbeat(new_id(), stay.name)
         return await self._endpoint.request(stay.peer, probe, windows=windows, resend=PROMPT) is not None
 
-    async def relayed(self, letter: Letter) -> bool:
-        """Is a letter that is in the store acknowledged by its recipient within one window?
+    async def relayed(self, letter: Letter) -> HandedOver | None:
+        """Is a letter that is in the store acknowledged by its recipient within one window? If so, by what?
 
-        If so, that it was is in the store, too. If not, its acknowledgement will file a receipt.
+        That it was is in the store, too, then. If not, its acknowledgement will file a receipt.
         """
-        relay = self._relays[letter.key] = trio.Event()
+        relay = self._relays[letter.key] = _Relay()
         with trio.move_on_after(WINDOW):
-            await relay.wait()
-        if self._relays.pop(letter.key, None) is not None:
-            return False
-        await relay.wait()
-        return True
+            await relay.over.wait()
+        if self._relays.pop(letter.key, None) is None:
+            await relay.over.wait()
+        return relay.handed
 
     async def _bring_table(self, stay: Registration, change: TableChange) -> bool:
         answer = await self._endpoint.request(stay.peer, change, resend=PROMPT)
@@ -89,16 +97,21 @@ class Deliveries:
             return True
         request = Letters(new_id(), stay.name, tuple(letters))
         answer = await self._endpoint.request(stay.peer, request, resend=PROMPT)
-        if isinstance(answer, Ack):
-            await self._acknowledged(stay.name, letters)
+        if isinstance(answer, Taken) and len(answer.receipts) == len(letters):
+            await self._acknowledged(stay.name, letters, answer)
             return True
         return await self._alive_but_not_served(answer)
 
-    async def _acknowledged(self, name: str, letters: Sequence[Letter]) -> None:
-        relays = {letter.key: self._relays.pop(letter.key) for letter in letters if letter.key in self._relays}
-        receipted = await self._store.acknowledge(name, letters, relays.keys())
-        for relay in relays.values():
-            relay.set()
+    async def _acknowledged(self, name: str, letters: Sequence[Letter], taken: Taken) -> None:
+        handed = [
+            HandedOver(letter, receipt, not taken.unreadable >> place & 1)
+            for place, (letter, receipt) in enumerate(zip(letters, taken.receipts, strict=True))
+        ]
+        relays = {one: self._relays.pop(one.letter.key) for one in handed if one.letter.key in self._relays}
+        receipted = await self._store.acknowledge(name, handed, {one.letter.key for one in relays})
+        for one, relay in relays.items():
+            relay.handed = one
+            relay.over.set()
         for sender in receipted:
             self._service.letters_came(sender)
             self.wake(sender)

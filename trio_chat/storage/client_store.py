@@ -1,6 +1,6 @@
-"""The ClientStore on SQLite: the letters of one name at one server, and which messages it has seen.
+"""The ClientStore on SQLite: the letters of one name at one server, which messages it has seen, and whose key is whose.
 
-Letters are durable when `keep` returns; that something was seen or shown is written behind, within WRITE_BEHIND.
+Letters are durable when `keep` returns; what was seen, shown or pinned is written behind, within WRITE_BEHIND.
 """
 
 import sqlite3
@@ -12,15 +12,15 @@ from pathlib import Path
 import trio
 
 from trio_chat.background import open_background
-from trio_chat.protocol.records import Letter, LetterKind
+from trio_chat.protocol.records import LetterKind, fold
 from trio_chat.storage.database import Schema, open_database
 from trio_chat.storage.group_commit import GroupCommit, Runner, in_thread
-from trio_chat.storage.interface import LetterKey
+from trio_chat.storage.interface import LetterKey, OpenedLetter
 
 __all__ = ["SCHEMA", "SqliteClientStore", "open_client_store"]
 
 WRITE_BEHIND = 0.1
-"""Seconds after which what was seen and shown is on its way to the disk."""
+"""Seconds after which what was seen, shown and pinned is on its way to the disk."""
 
 SEEN_KEPT = 30 * 24 * 3600.0
 """Seconds for which the ids of messages are kept, as long as a sender may repeat them."""
@@ -39,6 +39,14 @@ SCHEMA = Schema(
             kind TEXT NOT NULL, sender TEXT NOT NULL COLLATE NOCASE, id BLOB NOT NULL, at REAL NOT NULL,
             PRIMARY KEY (kind, sender, id)
         ) WITHOUT ROWID;
+        """,
+        # A text may be missing now, and SQLite drops a NOT NULL with its column only.
+        """
+        ALTER TABLE letters ADD COLUMN opened TEXT;
+        UPDATE letters SET opened = text;
+        ALTER TABLE letters DROP COLUMN text;
+        ALTER TABLE letters RENAME COLUMN opened TO text;
+        CREATE TABLE pins (name TEXT PRIMARY KEY, key BLOB NOT NULL) WITHOUT ROWID;
         """,
     ),
 )
@@ -83,9 +91,12 @@ class SqliteClientStore:
         unshown = connection.execute(
             "SELECT kind, id, sender, sent_at, text, count FROM letters WHERE NOT shown ORDER BY number"
         )
-        self._unshown = {letter.key: letter for letter in (Letter(LetterKind(row[0]), *row[1:]) for row in unshown)}
+        kept = [OpenedLetter(LetterKind(kind), *row) for kind, *row in unshown]
+        self._unshown = {letter.key: letter for letter in kept}
+        self._pins: dict[str, bytes] = dict(connection.execute("SELECT name, key FROM pins"))
         self._to_see: list[LetterKey] = []
         self._to_show: list[LetterKey] = []
+        self._to_pin: list[tuple[str, bytes]] = []
         self._behind = trio.Event()
 
     def has(self, key: LetterKey) -> bool:
@@ -96,9 +107,9 @@ class SqliteClientStore:
         self._to_see.append(key)
         self._behind.set()
 
-    async def keep(self, letters: Iterable[Letter]) -> None:
-        new: list[Letter] = []
-        known: list[Letter] = []
+    async def keep(self, letters: Iterable[OpenedLetter]) -> None:
+        new: list[OpenedLetter] = []
+        known: list[OpenedLetter] = []
         for letter in letters:
             (known if letter.key in self._seen else new).append(letter)
         # From now on, not from the commit on: meanwhile the same message may come straight from its sender.
@@ -107,12 +118,20 @@ class SqliteClientStore:
         kept = await self._commits.submit(lambda database: _keep(database, new, known, at))
         self._unshown.update((letter.key, letter) for letter in kept)
 
-    def unshown(self) -> list[Letter]:
+    def unshown(self) -> list[OpenedLetter]:
         return list(self._unshown.values())
 
-    def shown(self, letter: Letter) -> None:
+    def shown(self, letter: OpenedLetter) -> None:
         self._unshown.pop(letter.key, None)
         self._to_show.append(letter.key)
+        self._behind.set()
+
+    def pinned(self, name: str) -> bytes | None:
+        return self._pins.get(fold(name))
+
+    def pin(self, name: str, key: bytes) -> None:
+        self._pins[fold(name)] = key
+        self._to_pin.append((fold(name), key))
         self._behind.set()
 
     async def _write_behind(self) -> None:
@@ -120,20 +139,22 @@ class SqliteClientStore:
             await self._behind.wait()
             await trio.sleep(WRITE_BEHIND)
             self._behind = trio.Event()
-            seen, shown = len(self._to_see), len(self._to_show)
+            seen, shown, pinned = len(self._to_see), len(self._to_show), len(self._to_pin)
             await self._commits.submit(self._outstanding())
             # Not before: a store that is closed meanwhile writes once more what may not have been written.
-            del self._to_see[:seen], self._to_show[:shown]
+            del self._to_see[:seen], self._to_show[:shown], self._to_pin[:pinned]
 
     def _outstanding(self) -> Callable[[sqlite3.Connection], None]:
-        seen, shown, at = self._to_see.copy(), self._to_show.copy(), self._clock()
-        return lambda database: _note(database, seen, shown, at)
+        seen, shown, pins, at = self._to_see.copy(), self._to_show.copy(), self._to_pin.copy(), self._clock()
+        return lambda database: _note(database, seen, shown, pins, at)
 
 
 # --- the requests, each as a whole or not at all ---
 
 
-def _keep(database: sqlite3.Connection, new: list[Letter], known: list[Letter], at: float) -> list[Letter]:
+def _keep(
+    database: sqlite3.Connection, new: list[OpenedLetter], known: list[OpenedLetter], at: float
+) -> list[OpenedLetter]:
     """Insert letters; return those that were not there. Of those known the id may not have been written yet."""
     for letter in known:
         _see(database, letter.key, at)
@@ -149,10 +170,17 @@ def _keep(database: sqlite3.Connection, new: list[Letter], known: list[Letter], 
     return kept
 
 
-def _note(database: sqlite3.Connection, seen: Iterable[LetterKey], shown: Iterable[LetterKey], at: float) -> None:
+def _note(
+    database: sqlite3.Connection,
+    seen: Iterable[LetterKey],
+    shown: Iterable[LetterKey],
+    pins: Iterable[tuple[str, bytes]],
+    at: float,
+) -> None:
     for key in seen:
         _see(database, key, at)
     database.executemany("UPDATE letters SET shown = 1 WHERE kind = ? AND sender = ? AND id = ?", shown)
+    database.executemany("INSERT OR REPLACE INTO pins VALUES (?, ?)", pins)
 
 
 def _see(database: sqlite3.Connection, key: LetterKey, at: float) -> None:

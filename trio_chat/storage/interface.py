@@ -11,27 +11,35 @@ from typing import Protocol
 
 import attrs
 
-from trio_chat.protocol.records import Letter, LetterKind, Record
+from trio_chat.protocol.messages import MAX_BATCH
+from trio_chat.protocol.records import Letter, LetterKind, Record, fold
 
 __all__ = [
     "BATCH_BYTES",
     "BATCH_LETTERS",
     "MAILBOX_BYTES",
     "MAILBOX_LETTERS",
+    "SERVER",
     "ClientStore",
+    "HandedOver",
     "Kept",
     "LetterKey",
     "OpenPost",
+    "OpenedLetter",
     "ServerStore",
     "Status",
+    "oldest_batch",
 ]
 
 LetterKey = tuple[LetterKind, str, bytes]
 
 MAILBOX_LETTERS = 1000
 MAILBOX_BYTES = 1024 * 1024
-BATCH_LETTERS = 64
+BATCH_LETTERS = MAX_BATCH
 BATCH_BYTES = 16 * 1024
+
+SERVER = ""
+"""What the server's own key is pinned under: no name is empty."""
 
 
 class Status(enum.Enum):
@@ -40,15 +48,17 @@ class Status(enum.Enum):
     NEW = "kept now"
     SAVED = "kept before"
     DELIVERED = "handed over before"
+    UNREADABLE = "handed over before, could not be opened"
     FULL = "the mailbox is full"
 
 
 @attrs.frozen
 class Kept:
-    """A status, and when the server took the message (at its first copy)."""
+    """A status, when the server took the message (at its first copy), and what its recipient gave for it, if he did."""
 
     status: Status
     sent_at: float
+    receipt: bytes = b""
 
 
 @attrs.frozen
@@ -59,21 +69,54 @@ class OpenPost:
     left: frozenset[str]
 
 
+@attrs.frozen
+class HandedOver:
+    """A letter that its recipient has acknowledged, what he gave for it, and whether he could open it."""
+
+    letter: Letter
+    receipt: bytes = b""
+    opened: bool = True
+
+
+def oldest_batch(letters: Iterable[Letter]) -> list[Letter]:
+    """The first of these letters that go together: at most BATCH_LETTERS, and BATCH_BYTES of bodies or one letter."""
+    batch: list[Letter] = []
+    size = 0
+    for letter in letters:
+        size += len(letter.body)
+        if batch and (size > BATCH_BYTES or len(batch) == BATCH_LETTERS):
+            break
+        batch.append(letter)
+    return batch
+
+
 class ServerStore(Protocol):
     """Names, mailboxes, open group posts, and the answers given to Saves and GroupPosts."""
 
     async def load(self) -> tuple[list[Record], list[str], list[OpenPost]]:
-        """All names ever registered, off line; the names with letters waiting; the open posts in order."""
+        """All names ever registered, off line, each with its credentials if it has any; the names with letters
+        waiting; the open posts in order.
+        """
         ...
 
     async def enrol(self, record: Record) -> int:
-        """Remember a name; return how many letters will come to it: receipts left out, open posts counted."""
+        """Remember a name, with the credentials of the record in place of those that it had.
+
+        Returns how many letters will come to it: RECEIPTS left out, open posts counted.
+        """
+        ...
+
+    async def forget(self, name: str) -> bool:
+        """Take the credentials from a name, so that the next key that registers it has it. Its mailbox stays.
+
+        Returns False if there is no such name.
+        """
         ...
 
     async def save(self, recipient: str, letter: Letter) -> Kept:
         """Put a direct letter at the end of a mailbox, unless (sender, id) has been answered before or it is full.
 
-        A mailbox holds MAILBOX_LETTERS letters or MAILBOX_BYTES of text, receipts not counted.
+        A mailbox holds MAILBOX_LETTERS letters or MAILBOX_BYTES of bodies, RECEIPTS not counted.
         """
         ...
 
@@ -89,15 +132,16 @@ class ServerStore(Protocol):
         ...
 
     async def waiting(self, name: str) -> Sequence[Letter]:
-        """The oldest letters of a mailbox, in order: at most BATCH_LETTERS, and BATCH_BYTES of text or one letter.
+        """The oldest letters of a mailbox, in order: see `oldest_batch`.
 
         When these are the last ones and group letters were not kept, a letter with their count follows.
         """
         ...
 
-    async def acknowledge(self, name: str, letters: Iterable[Letter], relayed: Collection[LetterKey]) -> list[str]:
+    async def acknowledge(self, name: str, handed: Iterable[HandedOver], relayed: Collection[LetterKey]) -> list[str]:
         """Remove letters that have been handed over. In the same transaction, for each direct one that was there:
-        its Save is answered Delivered from now on if it is among `relayed`, else a receipt goes to its sender.
+        if it is among `relayed`, its Save is answered DELIVERED or UNREADABLE from now on, with the receipt; else a
+        letter of kind RECEIPT or UNREADABLE, with the receipt as its body, goes to its sender.
 
         Returns the names that got receipts.
         """
@@ -108,8 +152,25 @@ class ServerStore(Protocol):
         ...
 
 
+@attrs.frozen
+class OpenedLetter:
+    """A letter as its recipient keeps it: `text` is what was in it, None if it could not be opened."""
+
+    kind: LetterKind
+    id: bytes
+    sender: str
+    sent_at: float
+    text: str | None = ""
+    count: int = 0
+
+    @property
+    def key(self) -> LetterKey:
+        """The same as that of the Letter."""
+        return (self.kind, fold(self.sender), self.id)
+
+
 class ClientStore(Protocol):
-    """Letters received and what has been seen, for one name at one server."""
+    """Letters received, what has been seen, and the keys by which others are known, for one name at one server."""
 
     def has(self, key: LetterKey) -> bool:
         """Has the message with this `Letter.key` come before, on whichever path?"""
@@ -119,14 +180,22 @@ class ClientStore(Protocol):
         """A direct message came straight from its sender. May become durable a little later (100 ms)."""
         ...
 
-    async def keep(self, letters: Iterable[Letter]) -> None:
+    async def keep(self, letters: Iterable[OpenedLetter]) -> None:
         """Make letters durable, those left out that came before; they are unshown until `shown`."""
         ...
 
-    def unshown(self) -> list[Letter]:
+    def unshown(self) -> list[OpenedLetter]:
         """Letters kept but not shown, in order."""
         ...
 
-    def shown(self, letter: Letter) -> None:
+    def shown(self, letter: OpenedLetter) -> None:
         """A kept letter has been shown. May become durable a little later (100 ms)."""
+        ...
+
+    def pinned(self, name: str) -> bytes | None:
+        """The Ed25519 key by which a name is known, or under SERVER the server; None if there is none yet."""
+        ...
+
+    def pin(self, name: str, key: bytes) -> None:
+        """From now on a name is known by this key, whatever it was before. May become durable later (100 ms)."""
         ...

@@ -8,16 +8,18 @@ from collections.abc import Collection, Iterable, Sequence
 
 import attrs
 
-from trio_chat.protocol.records import Letter, LetterKind, Record, fold
+from trio_chat.protocol.records import RECEIPTS, Letter, LetterKind, Record, fold
 from trio_chat.storage.interface import (
-    BATCH_BYTES,
     BATCH_LETTERS,
     MAILBOX_BYTES,
     MAILBOX_LETTERS,
+    HandedOver,
     Kept,
     LetterKey,
+    OpenedLetter,
     OpenPost,
     Status,
+    oldest_batch,
 )
 
 __all__ = ["MemoryClientStore", "MemoryServerStore"]
@@ -37,35 +39,27 @@ class _Mailbox:
     missed_id: bytes = b""
 
     def has_room(self, letter: Letter) -> bool:
-        return self.count < MAILBOX_LETTERS and self.size + _size(letter) <= MAILBOX_BYTES
+        return self.count < MAILBOX_LETTERS and self.size + len(letter.body) <= MAILBOX_BYTES
 
     def put(self, number: int, letter: Letter) -> None:
         if letter.key not in self.keys:
             self.keys.add(letter.key)
             self.letters[number] = letter
-            self.count += letter.kind is not LetterKind.RECEIPT
-            self.size += _size(letter)
-
-    def oldest(self) -> list[Letter]:
-        batch: list[Letter] = []
-        size = 0
-        for number in sorted(self.letters):
-            letter = self.letters[number]
-            size += _size(letter)
-            if batch and (size > BATCH_BYTES or len(batch) == BATCH_LETTERS):
-                break
-            batch.append(letter)
-        return batch
+            self._count(letter, 1)
 
     def take(self, letter: Letter) -> bool:
         for number, kept in self.letters.items():
             if kept.key == letter.key:
                 del self.letters[number]
                 self.keys.discard(kept.key)
-                self.count -= kept.kind is not LetterKind.RECEIPT
-                self.size -= _size(kept)
+                self._count(kept, -1)
                 return True
         return False
+
+    def _count(self, letter: Letter, sign: int) -> None:
+        if letter.kind not in RECEIPTS:
+            self.count += sign
+            self.size += sign * len(letter.body)
 
 
 @attrs.define
@@ -73,10 +67,6 @@ class _Open:
     number: int
     letter: Letter
     left: frozenset[str]
-
-
-def _size(letter: Letter) -> int:
-    return len(letter.text.encode())
 
 
 class MemoryServerStore:
@@ -102,6 +92,13 @@ class MemoryServerStore:
         self._records[name] = record
         mailbox = self._mailboxes.setdefault(name, _Mailbox())
         return mailbox.count + sum(name in post.left for post in self._posts.values())
+
+    async def forget(self, name: str) -> bool:
+        record = self._records.get(fold(name))
+        if record is None:
+            return False
+        self._records[fold(name)] = attrs.evolve(record, credentials=None)
+        return True
 
     async def save(self, recipient: str, letter: Letter) -> Kept:
         if before := self._answers.get(letter.key):
@@ -133,7 +130,7 @@ class MemoryServerStore:
 
     async def waiting(self, name: str) -> Sequence[Letter]:
         mailbox = self._mailboxes[fold(name)]
-        batch = mailbox.oldest()
+        batch = oldest_batch(mailbox.letters[number] for number in sorted(mailbox.letters))
         if mailbox.missed and len(batch) == len(mailbox.letters) < BATCH_LETTERS:
             batch.append(
                 Letter(
@@ -146,23 +143,26 @@ class MemoryServerStore:
             )
         return batch
 
-    async def acknowledge(self, name: str, letters: Iterable[Letter], relayed: Collection[LetterKey]) -> list[str]:
+    async def acknowledge(self, name: str, handed: Iterable[HandedOver], relayed: Collection[LetterKey]) -> list[str]:
         mailbox = self._mailboxes[fold(name)]
         receipted = []
-        for letter in letters:
+        for one in handed:
+            letter = one.letter
             if letter.kind is LetterKind.MISSED:
                 mailbox.missed = max(0, mailbox.missed - letter.count)
             elif mailbox.take(letter) and letter.kind is LetterKind.DIRECT:
                 if letter.key in relayed:
-                    self._answers[letter.key] = Kept(Status.DELIVERED, letter.sent_at)
+                    status = Status.DELIVERED if one.opened else Status.UNREADABLE
+                    self._answers[letter.key] = Kept(status, letter.sent_at, one.receipt)
                 else:
-                    self._file_receipt(letter, self._records[fold(name)].name)
+                    self._file_receipt(one, self._records[fold(name)].name)
                     receipted.append(letter.sender)
         return receipted
 
-    def _file_receipt(self, letter: Letter, reader: str) -> None:
-        receipt = Letter(LetterKind.RECEIPT, letter.id, reader, letter.sent_at)
-        self._mailboxes[fold(letter.sender)].put(self._next(), receipt)
+    def _file_receipt(self, one: HandedOver, reader: str) -> None:
+        kind = LetterKind.RECEIPT if one.opened else LetterKind.UNREADABLE
+        receipt = Letter(kind, one.letter.id, reader, one.letter.sent_at, one.receipt)
+        self._mailboxes[fold(one.letter.sender)].put(self._next(), receipt)
 
     async def forget_answers(self, before: float) -> None:
         while self._answers and next(iter(self._answers.values())).sent_at < before:
@@ -178,7 +178,8 @@ class MemoryClientStore:
 
     def __init__(self) -> None:
         self._seen: OrderedDict[LetterKey, None] = OrderedDict()
-        self._unshown: dict[LetterKey, Letter] = {}
+        self._unshown: dict[LetterKey, OpenedLetter] = {}
+        self._pins: dict[str, bytes] = {}
 
     def has(self, key: LetterKey) -> bool:
         return key in self._seen
@@ -188,14 +189,20 @@ class MemoryClientStore:
         if len(self._seen) > SEEN_LIMIT:
             self._seen.popitem(last=False)
 
-    async def keep(self, letters: Iterable[Letter]) -> None:
+    async def keep(self, letters: Iterable[OpenedLetter]) -> None:
         for letter in letters:
             if not self.has(letter.key):
                 self.saw(letter.key)
                 self._unshown[letter.key] = letter
 
-    def unshown(self) -> list[Letter]:
+    def unshown(self) -> list[OpenedLetter]:
         return list(self._unshown.values())
 
-    def shown(self, letter: Letter) -> None:
+    def shown(self, letter: OpenedLetter) -> None:
         self._unshown.pop(letter.key, None)
+
+    def pinned(self, name: str) -> bytes | None:
+        return self._pins.get(fold(name))
+
+    def pin(self, name: str, key: bytes) -> None:
+        self._pins[fold(name)] = key

@@ -9,18 +9,19 @@ from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
 from trio_chat.background import open_background
-from trio_chat.protocol.records import Letter, LetterKind, Record, fold
+from trio_chat.protocol.records import RECEIPTS, Credentials, Letter, LetterKind, PublicKeys, Record, fold
 from trio_chat.storage.database import Schema, open_database
 from trio_chat.storage.group_commit import GroupCommit, Runner, in_thread
 from trio_chat.storage.interface import (
-    BATCH_BYTES,
     BATCH_LETTERS,
     MAILBOX_BYTES,
     MAILBOX_LETTERS,
+    HandedOver,
     Kept,
     LetterKey,
     OpenPost,
     Status,
+    oldest_batch,
 )
 
 __all__ = ["SCHEMA", "SqliteServerStore", "open_server_store"]
@@ -49,6 +50,20 @@ SCHEMA = Schema(
             status TEXT NOT NULL, sent_at REAL NOT NULL, PRIMARY KEY (kind, sender, id)
         ) WITHOUT ROWID;
         CREATE INDEX answers_by_age ON answers (sent_at);
+        """,
+        # Bodies get columns of their own type: a renamed one would go on turning numbers and the like into text.
+        """
+        ALTER TABLE names ADD COLUMN signing BLOB;
+        ALTER TABLE names ADD COLUMN link BLOB;
+        ALTER TABLE names ADD COLUMN certificate BLOB
+            CHECK ((signing IS NULL) + (link IS NULL) + (certificate IS NULL) IN (0, 3));
+        ALTER TABLE letters ADD COLUMN body BLOB NOT NULL DEFAULT x'';
+        UPDATE letters SET body = CAST(text AS BLOB);
+        ALTER TABLE letters DROP COLUMN text;
+        ALTER TABLE posts ADD COLUMN body BLOB NOT NULL DEFAULT x'';
+        UPDATE posts SET body = CAST(text AS BLOB);
+        ALTER TABLE posts DROP COLUMN text;
+        ALTER TABLE answers ADD COLUMN receipt BLOB NOT NULL DEFAULT x'';
         """,
     ),
 )
@@ -87,6 +102,9 @@ class SqliteServerStore:
     async def enrol(self, record: Record) -> int:
         return await self._commits.submit(lambda database: _enrol(database, record))
 
+    async def forget(self, name: str) -> bool:
+        return await self._commits.submit(lambda database: _forget(database, name))
+
     async def save(self, recipient: str, letter: Letter) -> Kept:
         number = self._next()
         return await self._commits.submit(lambda database: _save(database, recipient, number, letter))
@@ -102,8 +120,8 @@ class SqliteServerStore:
     async def waiting(self, name: str) -> Sequence[Letter]:
         return await self._commits.submit(lambda database: _waiting(database, name))
 
-    async def acknowledge(self, name: str, letters: Iterable[Letter], relayed: Collection[LetterKey]) -> list[str]:
-        numbered = [(self._next(), letter) for letter in letters]
+    async def acknowledge(self, name: str, handed: Iterable[HandedOver], relayed: Collection[LetterKey]) -> list[str]:
+        numbered = [(self._next(), one) for one in handed]
         at_once = frozenset(relayed)
         return await self._commits.submit(lambda database: _acknowledge(database, name, numbered, at_once))
 
@@ -121,31 +139,49 @@ class SqliteServerStore:
 
 
 def _load(database: sqlite3.Connection) -> tuple[list[Record], list[str], list[OpenPost]]:
-    names = database.execute("SELECT name, host, port, since FROM names ORDER BY since").fetchall()
+    names = database.execute(
+        "SELECT name, host, port, since, signing, link, certificate FROM names ORDER BY since"
+    ).fetchall()
     waiting = database.execute(
         "SELECT DISTINCT recipient FROM letters UNION SELECT name FROM names WHERE missed > 0"
     ).fetchall()
-    posts = database.execute("SELECT sender, id, sent_at, text, recipients FROM posts ORDER BY number").fetchall()
+    posts = database.execute("SELECT sender, id, sent_at, body, recipients FROM posts ORDER BY number").fetchall()
     return (
-        [Record(name, host, port, False, since) for name, host, port, since in names],
+        [Record(name, host, port, False, since, _credentials(*keys)) for name, host, port, since, *keys in names],
         [fold(name) for (name,) in waiting],
         [
-            OpenPost(Letter(LetterKind.GROUP, id_, sender, sent_at, text), frozenset(recipients.split()))
-            for sender, id_, sent_at, text, recipients in posts
+            OpenPost(Letter(LetterKind.GROUP, id_, sender, sent_at, body), frozenset(recipients.split()))
+            for sender, id_, sent_at, body, recipients in posts
         ],
     )
 
 
+def _credentials(signing: bytes | None, link: bytes | None, certificate: bytes | None) -> Credentials | None:
+    if signing is None or link is None or certificate is None:
+        return None
+    return Credentials(PublicKeys(signing, link), certificate)
+
+
 def _enrol(database: sqlite3.Connection, record: Record) -> int:
+    shown = record.credentials
+    keys = (shown.keys.signing, shown.keys.link, shown.certificate) if shown else (None, None, None)
     database.execute(
-        "INSERT INTO names (name, host, port, since) VALUES (?, ?, ?, ?) ON CONFLICT (name)"
-        " DO UPDATE SET name = excluded.name, host = excluded.host, port = excluded.port, since = excluded.since",
-        (record.name, record.host, record.port, record.since),
+        "INSERT INTO names (name, host, port, since, signing, link, certificate) VALUES (?, ?, ?, ?, ?, ?, ?)"
+        " ON CONFLICT (name) DO UPDATE SET name = excluded.name, host = excluded.host, port = excluded.port,"
+        " since = excluded.since, signing = excluded.signing, link = excluded.link, certificate = excluded.certificate",
+        (record.name, record.host, record.port, record.since, *keys),
     )
     (letters,) = database.execute("SELECT letters FROM names WHERE name = ?", (record.name,)).fetchone()
     posts = database.execute("SELECT recipients FROM posts").fetchall()
     coming: int = letters + sum(fold(record.name) in recipients.split() for (recipients,) in posts)
     return coming
+
+
+def _forget(database: sqlite3.Connection, name: str) -> bool:
+    updated = database.execute(
+        "UPDATE names SET signing = NULL, link = NULL, certificate = NULL WHERE name = ?", (name,)
+    )
+    return updated.rowcount == 1
 
 
 def _save(database: sqlite3.Connection, recipient: str, number: int, letter: Letter) -> Kept:
@@ -161,8 +197,8 @@ def _post(database: sqlite3.Connection, number: int, letter: Letter, recipients:
     if before := _answer(database, letter):
         return before
     database.execute(
-        "INSERT INTO posts VALUES (?, ?, ?, ?, ?, ?)",
-        (number, letter.sender, letter.id, letter.sent_at, letter.text, recipients),
+        "INSERT INTO posts (number, sender, id, sent_at, body, recipients) VALUES (?, ?, ?, ?, ?, ?)",
+        (number, letter.sender, letter.id, letter.sent_at, letter.body, recipients),
     )
     _remember(database, letter, Status.SAVED)
     return Kept(Status.NEW, letter.sent_at)
@@ -179,17 +215,11 @@ def _finish_post(database: sqlite3.Connection, letter: Letter, left: Sequence[st
 
 def _waiting(database: sqlite3.Connection, name: str) -> list[Letter]:
     rows = database.execute(
-        "SELECT kind, id, sender, sent_at, text FROM letters WHERE recipient = ? ORDER BY number LIMIT ?",
+        "SELECT kind, id, sender, sent_at, body FROM letters WHERE recipient = ? ORDER BY number LIMIT ?",
         (name, BATCH_LETTERS),
     ).fetchall()
-    batch: list[Letter] = []
-    size = 0
-    for kind, id_, sender, sent_at, text in rows:
-        size += len(text.encode())
-        if batch and size > BATCH_BYTES:
-            return batch
-        batch.append(Letter(LetterKind(kind), id_, sender, sent_at, text))
-    if len(batch) < BATCH_LETTERS:
+    batch = oldest_batch(Letter(LetterKind(kind), *row) for kind, *row in rows)
+    if len(batch) == len(rows) < BATCH_LETTERS:
         own_name, missed, missed_id = database.execute(
             "SELECT name, missed, missed_id FROM names WHERE name = ?", (name,)
         ).fetchone()
@@ -199,18 +229,20 @@ def _waiting(database: sqlite3.Connection, name: str) -> list[Letter]:
 
 
 def _acknowledge(
-    database: sqlite3.Connection, name: str, numbered: Sequence[tuple[int, Letter]], relayed: Collection[LetterKey]
+    database: sqlite3.Connection, name: str, numbered: Sequence[tuple[int, HandedOver]], relayed: Collection[LetterKey]
 ) -> list[str]:
     receipted = []
-    for number, letter in numbered:
+    for number, one in numbered:
+        letter = one.letter
         if letter.kind is LetterKind.MISSED:
             database.execute("UPDATE names SET missed = max(0, missed - ?) WHERE name = ?", (letter.count, name))
         elif _take(database, name, letter) and letter.kind is LetterKind.DIRECT:
             if letter.key in relayed:
-                _remember(database, letter, Status.DELIVERED)
+                _remember(database, letter, Status.DELIVERED if one.opened else Status.UNREADABLE, one.receipt)
             else:
                 (reader,) = database.execute("SELECT name FROM names WHERE name = ?", (name,)).fetchone()
-                receipt = Letter(LetterKind.RECEIPT, letter.id, reader, letter.sent_at)
+                kind = LetterKind.RECEIPT if one.opened else LetterKind.UNREADABLE
+                receipt = Letter(kind, letter.id, reader, letter.sent_at, one.receipt)
                 _insert(database, letter.sender, number, receipt)
                 receipted.append(letter.sender)
     return receipted
@@ -221,22 +253,22 @@ def _acknowledge(
 
 def _answer(database: sqlite3.Connection, letter: Letter) -> Kept | None:
     row = database.execute(
-        "SELECT status, sent_at FROM answers WHERE kind = ? AND sender = ? AND id = ?",
+        "SELECT status, sent_at, receipt FROM answers WHERE kind = ? AND sender = ? AND id = ?",
         (letter.kind, letter.sender, letter.id),
     ).fetchone()
-    return row and Kept(Status[row[0]], row[1])
+    return row and Kept(Status[row[0]], *row[1:])
 
 
-def _remember(database: sqlite3.Connection, letter: Letter, status: Status) -> None:
+def _remember(database: sqlite3.Connection, letter: Letter, status: Status, receipt: bytes = b"") -> None:
     database.execute(
-        "INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?, ?)",
-        (letter.kind, letter.sender, letter.id, status.name, letter.sent_at),
+        "INSERT OR REPLACE INTO answers (kind, sender, id, status, sent_at, receipt) VALUES (?, ?, ?, ?, ?, ?)",
+        (letter.kind, letter.sender, letter.id, status.name, letter.sent_at, receipt),
     )
 
 
 def _put(database: sqlite3.Connection, recipient: str, number: int, letter: Letter) -> bool:
     """Into the mailbox, if there is room."""
-    size = len(letter.text.encode())
+    size = len(letter.body)
     letters, held = database.execute("SELECT letters, bytes FROM names WHERE name = ?", (recipient,)).fetchone()
     if letters >= MAILBOX_LETTERS or held + size > MAILBOX_BYTES:
         return False
@@ -247,8 +279,9 @@ def _put(database: sqlite3.Connection, recipient: str, number: int, letter: Lett
 
 def _insert(database: sqlite3.Connection, recipient: str, number: int, letter: Letter) -> bool:
     inserted = database.execute(
-        "INSERT OR IGNORE INTO letters VALUES (?, ?, ?, ?, ?, ?, ?)",
-        (recipient, number, letter.kind, letter.sender, letter.id, letter.sent_at, letter.text),
+        "INSERT OR IGNORE INTO letters (recipient, number, kind, sender, id, sent_at, body)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (recipient, number, letter.kind, letter.sender, letter.id, letter.sent_at, letter.body),
     )
     return inserted.rowcount == 1
 
@@ -259,8 +292,8 @@ def _take(database: sqlite3.Connection, name: str, letter: Letter) -> bool:
         "DELETE FROM letters WHERE recipient = ? AND kind = ? AND sender = ? AND id = ?",
         (name, letter.kind, letter.sender, letter.id),
     )
-    if deleted.rowcount and letter.kind is not LetterKind.RECEIPT:
-        _count(database, name, -1, -len(letter.text.encode()))
+    if deleted.rowcount and letter.kind not in RECEIPTS:
+        _count(database, name, -1, -len(letter.body))
     return deleted.rowcount == 1
 
 

@@ -1,15 +1,17 @@
-"""Requests over datagrams: windows, attempts, parts and repeated answers, for one party.
+"""Requests over sealed links: windows, attempts, parts and repeated answers, for one party.
 
 One task reads the socket; whoever waits for an answer is found in one dict. What requests mean is the owner's
 business: it hands in a function that takes a request and returns its answer, or says that there is none yet.
 """
 
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import attrs
 import trio
 
+from trio_chat.protocol.link import Learned, Links, Moved, Received, Step, Transmit
+from trio_chat.protocol.link_session import Peer
 from trio_chat.protocol.messages import Answer, Message, Part, PartAck, Request, is_final
 from trio_chat.protocol.reliability import Assembly, DuplicateMemory, Outgoing, Reaction, Seen
 from trio_chat.protocol.wire import WireError, decode_untrusted, encode
@@ -27,12 +29,13 @@ PROMPT = (0.1, 0.15)
 """Pauses in seconds after which a request is sent again inside its window: at 100 and 250 ms."""
 
 BURST = 256
-
-Peer = Address
-"""Whom a request goes to. Opaque: callers keep it, compare it and hand it back."""
+SWEEP_EVERY = 5.0
 
 Handler = Callable[[Peer, Request], Answer | Reaction]
-Key = tuple[Peer, int, bytes]
+Mover = Callable[[Peer, Peer], object]
+
+Key = tuple[bytes, int, bytes]
+"""What tells requests apart: the other's key (wherever he is), the kind of request, its id."""
 
 
 def new_id() -> bytes:
@@ -42,10 +45,19 @@ def new_id() -> bytes:
 
 @attrs.define
 class Counts:
-    """What was dropped: bytes that were no message, and answers that nobody waited for (any longer)."""
+    """What was dropped: bytes that were no message or not sealed for us, and answers that nobody waited for."""
 
     not_a_message: int = 0
     unasked: int = 0
+
+
+@attrs.define(eq=False)
+class _Asked:
+    """One request: whom it was put to, and where he is by now."""
+
+    peer: Peer
+    now: Peer
+    outgoing: Outgoing
 
 
 @attrs.define(eq=False)
@@ -53,27 +65,49 @@ class _Round:
     """Requests that are waited for together. `pending` thins out as they are settled."""
 
     settled: Callable[[Peer, Answer], object]
-    pending: dict[Key, Outgoing] = attrs.Factory(dict)
+    pending: dict[Key, _Asked] = attrs.Factory(dict)
     part_ack: PartAck | None = None
     complete: trio.Event = attrs.Factory(trio.Event)
 
     def settle(self, key: Key, answer: Answer | None) -> None:
-        del self.pending[key]
+        asked = self.pending.pop(key)
         if not self.pending:
             self.complete.set()
         if answer is not None:
-            self.settled(key[0], answer)
+            self.settled(asked.peer, answer)
 
 
 class Endpoint:
-    """One party on a datagram socket. Run `listen` as a task for as long as it is used."""
+    """One party on a datagram socket, and its links. Run `listen` as a task for as long as it is used."""
 
-    def __init__(self, socket: DatagramSocket) -> None:
+    def __init__(self, socket: DatagramSocket, links: Links) -> None:
         self.counts = Counts()
         self._socket = socket
+        self._links = links
+        self._swept_at = float("-inf")
+        self._learned: dict[Address, Learned] = {}
+        self._learned_one = trio.Event()
         self._waiting: dict[Key, _Round] = {}
         self._memory = DuplicateMemory()
         self._assembly = Assembly()
+
+    async def learn(self, addresses: Sequence[Address], windows: int = ATTEMPTS) -> Learned | None:
+        """Ask at these addresses who is there, again and again in so many windows, until somebody answers.
+
+        Returns the first one to answer, the preferred (the earlier in the list) of several; None if nobody does.
+        Whether to trust the answer is open.
+        """
+        self._learned.clear()
+        self._learned_one = trio.Event()
+        for _ in range(windows):
+            with trio.move_on_after(WINDOW):
+                for pause in (*PROMPT, WINDOW):
+                    for address in addresses:
+                        self._do(self._links.hello(address))
+                    with trio.move_on_after(pause):
+                        await self._learned_one.wait()
+                        return next(self._learned[address] for address in addresses if address in self._learned)
+        return None
 
     async def request(
         self,
@@ -109,24 +143,32 @@ class Endpoint:
     def answer(self, peer: Peer, request: Request, answer: Answer) -> None:
         """Answer a request, now and whenever a copy of it comes."""
         data = encode(answer)
-        key = (peer, request.kind, request.id)
+        key = (peer.key, request.kind, request.id)
         if is_final(answer):
             self._memory.settle(key, data)
         else:
             self._memory.forget(key)
         self._assembly.drop(key)
-        self._socket.send(data, peer)
+        self._send(peer, data)
 
     def abandon(self, peer: Peer) -> None:
-        """Whoever was at this address is no longer there: requests to it end now, as if it had stayed silent."""
-        for key in [key for key in self._waiting if key[0] == peer]:
+        """This peer is no longer there: requests to it end now, as if it had stayed silent."""
+        for key in [key for key, round_ in self._waiting.items() if round_.pending[key].now == peer]:
             self._settle(key, None)
 
-    async def listen(self, handle: Handler) -> None:
-        """Read the socket until cancelled; `handle` gets each new request and must not raise."""
+    async def listen(self, handle: Handler, moved: Mover = lambda before, now: None) -> None:
+        """Read the socket until cancelled; `handle` gets each new request and must not raise.
+
+        `moved` is told when a peer has proven to be at another address; requests to it follow it there.
+        """
         while True:
-            for data, peer in await self._socket.receive_batch():
-                self._receive_untrusted(data, peer, handle)
+            batch = await self._socket.receive_batch()
+            now = trio.current_time()
+            if now - self._swept_at >= SWEEP_EVERY:
+                self._swept_at = now
+                self._links.sweep(now)
+            for data, source in batch:
+                self._receive_untrusted(data, source, handle, moved)
 
     # --- sending ---
 
@@ -135,8 +177,9 @@ class Endpoint:
     ) -> None:
         encoded = {request.id: encode(request) for request in requests.values()}
         for peer, request in requests.items():
-            key = (peer, request.kind, request.id)
-            round_.pending[key] = Outgoing(request.kind, request.id, encoded[request.id])
+            key = (peer.key, request.kind, request.id)
+            outgoing = Outgoing(request.kind, request.id, encoded[request.id])
+            round_.pending[key] = _Asked(peer, peer, outgoing)
             self._waiting[key] = round_
         if not round_.pending:
             return
@@ -153,34 +196,59 @@ class Endpoint:
                 del self._waiting[key]
 
     async def _transmit(self, round_: _Round) -> None:
-        for sent, (key, outgoing) in enumerate(list(round_.pending.items()), start=1):
-            for data in outgoing.missing():
-                self._socket.send(data, key[0])
+        for sent, asked in enumerate(list(round_.pending.values()), start=1):
+            for data in asked.outgoing.missing():
+                self._send(asked.now, data)
             if sent % BURST == 0:
                 await trio.lowlevel.checkpoint()
 
+    def _send(self, peer: Peer, data: bytes) -> None:
+        self._do(self._links.send(peer, data, trio.current_time()))
+
+    def _do(self, steps: Iterable[Transmit]) -> None:
+        for step in steps:
+            self._socket.send(step.data, step.address)
+
     # --- receiving ---
 
-    def _receive_untrusted(self, data: bytes, peer: Peer, handle: Handler) -> None:
-        if peer[1] == 0:  # a sender that cannot be answered, and that no table can name
+    def _receive_untrusted(self, data: bytes, source: Address, handle: Handler, moved: Mover) -> None:
+        if source[1] == 0:  # a sender that cannot be answered, and that no table can name
             self.counts.not_a_message += 1
             return
         try:
-            message = decode_untrusted(data)
+            for step in self._links.receive_untrusted(data, source, trio.current_time()):
+                self._take_untrusted(step, handle, moved)
         except WireError:
             self.counts.not_a_message += 1
-            return
+
+    def _take_untrusted(self, step: Step, handle: Handler, moved: Mover) -> None:
+        """Raises WireError if somebody has sealed what is no message."""
+        match step:
+            case Received(peer, plaintext):
+                self._take_message(peer, decode_untrusted(plaintext), handle)
+            case Transmit():
+                self._do([step])
+            case Learned(address):
+                self._learned[address] = step
+                self._learned_one.set()
+            case Moved(before, now):
+                for key, round_ in self._waiting.items():
+                    if (asked := round_.pending[key]).now == before:
+                        asked.now = now
+                moved(before, now)
+
+    def _take_message(self, peer: Peer, message: Message, handle: Handler) -> None:
         if isinstance(message, Request):
             self._take_request(peer, message, handle)
         elif isinstance(message, Part):
             self._take_part(peer, message, handle)
         elif isinstance(message, PartAck):
-            key = (peer, message.of, message.id)
+            key = (peer.key, message.of, message.id)
             if round_ := self._waiting.get(key):
                 round_.part_ack = message
-                round_.pending[key].acknowledge(message.held)
+                round_.pending[key].outgoing.acknowledge(message.held)
         else:
-            self._settle((peer, message.of, message.id), message)
+            self._settle((peer.key, message.of, message.id), message)
 
     def _settle(self, key: Key, answer: Answer | None) -> None:
         round_ = self._waiting.pop(key, None)
@@ -190,8 +258,8 @@ class Endpoint:
             round_.settle(key, answer)
 
     def _take_request(self, peer: Peer, request: Request, handle: Handler) -> None:
-        key = (peer, request.kind, request.id)
-        if self._is_known(key):
+        key = (peer.key, request.kind, request.id)
+        if self._is_known(peer, key):
             return
         self._memory.begin(key)
         match handle(peer, request):
@@ -202,18 +270,18 @@ class Endpoint:
             case answer:
                 self.answer(peer, request, answer)
 
-    def _is_known(self, key: Key) -> bool:
+    def _is_known(self, peer: Peer, key: Key) -> bool:
         seen = self._memory.recall(key)
         if isinstance(seen, bytes):
-            self._socket.send(seen, key[0])
+            self._send(peer, seen)
         return seen is not Seen.NEW
 
     def _take_part(self, peer: Peer, part: Part, handle: Handler) -> None:
-        key = (peer, part.of, part.id)
-        if self._is_known(key):
+        key = (peer.key, part.of, part.id)
+        if self._is_known(peer, key):
             return
         part_ack, data = self._assembly.add(key, part)
-        self._socket.send(encode(part_ack), peer)
+        self._send(peer, encode(part_ack))
         if data is None:
             return
         whole = _assembled_untrusted(data, part)

@@ -1,0 +1,298 @@
+"""Floods from addresses that are not the sender's, and from some that are: what they cost the server and the clients.
+
+Plays in virtual time (tests/stage.py) with the real server. The rules of a link alone: tests/protocol/test_link.py.
+"""
+
+import random
+
+import attrs
+import pytest
+import trio
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
+from tests.network import Conditions, MemoryNetwork
+from tests.stage import SERVER, SERVER_IDENTITY, open_stage
+from trio_chat.protocol.link import Links
+from trio_chat.protocol.link_handshake import Initiator, Responder
+from trio_chat.protocol.link_wire import Init, header, parse_untrusted
+from trio_chat.transport.endpoint import ATTEMPTS, WINDOW
+
+HELLO, KEYS, INIT, COOKIE, RESP, DATA, RESET, CHALLENGE, PROOF = range(1, 10)
+NAMES = ["HELLO", "KEYS", "INIT", "COOKIE", "RESP", "DATA", "RESET", "CHALLENGE", "PROOF"]
+SIZES = {HELLO: 136, KEYS: 136, INIT: 136, COOKIE: 24, RESP: 60, RESET: 8, CHALLENGE: 40, PROOF: 40}
+ANSWERS = {"server": {HELLO: KEYS, INIT: COOKIE, DATA: RESET}, "client": {INIT: COOKIE, DATA: RESET}}
+
+ALICE, BOB = ("10.0.2.1", 6000), ("10.0.2.2", 6000)
+
+TICK = 0.01
+"""Seconds between two bursts of a flood."""
+
+BURST = 1000
+"""Datagrams of a burst: fewer than find room in a receiver's queue."""
+
+
+class FloodedNetwork(MemoryNetwork):
+    """What goes to an address where nobody is bound is written down in `answers`, and neither carried nor logged."""
+
+    def __init__(self):
+        super().__init__()
+        self.default = Conditions(delay=(2 * TICK, 2 * TICK))
+        self.answers = []
+
+    def carry(self, data, source, destination):
+        if destination in self._sockets:
+            super().carry(data, source, destination)
+        else:
+            self.answers.append((data, destination))
+
+    async def flood(self, questions, target=SERVER):
+        """Inject these (datagram, source), 100,000 a second, each of which is looked at."""
+        for start in range(0, len(questions), BURST):
+            for data, source in questions[start : start + BURST]:
+                self.inject(data, source, target)
+            await trio.sleep(TICK)
+        assert self.counts.overflowed == 0
+
+    async def with_cookies(self, inits):
+        """These (INIT, source) with the cookies that the server gives for them."""
+        self.answers.clear()
+        await self.flood(encoded(inits))
+        cookies = [parse_untrusted(data).cookie for data, _ in self.answers]
+        self.answers.clear()
+        return [
+            (attrs.evolve(init, cookie=cookie), source) for (init, source), cookie in zip(inits, cookies, strict=True)
+        ]
+
+
+class Inside:
+    """What nobody on the network sees: all links, the server's first, and the INITs that made someone compute."""
+
+    def __init__(self, monkeypatch):
+        self.links = []
+        self.computed = []
+        monkeypatch.setattr("trio_chat.server.chat.Links", self._open_links)
+        monkeypatch.setattr("trio_chat.client.session.Links", self._open_links)
+        monkeypatch.setattr("trio_chat.protocol.link.Responder", self._respond)
+
+    def _open_links(self, *arguments):
+        self.links.append(Links(*arguments))
+        return self.links[-1]
+
+    def _respond(self, own, message):
+        self.computed.append(message)
+        return Responder(own, message)
+
+    def computed_for(self, inits):
+        """For how many of these it was computed."""
+        messages = {init.message for init in inits}
+        return sum(message in messages for message in self.computed)
+
+
+@pytest.fixture
+def inside(monkeypatch):
+    """`stage` asks for it: it has to be there before the server."""
+    return Inside(monkeypatch)
+
+
+@pytest.fixture
+async def network():
+    network = FloodedNetwork()
+    async with trio.open_nursery() as nursery:
+        await nursery.start(network.run_courier)
+        yield network
+        nursery.cancel_scope.cancel()
+
+
+@pytest.fixture
+async def stage(network, inside):
+    async with open_stage(network) as stage:
+        yield stage
+
+
+def somewhere(n):
+    """One of many addresses, all of them different, at which nobody is."""
+    return (f"198.{18 + (n >> 16)}.{n >> 8 & 255}.{n & 255}", 1 + n % 65535)
+
+
+def formal(dice):
+    """An INIT by its form only."""
+    return Init(dice.randbytes(4), dice.randbytes(112), dice.randbytes(16))
+
+
+def valid(dice):
+    """An INIT of somebody new that lacks nothing but a cookie."""
+    own = X25519PrivateKey.from_private_bytes(dice.randbytes(32))
+    initiator = Initiator(own, SERVER_IDENTITY.public.link, dice.randbytes(32), dice.randbytes(16))
+    return Init(dice.randbytes(4), initiator.message)
+
+
+def anything(dice, kind):
+    """A datagram of this type, by its form."""
+    if kind == HELLO:
+        return header(kind, dice.randbytes(4)).ljust(SIZES[kind], b"\0")
+    size = dice.randrange(32, 1201) if kind == DATA else SIZES[kind]
+    return header(kind, dice.randbytes(4)) + dice.randbytes(size - 8)
+
+
+def encoded(inits):
+    return [(init.encode(), source) for init, source in inits]
+
+
+async def entering(stage, name, address):
+    """The player, and how long it took."""
+    began = trio.current_time()
+    player = await stage.enter(name, host=address[0], port=address[1])
+    return player, trio.current_time() - began
+
+
+def said(network, source, destination=SERVER):
+    """The types of the datagrams that went from one to another, in order."""
+    return [line.data[0] for line in network.log if (line.source, line.destination) == (source, destination)]
+
+
+# --- from addresses that are not the sender's ---
+
+
+async def test_100000_spoofed_inits_are_forgotten_at_once_and_nobody_computes(
+    stage, network, inside, autojump_clock, nursery
+):
+    dice = random.Random(1)
+    alice = await stage.enter("alice")
+    await stage.pass_time(1)
+    remembered = len(inside.links[0])
+
+    inits = [formal(dice) for _ in range(99_600)]
+    own = await network.with_cookies([(valid(dice), somewhere(n)) for n in range(100_000, 100_400)])
+    for n, (init, _) in enumerate(own):
+        cookie = (init.cookie, own[n - 1][0].cookie, dice.randbytes(16), bytes(16))[n % 4]  # the first: not from there
+        inits.append(attrs.evolve(init, cookie=cookie))
+    dice.shuffle(inits)
+    questions = [(init.encode(), somewhere(n)) for n, init in enumerate(inits)]
+    nursery.start_soon(network.flood, questions)
+    await stage.pass_time(30 * TICK)
+    bob = await stage.enter("bob")
+    assert 30_000 < len(network.answers) < 60_000, "it has entered in the midst"
+    await stage.pass_time(2)
+
+    assert [source for _, source in network.answers] == [source for _, source in questions]
+    assert {len(data) for data, _ in network.answers} == {SIZES[COOKIE]}
+    assert inside.computed_for(inits) == 0
+    assert len(inside.links[0]) == remembered + 1, "bob's"
+    assert (await alice.chat.send("bob", "did you notice anything?")).how == "direct"
+    assert bob.texts() == ["did you notice anything?"]
+
+
+async def test_a_flood_in_the_name_of_a_client_does_not_keep_it_out(stage, network, inside, autojump_clock, nursery):
+    dice = random.Random(2)
+    alice, undisturbed = await entering(stage, "alice", ALICE)
+    nursery.start_soon(network.flood, [(formal(dice).encode(), BOB) for _ in range(20_000)])
+    await stage.pass_time(2 * TICK)
+    _, disturbed = await entering(stage, "bob", BOB)
+    assert disturbed == pytest.approx(undisturbed)
+    assert len(inside.computed) == 2, "alice's and bob's"
+    assert (await alice.chat.send("bob", "hi")).how == "direct"
+
+
+@pytest.mark.parametrize("kind", range(1, 10), ids=NAMES)
+@pytest.mark.parametrize("whom", ["server", "client"])
+async def test_no_answer_is_longer_than_its_question_and_nothing_is_remembered(
+    stage, network, inside, autojump_clock, whom, kind
+):
+    dice = random.Random(3)
+    await stage.enter("alice", host=ALICE[0])
+    await stage.pass_time(1)
+    remembered = [len(links) for links in inside.links]
+    whole = [anything(dice, kind) for _ in range(1000)]
+    cut = [data[: dice.randrange(len(data))] for data in whole]
+    longer = [data + dice.randbytes(dice.randint(1, 200)) for data in whole]
+    questions = {somewhere(n): data for n, data in enumerate(whole + cut + longer)}
+    target = {"server": SERVER, "client": ALICE}[whom]
+    await network.flood([(data, source) for source, data in questions.items()], target)
+
+    lengths = {source: len(data) for data, source in network.answers}
+    assert len(lengths) == len(network.answers), "one answer at most"
+    assert all(length <= len(questions[source]) for source, length in lengths.items())
+    expected = SIZES.get(ANSWERS[whom].get(kind))
+    assert [lengths.get(somewhere(n)) for n in range(1000)] == [expected] * 1000
+    if kind != DATA:  # which may have any size
+        assert not any(somewhere(n) in lengths for n in range(1000, 3000))
+    assert [len(links) for links in inside.links] == remembered
+    assert len(inside.computed) == 1, "alice's"
+
+
+async def test_forged_answers_do_not_disturb_a_client_that_waits_for_true_ones(stage, network, autojump_clock, nursery):
+    dice = random.Random(4)
+    _, undisturbed = await entering(stage, "alice", ALICE)
+    said_by_alice = said(network, ALICE)
+    forged = [anything(dice, dice.choice([KEYS, COOKIE, RESP, RESET, CHALLENGE, PROOF])) for _ in range(20_000)]
+    nursery.start_soon(network.flood, [(data, SERVER) for data in forged], BOB)
+    _, disturbed = await entering(stage, "bob", BOB)
+    assert disturbed == pytest.approx(undisturbed)
+    assert said(network, BOB) == said_by_alice
+
+
+# --- from addresses that show a cookie ---
+
+
+async def test_one_port_gets_20_handshakes_a_second_and_nobody_computes_for_the_others(
+    stage, network, inside, autojump_clock, nursery
+):
+    dice = random.Random(5)
+    greedy = somewhere(0)
+    inits = await network.with_cookies([(valid(dice), greedy) for _ in range(600)])
+
+    async def storm():
+        for start in range(0, len(inits), 20):
+            await network.flood(encoded(inits[start : start + 20]))
+            await trio.sleep(0.1 - TICK)
+
+    nursery.start_soon(storm)
+    await stage.pass_time(1)
+    await stage.enter("bob")
+    assert len(inside.links[0]) <= 4 + 1
+    await stage.pass_time(5)
+    answered = [len(data) for data, source in network.answers if source == greedy]
+    assert set(answered) == {SIZES[RESP]}
+    assert 60 <= len(answered) <= 65, "in three seconds, the first five at once"
+    assert inside.computed_for(init for init, _ in inits) == len(answered)
+
+
+async def test_one_host_gets_1000_handshakes_a_second_and_the_others_theirs(
+    stage, network, inside, autojump_clock, nursery
+):
+    dice = random.Random(6)
+    inits = await network.with_cookies([(formal(dice), ("198.18.0.1", port)) for port in range(1, 5001)])
+    nursery.start_soon(network.flood, encoded(inits[:2000]))
+    await stage.pass_time(2 * TICK)
+    assert 1000 <= len(inside.computed) <= 1020, "at once"
+    await stage.enter("bob")
+    inside.computed.clear()
+    for start in range(2000, 5000, 300):
+        await network.flood(encoded(inits[start : start + 300]))
+        await trio.sleep(0.1 - TICK)
+    assert 990 <= len(inside.computed) <= 1200, "in one second"
+
+
+async def test_a_client_whose_handshake_is_pushed_out_by_unfinished_ones_tries_again(
+    stage, network, inside, autojump_clock, nursery
+):
+    dice = random.Random(7)
+    _, undisturbed = await entering(stage, "alice", ALICE)
+    inits = await network.with_cookies([(valid(dice), somewhere(n)) for n in range(1100)])
+    storms = []
+
+    def storm(data, source, destination):
+        if data[0] == RESP and destination == BOB and not storms:
+            storms.append(data)
+            nursery.start_soon(network.flood, encoded(inits))
+        return True
+
+    network.filters.append(storm)
+    _, disturbed = await entering(stage, "bob", BOB)
+    assert storms
+    assert inside.computed_for(init for init, _ in inits) == 1100
+    assert len(inside.links[0]) <= 1024 + 2
+    assert undisturbed < disturbed < ATTEMPTS * WINDOW
+    assert RESET in said(network, SERVER, BOB)
+    await stage.pass_time(30)
+    assert len(inside.links[0]) == 2, "alice's and bob's"

@@ -1,0 +1,456 @@
+"""A server whose owner lies: what he does to letters, receipts, posts and keys is noticed before anything is shown.
+
+He works on what the server stores, or answers from it; the clients are real. Plays in virtual time (tests/stage.py).
+"""
+
+import attrs
+import pytest
+import trio
+
+from tests.stage import SERVER, SERVER_IDENTITY, SERVER_KEY, SERVER_PEER, identity_of
+from tests.stranger import Stranger
+from trio_chat.client.events import (
+    ForgedReceiptReceived,
+    GroupMessageReceived,
+    KeyWarning,
+    LetterReceived,
+    LetterUnreadable,
+    MessageNotOpened,
+    MessageReceived,
+    ReceiptReceived,
+)
+from trio_chat.client.session import open_chat
+from trio_chat.errors import ForgedReceipt, KeyChanged, NotOpened, ServerKeyChanged, UnknownRecipient
+from trio_chat.protocol.letters import Identity, credentials, sign_unreadable, write_post, write_receipt
+from trio_chat.protocol.records import Credentials, Letter, LetterKind, PublicKeys, fingerprint
+from trio_chat.storage.interface import Kept, Status
+from trio_chat.storage.memory import MemoryServerStore
+from trio_chat.transport.endpoint import new_id
+
+ALICE, BOB, MALLORY = identity_of("alice"), identity_of("bob"), identity_of("mallory")
+MONTH = 30 * 24 * 3600.0
+
+
+class LyingStore(MemoryServerStore):
+    """A store whose owner reads and rewrites: `change` is done to each letter before it is handed over."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.change = lambda letter: letter
+        self.verdict = lambda letter: None
+        self.handed: list[Letter] = []
+
+    async def waiting(self, name):
+        letters = [self.change(letter) for letter in await super().waiting(name)]
+        self.handed += letters
+        return letters
+
+    async def save(self, recipient, letter):
+        return self.verdict(letter) or await super().save(recipient, letter)
+
+    def slip_in(self, recipient: str, letter: Letter) -> None:
+        """Put a letter of one's own making into a mailbox."""
+        self._mailboxes[recipient].put(self._next(), letter)
+
+
+@pytest.fixture
+async def lies(stage):
+    """The stage's server, with a store that lies."""
+    await stage.kill_server()
+    await stage.start_server(LyingStore())
+    return stage.server_store
+
+
+def damaged(letter: Letter) -> Letter:
+    return attrs.evolve(letter, body=letter.body[:-1] + bytes((letter.body[-1] ^ 1,)))
+
+
+def kinds(player) -> list[type]:
+    return [type(event) for event in player.heard]
+
+
+async def away(stage):
+    """Alice, and Bob who has gone."""
+    alice, bob = await stage.enter("alice"), await stage.enter("bob")
+    await bob.chat.deregister()
+    await stage.pass_time(1)
+    return alice, bob
+
+
+# --- letters ---
+
+
+async def test_the_server_holds_no_text_of_a_letter(stage, lies, autojump_clock):
+    alice, bob = await away(stage)
+    await alice.chat.send("bob", "a secret of some length")
+    await bob.chat.register()
+    await stage.pass_time(1)
+    assert bob.texts() == ["a secret of some length"]
+    assert lies.handed
+    assert not any(b"secret" in letter.body for letter in lies.handed)
+
+
+async def test_a_rewritten_letter_between_two_good_ones_blocks_neither_and_its_sender_hears_of_it(
+    stage, lies, autojump_clock
+):
+    alice, bob = await away(stage)
+    deliveries = [await alice.chat.send("bob", text) for text in ("one", "two", "three")]
+    lies.change = lambda letter: damaged(letter) if letter.sent_at == deliveries[1].sent_at else letter
+    await bob.chat.register()
+    await stage.pass_time(2)
+    assert kinds(bob) == [LetterReceived, LetterUnreadable, LetterReceived]
+    assert bob.texts() == ["one", "three"]
+    assert bob.heard[1] == LetterUnreadable("alice")
+    one, two, three = (delivery.sent_at for delivery in deliveries)
+    assert alice.heard == [ReceiptReceived("bob", one), MessageNotOpened("bob", two), ReceiptReceived("bob", three)]
+
+
+@pytest.mark.parametrize("exchanged", ["id", "body", "sender"])
+async def test_a_letter_under_the_id_or_name_of_another_one(stage, lies, autojump_clock, exchanged):
+    alice, bob = await away(stage)
+    carol = await stage.enter("carol")
+    await alice.chat.send("bob", "from alice")
+    await carol.chat.send("bob", "from carol")
+    first, second = await lies.waiting("bob")
+    swapped = {first.id: getattr(second, exchanged), second.id: getattr(first, exchanged)}
+    lies.change = lambda letter: (
+        attrs.evolve(letter, **{exchanged: swapped[letter.id]}) if letter.kind is LetterKind.DIRECT else letter
+    )
+    await bob.chat.register()
+    await stage.pass_time(2)
+    assert bob.texts() == []
+    assert LetterUnreadable in kinds(bob)
+
+
+async def test_garbage_that_comes_first_under_the_id_of_a_letter_does_not_take_its_place(stage, lies, autojump_clock):
+    alice, bob = await away(stage)
+    delivery = await alice.chat.send("bob", "the true one")
+    (letter,) = await lies.waiting("bob")
+    lies.change = lambda letter: damaged(letter) if letter.kind is LetterKind.DIRECT else letter
+    await bob.chat.register()
+    await stage.pass_time(1)
+    assert bob.heard == [LetterUnreadable("alice")]
+    await bob.chat.deregister()
+    await stage.pass_time(1)
+    lies.change = lambda letter: letter
+    lies.slip_in("bob", letter)
+    await stage.kill_server()
+    await stage.start_server(lies)
+    await bob.chat.register()
+    await stage.pass_time(30)
+    assert bob.texts() == ["the true one"]
+    assert alice.heard == [MessageNotOpened("bob", delivery.sent_at), ReceiptReceived("bob", delivery.sent_at)]
+
+
+async def test_a_letter_older_than_any_memory_is_not_shown_and_not_acknowledged_as_read(stage, lies, autojump_clock):
+    alice, bob = await away(stage)
+    delivery = await alice.chat.send("bob", "in due time")
+    await stage.pass_time(MONTH - 60)
+    await alice.chat.send("bob", "later")
+    await stage.pass_time(120)
+    await bob.chat.register()
+    await stage.pass_time(2)
+    assert bob.texts() == ["later"]
+    assert MessageNotOpened("bob", delivery.sent_at) in alice.heard
+
+
+async def test_an_unreadable_letter_to_someone_who_is_there(stage, lies, autojump_clock):
+    alice, bob = await stage.enter("alice"), await stage.enter("bob")
+    stage.network.cut(alice.host, bob.host)
+    lies.change = damaged
+    with pytest.raises(NotOpened):
+        await alice.chat.send("bob", "hi")
+    await stage.pass_time(1)
+    assert bob.heard == [LetterUnreadable("alice")]
+
+
+# --- receipts ---
+
+
+async def test_an_invented_receipt_is_told_as_that_and_the_true_one_still_comes(stage, lies, autojump_clock):
+    alice, bob = await away(stage)
+    delivery = await alice.chat.send("bob", "hi")
+    (letter,) = await lies.waiting("bob")
+    for kind in (LetterKind.RECEIPT, LetterKind.UNREADABLE):
+        lies.slip_in("alice", Letter(kind, letter.id, "bob", delivery.sent_at, bytes(96)))
+        mallorys = write_receipt(MALLORY, id=letter.id, sender="alice", text="hi")
+        lies.slip_in("alice", Letter(kind, letter.id[::-1], "bob", delivery.sent_at, mallorys))
+    await alice.chat.deregister()
+    await stage.kill_server()
+    await stage.start_server(lies)
+    await alice.chat.register()
+    await stage.pass_time(2)
+    assert alice.heard == [ForgedReceiptReceived("bob")] * 4
+    await bob.chat.register()
+    await stage.pass_time(2)
+    assert alice.heard[4:] == [ReceiptReceived("bob", delivery.sent_at)]
+
+
+async def test_the_receipt_of_another_message(stage, lies, autojump_clock):
+    alice, bob = await away(stage)
+    await alice.chat.send("bob", "read")
+    await bob.chat.register()
+    await stage.pass_time(2)
+    (true,) = [letter for letter in lies.handed if letter.kind is LetterKind.RECEIPT]
+    lies.slip_in("alice", attrs.evolve(true, id=new_id()))
+    await alice.chat.deregister()
+    await stage.kill_server()
+    await stage.start_server(lies)
+    await alice.chat.register()
+    await stage.pass_time(2)
+    assert [type(event) for event in alice.heard] == [ReceiptReceived, ForgedReceiptReceived]
+
+
+@pytest.mark.parametrize("status", [Status.DELIVERED, Status.UNREADABLE])
+@pytest.mark.parametrize("shown", ["nothing", "mallory's", "for another text", "for another message", "the other kind"])
+async def test_the_server_alone_cannot_say_that_it_was_delivered(stage, lies, autojump_clock, status, shown):
+    alice, _ = await away(stage)
+
+    def receipt(letter):
+        match shown:
+            case "nothing":
+                return b""
+            case "mallory's" if status is Status.DELIVERED:
+                return write_receipt(MALLORY, id=letter.id, sender="alice", text="hi")
+            case "mallory's":
+                return sign_unreadable(MALLORY, id=letter.id, sender="alice")
+            case "for another text":
+                return write_receipt(BOB, id=letter.id, sender="alice", text="ho")
+            case "for another message":
+                return write_receipt(BOB, id=new_id(), sender="alice", text="hi")
+            case "the other kind" if status is Status.DELIVERED:
+                return sign_unreadable(BOB, id=letter.id, sender="alice")
+        return write_receipt(BOB, id=letter.id, sender="alice", text="hi")
+
+    lies.verdict = lambda letter: Kept(status, letter.sent_at, receipt(letter))
+    with pytest.raises(ForgedReceipt):
+        await alice.chat.send("bob", "hi")
+
+
+# --- messages to everyone ---
+
+
+async def test_an_invented_and_a_rewritten_post(stage, lies, autojump_clock):
+    alice, bob = await away(stage)
+    await alice.chat.send_all("lunch at noon")
+    await alice.chat.send_all("tea at five")
+    await stage.pass_time(1)
+    lies.change = lambda letter: attrs.evolve(letter, body=letter.body.replace(b"noon", b"nine"))
+    at = trio.current_time()
+    for invented in (
+        b"".join([bytes(64), bytes(8), b"I resign"]),
+        write_post(MALLORY, id=new_id(), sender="alice", sent_at=at, text="I resign"),
+    ):
+        lies.slip_in("bob", Letter(LetterKind.GROUP, new_id(), "alice", at, invented))
+    await bob.chat.register()
+    await stage.pass_time(2)
+    assert bob.texts() == ["tea at five"]
+    assert kinds(bob).count(LetterUnreadable) == 3
+
+
+async def test_a_post_cannot_be_shown_under_the_name_of_another(stage, lies, autojump_clock):
+    alice, bob = await stage.enter("alice"), await stage.enter("bob")
+    await alice.chat.send_all("hello")
+    await stage.pass_time(1)
+    assert bob.heard == [GroupMessageReceived("alice", "hello")]
+    carol = await stage.enter("carol")
+    await bob.chat.deregister()
+    await stage.pass_time(1)
+    await carol.chat.send_all("good bye")
+    await stage.pass_time(1)
+    lies.change = lambda letter: attrs.evolve(letter, sender="alice")
+    await bob.chat.register()
+    await stage.pass_time(1)
+    assert bob.heard[1:] == [LetterUnreadable("alice")]
+
+
+# --- keys ---
+
+
+async def give_another_key(stage, name: str, given: Credentials) -> None:
+    """The server's owner stops it, writes another key beside a name, and starts it again."""
+    await stage.kill_server()
+    store = stage.server_store
+    store._records[name] = attrs.evolve(store._records[name], credentials=given)
+    await stage.start_server(store)
+    await stage.pass_time(25)
+
+
+async def test_another_key_for_a_name_is_warned_of_and_nothing_goes_there_until_it_is_trusted(
+    stage, lies, autojump_clock, nursery
+):
+    alice, bob = await away(stage)
+    await bob.kill()
+    old, new = fingerprint(BOB.public.signing), fingerprint(MALLORY.public.signing)
+    await give_another_key(stage, "bob", credentials(MALLORY, name="bob", server_key=SERVER_KEY))
+    assert alice.heard == [KeyWarning("bob", old, new)]
+    assert alice.chat.untrusted == {"bob"}
+
+    false_bob = await stage.enter("bob", identity=MALLORY)
+    await stage.pass_time(1)
+    with pytest.raises(KeyChanged) as caught:
+        await alice.chat.send("bob", "a secret")
+    assert (caught.value.name, caught.value.pinned, caught.value.offered) == ("bob", old, new)
+    with pytest.raises(NotOpened):
+        await false_bob.chat.send("alice", "I am bob")
+    await false_bob.chat.send_all("I am bob")
+    await stage.pass_time(1)
+    assert false_bob.heard == []
+    assert alice.heard[1:] == [LetterUnreadable("bob")] * 2, "and no second warning"
+
+    assert alice.chat.trust("BOB") == new
+    assert alice.chat.untrusted == set()
+    assert (await alice.chat.send("bob", "so be it")).how == "direct"
+    assert (await false_bob.chat.send("alice", "thank you")).how == "relayed", "directly only after a while"
+    await stage.pass_time(1)
+    assert alice.heard[-1] == MessageReceived("bob", "thank you")
+
+
+async def test_the_warning_comes_again_at_each_start_until_the_key_is_trusted(stage, lies, autojump_clock):
+    alice, _ = await away(stage)
+    await give_another_key(stage, "bob", credentials(MALLORY, name="bob", server_key=SERVER_KEY))
+    for _ in range(2):
+        await alice.kill()
+        alice = await stage.enter("alice", store=alice.store)
+        await stage.pass_time(1)
+        assert kinds(alice) == [KeyWarning]
+    alice.chat.trust("bob")
+    await alice.kill()
+    alice = await stage.enter("alice", store=alice.store)
+    await stage.pass_time(1)
+    assert alice.heard == []
+
+
+@pytest.mark.parametrize("fault", ["a mixed pair of keys", "for another name", "for another server", "none"])
+async def test_a_name_is_not_linked_to_keys_that_it_has_not_certified(stage, lies, autojump_clock, fault):
+    alice, bob = await away(stage)
+    true = credentials(BOB, name="bob", server_key=SERVER_KEY)
+    given = {
+        "a mixed pair of keys": attrs.evolve(true, keys=PublicKeys(BOB.public.signing, MALLORY.public.link)),
+        "for another name": credentials(BOB, name="rob", server_key=SERVER_KEY),
+        "for another server": credentials(BOB, name="bob", server_key=MALLORY.public.signing),
+        "none": None,
+    }[fault]
+    await bob.kill()
+    await give_another_key(stage, "bob", given)
+    with pytest.raises(UnknownRecipient):
+        await alice.chat.send("bob", "hi")
+    if given is None:
+        with pytest.raises(UnknownRecipient):
+            alice.chat.trust("bob")
+
+
+async def test_a_key_that_is_freed_by_the_operator_goes_to_the_next_with_a_warning(stage, autojump_clock):
+    alice, bob = await away(stage)
+    await alice.chat.send("bob", "to the lost key")
+    await bob.kill()
+    await stage.kill_server()
+    assert await stage.server_store.forget("BOB")
+    assert not await stage.server_store.forget("nobody")
+    await stage.start_server()
+    await stage.pass_time(25)
+    with pytest.raises(UnknownRecipient):
+        await alice.chat.send("bob", "nobody has this name now")
+    new = await stage.enter("bob", identity=Identity(b"n" * 32, b"N" * 32))
+    await stage.pass_time(2)
+    assert new.heard == [LetterUnreadable("alice")]
+    assert kinds(alice) == [KeyWarning, ForgedReceiptReceived]
+    alice.chat.trust("bob")
+    assert (await alice.chat.send("bob", "to the new key")).how == "direct"
+
+
+# --- the server's own key ---
+
+
+async def another_server(stage, identity):
+    await stage.kill_server()
+    stage.identity = identity
+    await stage.start_server(MemoryServerStore())
+
+
+async def test_a_swapped_server_is_not_talked_to(stage, autojump_clock):
+    alice = await stage.enter("alice")
+    await alice.kill()
+    await another_server(stage, MALLORY)
+    with pytest.raises(ServerKeyChanged) as caught:
+        async with open_chat("alice", SERVER, store=alice.store, network=stage.network):
+            pass  # pragma: no cover
+    assert caught.value.pinned == fingerprint(SERVER_KEY)
+    assert caught.value.offered == fingerprint(MALLORY.public.signing)
+    assert stage.changes == stage.changes[:1], "nobody registered with it"
+
+    new = caught.value.offered
+    async with open_chat("alice", SERVER, store=alice.store, server_key=new, network=stage.network) as chat:
+        assert chat.online, "whoever insists on the new key has it"
+    async with open_chat("alice", SERVER, identity=ALICE, store=alice.store, network=stage.network):
+        pass  # pragma: no cover
+
+
+async def test_the_first_contact_can_be_insisted_on(stage, autojump_clock):
+    with pytest.raises(ServerKeyChanged):
+        async with open_chat("alice", SERVER, server_key="aaaa-bbbb-cccc-dddd", network=stage.network):
+            pass  # pragma: no cover
+    async with open_chat("alice", SERVER, server_key=fingerprint(SERVER_KEY), network=stage.network) as chat:
+        assert chat.online
+
+
+async def test_who_waits_for_a_server_learns_that_another_one_has_come_in_its_place(stage, autojump_clock, nursery):
+    caught = []
+
+    async def patient():
+        try:
+            async with open_chat("alice", SERVER, reconnect=True, network=stage.network) as chat:
+                await trio.sleep(30)
+                await chat.send_all("hello")
+        except ServerKeyChanged as error:
+            caught.append(error)
+
+    nursery.start_soon(patient)
+    await stage.pass_time(10)
+    await another_server(stage, MALLORY)
+    await stage.pass_time(60)
+    assert caught
+
+
+class ThiefsKey:
+    """Alice's X25519 key, as far as one gets who has the server's private key and alice's public one."""
+
+    def __init__(self) -> None:
+        self._alice = ALICE.link.public_key()
+
+    def public_key(self):
+        return self._alice
+
+    def exchange(self, other):
+        is_server = other.public_bytes_raw() == SERVER_IDENTITY.public.link
+        return SERVER_IDENTITY.link.exchange(self._alice if is_server else other)
+
+
+@attrs.define
+class Thief:
+    """An identity for a Stranger that is half alice's."""
+
+    link: ThiefsKey = attrs.Factory(ThiefsKey)
+    signing: object = SERVER_IDENTITY.signing
+    public: PublicKeys = ALICE.public
+
+
+async def test_who_has_the_servers_private_keys_cannot_register_as_a_client(stage, autojump_clock, nursery):
+    alice = await stage.enter("alice")
+    thief, as_alice = Stranger(stage.network, ("10.7.7.7", 7), SERVER_IDENTITY), None
+    nursery.start_soon(thief.listen)
+    as_alice = Stranger(stage.network, ("10.7.7.7", 8), Thief())
+    nursery.start_soon(as_alice.listen)
+    own = alice.chat.table["alice"].credentials
+    mixed = PublicKeys(ALICE.public.signing, SERVER_IDENTITY.public.link)
+    for given in (
+        own,
+        credentials(SERVER_IDENTITY, name="alice", server_key=SERVER_KEY),
+        Credentials(mixed, own.certificate),
+    ):
+        thief.says(SERVER_PEER, thief.register("alice", SERVER_KEY, credentials=given))
+        as_alice.says(SERVER_PEER, as_alice.register("alice", SERVER_KEY, credentials=given))
+        await stage.pass_time(1)
+    assert [record.name for record in stage.changes] == ["alice"]
+    assert alice.chat.online
+    assert as_alice.heard == []

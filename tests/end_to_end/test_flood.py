@@ -1,0 +1,106 @@
+"""A flood from addresses that never show a cookie, on real sockets: who wants to come in comes in all the same.
+
+Real processes. To the server, a sender that does not read its answers is one that has forged its address.
+"""
+
+import random
+import socket
+import threading
+import time
+from contextlib import ExitStack, contextmanager, suppress
+from itertools import chain
+
+import pytest
+import trio
+
+from tests.end_to_end.theatre import open_stage
+from trio_chat.protocol.link_wire import Cookie, Init, parse_untrusted
+
+pytestmark = pytest.mark.xdist_group("presence")  # which measures time, and is not to be flooded
+
+RATE = 10_000
+TICK = 0.01
+LEAST = 3.0
+"""How long the flood lasts at least, in seconds: it goes on until the play is over."""
+
+SOURCES = 64
+
+
+class Flood:
+    """INITs with nothing true in them, `RATE` a second in all: what one tick left undone, the next one does."""
+
+    def __init__(self, target, sources):
+        self.sent = 0
+        self.seconds = 0.0
+        self._target = target
+        self._sources = sources
+        self._over = threading.Event()
+
+    def run(self):
+        """In a thread, until it is told to end."""
+        dice = random.Random(1)
+        began = time.monotonic()
+        while not self._over.wait(TICK):
+            due = RATE * (time.monotonic() - began)
+            while self.sent < due:
+                init = Init(dice.randbytes(4), dice.randbytes(112), dice.randbytes(16))
+                self._sources[self.sent % SOURCES].sendto(init.encode(), self._target)
+                self.sent += 1
+        self.seconds = time.monotonic() - began
+
+    def end(self):
+        self._over.set()
+
+
+def open_source(number):
+    """A socket at an address of its own, where the machine has more than one for itself; else at a port of its own."""
+    source = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    source.setblocking(False)
+    try:
+        source.bind((f"127.66.0.{number}", 0))
+    except OSError:
+        source.bind(("127.0.0.1", 0))
+    return source
+
+
+def answers(source):
+    """What came back to it and found room there."""
+    with suppress(BlockingIOError):
+        while True:
+            yield source.recv(65536)
+
+
+@contextmanager
+def open_sources():
+    with ExitStack() as stack:
+        yield [stack.enter_context(open_source(number)) for number in range(1, SOURCES + 1)]
+
+
+async def test_a_client_registers_while_10000_spoofed_inits_come_in_each_second():
+    with open_sources() as sources:
+        async with open_stage() as stage:
+            server = await stage.server()
+            flood = Flood(("127.0.0.1", server.port), sources)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(trio.to_thread.run_sync, flood.run)
+                try:
+                    least = trio.current_time() + LEAST
+                    await trio.sleep(0.5)
+                    x = await stage.client("x", server)
+                    await x.types("send_all I did not notice anything")
+                    await x.sees("[Group Message received by Server.]")
+                    await x.types("exit")
+                    await x.sees("[You are Offline. Bye.]")
+                    await x.leaves(0)
+                    await trio.sleep_until(least)
+                finally:
+                    flood.end()
+            server.interrupt()
+            _, complaints = await server.last_words()
+            assert complaints == []
+
+        assert flood.seconds >= LEAST
+        assert flood.sent >= 0.8 * RATE * flood.seconds
+        heard = [list(answers(source)) for source in sources]
+        assert all(heard), "the flood did reach the server"
+        assert {type(parse_untrusted(data)) for data in chain.from_iterable(heard)} == {Cookie}

@@ -1,0 +1,233 @@
+"""Being on line: finding the server, coming, going, coming back by oneself, and the client table.
+
+What is said while one is on line is the business of session.py and mail.py.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from itertools import chain, repeat
+from typing import TypeVar
+
+import attrs
+import trio
+
+from trio_chat.client.events import ServerBack, ServerSilent, SignedOff
+from trio_chat.client.inbox import Inbox
+from trio_chat.client.mail import Mail
+from trio_chat.client.trust import Trust
+from trio_chat.errors import NameTaken, NotRegistered, ServerNotResponding, SignedInElsewhere
+from trio_chat.protocol.directory import Table
+from trio_chat.protocol.letters import Identity, credentials
+from trio_chat.protocol.link_session import Address, Peer
+from trio_chat.protocol.messages import (
+    Answer,
+    Deregister,
+    Deregistered,
+    Find,
+    GroupPost,
+    Heartbeat,
+    PartAck,
+    Refused,
+    Register,
+    Registered,
+    Save,
+    TableChange,
+    Takeover,
+)
+from trio_chat.protocol.records import Reason
+from trio_chat.protocol.reliability import Reaction
+from trio_chat.transport.endpoint import ATTEMPTS, PROMPT, WINDOW, Endpoint, new_id
+
+__all__ = ["Membership"]
+
+T = TypeVar("T")
+
+HEARTBEAT_EVERY = 20.0
+PAUSES = (1.0, 2.0, 4.0, 8.0, 15.0)
+"""Seconds between tries to reach a silent server; the last one holds on."""
+
+
+@attrs.define(eq=False)
+class Membership:
+    """One person's registration with the server at one of the `candidates`.
+
+    `stay` is the server's word for the present one, None while off line. `reconnect`: wait for a silent server.
+    """
+
+    name: str
+    candidates: Sequence[Address]
+    identity: Identity
+    trust: Trust
+    table: Table
+    endpoint: Endpoint
+    inbox: Inbox
+    mail: Mail
+    reconnect: bool
+    stay: Registered | None = attrs.field(init=False, default=None)
+    server: Peer = attrs.field(init=False, default=Peer(("", 0), b""))
+    _program: bytes = attrs.field(init=False, factory=new_id)
+    _table_moved: trio.Event = attrs.field(init=False, factory=trio.Event)
+    _coming_or_going: trio.Lock = attrs.field(init=False, factory=trio.Lock)
+
+    # --- coming and going ---
+
+    async def enter(self) -> None:
+        """Find the server and register, for the first time."""
+        await self.patiently(self._meet_and_register, tell=False)
+
+    async def register(self) -> int:
+        """Come on line; see `Chat.register`."""
+        async with self._coming_or_going:
+            return await self.patiently(self._register)
+
+    async def deregister(self) -> None:
+        """Go off line; see `Chat.deregister`."""
+        async with self._coming_or_going:
+            if self.stay is None:
+                raise NotRegistered
+            request = Deregister(new_id())
+            await self.endpoint.request(self.server, request, windows=ATTEMPTS, on_answer=self._deregistered)
+            if self.stay is not None:
+                raise ServerNotResponding
+
+    async def _meet_and_register(self) -> None:
+        if not await self._meet(ATTEMPTS):
+            raise ServerNotResponding
+        await self._register()
+
+    async def _meet(self, windows: int) -> bool:
+        """Ask the server for its keys: of several addresses the first one to answer is taken."""
+        met = await self.endpoint.learn(self.candidates, windows)
+        if met is None:
+            return False
+        self.trust.meet_server(met.keys)
+        self.server = Peer(met.address, met.keys.link)
+        return True
+
+    async def _register(self, *, returning: bool = False) -> int:
+        own = credentials(self.identity, name=self.name, server_key=self.trust.server_key)
+        request = Register(new_id(), self.name, own, self._program, returning)
+        answer = await self.endpoint.request(self.server, request, windows=ATTEMPTS, on_answer=self._registered)
+        match answer:
+            case Registered():
+                self.trust.keep_server()
+                await self._hold_table(answer)
+                return answer.waiting
+            case Refused(reason=Reason.TAKEN):
+                raise NameTaken(self.name)
+            case Refused(reason=Reason.ELSEWHERE):
+                raise SignedInElsewhere
+        raise ServerNotResponding
+
+    def _registered(self, answer: Answer) -> None:
+        # Called by the reading task: what follows the answer at its heels must find the client registered.
+        if isinstance(answer, Registered):
+            self.stay = answer
+            self.mail.came_on_line(answer.at)
+
+    def _deregistered(self, answer: Answer) -> None:
+        # Refused: the server does not know us, which is what we wanted.
+        if isinstance(answer, Deregistered | Refused):
+            self.stay = None
+
+    async def _hold_table(self, stay: Registered) -> None:
+        while not self.table.holds(stay.version):
+            with trio.move_on_after(ATTEMPTS * WINDOW) as patience:
+                await self._table_moved.wait()
+            if patience.cancelled_caught:
+                raise ServerNotResponding
+
+    async def _return(self, stay: Registered) -> None:
+        """The server does not know us under that stay: register anew, unless that has been done."""
+        async with self._coming_or_going:
+            if self.stay is not stay:
+                return
+            try:
+                await self._register(returning=True)
+            except (NameTaken, SignedInElsewhere):
+                self.stay = None
+                raise
+
+    # --- asking the server ---
+
+    async def ask(self, request: Save | GroupPost | Find) -> Answer:
+        """Ask the server, patiently; if it does not know us (any longer), register and ask again."""
+        return await self.patiently(partial(self._ask, request))
+
+    async def _ask(self, request: Save | GroupPost | Find) -> Answer:
+        for _ in range(ATTEMPTS):
+            stay = self.stay
+            if stay is None:
+                raise NotRegistered
+            answer = await self.endpoint.request(self.server, request, windows=ATTEMPTS)
+            match answer:
+                case None | PartAck():
+                    raise ServerNotResponding
+                case Refused(reason=Reason.NOT_REGISTERED):
+                    await self._return(stay)
+                case _:
+                    return answer
+        raise ServerNotResponding
+
+    async def patiently(self, ask: Callable[[], Awaitable[T]], *, tell: bool = True) -> T:
+        """Ask again and again while the server is silent, if that was wished."""
+        pauses = chain(PAUSES, repeat(PAUSES[-1])) if self.reconnect else iter(())
+        was_silent = False
+        while True:
+            try:
+                answer = await ask()
+            except ServerNotResponding:
+                pause = next(pauses, None)
+                if pause is None:
+                    raise
+                if tell and not was_silent:
+                    self.inbox.offer(ServerSilent())
+                was_silent = True
+                await trio.sleep(pause)
+                await self._meet(windows=1)  # where another server has come in its place, we must not wait for ever
+            else:
+                if tell and was_silent:
+                    self.inbox.offer(ServerBack())
+                return answer
+
+    async def beat(self) -> None:
+        """Tell the server from time to time that we are there, until cancelled."""
+        while True:
+            await trio.sleep(HEARTBEAT_EVERY)
+            stay = self.stay
+            if stay is None:
+                continue
+            answer = await self.endpoint.request(self.server, Heartbeat(new_id(), self.name), resend=PROMPT)
+            if isinstance(answer, Refused):
+                try:
+                    await self._return(stay)
+                except (NameTaken, SignedInElsewhere) as error:
+                    await self.inbox.put(SignedOff(error))
+                except ServerNotResponding:
+                    continue
+
+    # --- what arrives; called by the reading task ---
+
+    def moved(self, before: Peer, now: Peer) -> None:
+        """Somebody is at another address now: the server, perhaps."""
+        if before == self.server:
+            self.server = now
+
+    def take_table(self, change: TableChange, stay: Registered) -> Answer:
+        """A change of the client table."""
+        records = self.table.apply(change, stay.version.epoch)
+        for warning in self.trust.note(records):
+            self.inbox.offer(warning)
+        if records:
+            self._table_moved.set()
+            self._table_moved = trio.Event()
+            self.inbox.table_changed()
+        return change.held(self.table.version)
+
+    def take_takeover(self, request: Takeover, stay: Registered) -> Answer | Reaction:
+        """Our owner has signed in from another place: we are off line, and do not fight back."""
+        if request.since == stay.at:
+            if not self.inbox.offer(SignedOff(SignedInElsewhere())):
+                return Reaction.SILENCE
+            self.stay = None
+        return request.ack()
