@@ -9,6 +9,7 @@ import hypothesis.strategies as st
 
 from trio_chat.protocol.messages import (
     ANSWERS,
+    MAX_BATCH,
     REQUESTS,
     Accepted,
     Ack,
@@ -17,6 +18,8 @@ from trio_chat.protocol.messages import (
     Delivered,
     Deregister,
     Deregistered,
+    Find,
+    Found,
     GroupPost,
     Heartbeat,
     Held,
@@ -24,16 +27,30 @@ from trio_chat.protocol.messages import (
     Message,
     Part,
     PartAck,
+    Receipt,
     Refused,
     Register,
     Registered,
     Save,
     Saved,
     TableChange,
+    Taken,
+    Takeover,
 )
-from trio_chat.protocol.records import MAX_PARTS, MAX_TEXT, Letter, LetterKind, Reason, Record, Version
+from trio_chat.protocol.records import (
+    MAX_BODY,
+    MAX_PARTS,
+    MAX_TEXT,
+    Credentials,
+    Letter,
+    LetterKind,
+    PublicKeys,
+    Reason,
+    Record,
+    Version,
+)
 
-__all__ = ["MESSAGES", "answers", "ids", "letters", "messages", "names", "of_kind", "records", "requests", "texts"]
+__all__ = ["MESSAGES", "answers", "letters", "messages", "of_kind", "records", "requests"]
 
 MESSAGES = get_args(Message)
 """Every class of message."""
@@ -57,16 +74,36 @@ def times() -> st.SearchStrategy[float]:
     return st.floats(0, 253_402_300_799)
 
 
-def texts(min_size: int = 1) -> st.SearchStrategy[str]:
+def texts() -> st.SearchStrategy[str]:
     """Texts of all lengths up to the longest, in characters of one to four bytes."""
-    short = st.text(st.characters(codec="utf-8"), min_size=min_size, max_size=50)
-    long = st.builds(_cut, short.filter(bool), st.integers(1, MAX_TEXT))
+    short = st.text(st.characters(codec="utf-8"), min_size=1, max_size=50)
+    long = st.builds(_cut, short, st.integers(1, MAX_TEXT))
     return short | long
 
 
 def _cut(pattern: str, size: int) -> str:
     whole = pattern.encode() * (size // len(pattern.encode()) + 1)
     return whole[:size].decode(errors="ignore") or "."
+
+
+def bodies() -> st.SearchStrategy[bytes]:
+    """Bytes of all lengths from none to the longest."""
+    short = st.binary(max_size=50)
+    long = st.builds(lambda pattern, size: (pattern * size)[:size], st.binary(min_size=1), st.integers(1, MAX_BODY))
+    return short | long
+
+
+def proofs() -> st.SearchStrategy[bytes]:
+    """Receipts, signatures, nothing, and whatever else of no more bytes somebody gives for one."""
+    return st.sampled_from((0, 64, 96)).flatmap(lambda size: st.binary(min_size=size, max_size=size)) | st.binary(
+        max_size=96
+    )
+
+
+def credentials() -> st.SearchStrategy[Credentials]:
+    """Keys and certificates that have the form of some."""
+    key = st.binary(min_size=32, max_size=32)
+    return st.builds(Credentials, st.builds(PublicKeys, key, key), st.binary(min_size=64, max_size=64))
 
 
 def counts() -> st.SearchStrategy[int]:
@@ -78,11 +115,12 @@ def versions() -> st.SearchStrategy[Version]:
 
 
 def records() -> st.SearchStrategy[Record]:
-    return st.builds(Record, names(), hosts(), st.integers(1, 65535), st.booleans(), times())
+    ports = st.integers(1, 65535)
+    return st.builds(Record, names(), hosts(), ports, st.booleans(), times(), st.none() | credentials())
 
 
 def letters() -> st.SearchStrategy[Letter]:
-    return st.builds(Letter, st.sampled_from(LetterKind), ids(), names(), times(), texts(min_size=0), counts())
+    return st.builds(Letter, st.sampled_from(LetterKind), ids(), names(), times(), bodies(), counts())
 
 
 def parts() -> st.SearchStrategy[Part]:
@@ -97,26 +135,35 @@ def _kinds() -> st.SearchStrategy[int]:
     return st.integers(1, 127)
 
 
+def _bits(count: int) -> st.SearchStrategy[int]:
+    return st.integers(0, 2**count - 1)
+
+
 _OF_CLASS: dict[type, st.SearchStrategy[Message]] = {
-    Register: st.builds(Register, ids(), names()),
+    Register: st.builds(Register, ids(), names(), credentials(), ids(), st.booleans()),
     Deregister: st.builds(Deregister, ids()),
     Chat: st.builds(Chat, ids(), names(), names(), texts()),
-    Save: st.builds(Save, ids(), names(), texts()),
-    GroupPost: st.builds(GroupPost, ids(), texts()),
-    Letters: st.builds(Letters, ids(), names(), st.lists(letters(), min_size=1, max_size=64).map(tuple)),
+    Save: st.builds(Save, ids(), names(), bodies()),
+    GroupPost: st.builds(GroupPost, ids(), bodies()),
+    Letters: st.builds(Letters, ids(), names(), st.lists(letters(), min_size=1, max_size=MAX_BATCH).map(tuple)),
     TableChange: st.builds(TableChange, ids(), versions(), versions(), st.lists(records(), max_size=64).map(tuple)),
     Heartbeat: st.builds(Heartbeat, ids(), names()),
+    Find: st.builds(Find, ids(), names()),
+    Takeover: st.builds(Takeover, ids(), times()),
     Ack: st.builds(Ack, _kinds(), ids()),
     Busy: st.builds(Busy, _kinds(), ids()),
     Refused: st.builds(Refused, _kinds(), ids(), st.sampled_from(Reason)),
     Registered: st.builds(Registered, _kinds(), ids(), versions(), counts(), times()),
     Deregistered: st.builds(Deregistered, _kinds(), ids()),
-    Delivered: st.builds(Delivered, _kinds(), ids()),
+    Delivered: st.builds(Delivered, _kinds(), ids(), proofs(), st.booleans()),
     Saved: st.builds(Saved, _kinds(), ids(), times()),
     Accepted: st.builds(Accepted, _kinds(), ids(), times()),
     Held: st.builds(Held, _kinds(), ids(), st.none() | versions()),
+    Receipt: st.builds(Receipt, _kinds(), ids(), proofs()),
+    Taken: st.builds(Taken, _kinds(), ids(), st.lists(proofs(), max_size=MAX_BATCH).map(tuple), _bits(MAX_BATCH)),
+    Found: st.builds(Found, _kinds(), ids(), records()),
     Part: parts(),
-    PartAck: st.builds(PartAck, _kinds(), ids(), st.integers(0, 2**MAX_PARTS - 1)),
+    PartAck: st.builds(PartAck, _kinds(), ids(), _bits(MAX_PARTS)),
 }
 
 

@@ -12,9 +12,10 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from tests.network import Conditions, MemoryNetwork
 from tests.stage import SERVER, SERVER_IDENTITY, open_stage
+from trio_chat.protocol.letters import Identity, sign_link_key
 from trio_chat.protocol.link import Links
 from trio_chat.protocol.link_handshake import Initiator, Responder
-from trio_chat.protocol.link_wire import Init, header, parse_untrusted
+from trio_chat.protocol.link_wire import Init, Keys, header, parse_untrusted
 from trio_chat.transport.endpoint import ATTEMPTS, WINDOW
 
 HELLO, KEYS, INIT, COOKIE, RESP, DATA, RESET, CHALLENGE, PROOF = range(1, 10)
@@ -23,6 +24,7 @@ SIZES = {HELLO: 136, KEYS: 136, INIT: 136, COOKIE: 24, RESP: 60, RESET: 8, CHALL
 ANSWERS = {"server": {HELLO: KEYS, INIT: COOKIE, DATA: RESET}, "client": {INIT: COOKIE, DATA: RESET}}
 
 ALICE, BOB = ("10.0.2.1", 6000), ("10.0.2.2", 6000)
+MALLORY = Identity(b"m" * 32, b"M" * 32)
 
 TICK = 0.01
 """Seconds between two bursts of a flood."""
@@ -161,13 +163,13 @@ async def test_100000_spoofed_inits_are_forgotten_at_once_and_nobody_computes(
     await stage.pass_time(1)
     remembered = len(inside.links[0])
 
-    inits = [formal(dice) for _ in range(99_600)]
-    own = await network.with_cookies([(valid(dice), somewhere(n)) for n in range(100_000, 100_400)])
-    for n, (init, _) in enumerate(own):
-        cookie = (init.cookie, own[n - 1][0].cookie, dice.randbytes(16), bytes(16))[n % 4]  # the first: not from there
-        inits.append(attrs.evolve(init, cookie=cookie))
-    dice.shuffle(inits)
-    questions = [(init.encode(), somewhere(n)) for n, init in enumerate(inits)]
+    spoofed = [(formal(dice), somewhere(n)) for n in range(99_600)]
+    good = await network.with_cookies([(valid(dice), somewhere(n)) for n in range(99_600, 100_000)])
+    for (init, source), (other, elsewhere) in zip(good[::2], good[1::2], strict=True):
+        cookie = dice.choice([init.cookie, dice.randbytes(16), bytes(16)])  # of another INIT, a guess, none
+        spoofed += [(init, elsewhere), (attrs.evolve(other, cookie=cookie), source)]
+    dice.shuffle(spoofed)
+    questions = encoded(spoofed)
     nursery.start_soon(network.flood, questions)
     await stage.pass_time(30 * TICK)
     bob = await stage.enter("bob")
@@ -176,7 +178,7 @@ async def test_100000_spoofed_inits_are_forgotten_at_once_and_nobody_computes(
 
     assert [source for _, source in network.answers] == [source for _, source in questions]
     assert {len(data) for data, _ in network.answers} == {SIZES[COOKIE]}
-    assert inside.computed_for(inits) == 0
+    assert inside.computed_for(init for init, _ in spoofed) == 0
     assert len(inside.links[0]) == remembered + 1, "bob's"
     assert (await alice.chat.send("bob", "did you notice anything?")).how == "direct"
     assert bob.texts() == ["did you notice anything?"]
@@ -224,7 +226,10 @@ async def test_forged_answers_do_not_disturb_a_client_that_waits_for_true_ones(s
     dice = random.Random(4)
     _, undisturbed = await entering(stage, "alice", ALICE)
     said_by_alice = said(network, ALICE)
-    forged = [anything(dice, dice.choice([KEYS, COOKIE, RESP, RESET, CHALLENGE, PROOF])) for _ in range(20_000)]
+    forged = [anything(dice, dice.choice([COOKIE, RESP, RESET, CHALLENGE, PROOF])) for _ in range(16_000)]
+    keys, signature = MALLORY.public, sign_link_key(MALLORY)
+    forged += [Keys(dice.randbytes(4), keys.link, keys.signing, signature).encode() for _ in range(4000)]
+    dice.shuffle(forged)
     nursery.start_soon(network.flood, [(data, SERVER) for data in forged], BOB)
     _, disturbed = await entering(stage, "bob", BOB)
     assert disturbed == pytest.approx(undisturbed)

@@ -21,7 +21,7 @@ from trio_chat.client.events import (
 )
 from trio_chat.client.session import open_chat
 from trio_chat.errors import ForgedReceipt, KeyChanged, NotOpened, ServerKeyChanged, UnknownRecipient
-from trio_chat.protocol.letters import Identity, credentials, sign_unreadable, write_post, write_receipt
+from trio_chat.protocol.letters import Identity, credentials, seal_letter, sign_unreadable, write_post, write_receipt
 from trio_chat.protocol.records import Credentials, Letter, LetterKind, PublicKeys, fingerprint
 from trio_chat.storage.interface import Kept, Status
 from trio_chat.storage.memory import MemoryServerStore
@@ -39,11 +39,18 @@ class LyingStore(MemoryServerStore):
         self.change = lambda letter: letter
         self.verdict = lambda letter: None
         self.handed: list[Letter] = []
+        self._true: dict[Letter, Letter] = {}
 
     async def waiting(self, name):
-        letters = [self.change(letter) for letter in await super().waiting(name)]
+        true = await super().waiting(name)
+        letters = [self.change(letter) for letter in true]
+        self._true.update(zip(letters, true, strict=True))
         self.handed += letters
         return letters
+
+    async def acknowledge(self, name, handed, relayed):
+        true = [attrs.evolve(one, letter=self._true[one.letter]) for one in handed]
+        return await super().acknowledge(name, true, relayed)
 
     async def save(self, recipient, letter):
         return self.verdict(letter) or await super().save(recipient, letter)
@@ -62,6 +69,8 @@ async def lies(stage):
 
 
 def damaged(letter: Letter) -> Letter:
+    if letter.kind is not LetterKind.DIRECT:
+        return letter
     return attrs.evolve(letter, body=letter.body[:-1] + bytes((letter.body[-1] ^ 1,)))
 
 
@@ -126,7 +135,7 @@ async def test_garbage_that_comes_first_under_the_id_of_a_letter_does_not_take_i
     alice, bob = await away(stage)
     delivery = await alice.chat.send("bob", "the true one")
     (letter,) = await lies.waiting("bob")
-    lies.change = lambda letter: damaged(letter) if letter.kind is LetterKind.DIRECT else letter
+    lies.change = damaged
     await bob.chat.register()
     await stage.pass_time(1)
     assert bob.heard == [LetterUnreadable("alice")]
@@ -144,14 +153,20 @@ async def test_garbage_that_comes_first_under_the_id_of_a_letter_does_not_take_i
 
 async def test_a_letter_older_than_any_memory_is_not_shown_and_not_acknowledged_as_read(stage, lies, autojump_clock):
     alice, bob = await away(stage)
-    delivery = await alice.chat.send("bob", "in due time")
-    await stage.pass_time(MONTH - 60)
-    await alice.chat.send("bob", "later")
-    await stage.pass_time(120)
-    await bob.chat.register()
+    await alice.kill()
+    await bob.kill()
+    await stage.kill_server()
+    await stage.pass_time(2 * MONTH)
+    names, now = {"sender": "alice", "recipient": "bob"}, trio.current_time()
+    for age in (MONTH + 1, MONTH - 100):
+        id_ = new_id()
+        body = seal_letter(ALICE, BOB.public, id=id_, **names, sent_at=now - age, text=f"{age}")
+        lies.slip_in("bob", Letter(LetterKind.DIRECT, id_, "alice", now, body))
+    await stage.start_server(lies)
+    alice, bob = [await stage.enter(one.chat.name, store=one.store) for one in (alice, bob)]
     await stage.pass_time(2)
-    assert bob.texts() == ["later"]
-    assert MessageNotOpened("bob", delivery.sent_at) in alice.heard
+    assert bob.texts() == [f"{MONTH - 100}"]
+    assert kinds(alice) == [MessageNotOpened, ReceiptReceived]
 
 
 async def test_an_unreadable_letter_to_someone_who_is_there(stage, lies, autojump_clock):
@@ -373,17 +388,18 @@ async def test_a_swapped_server_is_not_talked_to(stage, autojump_clock):
     await alice.kill()
     await another_server(stage, MALLORY)
     with pytest.raises(ServerKeyChanged) as caught:
-        async with open_chat("alice", SERVER, store=alice.store, network=stage.network):
+        async with open_chat("alice", SERVER, identity=ALICE, store=alice.store, network=stage.network):
             pass  # pragma: no cover
     assert caught.value.pinned == fingerprint(SERVER_KEY)
     assert caught.value.offered == fingerprint(MALLORY.public.signing)
     assert stage.changes == stage.changes[:1], "nobody registered with it"
 
     new = caught.value.offered
-    async with open_chat("alice", SERVER, store=alice.store, server_key=new, network=stage.network) as chat:
+    own = {"identity": ALICE, "store": alice.store, "network": stage.network}
+    async with open_chat("alice", SERVER, server_key=new, **own) as chat:
         assert chat.online, "whoever insists on the new key has it"
-    async with open_chat("alice", SERVER, identity=ALICE, store=alice.store, network=stage.network):
-        pass  # pragma: no cover
+    async with open_chat("alice", SERVER, **own) as chat:
+        assert chat.online, "and from then on"
 
 
 async def test_the_first_contact_can_be_insisted_on(stage, autojump_clock):

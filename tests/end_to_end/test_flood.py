@@ -13,7 +13,7 @@ from itertools import chain
 import pytest
 import trio
 
-from tests.end_to_end.theatre import open_stage
+from tests.end_to_end.theatre import PATIENCE, open_stage
 from trio_chat.protocol.link_wire import Cookie, Init, parse_untrusted
 
 pytestmark = pytest.mark.xdist_group("presence")  # which measures time, and is not to be flooded
@@ -55,7 +55,7 @@ class Flood:
 def open_source(number):
     """A socket at an address of its own, where the machine has more than one for itself; else at a port of its own."""
     source = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    source.setblocking(False)
+    source.settimeout(PATIENCE)
     try:
         source.bind((f"127.66.0.{number}", 0))
     except OSError:
@@ -65,6 +65,7 @@ def open_source(number):
 
 def answers(source):
     """What came back to it and found room there."""
+    source.setblocking(False)
     with suppress(BlockingIOError):
         while True:
             yield source.recv(65536)

@@ -163,8 +163,8 @@ def _credentials(signing: bytes | None, link: bytes | None, certificate: bytes |
 
 
 def _enrol(database: sqlite3.Connection, record: Record) -> int:
-    shown = record.credentials
-    keys = (shown.keys.signing, shown.keys.link, shown.certificate) if shown else (None, None, None)
+    own = record.credentials
+    keys = (own.keys.signing, own.keys.link, own.certificate) if own else (None, None, None)
     database.execute(
         "INSERT INTO names (name, host, port, since, signing, link, certificate) VALUES (?, ?, ?, ?, ?, ?, ?)"
         " ON CONFLICT (name) DO UPDATE SET name = excluded.name, host = excluded.host, port = excluded.port,"

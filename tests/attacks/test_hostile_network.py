@@ -1,0 +1,323 @@
+"""Somebody on the network who sends what he likes from where he likes: nobody believes him, and copies change nothing.
+
+He can see every datagram and forge every source address, but has no keys except his own. Plays in virtual time
+(tests/stage.py).
+"""
+
+import logging
+
+import attrs
+import pytest
+import trio
+
+from tests.network import Conditions
+from tests.stage import SERVER, SERVER_KEY, SERVER_PEER, identity_of
+from tests.stranger import Stranger
+from trio_chat.client.events import MessageReceived
+from trio_chat.errors import ServerNotResponding
+from trio_chat.protocol.letters import write_receipt
+from trio_chat.protocol.link_session import Peer
+from trio_chat.protocol.link_wire import CHALLENGE, DATA
+from trio_chat.protocol.messages import (
+    Accepted,
+    Ack,
+    Chat,
+    Delivered,
+    GroupPost,
+    Register,
+    Registered,
+    Save,
+    Saved,
+    TableChange,
+)
+from trio_chat.protocol.wire import encode
+from trio_chat.transport.endpoint import new_id
+
+MALLORY = ("10.66.6.6", 666)
+
+
+def peer_of(player) -> Peer:
+    return Peer((player.host, 6000), identity_of(player.chat.name).public.link)
+
+
+@pytest.fixture
+async def mallory(stage, nursery):
+    """Registered, and so linked to the server."""
+    mallory = Stranger(stage.network, MALLORY, identity_of("mallory"))
+    nursery.start_soon(mallory.listen)
+    mallory.says(SERVER_PEER, mallory.register("mallory", SERVER_KEY))
+    await stage.pass_time(0.1)
+    return mallory
+
+
+def say_everywhere(stage, mallory, to: Peer, message, source) -> None:
+    """Sealed as Mallory, and bare from the address of the one who should have said it."""
+    mallory.says(to, message)
+    stage.network.inject(encode(message), source, to.address)
+    header = bytes((DATA, 0, 0, 0)) + bytes(12)
+    stage.network.inject(header + encode(message) + bytes(16), source, to.address)
+
+
+def rows(player):
+    return {name: (record.address, record.online, record.since) for name, record in player.chat.table.items()}
+
+
+# --- forged answers ---
+
+
+async def test_forged_acknowledgements_and_receipts_of_a_direct_message(stage, mallory, autojump_clock):
+    alice, bob = await stage.enter("alice"), await stage.enter("bob")
+    await alice.chat.send("bob", "a link is there")
+    stage.network.cut(bob.host)
+
+    def forge(data, source, destination):
+        message = stage.tap.message(data)
+        if isinstance(message, Chat) and source[0] == alice.host:
+            by_mallory = write_receipt(mallory.identity, id=message.id, sender="alice", text=message.text)
+            for answer in (message.receipt(by_mallory), message.receipt(bytes(96)), message.ack()):
+                say_everywhere(stage, mallory, peer_of(alice), answer, (bob.host, 6000))
+        return True
+
+    stage.network.filters.append(forge)
+    delivery = await alice.chat.send("bob", "hi")
+    assert len(stage.sent(Chat)) == 1 + 3, "the forger has heard all of them"
+    assert delivery.how == "saved"
+
+
+@pytest.mark.parametrize("request_kind", [Save, GroupPost, Register])
+async def test_forged_answers_of_the_server(stage, mallory, autojump_clock, request_kind):
+    alice, bob = await stage.enter("alice"), await stage.enter("bob")
+    await bob.chat.deregister()
+    await stage.pass_time(1)
+    stage.network.cut(alice.host, SERVER[0], both=False)
+    forged = []
+
+    def forge(data, source, destination):
+        message = stage.tap.message(data)
+        if isinstance(message, request_kind) and source[0] == alice.host:
+            of, id_ = message.kind, message.id
+            version = alice.chat.table.version
+            for answer in (
+                Saved(of, id_, 1.0),
+                Delivered(of, id_, bytes(96), True),
+                Accepted(of, id_, 1.0),
+                Registered(of, id_, version, 0, 1.0),
+                Ack(of, id_),
+            ):
+                forged.append(answer)
+                say_everywhere(stage, mallory, peer_of(alice), answer, SERVER)
+        return True
+
+    stage.network.filters.append(forge)
+    with pytest.raises(ServerNotResponding):
+        if request_kind is Save:
+            await alice.chat.send("bob", "hi")
+        elif request_kind is GroupPost:
+            await alice.chat.send_all("hi")
+        else:
+            await alice.chat.register()
+    assert forged
+
+
+async def test_a_forged_table_change(stage, mallory, autojump_clock):
+    alice = await stage.enter("alice")
+    await stage.enter("bob")
+    await stage.pass_time(1)
+    before, version = rows(alice), alice.chat.table.version
+    moved = attrs.evolve(alice.chat.table["bob"], host=MALLORY[0], port=MALLORY[1])
+    after = attrs.evolve(version, n=version.n + 1)
+    for change in (
+        TableChange(new_id(), version, after, (moved,)),
+        TableChange(new_id(), attrs.evolve(version, n=0), after, (moved,)),
+    ):
+        say_everywhere(stage, mallory, peer_of(alice), change, SERVER)
+    await stage.pass_time(1)
+    assert rows(alice) == before
+    assert alice.chat.table.version == version
+    assert (await alice.chat.send("bob", "hi")).how == "direct"
+
+
+async def test_nobody_speaks_in_the_name_of_another(stage, mallory, autojump_clock):
+    alice, bob = await stage.enter("alice"), await stage.enter("bob")
+    await stage.pass_time(1)
+    for sender in ("alice", "ALICE", "carol"):
+        say_everywhere(stage, mallory, peer_of(bob), Chat(new_id(), sender, "bob", "I am alice"), (alice.host, 6000))
+    mallory.says(peer_of(bob), Chat(new_id(), "Mallory", "bob", "I am mallory"))
+    await stage.pass_time(1)
+    assert bob.heard == [MessageReceived("Mallory", "I am mallory")]
+
+
+# --- copies ---
+
+
+async def a_busy_day(stage):
+    """Everything that can be recorded: registrations, messages both ways, a letter, a receipt, a post, a leaving."""
+    alice, bob, carol = [await stage.enter(name) for name in ("alice", "bob", "carol")]
+    await alice.chat.send("bob", "directly")
+    await bob.chat.deregister()
+    await stage.pass_time(1)
+    await alice.chat.send("bob", "by letter")
+    await carol.chat.send_all("to all")
+    await bob.chat.register()
+    await stage.pass_time(1)
+    stage.network.cut(alice.host, bob.host)
+    await bob.chat.send("alice", "relayed")
+    stage.network.heal()
+    await carol.chat.deregister()
+    await stage.pass_time(1)
+    return alice, bob, carol
+
+
+def what_is_known(stage, *players):
+    store = stage.server_store
+    return (
+        [list(player.heard) for player in players],
+        [rows(player) for player in players],
+        [player.chat.online for player in players],
+        len(stage.changes),
+        {name: list(mailbox.letters.values()) for name, mailbox in store._mailboxes.items()},
+        dict(store._answers),
+    )
+
+
+@pytest.mark.parametrize("port", ["the same port", "another port"])
+@pytest.mark.parametrize("when", ["at once", "after a restart of the server", "after a restart of all"])
+async def test_every_recorded_datagram_replayed(stage, autojump_clock, port, when):
+    players = await a_busy_day(stage)
+    recorded = list(stage.network.log)
+    if when != "at once":
+        await stage.kill_server()
+        await stage.start_server()
+        if when == "after a restart of all":
+            for player in players:
+                await player.kill()
+            players = [await stage.enter(player.chat.name, host=player.host, store=player.store) for player in players]
+        await stage.pass_time(30)
+    known = what_is_known(stage, *players)
+    stage.network.log.clear()
+    for line in recorded:
+        source = line.source if port == "the same port" else (line.source[0], 777)
+        stage.network.inject(line.data, source, line.destination)
+        await trio.testing.wait_all_tasks_blocked()
+    await stage.pass_time(3)
+    assert what_is_known(stage, *players) == known
+    assert stage.sent(Register) == [], "nobody was put out of step"
+    asked = sum(len(line.data) for line in recorded)
+    answered = sum(len(line.data) for line in stage.network.log if line.destination[1] == 777)
+    assert answered <= asked
+
+
+# --- addresses ---
+
+
+async def test_a_packet_sent_on_from_another_port_moves_nobody(stage, autojump_clock):
+    alice, bob = await stage.enter("alice"), await stage.enter("bob")
+    await stage.pass_time(1)
+    before, elsewhere, held = rows(bob), ("10.66.6.6", 777), []
+    stage.network.filters.append(
+        lambda data, source, to: source[0] != alice.host or to != SERVER or bool(held.append(data))
+    )
+    await stage.pass_time(20)
+    (heartbeat, *_) = held
+    stage.network.filters.clear()
+    stage.network.log.clear()
+    stage.network.inject(heartbeat, elsewhere, SERVER)
+    await stage.pass_time(0.05)
+    asked = [line.data for line in stage.network.log if line.destination == elsewhere]
+    assert [data[0] for data in asked] == [CHALLENGE]
+    stage.network.inject(asked[0], SERVER, (alice.host, 6000))  # alice herself answers it, but from where she is
+    await stage.pass_time(5)
+    assert rows(bob) == before
+    assert (await bob.chat.send("alice", "still there?")).how == "direct"
+
+
+class NewAddress:
+    """A router before one machine: from now on what it sends seems to come from `outside`, and comes back there."""
+
+    def __init__(self, network, inside, outside) -> None:
+        self.network, self.inside, self.outside = network, inside, outside
+        network.filters.append(self._translate)
+        self._socket = network.bind(*outside)
+
+    def _translate(self, data, source, destination) -> bool:
+        if source == self.inside:
+            self.network.inject(data, self.outside, destination)
+            return False
+        return destination != self.inside
+
+    async def run(self) -> None:
+        while True:
+            for data, source in await self._socket.receive_batch():
+                self.network.inject(data, source, self.inside)
+
+
+async def test_who_gets_another_address_goes_on_without_registering_again(stage, autojump_clock, nursery):
+    alice, bob = await stage.enter("alice"), await stage.enter("bob")
+    assert (await bob.chat.send("alice", "before")).how == "direct"
+    since = bob.chat.table["alice"].since
+    new = ("10.44.4.4", 4444)
+    nursery.start_soon(NewAddress(stage.network, (alice.host, 6000), new).run)
+    await stage.pass_time(25)  # a heartbeat
+    assert bob.chat.table["alice"].address == new
+    assert bob.chat.table["alice"].since == since
+    assert (await bob.chat.send("alice", "after")).how == "direct"
+    assert (await alice.chat.send("bob", "I am here now")).how == "direct"
+    await stage.pass_time(300)
+    assert len(stage.sent(Register)) == 2
+    assert [record.online for record in stage.changes] == [True] * 3
+    assert alice.texts() == ["before", "after"]
+
+
+async def test_a_request_that_waits_for_its_answer_follows_a_peer_that_moves(stage, autojump_clock, nursery):
+    alice, bob = await stage.enter("alice"), await stage.enter("bob")
+    await stage.pass_time(1)
+    nursery.start_soon(NewAddress(stage.network, (alice.host, 6000), ("10.44.4.4", 4444)).run)
+    await alice.chat.send_all("from my new address")
+    await stage.pass_time(2)
+    assert bob.texts() == ["from my new address"]
+    await bob.chat.send_all("welcome there")
+    await stage.pass_time(2)
+    assert alice.texts() == ["welcome there"]
+    assert len(stage.sent(Register)) == 2
+
+
+# --- crossed handshakes ---
+
+
+@pytest.mark.parametrize("loss", [0.0, 0.1])
+async def test_two_whose_first_messages_cross(stage, autojump_clock, loss):
+    players = [await stage.enter(f"user{n}") for n in range(10)]
+    await stage.pass_time(1)
+    stage.network.default = Conditions(loss=loss, delay=(0.001, 0.02))
+    ways = {}
+
+    async def send(sender, recipient):
+        ways[sender, recipient] = (await sender.chat.send(recipient.chat.name, sender.chat.name)).how
+
+    async with trio.open_nursery() as nursery:
+        for sender in players:
+            for recipient in players:
+                if sender is not recipient:
+                    nursery.start_soon(send, sender, recipient)
+    stage.network.default = Conditions()
+    await stage.pass_time(5)
+    if not loss:
+        assert set(ways.values()) == {"direct"}
+    for player in players:
+        assert sorted(player.texts()) == sorted(other.chat.name for other in players if other is not player)
+
+
+# --- names and logs ---
+
+
+async def test_names_with_controls_are_not_registered_and_reach_no_log(stage, mallory, autojump_clock, caplog):
+    caplog.set_level(logging.DEBUG)
+    alice = await stage.enter("alice")
+    for name in ("ev\x1b[2Jil", "evil\nadmin: hello", "evi\u202el", "evil ", ""):
+        mallory.says(SERVER_PEER, mallory.register(name, SERVER_KEY))
+        mallory.says(peer_of(alice), Chat(new_id(), name, "alice", "hi"))
+        mallory.says(SERVER_PEER, Save(new_id(), name, b"\n\x1b"))
+    await stage.pass_time(3)
+    assert set(alice.chat.table) == {"alice", "mallory"}
+    assert alice.heard == []
+    assert not [record for record in caplog.records if not record.getMessage().isprintable()]
