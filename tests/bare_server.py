@@ -2,21 +2,52 @@
 and reports what came of it.
 """
 
-from trio_chat.protocol.messages import Deregister, GroupPost, Register, Save, TableChange
-from trio_chat.protocol.records import Record
-from trio_chat.protocol.service import Admission, Contest, Registration, Service
+import attrs
+
+from trio_chat.protocol.letters import Identity, credentials
+from trio_chat.protocol.link_session import Peer
+from trio_chat.protocol.messages import Deregister, Find, GroupPost, Register, Save, TableChange
+from trio_chat.protocol.records import Credentials, Record
+from trio_chat.protocol.service import Admission, Registration, Service
 
 EPOCH = b"epoch..1"
-A, B, C, D = (("10.0.0.1", 1), ("10.0.0.2", 2), ("10.0.0.3", 3), ("10.0.0.4", 4))
+SERVER = Identity(b"s" * 32, b"S" * 32)
+SERVER_KEY = SERVER.public.signing
+
+_IDENTITIES = {
+    one.public.link: one for one in (Identity(bytes((n,)) * 32, bytes((n + 100,)) * 32) for n in range(1, 5))
+}
+A, B, C, D = (Peer((f"10.0.0.{n}", n), link) for n, link in enumerate(_IDENTITIES, start=1))
+
+
+def elsewhere(peer: Peer, address: tuple[str, int] = ("10.0.0.9", 9)) -> Peer:
+    """The same person at another address."""
+    return attrs.evolve(peer, address=address)
+
+
+def identity_of(peer: Peer) -> Identity:
+    """The private keys of A, B, C or D, wherever he is."""
+    return _IDENTITIES[peer.key]
+
+
+def credentials_of(peer: Peer, name: str) -> Credentials:
+    """What A, B, C or D rightly shows for a name."""
+    return credentials(identity_of(peer), name=name, server_key=SERVER_KEY)
+
+
+def program_at(peer: Peer) -> bytes:
+    """The program that runs at an address, unless a test says otherwise."""
+    return "{}:{}".format(*peer.address).encode().rjust(16, b".")
 
 
 class BareServer:
-    """A service, the rows that it told, a clock that moves a second at each request, and new ids."""
+    """A service, the rows that it told, and new ids. At each request the clock moves by `pace` seconds."""
 
     def __init__(self) -> None:
         self.told: list[Record] = []
-        self.service = Service(EPOCH, self.told.append)
+        self.service = Service(SERVER_KEY, EPOCH, self.told.append)
         self.now = 0.0
+        self.pace = 1.0
         self._ids = 0
 
     def id(self) -> bytes:
@@ -24,15 +55,17 @@ class BareServer:
         return self._ids.to_bytes(16, "big")
 
     def ask(self, peer, request):
-        self.now += 1
+        self.now += self.pace
         return self.service.receive(peer, request, self.now, 1000 + self.now)
 
-    def register(self, name, peer):
-        return self.ask(peer, Register(self.id(), name))
+    def register(self, name, peer, *, shown=None, program=None, returning=False):
+        """Ask for a name, with the credentials of who asks, if he shows no others."""
+        shown = shown or credentials_of(peer, name)
+        return self.ask(peer, Register(self.id(), name, shown, program or program_at(peer), returning))
 
-    def enter(self, name, peer) -> Registration:
-        """Register a name that is free, and bring it the table."""
-        admission = self.register(name, peer)
+    def enter(self, name, peer, **options) -> Registration:
+        """Register a name that is free or his own, and bring him the table."""
+        admission = self.register(name, peer, **options)
         assert isinstance(admission, Admission)
         self.bring_table(admission.registration)
         return admission.registration
@@ -45,20 +78,13 @@ class BareServer:
         return self.ask(peer, Deregister(self.id()))
 
     def save(self, peer, recipient, id=None):
-        return self.ask(peer, Save(id or self.id(), recipient, "hi"))
+        return self.ask(peer, Save(id or self.id(), recipient, b"hi"))
 
     def post(self, peer, id=None):
-        return self.ask(peer, GroupPost(id or self.id(), "hi all"))
+        return self.ask(peer, GroupPost(id or self.id(), b"hi all"))
 
-    def contest(self, name, peer) -> tuple[Contest, Register]:
-        request = Register(self.id(), name)
-        contest = self.ask(peer, request)
-        assert isinstance(contest, Contest)
-        return contest, request
-
-    def decide(self, contest, peer, request, *, alive):
-        self.now += 1
-        return self.service.decide(contest, alive, peer, request, self.now, 1000 + self.now)
+    def find(self, peer, name):
+        return self.ask(peer, Find(self.id(), name))
 
     def finds_no_letters(self, stay) -> None:
         """A look into the store finds nothing, and nothing came while it was under way."""
@@ -67,5 +93,5 @@ class BareServer:
     def step(self, stay):
         return self.service.next_step(stay, self.id())
 
-    def online(self) -> dict[str, tuple[str, int]]:
+    def online(self) -> dict[str, Peer]:
         return {stay.name: stay.peer for stay in self.service.online()}

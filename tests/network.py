@@ -245,6 +245,27 @@ class MemoryNetwork:
         return self._dice[direction]
 
 
+class NewAddress:
+    """A router before one machine: from now on what it sends seems to come from `outside`, and comes back there."""
+
+    def __init__(self, network: MemoryNetwork, inside: Address, outside: Address) -> None:
+        self.network, self.inside, self.outside = network, inside, outside
+        network.filters.append(self._translate)
+        self._socket = network.bind(*outside)
+
+    def _translate(self, data: bytes, source: Address, destination: Address) -> bool:
+        if source == self.inside:
+            self.network.inject(data, self.outside, destination)
+            return False
+        return destination != self.inside
+
+    async def run(self) -> None:
+        """Run this as a task."""
+        while True:
+            for data, source in await self._socket.receive_batch():
+                self.network.inject(data, source, self.inside)
+
+
 @asynccontextmanager
 async def open_memory_network(seed: int = 0) -> AsyncIterator[MemoryNetwork]:
     """A network with a courier for what is delayed; what is still travelling at the end is forgotten."""

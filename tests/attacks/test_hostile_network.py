@@ -10,7 +10,7 @@ import attrs
 import pytest
 import trio
 
-from tests.network import Conditions
+from tests.network import Conditions, NewAddress
 from tests.stage import SERVER, SERVER_KEY, SERVER_PEER, identity_of
 from tests.stranger import Stranger
 from trio_chat.client.events import MessageReceived
@@ -82,6 +82,15 @@ async def test_forged_acknowledgements_and_receipts_of_a_direct_message(stage, m
     delivery = await alice.chat.send("bob", "hi")
     assert len(stage.sent(Chat)) == 1 + 3, "the forger has heard all of them"
     assert delivery.how == "saved"
+
+
+async def test_a_receipt_that_the_recipient_has_not_signed_is_none_though_it_comes_from_his_program(
+    stage, mallory, autojump_clock
+):
+    alice = await stage.enter("alice")
+    mallory.answer = lambda message: message.receipt(bytes(96)) if isinstance(message, Chat) else None
+    assert (await alice.chat.send("mallory", "hi")).how == "saved"
+    assert len(mallory.of(Chat)) == 1
 
 
 @pytest.mark.parametrize("request_kind", [Save, GroupPost, Register])
@@ -229,26 +238,6 @@ async def test_a_packet_sent_on_from_another_port_moves_nobody(stage, autojump_c
     await stage.pass_time(5)
     assert rows(bob) == before
     assert (await bob.chat.send("alice", "still there?")).how == "direct"
-
-
-class NewAddress:
-    """A router before one machine: from now on what it sends seems to come from `outside`, and comes back there."""
-
-    def __init__(self, network, inside, outside) -> None:
-        self.network, self.inside, self.outside = network, inside, outside
-        network.filters.append(self._translate)
-        self._socket = network.bind(*outside)
-
-    def _translate(self, data, source, destination) -> bool:
-        if source == self.inside:
-            self.network.inject(data, self.outside, destination)
-            return False
-        return destination != self.inside
-
-    async def run(self) -> None:
-        while True:
-            for data, source in await self._socket.receive_batch():
-                self.network.inject(data, source, self.inside)
 
 
 async def test_who_gets_another_address_goes_on_without_registering_again(stage, autojump_clock, nursery):

@@ -2,6 +2,7 @@
 
 import random
 
+import attrs
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -9,7 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from trio_chat.protocol.directory import Directory, Table
 from trio_chat.protocol.messages import TableChange
-from trio_chat.protocol.records import Record, Version, fold
+from trio_chat.protocol.records import Credentials, PublicKeys, Record, Version, fold
 from trio_chat.protocol.reliability import Outgoing
 from trio_chat.protocol.wire import encode
 
@@ -19,6 +20,10 @@ EPOCH, LATER = b"epoch..1", b"epoch..2"
 
 def record(name: str, *, online: bool = True, port: int = 3333) -> Record:
     return Record(name, "127.0.0.1", port, online, 12.5)
+
+
+def credentials(number: int) -> Credentials:
+    return Credentials(PublicKeys(bytes((number,)) * 32, bytes((number + 100,)) * 32), bytes((number,)) * 64)
 
 
 def directory_of(count: int, epoch: bytes = EPOCH) -> Directory:
@@ -108,8 +113,19 @@ def test_a_change_of_more_than_a_page_comes_in_pages_too():
 def test_a_page_can_always_be_sent():
     directory = Directory(EPOCH)
     for number in range(64):
-        directory.put(Record(f"{number:032}", "ffff:ffff:ffff:ffff:ffff:ffff:255.255.255.255", 65535, True, 1e11 / 3))
-    Outgoing(TableChange.kind, ID, encode(directory.change_since(None, ID)))
+        host = "ffff:ffff:ffff:ffff:ffff:ffff:255.255.255.255"
+        directory.put(Record(f"{number:032}", host, 65535, True, 1e11 / 3, credentials(number)))
+    page = directory.change_since(None, ID)
+    assert len(page.records) == 64
+    Outgoing(TableChange.kind, ID, encode(page))
+
+
+def test_a_row_carries_the_credentials_that_the_name_has_now():
+    directory, table = Directory(EPOCH), Table()
+    for shown in (None, credentials(1), credentials(2), None):
+        directory.put(attrs.evolve(record("bob"), credentials=shown))
+        bring_up_to_date(directory, table)
+        assert table["bob"].credentials == shown
 
 
 # --- what a client makes of it ---

@@ -1,5 +1,6 @@
 """What messages know of themselves: their answers, and what makes two of them the same."""
 
+import attrs
 import pytest
 from hypothesis import given, settings
 
@@ -8,23 +9,40 @@ from trio_chat.protocol.messages import (
     Accepted,
     Ack,
     Busy,
+    Chat,
     Delivered,
     Deregister,
     Deregistered,
+    Find,
+    Found,
     GroupPost,
     Held,
+    Letters,
+    Receipt,
     Refused,
     Register,
     Registered,
     Save,
     Saved,
     TableChange,
+    Taken,
     is_final,
 )
-from trio_chat.protocol.records import Letter, LetterKind, Reason, Version, fold
+from trio_chat.protocol.records import (
+    Credentials,
+    Letter,
+    LetterKind,
+    PublicKeys,
+    Reason,
+    Record,
+    Version,
+    fingerprint,
+    fold,
+)
 
 ID = bytes(range(16))
 VERSION = Version(b"8 bytes.", 3)
+CREDENTIALS = Credentials(PublicKeys(bytes(range(32)), bytes(32)), bytes(64))
 
 
 @given(requests())
@@ -35,11 +53,18 @@ def test_whoever_is_asked_answers_with_the_kind_and_id_of_the_request(request):
 
 
 def test_each_request_builds_its_own_answers():
-    assert Register(ID, "bob").registered(VERSION, 2, 7.0) == Registered(Register.kind, ID, VERSION, 2, 7.0)
+    register = Register(ID, "bob", CREDENTIALS, ID)
+    assert register.registered(VERSION, 2, 7.0) == Registered(Register.kind, ID, VERSION, 2, 7.0)
     assert Deregister(ID).deregistered() == Deregistered(Deregister.kind, ID)
-    assert Save(ID, "bob", "hi").delivered() == Delivered(Save.kind, ID)
-    assert Save(ID, "bob", "hi").saved(7.0) == Saved(Save.kind, ID, 7.0)
-    assert GroupPost(ID, "hi").accepted(7.0) == Accepted(GroupPost.kind, ID, 7.0)
+    assert Chat(ID, "alice", "bob", "hi").receipt(b"signed") == Receipt(Chat.kind, ID, b"signed")
+    save = Save(ID, "bob", b"hi")
+    assert save.delivered(b"signed", True) == Delivered(Save.kind, ID, b"signed", True)
+    assert save.saved(7.0) == Saved(Save.kind, ID, 7.0)
+    assert GroupPost(ID, b"hi").accepted(7.0) == Accepted(GroupPost.kind, ID, 7.0)
+    letters = Letters(ID, "bob", (Letter(LetterKind.GROUP, ID, "alice", 1.0),))
+    assert letters.taken((b"signed",), 1) == Taken(Letters.kind, ID, (b"signed",), 1)
+    row = Record("bob", "10.0.0.2", 2, True, 1.0, CREDENTIALS)
+    assert Find(ID, "BOB").found(row) == Found(Find.kind, ID, row)
     change = TableChange(ID, VERSION, VERSION, ())
     assert change.held(VERSION) == Held(TableChange.kind, ID, VERSION)
     assert change.held(None) == Held(TableChange.kind, ID, None)
@@ -54,7 +79,8 @@ def test_an_answer_is_final_unless_it_asks_to_come_again(answer):
 
 def test_final_or_not():
     assert is_final(Ack(Save.kind, ID))
-    assert is_final(Refused(Save.kind, ID, Reason.FULL))
+    for reason in set(Reason) - {Reason.NOT_REGISTERED}:
+        assert is_final(Refused(Save.kind, ID, reason))
     assert not is_final(Refused(Save.kind, ID, Reason.NOT_REGISTERED))
     assert not is_final(Busy(Save.kind, ID))
 
@@ -64,13 +90,12 @@ def test_names_are_compared_without_case():
 
 
 def test_a_letter_is_the_same_whichever_way_and_whenever_it_comes():
-    letter = Letter(LetterKind.DIRECT, ID, "Alice", 1.0, "hi")
-    assert letter.key == Letter(LetterKind.DIRECT, ID, "alice", 2.0, "hi").key
+    letter = Letter(LetterKind.DIRECT, ID, "Alice", 1.0, b"sealed")
+    assert letter.key == Letter(LetterKind.DIRECT, ID, "alice", 2.0, b"sealed anew").key
     others = [
-        Letter(LetterKind.GROUP, ID, "Alice", 1.0, "hi"),
-        Letter(LetterKind.RECEIPT, ID, "Alice", 1.0, "hi"),
-        Letter(LetterKind.DIRECT, bytes(16), "Alice", 1.0, "hi"),
-        Letter(LetterKind.DIRECT, ID, "Carol", 1.0, "hi"),
+        *(Letter(kind, ID, "Alice", 1.0, b"sealed") for kind in set(LetterKind) - {LetterKind.DIRECT}),
+        Letter(LetterKind.DIRECT, bytes(16), "Alice", 1.0, b"sealed"),
+        Letter(LetterKind.DIRECT, ID, "Carol", 1.0, b"sealed"),
     ]
     assert letter.key not in {other.key for other in others}
 
@@ -78,4 +103,13 @@ def test_a_letter_is_the_same_whichever_way_and_whenever_it_comes():
 @pytest.mark.parametrize("text", ["", "x" * (16 * 1024 + 1), "ä" * 8193])
 def test_a_text_that_is_no_text_cannot_even_be_made(text):
     with pytest.raises(ValueError, match=r"empty|longer"):
-        Save(ID, "bob", text)
+        Chat(ID, "alice", "bob", text)
+
+
+def test_a_fingerprint_is_16_letters_and_digits_of_the_key_that_the_server_gives_for_a_name():
+    row = Record("bob", "10.0.0.2", 2, True, 1.0, CREDENTIALS)
+    assert row.fingerprint == fingerprint(bytes(range(32))) == "mmg4-2klg-yqzw-neis"
+    assert attrs.evolve(row, credentials=None).fingerprint == ""
+    other_link_key = attrs.evolve(CREDENTIALS, keys=PublicKeys(bytes(range(32)), bytes(range(32))))
+    assert attrs.evolve(row, credentials=other_link_key).fingerprint == row.fingerprint
+    assert fingerprint(bytes(32)) != row.fingerprint

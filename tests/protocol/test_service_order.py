@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.bare_server import A, B, BareServer, C, D
+from tests.bare_server import A, B, BareServer, C, D, credentials_of, elsewhere, program_at
+from trio_chat.protocol.link_session import Peer
 from trio_chat.protocol.messages import Register, TableChange
 from trio_chat.protocol.records import Letter, LetterKind, Reason, Record
 from trio_chat.protocol.service import Deposit, Post, Registration, Step
@@ -100,7 +101,7 @@ def test_a_post_is_for_everyone_but_its_sender_and_handed_to_those_on_line(serve
     server.leave(D)
     post = server.post(A)
     assert post.letter.kind is LetterKind.GROUP
-    assert (post.letter.sender, post.letter.text, post.letter.sent_at) == ("Alice", "hi all", 1000 + server.now)
+    assert (post.letter.sender, post.letter.body, post.letter.sent_at) == ("Alice", b"hi all", 1000 + server.now)
     assert post.left == {"bob", "carol", "dave"}
     assert set(map(id, post.targets)) == {id(bob), id(carol)}
 
@@ -180,9 +181,41 @@ def test_who_returns_during_a_fan_out_waits_for_its_end(server):
     server.enter("bob", B)
     server.leave(B)
     post = server.post(A)
-    bob = server.enter("bob", C)
+    bob = server.enter("bob", elsewhere(B))
     assert server.step(bob) is Step.REST
     server.service.became_letters(post)
+    assert server.step(bob) is Step.LETTERS
+
+
+def test_what_waits_for_a_name_waits_at_its_owners_new_place(server):
+    server.enter("alice", A)
+    old = server.enter("bob", B)
+    server.service.kept(server.save(A, "bob"))
+    assert server.step(old) is Step.LETTERS
+    new = server.enter("bob", elsewhere(B))
+    assert server.step(old) is Step.REST
+    assert server.step(new) is Step.LETTERS
+
+
+def test_a_post_that_the_former_place_took_follows_nobody_to_the_new_one(server):
+    server.enter("alice", A)
+    old = server.enter("bob", B)
+    post = server.post(A)
+    assert post.targets == [old]
+    new = server.enter("bob", elsewhere(B))
+    server.service.handed_over(post, "bob")
+    server.service.became_letters(post)
+    assert server.step(new) is Step.REST
+
+
+def test_who_moves_gets_what_is_on_its_way(server):
+    server.enter("alice", A)
+    bob = server.enter("bob", B)
+    post = server.post(A)
+    server.service.moved(B, elsewhere(B))
+    assert post.targets[0].peer == elsewhere(B)
+    server.service.kept(server.save(A, "bob"))
+    server.service.handed_over(post, "bob")
     assert server.step(bob) is Step.LETTERS
 
 
@@ -197,22 +230,23 @@ def test_a_repeated_post_that_is_withdrawn_leaves_no_trace(server):
 # --- after a restart ---
 
 
-def loaded(server, *names, with_letters=()) -> None:
-    server.service.load([Record(name, "10.0.0.9", 9, True, 500.0) for name in names], with_letters)
+def loaded(server, with_letters=(), **owners) -> None:
+    rows = [Record(name, "10.0.0.9", 9, True, 500.0, credentials_of(peer, name)) for name, peer in owners.items()]
+    server.service.load(rows, with_letters)
 
 
 def test_after_a_restart_everyone_is_known_and_off_line(server):
-    loaded(server, "Alice", "bob")
-    assert server.service.directory["alice"] == Record("Alice", "10.0.0.9", 9, False, 500.0)
+    loaded(server, Alice=A, bob=B)
+    assert server.service.directory["alice"] == Record("Alice", "10.0.0.9", 9, False, 500.0, credentials_of(A, "alice"))
     assert server.online() == {}
     assert server.told == [], "nobody came or went"
-    assert server.leave(("10.0.0.9", 9)).reason is Reason.NOT_REGISTERED
+    assert server.leave(elsewhere(A)).reason is Reason.NOT_REGISTERED
     server.enter("carol", C)
     assert isinstance(server.save(C, "ALICE"), Deposit)
 
 
 def test_after_a_restart_letters_that_waited_come_first(server):
-    loaded(server, "alice", "bob", with_letters=["bob"])
+    loaded(server, alice=A, bob=B, with_letters=["bob"])
     server.enter("alice", A)
     bob = server.enter("bob", B)
     post = server.post(A)
@@ -222,8 +256,8 @@ def test_after_a_restart_letters_that_waited_come_first(server):
 
 
 def test_after_a_restart_an_open_post_goes_before_what_is_newer(server):
-    loaded(server, "alice", "bob", "carol")
-    letter = Letter(LetterKind.GROUP, server.id(), "alice", 500.0, "hi all")
+    loaded(server, alice=A, bob=B, carol=C)
+    letter = Letter(LetterKind.GROUP, server.id(), "alice", 500.0, b"hi all")
     post = server.service.reopen(letter, ["bob"])
     assert (post.letter, post.left, post.targets) == (letter, {"bob"}, [])
     server.enter("alice", A)
@@ -238,8 +272,9 @@ def test_after_a_restart_an_open_post_goes_before_what_is_newer(server):
 
 
 def test_after_a_restart_time_goes_on_though_the_clock_went_back(server):
-    loaded(server, "alice")
-    admission = server.service.receive(A, Register(server.id(), "alice"), 0.0, 400.0)
+    loaded(server, alice=A)
+    request = Register(server.id(), "alice", credentials_of(A, "alice"), program_at(A))
+    admission = server.service.receive(A, request, 0.0, 400.0)
     assert admission.record.since > 500.0
 
 
@@ -249,7 +284,7 @@ def test_after_a_restart_time_goes_on_though_the_clock_went_back(server):
 @attrs.define
 class Person:
     name: str
-    peer: tuple[str, int]
+    peer: Peer
     mailbox: dict[int, Letter] = attrs.Factory(dict)
     expected: list[int] = attrs.Factory(list)
     got: list[int] = attrs.Factory(list)
@@ -261,7 +296,7 @@ class Person:
 
 
 class AnyPlay:
-    """A server whose store commits in the order of receipt, but late, and people who come, go and miss things.
+    """A server whose store commits in the order of receipt, but late, and people who come, go, move and miss things.
 
     What is sent is numbered in the order in which the server took it.
     """
@@ -282,7 +317,8 @@ class AnyPlay:
     def go_on(self) -> None:
         """One thing happens to somebody."""
         person = self.dice.choice(list(self.people.values()))
-        match self.dice.choice(["write", "post", "commit", "commit", "fan-out", "look", "look", "end", "end", "move"]):
+        things = ["write", "post", "commit", "commit", "fan-out", "look", "look", "end", "end", "come or go", "move"]
+        match self.dice.choice(things):
             case "write" if self.stay(person):
                 recipient = self.dice.choice("abc")
                 self.take(self.server.save(person.peer, recipient), [recipient])
@@ -297,11 +333,21 @@ class AnyPlay:
                 self.look(person)
             case "end" if person.look:
                 self.end_delivery(person, self.dice.choice(["lost", "unacknowledged", "acknowledged", "acknowledged"]))
-            case "move" if self.dice.random() < 0.3:
+            case "come or go" if self.dice.random() < 0.3:
                 if self.stay(person):
                     self.server.leave(person.peer)
                 else:
                     self.server.enter(person.name, person.peer)
+            case "move" if self.dice.random() < 0.3:
+                self.move(person)
+
+    def move(self, person) -> None:
+        """From one place to the other: within a stay, or by coming in there while it is still present here."""
+        before, person.peer = person.peer, elsewhere(person.peer, self.dice.choice([("10.0.0.8", 8), ("10.0.0.9", 9)]))
+        if self.dice.random() < 0.5:
+            self.server.service.moved(before, person.peer)
+        else:
+            self.server.enter(person.name, person.peer)
 
     def take(self, outcome, names) -> None:
         for name in names:

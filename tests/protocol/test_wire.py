@@ -9,45 +9,82 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from tests.strategies import MESSAGES, messages, of_kind
+from tests.strategies import MESSAGES, answers, messages, of_kind
 from trio_chat.protocol.messages import (
+    MAX_BATCH,
+    Accepted,
     Ack,
+    Busy,
     Chat,
+    Delivered,
+    Deregister,
+    Deregistered,
+    Find,
+    Found,
     GroupPost,
     Heartbeat,
     Held,
     Letters,
     Part,
     PartAck,
+    Receipt,
     Refused,
     Register,
     Registered,
     Save,
     Saved,
     TableChange,
+    Taken,
+    Takeover,
 )
-from trio_chat.protocol.records import MAX_TEXT, Letter, LetterKind, Record, Version
+from trio_chat.protocol.records import (
+    MAX_BODY,
+    MAX_PARTS,
+    MAX_TEXT,
+    Credentials,
+    Letter,
+    LetterKind,
+    PublicKeys,
+    Reason,
+    Record,
+    Version,
+)
+from trio_chat.protocol.reliability import Outgoing
 from trio_chat.protocol.wire import MAX_PLAINTEXT, WireError, decode_untrusted, encode
 
 ID = bytes(range(16))
 VERSION = Version(b"8 bytes.", 3)
-LETTER = Letter(LetterKind.DIRECT, ID, "alice", 12.5, "hi")
-RECORD = Record("bob", "127.0.0.1", 3333, True, 12.5)
+LETTER = Letter(LetterKind.DIRECT, ID, "alice", 12.5, b"hi")
+CREDENTIALS = Credentials(PublicKeys(bytes(range(32)), bytes(range(32, 64))), bytes(range(64)))
+RECORD = Record("bob", "127.0.0.1", 3333, True, 12.5, CREDENTIALS)
 SAMPLES = {
-    Register: Register(ID, "bob"),
-    Chat: Chat(ID, "alice", "bob", "hi"),
-    Save: Save(ID, "bob", "hi"),
-    GroupPost: GroupPost(ID, "hi"),
-    Letters: Letters(ID, "bob", (LETTER,)),
-    TableChange: TableChange(ID, VERSION, VERSION, (RECORD,)),
-    Heartbeat: Heartbeat(ID, "bob"),
-    Ack: Ack(Chat.kind, ID),
-    Refused: Refused(Save.kind, ID, "full"),
-    Registered: Registered(Register.kind, ID, VERSION, 2, 12.5),
-    Saved: Saved(Save.kind, ID, 12.5),
-    Held: Held(TableChange.kind, ID, VERSION),
-    Part: Part(Save.kind, ID, 0, 2, b"body"),
-    PartAck: PartAck(Save.kind, ID, 3),
+    type(sample): sample
+    for sample in (
+        Register(ID, "bob", CREDENTIALS, ID, True),
+        Deregister(ID),
+        Chat(ID, "alice", "bob", "hi"),
+        Save(ID, "bob", b"hi"),
+        GroupPost(ID, b"hi"),
+        Letters(ID, "bob", (LETTER,)),
+        TableChange(ID, VERSION, VERSION, (RECORD,)),
+        Heartbeat(ID, "bob"),
+        Find(ID, "bob"),
+        Takeover(ID, 12.5),
+        Ack(Chat.kind, ID),
+        Busy(Letters.kind, ID),
+        Refused(Save.kind, ID, "full"),
+        Registered(Register.kind, ID, VERSION, 2, 12.5),
+        Deregistered(Deregister.kind, ID),
+        Delivered(Save.kind, ID, bytes(96), True),
+        Saved(Save.kind, ID, 12.5),
+        Accepted(GroupPost.kind, ID, 12.5),
+        Held(TableChange.kind, ID, VERSION),
+        Receipt(Chat.kind, ID, bytes(96)),
+        Taken(Letters.kind, ID, (b"", bytes(64), bytes(96)), 2),
+        Found(Find.kind, ID, RECORD),
+        Part(Save.kind, ID, 0, 2, b"body"),
+        PartAck(Save.kind, ID, 3),
+    )
 }
 
 fast = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
@@ -91,6 +128,10 @@ def test_every_message_comes_through_unchanged(message_class, data):
     assert type(decoded) is message_class
 
 
+def test_there_is_a_sample_of_every_class():
+    assert SAMPLES.keys() == set(MESSAGES)
+
+
 def test_every_class_has_a_kind_of_its_own():
     assert len({message_class.kind for message_class in MESSAGES}) == len(MESSAGES)
 
@@ -101,14 +142,72 @@ def test_a_part_always_fits_into_a_datagram(part):
     assert len(encode(part)) <= MAX_PLAINTEXT
 
 
+@given(answers())
+@settings(fast, max_examples=200)
+def test_an_answer_always_fits_into_a_datagram(answer):
+    assert len(encode(answer)) <= MAX_PLAINTEXT
+
+
+FULL_RECORD = attrs.evolve(
+    RECORD, name="x" * 32, host="ffff:ffff:ffff:ffff:ffff:ffff:255.255.255.255", port=65535, since=1e11 / 3
+)
+
+
+@pytest.mark.parametrize(
+    "longest",
+    [
+        Taken(127, ID, (bytes(96),) * MAX_BATCH, 2**MAX_BATCH - 1),
+        Found(127, ID, FULL_RECORD),
+        Registered(127, ID, Version(bytes(8), 2**53), 2**53, 1e11 / 3),
+        Delivered(127, ID, bytes(96), False),
+        Receipt(127, ID, bytes(96)),
+        Register(ID, "x" * 32, CREDENTIALS, ID, True),
+    ],
+    ids=lambda message: type(message).__name__,
+)
+def test_the_longest_of_what_travels_whole(longest):
+    assert len(encode(longest)) <= MAX_PLAINTEXT
+    assert decode_untrusted(encode(longest)) == longest
+
+
+@pytest.mark.parametrize(
+    "longest",
+    [
+        Letters(ID, "x" * 32, (Letter(LetterKind.UNREADABLE, ID, "x" * 32, 1e11 / 3, bytes(MAX_BODY), 2**53),)),
+        TableChange(ID, Version(bytes(8), 2**53), Version(bytes(8), 2**53), (FULL_RECORD,) * 64),
+        Save(ID, "x" * 32, bytes(MAX_BODY)),
+        GroupPost(ID, bytes(MAX_BODY)),
+        Chat(ID, "x" * 32, "y" * 32, "x" * MAX_TEXT),
+    ],
+    ids=lambda message: type(message).__name__,
+)
+def test_the_longest_of_what_may_travel_in_parts(longest):
+    data = encode(longest)
+    parts = Outgoing(longest.kind, ID, data).missing()
+    assert 1 < len(parts) <= MAX_PARTS
+    assert b"".join(decode_untrusted(part).body for part in parts) == data
+    assert decode_untrusted(data) == longest
+
+
 def test_text_of_16_kib_is_counted_in_bytes_and_not_in_characters():
     for text in ("x" * MAX_TEXT, "ä" * (MAX_TEXT // 2), "🙂" * (MAX_TEXT // 4)):
-        assert decode_untrusted(encode(Save(ID, "bob", text))).text == text
+        assert decode_untrusted(encode(Chat(ID, "alice", "bob", text))).text == text
 
 
 def test_a_letter_may_be_empty():
-    receipt = Letters(ID, "bob", (Letter(LetterKind.RECEIPT, ID, "alice", 0.0),))
-    assert decode_untrusted(encode(receipt)) == receipt
+    missed = Letters(ID, "bob", (Letter(LetterKind.MISSED, ID, "alice", 0.0),))
+    assert decode_untrusted(encode(missed)) == missed
+
+
+def test_what_is_left_out_has_its_usual_value():
+    fields = fields_of(SAMPLES[Register])
+    del fields["returning"]
+    assert decode_untrusted(with_fields(Register.kind, fields)) == attrs.evolve(SAMPLES[Register], returning=False)
+    fields = fields_of(RECORD)
+    del fields["credentials"]
+    unowned = Found(Find.kind, ID, attrs.evolve(RECORD, credentials=None))
+    assert decode_untrusted(replaced(SAMPLES[Found], record=fields)) == unowned
+    assert decode_untrusted(replaced(SAMPLES[Found], record=fields | {"credentials": None})) == unowned
 
 
 @pytest.mark.parametrize("sample", SAMPLES.values(), ids=lambda sample: type(sample).__name__)
@@ -181,7 +280,9 @@ def test_there_are_no_other_kinds():
 def test_no_field_may_be_missing_or_nothing(sample):
     fields = fields_of(sample)
     for name in fields:
-        assert is_refused(with_fields(sample.kind, {other: fields[other] for other in fields if other != name})), name
+        may_be_missing = (type(sample), name) == (Register, "returning")
+        others = {other: fields[other] for other in fields if other != name}
+        assert is_refused(with_fields(sample.kind, others)) != may_be_missing, name
         may_be_none = (type(sample), name) == (Held, "version")
         assert is_refused(with_fields(sample.kind, fields | {name: None})) != may_be_none, name
 
@@ -202,10 +303,12 @@ def test_deep_nesting(nest):
 @pytest.mark.parametrize("text", [b"\xff", b"\xc3", b"\xc0\x80", b"\xed\xa0\x80", b"\xf5\x80\x80\x80", b"hi\xfe"])
 def test_text_that_is_no_utf_8(text):
     written = bytes((0xA0 | len(text),)) + text
-    for_text = b"\x83\xa2id\xc4\x10" + ID + b"\xa9recipient\xa3bob\xa4text" + written
-    as_key = b"\x83\xa2id\xc4\x10" + ID + b"\xa9recipient\xa3bob" + written + b"\xa1x"
-    assert is_refused(bytes((Save.kind,)) + for_text)
-    assert is_refused(bytes((Save.kind,)) + as_key)
+    fields = b"\xa2id\xc4\x10" + ID + b"\xa6sender\xa5alice\xa9recipient\xa3bob"
+    chat = bytes((Chat.kind,))
+    assert not is_refused(chat + b"\x84" + fields + b"\xa4text\xa2hi")
+    assert is_refused(chat + b"\x84" + fields + b"\xa4text" + written)
+    assert is_refused(chat + b"\x84" + fields + written + b"\xa2hi")
+    check_untrusted(chat + b"\x85" + fields + b"\xa4text\xa2hi" + written + b"\xa2hi")
 
 
 # --- fields out of their bounds ---
@@ -219,6 +322,44 @@ def replaced(sample, **changes) -> bytes:
 def test_an_id_has_16_bytes(size):
     assert all(is_refused(replaced(sample, id=bytes(size))) for sample in SAMPLES.values())
     assert all(is_refused(replaced(sample, id="x" * 16)) for sample in SAMPLES.values())
+    assert is_refused(replaced(SAMPLES[Register], program=bytes(size)))
+    assert is_refused(replaced(SAMPLES[Letters], letters=[fields_of(LETTER) | {"id": bytes(size)}]))
+
+
+@pytest.mark.parametrize("what", ["signing", "link", "certificate"])
+@pytest.mark.parametrize("wrong", [b"", bytes(31), bytes(33), bytes(63), bytes(65), "x" * 32, "x" * 64, None, 7])
+def test_a_key_has_32_bytes_and_a_certificate_64(what, wrong):
+    shown = fields_of(CREDENTIALS)
+    if what == "certificate":
+        shown[what] = wrong
+    else:
+        shown["keys"] = shown["keys"] | {what: wrong}
+    for refused in in_every_place(shown):
+        assert is_refused(refused)
+
+
+@pytest.mark.parametrize(
+    "wrong", [b"", b"keys", 7, [], {}, {"keys": fields_of(CREDENTIALS.keys)}, {"certificate": bytes(64)}]
+)
+def test_credentials_are_keys_and_a_certificate(wrong):
+    for refused in in_every_place(wrong):
+        assert is_refused(refused)
+
+
+def in_every_place(shown) -> list[bytes]:
+    """These credentials in all messages that carry some."""
+    row = fields_of(RECORD) | {"credentials": shown}
+    return [
+        replaced(SAMPLES[Register], credentials=shown),
+        replaced(SAMPLES[TableChange], records=[row]),
+        replaced(SAMPLES[Found], record=row),
+    ]
+
+
+@pytest.mark.parametrize("returning", [0, 1, "true", None, b""])
+def test_who_returns_does_or_does_not(returning):
+    assert is_refused(replaced(SAMPLES[Register], returning=returning))
+    assert is_refused(replaced(SAMPLES[Delivered], opened=returning))
 
 
 @pytest.mark.parametrize("version", [{"epoch": bytes(7), "n": 0}, {"epoch": bytes(9), "n": 0}, {"epoch": bytes(8)}])
@@ -235,9 +376,12 @@ def test_numbers_of_changes_and_letters_are_counts(n):
 @pytest.mark.parametrize("time", [math.nan, math.inf, -math.inf, -1.0, 253_402_300_800.0, 1e300, "12.5", None, True])
 def test_a_time_is_a_number_of_seconds_until_the_year_9999(time):
     assert is_refused(replaced(SAMPLES[Saved], sent_at=time))
+    assert is_refused(replaced(SAMPLES[Accepted], sent_at=time))
+    assert is_refused(replaced(SAMPLES[Takeover], since=time))
     assert is_refused(replaced(SAMPLES[Registered], at=time))
     assert is_refused(replaced(SAMPLES[Letters], letters=[fields_of(LETTER) | {"sent_at": time}]))
     assert is_refused(replaced(SAMPLES[TableChange], records=[fields_of(RECORD) | {"since": time}]))
+    assert is_refused(replaced(SAMPLES[Found], record=fields_of(RECORD) | {"since": time}))
 
 
 @pytest.mark.parametrize(
@@ -250,12 +394,15 @@ def test_a_time_is_a_number_of_seconds_until_the_year_9999(time):
     ],
 )
 def test_what_is_no_name(name):
-    for sample, field in [(Register, "name"), (Heartbeat, "name"), (Save, "recipient"), (Letters, "recipient")]:
+    for sample, field in [
+        *((Register, "name"), (Heartbeat, "name"), (Find, "name"), (Save, "recipient"), (Letters, "recipient")),
+    ]:
         assert is_refused(replaced(SAMPLES[sample], **{field: name}))
     assert is_refused(replaced(SAMPLES[Chat], sender=name))
     assert is_refused(replaced(SAMPLES[Chat], recipient=name))
     assert is_refused(replaced(SAMPLES[Letters], letters=[fields_of(LETTER) | {"sender": name}]))
     assert is_refused(replaced(SAMPLES[TableChange], records=[fields_of(RECORD) | {"name": name}]))
+    assert is_refused(replaced(SAMPLES[Found], record=fields_of(RECORD) | {"name": name}))
 
 
 @pytest.mark.parametrize("name", ["a", "7", "Bob", "x" * 32, "a_.-", "0-0"])
@@ -272,24 +419,46 @@ def test_what_is_a_name(name):
 )
 def test_a_host_in_the_table_is_numeric(host):
     assert is_refused(replaced(SAMPLES[TableChange], records=[fields_of(RECORD) | {"host": host}]))
+    assert is_refused(replaced(SAMPLES[Found], record=fields_of(RECORD) | {"host": host}))
 
 
 @pytest.mark.parametrize("port", [0, -1, 65536, 2**40, "80", 80.5])
 def test_a_port_in_the_table_is_a_port(port):
     assert is_refused(replaced(SAMPLES[TableChange], records=[fields_of(RECORD) | {"port": port}]))
+    assert is_refused(replaced(SAMPLES[Found], record=fields_of(RECORD) | {"port": port}))
 
 
 @pytest.mark.parametrize("text", ["", "x" * (MAX_TEXT + 1), "ä" * (MAX_TEXT // 2) + "x", b"hi", None])
 def test_a_text_has_1_byte_to_16_kib(text):
-    assert all(is_refused(replaced(SAMPLES[kind], text=text)) for kind in (Chat, Save, GroupPost))
-    if text != "":
-        assert is_refused(replaced(SAMPLES[Letters], letters=[fields_of(LETTER) | {"text": text}]))
+    assert is_refused(replaced(SAMPLES[Chat], text=text))
 
 
-def test_a_batch_has_1_to_64_letters_and_a_page_up_to_64_rows():
+@pytest.mark.parametrize("body", [bytes(MAX_BODY + 1), bytes(2 * MAX_BODY), "hi", None, 7, [b"hi"]])
+def test_a_body_has_as_many_bytes_as_the_longest_sealed_text(body):
+    assert is_refused(replaced(SAMPLES[Save], body=body))
+    assert is_refused(replaced(SAMPLES[GroupPost], body=body))
+    assert is_refused(replaced(SAMPLES[Letters], letters=[fields_of(LETTER) | {"body": body}]))
+
+
+@pytest.mark.parametrize("receipt", [bytes(97), bytes(1000), "x" * 96, None, 7])
+def test_a_receipt_has_no_more_than_96_bytes(receipt):
+    assert is_refused(replaced(SAMPLES[Receipt], receipt=receipt))
+    assert is_refused(replaced(SAMPLES[Delivered], receipt=receipt))
+    assert is_refused(replaced(SAMPLES[Taken], receipts=[b"", receipt]))
+
+
+@pytest.mark.parametrize("unreadable", [-1, 2**MAX_BATCH, 2**64 - 1, 1.0, True, "1", b"\1"])
+def test_what_is_unreadable_is_a_bit_for_each_letter_of_a_batch(unreadable):
+    assert is_refused(replaced(SAMPLES[Taken], unreadable=unreadable))
+
+
+def test_a_batch_has_1_to_10_letters_and_receipts_and_a_page_up_to_64_rows():
     letter, record = fields_of(LETTER), fields_of(RECORD)
-    assert len(decode_untrusted(replaced(SAMPLES[Letters], letters=[letter] * 64)).letters) == 64
-    assert is_refused(replaced(SAMPLES[Letters], letters=[letter] * 65))
+    assert len(decode_untrusted(replaced(SAMPLES[Letters], letters=[letter] * 10)).letters) == 10
+    assert is_refused(replaced(SAMPLES[Letters], letters=[letter] * 11))
+    assert len(decode_untrusted(replaced(SAMPLES[Taken], receipts=[bytes(96)] * 10)).receipts) == 10
+    assert is_refused(replaced(SAMPLES[Taken], receipts=[b""] * 11))
+    assert decode_untrusted(replaced(SAMPLES[Taken], receipts=[])).receipts == ()
     assert is_refused(replaced(SAMPLES[Letters], letters=[]))
     assert len(decode_untrusted(replaced(SAMPLES[TableChange], records=[record] * 64)).records) == 64
     assert is_refused(replaced(SAMPLES[TableChange], records=[record] * 65))
@@ -301,6 +470,8 @@ def test_there_are_no_other_kinds_of_letters(kind):
 
 
 def test_there_are_no_other_reasons_to_refuse():
+    for reason in Reason:
+        assert decode_untrusted(replaced(SAMPLES[Refused], reason=reason.value)).reason is reason
     assert is_refused(replaced(SAMPLES[Refused], reason="mood"))
 
 
@@ -324,4 +495,4 @@ def test_a_part_ack_speaks_of_32_parts_at_most(held):
 
 def test_messages_cannot_be_changed():
     with pytest.raises(attrs.exceptions.FrozenInstanceError):
-        SAMPLES[Save].text = "something else"
+        SAMPLES[Save].body = b"something else"

@@ -29,6 +29,7 @@ from trio_chat.protocol.messages import (
     Register,
     Save,
     Saved,
+    TableChange,
     Taken,
 )
 from trio_chat.storage.memory import MemoryServerStore
@@ -273,6 +274,16 @@ async def test_300_letters_at_once_and_100_a_minute_are_enough_from_one_to_anoth
         await alice.chat.send("bob", "one too many")
 
 
+async def test_a_letter_from_someone_whose_row_is_on_its_way_waits_for_it(stage, autojump_clock):
+    alice = await stage.enter("alice")
+    stage.lose(lambda message, _, to: isinstance(message, TableChange) and to[0] == alice.host, times=3)
+    bob = await stage.enter("bob")
+    assert "bob" not in alice.chat.table
+    await bob.chat.send_all("I am new here")
+    await stage.pass_time(5)
+    assert alice.heard == [GroupMessageReceived("bob", "I am new here")]
+
+
 async def test_a_full_mailbox_refuses_and_group_messages_pass_it_by_counted(stage, autojump_clock):
     alice, bob = await stage.enter("alice"), await stage.enter("bob")
     writers = [alice, *[await stage.enter(name) for name in ("carol", "dan", "erin")]]
@@ -363,7 +374,7 @@ async def test_a_letter_does_not_overtake_a_group_message_whose_fan_out_is_under
     stage.lose(lambda message, *_: isinstance(message, Letters), times=2)
 
     await alice.chat.send_all("first")
-    alice.chat._detours["bob"] = (alice.chat.table["bob"], 1e9)  # noqa: SLF001: go by the server at once
+    alice.chat._detours["bob"] = (alice.chat.table["bob"], 1e9)
     await alice.chat.send("bob", "second")
     await stage.pass_time(5)
     assert bob.texts() == ["first", "second"]

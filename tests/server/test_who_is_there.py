@@ -212,6 +212,26 @@ async def test_65_seconds_without_a_heartbeat_mark_gone(stage, autojump_clock):
     assert comings_and_goings(stage, "alice") == [True]
 
 
+async def test_a_server_that_dies_before_it_brings_the_table_and_comes_back_is_asked_again(
+    stage, autojump_clock, nursery
+):
+    entered = []
+
+    async def enter():
+        entered.append(await stage.enter("alice"))
+
+    stage.lose(lambda message, *_: isinstance(message, TableChange), times=1)
+    nursery.start_soon(enter)
+    await stage.pass_time(0.05)
+    assert stage.sent(Registered)
+    assert not entered
+    await stage.kill_server()
+    await stage.start_server()
+    await stage.pass_time(2.5)
+    assert entered[0].chat.online
+    assert "alice" in entered[0].chat.table
+
+
 async def test_a_client_wrongly_held_for_gone_comes_back_by_itself(stage, autojump_clock):
     alice, bob = await stage.enter("alice"), await stage.enter("bob")
     stage.network.cut(bob.host)

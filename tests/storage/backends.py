@@ -8,6 +8,8 @@ from functools import partial
 
 import trio
 
+from trio_chat.storage.database import Schema
+
 
 async def inline(work):
     """Runs a transaction here and now: virtual time does not wait for threads."""
@@ -31,3 +33,8 @@ def backends(in_memory, open_file):
         return partial(open_file, folder / "store.db", inline)
 
     return {"memory": memory, "sqlite": sqlite}
+
+
+def first_schema(schema):
+    """Of a schema, what the first files were made with."""
+    return Schema(schema.application_id, schema.migrations[:1])

@@ -3,14 +3,21 @@
 The backends, and how a store is opened again, are in backends.py.
 """
 
+from contextlib import closing
+
 import pytest
 import trio
 
-from tests.storage.backends import backends, inline
+from tests.storage.backends import backends, first_schema, inline
 from trio_chat.protocol.records import Letter, LetterKind
 from trio_chat.storage import memory
-from trio_chat.storage.client_store import open_client_store
+from trio_chat.storage.client_store import SCHEMA, open_client_store
+from trio_chat.storage.database import open_database
+from trio_chat.storage.interface import SERVER, OpenedLetter
 from trio_chat.storage.memory import MemoryClientStore
+
+KEY = bytes(range(32))
+OTHER_KEY = bytes(range(255, 223, -1))
 
 BACKENDS = backends(MemoryClientStore, open_client_store)
 
@@ -27,13 +34,42 @@ async def store(open_store):
         yield store
 
 
-def letter(number: int, text: str = "hi", sender: str = "Alice", kind: LetterKind = LetterKind.DIRECT) -> Letter:
-    return Letter(kind, number.to_bytes(16, "big"), sender, 100.0 + number, text)
+def letter(
+    number: int, text: str | None = "hi", sender: str = "Alice", kind: LetterKind = LetterKind.DIRECT
+) -> OpenedLetter:
+    return OpenedLetter(kind, number.to_bytes(16, "big"), sender, 100.0 + number, text)
+
+
+class Disk:
+    """A folder that a kill brings back to what it was after the last transaction."""
+
+    def __init__(self, folder):
+        self.commits = 0
+        self._folder = folder
+        self._files = {}
+
+    async def run(self, work):
+        outcomes = await inline(work)
+        self.commits += 1
+        self._files = {file.name: file.read_bytes() for file in self._folder.iterdir()}
+        return outcomes
+
+    def fall_back(self):
+        for file in self._folder.iterdir():
+            file.unlink()
+        for name, content in self._files.items():
+            (self._folder / name).write_bytes(content)
 
 
 async def test_a_new_store_has_seen_nothing(store):
     assert not store.has(letter(1).key)
     assert store.unshown() == []
+
+
+@pytest.mark.parametrize("kind", LetterKind)
+def test_a_letter_is_the_same_one_sealed_and_opened(kind):
+    sealed = Letter(kind, bytes(16), "Alice", 1.0, b"sealed")
+    assert OpenedLetter(kind, bytes(16), "ALICE", 2.0, "opened").key == sealed.key
 
 
 async def test_letters_wait_in_order_until_they_are_shown(store):
@@ -66,6 +102,7 @@ async def test_messages_are_told_apart_by_kind_sender_and_id(store):
         letter(1, sender="carol"),
         letter(1, kind=LetterKind.GROUP),
         letter(1, kind=LetterKind.RECEIPT),
+        letter(1, kind=LetterKind.UNREADABLE),
         letter(1, kind=LetterKind.MISSED),
     ]
     assert not any(store.has(other.key) for other in others)
@@ -79,7 +116,11 @@ async def test_letters_survive_as_they_were(open_store):
         letter(1, "ä\0\x1b[31m\r\n\t🙂 "),
         letter(2, "x" * 16 * 1024, kind=LetterKind.GROUP),
         letter(3, "", kind=LetterKind.RECEIPT),
-        Letter(LetterKind.MISSED, bytes(16), "bob", 0.0, count=7),
+        letter(4, "", kind=LetterKind.UNREADABLE),
+        letter(5, None),
+        letter(6, None, kind=LetterKind.GROUP),
+        letter(7, None, kind=LetterKind.RECEIPT),
+        OpenedLetter(LetterKind.MISSED, bytes(16), "bob", 0.0, count=7),
     ]
     async with open_store() as store:
         await store.keep(letters[:2])
@@ -124,18 +165,11 @@ async def test_a_message_that_arrives_while_its_letter_is_being_kept_is_shown_on
 
 
 async def test_a_letter_that_had_come_straight_is_on_the_disk_before_it_is_acknowledged(tmp_path, autojump_clock):
-    path, disk = tmp_path / "store.db", {}
-
-    async def run(work):
-        outcomes = await inline(work)
-        disk.update((file.name, file.read_bytes()) for file in tmp_path.glob("store.db*"))
-        return outcomes
-
-    async with open_client_store(path, run) as store:
+    path, disk = tmp_path / "store.db", Disk(tmp_path)
+    async with open_client_store(path, disk.run) as store:
         store.saw(letter(1).key)
         await store.keep([letter(1)])
-    for name, content in disk.items():  # the kill
-        (tmp_path / name).write_bytes(content)
+    disk.fall_back()
     async with open_client_store(path, inline) as survivor:
         assert survivor.has(letter(1).key)
 
@@ -166,3 +200,129 @@ async def test_the_memory_keeps_the_latest_100000(monkeypatch):
         store.saw(letter(number).key)
         store.saw(letter(number).key)
     assert [store.has(letter(number).key) for number in range(5)] == [False, False, True, True, True]
+
+
+# --- pins ---
+
+
+async def test_a_new_store_knows_nobody_by_a_key(store):
+    assert store.pinned("alice") is store.pinned(SERVER) is None
+
+
+async def test_a_name_is_known_by_the_key_that_was_pinned_last(store):
+    store.pin("alice", KEY)
+    assert store.pinned("alice") == KEY
+    assert store.pinned("bob") is store.pinned(SERVER) is None
+    store.pin("alice", OTHER_KEY)
+    assert store.pinned("alice") == OTHER_KEY
+
+
+async def test_pins_are_told_apart_without_case(open_store):
+    async with open_store() as store:
+        store.pin("Alice", KEY)
+        assert store.pinned("alice") == KEY
+        store.pin("ALICE", OTHER_KEY)
+    async with open_store() as store:
+        assert store.pinned("aLICE") == OTHER_KEY
+
+
+async def test_pins_are_remembered(open_store, autojump_clock):
+    async with open_store() as store:
+        store.pin("alice", KEY)
+        store.pin("bob", KEY)
+        store.pin("carol", KEY)
+        store.pin("carol", OTHER_KEY)
+        store.pin(SERVER, OTHER_KEY)
+        await trio.sleep(1)
+        store.pin("bob", OTHER_KEY)
+    async with open_store() as store:
+        found = {name: store.pinned(name) for name in ("alice", "bob", "carol", SERVER)}
+        assert found == {"alice": KEY, "bob": OTHER_KEY, "carol": OTHER_KEY, SERVER: OTHER_KEY}
+        store.pin(SERVER, KEY)
+    async with open_store() as store:
+        assert store.pinned(SERVER) == KEY
+        assert store.pinned("alice") == KEY
+
+
+async def test_what_is_pinned_is_on_the_disk_a_little_later_though_nothing_is_closed(tmp_path, autojump_clock):
+    path, disk = tmp_path / "store.db", Disk(tmp_path)
+    async with open_client_store(path, disk.run) as store:
+        store.pin(SERVER, OTHER_KEY)
+        store.pin("alice", KEY)
+        store.pin(SERVER, KEY)
+        await trio.sleep(0.15)
+        after_a_while = disk.commits
+        store.pin("alice", OTHER_KEY)  # at the very moment of the kill
+    assert after_a_while == 1
+    disk.fall_back()
+    async with open_client_store(path, inline) as survivor:
+        assert (survivor.pinned(SERVER), survivor.pinned("alice")) == (KEY, KEY)
+
+
+async def test_what_was_pinned_is_written_though_the_block_fails(tmp_path, autojump_clock):
+    path = tmp_path / "store.db"
+
+    async def run(work):
+        await trio.sleep(0.5)
+        return await inline(work)
+
+    with pytest.raises(ZeroDivisionError):
+        async with open_client_store(path, run) as store:
+            store.pin("alice", KEY)
+            store.pin("bob", KEY)
+            await trio.sleep(0.2)  # the writer is at work
+            store.pin("alice", OTHER_KEY)
+            raise ZeroDivisionError
+    async with open_client_store(path, inline) as store:
+        assert (store.pinned("alice"), store.pinned("bob")) == (OTHER_KEY, KEY)
+
+
+async def test_what_was_pinned_is_written_though_the_store_is_closed_in_the_midst_of_it(tmp_path, autojump_clock):
+    path = tmp_path / "store.db"
+
+    async def run(work):
+        outcomes = await inline(work)
+        await trio.sleep(1)
+        return outcomes
+
+    with trio.move_on_after(0.5):
+        async with open_client_store(path, run) as store:
+            store.pin("alice", KEY)
+            await trio.sleep(0.2)  # it is on the disk, though the store has not heard of that
+            store.pin("alice", OTHER_KEY)
+            await trio.sleep_forever()
+    async with open_client_store(path, inline) as store:
+        assert store.pinned("alice") == OTHER_KEY
+
+
+# --- files of before ---
+
+
+async def test_a_file_of_the_first_schema_is_read_on(tmp_path):
+    path = tmp_path / "store.db"
+    texts = ["shown before", "ä\0\x1b[31m\r\n\t🙂 ", "", "x" * 16 * 1024]
+    with closing(open_database(path, first_schema(SCHEMA))) as database:
+        database.executemany(
+            "INSERT INTO letters (kind, sender, id, sent_at, text, count, shown) VALUES (?, ?, ?, ?, ?, ?, ?)",
+            [
+                ("direct", "Alice", letter(number).id, 100.0 + number, text, 0, number == 0)
+                for number, text in enumerate(texts)
+            ]
+            + [("missed", "bob", bytes(16), 0.0, "", 7, False)],
+        )
+        database.execute("INSERT INTO seen VALUES (?, ?, ?, ?)", ("direct", "Alice", letter(9).id, 100.0))
+    unshown = [
+        *(letter(number, text) for number, text in enumerate(texts) if number),
+        OpenedLetter(LetterKind.MISSED, bytes(16), "bob", 0.0, count=7),
+    ]
+    async with open_client_store(path, inline, lambda: 200.0) as store:
+        assert store.unshown() == unshown
+        assert store.has(letter(9).key)
+        assert store.pinned("alice") is None
+        await store.keep([letter(0, "a copy, of which only its letter is known"), letter(10, None)])
+        assert store.unshown() == [*unshown, letter(10, None)], "what was shown is not shown again"
+        store.shown(letter(1))
+        store.pin("alice", KEY)
+    async with open_client_store(path, inline, lambda: 200.0) as store:
+        assert store.unshown() == [*unshown[1:], letter(10, None)]
+        assert store.pinned("alice") == KEY

@@ -3,29 +3,34 @@
 The backends, and how a store is opened again, are in backends.py.
 """
 
+from contextlib import closing
+
 import pytest
 import trio
 
-from tests.storage.backends import backends
+from tests.storage.backends import backends, first_schema, inline
 from trio_chat.protocol.messages import Letters
-from trio_chat.protocol.records import Letter, LetterKind, Record
+from trio_chat.protocol.records import MAX_BODY, Credentials, Letter, LetterKind, PublicKeys, Record
 from trio_chat.protocol.reliability import Outgoing
 from trio_chat.protocol.wire import encode
+from trio_chat.storage.database import open_database
 from trio_chat.storage.interface import (
     BATCH_BYTES,
     BATCH_LETTERS,
     MAILBOX_BYTES,
     MAILBOX_LETTERS,
+    HandedOver,
     Kept,
     OpenPost,
     Status,
+    oldest_batch,
 )
 from trio_chat.storage.memory import MemoryServerStore
-from trio_chat.storage.server_store import open_server_store
+from trio_chat.storage.server_store import SCHEMA, open_server_store
 
 KIB = 1024
 PEOPLE = ("alice", "bob", "carol")
-
+ANY_BYTES = bytes(range(256))
 
 BACKENDS = backends(MemoryServerStore, open_server_store)
 
@@ -49,16 +54,39 @@ async def enrol(store, *names) -> None:
         await store.enrol(Record(name, "10.0.0.1", 1, True, 1.0))
 
 
-def direct(number: int, text: str = "hi", sender: str = "alice") -> Letter:
-    return Letter(LetterKind.DIRECT, number.to_bytes(16, "big"), sender, 100.0 + number, text)
+def credentials(letter: bytes) -> Credentials:
+    return Credentials(PublicKeys(letter * 32, letter.swapcase() * 32), letter * 64)
 
 
-def group(number: int, text: str = "hi all", sender: str = "alice") -> Letter:
-    return Letter(LetterKind.GROUP, number.to_bytes(16, "big"), sender, 100.0 + number, text)
+def direct(number: int, body: bytes = b"hi", sender: str = "alice") -> Letter:
+    return Letter(LetterKind.DIRECT, number.to_bytes(16, "big"), sender, 100.0 + number, body)
+
+
+def group(number: int, body: bytes = b"hi all", sender: str = "alice") -> Letter:
+    return Letter(LetterKind.GROUP, number.to_bytes(16, "big"), sender, 100.0 + number, body)
+
+
+def proof(letter: Letter) -> bytes:
+    """What a recipient gives for a letter: other bytes for each, and no text."""
+    return b"\xff\0" + letter.id[::-1]
+
+
+def taken(*letters: Letter) -> list[HandedOver]:
+    """These have been handed over, and were read."""
+    return [HandedOver(letter, proof(letter)) for letter in letters]
+
+
+def not_opened(*letters: Letter) -> list[HandedOver]:
+    """These have been handed over, and could not be read."""
+    return [HandedOver(letter, proof(letter), opened=False) for letter in letters]
 
 
 def receipt_of(letter: Letter, reader: str) -> Letter:
-    return Letter(LetterKind.RECEIPT, letter.id, reader, letter.sent_at)
+    return Letter(LetterKind.RECEIPT, letter.id, reader, letter.sent_at, proof(letter))
+
+
+def unreadable_of(letter: Letter, reader: str) -> Letter:
+    return Letter(LetterKind.UNREADABLE, letter.id, reader, letter.sent_at, proof(letter))
 
 
 async def save_all(store, recipient, letters) -> list[Status]:
@@ -74,9 +102,9 @@ async def save_all(store, recipient, letters) -> list[Status]:
     return statuses
 
 
-async def fill(store, name, texts=("hi",) * MAILBOX_LETTERS, sender="alice") -> None:
+async def fill(store, name, bodies=(b"hi",) * MAILBOX_LETTERS, sender="alice") -> None:
     """Fill the mailbox of a name, by default to the brim."""
-    letters = [direct(10_000 + number, text, sender) for number, text in enumerate(texts)]
+    letters = [direct(10_000 + number, body, sender) for number, body in enumerate(bodies)]
     assert set(await save_all(store, name, letters)) == {Status.NEW}
 
 
@@ -89,11 +117,11 @@ async def put_group(store, number, *names) -> Letter:
 
 async def take_all(store, name) -> list[Letter]:
     """Hand over everything, batch by batch, as a server does."""
-    taken: list[Letter] = []
+    found: list[Letter] = []
     while batch := await store.waiting(name):
-        await store.acknowledge(name, batch, ())
-        taken += batch
-    return taken
+        await store.acknowledge(name, taken(*batch), ())
+        found += batch
+    return found
 
 
 # --- names ---
@@ -118,6 +146,49 @@ async def test_names_are_remembered_off_line_as_they_were_enrolled_last(open_sto
         assert (waiting, posts) == ([], [])
 
 
+async def test_credentials_are_remembered_as_they_were_enrolled_last(open_store):
+    async with open_store() as store:
+        for name, own in [("alice", b"a"), ("bob", b"b"), ("carol", None), ("dave", b"d")]:
+            await store.enrol(Record(name, "10.0.0.1", 1, True, 1.0, own and credentials(own)))
+        await store.enrol(Record("BOB", "10.0.0.1", 1, True, 2.0, credentials(b"c")))
+        await store.enrol(Record("Dave", "10.0.0.1", 1, True, 2.0))
+    async with open_store() as store:
+        records, _, _ = await store.load()
+        assert {record.name: record.credentials for record in records} == {
+            "alice": credentials(b"a"),
+            "BOB": credentials(b"c"),
+            "carol": None,
+            "Dave": None,
+        }
+
+
+async def test_a_name_that_is_forgotten_has_no_credentials_but_all_else_that_it_had(open_store):
+    async with open_store() as store:
+        await enrol(store, "alice", "carol")
+        for name in ("Bob", "dave"):
+            await store.enrol(Record(name, "10.0.0.3", 3, True, 3.0, credentials(b"b")))
+        await store.save("bob", direct(1))
+        assert await store.forget("bOB") is True
+    async with open_store() as store:
+        records, waiting, _ = await store.load()
+        assert Record("Bob", "10.0.0.3", 3, False, 3.0) in records
+        assert Record("dave", "10.0.0.3", 3, False, 3.0, credentials(b"b")) in records, "the others keep theirs"
+        assert waiting == ["bob"]
+        assert await store.enrol(Record("bob", "10.0.0.4", 4, True, 4.0, credentials(b"x"))) == 1
+        assert await store.waiting("bob") == [direct(1)]
+    async with open_store() as store:
+        records, _, _ = await store.load()
+        assert Record("bob", "10.0.0.4", 4, False, 4.0, credentials(b"x")) in records
+
+
+async def test_only_a_name_that_there_is_can_be_forgotten(store):
+    before = await store.load()
+    assert await store.forget("mallory") is False
+    assert await store.load() == before, "nor is it made by that"
+    assert await store.forget("alice") is True, "though it has no credentials"
+    assert await store.forget("alice") is True
+
+
 async def test_enrolling_tells_how_many_letters_will_come(store):
     bob = Record("BOB", "10.0.0.1", 1, True, 1.0)
     assert await store.enrol(bob) == 0
@@ -131,8 +202,9 @@ async def test_enrolling_tells_how_many_letters_will_come(store):
 
 async def test_receipts_are_not_counted_among_the_letters_that_will_come(store):
     await store.save("bob", direct(1))
-    await take_all(store, "bob")
-    assert await store.waiting("alice") == [receipt_of(direct(1), "bob")]
+    await store.save("bob", direct(2))
+    await store.acknowledge("bob", taken(direct(1)) + not_opened(direct(2)), ())
+    assert await store.waiting("alice") == [receipt_of(direct(1), "bob"), unreadable_of(direct(2), "bob")]
     assert await store.enrol(Record("alice", "10.0.0.1", 1, True, 1.0)) == 0
 
 
@@ -143,7 +215,7 @@ async def test_names_are_compared_without_case(store):
     assert await store.enrol(Record("bOb", "10.0.0.1", 1, True, 1.0)) == 2
     await store.finish_post(group(2), ["BOB"])
     assert await store.waiting("bob") == [direct(1, sender="Alice"), group(2)]
-    assert list(await store.acknowledge("boB", [direct(1, sender="alice")], ())) == ["alice"]
+    assert list(await store.acknowledge("boB", taken(direct(1, sender="alice")), ())) == ["alice"]
     assert await store.waiting("ALICE") == [receipt_of(direct(1), "bOb")], "the reader as enrolled last"
 
 
@@ -156,7 +228,7 @@ async def test_letters_come_in_the_order_in_which_they_were_saved(store):
         assert await store.save("bob", letter) == Kept(Status.NEW, letter.sent_at)
     assert await store.waiting("bob") == saved
     assert await store.waiting("bob") == saved, "until they are acknowledged"
-    await store.acknowledge("bob", saved[:2], ())
+    await store.acknowledge("bob", taken(*saved[:2]), ())
     assert await store.waiting("bob") == saved[2:]
     assert await store.waiting("carol") == [receipt_of(saved[1], "bob")]
 
@@ -175,14 +247,14 @@ async def test_calls_take_effect_in_the_order_in_which_they_are_made(store):
 async def test_letters_survive(open_store):
     async with open_store() as store:
         await enrol(store, *PEOPLE)
-        await store.save("bob", direct(1, "ä\0\x1b[31m\n"))
+        await store.save("bob", direct(1, ANY_BYTES))
         await store.save("bob", direct(2))
-        await store.acknowledge("bob", [direct(2)], ())
+        await store.acknowledge("bob", taken(direct(2)), ())
         await put_group(store, 3, "bob", "carol")
     async with open_store() as store:
         _, waiting, _ = await store.load()
         assert {name.lower() for name in waiting} == {"alice", "bob", "carol"}
-        assert await store.waiting("bob") == [direct(1, "ä\0\x1b[31m\n"), group(3)]
+        assert await store.waiting("bob") == [direct(1, ANY_BYTES), group(3)]
         assert await store.waiting("alice") == [receipt_of(direct(2), "bob")]
         await store.save("bob", direct(4))
         assert (await store.waiting("bob"))[-1] == direct(4), "and what is newer comes after them"
@@ -190,7 +262,7 @@ async def test_letters_survive(open_store):
 
 async def test_a_letter_is_taken_once_and_its_answer_is_repeated(store):
     assert await store.save("bob", direct(1)) == Kept(Status.NEW, 101.0)
-    again = Letter(LetterKind.DIRECT, direct(1).id, "alice", 999.0, "hi")
+    again = Letter(LetterKind.DIRECT, direct(1).id, "alice", 999.0, b"hi")
     assert await store.save("bob", again) == Kept(Status.SAVED, 101.0), "with the time of the first copy"
     assert await store.waiting("bob") == [direct(1)]
     await take_all(store, "bob")
@@ -203,14 +275,14 @@ async def test_letters_are_told_apart_by_kind_sender_and_id(store):
         assert (await store.save("bob", letter)).status is Status.NEW
     await put_group(store, 1, "bob")
     assert await store.waiting("bob") == [direct(1), direct(2), direct(1, sender="carol"), group(1)]
-    await store.acknowledge("bob", [direct(1)], ())
+    await store.acknowledge("bob", taken(direct(1)), ())
     assert await store.waiting("bob") == [direct(2), direct(1, sender="carol"), group(1)]
 
 
 async def test_to_acknowledge_what_is_not_there_does_nothing(store):
     await store.save("bob", direct(1))
-    assert list(await store.acknowledge("bob", [direct(2), group(1), receipt_of(direct(1), "carol")], ())) == []
-    assert list(await store.acknowledge("carol", [direct(1)], ())) == []
+    assert list(await store.acknowledge("bob", taken(direct(2), group(1), receipt_of(direct(1), "carol")), ())) == []
+    assert list(await store.acknowledge("carol", taken(direct(1)), ())) == []
     assert await store.waiting("bob") == [direct(1)]
     assert await store.waiting("alice") == []
 
@@ -223,42 +295,77 @@ async def test_each_letter_that_waited_begets_one_receipt(store):
     await store.save("bob", direct(2))
     await store.save("bob", direct(3, sender="carol"))
     letters = await store.waiting("bob")
-    assert sorted(set(await store.acknowledge("bob", letters, ()))) == ["alice", "carol"]
-    assert list(await store.acknowledge("bob", letters, ())) == [], "acknowledged once more"
+    assert sorted(set(await store.acknowledge("bob", taken(*letters), ()))) == ["alice", "carol"]
+    assert list(await store.acknowledge("bob", taken(*letters), ())) == [], "acknowledged once more"
     assert await store.waiting("alice") == [receipt_of(direct(1), "bob"), receipt_of(direct(2), "bob")]
     assert await store.waiting("carol") == [receipt_of(direct(3), "bob")]
 
 
+async def test_a_letter_that_could_not_be_opened_begets_a_receipt_that_says_so(open_store):
+    async with open_store() as store:
+        await enrol(store, *PEOPLE)
+        for number in (1, 2, 3):
+            await store.save("bob", direct(number))
+        handed = taken(direct(1)) + not_opened(direct(2)) + taken(direct(3))
+        assert await store.acknowledge("bob", handed, ()) == ["alice", "alice", "alice"]
+    async with open_store() as store:
+        assert await store.waiting("bob") == []
+        assert await take_all(store, "alice") == [
+            receipt_of(direct(1), "bob"),
+            unreadable_of(direct(2), "bob"),
+            receipt_of(direct(3), "bob"),
+        ]
+
+
+async def test_a_receipt_is_passed_on_as_it_was_given(open_store):
+    given = [b"", b"\0", ANY_BYTES[:96]]
+    async with open_store() as store:
+        await enrol(store, *PEOPLE)
+        for number, receipt in enumerate(given):
+            await store.save("bob", direct(number))
+            await store.acknowledge("bob", [HandedOver(direct(number), receipt)], ())
+    async with open_store() as store:
+        assert [letter.body for letter in await store.waiting("alice")] == given
+
+
 async def test_a_receipt_begets_no_receipt(store):
     await store.save("bob", direct(1))
-    await take_all(store, "bob")
-    assert await take_all(store, "alice") == [receipt_of(direct(1), "bob")]
+    await store.save("bob", direct(2))
+    await store.acknowledge("bob", taken(direct(1)) + not_opened(direct(2)), ())
+    receipts = [receipt_of(direct(1), "bob"), unreadable_of(direct(2), "bob")]
+    assert list(await store.acknowledge("alice", not_opened(*receipts), {one.key for one in receipts})) == []
     assert await store.waiting("bob") == await store.waiting("alice") == []
 
 
 async def test_a_group_letter_begets_no_receipt(store):
     await put_group(store, 1, "bob")
-    assert list(await store.acknowledge("bob", [group(1)], ())) == []
+    await put_group(store, 2, "bob")
+    assert list(await store.acknowledge("bob", taken(group(1)) + not_opened(group(2)), ())) == []
     assert await store.waiting("alice") == []
 
 
 async def test_what_was_relayed_begets_no_receipt_and_is_answered_delivered_from_then_on(open_store):
     async with open_store() as store:
         await enrol(store, *PEOPLE)
-        await store.save("bob", direct(1))
-        await store.save("bob", direct(2))
-        assert list(await store.acknowledge("bob", [direct(1), direct(2)], {direct(1).key})) == ["alice"]
+        for number in (1, 2, 3):
+            await store.save("bob", direct(number))
+        handed = taken(direct(1), direct(2)) + not_opened(direct(3))
+        assert list(await store.acknowledge("bob", handed, {direct(1).key, direct(3).key})) == ["alice"]
         assert await store.waiting("alice") == [receipt_of(direct(2), "bob")]
+        assert await store.save("bob", direct(1)) == Kept(Status.DELIVERED, 101.0, proof(direct(1)))
     async with open_store() as store:
-        assert await store.save("bob", direct(1)) == Kept(Status.DELIVERED, 101.0)
-        assert await store.save("bob", direct(2)) == Kept(Status.SAVED, 102.0)
+        again = Letter(LetterKind.DIRECT, direct(1).id, "ALICE", 999.0, b"another seal")
+        assert await store.save("bob", again) == Kept(Status.DELIVERED, 101.0, proof(direct(1)))
+        assert await store.save("bob", direct(2)) == Kept(Status.SAVED, 102.0), "its receipt came as a letter"
+        assert await store.save("bob", direct(3)) == Kept(Status.UNREADABLE, 103.0, proof(direct(3)))
+        assert await store.waiting("bob") == []
 
 
 async def test_what_had_been_handed_over_before_cannot_be_relayed_any_more(store):
     await store.save("bob", direct(1))
-    await store.acknowledge("bob", [direct(1)], ())
-    assert list(await store.acknowledge("bob", [direct(1)], {direct(1).key})) == []
-    assert (await store.save("bob", direct(1))).status is Status.SAVED, "there is a receipt, so it was not relayed"
+    await store.acknowledge("bob", taken(direct(1)), ())
+    assert list(await store.acknowledge("bob", taken(direct(1)), {direct(1).key})) == []
+    assert await store.save("bob", direct(1)) == Kept(Status.SAVED, 101.0), "there is a receipt, so it was not relayed"
 
 
 async def test_a_receipt_takes_its_place_behind_what_came_before(store):
@@ -281,25 +388,25 @@ async def test_a_mailbox_holds_1000_letters(store):
     assert await store.save("bob", direct(1)) == Kept(Status.FULL, 101.0)
     assert await store.save("carol", direct(2)) == Kept(Status.NEW, 102.0), "others have room"
     first = (await store.waiting("bob"))[0]
-    await store.acknowledge("bob", [first], ())
+    await store.acknowledge("bob", taken(first), ())
     assert await store.save("bob", direct(1)) == Kept(Status.NEW, 101.0), "that it was full is no lasting answer"
     assert await store.save("bob", direct(3)) == Kept(Status.FULL, 103.0)
     assert len(await take_all(store, "bob")) == MAILBOX_LETTERS
 
 
-async def test_a_mailbox_holds_1_mib_of_text(store):
-    await fill(store, "bob", ["ä" * 8 * KIB] * (MAILBOX_BYTES // (16 * KIB) - 1))
-    assert (await store.save("bob", direct(1, "x" * (16 * KIB - 1)))).status is Status.NEW
-    assert (await store.save("bob", direct(2, "xx"))).status is Status.FULL
-    assert (await store.save("bob", direct(3, "x"))).status is Status.NEW
-    assert (await store.save("bob", direct(4, "x"))).status is Status.FULL
-    await store.acknowledge("bob", [direct(3, "x")], ())
-    assert (await store.save("bob", direct(4, "x"))).status is Status.NEW
+async def test_a_mailbox_holds_1_mib_of_bodies(store):
+    await fill(store, "bob", [b"\xff" * 16 * KIB] * (MAILBOX_BYTES // (16 * KIB) - 1))
+    assert (await store.save("bob", direct(1, b"x" * (16 * KIB - 1)))).status is Status.NEW
+    assert (await store.save("bob", direct(2, b"xx"))).status is Status.FULL
+    assert (await store.save("bob", direct(3, b"x"))).status is Status.NEW
+    assert (await store.save("bob", direct(4, b"x"))).status is Status.FULL
+    await store.acknowledge("bob", taken(direct(3, b"x")), ())
+    assert (await store.save("bob", direct(4, b"x"))).status is Status.NEW
 
 
 async def test_what_has_been_answered_is_repeated_by_a_full_mailbox_too(store):
     await store.save("bob", direct(1))
-    await fill(store, "bob", ["hi"] * (MAILBOX_LETTERS - 1))
+    await fill(store, "bob", [b"hi"] * (MAILBOX_LETTERS - 1))
     assert await store.save("bob", direct(1)) == Kept(Status.SAVED, 101.0)
 
 
@@ -312,7 +419,7 @@ async def test_the_limits_survive(open_store):
 
 
 async def test_receipts_do_not_count(store):
-    await fill(store, "alice", ["hi"] * (MAILBOX_LETTERS - 1), sender="carol")
+    await fill(store, "alice", [b"hi"] * (MAILBOX_LETTERS - 1), sender="carol")
     await save_all(store, "bob", [direct(number) for number in range(5)])
     await take_all(store, "bob")
     assert (await store.save("alice", direct(1, sender="bob"))).status is Status.NEW, "there is still room for one"
@@ -322,6 +429,19 @@ async def test_receipts_do_not_count(store):
     kinds = [letter.kind for letter in await take_all(store, "alice")]
     assert kinds.count(LetterKind.RECEIPT) == 6, "and they come to a full mailbox, too"
     await fill(store, "alice", sender="bob")
+
+
+@pytest.mark.parametrize("opened", [True, False])
+async def test_the_bytes_of_receipts_do_not_count(store, opened):
+    await fill(store, "alice", [b"x" * 16 * KIB] * (MAILBOX_BYTES // (16 * KIB) - 1), sender="carol")
+    await save_all(store, "bob", [direct(number) for number in range(5)])
+    handed = [HandedOver(direct(number), ANY_BYTES[:96], opened) for number in range(5)]
+    await store.acknowledge("bob", handed[:4], ())
+    assert (await store.save("alice", direct(1, b"x" * 16 * KIB, sender="bob"))).status is Status.NEW
+    await store.acknowledge("bob", handed[4:], ())
+    assert len(await take_all(store, "alice")) == MAILBOX_BYTES // (16 * KIB) + 5, "and they come to a full mailbox"
+    await fill(store, "alice", [b"x" * 16 * KIB] * (MAILBOX_BYTES // (16 * KIB)), sender="bob")
+    assert (await store.save("alice", direct(2, b"x", sender="bob"))).status is Status.FULL, "nor do those taken"
 
 
 # --- group posts ---
@@ -378,7 +498,7 @@ async def test_the_place_of_a_post_is_that_of_its_commit(open_store):
 
 async def test_a_post_is_taken_once(store):
     await store.post(group(1), ["bob"])
-    again = Letter(LetterKind.GROUP, group(1).id, "ALICE", 999.0, "hi all")
+    again = Letter(LetterKind.GROUP, group(1).id, "ALICE", 999.0, b"hi all")
     assert await store.post(again, ["bob", "carol"]) == Kept(Status.SAVED, 101.0), "while it is open"
     await store.finish_post(group(1), ["bob"])
     assert await store.post(again, ["bob", "carol"]) == Kept(Status.SAVED, 101.0), "and afterwards"
@@ -416,7 +536,8 @@ async def test_a_name_with_nothing_but_such_a_count_is_waited_for_too(open_store
         await fill(store, "bob")
         await put_group(store, 1, "bob")
         while (batch := await store.waiting("bob"))[0].kind is not LetterKind.MISSED:
-            await store.acknowledge("bob", [letter for letter in batch if letter.kind is not LetterKind.MISSED], ())
+            letters = [letter for letter in batch if letter.kind is not LetterKind.MISSED]
+            await store.acknowledge("bob", taken(*letters), ())
     async with open_store() as store:
         assert "bob" in (await store.load())[1]
         assert [letter.count for letter in await take_all(store, "bob")] == [1]
@@ -425,14 +546,14 @@ async def test_a_name_with_nothing_but_such_a_count_is_waited_for_too(open_store
 
 
 async def test_what_is_passed_by_while_the_owner_is_being_told_is_told_next(store):
-    await fill(store, "bob", ["x" * 16 * KIB] * (MAILBOX_BYTES // (16 * KIB)))
+    await fill(store, "bob", [b"x" * 16 * KIB] * (MAILBOX_BYTES // (16 * KIB)))
     await put_group(store, 1, "bob")
     await take_letters_only(store, "bob")
     [told] = await store.waiting("bob")
     await fill_again(store, "bob")
     await put_group(store, 2, "bob")
     await put_group(store, 3, "bob")
-    await store.acknowledge("bob", [told], ())
+    await store.acknowledge("bob", taken(told), ())
     *_, missed = await take_all(store, "bob")
     assert missed.count == 2
     assert missed.key != told.key, "or the client would take it for one that it knows"
@@ -440,7 +561,7 @@ async def test_what_is_passed_by_while_the_owner_is_being_told_is_told_next(stor
 
 async def take_letters_only(store, name) -> None:
     while letters := [one for one in await store.waiting(name) if one.kind is not LetterKind.MISSED]:
-        await store.acknowledge(name, letters, ())
+        await store.acknowledge(name, taken(*letters), ())
 
 
 async def fill_again(store, name) -> None:
@@ -451,13 +572,14 @@ async def fill_again(store, name) -> None:
 # --- batches ---
 
 
-async def test_a_batch_has_64_letters_at_most(store):
+async def test_a_batch_has_10_letters_at_most(store):
     for number in range(BATCH_LETTERS * 2 + 1):
         await store.save("bob", direct(number))
+    assert BATCH_LETTERS == 10
     sizes = []
     while batch := await store.waiting("bob"):
         sizes.append(len(batch))
-        await store.acknowledge("bob", batch, ())
+        await store.acknowledge("bob", taken(*batch), ())
     assert sizes == [BATCH_LETTERS, BATCH_LETTERS, 1]
 
 
@@ -471,32 +593,32 @@ async def test_a_batch_has_64_letters_at_most(store):
         ([10 * KIB, 10 * KIB, 5 * KIB, 1 * KIB, 1 * KIB], [1, 3, 1]),
     ],
 )
-async def test_a_batch_has_16_kib_of_text_at_most(store, sizes, batches):
-    saved = [direct(number, "ä" * (size // 2) + "x" * (size % 2)) for number, size in enumerate(sizes)]
+async def test_a_batch_has_16_kib_of_bodies_at_most(store, sizes, batches):
+    saved = [direct(number, b"\xff" * size) for number, size in enumerate(sizes)]
     for letter in saved:
         await store.save("bob", letter)
     found = []
     while batch := await store.waiting("bob"):
-        assert len(batch) == 1 or sum(len(letter.text.encode()) for letter in batch) <= BATCH_BYTES
+        assert len(batch) == 1 or sum(len(letter.body) for letter in batch) <= BATCH_BYTES
         found.append(batch)
-        await store.acknowledge("bob", batch, ())
+        await store.acknowledge("bob", taken(*batch), ())
     assert [len(batch) for batch in found] == batches
     assert [letter for batch in found for letter in batch] == saved
 
 
-@pytest.mark.parametrize(("letters", "batches"), [(63, [64]), (64, [64, 1]), (65, [64, 2])])
+@pytest.mark.parametrize(("letters", "batches"), [(9, [10]), (10, [10, 1]), (11, [10, 2])])
 async def test_what_was_not_kept_is_told_behind_the_last_letter_and_within_the_limit(store, letters, batches):
     await fill(store, "bob")
     await put_group(store, 1, "bob")
     too_many = MAILBOX_LETTERS - letters
     while too_many:
         oldest = (await store.waiting("bob"))[:too_many]
-        await store.acknowledge("bob", oldest, ())
+        await store.acknowledge("bob", taken(*oldest), ())
         too_many -= len(oldest)
     found = []
     while batch := await store.waiting("bob"):
         found.append([letter.kind for letter in batch])
-        await store.acknowledge("bob", batch, ())
+        await store.acknowledge("bob", taken(*batch), ())
     assert [len(batch) for batch in found] == batches
     assert [kind for batch in found for kind in batch] == [LetterKind.DIRECT] * letters + [LetterKind.MISSED]
 
@@ -504,12 +626,32 @@ async def test_what_was_not_kept_is_told_behind_the_last_letter_and_within_the_l
 async def test_the_largest_batch_can_be_sent(store):
     name = "b" * 32
     await enrol(store, name)
-    text = "x" * (BATCH_BYTES // BATCH_LETTERS)
+    body = b"x" * (BATCH_BYTES // BATCH_LETTERS)
     for number in range(BATCH_LETTERS):
-        await store.save(name, direct(number, text, sender="a" * 32))
+        await store.save(name, direct(number, body, sender="a" * 32))
     batch = await store.waiting(name)
     assert len(batch) == BATCH_LETTERS
     Outgoing(Letters.kind, bytes(16), encode(Letters(bytes(16), name, tuple(batch))))
+
+
+async def test_the_largest_letter_can_be_sent(store):
+    await store.save("bob", direct(1, b"x" * MAX_BODY))
+    await store.save("bob", direct(2, b""))
+    batch = await store.waiting("bob")
+    assert batch == [direct(1, b"x" * MAX_BODY)], "alone, for it is larger than a batch"
+    Outgoing(Letters.kind, bytes(16), encode(Letters(bytes(16), "bob", tuple(batch))))
+
+
+def test_the_oldest_letters_go_together_and_no_more_are_read_than_that():
+    def endless():
+        for number in range(12):
+            read.append(number)
+            yield direct(number, b"x")
+
+    read = []
+    assert oldest_batch([]) == []
+    assert oldest_batch(endless()) == [direct(number, b"x") for number in range(10)]
+    assert len(read) <= 11
 
 
 # --- old answers ---
@@ -539,3 +681,55 @@ async def test_to_forget_an_answer_is_not_to_forget_the_letter(store):
     await store.finish_post(group(2), ["bob"])
     assert await take_all(store, "bob") == [direct(1), group(2)]
     assert await store.waiting("alice") == [receipt_of(direct(1), "bob")]
+
+
+# --- files of before ---
+
+
+async def test_a_file_of_the_first_schema_is_read_on(tmp_path):
+    path, text = tmp_path / "store.db", "ä\0\x1b[31m\n 🙂"
+    old, size = text.encode(), len(text.encode())
+    with closing(open_database(path, first_schema(SCHEMA))) as database:
+        database.executemany(
+            "INSERT INTO names VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            [("alice", "::1", 2, 2.0, 0, 0, 0, None), ("Bob", "10.0.0.2", 3, 3.0, 2, size + 2, 4, group(9).id)],
+        )
+        database.executemany(
+            "INSERT INTO letters VALUES (?, ?, ?, ?, ?, ?, ?)",
+            [
+                ("bob", 1, "direct", "alice", direct(1).id, 101.0, text),
+                ("bob", 3, "group", "alice", group(3).id, 103.0, "42"),
+                ("alice", 4, "receipt", "Bob", direct(4).id, 104.0, ""),
+            ],
+        )
+        database.execute("INSERT INTO posts VALUES (?, ?, ?, ?, ?, ?)", (2, "alice", group(2).id, 102.0, text, "bob"))
+        database.executemany(
+            "INSERT INTO answers VALUES (?, ?, ?, ?, ?)",
+            [
+                ("direct", "alice", direct(1).id, "SAVED", 101.0),
+                ("group", "alice", group(2).id, "SAVED", 102.0),
+                ("direct", "alice", direct(5).id, "DELIVERED", 105.0),
+            ],
+        )
+    async with open_server_store(path, inline) as store:
+        records, waiting, posts = await store.load()
+        assert records == [Record("alice", "::1", 2, False, 2.0), Record("Bob", "10.0.0.2", 3, False, 3.0)]
+        assert sorted(waiting) == ["alice", "bob"]
+        assert posts == [OpenPost(group(2, old), frozenset({"bob"}))]
+        await store.finish_post(group(2, old), ["bob"])
+        await store.save("bob", direct(6))
+    async with open_server_store(path, inline) as store:
+        missed = Letter(LetterKind.MISSED, group(9).id, "bob", 0.0, count=4)
+        assert await store.enrol(Record("bob", "10.0.0.2", 3, True, 3.0, credentials(b"b"))) == 4
+        letters = [direct(1, old), group(2, old), group(3, b"42"), direct(6)]
+        assert await store.waiting("bob") == [*letters, missed]
+        assert await store.waiting("alice") == [Letter(LetterKind.RECEIPT, direct(4).id, "Bob", 104.0)]
+        assert await store.save("bob", direct(5)) == Kept(Status.DELIVERED, 105.0)
+        assert await store.save("bob", direct(1)) == Kept(Status.SAVED, 101.0)
+        await store.acknowledge("bob", not_opened(letters[0]) + taken(*letters[1:]), ())
+        assert await store.waiting("bob") == [missed]
+        await fill(store, "bob", [b"x" * 16 * KIB] * (MAILBOX_BYTES // (16 * KIB)))
+        assert (await store.save("bob", direct(7, b"x"))).status is Status.FULL
+    async with open_server_store(path, inline) as store:
+        assert [record.credentials for record in (await store.load())[0]] == [None, credentials(b"b")]
+        assert (await store.waiting("alice"))[1] == unreadable_of(direct(1), "bob")

@@ -4,14 +4,18 @@ Two endpoints on the network in memory, in virtual time; what is asked for is of
 sealed but in the last tests.
 """
 
+import secrets
 from contextlib import asynccontextmanager, closing
 from itertools import pairwise
 
 import pytest
 import trio
 
-from tests.network import Conditions
+from tests.network import Conditions, NewAddress
 from tests.plain_links import PlainLinks, plain_peer
+from trio_chat.protocol.letters import Identity
+from trio_chat.protocol.link import Links
+from trio_chat.protocol.link_session import Peer
 from trio_chat.protocol.messages import Ack, Chat, Heartbeat, Part, PartAck, Refused, Save, Saved
 from trio_chat.protocol.records import Reason
 from trio_chat.protocol.reliability import Reaction
@@ -33,11 +37,15 @@ class Party:
     def __init__(self, endpoint: Endpoint) -> None:
         self.endpoint = endpoint
         self.asked = []
+        self.moves = []
         self.reply = lambda request: request.ack()
 
     def take(self, peer, request):
         self.asked.append(request)
         return self.reply(request)
+
+    def moved(self, before, now):
+        self.moves.append((before, now))
 
 
 @asynccontextmanager
@@ -303,3 +311,64 @@ async def test_a_cancelled_request_leaves_nothing_behind(network, autojump_clock
         b.endpoint.answer(TO_A, b.asked[0], b.asked[0].ack())
         await trio.sleep(1)
         assert a.endpoint.counts.unasked == 1
+
+
+# --- sealed ---
+
+ALICE, BOB = Identity(b"a" * 32, b"A" * 32), Identity(b"b" * 32, b"B" * 32)
+
+
+@asynccontextmanager
+async def open_sealed_party(network, address, identity):
+    with closing(network.bind(*address)) as socket:
+        async with trio.open_nursery() as nursery:
+            party = Party(Endpoint(socket, Links(identity.link, secrets.token_bytes)))
+            nursery.start_soon(party.endpoint.listen, party.take, party.moved)
+            yield party
+            nursery.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def open_sealed_parties(network):
+    """Two who have spoken to each other before, and what each calls the other."""
+    async with open_sealed_party(network, A, ALICE) as a, open_sealed_party(network, B, BOB) as b:
+        to_a, to_b = Peer(A, ALICE.public.link), Peer(B, BOB.public.link)
+        assert isinstance(await a.endpoint.request(to_b, heartbeat()), Ack)
+        b.asked.clear()
+        yield a, b, to_a, to_b
+
+
+async def test_the_first_request_to_a_peer_links_up_at_once(network, autojump_clock):
+    async with open_sealed_parties(network):
+        assert trio.current_time() == 0
+
+
+async def test_a_request_follows_a_peer_that_moves(network, autojump_clock, nursery):
+    async with open_sealed_parties(network) as (a, b, to_a, to_b):
+        nursery.start_soon(NewAddress(network, B, C).run)
+        request, answers = heartbeat(), []
+
+        async def ask():
+            answers.append(await a.endpoint.request(to_b, request, windows=5))
+
+        nursery.start_soon(ask)
+        await trio.sleep(0.1)
+        assert b.asked == [], "it went to where b was"
+        assert isinstance(await b.endpoint.request(to_a, heartbeat(), resend=PROMPT), Ack)
+        await trio.sleep(0.5)
+        assert a.moves == [(to_b, Peer(C, BOB.public.link))]
+        assert answers == [request.ack()]
+        assert trio.current_time() < 0.8
+        nursery.cancel_scope.cancel()
+
+
+async def test_what_was_answered_before_a_move_is_answered_the_same_after_it(network, autojump_clock, nursery):
+    async with open_sealed_parties(network) as (a, b, to_a, _):
+        request = heartbeat()
+        assert isinstance(await b.endpoint.request(to_a, request), Ack)
+        nursery.start_soon(NewAddress(network, B, C).run)
+        for _ in range(2):
+            assert isinstance(await b.endpoint.request(to_a, request, resend=PROMPT), Ack)
+        assert len(a.moves) == 1
+        assert a.asked == [request]
+        nursery.cancel_scope.cancel()

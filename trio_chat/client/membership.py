@@ -42,6 +42,9 @@ __all__ = ["Membership"]
 
 T = TypeVar("T")
 
+SILENT_ROUNDS = 3
+"""How often a window without a piece of the table, and one heartbeat, may pass before the server is given up."""
+
 HEARTBEAT_EVERY = 20.0
 PAUSES = (1.0, 2.0, 4.0, 8.0, 15.0)
 """Seconds between tries to reach a silent server; the last one holds on."""
@@ -105,14 +108,20 @@ class Membership:
         return True
 
     async def _register(self, *, returning: bool = False) -> int:
+        for _ in range(ATTEMPTS):
+            stay = await self._ask_for_a_stay(returning)
+            if await self._hold_table(stay):
+                return stay.waiting
+        raise ServerNotResponding
+
+    async def _ask_for_a_stay(self, returning: bool) -> Registered:
         own = credentials(self.identity, name=self.name, server_key=self.trust.server_key)
         request = Register(new_id(), self.name, own, self._program, returning)
         answer = await self.endpoint.request(self.server, request, windows=ATTEMPTS, on_answer=self._registered)
         match answer:
             case Registered():
                 self.trust.keep_server()
-                await self._hold_table(answer)
-                return answer.waiting
+                return answer
             case Refused(reason=Reason.TAKEN):
                 raise NameTaken(self.name)
             case Refused(reason=Reason.ELSEWHERE):
@@ -130,12 +139,18 @@ class Membership:
         if isinstance(answer, Deregistered | Refused):
             self.stay = None
 
-    async def _hold_table(self, stay: Registered) -> None:
+    async def _hold_table(self, stay: Registered) -> bool:
+        """Wait until the table is here; False if the server has forgotten us before it could bring it."""
+        silent = 0
         while not self.table.holds(stay.version):
-            with trio.move_on_after(ATTEMPTS * WINDOW) as patience:
+            with trio.move_on_after(WINDOW) as window:
                 await self._table_moved.wait()
-            if patience.cancelled_caught:
+            silent = silent + 1 if window.cancelled_caught else 0
+            if silent and isinstance(await self._heartbeat(), Refused):
+                return False
+            if silent == SILENT_ROUNDS:
                 raise ServerNotResponding
+        return True
 
     async def _return(self, stay: Registered) -> None:
         """The server does not know us under that stay: register anew, unless that has been done."""
@@ -197,14 +212,16 @@ class Membership:
             stay = self.stay
             if stay is None:
                 continue
-            answer = await self.endpoint.request(self.server, Heartbeat(new_id(), self.name), resend=PROMPT)
-            if isinstance(answer, Refused):
+            if isinstance(await self._heartbeat(), Refused):
                 try:
                     await self._return(stay)
                 except (NameTaken, SignedInElsewhere) as error:
                     await self.inbox.put(SignedOff(error))
                 except ServerNotResponding:
                     continue
+
+    async def _heartbeat(self) -> Answer | PartAck | None:
+        return await self.endpoint.request(self.server, Heartbeat(new_id(), self.name), resend=PROMPT)
 
     # --- what arrives; called by the reading task ---
 

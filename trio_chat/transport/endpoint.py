@@ -212,9 +212,6 @@ class Endpoint:
     # --- receiving ---
 
     def _receive_untrusted(self, data: bytes, source: Address, handle: Handler, moved: Mover) -> None:
-        if source[1] == 0:  # a sender that cannot be answered, and that no table can name
-            self.counts.not_a_message += 1
-            return
         try:
             for step in self._links.receive_untrusted(data, source, trio.current_time()):
                 self._take_untrusted(step, handle, moved)
