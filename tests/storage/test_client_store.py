@@ -259,6 +259,28 @@ async def test_what_is_pinned_is_on_the_disk_a_little_later_though_nothing_is_cl
         assert (survivor.pinned(SERVER), survivor.pinned("alice")) == (KEY, KEY)
 
 
+async def test_what_comes_while_the_writer_is_at_work_is_written_next(tmp_path, autojump_clock):
+    path = tmp_path / "store.db"
+
+    async def run(work):
+        outcomes = await inline(work)
+        await trio.sleep(1)
+        return outcomes
+
+    async with open_client_store(path, run) as store:
+        await store.keep([letter(1)])
+        store.pin("alice", KEY)
+        await trio.sleep(0.5)
+        store.pin("bob", KEY)
+        store.saw(letter(2).key)
+        store.shown(letter(1))
+        await trio.sleep(5)
+    async with open_client_store(path, inline) as store:
+        assert (store.pinned("alice"), store.pinned("bob")) == (KEY, KEY)
+        assert store.has(letter(2).key)
+        assert store.unshown() == []
+
+
 async def test_what_was_pinned_is_written_though_the_block_fails(tmp_path, autojump_clock):
     path = tmp_path / "store.db"
 

@@ -623,6 +623,17 @@ async def test_what_was_not_kept_is_told_behind_the_last_letter_and_within_the_l
     assert [kind for batch in found for kind in batch] == [LetterKind.DIRECT] * letters + [LetterKind.MISSED]
 
 
+async def test_what_was_not_kept_is_not_told_between_large_letters(store):
+    letters = [direct(number, b"x" * 16 * KIB) for number in range(MAILBOX_BYTES // (16 * KIB))]
+    for letter in letters:
+        await store.save("bob", letter)
+    await put_group(store, 1, "bob")
+    for letter in letters[:-1]:
+        assert await store.waiting("bob") == [letter]
+        await store.acknowledge("bob", taken(letter), ())
+    assert [letter.kind for letter in await store.waiting("bob")] == [LetterKind.DIRECT, LetterKind.MISSED]
+
+
 async def test_the_largest_batch_can_be_sent(store):
     name = "b" * 32
     await enrol(store, name)
