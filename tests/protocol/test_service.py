@@ -340,8 +340,9 @@ def test_who_was_superseded_does_not_fight_back(server, name):
     server.enter("alice", elsewhere(A))
     with nothing_happens(server):
         assert is_refused(server.register(name, A, returning=True), Reason.ELSEWHERE)
-        third = elsewhere(A, ("10.0.0.8", 8))
-        assert is_refused(server.register(name, third, program=program_at(A), returning=True), Reason.ELSEWHERE)
+        for place in (elsewhere(A), elsewhere(A, ("10.0.0.8", 8))):
+            back = server.register(name, place, program=program_at(A), returning=True)
+            assert is_refused(back, Reason.ELSEWHERE), "wherever he comes back from"
     server.enter(name, A)
     assert server.online() == {name: A}, "unless its owner says so"
 
@@ -398,6 +399,7 @@ def test_two_people_that_swap_addresses(server):
 def test_who_moves_stays_and_is_in_the_table_where_he_is_now(server):
     stay, row = server.enter("Alice", A), server.told[-1]
     place = elsewhere(A, ("fe80::1%eth0", 7))
+    say(server, A, Heartbeat)
     server.service.moved(A, place)
     assert server.told[1:] == [attrs.evolve(row, host="fe80::1", port=7)], "and it counts as no coming or going"
     assert server.service.directory["alice"] == server.told[-1]
@@ -471,11 +473,11 @@ class AnyOwners:
     def register(self, peer, name) -> None:
         returning = self.dice.random() < 0.3
         outcome = self.server.register(name, peer, program=self.dice.choice((None, bytes(16))), returning=returning)
-        owner = self.owners.setdefault(fold(name), peer.key)
-        if owner != peer.key:
+        if self.owners.get(fold(name), peer.key) != peer.key:
             assert is_refused(outcome, Reason.TAKEN)
         elif not (returning and is_refused(outcome, Reason.ELSEWHERE)):
             assert isinstance(outcome, Admission)
+            self.owners[fold(name)] = peer.key
             assert self.server.service.registration(name).peer == peer
 
     def steal(self, peer, stay) -> None:
@@ -752,3 +754,22 @@ def test_a_sender_who_is_too_fast_is_there(crowd):
     crowd.now += 0.1
     assert saves(crowd, 1) == ["too fast"]
     assert crowd.service.registration("alice") not in crowd.service.overdue(crowd.now + SILENCE_LIMIT)
+
+
+def test_who_was_superseded_under_another_name_does_not_fight_back(server):
+    server.enter("alice", A)
+    server.enter("bob", elsewhere(A))
+    assert is_refused(server.register("alice", A, returning=True), Reason.ELSEWHERE)
+    assert list(server.online()) == ["bob"]
+
+
+def test_a_save_for_which_there_is_no_room_costs_nothing(server, monkeypatch):
+    monkeypatch.setattr(service_module, "MAX_IN_WORK", 1)
+    server.pace = 0.0
+    for name, peer in (("alice", A), ("bob", B), ("carol", C)):
+        server.enter(name, peer)
+    first = server.save(C, "bob")
+    for _ in range(400):
+        assert server.save(A, "bob") is Reaction.SILENCE
+    server.service.ended(first.letter)
+    assert isinstance(server.save(A, "bob"), Deposit)

@@ -98,6 +98,11 @@ def with_fields(kind: int, fields: object) -> bytes:
     return bytes((kind,)) + msgspec.msgpack.encode(fields)
 
 
+def in_short(value: object) -> str:
+    """The name of a parameter that may be long."""
+    return f"{len(value)} bytes" if isinstance(value, bytes) else f"{value!r:.12}"
+
+
 def is_refused(data: bytes) -> bool:
     try:
         decode_untrusted(data)
@@ -327,7 +332,9 @@ def test_an_id_has_16_bytes(size):
 
 
 @pytest.mark.parametrize("what", ["signing", "link", "certificate"])
-@pytest.mark.parametrize("wrong", [b"", bytes(31), bytes(33), bytes(63), bytes(65), "x" * 32, "x" * 64, None, 7])
+@pytest.mark.parametrize(
+    "wrong", [b"", bytes(31), bytes(33), bytes(63), bytes(65), "x" * 32, "x" * 64, None, 7], ids=in_short
+)
 def test_a_key_has_32_bytes_and_a_certificate_64(what, wrong):
     shown = fields_of(CREDENTIALS)
     if what == "certificate":
@@ -433,14 +440,14 @@ def test_a_text_has_1_byte_to_16_kib(text):
     assert is_refused(replaced(SAMPLES[Chat], text=text))
 
 
-@pytest.mark.parametrize("body", [bytes(MAX_BODY + 1), bytes(2 * MAX_BODY), "hi", None, 7, [b"hi"]])
+@pytest.mark.parametrize("body", [bytes(MAX_BODY + 1), bytes(2 * MAX_BODY), "hi", None, 7, [b"hi"]], ids=in_short)
 def test_a_body_has_as_many_bytes_as_the_longest_sealed_text(body):
     assert is_refused(replaced(SAMPLES[Save], body=body))
     assert is_refused(replaced(SAMPLES[GroupPost], body=body))
     assert is_refused(replaced(SAMPLES[Letters], letters=[fields_of(LETTER) | {"body": body}]))
 
 
-@pytest.mark.parametrize("receipt", [bytes(97), bytes(1000), "x" * 96, None, 7])
+@pytest.mark.parametrize("receipt", [bytes(97), bytes(1000), "x" * 96, None, 7], ids=in_short)
 def test_a_receipt_has_no_more_than_96_bytes(receipt):
     assert is_refused(replaced(SAMPLES[Receipt], receipt=receipt))
     assert is_refused(replaced(SAMPLES[Delivered], receipt=receipt))

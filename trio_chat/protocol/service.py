@@ -193,8 +193,7 @@ class Service:
         known = self.directory[name].credentials if name in self.directory else None
         if known is not None and known.keys.signing != keys.signing:
             return request.refused(Reason.TAKEN)
-        present = self.registration(name)
-        if present is not None and request.returning and present.program != request.program:
+        if request.returning and any(stay.program != request.program for stay in self._stays_of(peer, name)):
             return request.refused(Reason.ELSEWHERE)
         if len(self.directory) >= MAX_NAMES and name not in self.directory:
             return Reaction.SILENCE
@@ -202,7 +201,7 @@ class Service:
 
     def _admit(self, peer: Peer, request: Register, now: float, at: float) -> Admission:
         name = request.name
-        ended = dict.fromkeys(filter(None, (self._by_key.get(peer.key), self.registration(name))))
+        ended = self._stays_of(peer, name)
         for stay in ended:
             if fold(stay.name) == fold(name):
                 self._end(stay)
@@ -213,7 +212,11 @@ class Service:
         self._lanes.setdefault(fold(name), _Lane())
         record = Record(name, *_shown(peer), True, at, request.credentials)
         self._put(record)
-        return Admission(registration, record, tuple(ended))
+        return Admission(registration, record, ended)
+
+    def _stays_of(self, peer: Peer, name: str) -> tuple[Registration, ...]:
+        """The present stays of a key and of a name, which make room for a new one of both."""
+        return tuple(dict.fromkeys(filter(None, (self._by_key.get(peer.key), self.registration(name)))))
 
     def moved(self, before: Peer, after: Peer) -> None:
         """Somebody has proven that he is at another address now; if he is registered, his stay goes on there."""
@@ -227,12 +230,11 @@ class Service:
         if not self._is_owned(request.recipient):
             return request.refused(Reason.UNKNOWN)
         letter = Letter(LetterKind.DIRECT, request.id, sender.name, at, request.body)
-        if letter.key in self._in_work:
-            return Reaction.SILENCE
-        if not self._buckets.take((fold(sender.name), fold(request.recipient)), now):
-            return request.refused(Reason.TOO_FAST)
         if not self._begin(letter):
             return Reaction.SILENCE
+        if not self._buckets.take((fold(sender.name), fold(request.recipient)), now):
+            self.ended(letter)
+            return request.refused(Reason.TOO_FAST)
         self._lanes[fold(request.recipient)].pending += 1
         return Deposit(request.recipient, letter)
 
