@@ -8,7 +8,7 @@ from trio_chat.protocol.letters import Identity, credentials
 from trio_chat.protocol.link_session import Peer
 from trio_chat.protocol.messages import Deregister, Find, GroupPost, Register, Save, TableChange
 from trio_chat.protocol.records import Credentials, Record
-from trio_chat.protocol.service import Admission, Registration, Service
+from trio_chat.protocol.service import Admission, Claim, Registration, Service
 
 EPOCH = b"epoch..1"
 SERVER = Identity(b"s" * 32, b"S" * 32)
@@ -59,9 +59,17 @@ class BareServer:
         return self.service.receive(peer, request, self.now, 1000 + self.now)
 
     def register(self, name, peer, *, shown=None, program=None, returning=False):
-        """Ask for a name, with the credentials of who asks, if he shows no others."""
+        """Ask for a name, with the credentials of who asks, if he shows no others, and confirm a claim."""
+        outcome, request = self.claim(name, peer, shown=shown, program=program, returning=returning)
+        if outcome is Claim.TO_CONFIRM:
+            return self.service.confirmed(peer, request, self.now, 1000 + self.now)
+        return outcome
+
+    def claim(self, name, peer, *, shown=None, program=None, returning=False):
+        """The same without a confirmation: what comes of it, and the request."""
         shown = shown or credentials_of(peer, name)
-        return self.ask(peer, Register(self.id(), name, shown, program or program_at(peer), returning))
+        request = Register(self.id(), name, shown, program or program_at(peer), returning)
+        return self.ask(peer, request), request
 
     def enter(self, name, peer, **options) -> Registration:
         """Register a name that is free or his own, and bring him the table."""

@@ -43,7 +43,7 @@ from trio_chat.protocol.messages import (
 )
 from trio_chat.protocol.records import Credentials, Letter, LetterKind, PublicKeys, Reason, Record, fold
 from trio_chat.protocol.reliability import Reaction
-from trio_chat.protocol.service import SILENCE_LIMIT, Admission, Deposit, Post, Step
+from trio_chat.protocol.service import SILENCE_LIMIT, Admission, Claim, Deposit, Post, Step
 
 
 @pytest.fixture
@@ -294,7 +294,8 @@ def test_a_name_without_credentials_goes_to_the_first_key_that_comes(server, nam
 def test_the_owner_takes_over_from_another_place_at_once(server, name):
     old = server.enter("alice", A)
     admission = server.register(name, elsewhere(A))
-    assert admission.record == Record(name, "10.0.0.9", 9, True, 1000 + server.now, credentials_of(A, name))
+    since = admission.registration.since
+    assert admission.record == Record(name, "10.0.0.9", 9, True, since, credentials_of(A, name))
     assert (admission.ended, admission.superseded) == ((old,), [old])
     assert not server.service.is_present(old)
     assert server.online() == {name: elsewhere(A)}
@@ -332,6 +333,24 @@ def test_the_owner_may_come_with_another_link_key(server):
     both = server.register("alice", A)
     assert [stay.name for stay in both.ended] == ["alice2", "alice"]
     assert server.online() == {"alice": A}
+
+
+def test_nothing_is_taken_over_before_the_newcomer_has_confirmed_that_he_is_there(server):
+    old = server.enter("alice", A)
+    outcome, request = server.claim("alice", elsewhere(A))
+    assert outcome is Claim.TO_CONFIRM
+    assert server.service.is_present(old)
+    server.leave(A)
+    assert isinstance(server.service.confirmed(elsewhere(A), request, server.now, 1000 + server.now), Admission)
+
+
+def test_who_confirms_too_late_finds_the_name_as_it_is_by_then(server):
+    server.enter("alice", A)
+    _, request = server.claim("alice", elsewhere(A))
+    freed = attrs.evolve(server.service.directory["alice"], credentials=credentials_of(B, "alice"))
+    server.service.directory.put(freed)
+    outcome = server.service.confirmed(elsewhere(A), request, server.now, 1000 + server.now)
+    assert is_refused(outcome, Reason.TAKEN)
 
 
 @pytest.mark.parametrize("name", ["alice", "ALICE"])

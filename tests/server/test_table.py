@@ -7,7 +7,7 @@ import trio
 
 from tests.network import Conditions
 from tests.stage import SERVER
-from trio_chat.protocol.messages import Held, TableChange
+from trio_chat.protocol.messages import Held, Registered, TableChange
 from trio_chat.protocol.records import Record
 from trio_chat.storage.memory import MemoryServerStore
 
@@ -79,6 +79,36 @@ async def test_a_late_page_of_a_former_server_does_not_undo_the_table(stage, aut
         stage.network.inject(line.data, line.source, line.destination)
     await stage.pass_time(1)
     assert rows(alice) == {"alice": (alice.host, True), "bob": (bob.host, False)}
+
+
+async def test_the_late_answer_of_a_former_server_does_not_keep_the_table_of_the_present_one_out(
+    stage, autojump_clock, nursery
+):
+    alice = await stage.enter("alice")
+    await alice.chat.deregister()
+    held = []
+
+    def is_held(data, source, destination):
+        if isinstance(stage.tap.message(data), Registered):
+            held.append((data, source, destination))
+            return False
+        return True
+
+    stage.network.filters.append(is_held)
+    nursery.start_soon(alice.chat.register)
+    await stage.pass_time(0.1)
+    await stage.kill_server()
+    await stage.start_server()
+    await stage.pass_time(2)
+    assert len(held) >= 2, "both servers have taken her in"
+    stage.network.inject(*held[0])
+    stage.network.filters.clear()
+    await stage.pass_time(1)
+    bob = await stage.enter("bob")
+    await stage.pass_time(2)
+    assert alice.chat.online
+    assert "bob" in alice.chat.table
+    assert alice.chat.table.version == bob.chat.table.version
 
 
 async def test_a_lost_acknowledgement_of_a_change_is_mended(stage, autojump_clock):

@@ -8,7 +8,8 @@ from functools import partial
 import pytest
 import trio
 
-from tests.stage import SERVER, SERVER_PEER, identity_of
+from tests.stage import SERVER, SERVER_KEY, SERVER_PEER, identity_of
+from tests.stranger import Stranger
 from trio_chat.client.events import SignedOff
 from trio_chat.client.session import open_chat
 from trio_chat.errors import InvalidName, NameTaken, NotRegistered, ServerNotResponding, SignedInElsewhere
@@ -126,6 +127,45 @@ async def test_who_was_asleep_when_his_name_was_taken_over_is_told_when_he_wakes
     assert not old.chat.online
     assert new.chat.online
     assert comings_and_goings(stage, "alice") == [True, True]
+
+
+async def test_a_registration_that_is_long_on_its_way_takes_nothing_from_a_newer_program(
+    stage, autojump_clock, nursery
+):
+    """The program that sent it was killed, and started again before it arrived."""
+    late = []
+
+    def is_late(data, source, destination):
+        if isinstance(stage.tap.message(data), Register) and not late:
+            late.append((data, source, destination))
+            return False
+        return True
+
+    stage.network.filters.append(is_late)
+    nursery.start_soon(stage.enter, "bob")
+    old = Stranger(stage.network, ("10.0.3.3", 6000), identity_of("alice"))
+    listening = trio.CancelScope()
+
+    async def listen():
+        with listening:
+            await old.listen()
+
+    nursery.start_soon(listen)
+    await stage.pass_time(3)
+    late.clear()
+    old.says(SERVER_PEER, old.register("alice", SERVER_KEY))
+    await stage.pass_time(0.1)
+    assert late
+    listening.cancel()
+    old.socket.close()
+    for host in ("10.0.3.3", "10.0.3.4"):
+        new = await stage.enter("alice", host=host)
+        stage.network.inject(*late[0])
+        await stage.pass_time(10)
+        assert new.heard == []
+        assert new.chat.online
+        await new.kill()
+        await stage.pass_time(70)
 
 
 async def test_a_late_word_of_a_takeover_does_not_end_the_registration_after_it(stage, autojump_clock):
@@ -374,6 +414,31 @@ async def test_a_host_name_with_several_addresses_finds_the_one_that_answers(sta
         SERVER[0],
         "10.9.9.8",
     }
+
+
+async def test_many_who_wait_for_the_server_at_once_find_it_again(stage, autojump_clock, nursery):
+    bob, ways = await stage.enter("bob"), []
+
+    async def patient():
+        async with open_chat("alice", SERVER, reconnect=True, network=stage.network, host="10.0.2.2") as chat:
+            await trio.sleep(2)
+            async with trio.open_nursery() as talk:
+                for n in range(5):
+                    talk.start_soon(say, chat, n)
+
+    async def say(chat, n):
+        await trio.sleep(n / 7)
+        await chat.send_all(f"{n}")
+        ways.append(n)
+
+    nursery.start_soon(patient)
+    await stage.pass_time(1)
+    await stage.kill_server()
+    await stage.pass_time(9.7)
+    await stage.start_server()
+    await stage.pass_time(60)
+    assert sorted(ways) == list(range(5))
+    assert sorted(bob.texts()) == sorted(f"{n}" for n in range(5))
 
 
 async def test_registering_twice_is_harmless(stage, autojump_clock):

@@ -21,6 +21,7 @@ from trio_chat.protocol.letters import Identity, credentials
 from trio_chat.protocol.link_session import Address, Peer
 from trio_chat.protocol.messages import (
     Answer,
+    Confirm,
     Deregister,
     Deregistered,
     Find,
@@ -70,6 +71,8 @@ class Membership:
     server: Peer = attrs.field(init=False, default=Peer(("", 0), b""))
     _program: bytes = attrs.field(init=False, factory=new_id)
     _table_moved: trio.Event = attrs.field(init=False, factory=trio.Event)
+    _doubted: Registered | None = attrs.field(init=False, default=None)
+    _doubt: trio.Event = attrs.field(init=False, factory=trio.Event)
     _coming_or_going: trio.Lock = attrs.field(init=False, factory=trio.Lock)
 
     # --- coming and going ---
@@ -145,6 +148,8 @@ class Membership:
         while not self.table.holds(stay.version):
             with trio.move_on_after(WINDOW) as window:
                 await self._table_moved.wait()
+            if self._doubted is stay:
+                return False
             silent = silent + 1 if window.cancelled_caught else 0
             if silent and isinstance(await self._heartbeat(), Refused):
                 return False
@@ -208,11 +213,13 @@ class Membership:
     async def beat(self) -> None:
         """Tell the server from time to time that we are there, until cancelled."""
         while True:
-            await trio.sleep(HEARTBEAT_EVERY)
+            with trio.move_on_after(HEARTBEAT_EVERY):
+                await self._doubt.wait()
+            self._doubt = trio.Event()
             stay = self.stay
             if stay is None:
                 continue
-            if isinstance(await self._heartbeat(), Refused):
+            if self._doubted is stay or isinstance(await self._heartbeat(), Refused):
                 try:
                     await self._return(stay)
                 except (NameTaken, SignedInElsewhere) as error:
@@ -230,8 +237,20 @@ class Membership:
         if before == self.server:
             self.server = now
 
+    def confirm(self, request: Confirm) -> Answer | Reaction:
+        """The server asks whether it is us who want to take our name over from another program."""
+        return request.ack() if request.program == self._program else Reaction.SILENCE
+
     def take_table(self, change: TableChange, stay: Registered) -> Answer:
-        """A change of the client table."""
+        """A change of the client table.
+
+        One of another epoch than that of our stay says that a former server took us in, and that its answer came late.
+        """
+        if change.after.epoch != stay.version.epoch:
+            self._doubted = stay
+            self._doubt.set()
+            self._table_moved.set()
+            self._table_moved = trio.Event()
         records = self.table.apply(change, stay.version.epoch)
         for warning in self.trust.note(records):
             self.inbox.offer(warning)

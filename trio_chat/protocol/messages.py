@@ -34,6 +34,7 @@ __all__ = [
     "Answer",
     "Busy",
     "Chat",
+    "Confirm",
     "Delivered",
     "Deregister",
     "Deregistered",
@@ -361,7 +362,20 @@ class Takeover(_Answerable):
     since: Seconds
 
 
-Request = Register | Deregister | Chat | Save | GroupPost | Letters | TableChange | Heartbeat | Find | Takeover
+@attrs.frozen
+class Confirm(_Answerable):
+    """Server to client: are you `program`, and about to take your name over from another one?
+
+    A registration may be long on its way; by then its program may have ended, and a newer one may have the name.
+    """
+
+    kind: ClassVar[int] = 42
+    program: Id
+
+
+Request = (
+    Register | Deregister | Chat | Save | GroupPost | Letters | TableChange | Heartbeat | Find | Takeover | Confirm
+)
 REQUESTS = get_args(Request)
 
 

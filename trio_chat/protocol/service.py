@@ -27,7 +27,7 @@ from trio_chat.protocol.messages import (
 from trio_chat.protocol.records import Letter, LetterKind, Reason, Record, Version, fold
 from trio_chat.protocol.reliability import Reaction
 
-__all__ = ["SILENCE_LIMIT", "Admission", "Deposit", "Post", "Registration", "Service", "Step"]
+__all__ = ["SILENCE_LIMIT", "Admission", "Claim", "Deposit", "Post", "Registration", "Service", "Step"]
 
 SILENCE_LIMIT = 65.0
 """Seconds without a heartbeat after which a client counts as gone."""
@@ -63,6 +63,12 @@ class Registration:
     heard_at: float
     held: Version | None = None
     in_care: bool = True
+
+
+class Claim(enum.Enum):
+    """The name is held by another program of the same owner: if this one is really there, call `Service.confirmed`."""
+
+    TO_CONFIRM = enum.auto()
 
 
 @attrs.frozen
@@ -118,7 +124,7 @@ class _Lane:
         return not (self.open_posts or self.pending or self.letters)
 
 
-Outcome = Answer | Reaction | Admission | Deposit | Post
+Outcome = Answer | Reaction | Claim | Admission | Deposit | Post
 
 
 class Service:
@@ -183,7 +189,11 @@ class Service:
     def _is_owned(self, name: str) -> bool:
         return name in self.directory and self.directory[name].credentials is not None
 
-    def _register(self, peer: Peer, request: Register, now: float, at: float) -> Outcome:
+    def confirmed(self, peer: Peer, request: Register, now: float, at: float) -> Outcome:
+        """Whoever laid a claim is there: decide as if he had just come."""
+        return self._register(peer, request, now, self._stamp(at), is_there=True)
+
+    def _register(self, peer: Peer, request: Register, now: float, at: float, *, is_there: bool = False) -> Outcome:
         """A name belongs to the key that it was first registered with, and its owner is where he last came in."""
         name, keys = request.name, request.credentials.keys
         if keys.link != peer.key:
@@ -193,8 +203,11 @@ class Service:
         known = self.directory[name].credentials if name in self.directory else None
         if known is not None and known.keys.signing != keys.signing:
             return request.refused(Reason.TAKEN)
-        if request.returning and any(stay.program != request.program for stay in self._stays_of(peer, name)):
+        is_elsewhere = any(stay.program != request.program for stay in self._stays_of(peer, name))
+        if is_elsewhere and request.returning:
             return request.refused(Reason.ELSEWHERE)
+        if is_elsewhere and not is_there:
+            return Claim.TO_CONFIRM
         if len(self.directory) >= MAX_NAMES and name not in self.directory:
             return Reaction.SILENCE
         return self._admit(peer, request, now, at)

@@ -15,10 +15,13 @@ from trio_chat.protocol.letters import Identity, sign_link_key
 from trio_chat.protocol.link import Links, ServerKeys
 from trio_chat.protocol.link_session import Peer
 from trio_chat.protocol.messages import (
+    Ack,
     Answer,
+    Confirm,
     GroupPost,
     Held,
     Letters,
+    Refused,
     Register,
     Request,
     Save,
@@ -28,7 +31,7 @@ from trio_chat.protocol.messages import (
 )
 from trio_chat.protocol.records import Reason, Record, Version
 from trio_chat.protocol.reliability import Reaction
-from trio_chat.protocol.service import Admission, Deposit, Post, Registration, Service
+from trio_chat.protocol.service import Admission, Claim, Deposit, Post, Registration, Service
 from trio_chat.server.delivery import Deliveries
 from trio_chat.server.roster import Roster
 from trio_chat.storage.interface import ServerStore, Status
@@ -41,10 +44,11 @@ __all__ = ["serve_chat"]
 log = logging.getLogger(__name__)
 
 WORK_LIMIT = 1024
+CLAIM_WINDOWS = 3
 SWEEP_EVERY = 5.0
 ANSWERS_KEPT = 30 * 24 * 3600.0
 
-Work = Admission | Deposit | Post
+Work = Claim | Admission | Deposit | Post
 
 
 async def serve_chat(
@@ -132,13 +136,15 @@ class _Server:
             return Reaction.SILENCE
         outcome = self._service.receive(peer, request, trio.current_time(), self._clock())
         match outcome:
-            case Admission() | Deposit() | Post():
+            case Claim() | Admission() | Deposit() | Post():
                 self._to_work.send_nowait((peer, request, outcome))
                 return Reaction.IN_WORK
         return outcome
 
     async def _do(self, peer: Peer, request: Request, work: Work) -> None:
         match request, work:
+            case Register(), Claim():
+                await self._settle_claim(peer, request)
             case Register(), Admission():
                 await self._admit(peer, request, work)
             case Save(), Deposit():
@@ -147,6 +153,19 @@ class _Server:
                 await self._post(peer, request, work)
 
     # --- who is there ---
+
+    async def _settle_claim(self, peer: Peer, request: Register) -> None:
+        confirm = Confirm(new_id(), request.program)
+        if not isinstance(await self._endpoint.request(peer, confirm, windows=CLAIM_WINDOWS, resend=PROMPT), Ack):
+            self._endpoint.forget(peer, request)
+            return
+        outcome = self._service.confirmed(peer, request, trio.current_time(), self._clock())
+        if isinstance(outcome, Admission):
+            await self._admit(peer, request, outcome)
+        elif isinstance(outcome, Refused):
+            self._endpoint.answer(peer, request, outcome)
+        else:
+            self._endpoint.forget(peer, request)
 
     async def _admit(self, peer: Peer, request: Register, admission: Admission) -> None:
         stay, record = admission.registration, admission.record

@@ -77,6 +77,23 @@ class _Round:
             self.settled(asked.peer, answer)
 
 
+@attrs.define(eq=False)
+class _Meeting:
+    """Somebody who waits for the keys of whoever is at one of these addresses."""
+
+    addresses: Sequence[Address]
+    found: dict[Address, Learned] = attrs.Factory(dict)
+    one_is_here: trio.Event = attrs.Factory(trio.Event)
+
+    def take(self, address: Address, learned: Learned) -> None:
+        if address in self.addresses:
+            self.found[address] = learned
+            self.one_is_here.set()
+
+    def preferred(self) -> Learned:
+        return next(self.found[address] for address in self.addresses if address in self.found)
+
+
 class Endpoint:
     """One party on a datagram socket, and its links. Run `listen` as a task for as long as it is used."""
 
@@ -85,8 +102,7 @@ class Endpoint:
         self._socket = socket
         self._links = links
         self._swept_at = float("-inf")
-        self._learned: dict[Address, Learned] = {}
-        self._learned_one = trio.Event()
+        self._meetings: set[_Meeting] = set()
         self._waiting: dict[Key, _Round] = {}
         self._memory = DuplicateMemory()
         self._assembly = Assembly()
@@ -97,16 +113,19 @@ class Endpoint:
         Returns the first one to answer, the preferred (the earlier in the list) of several; None if nobody does.
         Whether to trust the answer is open.
         """
-        self._learned.clear()
-        self._learned_one = trio.Event()
-        for _ in range(windows):
-            with trio.move_on_after(WINDOW):
-                for pause in (*PROMPT, WINDOW):
-                    for address in addresses:
-                        self._do(self._links.hello(address))
-                    with trio.move_on_after(pause):
-                        await self._learned_one.wait()
-                        return next(self._learned[address] for address in addresses if address in self._learned)
+        meeting = _Meeting(addresses)
+        self._meetings.add(meeting)
+        try:
+            for _ in range(windows):
+                with trio.move_on_after(WINDOW):
+                    for pause in (*PROMPT, WINDOW):
+                        for address in addresses:
+                            self._do(self._links.hello(address))
+                        with trio.move_on_after(pause):
+                            await meeting.one_is_here.wait()
+                            return meeting.preferred()
+        finally:
+            self._meetings.discard(meeting)
         return None
 
     async def request(
@@ -150,6 +169,10 @@ class Endpoint:
             self._memory.forget(key)
         self._assembly.drop(key)
         self._send(peer, data)
+
+    def forget(self, peer: Peer, request: Request) -> None:
+        """A request that was in work gets no answer; its next copy is looked at anew."""
+        self._memory.forget((peer.key, request.kind, request.id))
 
     def abandon(self, peer: Peer) -> None:
         """This peer is no longer there: requests to it end now, as if it had stayed silent."""
@@ -226,8 +249,8 @@ class Endpoint:
             case Transmit():
                 self._do([step])
             case Learned(address):
-                self._learned[address] = step
-                self._learned_one.set()
+                for meeting in self._meetings:
+                    meeting.take(address, step)
             case Moved(before, now):
                 for key, round_ in self._waiting.items():
                     if (asked := round_.pending[key]).now == before:
