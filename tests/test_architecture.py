@@ -17,7 +17,7 @@ HOUSE = Path(__file__).parent.parent / "trio_chat"
 
 EVERYTHING = {
     *("errors", "background", "protocol", "transport", "storage", "client", "server", "console", "cli", "demo"),
-    *("cli_keys", "cli_presence", "cli_server", "trio_chat"),
+    *("cli_client", "cli_keys", "cli_presence", "cli_send", "cli_server", "trio_chat"),
 }
 
 MAY_IMPORT: dict[str, set[str]] = {
@@ -32,6 +32,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "cli": EVERYTHING,
     "cli_presence": {"errors", "client", "server", "console"},
     "cli_keys": {"errors", "protocol", "storage", "console", "cli_presence"},
+    "cli_client": {"errors", "protocol", "storage", "client", "console", "cli_keys"},
+    "cli_send": {"errors", "protocol", "storage", "client", "console", "cli_client"},
     "cli_server": {"errors", "protocol", "storage", "server", "console", "cli_keys", "cli_presence"},
     "demo": EVERYTHING - {"cli"},
     "__main__": {"cli"},

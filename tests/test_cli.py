@@ -13,6 +13,7 @@ import pytest
 import trio
 
 import trio_chat.cli
+import trio_chat.cli_client
 import trio_chat.cli_server
 from trio_chat import (
     AddressError,
@@ -43,6 +44,7 @@ class FakeChat:
 
     name = "x"
     online = True
+    waiting = 0
 
     def __init__(self):
         self._happens, self.events = trio.open_memory_channel(1)
@@ -89,7 +91,7 @@ def opened(monkeypatch):
             chat.sign_off()
         yield chat
 
-    monkeypatch.setattr(trio_chat.cli, "open_chat", open_fake)
+    monkeypatch.setattr(trio_chat.cli_client, "open_chat", open_fake)
     return opened
 
 
@@ -249,6 +251,21 @@ def test_a_client_speaks_in_the_wording_asked_for(args, opened, type_in, capsys)
     assert capsys.readouterr().out == ">>> [You are now offline. Bye.]\n"
 
 
+def test_a_client_speaks_json(opened, type_in, capsys):
+    type_in("what\n")
+    assert main(["client", "x", "::1", "5000", "--json", "--wording", "channel"]) == 0
+    opened.error = ServerKeyChanged(OLD, NEW)
+    assert main(["-c", "x", "::1", "5000", "--json"]) == 2
+    opened.error = KeyboardInterrupt()
+    assert main(["client", "x", "::1", "5000", "--json"]) == 130
+    assert capsys.readouterr().out.splitlines() == [
+        '{"event": "registered", "waiting": 0}',
+        '{"event": "error", "error": "UnknownCommand", "text": "no such command: what"}',
+        '{"event": "deregistered"}',
+        f'{{"event": "error", "error": "ServerKeyChanged", "text": "{ServerKeyChanged(OLD, NEW)}"}}',
+    ]
+
+
 SERVER_KEY_CHANGED = [
     "[WARNING: the key of the server has changed!]",
     f"[It was {OLD}, now it is {NEW}.]",
@@ -328,7 +345,8 @@ def test_a_closed_standard_input_has_ended(opened, monkeypatch, capsys):
     assert capsys.readouterr().out.endswith(">>> [You are Offline. Bye.]\n")
 
 
-def test_a_terminal_gets_a_prompt(opened, monkeypatch):
+def test_a_plain_terminal_gets_a_plain_prompt(opened, monkeypatch):
+    monkeypatch.setenv("TERM", "dumb")
     master, slave = os.openpty()
     with open(master, "r+b", buffering=0) as screen:
         with open(slave) as stdin, open(slave, "w", closefd=False) as stdout:

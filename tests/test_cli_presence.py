@@ -12,6 +12,13 @@ from trio_chat.cli_presence import friend, place
 HOST = "127.0.0.1"
 
 
+@pytest.fixture(autouse=True)
+def data_folder(monkeypatch, tmp_path):
+    """The user's data folder is one of the test's own: `server` makes its keys there."""
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    return tmp_path / "data" / "trio_chat"
+
+
 @pytest.fixture
 async def roster(nursery):
     """A roster with a service for it."""

@@ -6,6 +6,7 @@ keys in protocol/letters.py, and the files for names, letters and keys in storag
 
 from trio_chat.client.events import (
     Delivery,
+    Entry,
     Event,
     Fallback,
     ForgedReceiptReceived,
@@ -35,6 +36,7 @@ from trio_chat.errors import (
     KeyChanged,
     MailboxFull,
     NameTaken,
+    NoHistory,
     NotOpened,
     NotRegistered,
     PresenceLost,
@@ -44,6 +46,7 @@ from trio_chat.errors import (
     SignedInElsewhere,
     StoreError,
     StoreFailed,
+    StoreHeld,
     TooFast,
     UnknownRecipient,
 )
@@ -60,6 +63,7 @@ __all__ = [
     "Chat",
     "ChatError",
     "Delivery",
+    "Entry",
     "Event",
     "Fallback",
     "ForgedReceipt",
@@ -81,6 +85,7 @@ __all__ = [
     "MessageNotOpened",
     "MessageReceived",
     "NameTaken",
+    "NoHistory",
     "NotOpened",
     "NotRegistered",
     "PresenceLost",
@@ -95,6 +100,7 @@ __all__ = [
     "SignedOff",
     "StoreError",
     "StoreFailed",
+    "StoreHeld",
     "TableChanged",
     "TooFast",
     "UnknownRecipient",

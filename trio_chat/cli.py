@@ -1,7 +1,7 @@
-"""The command line: arguments, trio.run, exit codes, and the program of the client.
+"""The command line: arguments, trio.run, exit codes.
 
-The other programs are in cli_server.py, cli_presence.py and demo.py. Here, and nowhere else, exception groups are
-taken apart.
+The programs are in cli_client.py, cli_send.py, cli_server.py, cli_presence.py and demo.py. Here, and nowhere else,
+exception groups are taken apart.
 """
 
 import errno
@@ -9,23 +9,23 @@ import io
 import os
 import sys
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, nullcontext
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-import attrs
 import click
+import platformdirs
 import trio
 
 from trio_chat import __version__
+from trio_chat.cli_client import Place, talk, talk_at_terminal
 from trio_chat.cli_keys import IN_MEMORY, client_file, fingerprint_of, key, server_file, show_fingerprints
 from trio_chat.cli_presence import friend, place, show_friends, show_presence
+from trio_chat.cli_send import send_one
 from trio_chat.cli_server import forget, show_server
-from trio_chat.client.session import Chat, open_chat
-from trio_chat.console.conversation import converse
+from trio_chat.console.json_lines import Book, JsonBook
 from trio_chat.console.phrases import Phrase, Phrasebook, Wording
-from trio_chat.console.terminal import Screen, read_lines
+from trio_chat.console.terminal import Screen
 from trio_chat.demo import play
 from trio_chat.errors import (
     ChatError,
@@ -36,18 +36,13 @@ from trio_chat.errors import (
     SignedInElsewhere,
     StoreFailed,
 )
-from trio_chat.protocol.letters import Identity
-from trio_chat.protocol.records import check_name
-from trio_chat.storage.client_store import open_client_store
-from trio_chat.storage.identity_file import open_identity
-from trio_chat.storage.interface import ClientStore
-from trio_chat.storage.memory import MemoryClientStore
+
+if TYPE_CHECKING:
+    from trio_chat.console.prompt import Prompt
 
 __all__ = ["cli", "main"]
 
 POLITE, GONE, REFUSED, INTERRUPTED = 0, 1, 2, 130
-
-WAITING_LINES = 16
 
 
 class _Port(click.IntRange):
@@ -70,60 +65,22 @@ def _serve(program: Callable[[], Awaitable[None]]) -> int:
 # --- the client ---
 
 
-@attrs.frozen
-class _Place:
-    """Who talks, to which server, from where, and how."""
-
-    name: str
-    server: tuple[str, int]
-    port: int
-    store: str | None
-    identity: str | None
-    server_key: str | None
-    stay: bool
-    reconnect: bool
-
-    def open_store(self) -> AbstractAsyncContextManager[ClientStore]:
-        if self.store == IN_MEMORY:
-            return nullcontext(MemoryClientStore())
-        return open_client_store(Path(self.store) if self.store else client_file(self.name, self.server, "db"))
-
-    def open_identity(self) -> Identity:
-        return open_identity(Path(self.identity) if self.identity else client_file(self.name, self.server, "key"))
-
-    def open_chat(self, identity: Identity, store: ClientStore) -> AbstractAsyncContextManager[Chat]:
-        return open_chat(
-            self.name,
-            self.server,
-            identity=identity,
-            server_key=self.server_key,
-            port=self.port,
-            store=store,
-            reconnect=self.reconnect,
-        )
-
-
-async def _client(place: _Place, screen: Screen, book: Phrasebook) -> None:
-    check_name(place.name)
-    identity = place.open_identity()
-    # Where standard input is closed, its number may be given to something else: read nothing, then.
-    fd = os.open(os.devnull, os.O_RDONLY) if sys.stdin is None else sys.stdin.fileno()
-    lines_in, lines = trio.open_memory_channel[str](WAITING_LINES)
-    async with place.open_store() as store, trio.open_nursery() as nursery:
-        nursery.start_soon(read_lines, fd, lines_in, screen.ask)
-        opening = place.open_chat(identity, store)
-        await converse(opening, lines, screen.say, book, stay=place.stay, patient=place.reconnect)
-        nursery.cancel_scope.cancel()
-
-
-def _talk(place: _Place, wording: str) -> int:
+def _talk(place: Place, wording: str, as_json: bool, bell: bool) -> int:
+    if as_json:
+        screen, json_book = Screen(sys.stdout, mark=""), JsonBook()
+        return _run(partial(talk, place, screen, json_book), screen, json_book)
+    book = Phrasebook(Wording(wording), place.name)
     is_terminal = sys.stdin is not None and sys.stdin.isatty() and sys.stdout is not None and sys.stdout.isatty()
+    if is_terminal and os.name == "posix" and os.environ.get("TERM", "dumb") not in ("", "dumb", "unknown"):
+        from trio_chat.console.prompt import open_prompt  # here, as it takes a while that a pipe need not wait
+
+        prompt = open_prompt(book, platformdirs.user_state_path("trio_chat") / "typed", bell=bell)
+        return _run(partial(talk_at_terminal, place, prompt, book), prompt, book)
     screen = Screen(sys.stdout, prompt=is_terminal)
-    book = Phrasebook(Wording(wording))
-    return _run(partial(_client, place, screen, book), screen, book)
+    return _run(partial(talk, place, screen, book), screen, book)
 
 
-def _run(program: Callable[[], Awaitable[int | None]], screen: Screen, book: Phrasebook) -> int:
+def _run(program: Callable[[], Awaitable[int | None]], screen: "Screen | Prompt", book: Book) -> int:
     """Run a program to its end, say its last words, and return the exit code."""
     code: int | None = POLITE
     last_words: tuple[str, ...] = ()
@@ -176,6 +133,11 @@ def _store(default: str) -> Callable[[click.decorators.FC], click.decorators.FC]
 
 def _identity(default: str) -> Callable[[click.decorators.FC], click.decorators.FC]:
     return click.option("--identity", metavar="FILE", help=f"The file for the keys, {default} if left out.")
+
+
+_server_key = click.option(
+    "--server-key", type=key, metavar="FINGERPRINT", help="The key that the server must have, from now on."
+)
 
 
 @click.group(no_args_is_help=True, context_settings={"help_option_names": ["-h", "--help"]})
@@ -294,17 +256,23 @@ def friends(user_id: int, named: tuple[int | str, ...], server: tuple[str, int],
     default="group",
     help="Whose words are used.",
 )
+@click.option("--json", "as_json", is_flag=True, help="Print each event as a JSON object, for programs.")
+@click.option("--no-bell", is_flag=True, help="At a terminal, do not ring when you are spoken to.")
+@click.option("--no-history", is_flag=True, help="Keep none of what is written.")
 @click.option("--stay", is_flag=True, help="At the end of input, go on listening until killed.")
 @click.option("--reconnect", is_flag=True, help="Where the server does not respond, keep trying.")
 @_store("one for each name and server in your data folder")
 @_identity("one for each name and server in your data folder")
-@click.option("--server-key", type=key, metavar="FINGERPRINT", help="The key that the server must have, from now on.")
+@_server_key
 def client(
     name: str,
     server_ip: str,
     server_port: int,
     client_port: int,
     wording: str,
+    as_json: bool,
+    no_bell: bool,
+    no_history: bool,
     stay: bool,
     reconnect: bool,
     store: str | None,
@@ -317,7 +285,42 @@ def client(
     Standard input may be a pipe: each line is a command.
     """
     server = (server_ip, server_port)
-    return _talk(_Place(name, server, client_port, store, identity, server_key, stay, reconnect), wording)
+    told = Place(name, server, client_port, store, identity, server_key, stay, reconnect, not no_history)
+    return _talk(told, wording, as_json, not no_bell)
+
+
+@cli.command()
+@click.argument("recipient", metavar="NAME")
+@click.argument("text")
+@click.option("--as", "sender", metavar="ME", required=True, help="The name to send as; best one for this alone.")
+@click.option("--server", "address", metavar="HOST:PORT", type=place, required=True, help="The server of the chat.")
+@_store("that of the client ME at that server")
+@_identity("that of the client ME at that server")
+@_server_key
+def send(
+    recipient: str,
+    text: str,
+    sender: str,
+    address: tuple[str, int],
+    store: str | None,
+    identity: str | None,
+    server_key: str | None,
+) -> int:
+    """Send one message, and tell by the exit code what became of it.
+
+    TEXT is read from standard input where it is -; put -- before a TEXT that begins with -. What others send to ME
+    waits for the client of that name. While that runs here, ME is in use.
+
+    \b
+    Exit codes:
+      0  NAME has received it
+      3  NAME is away; the server has saved it
+      2  refused, or wrong usage
+      1  the server does not respond
+    """
+    screen, book = Screen(sys.stdout), Phrasebook()
+    me = Place(sender, address, store=store, identity=identity, server_key=server_key)
+    return _run(partial(send_one, me, recipient, text, screen.say, book), screen, book)
 
 
 @cli.command()
@@ -345,7 +348,8 @@ def _without_aliases(args: Sequence[str]) -> list[str]:
 def main(args: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code.
 
-    0 polite, 1 the server does not respond (or nobody reads the output), 2 usage or refused, 130 Ctrl-C.
+    0 polite, 1 the server does not respond (or nobody reads the output), 2 usage or refused, 3 a message was saved
+    by `send`, 130 Ctrl-C.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")

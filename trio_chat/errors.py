@@ -14,6 +14,7 @@ __all__ = [
     "KeyChanged",
     "MailboxFull",
     "NameTaken",
+    "NoHistory",
     "NotOpened",
     "NotRegistered",
     "PresenceLost",
@@ -23,6 +24,7 @@ __all__ = [
     "SignedInElsewhere",
     "StoreError",
     "StoreFailed",
+    "StoreHeld",
     "TooFast",
     "UnknownRecipient",
 ]
@@ -157,8 +159,19 @@ class StoreError(ChatError):
     """A store that cannot be opened: not ours, too new, held by another program, or not to be written."""
 
 
+class StoreHeld(StoreError):
+    """Another program holds the store."""
+
+
 class StoreFailed(ChatError):
     """The store could not make something durable, and must not be used any longer."""
+
+
+class NoHistory(ChatError):
+    """The store keeps no history."""
+
+    def __init__(self) -> None:
+        super().__init__("no history is kept")
 
 
 class PresenceLost(ChatError):

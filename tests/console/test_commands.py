@@ -10,7 +10,9 @@ from trio_chat.console.commands import (
     Empty,
     Exit,
     Help,
+    History,
     Reg,
+    Search,
     Send,
     SendAll,
     Trust,
@@ -33,6 +35,13 @@ from trio_chat.console.commands import (
         ("dereg alice", Dereg("alice")),
         ("who", Who()),
         ("trust bob", Trust("bob")),
+        ("history", History(None, 20)),
+        ("history 5", History(None, 5)),
+        ("history bob", History("bob", 20)),
+        ("history bob 5", History("bob", 5)),
+        ("history 7 1000", History("7", 1000)),
+        ("search hi", Search("hi")),
+        ("search hi there  *", Search("hi there  *")),
         ("help", Help()),
         ("exit", Exit()),
         ("", Empty()),
@@ -90,6 +99,9 @@ def test_blanks_around_other_words_do_not_matter(line):
     assert parse("  send  bob hi") == Send("bob", "hi")
     assert parse("reg  alice ") == Reg("alice")
     assert parse("trust  bob ") == Trust("bob")
+    assert parse("history  bob  3 ") == History("bob", 3)
+    assert parse("search  hi ") == Search("hi")
+    assert parse("search  ") == Unknown("search")
 
 
 @pytest.mark.parametrize("line", ["exit stage left", "who goes there", "help me", "trust me, Bob"])
@@ -102,8 +114,29 @@ def test_nobody_is_trusted_without_being_named(line):
     assert parse(line) == Unknown("trust")
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "history 0",
+        "history 1001",
+        "history bob 0",
+        "history bob alice",
+        "history bob 5 5",
+        "history bob -1",
+        "history " + 9999 * "1",
+        "search",
+    ],
+)
+def test_nonsense_about_the_history_is_no_command(line):
+    assert parse(line) == Unknown(line)
+
+
 def test_help_shows_each_command_of_the_table():
     lines = help_lines()
     assert [line.split()[0] for line in lines] == list(COMMANDS)
     assert lines[0].startswith("send NAME TEXT  ")
     assert all(row.usage in line and row.meaning in line for row, line in zip(COMMANDS.values(), lines, strict=True))
+
+
+def test_help_fits_a_terminal_of_80_columns():
+    assert all(len(f">>> {line}") <= 80 for line in help_lines())

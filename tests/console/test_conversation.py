@@ -1,5 +1,6 @@
 """Conversations played with a chat that is all script: what is typed, what happens, what is printed."""
 
+import time
 from contextlib import asynccontextmanager
 
 import attrs
@@ -8,6 +9,7 @@ import trio
 
 from trio_chat import (
     Delivery,
+    Entry,
     Fallback,
     InvalidName,
     InvalidRecipient,
@@ -18,6 +20,7 @@ from trio_chat import (
     MailboxFull,
     MessageReceived,
     NameTaken,
+    NoHistory,
     NotRegistered,
     ServerNotResponding,
     SignedInElsewhere,
@@ -59,6 +62,7 @@ class FakeChat:
     def __init__(self):
         self.name = "x"
         self.online = True
+        self.waiting = 0
         self.table = {}
         self.untrusted = set()
         self.answers = {}
@@ -97,6 +101,12 @@ class FakeChat:
         if isinstance(answer, Exception):
             raise answer
         return answer
+
+    async def history(self, name, count):
+        return await self._answer("history", name, count) or []
+
+    async def search(self, words):
+        return await self._answer("search", words) or []
 
     async def register(self):
         waiting = await self._answer("register") or 0
@@ -247,32 +257,35 @@ async def test_who_help_and_exit_work_off_line(chat):
     chat.online = False
     chat.table = {"x": Row("x", online=False)}
     printed = await Play(chat).run("who", "help", "exit", "send y never")
-    assert printed[1].startswith("[x is away since ")
-    assert printed[2:] == list(help_lines())
+    assert printed[2].startswith("x     off line  ")
+    assert printed[3:] == list(help_lines())
     assert chat.calls == []
 
 
 async def test_who_shows_the_table_in_the_order_of_names(chat):
     rows = [Row("zoe", online=True, host="::1", port=9), Row("x", online=True), Row("Amy", online=False)]
     chat.table = {row.name: row for row in rows}
-    away, *online = await run(chat, "who")
-    assert away.startswith("[Amy is away since ")
-    assert online == ["[x is online at 127.0.0.1 port 1111]", "[zoe is online at ::1 port 9]"]
+    shown = [line.split() for line in await run(chat, "who")]
+    assert shown[0] == ["name", "status", "since", "address", "fingerprint"]
+    assert [(name, status, *place) for name, status, _, _, *place in shown[1:]] == [
+        ("Amy", "off", "127.0.0.1:1111"),
+        ("x", "on", "127.0.0.1:1111"),
+        ("zoe", "on", "[::1]:9"),
+    ]
 
 
 async def test_who_shows_by_which_key_each_is_known(chat):
     rows = [Row("x", online=True), Row("Y", online=True, fingerprint=NEW), Row("z", online=False, fingerprint=OLD)]
     chat.table = {row.name: row for row in rows}
     chat.untrusted = {"y", "z"}
-    x, y, z = await run(chat, "who")
-    assert x == "[x is online at 127.0.0.1 port 1111]"
-    assert y == f"[Y is online at 127.0.0.1 port 1111, key {NEW}, KEY CHANGED]"
-    assert z.endswith(f", key {OLD}, KEY CHANGED]")
+    _, x, y, z = await run(chat, "who")
+    assert x.endswith("127.0.0.1:1111")
+    assert y.endswith(f"  {NEW}  KEY CHANGED")
+    assert z.endswith(f"  {OLD}  KEY CHANGED")
     chat.untrusted, chat.online = set(), True
-    _, y, z = await run(chat, "who")
-    assert y == f"[Y is online at 127.0.0.1 port 1111, key {NEW}]"
-    assert z.startswith("[z is away since ")
-    assert z.endswith(f", key {OLD}]")
+    *_, y, z = await run(chat, "who")
+    assert y.endswith(f"  {NEW}")
+    assert z.endswith(f"  {OLD}")
 
 
 async def test_a_key_that_has_changed_is_warned_of_until_it_is_trusted(chat, autojump_clock):
@@ -291,6 +304,65 @@ async def test_a_key_that_has_changed_is_warned_of_until_it_is_trusted(chat, aut
     accepted = f"[The key of y is trusted now: {NEW}]"
     assert play.printed == [WELCOME, *WARNING, *WARNING, accepted, "[Message received by y.]", BYE]
     assert ("trust", "y") in chat.calls
+
+
+@pytest.fixture
+def tokyo(monkeypatch):
+    monkeypatch.setenv("TZ", "JST-9")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+WRITTEN = [
+    Entry(1648153596.7, "y", "hi\x1b[31m]\n"),
+    Entry(1648153597.0, "y", "and hi", sent=True),
+    Entry(1648153597.9, "Y", "to everyone", group=True),
+    Entry(1648153598.0, "", "to everyone", sent=True, group=True),
+]
+
+
+@pytest.mark.parametrize("typed", ["history", "search hi"])
+async def test_what_was_written_is_shown(chat, tokyo, typed):
+    chat.answers = {"history": WRITTEN, "search": WRITTEN}
+    assert await run(chat, typed) == [
+        r"[2022-03-25 05:26:36 y: hi\x1b[31m]\n]",
+        "[2022-03-25 05:26:37 to y: and hi]",
+        "[2022-03-25 05:26:37 Group Chat Y: to everyone]",
+        "[2022-03-25 05:26:38 Group Chat to all: to everyone]",
+    ]
+
+
+async def test_what_was_written_in_the_other_wording(chat, tokyo):
+    chat.answers = {"history": WRITTEN}
+    assert await run(chat, "history", book=CHANNEL) == [
+        r"[2022-03-25 05:26:36 y : hi\x1b[31m]\n]",
+        "[2022-03-25 05:26:37 to y : and hi]",
+        "[2022-03-25 05:26:37 Channel_Message Y : to everyone]",
+        "[2022-03-25 05:26:38 Channel_Message to all : to everyone]",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("typed", "call"),
+    [
+        ("history", ("history", None, 20)),
+        ("history 5", ("history", None, 5)),
+        ("history y", ("history", "y", 20)),
+        ("history y 1000", ("history", "y", 1000)),
+        ("search  hi there ", ("search", "hi there")),
+    ],
+)
+async def test_the_history_is_asked_for_what_was_typed(chat, typed, call):
+    assert await run(chat, typed) == ["[Nothing found.]"]
+    assert chat.calls[0] == call
+
+
+@pytest.mark.parametrize("typed", ["history", "search hi"])
+async def test_where_no_history_is_kept(chat, typed):
+    chat.answers = {"history": NoHistory(), "search": NoHistory()}
+    assert await run(chat, typed) == ["[No history is kept.]"]
 
 
 async def test_nothing_and_nonsense(chat):

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from trio_chat import (
     AddressError,
     Delivery,
+    Entry,
     Fallback,
     ForgedReceipt,
     ForgedReceiptReceived,
@@ -27,6 +28,7 @@ from trio_chat import (
     MessageNotOpened,
     MessageReceived,
     NameTaken,
+    NoHistory,
     NotOpened,
     NotRegistered,
     ReceiptReceived,
@@ -40,7 +42,7 @@ from trio_chat import (
     TooFast,
     UnknownRecipient,
 )
-from trio_chat.console.phrases import Phrase, Phrasebook, Wording, escape
+from trio_chat.console.phrases import Phrase, Phrasebook, Row, Wording, escape
 
 GROUP = Phrasebook()
 CHANNEL = Phrasebook(Wording.CHANNEL)
@@ -121,6 +123,7 @@ FORGED = ["[WARNING: the server showed a forged receipt of y.]"]
             ["Group Chat x: 05:26:36 hi"],
             ["(1648153596.767) Channel_Message x : hi"],
         ),
+        (Phrase.HAS_LETTERS, {"count": 2}, [], []),
         (Phrase.NO_LETTERS, {}, ["[You have no offline messages.]"], []),
         (Phrase.MISSED, {"count": 7}, ["[7 group messages were not kept.]"], SAME),
         (
@@ -152,10 +155,52 @@ FORGED = ["[WARNING: the server showed a forged receipt of y.]"]
         (Phrase.LETTER_NOT_OPENED, {"name": "y", "at": AT}, LETTER_NOT_OPENED, SAME),
         (Phrase.UNREADABLE, {"name": "y"}, UNREADABLE, SAME),
         (Phrase.FORGED_RECEIPT, {"name": "y"}, FORGED, SAME),
-        (Phrase.ONLINE_ROW, {"name": "x", "text": "::1 port 9"}, ["[x is online at ::1 port 9]"], SAME),
-        (Phrase.AWAY_ROW, {"name": "x", "at": AT}, ["[x is away since 05:26:36]"], SAME),
-        (Phrase.ROW_KEY, {"key": OLD}, [f", key {OLD}"], SAME),
-        (Phrase.ROW_CHANGED, {}, [", KEY CHANGED"], SAME),
+        (
+            Phrase.HEADING,
+            {"name": "name", "text": "address", "key": "fingerprint"},
+            ["name  status    since     address  fingerprint"],
+            SAME,
+        ),
+        (
+            Phrase.ONLINE_ROW,
+            {"name": "x", "text": "[::1]:9", "key": OLD, "at": AT},
+            [f"x  on line   05:26:36  [::1]:9  {OLD}"],
+            SAME,
+        ),
+        (
+            Phrase.AWAY_ROW,
+            {"name": "x", "text": "[::1]:9", "key": OLD, "at": AT},
+            [f"x  off line  05:26:36  [::1]:9  {OLD}"],
+            SAME,
+        ),
+        (Phrase.ROW_CHANGED, {"key": OLD}, [f"{OLD}  KEY CHANGED"], SAME),
+        (Phrase.PASTE, {"count": 3}, ["[Paste of 3 lines: send them all? y/n]"], SAME),
+        (
+            Phrase.ENTRY,
+            {"name": "x", "text": "hi", "at": AT},
+            ["[2022-03-25 05:26:36 x: hi]"],
+            ["[2022-03-25 05:26:36 x : hi]"],
+        ),
+        (
+            Phrase.POST,
+            {"name": "x", "text": "hi", "at": AT},
+            ["[2022-03-25 05:26:36 Group Chat x: hi]"],
+            ["[2022-03-25 05:26:36 Channel_Message x : hi]"],
+        ),
+        (
+            Phrase.OWN_ENTRY,
+            {"name": "y", "text": "hi", "at": AT},
+            ["[2022-03-25 05:26:36 to y: hi]"],
+            ["[2022-03-25 05:26:36 to y : hi]"],
+        ),
+        (
+            Phrase.OWN_POST,
+            {"text": "hi", "at": AT},
+            ["[2022-03-25 05:26:36 Group Chat to all: hi]"],
+            ["[2022-03-25 05:26:36 Channel_Message to all : hi]"],
+        ),
+        (Phrase.NOTHING_FOUND, {}, ["[Nothing found.]"], SAME),
+        (Phrase.NO_HISTORY, {}, ["[No history is kept.]"], SAME),
         (Phrase.FRIEND_ONLINE, {"name": "3"}, ["[3 is online]"], SAME),
         (Phrase.FRIEND_AWAY, {"name": "y"}, ["[y is away]"], SAME),
         (Phrase.OTHER_ERROR, {"text": "odd"}, ["[odd]"], SAME),
@@ -248,6 +293,7 @@ def test_a_missing_acknowledgement_is_told_but_not_a_known_detour():
         (NameTaken("x"), ["[Name x is taken.]"]),
         (ServerNotResponding(), ["[Server not responding]", "[Exiting]"]),
         (TooFast(), ["[Too fast, message not sent.]"]),
+        (NoHistory(), ["[No history is kept.]"]),
         (NotOpened("y"), NOT_OPENED),
         (ForgedReceipt("y"), FORGED),
         (KeyChanged("y", OLD, NEW), KEY_CHANGED),
@@ -261,15 +307,24 @@ def test_errors_are_told(error, lines):
     assert GROUP.error(error) == tuple(lines)
 
 
-def test_rows_show_what_there_is():
-    def row(key, *, online=True, changed=False):
-        return GROUP.row("x", "::1 port 9", AT, key, online=online, changed=changed)
-
-    assert row("") == ("[x is online at ::1 port 9]",)
-    assert row(OLD) == (f"[x is online at ::1 port 9, key {OLD}]",)
-    assert row(OLD, online=False) == (f"[x is away since 05:26:36, key {OLD}]",)
-    assert row(NEW, changed=True) == (f"[x is online at ::1 port 9, key {NEW}, KEY CHANGED]",)
-    assert row("", online=False, changed=True) == ("[x is away since 05:26:36, KEY CHANGED]",)
+def test_the_table_has_columns_as_wide_as_what_is_in_them():
+    rows = [
+        Row("alice", "127.0.0.1", 59217, True, AT, OLD, False),
+        Row("bob-the-builder", "2001:db8::1", 9, False, AT + 1, NEW, True),
+        Row("x", "10.0.0.1", 9, True, AT, "", False),
+        Row("y", "10.0.0.1", 9, False, AT, "", True),
+    ]
+    assert (
+        GROUP.table(rows)
+        == CHANNEL.table(rows)
+        == (
+            "name             status    since     address          fingerprint",
+            f"alice            on line   05:26:36  127.0.0.1:59217  {OLD}",
+            f"bob-the-builder  off line  05:26:37  [2001:db8::1]:9  {NEW}  KEY CHANGED",
+            "x                on line   05:26:36  10.0.0.1:9",
+            "y                off line  05:26:36  10.0.0.1:9         KEY CHANGED",
+        )
+    )
 
 
 @pytest.mark.parametrize(
@@ -319,7 +374,8 @@ def test_no_event_and_no_error_gets_a_control_character_out(name, text, wording)
         *book.event(ForgedReceiptReceived(name)),
         *book.event(LetterUnreadable(name)),
         *book.event(KeyWarning(name, text, text)),
-        *book.row(name, text, AT, text, online=True, changed=True),
+        *book.table([Row(name, text, 9, True, AT, text, True)]),
+        *book.history(Entry(AT, name, text, sent, group) for sent in (False, True) for group in (False, True)),
         *book.delivery(Delivery("direct"), name),
         *book.fallback(Fallback.NO_ACK, name),
         *book.error(UnknownRecipient(name)),

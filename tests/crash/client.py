@@ -16,15 +16,25 @@ import trio
 
 from trio_chat import (
     Chat,
+    ForgedReceipt,
+    ForgedReceiptReceived,
     GroupMessageReceived,
+    KeyChanged,
+    KeyWarning,
     LetterReceived,
+    LetterUnreadable,
     MailboxFull,
+    MessageNotOpened,
     MessageReceived,
+    NotOpened,
     NotRegistered,
     ReceiptReceived,
     ServerNotResponding,
+    SignedOff,
+    TooFast,
     open_chat,
     open_client_store,
+    open_identity,
 )
 
 SPEAKERS = 4
@@ -33,6 +43,8 @@ POSTS = 1 / 6
 """How many of the messages go to everyone."""
 HERE, AWAY = (0.2, 0.8), (0.05, 0.3)
 """For how long a client stays and is away, from and to, in seconds."""
+REFUSED = 0.2
+"""For how long whoever was refused says nothing, in seconds; the limit lets a letter in every 0.6."""
 
 
 class Diary:
@@ -63,8 +75,12 @@ class Voice:
                 await self._say()
             except NotRegistered:
                 await self._wait_to_be_back()
-            except MailboxFull:
-                self._diary.note("refused")
+            except (MailboxFull, TooFast) as error:
+                self._diary.note("refused", type(error).__name__)
+                await trio.sleep(REFUSED)
+            except (NotOpened, ForgedReceipt, KeyChanged) as error:
+                self._diary.note("alarm", repr(error))
+                await trio.sleep(REFUSED)
 
     async def _wait_to_be_back(self):
         while not self._chat.online:  # noqa: ASYNC110 - nothing tells
@@ -102,16 +118,19 @@ async def show(chat, diary):
                 diary.note("shows", event.text)
             case ReceiptReceived():
                 diary.note("receipt", event.recipient, event.sent_at)
+            case LetterUnreadable() | ForgedReceiptReceived() | MessageNotOpened() | KeyWarning() | SignedOff():
+                diary.note("alarm", repr(event))
 
 
 async def play(name, life, port, server_port, folder, others):
-    """One life: whoever is born again under the same name finds its store and goes on with its diary."""
+    """One life: whoever is born again under the same name finds its keys and its store and goes on with its diary."""
+    identity = open_identity(folder / f"{name}.key")
     diary = Diary(folder / f"{name}.diary")
     cues = trio.lowlevel.FdStream(os.dup(sys.stdin.fileno()))
     server = ("127.0.0.1", server_port)
     async with (
         open_client_store(folder / f"{name}.db") as store,
-        open_chat(name, server, port=port, host="127.0.0.1", store=store, reconnect=True) as chat,
+        open_chat(name, server, port=port, host="127.0.0.1", identity=identity, store=store, reconnect=True) as chat,
         trio.open_nursery() as nursery,
     ):
         nursery.start_soon(show, chat, diary)

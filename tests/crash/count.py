@@ -44,7 +44,8 @@ class Diary:
         self.messages: dict[str, Message] = {}
         self.shown: dict[str, list[float]] = defaultdict(list)
         self.receipts: dict[tuple[str, float], list[float]] = defaultdict(list)
-        self.refused = 0
+        self.refused: Counter[str] = Counter()
+        self.alarms: list[str] = []
         for line in (folder / f"{name}.diary").read_text().splitlines():
             match json.loads(line):
                 case at, "tries", text, recipient:
@@ -55,19 +56,21 @@ class Diary:
                     self.shown[text].append(at)
                 case at, "receipt", recipient, sent_at:
                     self.receipts[recipient, sent_at].append(at)
-                case _, "refused":
-                    self.refused += 1
+                case _, "refused", why:
+                    self.refused[why] += 1
+                case at, "alarm", what:
+                    self.alarms.append(f"{what} at {at:.3f}")
 
 
 @attrs.frozen
 class Row:
-    """A letter as it lies in a client's store."""
+    """A letter as it lies in a client's store; text None if it was not from its sender, or could not be opened."""
 
     kind: str
     sender: str
     id: bytes
     sent_at: float
-    text: str
+    text: str | None
     count: int
 
 
@@ -117,6 +120,7 @@ class Count:
             self._count_shown(name)
             self._count_receipts(name)
             self._check_order(name)
+            self._check_alarms(name)
         self._check_server(folder)
 
     def _fault(self, kind, what):
@@ -223,13 +227,21 @@ class Count:
         else:
             self.also["receipts for what was in doubt"] += 1
 
-    # --- order, and what the server has left ---
+    # --- order, alarms, and what the server has left ---
 
     def _check_order(self, name):
         letters = [row for row in self._stores[name].letters if row.kind in ("direct", "group")]
         for before, after in pairwise(letters):
             if before.sent_at > after.sent_at:
                 self._fault("out of order", f"at {name}: {before} and then {after}")
+
+    def _check_alarms(self, name):
+        """Nobody here forges or changes keys, or is at two places: whoever says so is wrong."""
+        for alarm in self._diaries[name].alarms:
+            self._fault("false alarm", f"{name} was told of {alarm}")
+        for row in self._stores[name].letters:
+            if row.text is None or row.kind == "unreadable":
+                self._fault("not opened", f"{name} keeps {row}")
 
     def _check_server(self, folder):
         with closing(sqlite3.connect(folder / "server.db")) as database:
@@ -249,5 +261,6 @@ class Count:
             yield f"{what:10}{line.acknowledged:>14,}{line.received:>10,}{line.lost:>6}{line.twice:>7}"
         servers = sum(kill.name == "server" for kill in self._kills)
         yield f"killed: the server {servers} times, clients {len(self._kills) - servers} times"
-        self.also["mailbox full, refused"] += sum(diary.refused for diary in self._diaries.values())
+        for diary in self._diaries.values():
+            self.also += Counter({f"refused, {why}": count for why, count in diary.refused.items()})
         yield "; ".join(f"{what}: {count:,}" for what, count in sorted(self.also.items()))

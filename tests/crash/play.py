@@ -27,14 +27,17 @@ PATIENCE = 60
 """How long anything may take, in seconds; a client's pauses without the server grow up to 15."""
 QUIET = 0.8
 """Without a new line in any diary for so many seconds, a window and more, nothing is on its way."""
-SERVER_LIFE = (0.05, 0.65)
-"""How long a server lives, from and to, in seconds after it began to listen."""
+SERVER_LIFE = (0.05, 1.35)
+"""How long a server lives, from and to, in seconds after it began to listen. Some of it passes until the clients, who
+know its predecessor's sessions only, are back."""
 STILLBORN = 1 / 8
 """How many of the servers are killed so long after their start instead, listening or not."""
 CLIENT_LIFE = (0.05, 0.85)
 """How long it takes, from and to, in seconds, until the next client dies."""
 MOVES = 1 / 4
-"""How many of the clients are born again at another port, where the server must first find the former one silent."""
+"""How many of the clients are born again at another port, where they take over their names from the dead."""
+OPENING = ("Listening on ", "Key: ")
+"""How the lines begin that a server says at its start."""
 FAULTS_SHOWN = 20
 
 # Coverage would neither survive a SIGKILL nor keep up.
@@ -77,8 +80,9 @@ class Stage:
     # --- births and deaths ---
 
     async def start_server(self):
-        arguments = ("server", self.server.port, "--host", "127.0.0.1", "--store", self.folder / "server.db")
-        await self._start(self.server, "trio_chat", *arguments)
+        arguments = ("server", self.server.port, "--host", "127.0.0.1")
+        files = ("--store", self.folder / "server.db", "--identity", self.folder / "server.key")
+        await self._start(self.server, "trio_chat", *arguments, *files)
 
     async def start_client(self, client):
         if self.random.random() < MOVES:
@@ -114,7 +118,7 @@ class Stage:
 
     def complaints(self, actor):
         said = (self.folder / f"{actor.name}.err").read_text()
-        return "".join(line for line in said.splitlines(keepends=True) if not line.startswith("Listening on"))
+        return "".join(line for line in said.splitlines(keepends=True) if not line.startswith(OPENING))
 
     async def let_leave(self, client):
         await client.process.stdin.aclose()

@@ -10,6 +10,18 @@ from tests.end_to_end.theatre import free_port, open_stage
 pytestmark = [pytest.mark.usefixtures("performances"), pytest.mark.xdist_group("plays")]
 
 
+async def leaves_politely(client):
+    await client.types("exit")
+    await client.sees("[You are Offline. Bye.]")
+    await client.leaves(0)
+
+
+async def stops(server):
+    server.interrupt()
+    await server.last_words()
+    await server.leaves(130)
+
+
 async def test_a_pipe_is_read_to_its_end_each_command_after_the_last_one_was_answered():
     async with open_stage() as stage:
         server = await stage.server()
@@ -91,13 +103,65 @@ async def test_without_a_server_a_client_gives_up():
         await y.leaves(1)
 
 
-async def test_a_name_that_is_on_line_elsewhere_is_refused_in_any_case():
+async def test_a_name_belongs_to_its_key_in_any_case(tmp_path):
     async with open_stage() as stage:
         server = await stage.server()
-        await stage.client("Bob", server)
-        other = await stage.start("bOB", "client", "bOB", "127.0.0.1", server.port, "--store", ":memory:")
+        bob = await stage.client("Bob", server)
+        other_key = ("--identity", tmp_path / "other.key", "--store", ":memory:")
+        other = await stage.start("bOB", "client", "bOB", "127.0.0.1", server.port, *other_key)
         await other.sees("[Name bOB is taken.]")
         await other.leaves(2)
+        await leaves_politely(bob)
+
+
+async def test_the_same_key_signs_in_from_another_place_and_the_first_program_ends():
+    async with open_stage() as stage:
+        server = await stage.server()
+        first = await stage.client("x", server)
+        second = await stage.client("x", server, "--store", ":memory:")
+        await first.sees("[Signed in from another place.]", "[Exiting]")
+        await first.leaves(0)
+        y = await stage.client("y", server)
+        await y.types("send x still there?")
+        await y.sees("[Message received by x.]")
+        await second.sees("y: still there?")
+
+
+async def test_another_key_of_the_server_than_before_is_a_warning_and_the_end(tmp_path):
+    async with open_stage() as stage:
+        server = await stage.server("server", free_port())
+        await leaves_politely(await stage.client("x", server))
+        await stops(server)
+        other = await stage.server("server", server.port, "--identity", tmp_path / "other.key")
+        assert other.key != server.key
+
+        x = await stage.start("x", "client", "x", "127.0.0.1", server.port)
+        await x.sees(
+            "[WARNING: the key of the server has changed!]",
+            f"[It was {server.key}, now it is {other.key}.]",
+            "[Someone may be posing as the server. If you know that the new key is right,"
+            f" start with --server-key {other.key}]",
+            "[Exiting]",
+        )
+        await x.leaves(2)
+        await stage.client("x", other, "--server-key", other.key)
+
+
+async def test_a_name_whose_key_is_lost_is_forgotten_and_then_another_key_has_it(tmp_path):
+    async with open_stage() as stage:
+        server = await stage.server("server", free_port())
+        await leaves_politely(await stage.client("bob", server))
+        await stops(server)
+        operator = await stage.start("operator", "server", "forget", "BOB", "--port", server.port)
+        await operator.sees("The name BOB is free.")
+        await operator.leaves(0)
+
+        server = await stage.server("server", server.port)
+        new_key = ("--identity", tmp_path / "new.key", "--store", ":memory:")
+        await stage.client("bob", server, *new_key)
+        old = await stage.start("old", "client", "bob", "127.0.0.1", server.port)
+        await old.sees("[Name bob is taken.]")
+        await old.leaves(2)
 
 
 async def test_the_flags_of_the_ancestors_take_the_ports_that_they_are_given():

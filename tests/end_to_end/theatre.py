@@ -29,6 +29,7 @@ ANYWHERE = "[Client Table Updated]"
 _ENVIRONMENT = {key: value for key, value in os.environ.items() if not key.startswith("COVERAGE_")} | {
     "LC_ALL": "C.UTF-8",
     "COLUMNS": "120",
+    "TERM": "dumb",
 }
 _VOLATILE = (
     (re.compile(r"\b\d\d:\d\d:\d\d\b"), "HH:MM:SS"),
@@ -186,7 +187,7 @@ class Stage:
     """Where one play takes place; `record` is all that happened, in order."""
 
     def __init__(self, nursery, data_folder):
-        self._environment = _ENVIRONMENT | {"XDG_DATA_HOME": data_folder}
+        self._environment = _ENVIRONMENT | {"XDG_DATA_HOME": data_folder, "XDG_STATE_HOME": data_folder}
         self.record = []
         self.parties = []
         self._nursery = nursery

@@ -16,6 +16,7 @@ from pathlib import Path
 import attrs
 import trio
 import trio._core._run as scheduler
+import trio.testing
 
 from tests.network import Conditions, MemoryNetwork, open_memory_network
 from tests.stage import SERVER, SERVER_IDENTITY, identity_of

@@ -1,6 +1,6 @@
 """What a user is told: one attrs class for each thing that can arrive on `Chat.events`, and what became of a send.
 
-Plain facts only; how they look on a screen is the console's business.
+`Entry`, of the history, lives with the stores that keep it. Plain facts only; how they look is the console's business.
 Times are seconds since 1970, UTC, by the server's clock.
 """
 
@@ -10,9 +10,11 @@ from typing import Literal
 import attrs
 
 from trio_chat.errors import ChatError
+from trio_chat.storage.interface import Entry
 
 __all__ = [
     "Delivery",
+    "Entry",
     "Event",
     "Fallback",
     "ForgedReceiptReceived",

@@ -16,19 +16,20 @@ CAPACITY = 256
 
 
 class Inbox:
-    """Iterate over it to get the events; the iteration ends when the chat is closed."""
+    """Iterate over it to get the events; the iteration ends when the chat is closed. So many may wait; 0: none."""
 
-    def __init__(self) -> None:
+    def __init__(self, capacity: int = CAPACITY) -> None:
+        self._capacity = capacity
         self.shed = 0
         """Events that were turned away because the user did not keep up."""
-        self._send, self._receive = trio.open_memory_channel[tuple[Event, Callable[[], object]]](CAPACITY)
+        self._send, self._receive = trio.open_memory_channel[tuple[Event, Callable[[], object]]](capacity)
         self._change_queued = False
         self._change_owed = False
 
     @property
     def full(self) -> bool:
         """Is there no room for another event?"""
-        return self._receive.statistics().current_buffer_used >= CAPACITY
+        return self._receive.statistics().current_buffer_used >= self._capacity
 
     def offer(self, event: Event) -> bool:
         """Add an event if there is room; tell whether there was."""

@@ -40,7 +40,7 @@ from trio_chat.protocol.link_session import Peer
 from trio_chat.protocol.messages import Answer, Chat, Letters
 from trio_chat.protocol.records import Letter, LetterKind, Record, fold
 from trio_chat.protocol.reliability import Reaction
-from trio_chat.storage.interface import ClientStore, LetterKey, OpenedLetter
+from trio_chat.storage.interface import ClientStore, Entry, LetterKey, OpenedLetter
 from trio_chat.transport.endpoint import Endpoint
 
 __all__ = ["Mail"]
@@ -86,6 +86,7 @@ class Mail:
             if not self.inbox.offer(MessageReceived(message.sender, message.text)):
                 return Reaction.SILENCE
             self.store.saw(key)
+            self.store.note(Entry(self.clock(), message.sender, message.text))
         receipt = write_receipt(self.identity, id=message.id, sender=message.sender, text=message.text)
         return message.receipt(receipt)
 

@@ -12,8 +12,8 @@ from ipaddress import ip_address
 import trio
 
 from trio_chat.background import open_background
-from trio_chat.client.events import Delivery, Event, Fallback
-from trio_chat.client.inbox import Inbox
+from trio_chat.client.events import Delivery, Entry, Event, Fallback
+from trio_chat.client.inbox import CAPACITY, Inbox
 from trio_chat.client.mail import Mail
 from trio_chat.client.membership import Membership
 from trio_chat.client.trust import Trust
@@ -41,6 +41,7 @@ from trio_chat.protocol.link import Links
 from trio_chat.protocol.link_session import Peer
 from trio_chat.protocol.messages import (
     Answer,
+    Confirm,
     Delivered,
     Find,
     Found,
@@ -79,6 +80,7 @@ async def open_chat(
     server_key: str | None = None,
     store: ClientStore | None = None,
     reconnect: bool = False,
+    backlog: int = CAPACITY,
     network: Network = UDP,
     clock: Callable[[], float] = time.time,
 ) -> AsyncIterator["Chat"]:
@@ -95,6 +97,8 @@ async def open_chat(
         store: keeps letters received, what was seen, and by which keys others are known; None keeps it in memory.
         reconnect: where the server does not respond, keep trying instead of raising, with pauses that grow up to
             15 seconds. `ServerSilent` and `ServerBack` are told. Leaving is tried once all the same.
+        backlog: how many events may wait to be read. 0 is for who only sends and reads none: no message and no letter
+            is taken, so that they stay with their senders and the server.
         network: where the socket comes from.
         clock: tells seconds since 1970, UTC.
 
@@ -111,7 +115,7 @@ async def open_chat(
         host, port = (await network.resolve(host, port))[0]
     own = identity or Identity.new(secrets.token_bytes)
     kept = store or MemoryClientStore()
-    table, inbox, trust = Table(), Inbox(), Trust(kept, server_key)
+    table, inbox, trust = Table(), Inbox(backlog), Trust(kept, server_key)
     with closing(network.bind(host, port)) as socket:
         endpoint = Endpoint(socket, Links(own.link, secrets.token_bytes))
         mail = Mail(name, own, trust, table, endpoint, kept, inbox, clock)
@@ -137,6 +141,7 @@ class Chat:
         self._endpoint = membership.endpoint
         self._inbox = membership.inbox
         self._mail = membership.mail
+        self._store = membership.mail.store
         self._clock = clock
         self._detours: dict[str, tuple[Record, float]] = {}
 
@@ -162,7 +167,7 @@ class Chat:
 
     @property
     def events(self) -> AsyncIterator[Event]:
-        """What others say, as it comes. At most 256 events wait; beyond, the server keeps the messages."""
+        """What others say, as it comes. At most `backlog` events wait; beyond, the server keeps the messages."""
         return self._inbox
 
     # --- coming and going ---
@@ -195,6 +200,24 @@ class Chat:
             raise UnknownRecipient(name)
         self._trust.accept(record)
         return record.fingerprint
+
+    # --- what was written ---
+
+    async def history(self, name: str | None = None, count: int = 20) -> list[Entry]:
+        """The newest messages, oldest first: all that were sent and came, or those to and from one person.
+
+        A direct message is there when it has been acknowledged, a letter when it has been read from `events`. What
+        somebody wrote to everyone is among what came from him. Raises NoHistory if the store keeps none.
+        """
+        return await self._store.history(name, count)
+
+    async def search(self, words: str, count: int = 20) -> list[Entry]:
+        """The newest messages with all these words in their texts, oldest first.
+
+        Case and accents do not matter; the last word may be the beginning of one. The first 32 words count.
+        Raises NoHistory if the store keeps none.
+        """
+        return await self._store.search(words, count)
 
     # --- sending ---
 
@@ -230,10 +253,13 @@ class Chat:
         message = messages.Chat(new_id(), self.name, recipient, text)
         reason = await self._send_directly(message, record, keys)
         if reason is None:
-            return Delivery("direct")
-        if on_fallback is not None:
-            on_fallback(reason)
-        return await self._send_letter(message, keys)
+            delivery = Delivery("direct")
+        else:
+            if on_fallback is not None:
+                on_fallback(reason)
+            delivery = await self._send_letter(message, keys)
+        self._store.note(Entry(self._clock(), record.name, text, sent=True))
+        return delivery
 
     async def send_all(self, text: str) -> None:
         """Send a message to everyone, signed but not sealed; return when the server has it safe.
@@ -248,6 +274,7 @@ class Chat:
         id_ = new_id()
         body = write_post(self._identity, id=id_, sender=self.name, sent_at=self._clock(), text=text)
         await self._membership.ask(GroupPost(id_, body))
+        self._store.note(Entry(self._clock(), "", text, sent=True, group=True))
 
     async def _find(self, name: str) -> Record:
         """The row of someone who is not in the table: he may have just come."""
@@ -329,9 +356,11 @@ class Chat:
 
     def _receive(self, peer: Peer, request: Request) -> Answer | Reaction:
         stay = self._membership.stay
+        is_from_server = peer == self._membership.server
+        if isinstance(request, Confirm) and is_from_server:
+            return self._membership.confirm(request)
         if stay is None:
             return Reaction.SILENCE
-        is_from_server = peer == self._membership.server
         match request:
             case messages.Chat():
                 return self._mail.take_message(peer, request)

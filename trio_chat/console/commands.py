@@ -3,6 +3,7 @@
 Nothing is sent or printed here.
 """
 
+import re
 from collections.abc import Callable
 
 import attrs
@@ -15,7 +16,9 @@ __all__ = [
     "Empty",
     "Exit",
     "Help",
+    "History",
     "Reg",
+    "Search",
     "Send",
     "SendAll",
     "Trust",
@@ -24,6 +27,9 @@ __all__ = [
     "help_lines",
     "parse",
 ]
+
+SHOWN, MOST = 20, 1000
+"""How many messages of the history are shown, if nothing else is said, and at most."""
 
 
 @attrs.frozen
@@ -68,6 +74,21 @@ class Trust:
 
 
 @attrs.frozen
+class History:
+    """Show the newest messages: of all, or to and from one person."""
+
+    name: str | None
+    count: int
+
+
+@attrs.frozen
+class Search:
+    """Show the newest messages with these words."""
+
+    words: str
+
+
+@attrs.frozen
 class Help:
     """Show the commands."""
 
@@ -89,7 +110,7 @@ class Unknown:
     words: str
 
 
-Command = Send | SendAll | Reg | Dereg | Who | Trust | Help | Exit | Empty | Unknown
+Command = Send | SendAll | Reg | Dereg | Who | Trust | History | Search | Help | Exit | Empty | Unknown
 
 
 @attrs.frozen
@@ -131,17 +152,31 @@ def _trust(rest: str) -> Trust | None:
     return Trust(words[0]) if len(words) == 1 else None
 
 
+def _history(rest: str) -> History | None:
+    words = rest.split()
+    count = words.pop() if words and re.fullmatch("[0-9]+", words[-1]) else str(SHOWN)
+    if len(words) > 1 or len(count) > len(str(MOST)) or not 1 <= int(count) <= MOST:
+        return None
+    return History(words[0] if words else None, int(count))
+
+
+def _search(rest: str) -> Search | None:
+    return Search(rest.strip()) if rest.strip() else None
+
+
 def _alone(command: Command) -> Callable[[str], Command | None]:
     return lambda rest: None if rest.strip() else command
 
 
 COMMANDS: dict[str, CommandRow] = {
-    "send": CommandRow("send NAME TEXT", "a message to one person; kept for them while they are away", _send),
+    "send": CommandRow("send NAME TEXT", "a message to one person; kept while they are away", _send),
     "send_all": CommandRow("send_all TEXT", "a message to everyone", SendAll),
     "reg": CommandRow("reg [NAME]", "come back on line", lambda rest: Reg(rest.strip() or None)),
     "dereg": CommandRow("dereg [NAME]", "go off line, and stay here", lambda rest: Dereg(rest.strip() or None)),
-    "who": CommandRow("who", "who is on line, who is away, and by which key each is known", _alone(Who())),
+    "who": CommandRow("who", "who is on line, who is away, and the key of each", _alone(Who())),
     "trust": CommandRow("trust NAME", "accept somebody's new key, after a warning", _trust),
+    "history": CommandRow("history [NAME] [N]", f"the newest messages, N or {SHOWN} of them, of all or NAME", _history),
+    "search": CommandRow("search WORDS", f"the newest {SHOWN} messages with all these words", _search),
     "help": CommandRow("help", "this list", _alone(Help())),
     "exit": CommandRow("exit", "go off line, and leave; so does Ctrl-D", _alone(Exit())),
 }

@@ -3,13 +3,13 @@
 Each command waits for the answer to the one before; events are shown meanwhile, by a task of their own.
 """
 
-from collections.abc import AsyncIterable, Callable
+from collections.abc import AsyncIterable, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 
 import attrs
 import trio
 
-from trio_chat.client.events import SignedOff
+from trio_chat.client.events import ServerSilent, SignedOff, TableChanged
 from trio_chat.client.session import Chat
 from trio_chat.console.commands import (
     Command,
@@ -17,7 +17,9 @@ from trio_chat.console.commands import (
     Empty,
     Exit,
     Help,
+    History,
     Reg,
+    Search,
     Send,
     SendAll,
     Trust,
@@ -26,7 +28,8 @@ from trio_chat.console.commands import (
     help_lines,
     parse,
 )
-from trio_chat.console.phrases import Phrase, Phrasebook
+from trio_chat.console.json_lines import Book, JsonBook
+from trio_chat.console.phrases import Phrase, Row
 from trio_chat.errors import ChatError, InvalidText, ServerNotResponding, SignedInElsewhere
 
 __all__ = ["converse"]
@@ -39,8 +42,9 @@ async def converse(
     opening: AbstractAsyncContextManager[Chat],
     lines: AsyncIterable[str],
     say: Callable[[str], object],
-    book: Phrasebook,
+    book: Book,
     *,
+    room: Callable[[], Awaitable[object]] = trio.lowlevel.checkpoint,
     stay: bool = False,
     patient: bool = False,
 ) -> None:
@@ -50,7 +54,8 @@ async def converse(
         opening: what `open_chat` gave.
         lines: the commands, without line ends.
         say: prints one line.
-        book: the wording.
+        book: the wording, or JSON.
+        room: waits until `say` may go on; no event is taken and no command is done before.
         stay: at the end of the lines, go on listening until cancelled.
         patient: opening may take long, because it goes on trying; say so, then.
 
@@ -66,16 +71,16 @@ async def converse(
             nursery.start_soon(_tell_silence, tell_silence, say, book)
         async with opening as chat:
             tell_silence.cancel()
-            console = _Console(chat, say, book)
-            console.tell(book.lines(Phrase.REGISTERED))
+            console = _Console(chat, say, book, room)
+            console.tell(book.lines(Phrase.REGISTERED, count=chat.waiting))
             nursery.start_soon(console.show_events)
             await console.take_commands(lines, stay)
 
 
-async def _tell_silence(unless: trio.CancelScope, say: Callable[[str], object], book: Phrasebook) -> None:
+async def _tell_silence(unless: trio.CancelScope, say: Callable[[str], object], book: Book) -> None:
     with unless:
         await trio.sleep(FIVE_WINDOWS)
-        for line in book.lines(Phrase.SERVER_SILENT):
+        for line in book.event(ServerSilent()):
             say(line)
 
 
@@ -83,7 +88,8 @@ async def _tell_silence(unless: trio.CancelScope, say: Callable[[str], object], 
 class _Console:
     chat: Chat
     say: Callable[[str], object]
-    book: Phrasebook
+    book: Book
+    room: Callable[[], Awaitable[object]]
 
     def tell(self, lines: tuple[str, ...]) -> None:
         for line in lines:
@@ -91,14 +97,18 @@ class _Console:
 
     async def show_events(self) -> None:
         async for event in self.chat.events:
+            await self.room()
             match event:
                 case SignedOff(error=(ServerNotResponding() | SignedInElsewhere()) as error):
                     raise error
+                case TableChanged() if isinstance(self.book, JsonBook):
+                    self._show_table()  # a program would ask for it, and must not have to
                 case _:
                     self.tell(self.book.event(event))
 
     async def take_commands(self, lines: AsyncIterable[str], stay: bool) -> None:
         async for line in lines:
+            await self.room()
             command = parse(line)
             if isinstance(command, Exit):
                 break
@@ -135,8 +145,12 @@ class _Console:
                 self._show_table()
             case Trust(name):
                 self.tell(self.book.lines(Phrase.TRUSTED, name=name, key=self.chat.trust(name)))
+            case History(name, count):
+                self.tell(self.book.history(await self.chat.history(name, count)))
+            case Search(words):
+                self.tell(self.book.history(await self.chat.search(words)))
             case Help():
-                self.tell(help_lines())
+                self.tell(self.book.help(help_lines()))
             case Unknown(words):
                 self.tell(self.book.lines(Phrase.UNKNOWN_COMMAND, text=words))
             case Empty() | Exit():
@@ -155,12 +169,15 @@ class _Console:
             self.tell(self.book.lines(Phrase.ALREADY_REGISTERED))
             return
         self.tell(self.book.lines(Phrase.REG_SENT))
-        if not await self.chat.register():
-            self.tell(self.book.lines(Phrase.NO_LETTERS))
+        waiting = await self.chat.register()
+        self.tell(self.book.lines(Phrase.HAS_LETTERS if waiting else Phrase.NO_LETTERS, count=waiting))
 
     def _show_table(self) -> None:
-        for record in sorted(self.chat.table.values(), key=lambda record: record.name.lower()):
-            place = f"{record.host} port {record.port}"
-            changed = record.name.lower() in self.chat.untrusted
-            facts = (record.name, place, record.since, record.fingerprint)
-            self.tell(self.book.row(*facts, online=record.online, changed=changed))
+        records = sorted(self.chat.table.values(), key=lambda record: record.name.lower())
+        changed = self.chat.untrusted
+        self.tell(
+            self.book.table(
+                Row(one.name, one.host, one.port, one.online, one.since, one.fingerprint, one.name.lower() in changed)
+                for one in records
+            )
+        )

@@ -5,11 +5,13 @@ Whatever another person wrote is escaped here. What happens, and when, is the co
 
 import enum
 import time
+from collections.abc import Iterable, Mapping
 
 import attrs
 
 from trio_chat.client.events import (
     Delivery,
+    Entry,
     Event,
     Fallback,
     ForgedReceiptReceived,
@@ -27,6 +29,7 @@ from trio_chat.client.events import (
     TableChanged,
 )
 from trio_chat.client.friends import FriendChanged
+from trio_chat.console.tones import Line, Tone, mentions
 from trio_chat.errors import (
     ChatError,
     ForgedReceipt,
@@ -36,6 +39,7 @@ from trio_chat.errors import (
     KeyChanged,
     MailboxFull,
     NameTaken,
+    NoHistory,
     NotOpened,
     NotRegistered,
     ServerKeyChanged,
@@ -45,7 +49,7 @@ from trio_chat.errors import (
     UnknownRecipient,
 )
 
-__all__ = ["Phrase", "Phrasebook", "Wording", "escape"]
+__all__ = ["Phrase", "Phrasebook", "Row", "Wording", "escape"]
 
 
 class Wording(enum.StrEnum):
@@ -89,6 +93,7 @@ class Phrase(enum.Enum):
         "Group Chat {name}: {time} {text}",
         "{stamp} Channel_Message {name} : {text}",
     )
+    HAS_LETTERS = "registered again, letters follow", ""
     NO_LETTERS = "registered again, no new letter", "[You have no offline messages.]", ""
     MISSED = "group messages that found the mailbox full", "[{count} group messages were not kept.]"
     NO_SERVER = (
@@ -130,10 +135,17 @@ class Phrase(enum.Enum):
     )
     UNREADABLE = "unreadable letter", "[A message that claims to be from {name} could not be opened or verified.]"
     FORGED_RECEIPT = "forged receipt", "[WARNING: the server showed a forged receipt of {name}.]"
-    ONLINE_ROW = "who: one who is on line", "[{name} is online at {text}{key}]"
-    AWAY_ROW = "who: one who is away", "[{name} is away since {time}{key}]"
-    ROW_KEY = "who: behind one who has a key", ", key {key}"
-    ROW_CHANGED = "who: behind one whose key has changed", ", KEY CHANGED"
+    HEADING = "who: above the rows", "{name}  status    since     {text}  {key}"
+    ONLINE_ROW = "who: one who is on line", "{name}  on line   {time}  {text}  {key}"
+    AWAY_ROW = "who: one who is away", "{name}  off line  {time}  {text}  {key}"
+    ROW_CHANGED = "who: behind the key that has changed", "{key}  KEY CHANGED"
+    PASTE = "several lines are pasted", "[Paste of {count} lines: send them all? y/n]"
+    ENTRY = "history: a message came", "[{date} {name}: {text}]", "[{date} {name} : {text}]"
+    POST = "the same, to everyone", "[{date} Group Chat {name}: {text}]", "[{date} Channel_Message {name} : {text}]"
+    OWN_ENTRY = "history: a message went", "[{date} to {name}: {text}]", "[{date} to {name} : {text}]"
+    OWN_POST = "the same, to everyone", "[{date} Group Chat to all: {text}]", "[{date} Channel_Message to all : {text}]"
+    NOTHING_FOUND = "history: no message", "[Nothing found.]"
+    NO_HISTORY = "the same, with --no-history", "[No history is kept.]"
     FRIEND_ONLINE = "presence: a friend comes on line", "[{name} is online]"
     FRIEND_AWAY = "presence: a friend goes off line", "[{name} is away]"
     OTHER_ERROR = "any other error", "[{text}]"
@@ -143,6 +155,33 @@ class Phrase(enum.Enum):
         self.group = group
         self.channel = group if channel is None else channel
 
+
+_DIRECT = {Phrase.MESSAGE, Phrase.LETTER}
+_GROUP = {Phrase.GROUP_MESSAGE, Phrase.GROUP_LETTER}
+_PLAIN = {Phrase.HEADING, Phrase.ONLINE_ROW, Phrase.AWAY_ROW, Phrase.ROW_CHANGED, Phrase.NOTHING_FOUND}
+_ENTRIES = {
+    (False, False): Phrase.ENTRY,
+    (False, True): Phrase.POST,
+    (True, False): Phrase.OWN_ENTRY,
+    (True, True): Phrase.OWN_POST,
+}
+"""Of a message in the history that was sent or not, to everyone or not."""
+_WARNINGS = {Phrase.KEY_CHANGED, Phrase.SERVER_KEY_CHANGED, Phrase.UNREADABLE, Phrase.FORGED_RECEIPT}
+_TROUBLES = {
+    *(Phrase.NO_SERVER, Phrase.SERVER_SILENT, Phrase.SIGNED_IN_ELSEWHERE, Phrase.NAME_TAKEN, Phrase.OFFLINE),
+    *(Phrase.UNKNOWN_NAME, Phrase.ALREADY_REGISTERED, Phrase.ONLY_YOURSELF, Phrase.TO_ONESELF, Phrase.NOTHING),
+    *(Phrase.TOO_LONG, Phrase.NOT_UNICODE, Phrase.MAILBOX_FULL, Phrase.TOO_FAST, Phrase.UNKNOWN_COMMAND),
+    *(Phrase.NOT_OPENED, Phrase.LETTER_NOT_OPENED, Phrase.MISSED, Phrase.OTHER_ERROR, Phrase.NO_HISTORY),
+}
+_TONES = {
+    phrase: tone
+    for tone, phrases in (
+        *((Tone.DIRECT, _DIRECT), (Tone.GROUP, _GROUP), (Tone.PLAIN, {*_PLAIN, *_ENTRIES.values()})),
+        *((Tone.WARNING, _WARNINGS), (Tone.TROUBLE, _TROUBLES)),
+    )
+    for phrase in phrases
+}
+"""What is not the system's routine."""
 
 _BIDI = (0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
 _CONTROLS = (*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029, *range(0xD800, 0xE000), *_BIDI)
@@ -154,11 +193,29 @@ def escape(text: str) -> str:
     return text.translate(_ESCAPES)
 
 
+def _address(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+@attrs.frozen
+class Row:
+    """A row of the table. `key`: the fingerprint, empty if there is none; `key_changed`: it is not the pinned one."""
+
+    name: str
+    host: str
+    port: int
+    online: bool
+    since: float
+    key: str
+    key_changed: bool
+
+
 @attrs.frozen
 class Phrasebook:
-    """Facts -> the lines that say them in one wording."""
+    """Facts -> the lines that say them in one wording. `owner`: by whose name the group may call him."""
 
     wording: Wording = Wording.GROUP
+    owner: str = ""
 
     def lines(
         self,
@@ -170,7 +227,7 @@ class Phrasebook:
         count: int = 0,
         key: str = "",
         pinned: str = "",
-    ) -> tuple[str, ...]:
+    ) -> tuple[Line, ...]:
         """The lines of a phrase. `at`: seconds since 1970, shown as local time or as they are; `key`: somebody's
         fingerprint now; `pinned`: the one by which he was known.
         """
@@ -179,24 +236,35 @@ class Phrasebook:
             "name": escape(name),
             "text": escape(text),
             "time": time.strftime("%H:%M:%S", time.localtime(at)),
+            "date": time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at)),
             "stamp": f"({at:.3f})",
             "count": count,
             "key": escape(key),
             "pinned": escape(pinned),
         }
-        return tuple(line.format_map(fields) for line in template.split(" / ") if line)
+        return tuple(
+            self._line(_TONES.get(phrase, Tone.SYSTEM), part, fields) for part in template.split(" / ") if part
+        )
+
+    def _line(self, tone: Tone, template: str, fields: Mapping[str, object]) -> Line:
+        before, named, _ = template.partition("{name}")
+        name = str(fields["name"]).rstrip() if named else ""
+        return Line(template.format_map(fields), tone, name, len(before.format_map(fields)))
 
     def event(self, event: Event) -> tuple[str, ...]:
         """The lines that tell an event."""
         match event:
             case MessageReceived(sender, text):
-                return self.lines(Phrase.MESSAGE, name=sender, text=text)
+                return self._to_owner(self.lines(Phrase.MESSAGE, name=sender, text=text))
             case GroupMessageReceived(sender, text):
-                return self.lines(Phrase.GROUP_MESSAGE, name=sender, text=text)
+                return self._to_group(text, self.lines(Phrase.GROUP_MESSAGE, name=sender, text=text))
             case LetterReceived(sender, text, sent_at, group, first):
                 heading = self.lines(Phrase.LETTERS) if first else ()
-                phrase = Phrase.GROUP_LETTER if group else Phrase.LETTER
-                return heading + self.lines(phrase, name=sender, text=text, at=sent_at)
+                if group:
+                    return heading + self._to_group(
+                        text, self.lines(Phrase.GROUP_LETTER, name=sender, text=text, at=sent_at)
+                    )
+                return heading + self._to_owner(self.lines(Phrase.LETTER, name=sender, text=text, at=sent_at))
             case ReceiptReceived(recipient, sent_at):
                 return self.lines(Phrase.RECEIPT, name=recipient, at=sent_at)
             case MessageNotOpened(recipient, sent_at):
@@ -218,12 +286,42 @@ class Phrasebook:
             case SignedOff(error):
                 return self.error(error)
 
-    def row(self, name: str, place: str, since: float, key: str, *, online: bool, changed: bool) -> tuple[str, ...]:
-        """The lines of a row of the table; `key`: its fingerprint, if any; `changed`: it is not the pinned one."""
-        phrase = Phrase.ONLINE_ROW if online else Phrase.AWAY_ROW
-        known_by = self.lines(Phrase.ROW_KEY, key=key) if key else ()
-        warning = self.lines(Phrase.ROW_CHANGED) if changed else ()
-        return self.lines(phrase, name=name, text=place, at=since, key="".join(known_by + warning))
+    def _to_owner(self, lines: tuple[Line, ...]) -> tuple[Line, ...]:
+        return tuple(line.calling() for line in lines)
+
+    def _to_group(self, text: str, lines: tuple[Line, ...]) -> tuple[Line, ...]:
+        return tuple(line.calling(self.owner) for line in lines) if mentions(text, self.owner) else lines
+
+    def table(self, rows: Iterable[Row]) -> tuple[str, ...]:
+        """The lines that tell the table: a heading, and the rows below it, in columns as wide as what is in them."""
+        told = [(row, escape(row.name), escape(_address(row.host, row.port)), escape(row.key)) for row in rows]
+        heading = ("name", "address", "fingerprint")
+        widths = [max(map(len, column)) for column in zip(heading, *(cells for _, *cells in told), strict=True)]
+        lines = [self._row(Phrase.HEADING, heading, widths, 0.0)]
+        for row, *cells in told:
+            name, address, key = cells
+            if row.key_changed:
+                key = "".join(self.lines(Phrase.ROW_CHANGED, key=key))
+            phrase = Phrase.ONLINE_ROW if row.online else Phrase.AWAY_ROW
+            line = self._row(phrase, (name, address, key), widths, row.since)
+            lines.append(Line(line, Tone.WARNING, line.name) if row.key_changed else line)
+        return tuple(lines)
+
+    def _row(self, phrase: Phrase, cells: tuple[str, str, str], widths: list[int], since: float) -> Line:
+        name, address, key = (cell.ljust(width) for cell, width in zip(cells, widths, strict=True))
+        (line,) = self.lines(phrase, name=name, text=address, key=key, at=since)
+        return Line(line.rstrip(), line.tone, "" if phrase is Phrase.HEADING else line.name)
+
+    def history(self, entries: Iterable[Entry]) -> tuple[str, ...]:
+        """The lines that tell what was written."""
+        said: list[str] = []
+        for one in entries:
+            said += self.lines(_ENTRIES[one.sent, one.group], name=one.peer, text=one.text, at=one.at)
+        return tuple(said) or self.lines(Phrase.NOTHING_FOUND)
+
+    def help(self, lines: tuple[str, ...]) -> tuple[str, ...]:
+        """The lines that tell the commands."""
+        return lines
 
     def friend(self, change: FriendChanged) -> tuple[str, ...]:
         """The lines that tell the coming or going of a friend."""
@@ -269,6 +367,8 @@ class Phrasebook:
                 return self.lines(Phrase.MAILBOX_FULL, name=name)
             case TooFast():
                 return self.lines(Phrase.TOO_FAST)
+            case NoHistory():
+                return self.lines(Phrase.NO_HISTORY)
             case ServerNotResponding():
                 return self.lines(Phrase.NO_SERVER)
             case _:

@@ -20,15 +20,19 @@ _CLEAR = "\r\x1b[K"
 
 
 class Screen:
-    """Prints lines to a stream, each one flushed. With `prompt`, as a terminal wants it, a prompt stays below them."""
+    """Prints lines to a stream, each one flushed. With `prompt`, as a terminal wants it, a prompt stays below them.
 
-    def __init__(self, stream: TextIO | None = None, *, prompt: bool = False) -> None:
+    `mark` stands before each line.
+    """
+
+    def __init__(self, stream: TextIO | None = None, *, prompt: bool = False, mark: str = PROMPT) -> None:
         self._stream = stream
         self._prompt = prompt
+        self._mark = mark
 
     def say(self, line: str) -> None:
         """Print one line. Raises BrokenPipeError when nobody reads any more."""
-        self._write(f"{_CLEAR}{PROMPT}{line}\n{PROMPT}" if self._prompt else f"{PROMPT}{line}\n")
+        self._write(f"{_CLEAR}{self._mark}{line}\n{PROMPT}" if self._prompt else f"{self._mark}{line}\n")
 
     def ask(self) -> None:
         """Show the prompt."""

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import attrs
 
-from trio_chat.errors import StoreError
+from trio_chat.errors import StoreError, StoreHeld
 
 __all__ = ["Schema", "open_database"]
 
@@ -30,8 +30,9 @@ def open_database(path: Path, schema: Schema) -> sqlite3.Connection:
     Commits are durable when they return (WAL, synchronous=FULL). A file that is refused is left as it was.
 
     Raises:
-        StoreError: the folder cannot be written, the file is no database or another program's, its schema is newer
-            than this program, or another program holds it.
+        StoreError: the folder cannot be written, the file is no database or another program's, or its schema is newer
+            than this program.
+        StoreHeld: another program holds it.
     """
     try:
         is_new = _make_file(path)
@@ -52,6 +53,8 @@ def open_database(path: Path, schema: Schema) -> sqlite3.Connection:
             path.unlink()
         if isinstance(error, StoreError):
             raise
+        if isinstance(error, sqlite3.OperationalError) and "locked" in str(error):
+            raise StoreHeld(f"cannot use the store {path}: another program holds it") from error
         raise StoreError(f"cannot use the store {path}: {_reason(error)}") from error
     return connection
 
@@ -100,6 +103,4 @@ def _count(connection: sqlite3.Connection, table: str) -> int:
 def _reason(error: Exception) -> str:
     if isinstance(error, OSError):
         return error.strerror or str(error)
-    if isinstance(error, sqlite3.OperationalError) and "locked" in str(error):
-        return "another program holds it"
     return str(error)

@@ -21,6 +21,7 @@ __all__ = [
     "MAILBOX_LETTERS",
     "SERVER",
     "ClientStore",
+    "Entry",
     "HandedOver",
     "Kept",
     "LetterKey",
@@ -153,6 +154,21 @@ class ServerStore(Protocol):
 
 
 @attrs.frozen
+class Entry:
+    """A message in the history of a client: to `peer` if it was `sent`, else from him.
+
+    `group`: to everyone; then `peer` of one's own is empty. `at`: when it went or came, by our clock; when the server
+    took it, by its clock, if it came as a letter.
+    """
+
+    at: float
+    peer: str
+    text: str
+    sent: bool = False
+    group: bool = False
+
+
+@attrs.frozen
 class OpenedLetter:
     """A letter as its recipient keeps it: `text` is what was in it, None if it could not be opened."""
 
@@ -168,9 +184,18 @@ class OpenedLetter:
         """The same as that of the Letter."""
         return (self.kind, fold(self.sender), self.id)
 
+    @property
+    def entry(self) -> Entry | None:
+        """What of it belongs into the history: nothing of receipts, counts, and what could not be opened."""
+        if self.text is None or self.kind not in (LetterKind.DIRECT, LetterKind.GROUP):
+            return None
+        return Entry(self.sent_at, self.sender, self.text, group=self.kind is LetterKind.GROUP)
+
 
 class ClientStore(Protocol):
-    """Letters received, what has been seen, and the keys by which others are known, for one name at one server."""
+    """Letters received, what has been seen, the keys by which others are known, and what was written, for one name at
+    one server.
+    """
 
     def has(self, key: LetterKey) -> bool:
         """Has the message with this `Letter.key` come before, on whichever path?"""
@@ -189,7 +214,7 @@ class ClientStore(Protocol):
         ...
 
     def shown(self, letter: OpenedLetter) -> None:
-        """A kept letter has been shown. May become durable a little later (100 ms)."""
+        """A kept letter has been shown, and is in the history. May become durable a little later (100 ms)."""
         ...
 
     def pinned(self, name: str) -> bytes | None:
@@ -198,4 +223,22 @@ class ClientStore(Protocol):
 
     def pin(self, name: str, key: bytes) -> None:
         """From now on a name is known by this key, whatever it was before. May become durable later (100 ms)."""
+        ...
+
+    def note(self, entry: Entry) -> None:
+        """Add to the history what did not come as a letter. May become durable a little later (100 ms), together
+        with what was `saw` in the same moment.
+        """
+        ...
+
+    async def history(self, peer: str | None, count: int) -> list[Entry]:
+        """The newest entries, oldest first: all, or those of one peer. Raises NoHistory if none is kept."""
+        ...
+
+    async def search(self, words: str, count: int) -> list[Entry]:
+        """The newest entries with all these words in their texts, oldest first.
+
+        Case and marks on letters do not matter; the last word may be the beginning of one. Nothing in `words` means
+        anything else. Raises NoHistory if none is kept.
+        """
         ...

@@ -3,16 +3,19 @@
 Each method runs without a checkpoint and so is one transaction.
 """
 
-from collections import OrderedDict
-from collections.abc import Collection, Iterable, Sequence
+from collections import OrderedDict, deque
+from collections.abc import Callable, Collection, Iterable, Sequence
+from itertools import islice
 
 import attrs
 
+from trio_chat.errors import NoHistory
 from trio_chat.protocol.records import RECEIPTS, Letter, LetterKind, Record, fold
 from trio_chat.storage.interface import (
     BATCH_LETTERS,
     MAILBOX_BYTES,
     MAILBOX_LETTERS,
+    Entry,
     HandedOver,
     Kept,
     LetterKey,
@@ -21,10 +24,12 @@ from trio_chat.storage.interface import (
     Status,
     oldest_batch,
 )
+from trio_chat.storage.words import is_found
 
 __all__ = ["MemoryClientStore", "MemoryServerStore"]
 
 SEEN_LIMIT = 100_000
+HISTORY_LIMIT = 1000
 
 
 @attrs.define
@@ -174,12 +179,16 @@ class MemoryServerStore:
 
 
 class MemoryClientStore:
-    """A ClientStore that forgets when the process ends; of messages seen it remembers the latest 100,000."""
+    """A ClientStore that forgets when the process ends; of messages seen it remembers the latest 100,000.
 
-    def __init__(self) -> None:
+    The history has the newest 1,000 entries, or with `history=False` none.
+    """
+
+    def __init__(self, *, history: bool = True) -> None:
         self._seen: OrderedDict[LetterKey, None] = OrderedDict()
         self._unshown: dict[LetterKey, OpenedLetter] = {}
         self._pins: dict[str, bytes] = {}
+        self._history: deque[Entry] | None = deque(maxlen=HISTORY_LIMIT) if history else None
 
     def has(self, key: LetterKey) -> bool:
         return key in self._seen
@@ -199,10 +208,27 @@ class MemoryClientStore:
         return list(self._unshown.values())
 
     def shown(self, letter: OpenedLetter) -> None:
-        self._unshown.pop(letter.key, None)
+        if self._unshown.pop(letter.key, None) and letter.entry:
+            self.note(letter.entry)
 
     def pinned(self, name: str) -> bytes | None:
         return self._pins.get(fold(name))
 
     def pin(self, name: str, key: bytes) -> None:
         self._pins[fold(name)] = key
+
+    def note(self, entry: Entry) -> None:
+        if self._history is not None:
+            self._history.append(entry)
+
+    async def history(self, peer: str | None, count: int) -> list[Entry]:
+        return self._newest(lambda entry: peer is None or fold(entry.peer) == fold(peer), count)
+
+    async def search(self, words: str, count: int) -> list[Entry]:
+        return self._newest(lambda entry: is_found(words, entry.text), count)
+
+    def _newest(self, fits: Callable[[Entry], bool], count: int) -> list[Entry]:
+        if self._history is None:
+            raise NoHistory
+        newest = islice(filter(fits, reversed(self._history)), max(0, min(count, HISTORY_LIMIT)))
+        return list(newest)[::-1]

@@ -1,0 +1,54 @@
+"""The directive `terminal`: what somebody sees and types, with his name above it. The tests play it.
+
+How it looks is here; what it means is told in tests/docs/playing.py.
+"""
+
+from docutils import nodes
+from pygments.lexer import RegexLexer, bygroups
+from pygments.lexers.special import TextLexer
+from pygments.token import Generic, Keyword, Text
+from sphinx.application import Sphinx
+from sphinx.util.docutils import SphinxDirective
+
+from trio_chat.console.commands import COMMANDS
+
+_COMMAND = "|".join(COMMANDS)
+
+
+class Transcript(RegexLexer):
+    """What is typed stands out from what is printed."""
+
+    name = "trio_chat transcript"
+    tokens = {  # noqa: RUF012
+        "root": [
+            (r"^(\$ )(.*(?:\\\n.*)*\n)", bygroups(Generic.Prompt, Generic.Strong)),
+            (rf"^(>>> )((?:{_COMMAND})\b(?!.*   ).*\n)", bygroups(Generic.Prompt, Generic.Strong)),
+            (r"^(?:>>> )?\^[CD]\n", Keyword),
+            (r"^(>>> )(.*\n)", bygroups(Generic.Prompt, Generic.Output)),
+            (r".*\n", Text),
+        ]
+    }
+
+
+class Terminal(SphinxDirective):
+    """The terminal with the name that is the argument."""
+
+    required_arguments = 1
+    has_content = True
+
+    def run(self) -> list[nodes.Node]:
+        name = self.arguments[0]
+        text = "\n".join(self.content)
+        block = nodes.literal_block(text, text, language="trio-chat")
+        self.set_source_info(block)
+        title = "The server" if name == "server" else name.title()
+        box = nodes.container("", literal_block=True, classes=["literal-block-wrapper", "terminal"])
+        box += [nodes.caption("", title), block]
+        return [box]
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    app.add_lexer("trio-chat", Transcript)
+    app.add_lexer("usage", TextLexer)
+    app.add_directive("terminal", Terminal)
+    return {"parallel_read_safe": True}

@@ -1,0 +1,67 @@
+"""What the pages name of the package is there, and all that is public is on a page."""
+
+import importlib
+import re
+
+import pytest
+
+import trio_chat
+from tests.docs.blocks import PAGES, ROOT, blocks_of
+
+DOCS = ROOT / "docs"
+
+
+def test_the_reference_has_every_public_name():
+    text = (DOCS / "api.md").read_text(encoding="utf-8")
+    documented = re.findall(r"^\.\. auto(?:function|class|data|exception):: ([\w.]+)", text, re.MULTILINE)
+    assert {name for name in documented if "." not in name} == set(trio_chat.__all__)
+    assert len(documented) == len(set(documented))
+
+
+def named():
+    """The constants that pages show by their value."""
+    for path in PAGES:
+        yield from re.findall(r"\{value\}`(\w[\w.]+)", path.read_text(encoding="utf-8"))
+        for block in blocks_of(path):
+            if block.kind == "limits":
+                yield from (line.partition("|")[0].strip() for line in block.lines)
+
+
+@pytest.mark.parametrize("path", sorted(set(named())))
+def test_a_constant_is_there(path):
+    module, _, name = path.rpartition(".")
+    assert hasattr(importlib.import_module(f"trio_chat.{module}"), name)
+
+
+def test_the_protocol_is_shown_whole():
+    kinds = [block.info for block in blocks_of(DOCS / "protocol.md")]
+    assert kinds == [
+        "{message-table} requests",
+        "{message-table} answers",
+        "{record-table}",
+        "{limits}",
+        "{phrase-table}",
+    ]
+
+
+def test_every_example_is_shown_and_run():
+    examples = {path.name for path in (DOCS / "examples").glob("*.py")}
+    blocks = [block for path in PAGES for block in blocks_of(path)]
+    shown = {block.argument.rpartition("/")[2] for block in blocks if block.kind == "literalinclude"}
+    run = {
+        name
+        for block in blocks
+        for line in block.lines
+        for name in re.findall(r"\$ python docs/examples/(\w+\.py)", line)
+    }
+    assert examples == shown == run
+
+
+def test_the_echo_bot_has_no_more_than_15_lines():
+    source = (DOCS / "examples" / "echo_bot.py").read_text(encoding="utf-8")
+    assert len([line for line in source.splitlines() if line.strip()]) <= 15
+
+
+def test_every_page_is_in_the_table_of_contents():
+    listed = set((DOCS / "index.md").read_text(encoding="utf-8").split())
+    assert {path.stem for path in DOCS.glob("*.md")} - {"index"} <= listed

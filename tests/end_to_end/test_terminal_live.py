@@ -1,0 +1,221 @@
+"""The client at a terminal: real processes, a pseudo terminal each, and how they leave it."""
+
+import os
+import signal
+import stat
+import sys
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import trio
+
+from tests.end_to_end.theatre import ROOT, open_stage
+from tests.pseudo_terminal import PseudoTerminal
+from trio_chat import MessageReceived, open_chat
+
+pytestmark = [pytest.mark.usefixtures("performances"), pytest.mark.xdist_group("plays")]
+
+PATIENCE = 15
+ENTER, CTRL_C, CTRL_D, CTRL_U = "\r", "\x03", "\x04", "\x15"
+PER_SECOND, MESSAGES = 500, 750
+
+
+class Sitting(PseudoTerminal):
+    """A person at a terminal, in which the client runs."""
+
+    async def ends(self):
+        """The client ends with the code that is returned, and its terminal is as before."""
+        with trio.fail_after(PATIENCE):
+            code = await self.process.wait()
+        assert self.is_as_before
+        return code
+
+    async def leaves(self, code):
+        """The client ends with this code; its terminal is as before, and the prompt is gone."""
+        assert await self.ends() == code, "\n".join(self.picture.everything)
+        await self.sees(lambda picture: "2004" not in picture.modes)
+        assert "25" in self.picture.modes, "the cursor is to be seen"
+        assert not self.picture.lines or self.picture.lines[-1] != ">>>"
+
+
+class House:
+    """A server, and people at terminals."""
+
+    def __init__(self, stage, server, nursery, home):
+        self.stage, self.server, self.home = stage, server, Path(home)
+        self._nursery = nursery
+        self._people = []
+
+    async def sits_down(self, name, *options, columns=80, rows=24, **environment):
+        """Someone starts a client."""
+        paths = {f"XDG_{kind}_HOME": str(self.home / kind.lower()) for kind in ("DATA", "STATE")}
+        inherited = {key: value for key, value in os.environ.items() if not key.startswith(("COVERAGE_", "NO_COLOR"))}
+        command = [sys.executable, "-m", "trio_chat", "client", name, "127.0.0.1", str(self.server.port), *options]
+        person = Sitting(columns, rows)
+        person.process = await trio.lowlevel.open_process(
+            command,
+            stdin=person.fd,
+            stdout=person.fd,
+            stderr=person.fd,
+            cwd=ROOT,
+            env=inherited | paths | {"TERM": "xterm-256color", "LC_ALL": "C.UTF-8"} | environment,
+            start_new_session=True,
+        )
+        self._people.append(person)
+        self._nursery.start_soon(person.show)
+        return person
+
+    async def welcomes(self, name, *options, **how):
+        """Someone sits down, and is registered."""
+        person = await self.sits_down(name, *options, **how)
+        await person.sees(">>> [Welcome, You are registered.]")
+        return person
+
+    async def close(self):
+        for person in self._people:
+            person.process.kill()
+            await person.process.wait()
+            person.close()
+
+
+@asynccontextmanager
+async def open_house(tmp_path):
+    async with open_stage() as stage, trio.open_nursery() as nursery:
+        house = House(stage, await stage.server(), nursery, tmp_path)
+        try:
+            yield house
+        finally:
+            nursery.cancel_scope.cancel()
+            with trio.CancelScope(shield=True):
+                await house.close()
+
+
+async def test_however_it_ends_the_terminal_is_as_before_and_the_code_is_right(tmp_path):
+    async with open_house(tmp_path) as house:
+        names = ("ctrl_c", "ctrl_d", "exits", "sigterm", "sigint", "is_stopped", "is_left")
+        people = {name: await house.sits_down(name) for name in names}
+        for person in people.values():
+            await person.sees(">>> [Welcome, You are registered.]")
+            person.type("half")
+            await person.sees(lambda picture: picture.lines[-1:] == [">>> half"])
+        for name in ("ctrl_d", "exits", "is_left"):
+            people[name].type(CTRL_U)
+
+        people["ctrl_c"].type(CTRL_C)
+        people["ctrl_d"].type(CTRL_D)
+        people["exits"].type(f"exit{ENTER}")
+        people["sigterm"].process.send_signal(signal.SIGTERM)
+        people["sigint"].process.send_signal(signal.SIGINT)
+        people["is_stopped"].stop()
+        people["is_stopped"].type(f"{CTRL_U}help{ENTER}" * 40)
+        await people["ctrl_c"].leaves(130)
+        await people["ctrl_d"].leaves(0)
+        await people["exits"].leaves(0)
+        await people["sigterm"].leaves(143)
+        await people["sigint"].leaves(130)
+        for name in ("ctrl_d", "exits"):
+            assert people[name].picture.lines[-1] == ">>> [You are Offline. Bye.]"
+        assert people["sigterm"].picture.lines == [">>> [Welcome, You are registered.]"]
+
+        people["is_stopped"].process.send_signal(signal.SIGTERM)
+        house.server.process.kill()
+        people["is_left"].type(f"dereg{ENTER}")
+        await people["is_left"].leaves(1)
+        assert people["is_left"].picture.lines[-3:] == [
+            ">>> dereg",
+            ">>> [Server not responding]",
+            ">>> [Exiting]",
+        ]
+        assert await people["is_stopped"].ends() == 143
+
+
+@pytest.mark.parametrize("moment", [0.2, 0.5, 0.8])
+async def test_a_signal_at_any_moment_leaves_the_terminal_as_before(tmp_path, moment):
+    async with open_house(tmp_path) as house:
+        person = await house.sits_down("x")
+        await trio.sleep(moment)
+        person.process.send_signal(signal.SIGTERM)
+        assert await person.ends() in (143, -signal.SIGTERM)
+
+
+async def test_a_half_typed_line_survives_a_flood_and_a_resize(tmp_path):
+    async with open_house(tmp_path) as house:
+        person = await house.welcomes("bob")
+        async with open_chat("dave", ("127.0.0.1", house.server.port)) as chat, trio.open_nursery() as flood:
+            flood.start_soon(pour, chat, "bob")
+            typed = "send dave I can still type"
+            for place, key in enumerate(typed):
+                person.type(key)
+                await trio.sleep(0.04)
+                if place == len(typed) // 3:
+                    person.resize(40, 12)
+                elif place == 2 * len(typed) // 3:
+                    person.resize(80, 24)
+        await person.sees(lambda picture: len(numbers_in(picture)) == MESSAGES)
+        assert sorted(numbers_in(person.picture)) == list(range(MESSAGES))
+        assert [line for line in person.picture.lines if "type" in line] == [f">>> {typed}"]
+        person.type(f"{CTRL_U}send_all done{ENTER}")
+        await person.sees(">>> [Group Message received by Server.]")
+        person.type(CTRL_D)
+        await person.leaves(0)
+
+
+async def message_to(chat):
+    with trio.fail_after(PATIENCE):
+        async for event in chat.events:
+            if isinstance(event, MessageReceived):
+                return event.text
+    return None
+
+
+async def pour(chat, name):
+    async with trio.open_nursery() as nursery:
+        begun = trio.current_time()
+        for number in range(MESSAGES):
+            nursery.start_soon(chat.send, name, f"flood {number}")
+            await trio.sleep_until(begun + number / PER_SECOND)
+
+
+def numbers_in(picture):
+    """The messages of the flood that stand on lines of their own."""
+    whole = [line.removeprefix(">>> dave: flood ") for line in picture.everything if line.startswith(">>> dave: flood")]
+    return [int(number) for number in whole]
+
+
+async def test_a_person_hears_is_rung_completes_and_pastes(tmp_path):
+    async with open_house(tmp_path) as house:
+        bob = await house.welcomes("bob", columns=100)
+        carol = await house.welcomes("carol", "--no-bell", NO_COLOR="1", columns=100)
+        async with open_chat("alice", ("127.0.0.1", house.server.port)) as alice:
+            await alice.send("bob", "hello")
+            await alice.send("carol", "hello")
+            await bob.sees(">>> alice: hello")
+            await carol.sees(">>> alice: hello")
+            await alice.send_all("is Bob there?")
+            await bob.sees(">>> Group Chat alice: is Bob there?")
+            assert 1 <= bob.picture.bells <= 2
+            assert carol.picture.bells == 0
+            assert b";99;1malice" in bob.raw
+            assert b";7mBob" in bob.raw
+            assert b"99" not in carol.raw.replace(b"1999", b"")
+
+            bob.type("send al\t")
+            await bob.sees(">>> send alice")
+            bob.paste("one\ntwo\n")
+            await bob.sees("[Paste of 2 lines: send them all? y/n]")
+            bob.type("y")
+            assert [await message_to(alice) for _ in range(2)] == ["one", "two"]
+            await bob.sees(">>> [Message received by alice.]")
+
+            bob.type(f"who{ENTER}")
+            heading = ">>> name   status    since     address"
+            picture = await bob.sees(lambda picture: any(line.startswith(heading) for line in picture.lines))
+            rows = [line.split() for line in picture.lines[-5:] if " on line " in line]
+            assert [row[1] for row in rows] == ["alice", "bob", "carol"]
+            bob.type(CTRL_D)
+            await bob.leaves(0)
+
+    typed = tmp_path / "state" / "trio_chat" / "typed"
+    assert typed.read_text().splitlines() == ["who"]
+    assert stat.S_IMODE(typed.stat().st_mode) == 0o600

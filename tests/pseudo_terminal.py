@@ -1,0 +1,211 @@
+"""A terminal of our own: a pseudo terminal whose screen is drawn in memory, as a person would see it.
+
+It knows the control sequences that prompt_toolkit writes at a prompt, and fails at any other.
+"""
+
+import fcntl
+import os
+import re
+import struct
+import termios
+from contextlib import suppress
+
+import trio
+
+_SEQUENCE = re.compile(r"\x1b\[(?P<private>\??)(?P<numbers>[\d;]*)(?P<command>[A-Za-z])")
+_PATIENCE = 10
+
+
+class Picture:
+    """Rows of characters and a cursor; rows that leave at the top are in `above`. A resize cuts or fills the rows."""
+
+    def __init__(self, columns, rows):
+        self.columns, self.rows = columns, rows
+        self.above = []
+        self.bells = 0
+        self.modes = set()
+        self._grid = [[" "] * columns for _ in range(rows)]
+        self._x = self._y = 0
+        self._rest = ""
+
+    @property
+    def lines(self):
+        """What is on the screen, without blanks at the ends, and without empty rows at the bottom."""
+        lines = ["".join(row).rstrip() for row in self._grid]
+        while lines and not lines[-1]:
+            lines.pop()
+        return lines
+
+    @property
+    def everything(self):
+        """The same, and what has left at the top."""
+        return self.above + self.lines
+
+    def resize(self, columns, rows):
+        """As a terminal does that does not wrap its lines anew: the bottom stays."""
+        while len(self._grid) > rows and self._y < len(self._grid) - 1:
+            self._grid.pop()
+        while len(self._grid) > rows:
+            self.above.append("".join(self._grid.pop(0)).rstrip())
+            self._y -= 1
+        self._grid += [[] for _ in range(rows - len(self._grid))]
+        self._grid = [(row + [" "] * columns)[:columns] for row in self._grid]
+        self.columns, self.rows = columns, rows
+        self._x = min(self._x, columns - 1)
+
+    def feed(self, text):
+        """Draws what was written."""
+        text, self._rest = self._rest + text, ""
+        place = 0
+        while place < len(text):
+            if text[place] != "\x1b":
+                self._put(text[place])
+                place += 1
+            elif found := _SEQUENCE.match(text, place):
+                self._obey(found["private"], found["numbers"], found["command"])
+                place = found.end()
+            elif len(text) - place < 20:
+                self._rest = text[place:]
+                return
+            else:
+                raise AssertionError(f"a sequence that is not known: {text[place : place + 20]!r}")
+
+    def _put(self, character):
+        match character:
+            case "\r":
+                self._x = 0
+            case "\n":
+                self._down()
+            case "\b":
+                self._x = max(0, self._x - 1)
+            case "\a":
+                self.bells += 1
+            case _:
+                assert character.isprintable(), f"a control character: {character!r}"
+                if self._x >= self.columns:
+                    self._x = 0
+                    self._down()
+                self._grid[self._y][self._x] = character
+                self._x += 1
+
+    def _down(self):
+        if self._y < self.rows - 1:
+            self._y += 1
+        else:
+            self.above.append("".join(self._grid.pop(0)).rstrip())
+            self._grid.append([" "] * self.columns)
+
+    def _obey(self, private, numbers, command):
+        number = int(numbers.split(";")[0] or 0)
+        count = number or 1
+        self._x = min(self._x, self.columns - 1) if command in "ABCDJK" else self._x
+        match private + command:
+            case "A":
+                self._y = max(0, self._y - count)
+            case "B":
+                self._y = min(self.rows - 1, self._y + count)
+            case "C":
+                self._x = min(self.columns - 1, self._x + count)
+            case "D":
+                self._x = max(0, self._x - count)
+            case "J" if number == 0:
+                self._erase_row()
+                for row in self._grid[self._y + 1 :]:
+                    row[:] = [" "] * self.columns
+            case "K" if number == 0:
+                self._erase_row()
+            case "?h":
+                self.modes.add(numbers)
+            case "?l":
+                self.modes.discard(numbers)
+            case "m":
+                pass
+            case other:
+                raise AssertionError(f"a command that is not known: {numbers}{other}")
+
+    def _erase_row(self):
+        self._grid[self._y][self._x :] = [" "] * (self.columns - self._x)
+
+
+class PseudoTerminal:
+    """A pseudo terminal: `fd` is for the program, `picture` is what a person sees, `raw` all that was written."""
+
+    def __init__(self, columns=80, rows=24):
+        self.here, self.fd = os.openpty()
+        self._set_size(columns, rows)
+        self.before = termios.tcgetattr(self.fd)
+        self.picture = Picture(columns, rows)
+        self.raw = b""
+        self._looks = True
+        self._news = trio.Event()
+
+    @property
+    def is_as_before(self):
+        """Whether the modes of the terminal (what `stty -a` shows) are those of the beginning."""
+        return termios.tcgetattr(self.fd) == self.before
+
+    def open(self):
+        """What is to be standard input of a program in this process."""
+        return open(os.dup(self.fd))
+
+    def resize(self, columns, rows):
+        """The person resizes the window."""
+        self._set_size(columns, rows)
+        self.picture.resize(columns, rows)
+
+    def _set_size(self, columns, rows):
+        fcntl.ioctl(self.fd, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+
+    def stop(self):
+        """The person looks no more: nothing is taken from the program."""
+        self._looks = False
+
+    def go_on(self):
+        """The person looks again."""
+        self._looks = True
+
+    async def show(self):
+        """Draws what the program writes, until cancelled."""
+        rest = b""
+        while True:
+            await trio.lowlevel.wait_readable(self.here)
+            if not self._looks:
+                await trio.sleep(0.01)
+                continue
+            data = os.read(self.here, 65536)
+            self.raw += data
+            text, rest = _decoded(rest + data)
+            self.picture.feed(text)
+            self._news.set()
+            self._news = trio.Event()
+
+    def type(self, keys):
+        """The person types."""
+        os.write(self.here, keys.encode())
+
+    def paste(self, text):
+        """The person pastes."""
+        self.type(f"\x1b[200~{text}\x1b[201~")
+
+    async def sees(self, is_there):
+        """Waits until a line is on the screen, or whatever a function of the picture says; returns the picture."""
+        wanted = is_there if callable(is_there) else lambda picture: is_there in picture.lines
+        with trio.move_on_after(_PATIENCE):
+            while not wanted(self.picture):
+                await self._news.wait()
+            return self.picture
+        shown = "\n".join(self.picture.everything[-30:])
+        raise AssertionError(f"never seen: {is_there!r}; the screen shows\n{shown}")
+
+    def close(self):
+        """The window is closed."""
+        for fd in (self.here, self.fd):
+            with suppress(OSError):
+                os.close(fd)
+
+
+def _decoded(data):
+    for size in range(4):
+        with suppress(UnicodeDecodeError):
+            return data[: len(data) - size].decode(), data[len(data) - size :]
+    raise AssertionError(f"not UTF-8: {data!r}")

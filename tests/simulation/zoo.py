@@ -1,0 +1,216 @@
+"""A zoo of bugs, each a small patch that is applied while a seed is played: the simulation must notice every one."""
+
+from contextlib import ExitStack
+from unittest.mock import patch
+
+import attrs
+import trio
+
+from trio_chat.client.mail import Mail
+from trio_chat.client.membership import Membership
+from trio_chat.client.session import Chat
+from trio_chat.protocol.directory import Table
+from trio_chat.protocol.messages import Held, Letters
+from trio_chat.protocol.records import fold
+from trio_chat.protocol.reliability import DuplicateMemory, Seen
+from trio_chat.protocol.service import Service, _Lane
+from trio_chat.server.delivery import Deliveries
+from trio_chat.storage import server_store
+from trio_chat.storage.client_store import SqliteClientStore
+from trio_chat.storage.interface import HandedOver
+from trio_chat.storage.server_store import SqliteServerStore
+from trio_chat.transport.endpoint import Endpoint, new_id
+
+ZOO = {}
+
+
+def bug(name):
+    """Puts a function that patches the program until its ExitStack closes into the zoo."""
+
+    def put(function):
+        ZOO[name] = function
+        return function
+
+    return put
+
+
+def instead(stack: ExitStack, owner, name: str, new) -> None:
+    stack.enter_context(patch.object(owner, name, new))
+
+
+@bug("a client acknowledges letters before they are on its disk")
+def acknowledges_before_commit(stack):
+    keep = SqliteClientStore.keep
+
+    async def late(self, letters):
+        kept = list(letters)
+        trio.lowlevel.spawn_system_task(later, self, kept)
+
+    async def later(store, letters):
+        await trio.sleep(0.5)
+        await keep(store, letters)
+
+    instead(stack, SqliteClientStore, "keep", late)
+
+
+@bug("the server removes letters before they are acknowledged")
+def removes_before_acknowledged(stack):
+    waiting = SqliteServerStore.waiting
+
+    async def take(self, name):
+        letters = await waiting(self, name)
+        await self.acknowledge(name, [HandedOver(letter) for letter in letters], {letter.key for letter in letters})
+        return letters
+
+    instead(stack, SqliteServerStore, "waiting", take)
+
+
+@bug("a new id on the way by the server")
+def new_id_on_the_fallback_path(stack):
+    send_letter = Chat._send_letter
+
+    async def renamed(self, message, keys):
+        return await send_letter(self, attrs.evolve(message, id=new_id()), keys)
+
+    instead(stack, Chat, "_send_letter", renamed)
+
+
+@bug("no memory of what was shown")
+def no_memory_of_what_was_shown(stack):
+    instead(stack, SqliteClientStore, "has", lambda self, key: False)
+
+
+@bug("letters are answered while they are still being stored")
+def answers_while_in_work(stack):
+    take = Mail.take_letters
+
+    def too_soon(self, peer, request):
+        if isinstance(request, Letters):
+            take(self, peer, request)
+            return request.taken(tuple(b"" for _ in request.letters), 0)
+        return take(self, peer, request)
+
+    instead(stack, Mail, "take_letters", too_soon)
+
+
+@bug("an answer is matched by its kind alone")
+def matched_by_kind_alone(stack):
+    settle = Endpoint._settle
+
+    def loosely(self, key, answer):
+        fits = [waiting for waiting in self._waiting if waiting[:2] == key[:2]]
+        settle(self, fits[0] if key not in self._waiting and fits else key, answer)
+
+    instead(stack, Endpoint, "_settle", loosely)
+
+
+@bug("a stale change of the table is applied")
+def stale_table_change(stack):
+    def apply(self, change, epoch):
+        self._records.update((fold(record.name), record) for record in change.records)
+        self.version = change.after
+        return change.records
+
+    instead(stack, Table, "apply", apply)
+
+
+@bug("no receipt for a sender who is not there")
+def no_receipt_for_the_absent(stack):
+    acknowledge = Deliveries._acknowledged
+
+    async def forgetful(self, name, letters, taken):
+        async def only_relayed(name, handed, relayed):
+            handed = list(handed)
+            absent = {one.letter.key for one in handed if self._service.registration(one.letter.sender) is None}
+            return await store.acknowledge(name, handed, set(relayed) | absent)
+
+        store = self._store
+        self._store = type("Forgetful", (), {"acknowledge": staticmethod(only_relayed)})()
+        try:
+            await acknowledge(self, name, letters, taken)
+        finally:
+            self._store = store
+
+    instead(stack, Deliveries, "_acknowledged", forgetful)
+
+
+@bug("the fan-out of a message to everyone is not resumed after a crash")
+def fan_out_not_resumed(stack):
+    load = server_store._load
+
+    def forgetful(database):
+        records, waiting, _ = load(database)
+        return records, waiting, []
+
+    instead(stack, server_store, "_load", forgetful)
+
+
+@bug("a verdict of silence condemns a newer registration")
+def verdict_on_the_newer(stack):
+    def condemn(self, registration, at):
+        present = self.registration(registration.name)
+        if present is not None:
+            self._leave(present, at)
+        return present is not None
+
+    instead(stack, Service, "condemn", condemn)
+
+
+@bug("a client that is gone is kept on line")
+def the_dead_are_kept(stack):
+    async def always(self, stay, windows):
+        return True
+
+    instead(stack, Deliveries, "is_alive", always)
+    instead(stack, Service, "overdue", lambda self, now: [])
+
+
+@bug("newer letters overtake older ones")
+def overtaking(stack):
+    waiting = server_store._waiting
+
+    def backwards(database, name):
+        return waiting(database, name)[::-1]
+
+    instead(stack, server_store, "_waiting", backwards)
+    instead(stack, _Lane, "is_free", lambda self: True)
+
+
+@bug("a request that was handled is handled again")
+def no_duplicate_memory(stack):
+    instead(stack, DuplicateMemory, "recall", lambda self, key: Seen.NEW)
+    instead(stack, SqliteServerStore, "save", saves_always)
+    instead(stack, server_store, "_answer", lambda database, letter: None)
+
+
+async def saves_always(self, recipient, letter):
+    number = self._next()
+    other = attrs.evolve(letter, sent_at=letter.sent_at)
+    return await self._commits.submit(lambda database: server_store._save(database, recipient, number, other))
+
+
+# --- what the simulation itself has found ---
+
+
+@bug("a registration that comes late takes the name from a newer program")
+def claims_are_not_confirmed(stack):
+    register = Service._register
+
+    def at_once(self, peer, request, now, at, *, is_there=False):
+        return register(self, peer, request, now, at, is_there=True)
+
+    instead(stack, Service, "_register", at_once)
+
+
+@bug("the late answer of a former server keeps the table of the present one out")
+def late_answer_of_a_former_server(stack):
+    def take_table(self, change, stay):
+        records = self.table.apply(change, stay.version.epoch)
+        if records:
+            self.trust.note(records)
+            self._table_moved.set()
+            self._table_moved = trio.Event()
+            self.inbox.table_changed()
+        return Held(change.kind, change.id, self.table.version)
+
+    instead(stack, Membership, "take_table", take_table)

@@ -1,0 +1,467 @@
+"""What a ClientStore remembers of what was written: each test of the contract is played with every backend.
+
+The backends, and how a store is opened again, are in backends.py.
+"""
+
+import gc
+import sqlite3
+import weakref
+from contextlib import asynccontextmanager, closing
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+import trio
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.storage.backends import backends, inline
+from trio_chat.errors import NoHistory
+from trio_chat.protocol.records import LetterKind
+from trio_chat.storage import history, memory
+from trio_chat.storage.client_store import SCHEMA, open_client_store
+from trio_chat.storage.database import Schema, open_database
+from trio_chat.storage.interface import Entry, OpenedLetter
+from trio_chat.storage.memory import MemoryClientStore
+from trio_chat.storage.words import is_found
+
+BACKENDS = backends(MemoryClientStore, open_client_store)
+ANY_TEXT = st.text(st.characters(exclude_categories=()))
+
+
+@pytest.fixture(params=BACKENDS.values(), ids=BACKENDS.keys())
+def open_store(request, tmp_path):
+    """`async with open_store() as store`, as often as one likes, one after the other."""
+    return request.param(tmp_path)
+
+
+@pytest.fixture
+async def store(open_store):
+    async with open_store() as store:
+        yield store
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "store.db"
+
+
+def came(number, text="hi", peer="Alice", **facts):
+    return Entry(100.0 + number, peer, text, **facts)
+
+
+def letter(number, text="hi", sender="Alice", kind=LetterKind.DIRECT):
+    return OpenedLetter(kind, number.to_bytes(16, "big"), sender, 100.0 + number, text)
+
+
+async def keep_and_show(store, *letters):
+    await store.keep(letters)
+    for one in store.unshown():
+        store.shown(one)
+
+
+async def texts(store, peer=None, count=100):
+    return [entry.text for entry in await store.history(peer, count)]
+
+
+async def found(store, words, count=100):
+    return [entry.text for entry in await store.search(words, count)]
+
+
+def rows(path, question):
+    with closing(sqlite3.connect(path)) as database:
+        return database.execute(question).fetchall()
+
+
+def is_in_step(path):
+    """Is the index one of exactly the texts that are there? FTS5 can tell, and raises if not."""
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("INSERT INTO history_index (history_index, rank) VALUES ('integrity-check', 1)")
+    return True
+
+
+# --- what is in it ---
+
+
+async def test_a_new_history_is_empty(store):
+    assert await store.history(None, 20) == await store.history("alice", 20) == await store.search("hi", 20) == []
+
+
+async def test_what_was_noted_is_there_at_once_as_it_was(store):
+    entries = [
+        came(1, "ä\0\x1b[31m\r\n\t🙂 "),
+        came(2, "x" * 16 * 1024, sent=True),
+        came(3, group=True),
+        came(4, peer="", sent=True, group=True),
+    ]
+    for entry in entries:
+        store.note(entry)
+    assert await store.history(None, 20) == entries
+
+
+async def test_the_newest_are_told_the_oldest_first(store):
+    for number in range(10):
+        store.note(came(number, f"{number}"))
+    assert await texts(store, count=3) == ["7", "8", "9"]
+    assert await texts(store, count=10) == await texts(store, count=1000) == [f"{number}" for number in range(10)]
+
+
+@pytest.mark.parametrize("count", [0, -1, -(10**30)])
+async def test_less_than_one_is_none(store, count):
+    store.note(came(1))
+    assert await store.history(None, count) == await store.search("hi", count) == []
+
+
+async def test_any_number_may_be_asked_for(store):
+    store.note(came(1))
+    assert await store.history(None, 10**30) == await store.search("hi", 10**30) == [came(1)]
+
+
+async def test_of_one_person_there_is_what_went_to_him_and_came_from_him(store):
+    entries = [
+        came(1, peer="Alice"),
+        came(2, peer="bob"),
+        came(3, peer="alice", sent=True),
+        came(4, peer="ALICE", group=True),
+        came(5, peer="", sent=True, group=True),
+        came(6, peer="alice2"),
+    ]
+    for entry in entries:
+        store.note(entry)
+    assert await store.history("aLICE", 20) == [entries[0], entries[2], entries[3]]
+    assert await store.history("alice", 1) == [entries[3]]
+    assert await store.history("carol", 20) == []
+
+
+@pytest.mark.parametrize("name", ["%", "alic_", "' OR 1 --", "\0", "\udcff", "alice\0"])
+async def test_a_name_is_nothing_but_a_name(store, name):
+    store.note(came(1))
+    assert await store.history(name, 20) == []
+
+
+async def test_a_letter_is_there_once_it_is_shown(store):
+    await store.keep([letter(1, "one"), letter(2, "two", "carol", LetterKind.GROUP)])
+    assert await store.history(None, 20) == []
+    one, two = store.unshown()
+    store.shown(two)
+    store.shown(one)
+    store.shown(one)
+    assert await store.history(None, 20) == [came(2, "two", "carol", group=True), came(1, "one")]
+
+
+async def test_what_is_no_message_or_cannot_be_read_is_not_there(store):
+    await keep_and_show(
+        store,
+        letter(1, "", kind=LetterKind.RECEIPT),
+        letter(2, "", kind=LetterKind.UNREADABLE),
+        letter(3, None),
+        letter(4, None, kind=LetterKind.GROUP),
+        OpenedLetter(LetterKind.MISSED, bytes(16), "bob", 0.0, count=7),
+    )
+    assert await store.history(None, 20) == []
+
+
+async def test_what_came_straight_and_as_a_letter_is_there_once(store):
+    store.saw(letter(1).key)
+    store.note(came(1))
+    await keep_and_show(store, letter(1))
+    assert await store.history(None, 20) == [came(1)]
+    await keep_and_show(store, letter(2))
+    await keep_and_show(store, letter(2), letter(2))
+    assert await store.history(None, 20) == [came(1), came(2)]
+    assert await found(store, "hi") == ["hi", "hi"]
+
+
+async def test_it_survives(open_store):
+    async with open_store() as store:
+        store.note(came(1, "one"))
+        await keep_and_show(store, letter(2, "two"))
+        store.note(came(3, "three", sent=True))
+    async with open_store() as store:
+        assert await store.history(None, 20) == [came(1, "one"), came(2, "two"), came(3, "three", sent=True)]
+        await keep_and_show(store, letter(1), letter(2))
+        store.note(came(4, "four"))
+    async with open_store() as store:
+        assert await texts(store) == ["one", "two", "three", "hi", "four"]
+        assert await found(store, "t") == ["two", "three"]
+
+
+# --- searching ---
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        ("build", "The build is green."),
+        ("BUILD the", "The build is green."),
+        ("gr", "The build is green."),
+        ("build gr", "The build is green."),
+        ("green.", "The build is green."),
+        ("gruße", "Grüße"),
+        ("GRÜSSE", "grüsse"),
+        ("grü", "GRU\u0308SSE"),
+        ("foo-bar", "see foo-bar.py"),
+        ("foo_ba", "see foo-bar.py"),
+        ("b c", "a\0b\nc"),
+        ("hi !!!", "hi"),
+        ("^green", "The build is green."),
+        ("!!! hi", "hi"),
+        ("東京", "東京タワー"),
+        ("🙂", "well 🙂"),
+        (" ".join(["hi"] * 32 + ["zzz"] * 5000), "hi"),
+    ],
+)
+async def test_what_is_found(store, words, text):
+    store.note(came(0, "zzz"))
+    store.note(came(1, text))
+    assert await found(store, words) == [text]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        *("", " ", "\0", "...", '"', "''", "*", "-", "( ) ^ :", "\udcff"),
+        *("bui green", "uild", "green blue", "is-the", "greens"),
+        *("build OR zzz", "NOT zzz", "green*build", "text:green zzz", "NEAR(build green)", '"buil" the'),
+        *("build\0' OR 1=1", "{a b}", 'x" OR "green', "green) OR (zzz", "^zzz"),
+        "x" * 60_000,
+    ],
+)
+async def test_what_is_not_found(store, words):
+    store.note(came(1, "The build is green."))
+    assert await store.search(words, 20) == []
+
+
+async def test_of_what_is_found_the_newest_are_told_the_oldest_first(store):
+    for number in range(10):
+        store.note(came(number, f"{number} hi" if number % 2 else f"{number}"))
+    assert await found(store, "hi", 3) == ["5 hi", "7 hi", "9 hi"]
+
+
+async def test_letters_are_found_too(store):
+    await keep_and_show(store, letter(1, "a green letter"), letter(2, "a blue letter", "carol", LetterKind.GROUP))
+    store.note(came(3, "green grass", sent=True))
+    assert await found(store, "green") == ["a green letter", "green grass"]
+    assert await found(store, "letter") == ["a green letter", "a blue letter"]
+
+
+@settings(deadline=None, max_examples=20)
+@given(words=ANY_TEXT, name=ANY_TEXT, count=st.integers())
+async def test_nothing_that_is_typed_is_too_much(words, name, count):
+    with TemporaryDirectory() as folder:
+        for open_backend in BACKENDS.values():
+            async with open_backend(Path(folder))() as store:
+                store.note(came(1, "The build is green."))
+                assert await store.search(words, count) in ([], [came(1, "The build is green.")])
+                assert await store.history(name, count) == []
+                assert await found(store, "build") == ["The build is green."], "the store goes on"
+
+
+def database_of(texts):
+    """A history in memory, with these texts."""
+    database = sqlite3.connect(":memory:", isolation_level=None)
+    for script in SCHEMA.migrations:
+        database.executescript(script)
+    history.write_entries(database, [history.Noted(n, came(n, text)) for n, text in enumerate(texts, 1)])
+    return database
+
+
+@settings(deadline=None, max_examples=300)
+@given(words=st.lists(ANY_TEXT | st.sampled_from(["AND", "NEAR(", '"', "*", "\0", "text:", ")"])).map(" ".join))
+def test_no_words_are_a_fault_in_sqlite(words):
+    with closing(database_of(["The build is green."])) as database:
+        history.find_entries(database, words, 20)
+
+
+SPOKEN = st.text(st.sampled_from("aAbé \n-_.\"'*(:^1"), max_size=10)
+
+
+@settings(deadline=None, max_examples=300)
+@given(text=SPOKEN.filter(bool), words=SPOKEN)
+def test_both_find_the_same(text, words):
+    with closing(database_of([text])) as database:
+        assert is_found(words, text) == bool(history.find_entries(database, words, 20))
+
+
+# --- how much of it ---
+
+
+async def test_the_memory_has_the_newest_1000(monkeypatch):
+    assert memory.HISTORY_LIMIT == 1000
+    monkeypatch.setattr(memory, "HISTORY_LIMIT", 3)
+    store = MemoryClientStore()
+    for number in range(5):
+        store.note(came(number, f"{number}"))
+    assert await texts(store) == ["2", "3", "4"]
+
+
+async def test_the_file_has_the_newest_100000(path, monkeypatch):
+    assert history.KEPT == 100_000
+    monkeypatch.setattr(history, "KEPT", 3)
+    async with open_client_store(path, inline) as store:
+        for number in range(2):
+            store.note(came(number, f"hi {number}"))
+        await keep_and_show(store, letter(2, "hi 2"), letter(3, "hi 3"))
+        store.note(came(4, "hi 4"))
+        assert await texts(store) == await found(store, "hi") == ["hi 2", "hi 3", "hi 4"]
+        store.note(came(5, "hi 5"))
+    async with open_client_store(path, inline) as store:
+        assert await texts(store) == await found(store, "hi") == ["hi 3", "hi 4", "hi 5"]
+    assert rows(path, "SELECT text FROM letters ORDER BY number") == [(None,), ("hi 3",)], "with its entry a text goes"
+    assert rows(path, "SELECT count(*) FROM entries") == [(3,)]
+    assert is_in_step(path)
+
+
+async def test_the_text_of_a_letter_is_kept_once(path):
+    async with open_client_store(path, inline) as store:
+        await keep_and_show(store, letter(1, "a long text"))
+        assert await texts(store) == ["a long text"]
+    assert rows(path, "SELECT text FROM entries") == [(None,)]
+    assert is_in_step(path)
+
+
+# --- when it is on the disk ---
+
+
+async def test_it_is_on_the_disk_together_with_what_was_seen(path, autojump_clock):
+    copies = []
+
+    async def run(work):
+        outcomes = await inline(work)
+        copies.append([(file, file.read_bytes()) for file in path.parent.iterdir()])
+        return outcomes
+
+    async with open_client_store(path, run) as store:
+        store.saw(letter(1).key)
+        store.note(came(1))
+        await trio.sleep(0.15)
+        store.saw(letter(2).key)
+        store.note(came(2))  # at the very moment of the kill
+    (on_the_disk,) = copies
+    for file, content in on_the_disk:
+        file.write_bytes(content)
+    async with open_client_store(path, inline) as survivor:
+        assert await survivor.history(None, 20) == [came(1)]
+        assert (survivor.has(letter(1).key), survivor.has(letter(2).key)) == (True, False)
+
+
+async def test_it_is_written_once_though_the_store_is_closed_in_the_midst_of_it(path, autojump_clock):
+    async def run(work):
+        outcomes = await inline(work)
+        await trio.sleep(1)
+        return outcomes
+
+    with trio.move_on_after(0.5):
+        async with open_client_store(path, run) as store:
+            store.note(came(1, "one"))
+            await trio.sleep(0.2)  # it is on the disk, though the store has not heard of that
+            store.note(came(2, "two"))
+            await trio.sleep_forever()
+    async with open_client_store(path, inline) as store:
+        assert await texts(store) == ["one", "two"]
+        assert await found(store, "one") == ["one"]
+    assert is_in_step(path)
+
+
+async def test_what_is_on_the_disk_is_not_held_in_memory(path, autojump_clock):
+    entry = came(1)
+    reference = weakref.ref(entry)
+    async with open_client_store(path, inline) as store:
+        store.note(entry)
+        del entry
+        await trio.sleep(1)
+        store.note(came(2))  # the writer holds what it wrote last
+        await trio.sleep(1)
+        gc.collect()
+        assert reference() is None
+
+
+async def test_asking_waits_for_the_writer_and_does_not_hold_up_anyone_else(path, autojump_clock):
+    async def run(work):
+        await trio.sleep(5)
+        return await inline(work)
+
+    async with open_client_store(path, run) as store:
+        store.note(came(1))
+        with trio.move_on_after(1) as scope:
+            await store.search("hi", 20)
+        assert scope.cancelled_caught
+        assert await store.search("hi", 20) == [came(1)]
+
+
+# --- without one ---
+
+
+@pytest.fixture(params=BACKENDS.keys())
+def open_without(request, path):
+    """The same store without a history."""
+    store = MemoryClientStore(history=False)
+
+    @asynccontextmanager
+    async def open_memory():
+        yield store
+
+    return open_memory if request.param == "memory" else lambda: open_client_store(path, inline, history=False)
+
+
+async def test_where_none_is_kept_all_else_is_as_ever(open_without):
+    async with open_without() as store:
+        store.note(came(1))
+        await store.keep([letter(2, "two"), letter(3, "three")])
+        store.shown(letter(2, "two"))
+        for question in (store.history(None, 20), store.history("alice", 20), store.search("hi", 20)):
+            with pytest.raises(NoHistory):
+                await question
+    async with open_without() as store:
+        assert store.unshown() == [letter(3, "three")]
+        assert store.has(letter(2).key)
+
+
+async def test_where_none_is_kept_no_text_that_was_shown_is_on_the_disk(path):
+    async with open_client_store(path, inline, history=False) as store:
+        store.note(came(1))
+        await store.keep([letter(2, "two"), letter(3, "three")])
+        store.shown(letter(2, "two"))
+    assert rows(path, "SELECT text FROM letters ORDER BY number") == [(None,), ("three",)]
+    assert rows(path, "SELECT * FROM entries") == rows(path, "SELECT * FROM history_index_docsize") == []
+
+
+async def test_a_time_without_leaves_a_gap_and_nothing_else(path):
+    async with open_client_store(path, inline) as store:
+        store.note(came(1, "one"))
+        await keep_and_show(store, letter(2, "two"))
+    async with open_client_store(path, inline, history=False) as store:
+        store.note(came(3, "three"))
+        await keep_and_show(store, letter(4, "four"))
+    async with open_client_store(path, inline) as store:
+        store.note(came(5, "five"))
+        assert await texts(store) == ["one", "two", "five"]
+    assert is_in_step(path)
+
+
+# --- files of before ---
+
+
+async def test_a_file_of_the_second_schema_begins_with_the_letters_that_were_shown(path):
+    with closing(open_database(path, Schema(SCHEMA.application_id, SCHEMA.migrations[:2]))) as database:
+        database.executemany(
+            "INSERT INTO letters (kind, sender, id, sent_at, text, count, shown) VALUES (?, ?, ?, ?, ?, 0, ?)",
+            [
+                ("direct", "Alice", letter(1).id, 101.0, "one ä\0", True),
+                ("receipt", "Alice", letter(2).id, 102.0, "", True),
+                ("group", "carol", letter(3).id, 103.0, "three", True),
+                ("direct", "Alice", letter(4).id, 104.0, None, True),
+                ("direct", "Alice", letter(5).id, 105.0, "five", False),
+            ],
+        )
+        database.execute("INSERT INTO pins VALUES ('alice', x'00')")
+    async with open_client_store(path, inline) as store:
+        of_before = [came(1, "one ä\0"), came(3, "three", "carol", group=True)]
+        assert await store.history(None, 20) == of_before
+        assert await found(store, "three") == ["three"]
+        assert store.pinned("alice") == b"\0"
+        (unshown,) = store.unshown()
+        store.shown(unshown)
+        store.note(came(6, "six"))
+        assert await store.history(None, 20) == [*of_before, came(5, "five"), came(6, "six")]
+    assert is_in_step(path)
