@@ -57,6 +57,13 @@ def crash(session: nox.Session) -> None:
 
 
 @nox.session
+def simulate(session: nox.Session) -> None:
+    """The whole system from seeds. `-- --seeds 1000`, `-- --seed 42 --trace`, `-- --zoo`."""
+    session.install("-e", ".[tests]")
+    session.run("python", "-m", "tests.simulation.play", *session.posargs)
+
+
+@nox.session
 def benchmarks(session: nox.Session) -> None:
     """Each benchmark's table, as this machine has it."""
     session.install("-e", ".")

@@ -3,6 +3,7 @@
 import logging
 import os
 import stat
+import termios
 import threading
 from contextlib import asynccontextmanager
 
@@ -118,6 +119,32 @@ async def test_the_prompt_follows_the_size_of_the_terminal():
             person.type("\b")
         person.type(ENTER)
         assert await person.next() == "half typed"
+
+
+async def test_a_resize_alone_is_followed():
+    async with sit_down() as person:
+        person.type("send bob " + "x" * 50)
+        await person.sees(">>> send bob " + "x" * 50)
+        person.terminal.resize(40, 12)
+        await person.sees(lambda picture: picture.lines == [">>> send bob " + "x" * 27, "x" * 23])
+
+
+async def test_the_terminal_never_echoes_by_itself_while_the_prompt_is_up(monkeypatch):
+    echoes = []
+
+    def write(tty, text):
+        echoes.append(bool(termios.tcgetattr(tty.fileno())[3] & termios.ECHO))
+        wrote(tty, text)
+
+    wrote = Tty.write
+    async with sit_down() as person:
+        monkeypatch.setattr(Tty, "write", write)
+        for number in range(3):
+            person.prompt.say(f"x: {number}")
+            await person.sees(f">>> x: {number}")
+        assert echoes
+        assert not any(echoes)
+        monkeypatch.undo()
 
 
 async def test_ctrl_d_ends_the_input_after_what_was_typed():

@@ -113,6 +113,12 @@ def everyone_is_there_at_the_end(world: World) -> Iterator[str]:
             yield f"{name} holds {table}"
 
 
+def who_vanishes_is_missed(world: World) -> Iterator[str]:
+    unaware = {person.name for person in world.people[1:]} - world.missed_by
+    if unaware:
+        yield f"{unaware} still held {world.people[0].name} for on line"
+
+
 def all_tables_are_equal(world: World) -> Iterator[str]:
     first, *others = world.tables.values()
     for table in others:
@@ -128,6 +134,7 @@ PROMISES = (
     letters_come_in_order,
     nobody_is_accused,
     everyone_is_there_at_the_end,
+    who_vanishes_is_missed,
     all_tables_are_equal,
 )
 

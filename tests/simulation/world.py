@@ -24,6 +24,7 @@ from tests.storage.backends import inline
 from trio_chat.client.events import Event, TableChanged
 from trio_chat.client.session import Chat, open_chat
 from trio_chat.errors import ChatError, NotRegistered
+from trio_chat.protocol.records import Record
 from trio_chat.server.chat import serve_chat
 from trio_chat.storage.client_store import open_client_store
 from trio_chat.storage.server_store import open_server_store
@@ -205,6 +206,10 @@ class World:
         self.people = [Person(self, name, n) for n, name in enumerate(NAMES[: dice.randint(3, len(NAMES))], start=1)]
         self.ledger.shown = {person.name: [] for person in self.people}
         self.server_disk = Disk(folder, "server")
+        self.missed_by: set[str] = set()
+        """Who has noticed that somebody vanished."""
+        self.tables: dict[str, dict[str, Record] | None] = {}
+        self.online: dict[str, bool] = {}
         self._server_scope = trio.CancelScope()
         self._server_ended = trio.Event()
         self._texts = itertools.count(1)
@@ -244,7 +249,8 @@ class World:
     async def go_on(self) -> None:
         """One thing happens, to whom the dice fall."""
         match self.dice.choices(
-            ("say", "post", "weather", "leave", "kill", "cut", "heal", "move", "server"), (40, 12, 6, 8, 6, 5, 4, 3, 3)
+            ("say", "post", "weather", "leave", "kill", "cut", "heal", "move", "stumble", "server"),
+            (40, 12, 6, 8, 6, 5, 4, 3, 3, 3),
         )[0]:
             case "say":
                 await self._someone_says(to_all=False)
@@ -266,6 +272,8 @@ class World:
                 self.network.heal()
             case "move":
                 await self._someone_moves()
+            case "stumble":
+                await self._someone_stumbles()
             case "server":
                 await self.kill_server()
                 await trio.sleep(self.dice.choice((0.0, 0.3, 3.0)))
@@ -307,6 +315,15 @@ class World:
         if self.dice.random() < 0.7:
             person.start()
 
+    async def _someone_stumbles(self) -> None:
+        """A program that is killed while it comes on line, and started again."""
+        person = self.dice.choice(self.people)
+        for _ in range(3):
+            if person.lives:
+                await person.kill()
+            person.start()
+            await trio.sleep(self.dice.uniform(0.0, 0.9))
+
     async def _someone_moves(self) -> None:
         person = self.dice.choice(self.people)
         if person.lives:
@@ -315,7 +332,7 @@ class World:
         person.start()
 
     async def end(self) -> None:
-        """The network heals, everyone returns, and a while passes."""
+        """The network heals, everyone returns, one vanishes for a while and is missed, and a while passes."""
         self.ledger.note("world", "heals")
         self.network.default = Conditions()
         self.network.heal()
@@ -327,7 +344,13 @@ class World:
             if person.chat is not None and not person.chat.online:
                 with suppress(ChatError):
                     await person.chat.register()
-        await trio.sleep(60)
+        await trio.sleep(20)
+        vanished, others = self.people[0], self.people[1:]
+        await vanished.kill()
+        await trio.sleep(90)
+        self.missed_by = {one.name for one in others if one.chat and not one.chat.table[vanished.name].online}
+        vanished.start()
+        await trio.sleep(30)
 
 
 async def play(seed: int, dice: random.Random, folder: Path, steps: int = 120) -> World:
