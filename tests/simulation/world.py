@@ -250,7 +250,7 @@ class World:
         """One thing happens, to whom the dice fall."""
         match self.dice.choices(
             ("say", "post", "weather", "leave", "kill", "cut", "heal", "move", "stumble", "server"),
-            (40, 12, 6, 8, 6, 5, 4, 3, 3, 3),
+            (40, 12, 6, 8, 6, 5, 4, 3, 5, 3),
         )[0]:
             case "say":
                 await self._someone_says(to_all=False)
@@ -316,13 +316,15 @@ class World:
             person.start()
 
     async def _someone_stumbles(self) -> None:
-        """A program that is killed while it comes on line, and started again."""
+        """A program that is killed while it comes on line, or before it is missed, and started again."""
         person = self.dice.choice(self.people)
+        self.network.default = Conditions(0.0, 0.1, (0.0, self.dice.choice((0.1, 1.5))))
         for _ in range(3):
             if person.lives:
                 await person.kill()
+                await trio.sleep(self.dice.choice((0.0, self.dice.uniform(2.0, 4.0))))
             person.start()
-            await trio.sleep(self.dice.uniform(0.0, 0.9))
+            await trio.sleep(self.dice.uniform(0.0, 1.2))
 
     async def _someone_moves(self) -> None:
         person = self.dice.choice(self.people)
