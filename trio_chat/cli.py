@@ -74,7 +74,8 @@ def _talk(place: Place, wording: str, as_json: bool, bell: bool) -> int:
     if is_terminal and os.name == "posix" and os.environ.get("TERM", "dumb") not in ("", "dumb", "unknown"):
         from trio_chat.console.prompt import open_prompt  # here, as it takes a while that a pipe need not wait
 
-        prompt = open_prompt(book, platformdirs.user_state_path("trio_chat") / "typed", bell=bell)
+        typed = platformdirs.user_state_path("trio_chat") / "typed" if place.history else None
+        prompt = open_prompt(book, typed, bell=bell)
         return _run(partial(talk_at_terminal, place, prompt, book), prompt, book)
     screen = Screen(sys.stdout, prompt=is_terminal)
     return _run(partial(talk, place, screen, book), screen, book)

@@ -125,6 +125,7 @@ async def test_a_resize_alone_is_followed():
     async with sit_down() as person:
         person.type("send bob " + "x" * 50)
         await person.sees(">>> send bob " + "x" * 50)
+        await trio.sleep(0.7)  # until nothing more comes of the keys
         person.terminal.resize(40, 12)
         await person.sees(lambda picture: picture.lines == [">>> send bob " + "x" * 27, "x" * 23])
 
