@@ -312,6 +312,17 @@ async def test_after_a_server_restart_clients_register_again_by_themselves(stage
     assert alice.chat.table.version == bob.chat.table.version
 
 
+async def test_a_restarted_server_answers_what_it_is_asked_within_the_first_window(stage, autojump_clock):
+    alice, bob = await stage.enter("alice"), await stage.enter("bob")
+    await stage.kill_server()
+    await stage.start_server()
+    began = trio.current_time()
+    await alice.chat.send_all("hello")
+    assert trio.current_time() - began < 0.1
+    await stage.pass_time(25)
+    assert bob.texts() == ["hello"]
+
+
 async def test_whose_name_was_taken_meanwhile_is_told(stage, autojump_clock):
     alice = await stage.enter("alice")
     await stage.kill_server()

@@ -35,7 +35,7 @@ from trio_chat.protocol.link_wire import (
 from trio_chat.protocol.records import PublicKeys
 from trio_chat.protocol.wire import MAX_PLAINTEXT, WireError
 
-__all__ = ["Learned", "Links", "Moved", "Received", "ServerKeys", "Step", "Transmit"]
+__all__ = ["Learned", "Links", "Moved", "Received", "Relinked", "ServerKeys", "Step", "Transmit"]
 
 RENEW_AFTER = 120.0
 """Seconds after which a session that is sent on gets a successor."""
@@ -86,6 +86,16 @@ class Learned:
 
 
 @attrs.frozen
+class Relinked:
+    """A new session with the peer took the place of one that he may not have known any longer.
+
+    What was sent on that lately may not have been read: whoever still wants an answer does well to send it again.
+    """
+
+    peer: Peer
+
+
+@attrs.frozen
 class ServerKeys:
     """What a party that strangers may ask answers: its keys, and `letters.sign_link_key` of them."""
 
@@ -93,7 +103,7 @@ class ServerKeys:
     signature: bytes
 
 
-Step = Transmit | Received | Moved | Learned
+Step = Transmit | Received | Moved | Relinked | Learned
 
 
 class Links:
@@ -188,7 +198,7 @@ class Links:
             case Cookie() as cookie:
                 return [*self._take_cookie(cookie, address, now)]
             case Resp() as resp:
-                return [*self._take_resp(resp, address, now)]
+                return self._take_resp(resp, address, now)
             case Path(kind, index):
                 return self._take_path(kind, index, datagram, address, now)
             case Reset(index):
@@ -242,7 +252,7 @@ class Links:
             raise WireError("a cookie for no handshake of ours")
         return [Transmit(question.init(now), address)] if question.take_cookie(said.cookie) else []
 
-    def _take_resp(self, resp: Resp, address: Address, now: float) -> list[Transmit]:
+    def _take_resp(self, resp: Resp, address: Address, now: float) -> list[Step]:
         question = self._asked.under(resp.index, address)
         if question is None:
             raise WireError("an answer to no handshake of ours")
@@ -251,7 +261,8 @@ class Links:
         session = Session(keys, question.peer, question.index, resp.sender, initiated=True, born=now)
         self._admit(session)
         self._make_current(session, now)
-        return self._flush(session, question, now) or [Transmit(session.seal(b""), address)]
+        waiting = self._flush(session, question, now)
+        return [*waiting] if waiting else [Transmit(session.seal(b""), address), Relinked(session.peer)]
 
     def _take_reset(self, index: bytes, address: Address, now: float) -> list[Transmit]:
         session = self._by_remote.get((address, index))

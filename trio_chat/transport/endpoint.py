@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import attrs
 import trio
 
-from trio_chat.protocol.link import Learned, Links, Moved, Received, Step, Transmit
+from trio_chat.protocol.link import Learned, Links, Moved, Received, Relinked, Step, Transmit
 from trio_chat.protocol.link_session import Peer
 from trio_chat.protocol.messages import Answer, Message, Part, PartAck, Request, is_final
 from trio_chat.protocol.reliability import Assembly, DuplicateMemory, Outgoing, Reaction, Seen
@@ -225,6 +225,11 @@ class Endpoint:
             if sent % BURST == 0:
                 await trio.lowlevel.checkpoint()
 
+    def _send_again(self, asked: _Asked, peer: Peer) -> None:
+        if asked.now == peer:
+            for data in asked.outgoing.missing():
+                self._send(peer, data)
+
     def _send(self, peer: Peer, data: bytes) -> None:
         self._do(self._links.send(peer, data, trio.current_time()))
 
@@ -251,6 +256,9 @@ class Endpoint:
             case Learned(address):
                 for meeting in self._meetings:
                     meeting.take(address, step)
+            case Relinked(peer):
+                for key, round_ in self._waiting.items():
+                    self._send_again(round_.pending[key], peer)
             case Moved(before, now):
                 for key, round_ in self._waiting.items():
                     if (asked := round_.pending[key]).now == before:
