@@ -7,7 +7,7 @@ import trio
 
 from tests.crash.play import NAMES, perform
 
-CYCLES = 5
+CYCLES = 3
 FEW = NAMES[:3]
 
 

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.xdist_group("presence")  # which measures time, and is 
 
 RATE = 10_000
 TICK = 0.01
-LEAST = 3.0
+LEAST = 1.5
 """How long the flood lasts at least, in seconds: it goes on until the play is over."""
 
 SOURCES = 64

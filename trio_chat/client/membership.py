@@ -47,6 +47,9 @@ SILENT_ROUNDS = 3
 """How often a window without a piece of the table, and one heartbeat, may pass before the server is given up."""
 
 HEARTBEAT_EVERY = 20.0
+SILENT_PAUSE = 5.0
+"""Seconds until the next heartbeat when one had no answer."""
+
 PAUSES = (1.0, 2.0, 4.0, 8.0, 15.0)
 """Seconds between tries to reach a silent server; the last one holds on."""
 
@@ -212,14 +215,18 @@ class Membership:
 
     async def beat(self) -> None:
         """Tell the server from time to time that we are there, until cancelled."""
+        pause = HEARTBEAT_EVERY
         while True:
-            with trio.move_on_after(HEARTBEAT_EVERY):
+            with trio.move_on_after(pause):
                 await self._doubt.wait()
             self._doubt = trio.Event()
-            stay = self.stay
+            stay, pause = self.stay, HEARTBEAT_EVERY
             if stay is None:
                 continue
-            if self._doubted is stay or isinstance(await self._heartbeat(), Refused):
+            answer = None if self._doubted is stay else await self._heartbeat()
+            if answer is None:
+                pause = SILENT_PAUSE
+            if self._doubted is stay or isinstance(answer, Refused):
                 try:
                     await self._return(stay)
                 except (NameTaken, SignedInElsewhere) as error:
