@@ -6,7 +6,7 @@ import nox
 
 nox.options.sessions = ["tests", "coverage", "lint", "types", "docs"]
 
-PYTEST = ("-m", "pytest", "-n", "auto", "--dist", "loadgroup")
+PYTEST = ("-m", "pytest", "-n", "4", "--dist", "loadgroup")  # the slowest tests mostly wait
 nox.options.reuse_venv = "yes"
 
 

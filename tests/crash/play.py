@@ -27,7 +27,7 @@ PATIENCE = 60
 """How long anything may take, in seconds; a client's pauses without the server grow up to 15."""
 QUIET = 0.8
 """Without a new line in any diary for so many seconds, a window and more, nothing is on its way."""
-SERVER_LIFE = (0.05, 1.35)
+SERVER_LIFE = (0.05, 0.65)
 """How long a server lives, from and to, in seconds after it began to listen. Some of it passes until the clients, who
 know its predecessor's sessions only, are back."""
 STILLBORN = 1 / 8

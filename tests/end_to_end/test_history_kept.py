@@ -6,7 +6,7 @@ import pytest
 
 from tests.end_to_end.theatre import open_stage
 
-pytestmark = [pytest.mark.usefixtures("performances"), pytest.mark.xdist_group("plays")]
+pytestmark = pytest.mark.xdist_group("programs")  # one after the other, beside the plays
 
 
 async def shows(party, *lines):

@@ -14,7 +14,7 @@ from tests.end_to_end.theatre import ROOT, open_stage
 from tests.pseudo_terminal import PseudoTerminal
 from trio_chat import MessageReceived, open_chat
 
-pytestmark = [pytest.mark.usefixtures("performances"), pytest.mark.xdist_group("plays")]
+pytestmark = pytest.mark.xdist_group("programs")  # one after the other, beside the plays
 
 PATIENCE = 15
 ENTER, CTRL_C, CTRL_D, CTRL_U = "\r", "\x03", "\x04", "\x15"

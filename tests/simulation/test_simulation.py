@@ -14,10 +14,10 @@ from tests.simulation.play import play
 from tests.simulation.zoo import ZOO
 
 ROOT = Path(__file__).parents[2]
-HASH = "from tests.simulation.play import play, trace_hash; print(trace_hash(play(7, steps=40)))"
+HASH = "from tests.simulation.play import play, trace_hash; print(trace_hash(play(7, steps=25)))"
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", range(5))
 def test_the_promises_are_kept(seed):
     assert broken(play(seed, steps=60)) == []
 
