@@ -6,7 +6,7 @@ import nox
 
 nox.options.sessions = ["tests", "coverage", "lint", "types", "docs"]
 
-PYTEST = ("-m", "pytest", "-n", "4", "--dist", "loadgroup")  # the slowest tests mostly wait
+PYTEST = ("-m", "pytest", "-n", "auto", "--dist", "loadgroup")
 nox.options.reuse_venv = "yes"
 
 
@@ -61,6 +61,13 @@ def simulate(session: nox.Session) -> None:
     """The whole system from seeds. `-- --seeds 1000`, `-- --seed 42 --trace`, `-- --zoo`."""
     session.install("-e", ".[tests]")
     session.run("python", "-m", "tests.simulation.play", *session.posargs)
+
+
+@nox.session
+def flood(session: nox.Session) -> None:
+    """A real client registers while 10,000 spoofed handshakes come in each second; on a quiet machine."""
+    session.install("-e", ".[tests]")
+    session.run("python", "-m", "pytest", "tests/end_to_end/test_flood.py", env={"FLOOD": "10000"})
 
 
 @nox.session

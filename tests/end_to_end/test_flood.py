@@ -3,6 +3,7 @@
 Real processes. To the server, a sender that does not read its answers is one that has forged its address.
 """
 
+import os
 import random
 import socket
 import threading
@@ -18,9 +19,10 @@ from trio_chat.protocol.link_wire import Cookie, Init, parse_untrusted
 
 pytestmark = pytest.mark.xdist_group("presence")  # which measures time, and is not to be flooded
 
-RATE = 10_000
+RATE = int(os.environ.get("FLOOD", "2000"))
+"""INITs a second. 10,000 need a machine that has nothing else to do: `nox -s flood`."""
 TICK = 0.01
-LEAST = 15_000
+LEAST = RATE * 3 // 2
 """How many there are at least: the flood goes on until the play is over, and longer where the machine is busy."""
 
 SOURCES = 64
@@ -75,7 +77,7 @@ def open_sources():
         yield [stack.enter_context(open_source(number)) for number in range(1, SOURCES + 1)]
 
 
-async def test_a_client_registers_while_10000_spoofed_inits_come_in_each_second():
+async def test_a_client_registers_while_thousands_of_spoofed_inits_come_in_each_second():
     with open_sources() as sources:
         async with open_stage() as stage:
             server = await stage.server()
