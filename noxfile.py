@@ -7,6 +7,7 @@ import nox
 nox.options.sessions = ["tests", "coverage", "lint", "types", "docs"]
 
 PYTEST = ("-m", "pytest", "-n", "auto", "--dist", "loadgroup")
+COMPILED = {"PYTHONDONTWRITEBYTECODE": ""}  # or else each program that a play starts would compile the package anew
 nox.options.reuse_venv = "yes"
 
 
@@ -14,7 +15,7 @@ nox.options.reuse_venv = "yes"
 def tests(session: nox.Session) -> None:
     """Every test, on all cores. Arguments after `--` go to pytest."""
     session.install("-e", ".[tests]")
-    session.run("python", *PYTEST, *session.posargs)
+    session.run("python", *PYTEST, *session.posargs, env=COMPILED)
 
 
 @nox.session
@@ -22,7 +23,7 @@ def coverage(session: nox.Session) -> None:
     """The same with branch coverage, which takes twice as long."""
     session.install("-e", ".[tests]")
     session.run("coverage", "erase")
-    session.run("coverage", "run", *PYTEST, *session.posargs)
+    session.run("coverage", "run", *PYTEST, *session.posargs, env=COMPILED)
     session.run("coverage", "combine", "--quiet")
     session.run("coverage", "report", "--fail-under=0" if session.posargs else "--fail-under=95")
 
