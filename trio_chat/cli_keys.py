@@ -11,8 +11,7 @@ from urllib.parse import quote, unquote
 import click
 import platformdirs
 
-from trio_chat.cli_presence import show_address
-from trio_chat.console.phrases import escape
+from trio_chat.console.phrases import escape, show_address
 from trio_chat.errors import IdentityError
 from trio_chat.protocol.records import check_name, fingerprint, fold
 from trio_chat.storage.identity_file import read_identity

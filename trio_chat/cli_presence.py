@@ -11,10 +11,10 @@ import click
 import trio
 
 from trio_chat.client.friends import FriendChanged, watch_friends
-from trio_chat.console.phrases import Phrasebook
+from trio_chat.console.phrases import Phrasebook, show_address
 from trio_chat.server.presence import serve_presence
 
-__all__ = ["friend", "place", "show_address", "show_friends", "show_presence"]
+__all__ = ["friend", "place", "show_friends", "show_presence"]
 
 _PLACE = re.compile(r"(\[(?P<six>[^]]+)\]|(?P<host>[^:]+)):(?P<port>[0-9]{1,5})")
 
@@ -30,12 +30,6 @@ def place(given: str) -> tuple[str, int]:
 def friend(given: str) -> int | str:
     """Who is meant: a number is a user of the presence service, anything else a name of the chat."""
     return int(given) if re.fullmatch("[0-9]{1,19}", given) else given
-
-
-def show_address(address: tuple[str, int]) -> str:
-    """An address in one piece, as it is typed."""
-    host, port = address
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 async def show_presence(port: int, host: str) -> None:

@@ -12,7 +12,7 @@ import click
 import trio
 
 from trio_chat.cli_keys import IN_MEMORY, server_file
-from trio_chat.cli_presence import show_address
+from trio_chat.console.phrases import show_address
 from trio_chat.console.terminal import PROMPT
 from trio_chat.errors import StoreError, UnknownRecipient
 from trio_chat.protocol.letters import Identity

@@ -10,7 +10,7 @@ from trio_chat.client.mail import Mail
 from trio_chat.client.membership import Membership
 from trio_chat.client.session import Chat
 from trio_chat.protocol.directory import Table
-from trio_chat.protocol.messages import Held, Letters
+from trio_chat.protocol.messages import Held
 from trio_chat.protocol.records import fold
 from trio_chat.protocol.reliability import DuplicateMemory, Seen
 from trio_chat.protocol.service import Service, _Lane
@@ -85,10 +85,8 @@ def answers_while_in_work(stack):
     take = Mail.take_letters
 
     def too_soon(self, peer, request):
-        if isinstance(request, Letters):
-            take(self, peer, request)
-            return request.taken(tuple(b"" for _ in request.letters), 0)
-        return take(self, peer, request)
+        take(self, peer, request)
+        return request.taken(tuple(b"" for _ in request.letters), 0)
 
     instead(stack, Mail, "take_letters", too_soon)
 
@@ -179,14 +177,7 @@ def overtaking(stack):
 @bug("a request that was handled is handled again")
 def no_duplicate_memory(stack):
     instead(stack, DuplicateMemory, "recall", lambda self, key: Seen.NEW)
-    instead(stack, SqliteServerStore, "save", saves_always)
     instead(stack, server_store, "_answer", lambda database, letter: None)
-
-
-async def saves_always(self, recipient, letter):
-    number = self._next()
-    other = attrs.evolve(letter, sent_at=letter.sent_at)
-    return await self._commits.submit(lambda database: server_store._save(database, recipient, number, other))
 
 
 # --- what the simulation itself has found ---

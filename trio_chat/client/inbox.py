@@ -15,6 +15,9 @@ CAPACITY = 256
 """Events that may wait; what comes beyond is turned away and stays with its sender or the server."""
 
 
+def _nothing() -> None: ...
+
+
 class Inbox:
     """Iterate over it to get the events; the iteration ends when the chat is closed. So many may wait; 0: none."""
 
@@ -40,7 +43,7 @@ class Inbox:
             return False
         return True
 
-    async def put(self, event: Event, read: Callable[[], object] = lambda: None) -> None:
+    async def put(self, event: Event, read: Callable[[], object] = _nothing) -> None:
         """Add an event as soon as there is room; `read` is called when the user takes it."""
         await self._send.send((event, read))
 
@@ -65,6 +68,3 @@ class Inbox:
         if self._change_owed:
             self.table_changed()
         return event
-
-
-def _nothing() -> None: ...

@@ -56,21 +56,24 @@ class Trust:
             if record.credentials is None:
                 continue
             name, key = fold(record.name), record.credentials.keys.signing
-            pinned = self._store.pinned(name)
-            if pinned is None:
+            if self._store.pinned(name) is None:
                 self._store.pin(name, key)
-            elif pinned != key and self._warned.get(name) != key:
+            changed = self._change(record)
+            if changed and self._warned.get(name) != key:
                 self._warned[name] = key
-                warnings.append(KeyWarning(record.name, fingerprint(pinned), fingerprint(key)))
+                warnings.append(KeyWarning(changed.name, changed.pinned, changed.offered))
         return warnings
 
     def changed(self, table: Mapping[str, Record]) -> set[str]:
         """The names, folded, that have another key than we know them by."""
-        return {
-            fold(record.name)
-            for record in table.values()
-            if record.credentials and self.signing_key(record.name) not in (None, record.credentials.keys.signing)
-        }
+        return {fold(record.name) for record in table.values() if self._change(record)}
+
+    def _change(self, record: Record) -> KeyChanged | None:
+        """What is to be said if the server gives another key for a name than we know it by."""
+        pinned = self.signing_key(record.name)
+        if pinned is None or record.credentials is None or pinned == record.credentials.keys.signing:
+            return None
+        return KeyChanged(record.name, fingerprint(pinned), record.fingerprint)
 
     def signing_key(self, name: str) -> bytes | None:
         """The Ed25519 key by which a name is known, whatever the server says of it now."""
@@ -85,9 +88,8 @@ class Trust:
         if credentials is None or not self._is_certified(record.name, credentials):
             return None
         self.note([record])
-        pinned = self._store.pinned(fold(record.name))
-        if pinned is not None and pinned != credentials.keys.signing:
-            raise KeyChanged(record.name, fingerprint(pinned), fingerprint(credentials.keys.signing))
+        if changed := self._change(record):
+            raise changed
         return credentials.keys
 
     def accept(self, record: Record) -> None:

@@ -49,7 +49,7 @@ from trio_chat.errors import (
     UnknownRecipient,
 )
 
-__all__ = ["Phrase", "Phrasebook", "Row", "Wording", "escape"]
+__all__ = ["Phrase", "Phrasebook", "Row", "Wording", "escape", "show_address"]
 
 
 class Wording(enum.StrEnum):
@@ -193,7 +193,9 @@ def escape(text: str) -> str:
     return text.translate(_ESCAPES)
 
 
-def _address(host: str, port: int) -> str:
+def show_address(address: tuple[str, int]) -> str:
+    """An address in one piece, as it is typed."""
+    host, port = address
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
@@ -294,7 +296,7 @@ class Phrasebook:
 
     def table(self, rows: Iterable[Row]) -> tuple[str, ...]:
         """The lines that tell the table: a heading, and the rows below it, in columns as wide as what is in them."""
-        told = [(row, escape(row.name), escape(_address(row.host, row.port)), escape(row.key)) for row in rows]
+        told = [(row, escape(row.name), escape(show_address((row.host, row.port))), escape(row.key)) for row in rows]
         heading = ("name", "address", "fingerprint")
         widths = [max(map(len, column)) for column in zip(heading, *(cells for _, *cells in told), strict=True)]
         lines = [self._row(Phrase.HEADING, heading, widths, 0.0)]

@@ -156,16 +156,15 @@ class _Server:
 
     async def _settle_claim(self, peer: Peer, request: Register) -> None:
         confirm = Confirm(new_id(), request.program)
-        if not isinstance(await self._endpoint.request(peer, confirm, windows=CLAIM_WINDOWS, resend=PROMPT), Ack):
-            self._endpoint.forget(peer, request)
-            return
-        outcome = self._service.confirmed(peer, request, trio.current_time(), self._clock())
-        if isinstance(outcome, Admission):
-            await self._admit(peer, request, outcome)
-        elif isinstance(outcome, Refused):
-            self._endpoint.answer(peer, request, outcome)
-        else:
-            self._endpoint.forget(peer, request)
+        answer = await self._endpoint.request(peer, confirm, windows=CLAIM_WINDOWS, resend=PROMPT)
+        is_there = isinstance(answer, Ack)
+        match is_there and self._service.confirmed(peer, request, trio.current_time(), self._clock()):
+            case Admission() as admission:
+                await self._admit(peer, request, admission)
+            case Refused() as refused:
+                self._endpoint.answer(peer, request, refused)
+            case _:
+                self._endpoint.forget(peer, request)
 
     async def _admit(self, peer: Peer, request: Register, admission: Admission) -> None:
         stay, record = admission.registration, admission.record

@@ -107,9 +107,9 @@ class Deliveries:
             HandedOver(letter, receipt, not taken.unreadable >> place & 1)
             for place, (letter, receipt) in enumerate(zip(letters, taken.receipts, strict=True))
         ]
-        relays = {one: self._relays.pop(one.letter.key) for one in handed if one.letter.key in self._relays}
-        receipted = await self._store.acknowledge(name, handed, {one.letter.key for one in relays})
-        for one, relay in relays.items():
+        relays = [(one, relay) for one in handed if (relay := self._relays.pop(one.letter.key, None))]
+        receipted = await self._store.acknowledge(name, handed, {one.letter.key for one, _ in relays})
+        for one, relay in relays:
             relay.handed = one
             relay.over.set()
         for sender in receipted:

@@ -43,6 +43,10 @@ def new_id() -> bytes:
     return secrets.token_bytes(16)
 
 
+def _key(peer: Peer, request: Request) -> Key:
+    return (peer.key, request.kind, request.id)
+
+
 @attrs.define
 class Counts:
     """What was dropped: bytes that were no message or not sealed for us, and answers that nobody waited for."""
@@ -162,7 +166,7 @@ class Endpoint:
     def answer(self, peer: Peer, request: Request, answer: Answer) -> None:
         """Answer a request, now and whenever a copy of it comes."""
         data = encode(answer)
-        key = (peer.key, request.kind, request.id)
+        key = _key(peer, request)
         if is_final(answer):
             self._memory.settle(key, data)
         else:
@@ -172,11 +176,11 @@ class Endpoint:
 
     def forget(self, peer: Peer, request: Request) -> None:
         """A request that was in work gets no answer; its next copy is looked at anew."""
-        self._memory.forget((peer.key, request.kind, request.id))
+        self._memory.forget(_key(peer, request))
 
     def abandon(self, peer: Peer) -> None:
         """This peer is no longer there: requests to it end now, as if it had stayed silent."""
-        for key in [key for key, round_ in self._waiting.items() if round_.pending[key].now == peer]:
+        for key, _ in self._asked_of(peer):
             self._settle(key, None)
 
     async def listen(self, handle: Handler, moved: Mover = lambda before, now: None) -> None:
@@ -200,7 +204,7 @@ class Endpoint:
     ) -> None:
         encoded = {request.id: encode(request) for request in requests.values()}
         for peer, request in requests.items():
-            key = (peer.key, request.kind, request.id)
+            key = _key(peer, request)
             outgoing = Outgoing(request.kind, request.id, encoded[request.id])
             round_.pending[key] = _Asked(peer, peer, outgoing)
             self._waiting[key] = round_
@@ -220,15 +224,18 @@ class Endpoint:
 
     async def _transmit(self, round_: _Round) -> None:
         for sent, asked in enumerate(list(round_.pending.values()), start=1):
-            for data in asked.outgoing.missing():
-                self._send(asked.now, data)
+            self._send_missing(asked)
             if sent % BURST == 0:
                 await trio.lowlevel.checkpoint()
 
-    def _send_again(self, asked: _Asked, peer: Peer) -> None:
-        if asked.now == peer:
-            for data in asked.outgoing.missing():
-                self._send(peer, data)
+    def _send_missing(self, asked: _Asked) -> None:
+        for data in asked.outgoing.missing():
+            self._send(asked.now, data)
+
+    def _asked_of(self, peer: Peer) -> list[tuple[Key, _Asked]]:
+        """What this peer, where he is now, is waited for to answer."""
+        asked = [(key, round_.pending[key]) for key, round_ in self._waiting.items()]
+        return [(key, one) for key, one in asked if one.now == peer]
 
     def _send(self, peer: Peer, data: bytes) -> None:
         self._do(self._links.send(peer, data, trio.current_time()))
@@ -257,12 +264,11 @@ class Endpoint:
                 for meeting in self._meetings:
                     meeting.take(address, step)
             case Relinked(peer):
-                for key, round_ in self._waiting.items():
-                    self._send_again(round_.pending[key], peer)
+                for _, asked in self._asked_of(peer):
+                    self._send_missing(asked)
             case Moved(before, now):
-                for key, round_ in self._waiting.items():
-                    if (asked := round_.pending[key]).now == before:
-                        asked.now = now
+                for _, asked in self._asked_of(before):
+                    asked.now = now
                 moved(before, now)
 
     def _take_message(self, peer: Peer, message: Message, handle: Handler) -> None:
@@ -286,7 +292,7 @@ class Endpoint:
             round_.settle(key, answer)
 
     def _take_request(self, peer: Peer, request: Request, handle: Handler) -> None:
-        key = (peer.key, request.kind, request.id)
+        key = _key(peer, request)
         if self._is_known(peer, key):
             return
         self._memory.begin(key)
