@@ -44,12 +44,13 @@ class Conditions:
 
 
 class Sent(NamedTuple):
-    """A line of the log."""
+    """A line of the log. `delays`: the seconds after which it arrived, or its double did; none if it was lost."""
 
     time: float
     source: Address
     destination: Address
     data: bytes
+    delays: tuple[float, ...] = ()
 
 
 @attrs.define
@@ -76,7 +77,8 @@ class MemorySocket:
         self._closed = False
 
     async def receive_batch(self) -> list[tuple[bytes, Address]]:
-        await trio.lowlevel.checkpoint()
+        if self._queue or self._closed:
+            await trio.lowlevel.checkpoint()
         while not self._queue and not self._closed:
             await self._receivers.park()
         if self._closed:
@@ -124,6 +126,8 @@ class MemoryNetwork:
         self._dice: dict[tuple[Address, Address], random.Random] = {}
         self._conditions: dict[tuple[Place, Place], Conditions] = {}
         self._cuts: set[tuple[Place, Place]] = set()
+        self._outside: dict[Address, Address] = {}
+        self._inside: dict[Address, Address] = {}
         self._in_flight: list[tuple[float, int, bytes, Address, Address]] = []
         self._numbers = itertools.count()
         self._sooner: trio.Event | None = None
@@ -171,6 +175,11 @@ class MemoryNetwork:
             self._cuts.clear()
         self._cuts -= {(a, b), (b, a)} if both else {(a, b)}
 
+    def translate(self, inside: Address, outside: Address) -> None:
+        """As a router with a new address does it: what `inside` sends comes from `outside`, and is answered there."""
+        self._inside.pop(self._outside.pop(inside, inside), None)
+        self._outside[inside], self._inside[outside] = outside, inside
+
     def inject(self, data: bytes, source: Address, destination: Address) -> None:
         """Hand `data` over now, as if it came from `source`: of any size, past all conditions and the log."""
         self._arrive(data, source, destination)
@@ -179,19 +188,24 @@ class MemoryNetwork:
 
     def carry(self, data: bytes, source: Address, destination: Address) -> None:
         """Take a datagram from its sender."""
-        self.log.append(Sent(trio.current_time(), source, destination, data))
+        source = self._outside.get(source, source)
+        self.log.append(Sent(trio.current_time(), source, destination, data))  # first: a filter may look at it
+        delays = self._delays(data, source, destination)
+        self.log[-1] = self.log[-1]._replace(delays=delays)
         self.counts.sent += 1
+        self.counts.lost += not delays
+        self.counts.doubled += len(delays) > 1
+        for delay in delays:
+            self._travel(delay, data, source, destination)
+
+    def _delays(self, data: bytes, source: Address, destination: Address) -> tuple[float, ...]:
         conditions, dice = self._on_the_way(source, destination), self._dice_of(source, destination)
-        lose, double, *delays = (dice.random() for _ in range(4))
+        lose, double, *shares = (dice.random() for _ in range(4))
         passed = [allows(data, source, destination) for allows in self.filters]
         if not all(passed) or self._is_cut(source, destination) or lose < conditions.loss:
-            self.counts.lost += 1
-            return
-        doubled = double < conditions.duplicate
-        self.counts.doubled += doubled
+            return ()
         low, high = conditions.delay
-        for share in delays[: 1 + doubled]:
-            self._travel(low + (high - low) * share, data, source, destination)
+        return tuple(low + (high - low) * share for share in shares[: 1 + (double < conditions.duplicate)])
 
     def forget(self, bound: MemorySocket) -> None:
         """Free the port of a closed socket."""
@@ -221,7 +235,8 @@ class MemoryNetwork:
             self._sooner.set()
 
     def _arrive(self, data: bytes, source: Address, destination: Address) -> None:
-        receiver = self._sockets.get(destination)
+        inside = self._inside.get(destination, destination)
+        receiver = None if destination in self._outside else self._sockets.get(inside)
         if receiver is None:
             self.counts.unreachable += 1
         elif receiver.take(data, source):
@@ -243,27 +258,6 @@ class MemoryNetwork:
         if direction not in self._dice:
             self._dice[direction] = random.Random(f"{self._seed} {source} {destination}")
         return self._dice[direction]
-
-
-class NewAddress:
-    """A router before one machine: from now on what it sends seems to come from `outside`, and comes back there."""
-
-    def __init__(self, network: MemoryNetwork, inside: Address, outside: Address) -> None:
-        self.network, self.inside, self.outside = network, inside, outside
-        network.filters.append(self._translate)
-        self._socket = network.bind(*outside)
-
-    def _translate(self, data: bytes, source: Address, destination: Address) -> bool:
-        if source == self.inside:
-            self.network.inject(data, self.outside, destination)
-            return False
-        return destination != self.inside
-
-    async def run(self) -> None:
-        """Run this as a task."""
-        while True:
-            for data, source in await self._socket.receive_batch():
-                self.network.inject(data, source, self.inside)
 
 
 @asynccontextmanager

@@ -15,6 +15,8 @@ from trio_chat.errors import AddressError
 A = ("10.0.0.1", 1)
 B = ("10.0.0.2", 2)
 C = ("10.0.0.3", 3)
+D = ("10.0.0.4", 4)
+C = ("10.0.0.3", 3)
 
 
 def number(n: int) -> bytes:
@@ -108,7 +110,21 @@ async def test_the_log_has_what_was_sent_and_when(network, autojump_clock):
     await trio.sleep(2)
     network.heal()
     a.send(b"gone", B)
-    assert list(network.log) == [(0, A, B, b"lost"), (2, A, B, b"gone")]
+    assert list(network.log) == [(0, A, B, b"lost", ()), (2, A, B, b"gone", (0,))]
+
+
+async def test_behind_a_router_only_its_address_is_seen_and_reached(network, autojump_clock):
+    a, b = network.bind(*A), network.bind(*B)
+    network.translate(B, C)
+    b.send(b"hello", A)
+    assert await a.receive_batch() == [(b"hello", C)]
+    a.send(b"to where it was", B)
+    a.send(b"to where it is", C)
+    assert await b.receive_batch() == [(b"to where it is", A)]
+    network.translate(B, D)
+    a.send(b"to where it was", C)
+    a.send(b"to where it is", D)
+    assert await b.receive_batch() == [(b"to where it is", A)]
 
 
 async def test_a_forged_datagram_arrives_whatever_the_conditions(network, autojump_clock):

@@ -15,7 +15,8 @@ __all__ = ["open_background"]
 async def open_background() -> AsyncIterator[trio.Nursery]:
     """A nursery whose tasks are cancelled when the block ends, and out of which one error comes as it is.
 
-    Several errors at once, which only a fault in a task can cause, come out as a group.
+    So it does when the block is cancelled at the same moment. Several errors at once, which only a fault in a task can
+    cause, come out as a group.
     """
     failure: BaseException | None = None
     try:
@@ -24,6 +25,9 @@ async def open_background() -> AsyncIterator[trio.Nursery]:
             nursery.cancel_scope.cancel()
     except BaseExceptionGroup as group:
         # Raised anew below, outside of this handler, it keeps its own cause and context.
-        failure = group.exceptions[0] if len(group.exceptions) == 1 else group
+        _, errors = group.split(trio.Cancelled)
+        failure = errors or group
+        if len(failure.exceptions) == 1:
+            failure = failure.exceptions[0]
     if failure is not None:
         raise failure

@@ -10,7 +10,7 @@ import attrs
 import pytest
 import trio
 
-from tests.network import Conditions, NewAddress
+from tests.network import Conditions
 from tests.stage import SERVER, SERVER_KEY, SERVER_PEER, identity_of
 from tests.stranger import Stranger
 from trio_chat.client.events import MessageReceived
@@ -240,12 +240,12 @@ async def test_a_packet_sent_on_from_another_port_moves_nobody(stage, autojump_c
     assert (await bob.chat.send("alice", "still there?")).how == "direct"
 
 
-async def test_who_gets_another_address_goes_on_without_registering_again(stage, autojump_clock, nursery):
+async def test_who_gets_another_address_goes_on_without_registering_again(stage, autojump_clock):
     alice, bob = await stage.enter("alice"), await stage.enter("bob")
     assert (await bob.chat.send("alice", "before")).how == "direct"
     since = bob.chat.table["alice"].since
     new = ("10.44.4.4", 4444)
-    nursery.start_soon(NewAddress(stage.network, (alice.host, 6000), new).run)
+    stage.network.translate((alice.host, 6000), new)
     await stage.pass_time(25)  # a heartbeat
     assert bob.chat.table["alice"].address == new
     assert bob.chat.table["alice"].since == since
@@ -257,10 +257,10 @@ async def test_who_gets_another_address_goes_on_without_registering_again(stage,
     assert alice.texts() == ["before", "after"]
 
 
-async def test_a_request_that_waits_for_its_answer_follows_a_peer_that_moves(stage, autojump_clock, nursery):
+async def test_a_request_that_waits_for_its_answer_follows_a_peer_that_moves(stage, autojump_clock):
     alice, bob = await stage.enter("alice"), await stage.enter("bob")
     await stage.pass_time(1)
-    nursery.start_soon(NewAddress(stage.network, (alice.host, 6000), ("10.44.4.4", 4444)).run)
+    stage.network.translate((alice.host, 6000), ("10.44.4.4", 4444))
     await alice.chat.send_all("from my new address")
     await stage.pass_time(2)
     assert bob.texts() == ["from my new address"]

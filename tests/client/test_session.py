@@ -3,6 +3,8 @@
 Plays in virtual time over the network in memory (tests/stage.py).
 """
 
+from functools import partial
+
 import pytest
 import trio
 
@@ -20,7 +22,7 @@ from trio_chat.errors import (
     ServerNotResponding,
 )
 from trio_chat.protocol.link_session import Peer
-from trio_chat.protocol.messages import Chat, Heartbeat, Letters, Receipt, Save, TableChange, Taken, Takeover
+from trio_chat.protocol.messages import Chat, Heartbeat, Held, Letters, Receipt, Save, TableChange, Taken, Takeover
 from trio_chat.protocol.records import Letter, LetterKind
 from trio_chat.storage.interface import OpenedLetter
 from trio_chat.storage.memory import MemoryClientStore
@@ -349,3 +351,25 @@ async def test_a_server_that_never_brings_the_table(stage, autojump_clock):
     with pytest.raises(ServerNotResponding):
         async with open_chat("alice", SERVER, network=stage.network):
             pass  # pragma: no cover
+
+
+async def test_a_table_that_comes_at_the_last_moment_is_no_failure(stage, autojump_clock):
+    stage.lose(lambda message, *_: isinstance(message, TableChange) and trio.current_time() < 2.6)
+    stage.lose(lambda message, source, _: isinstance(message, Heartbeat) and source != SERVER)
+    async with open_chat("alice", SERVER, network=stage.network) as chat:
+        assert 2.6 < trio.current_time() < 3.1
+        assert chat.online
+
+
+async def test_who_is_still_coming_on_line_acknowledges_no_message_that_nobody_could_read_yet(
+    stage, autojump_clock, nursery
+):
+    alice, there = await stage.enter("alice"), "10.7.7.7"
+    stage.lose(
+        lambda message, _, to: isinstance(message, TableChange) and to[0] == there and trio.current_time() < 0.55
+    )
+    stage.lose(lambda message, source, _: isinstance(message, Heartbeat) and source[0] == there)
+    nursery.start_soon(partial(stage.enter, "bob", host=there))
+    await stage.pass_time(0.62)
+    assert stage.sent(Held, source=there), "he has the table, but waits for the answer to a heartbeat"
+    assert (await alice.chat.send("bob", "welcome")).how == "relayed"

@@ -276,3 +276,16 @@ def test_dropping_gives_the_room_back():
         assembly.drop(sender)
         assembly.drop(sender)
     assert assembly.add("a", first[1])[1] == bytes(2000), "nobody had to be forgotten"
+
+
+def test_what_gets_no_more_parts_is_forgotten_at_the_second_sweep():
+    ours, theirs = in_parts(b"o" * 2000), in_parts(b"t" * 2000)
+    assembly = Assembly()
+    assembly.add("given up", ours[0])
+    assembly.add("slow", theirs[0])
+    assembly.sweep()
+    assembly.add("slow", theirs[0])
+    assert len(assembly) == 2
+    assembly.sweep()
+    assert len(assembly) == 1
+    assert assembly.add("slow", theirs[1])[1] == b"t" * 2000

@@ -1,9 +1,12 @@
 """The promises, each one a check with a name, held against the ledger of a world that has come to its end."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
-from tests.simulation.world import Message, World
+import attrs
+
+from tests.simulation.ledger import Message
+from tests.simulation.world import World
 from trio_chat.client.events import (
     ForgedReceiptReceived,
     KeyWarning,
@@ -14,12 +17,40 @@ from trio_chat.client.events import (
     SignedOff,
 )
 
-GRACE = 0.2
-"""Seconds before a kill in which what was shown or acknowledged may not have been written down: 100 ms and a commit."""
+GRACE = 0.3
+"""Seconds before an end in which what was shown or acknowledged may not have been written down: 100 ms and a commit."""
+
+KEPT = {
+    "DuplicateMemory._known",  # answers, to repeat them
+    "SqliteClientStore._seen",  # ids of 30 days
+    "Buckets._buckets",  # rates of senders and hosts
+    "Chat._detours",  # at most one a name
+    "Trust._verified",  # at most one a name
+    "Links._hellos",  # at most one a server that has not answered yet
+    "Post.left",  # of the latest one, which the loop over the work still has in its hand
+}
+"""What may grow as long as a program runs, up to a bound of its own: memories of what was."""
+
+RENEWED = {"Links._sessions"}
+"""What has, at times, an old one and a new one of each."""
 
 
-def was_killed_just_after(world: World, name: str, at: float) -> bool:
-    return any(who == name and at <= time <= at + GRACE for time, who in world.ledger.kills)
+@attrs.frozen
+class Fault:
+    """A promise that was not kept: what happened instead, to which message (if any), and whom it concerns."""
+
+    promise: str
+    what: str
+    text: str | None = None
+    people: frozenset[str] = frozenset()
+
+
+Found = tuple[str, str | None, set[str]]
+"""What happened instead, the text of the message, the names of people."""
+
+
+def ended_just_after(world: World, name: str, at: float) -> bool:
+    return any(who == name and at <= time <= at + GRACE for time, who in world.ledger.ends)
 
 
 def showings(world: World, name: str, text: str) -> list[float]:
@@ -32,7 +63,7 @@ def recipients(world: World, message: Message) -> set[str]:
     return set(message.known) - {message.sender}
 
 
-def what_was_received_is_shown(world: World) -> Iterator[str]:
+def what_was_received_is_shown(world: World) -> Iterator[Found]:
     for message in world.ledger.messages.values():
         if message.how not in ("direct", "relayed", "saved", "posted"):
             continue
@@ -40,22 +71,22 @@ def what_was_received_is_shown(world: World) -> Iterator[str]:
             if showings(world, name, message.text):
                 continue
             if message.how == "direct" and any(
-                who == name and message.begun <= time <= message.ended + GRACE for time, who in world.ledger.kills
+                who == name and message.begun <= time <= message.ended + GRACE for time, who in world.ledger.ends
             ):
                 continue  # acknowledged by a program that died before anyone could read it
-            yield f"{message.text!r} was {message.how} and {name} never saw it"
+            yield f"{message.text!r} was {message.how} and {name} never saw it", message.text, {name}
 
 
-def nothing_is_shown_twice(world: World) -> Iterator[str]:
+def nothing_is_shown_twice(world: World) -> Iterator[Found]:
     for name, shown in world.ledger.shown.items():
         for text, count in Counter(getattr(event, "text", None) for _, _, event in shown).items():
             times = showings(world, name, text) if text is not None else []
-            repeats = [time for time in times[:-1] if not was_killed_just_after(world, name, time)]
+            repeats = [time for time in times[:-1] if not ended_just_after(world, name, time)]
             if count > 1 and repeats:
-                yield f"{name} saw {text!r} at {times}"
+                yield f"{name} saw {text!r} at {times}", text, {name}
 
 
-def nothing_is_shown_that_was_not_said(world: World) -> Iterator[str]:
+def nothing_is_shown_that_was_not_said(world: World) -> Iterator[Found]:
     for name, shown in world.ledger.shown.items():
         for _, _, event in shown:
             text = getattr(event, "text", None)
@@ -63,7 +94,7 @@ def nothing_is_shown_that_was_not_said(world: World) -> Iterator[str]:
                 continue
             message = world.ledger.messages.get(text)
             if message is None or message.sender != event.sender or name not in recipients_at_most(world, message):
-                yield f"{name} saw {event}"
+                yield f"{name} saw {event}", text, {name}
 
 
 def recipients_at_most(world: World, message: Message) -> set[str]:
@@ -72,7 +103,7 @@ def recipients_at_most(world: World, message: Message) -> set[str]:
     return set(world.ledger.shown) - {message.sender}
 
 
-def each_saved_message_has_one_receipt(world: World) -> Iterator[str]:
+def each_saved_message_has_one_receipt(world: World) -> Iterator[Found]:
     for message in world.ledger.messages.values():
         if message.how != "saved":
             continue
@@ -81,52 +112,65 @@ def each_saved_message_has_one_receipt(world: World) -> Iterator[str]:
             for time, _, event in world.ledger.shown[message.sender]
             if event == ReceiptReceived(message.recipient, message.sent_at)
         ]
-        late = [time for time in got[:-1] if not was_killed_just_after(world, message.sender, time)]
+        late = [time for time in got[:-1] if not ended_just_after(world, message.sender, time)]
         if not got or late:
-            yield f"{message.text!r} was saved at {message.sent_at} and has receipts at {got}"
+            yield f"{message.text!r} was saved at {message.sent_at} and has receipts at {got}", message.text, set()
 
 
-def letters_come_in_order(world: World) -> Iterator[str]:
+def letters_come_in_order(world: World) -> Iterator[Found]:
     for name, shown in world.ledger.shown.items():
         latest: dict[int, float] = {}
         for _, life, event in shown:
             if isinstance(event, LetterReceived):
                 if event.sent_at < latest.get(life, 0.0):
-                    yield f"{name} saw {event} after one of {latest[life]}"
+                    yield f"{name} saw {event} after one of {latest[life]}", event.text, {name}
                 latest[life] = event.sent_at
 
 
-def nobody_is_accused(world: World) -> Iterator[str]:
+def nobody_is_accused(world: World) -> Iterator[Found]:
     suspicions = (ForgedReceiptReceived, KeyWarning, LetterUnreadable, MessageNotOpened, SignedOff)
     for name, shown in world.ledger.shown.items():
         for _, _, event in shown:
             if isinstance(event, suspicions):
-                yield f"{name} was told {event}"
+                yield f"{name} was told {event}", None, {name}
 
 
-def everyone_is_there_at_the_end(world: World) -> Iterator[str]:
+def everyone_is_there_at_the_end(world: World) -> Iterator[Found]:
     for name, online in world.online.items():
         if not online:
-            yield f"{name} is not on line"
+            yield f"{name} is not on line", None, {name}
     for name, table in world.tables.items():
-        if table is None or any(not record.online for record in table.values()):
-            yield f"{name} holds {table}"
+        missing = {record.name for record in (table or {}).values() if not record.online}
+        if table is None or missing:
+            yield f"{name} holds {missing or 'everybody'} for gone", None, {name} | missing
 
 
-def who_vanishes_is_missed(world: World) -> Iterator[str]:
+def who_vanishes_is_missed(world: World) -> Iterator[Found]:
     unaware = {person.name for person in world.people[1:]} - world.missed_by
     if unaware:
-        yield f"{unaware} still held {world.people[0].name} for on line"
+        yield f"{unaware} still held {world.people[0].name} for on line", None, unaware
 
 
-def all_tables_are_equal(world: World) -> Iterator[str]:
-    first, *others = world.tables.values()
-    for table in others:
+def who_is_there_is_not_marked_gone(world: World) -> Iterator[Found]:
+    for time, name in world.ledger.wrongly_gone:
+        yield f"{name} was marked gone at {time}, and was there", None, {name}
+
+
+def all_tables_are_equal(world: World) -> Iterator[Found]:
+    (name, first), *others = world.tables.items()
+    for other, table in others:
         if table != first:
-            yield f"{table} is not {first}"
+            yield f"{other} holds {table}, {name} holds {first}", None, {name, other}
 
 
-PROMISES = (
+def everything_is_back_to_its_idle_size(world: World) -> Iterator[Found]:
+    at_first, at_last = world.idle
+    for what, size in sorted(at_last.items()):
+        if what not in KEPT and size > at_first[what] * (1 + (what in RENEWED)):
+            yield f"{what} holds {size} at the end, and held {at_first[what]} when all had just come", None, set()
+
+
+PROMISES: tuple[Callable[[World], Iterator[Found]], ...] = (
     what_was_received_is_shown,
     nothing_is_shown_twice,
     nothing_is_shown_that_was_not_said,
@@ -135,10 +179,16 @@ PROMISES = (
     nobody_is_accused,
     everyone_is_there_at_the_end,
     who_vanishes_is_missed,
+    who_is_there_is_not_marked_gone,
     all_tables_are_equal,
+    everything_is_back_to_its_idle_size,
 )
 
 
-def broken(world: World) -> list[tuple[str, str]]:
-    """The promises that were not kept: their names, and what happened instead."""
-    return [(promise.__name__.replace("_", " "), fault) for promise in PROMISES for fault in promise(world)]
+def broken(world: World) -> list[Fault]:
+    """The promises that were not kept."""
+    return [
+        Fault(promise.__name__.replace("_", " "), what, text, frozenset(people))
+        for promise in PROMISES
+        for what, text, people in promise(world)
+    ]

@@ -1,5 +1,6 @@
 """A zoo of bugs, each a small patch that is applied while a seed is played: the simulation must notice every one."""
 
+from collections.abc import Callable
 from contextlib import ExitStack
 from unittest.mock import patch
 
@@ -12,22 +13,26 @@ from trio_chat.client.session import Chat
 from trio_chat.protocol.directory import Table
 from trio_chat.protocol.messages import Held
 from trio_chat.protocol.records import fold
-from trio_chat.protocol.reliability import DuplicateMemory, Seen
+from trio_chat.protocol.reliability import Assembly, DuplicateMemory, Seen
 from trio_chat.protocol.service import Service, _Lane
 from trio_chat.server.delivery import Deliveries
 from trio_chat.storage import server_store
 from trio_chat.storage.client_store import SqliteClientStore
-from trio_chat.storage.interface import HandedOver
+from trio_chat.storage.interface import HandedOver, Kept, Status
 from trio_chat.storage.server_store import SqliteServerStore
-from trio_chat.transport.endpoint import Endpoint, new_id
+from trio_chat.transport import endpoint
+from trio_chat.transport.endpoint import Endpoint, _Meeting, new_id
 
-ZOO = {}
+Bug = Callable[[ExitStack], None]
+"""A function that patches the program until its ExitStack closes."""
+
+ZOO: dict[str, Bug] = {}
 
 
-def bug(name):
-    """Puts a function that patches the program until its ExitStack closes into the zoo."""
+def bug(name: str) -> Callable[[Bug], Bug]:
+    """Puts a bug into the zoo."""
 
-    def put(function):
+    def put(function: Bug) -> Bug:
         ZOO[name] = function
         return function
 
@@ -51,6 +56,21 @@ def acknowledges_before_commit(stack):
         await keep(store, letters)
 
     instead(stack, SqliteClientStore, "keep", late)
+
+
+@bug("the server acknowledges letters before they are on its disk")
+def saved_before_commit(stack):
+    save = SqliteServerStore.save
+
+    async def at_once(self, recipient, letter):
+        trio.lowlevel.spawn_system_task(later, self, recipient, letter)
+        return Kept(Status.NEW, letter.sent_at)
+
+    async def later(store, recipient, letter):
+        await trio.sleep(0.5)
+        await save(store, recipient, letter)
+
+    instead(stack, SqliteServerStore, "save", at_once)
 
 
 @bug("the server removes letters before they are acknowledged")
@@ -205,3 +225,25 @@ def late_answer_of_a_former_server(stack):
         return Held(change.kind, change.id, self.table.version)
 
     instead(stack, Membership, "take_table", take_table)
+
+
+@bug("two searches for a silent server disturb each other")
+def searches_disturb_each_other(stack):
+    known = {}
+
+    class Shared(_Meeting):
+        def preferred(self):
+            self.one_is_here = trio.Event()
+            return self.found.pop(next(address for address in self.addresses if address in self.found))
+
+    instead(stack, endpoint, "_Meeting", lambda addresses: known.setdefault(id(addresses), Shared(addresses)))
+
+
+@bug("the parts of messages that were given up are never forgotten")
+def parts_are_never_forgotten(stack):
+    instead(stack, Assembly, "sweep", lambda self: None)
+
+
+@bug("a direct message is acknowledged before anybody can read it")
+def acknowledged_before_anybody_can_read(stack):
+    instead(stack, Chat, "_is_open", property(lambda self: True, lambda self, value: None))

@@ -11,7 +11,7 @@ from itertools import pairwise
 import pytest
 import trio
 
-from tests.network import Conditions, NewAddress
+from tests.network import Conditions
 from tests.plain_links import PlainLinks, plain_peer
 from trio_chat.protocol.letters import Identity
 from trio_chat.protocol.link import Links
@@ -345,7 +345,7 @@ async def test_the_first_request_to_a_peer_links_up_at_once(network, autojump_cl
 
 async def test_a_request_follows_a_peer_that_moves(network, autojump_clock, nursery):
     async with open_sealed_parties(network) as (a, b, to_a, to_b):
-        nursery.start_soon(NewAddress(network, B, C).run)
+        network.translate(B, C)
         request, answers = heartbeat(), []
 
         async def ask():
@@ -362,13 +362,12 @@ async def test_a_request_follows_a_peer_that_moves(network, autojump_clock, nurs
         nursery.cancel_scope.cancel()
 
 
-async def test_what_was_answered_before_a_move_is_answered_the_same_after_it(network, autojump_clock, nursery):
+async def test_what_was_answered_before_a_move_is_answered_the_same_after_it(network, autojump_clock):
     async with open_sealed_parties(network) as (a, b, to_a, _):
         request = heartbeat()
         assert isinstance(await b.endpoint.request(to_a, request), Ack)
-        nursery.start_soon(NewAddress(network, B, C).run)
+        network.translate(B, C)
         for _ in range(2):
             assert isinstance(await b.endpoint.request(to_a, request, resend=PROMPT), Ack)
         assert len(a.moves) == 1
         assert a.asked == [request]
-        nursery.cancel_scope.cancel()

@@ -149,6 +149,8 @@ class Membership:
         """Wait until the table is here; False if the server has forgotten us before it could bring it."""
         silent = 0
         while not self.table.holds(stay.version):
+            if silent == SILENT_ROUNDS:
+                raise ServerNotResponding
             with trio.move_on_after(WINDOW) as window:
                 await self._table_moved.wait()
             if self._doubted is stay:
@@ -156,8 +158,6 @@ class Membership:
             silent = silent + 1 if window.cancelled_caught else 0
             if silent and isinstance(await self._heartbeat(), Refused):
                 return False
-            if silent == SILENT_ROUNDS:
-                raise ServerNotResponding
         return True
 
     async def _return(self, stay: Registered) -> None:

@@ -124,6 +124,7 @@ async def open_chat(
         async with open_background() as nursery:
             await nursery.start(chat._run)
             await membership.enter()
+            chat._is_open = True
             yield chat
             if chat.online:
                 await chat.deregister()
@@ -144,6 +145,7 @@ class Chat:
         self._store = membership.mail.store
         self._clock = clock
         self._detours: dict[str, tuple[Record, float]] = {}
+        self._is_open = False
 
     @property
     def table(self) -> Mapping[str, Record]:
@@ -362,7 +364,7 @@ class Chat:
         if stay is None:
             return Reaction.SILENCE
         match request:
-            case messages.Chat():
+            case messages.Chat() if self._is_open:  # a message that nobody can read yet is better kept by the server
                 return self._mail.take_message(peer, request)
             case Letters() if is_from_server:
                 return self._mail.take_letters(peer, request)

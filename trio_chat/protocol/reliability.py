@@ -98,10 +98,11 @@ class _Parts:
     count: int
     bodies: dict[int, bytes]
     size: int = 0
+    is_fresh: bool = True
 
 
 class Assembly:
-    """Parts received, until the message is whole and `drop` says that it was taken.
+    """Parts received, until the message is whole and `drop` says that it was taken, or no more come.
 
     Holds `limit` bytes over all senders, bookkeeping included, and forgets the message that has waited longest.
     """
@@ -120,6 +121,7 @@ class Assembly:
         if parts is None or parts.count != part.count:
             self.drop(key)
             parts = self._messages[key] = _Parts(part.count, {})
+        parts.is_fresh = True
         if part.index not in parts.bodies:
             parts.bodies[part.index] = part.body
             parts.size += len(part.body) + OVERHEAD
@@ -135,6 +137,13 @@ class Assembly:
         parts = self._messages.pop(key, None)
         if parts is not None:
             self._size -= parts.size
+
+    def sweep(self) -> None:
+        """Forget the messages of which no part has come since the sweep before: their senders have given up."""
+        for key in [key for key, parts in self._messages.items() if not parts.is_fresh]:
+            self.drop(key)
+        for parts in self._messages.values():
+            parts.is_fresh = False
 
     def _shed(self, newest: Hashable) -> None:
         while self._size > self._limit:

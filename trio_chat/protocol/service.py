@@ -256,8 +256,9 @@ class Service:
         if not self._begin(letter):
             return Reaction.SILENCE
         post = Post(letter, self._lanes.keys() - {fold(sender.name)}, [])
-        for name in post.left:
-            lane = self._lanes[name]
+        for name, lane in self._lanes.items():  # not over the set, whose order is another one each time
+            if name not in post.left:
+                continue
             if name in self._by_name and lane.is_free():
                 post.targets.append(self._by_name[name])
             lane.open_posts += 1

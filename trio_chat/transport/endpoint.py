@@ -194,6 +194,7 @@ class Endpoint:
             if now - self._swept_at >= SWEEP_EVERY:
                 self._swept_at = now
                 self._links.sweep(now)
+                self._assembly.sweep()
             for data, source in batch:
                 self._receive_untrusted(data, source, handle, moved)
 

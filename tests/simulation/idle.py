@@ -1,0 +1,78 @@
+"""How much everything holds that is in the memory of the programs that run now: tasks, waiting requests, letters."""
+
+import sqlite3
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import trio
+
+PACKAGE = "trio_chat."
+COUNTS = {"_Lane.open_posts", "_Lane.pending"}
+"""Numbers that say how much of something is going on."""
+
+WAITING = {
+    "server": ("SELECT count(*) FROM letters", "SELECT count(*) FROM posts"),
+    "client": ("SELECT count(*) FROM letters WHERE NOT shown",),
+}
+"""What waits in the files of each kind of store."""
+
+
+def sizes() -> Counter[str]:
+    """What there is of each kind, in all programs together: tasks by name, and the lengths of all that holds things."""
+    found: Counter[str] = Counter()
+    known: set[int] = set()
+    for task in _tasks(trio.lowlevel.current_root_task()):
+        if task.name.startswith(PACKAGE):
+            found[f"task {task.name}"] += 1
+        for part in _parts(task):
+            _measure(part, found, known)
+    return found
+
+
+def _tasks(task: trio.lowlevel.Task) -> Iterator[trio.lowlevel.Task]:
+    yield task
+    for nursery in task.child_nurseries:
+        for child in nursery.child_tasks:
+            yield from _tasks(child)
+
+
+def _parts(task: trio.lowlevel.Task) -> Iterator[Any]:
+    """What of the package the functions of a task have at hand."""
+    coroutine = task.coro
+    while (frame := getattr(coroutine, "cr_frame", None)) is not None:
+        yield from frame.f_locals.values()
+        coroutine = coroutine.cr_await
+
+
+def _measure(part: Any, found: Counter[str], known: set[int]) -> None:
+    if not type(part).__module__.startswith(PACKAGE) or id(part) in known:
+        return
+    known.add(id(part))
+    for name, value in _attributes(part):
+        where = f"{type(part).__name__}.{name}"
+        if isinstance(value, dict | list | set) or type(value).__name__ == "deque":
+            found[where] += len(value)
+            for one in value.values() if isinstance(value, dict) else value:
+                _measure(one, found, known)
+        elif isinstance(value, trio.MemoryReceiveChannel):
+            found[where] += value.statistics().current_buffer_used
+        elif isinstance(value, sqlite3.Connection):
+            _count_waiting(value, found)
+        elif where in COUNTS:
+            found[where] += value
+        else:
+            _measure(value, found, known)
+
+
+def _count_waiting(database: sqlite3.Connection, found: Counter[str]) -> None:
+    tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master")}
+    for query in WAITING["server" if "posts" in tables else "client"]:
+        found[query] += database.execute(query).fetchone()[0]
+
+
+def _attributes(part: Any) -> Iterator[tuple[str, Any]]:
+    names = {name for kind in type(part).__mro__ for name in getattr(kind, "__slots__", ())}
+    for name in sorted(names | getattr(part, "__dict__", {}).keys()):
+        if name != "__weakref__" and hasattr(part, name):
+            yield name, getattr(part, name)

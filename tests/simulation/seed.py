@@ -1,0 +1,33 @@
+"""What makes a world play the same each time: one seed for the order of tasks, the random bytes and the clock."""
+
+import random
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import trio
+import trio._core._run as scheduler
+
+DAY = 1_700_000_000.0
+"""What the clocks show at the beginning: seconds since 1970."""
+
+
+@contextmanager
+def fixed_by(seed: int) -> Iterator[random.Random]:
+    """Everything that chance decides is decided by the seed: trio's order of tasks, and all random bytes."""
+    dice = random.Random(seed)
+    before = scheduler._ALLOW_DETERMINISTIC_SCHEDULING, scheduler._r.getstate(), secrets.token_bytes
+    scheduler._ALLOW_DETERMINISTIC_SCHEDULING = True
+    scheduler._r.seed(seed)
+    secrets.token_bytes = random.Random(f"bytes {seed}").randbytes
+    try:
+        yield dice
+    finally:
+        scheduler._ALLOW_DETERMINISTIC_SCHEDULING = before[0]
+        scheduler._r.setstate(before[1])
+        secrets.token_bytes = before[2]
+
+
+def now() -> float:
+    """The clock of every program, in seconds since 1970."""
+    return DAY + trio.current_time()
