@@ -65,6 +65,13 @@ def simulate(session: nox.Session) -> None:
 
 
 @nox.session
+def fuzz(session: nox.Session) -> None:
+    """Mutated input for all that faces the network. `-- --minutes 5`, `-- --seed 2 --target links`."""
+    session.install("-e", ".[tests]")
+    session.run("python", "-m", "tests.fuzz.play", *session.posargs)
+
+
+@nox.session
 def flood(session: nox.Session) -> None:
     """A real client registers while 10,000 spoofed handshakes come in each second; on a quiet machine."""
     session.install("-e", ".[tests]")

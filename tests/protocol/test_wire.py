@@ -1,4 +1,7 @@
-"""Bytes and messages: what is a message comes through unchanged, and what is not gives WireError and nothing else."""
+"""Bytes and messages: what is a message comes through unchanged, and what is not gives WireError and nothing else.
+
+Bytes by chance and by mutation are in tests/fuzz/.
+"""
 
 import math
 import random
@@ -6,20 +9,18 @@ import random
 import attrs
 import msgspec
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.strategies import MESSAGES, answers, messages, of_kind
+from tests.fuzz.samples import CREDENTIALS, ID, LETTER, RECORD, SAMPLES
+from tests.fuzz.targets import check_message
+from tests.strategies import MESSAGES, answers, of_kind
 from trio_chat.protocol.messages import (
     MAX_BATCH,
     Accepted,
     Ack,
-    Busy,
     Chat,
-    Confirm,
     Delivered,
-    Deregister,
-    Deregistered,
     Find,
     Found,
     GroupPost,
@@ -42,52 +43,13 @@ from trio_chat.protocol.records import (
     MAX_BODY,
     MAX_PARTS,
     MAX_TEXT,
-    Credentials,
     Letter,
     LetterKind,
-    PublicKeys,
     Reason,
-    Record,
     Version,
 )
 from trio_chat.protocol.reliability import Outgoing
 from trio_chat.protocol.wire import MAX_PLAINTEXT, WireError, decode_untrusted, encode
-
-ID = bytes(range(16))
-VERSION = Version(b"8 bytes.", 3)
-LETTER = Letter(LetterKind.DIRECT, ID, "alice", 12.5, b"hi")
-CREDENTIALS = Credentials(PublicKeys(bytes(range(32)), bytes(range(32, 64))), bytes(range(64)))
-RECORD = Record("bob", "127.0.0.1", 3333, True, 12.5, CREDENTIALS)
-SAMPLES = {
-    type(sample): sample
-    for sample in (
-        Register(ID, "bob", CREDENTIALS, ID, True),
-        Deregister(ID),
-        Chat(ID, "alice", "bob", "hi"),
-        Save(ID, "bob", b"hi"),
-        GroupPost(ID, b"hi"),
-        Letters(ID, "bob", (LETTER,)),
-        TableChange(ID, VERSION, VERSION, (RECORD,)),
-        Heartbeat(ID, "bob"),
-        Find(ID, "bob"),
-        Takeover(ID, 12.5),
-        Confirm(ID, bytes(16)),
-        Ack(Chat.kind, ID),
-        Busy(Letters.kind, ID),
-        Refused(Save.kind, ID, "full"),
-        Registered(Register.kind, ID, VERSION, 2, 12.5),
-        Deregistered(Deregister.kind, ID),
-        Delivered(Save.kind, ID, bytes(96), True),
-        Saved(Save.kind, ID, 12.5),
-        Accepted(GroupPost.kind, ID, 12.5),
-        Held(TableChange.kind, ID, VERSION),
-        Receipt(Chat.kind, ID, bytes(96)),
-        Taken(Letters.kind, ID, (b"", bytes(64), bytes(96)), 2),
-        Found(Find.kind, ID, RECORD),
-        Part(Save.kind, ID, 0, 2, b"body"),
-        PartAck(Save.kind, ID, 3),
-    )
-}
 
 fast = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 
@@ -111,15 +73,6 @@ def is_refused(data: bytes) -> bool:
     except WireError:
         return True
     return False
-
-
-def check_untrusted(data: bytes) -> None:
-    """These bytes are a message, which can be sent on, or they give WireError."""
-    try:
-        message = decode_untrusted(data)
-    except WireError:
-        return
-    assert decode_untrusted(encode(message)) == message, data
 
 
 # --- there and back ---
@@ -228,46 +181,11 @@ def test_fields_of_a_newer_version_are_skipped(sample, extra):
 # --- what is not a message ---
 
 
-@given(st.binary(max_size=1300))
-@settings(fast, max_examples=300)
-@example(b"")
-@example(bytes((Letters.kind,)) + b"\xdf\xff\xff\xff\xff")
-@example(bytes((Ack.kind,)) + b"\x81\xa3new" + b"\xdd\xff\xff\xff\xff")
-def test_any_bytes(data):
-    check_untrusted(data)
-
-
 def test_any_bytes_behind_a_kind():
     dice = random.Random(1)
     for _ in range(10_000):
         kind = dice.choice(MESSAGES).kind
         assert is_refused(bytes((kind,)) + dice.randbytes(dice.randrange(60)))
-
-
-@given(messages(), st.integers(0, 2**64))
-@settings(fast, max_examples=200)
-def test_10000_mutated_messages(message, seed):
-    dice = random.Random(seed)
-    whole = encode(message)
-    for _ in range(50):
-        data = bytearray(whole)
-        for _ in range(dice.randrange(1, 4)):
-            mutate(data, dice)
-        check_untrusted(bytes(data))
-
-
-def mutate(data: bytearray, dice: random.Random) -> None:
-    # Most of it near the beginning: there is the structure, and the rest may be one long text.
-    place = dice.randrange(min(len(data), dice.choice((40, 200, 100_000))))
-    match dice.randrange(4):
-        case 0:
-            data[place] ^= 1 << dice.randrange(8)
-        case 1:
-            data[place] = dice.randrange(256)
-        case 2:
-            del data[place + 1 : place + 1 + dice.randrange(1, 5)]
-        case 3:
-            data[place:place] = data[place : place + dice.randrange(1, 20)]
 
 
 @pytest.mark.parametrize("sample", SAMPLES.values(), ids=lambda sample: type(sample).__name__)
@@ -303,7 +221,7 @@ def test_what_is_no_map_of_fields_is_no_message(other):
 def test_deep_nesting(nest):
     field = b"\x83\xa2of\x01\xa2id\xc4\x10" + ID + b"\xa3new"
     for depth in (10, 1_000, 10_000, 60_000):
-        check_untrusted(bytes((Ack.kind,)) + field + nest * depth + b"\xc0")
+        check_message(bytes((Ack.kind,)) + field + nest * depth + b"\xc0")
     assert is_refused(bytes((Ack.kind,)) + field + nest * 60_000 + b"\xc0")
 
 
@@ -315,7 +233,7 @@ def test_text_that_is_no_utf_8(text):
     assert not is_refused(chat + b"\x84" + fields + b"\xa4text\xa2hi")
     assert is_refused(chat + b"\x84" + fields + b"\xa4text" + written)
     assert is_refused(chat + b"\x84" + fields + written + b"\xa2hi")
-    check_untrusted(chat + b"\x85" + fields + b"\xa4text\xa2hi" + written + b"\xa2hi")
+    check_message(chat + b"\x85" + fields + b"\xa4text\xa2hi" + written + b"\xa2hi")
 
 
 # --- fields out of their bounds ---

@@ -34,6 +34,8 @@ class Disk:
         self._slowness = dice.choice(SLOWNESS)
         self.path = folder / f"{name}-0.db"
         self.next_commit: Fate | None = None
+        self.failed = trio.Event()
+        """That of this life."""
 
     async def run(self, work: Callable[[], T]) -> T:
         """Run a transaction, as storage.group_commit.in_thread does: once begun it is not cancelled."""
@@ -44,6 +46,7 @@ class Disk:
                 done = work()
             if fate is not None:
                 self.cut_power()
+                self.failed.set()
                 raise sqlite3.OperationalError("disk I/O error")
             await trio.sleep(self._slowness * self._dice.random())
             return done
@@ -60,3 +63,4 @@ class Disk:
         """A new life: as fast as the dice say, and whatever was to fail is forgotten."""
         self._slowness = self._dice.choice(SLOWNESS)
         self.next_commit = None
+        self.failed = trio.Event()

@@ -23,7 +23,7 @@ from tests.simulation.world import World, run
 from tests.simulation.zoo import ZOO, Bug
 
 MEMORY = Path("/dev/shm")  # noqa: S108 - disks of the simulation, which need not outlive it
-STEPS = 120
+STEPS = 80
 SHOWN = 3
 """Broken promises of one seed that are told as plays; of the others only what they are."""
 

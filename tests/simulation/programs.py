@@ -111,7 +111,10 @@ class Server(Program):
     async def _note(self, rows: trio.MemoryReceiveChannel[Record]) -> None:
         async for record in rows:
             self._world.ledger.note("server", f"holds {record.name} for {'here' if record.online else 'gone'}")
-            if self._world.is_calm and not record.online and self._world.person(record.name).is_there:
+            person = self._world.person(record.name)
+            if record.online:
+                person.taken_in = person.life
+            elif self._world.is_calm and person.lives and person.taken_in == person.life:
                 self._world.ledger.wrongly_gone.append((trio.current_time(), record.name))
 
 
@@ -119,6 +122,8 @@ class Person(Program):
     """One name: who bears it says things, and what is shown to him is noted."""
 
     chat: Chat | None = None
+    taken_in: int = 0
+    """The latest life in which the server registered him."""
 
     @property
     def is_there(self) -> bool:

@@ -99,7 +99,9 @@ class World:
                 await self._the_server_is_restarted()
 
     def _weather(self) -> None:
-        loss, late = self.dice.choice((0.0, 0.05, 0.2, 0.5)), self.dice.choice((0.0, 0.01, 0.1, 0.4, 1.5))
+        self._set_weather(self.dice.choice((0.0, 0.05, 0.2, 0.5)), self.dice.choice((0.0, 0.01, 0.1, 0.4, 1.5)))
+
+    def _set_weather(self, loss: float, late: float) -> None:
         self.network.default = Conditions(loss, self.dice.choice((0.0, 0.1)), (0.0, late))
         self.ledger.note("wires", f"now lose {loss:.0%} and take up to {late} s", fate=True)
 
@@ -141,15 +143,25 @@ class World:
             person.start()
 
     async def _someone_stumbles(self) -> None:
-        """A program that is killed while it comes on line, or before it is missed, and started again."""
+        """A program that is killed while it comes on line, or before it is missed, and started again.
+
+        Its words, and those of a server that stumbles beside it, may be long on their way when their time is over.
+        """
         person = self.dice.choice(self.people)
-        self.network.default = Conditions(0.0, 0.1, (0.0, self.dice.choice((0.1, 1.5))))
         for _ in range(3):
             if person.lives:
                 await person.kill()
                 await trio.sleep(self.dice.choice((0.0, self.dice.uniform(2.0, 4.0))))
+            self._set_weather(0.0, 0.1)
             person.start()
-            await trio.sleep(self.dice.uniform(0.0, 1.2))
+            await trio.sleep(self.dice.uniform(0.0, 0.5))
+            self._set_weather(0.0, 1.5)
+            await trio.sleep(self.dice.uniform(0.0, self.dice.choice((0.1, 1.0))))
+            if self.server.lives and self.dice.random() < 0.4:
+                await self.server.kill()
+                self.server.start()
+                self._set_weather(self.dice.choice((0.2, 0.5)), 0.1)
+                await trio.sleep(self.dice.uniform(0.0, 3.0))
 
     async def _someone_moves(self) -> None:
         """He goes to another machine with his disk."""
@@ -174,6 +186,13 @@ class World:
     def _a_disk_fails(self) -> None:
         program = self.dice.choice(self.programs)
         program.disk.next_commit = self.dice.choice(list(Fate))
+        if self.dice.random() < 0.3:
+            self.nursery.start_soon(self._pull_the_plug_at, program.disk.failed, program)
+
+    async def _pull_the_plug_at(self, moment: trio.Event, program: Program) -> None:
+        await moment.wait()
+        if program.lives:
+            await program.kill()
 
     async def _the_server_is_restarted(self) -> None:
         if self.server.lives:
@@ -267,7 +286,7 @@ async def _live(world: World, steps: int) -> None:
     world.online = {person.name: person.is_there for person in world.people}
 
 
-def run(seed: int, folder: Path, steps: int = 120) -> World:
+def run(seed: int, folder: Path, steps: int) -> World:
     """Play one seed in a fresh world."""
     with fixed_by(seed) as dice:
         clock = trio.testing.MockClock(autojump_threshold=0)

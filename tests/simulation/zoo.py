@@ -1,27 +1,28 @@
 """A zoo of bugs, each a small patch that is applied while a seed is played: the simulation must notice every one."""
 
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, asynccontextmanager
 from unittest.mock import patch
 
 import attrs
 import trio
 
 from trio_chat.client.mail import Mail
-from trio_chat.client.membership import Membership
+from trio_chat.client.membership import SILENT_ROUNDS, Membership
 from trio_chat.client.session import Chat
+from trio_chat.errors import ServerNotResponding
 from trio_chat.protocol.directory import Table
-from trio_chat.protocol.messages import Held
+from trio_chat.protocol.messages import Held, Refused
 from trio_chat.protocol.records import fold
 from trio_chat.protocol.reliability import Assembly, DuplicateMemory, Seen
 from trio_chat.protocol.service import Service, _Lane
 from trio_chat.server.delivery import Deliveries
-from trio_chat.storage import server_store
+from trio_chat.storage import client_store, server_store
 from trio_chat.storage.client_store import SqliteClientStore
 from trio_chat.storage.interface import HandedOver, Kept, Status
 from trio_chat.storage.server_store import SqliteServerStore
 from trio_chat.transport import endpoint
-from trio_chat.transport.endpoint import Endpoint, _Meeting, new_id
+from trio_chat.transport.endpoint import WINDOW, Endpoint, _Meeting, new_id
 
 Bug = Callable[[ExitStack], None]
 """A function that patches the program until its ExitStack closes."""
@@ -244,6 +245,37 @@ def parts_are_never_forgotten(stack):
     instead(stack, Assembly, "sweep", lambda self: None)
 
 
-@bug("a direct message is acknowledged before anybody can read it")
-def acknowledged_before_anybody_can_read(stack):
-    instead(stack, Chat, "_is_open", property(lambda self: True, lambda self, value: None))
+@bug("a table that comes at the last moment is given up, and messages acknowledged that nobody can read yet")
+def the_last_moment_is_too_late(stack):
+    async def hold_table(self, stay):
+        silent = 0
+        while not self.table.holds(stay.version):
+            with trio.move_on_after(WINDOW) as window:
+                await self._table_moved.wait()
+            if self._doubted is stay:
+                return False
+            silent = silent + 1 if window.cancelled_caught else 0
+            if silent and isinstance(await self._heartbeat(), Refused):
+                return False
+            if silent == SILENT_ROUNDS:
+                raise ServerNotResponding
+        return True
+
+    instead(stack, Membership, "_hold_table", hold_table)
+    always = property(lambda self: True, lambda self, value: None)
+    stack.enter_context(patch.object(Chat, "_is_open", always, create=True))
+
+
+@bug("a store that fails while its program is ended comes out as a group")
+def a_failure_in_a_group(stack):
+    @asynccontextmanager
+    async def open_background():
+        try:
+            async with trio.open_nursery() as nursery:
+                yield nursery
+                nursery.cancel_scope.cancel()
+        except BaseExceptionGroup as group:
+            raise group.exceptions[0] if len(group.exceptions) == 1 else group from None
+
+    instead(stack, client_store, "open_background", open_background)
+    instead(stack, server_store, "open_background", open_background)

@@ -23,7 +23,7 @@ ANSWERED_PER_ADDRESS = 4
 ANSWERED_IN_ALL = 1024
 ASKED_IN_ALL = 1024
 HELD_PER_PEER = 32
-COOKIES_TAKEN = 3
+COOKIES_HURRIED = 3
 INIT_PAUSE = 0.05
 
 
@@ -104,7 +104,7 @@ class Question:
     begun: float
     sent_at: float = float("-inf")
     cookie: bytes = NO_COOKIE
-    cookies_left: int = COOKIES_TAKEN
+    hurries_left: int = COOKIES_HURRIED
     held: dict[bytes, float] = attrs.Factory(dict)
 
     def hold(self, plaintext: bytes, now: float) -> None:
@@ -128,12 +128,15 @@ class Question:
         return now - self.sent_at >= INIT_PAUSE
 
     def take_cookie(self, cookie: bytes) -> bool:
-        """Whether this cookie is news; a few are believed, so that nobody is kept sending."""
-        if cookie == self.cookie or not self.cookies_left:
+        """Keep it for the next INIT. Whether that is to be sent at once: a few times, so that nobody is kept sending.
+
+        The newest one counts, or else a few that somebody has made up would keep the true one out.
+        """
+        if cookie == self.cookie:
             return False
         self.cookie = cookie
-        self.cookies_left -= 1
-        return True
+        self.hurries_left -= 1
+        return self.hurries_left >= 0
 
 
 class Asked:

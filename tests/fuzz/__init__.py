@@ -1,0 +1,1 @@
+"""Fuzzing of what faces the network."""

@@ -1,0 +1,359 @@
+"""What is fuzzed: functions of bytes from the network, and the promises that each of them must keep for any bytes.
+
+A check returns what it has seen, in a few words that are the same for all inputs of a kind: inputs in which something
+new is seen are worth further mutations. What is not promised, and every exception that is not, it raises.
+"""
+
+import json
+import math
+import random
+import re
+import struct
+import tracemalloc
+from collections.abc import Callable, Sequence
+
+import attrs
+import msgspec
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
+
+from tests.fuzz.links import check_links, link_samples, rearranged_acts
+from tests.fuzz.mutations import LONGEST, mixed, mutated
+from tests.fuzz.samples import SAMPLES
+from trio_chat.protocol import letters
+from trio_chat.protocol.json_stream import MAX_DEPTH, MAX_OBJECT, JsonError, JsonStream
+from trio_chat.protocol.letters import Identity, Opened, Unreadable
+from trio_chat.protocol.messages import Ack, Message, Request
+from trio_chat.protocol.presence import Refusal, Watch, answer_of, news, refusal, request, watch_of
+from trio_chat.protocol.records import MAX_TEXT, NAME, PublicKeys
+from trio_chat.protocol.reliability import Outgoing
+from trio_chat.protocol.wire import MAX_PLAINTEXT, WireError, decode_untrusted, encode
+
+__all__ = ["TARGETS", "Target", "check_letters", "check_message", "check_presence"]
+
+Rearrange = Callable[[bytes, random.Random, Sequence[bytes]], bytes]
+
+
+@attrs.frozen
+class Target:
+    """Something that takes bytes. `rearranged` changes inputs in ways that only their structure allows."""
+
+    check: Callable[[bytes], set[object]]
+    samples: Callable[[], list[bytes]]
+    rearranged: Rearrange
+
+    def next_input(self, dice: random.Random, corpus: Sequence[bytes]) -> bytes:
+        """An input made of one or more of these."""
+        data = dice.choice(corpus)
+        if dice.random() < 0.5:
+            return mutated(data, dice, corpus)
+        data = self.rearranged(data, dice, corpus)[:LONGEST]
+        return mutated(data, dice, corpus) if dice.random() < 0.2 else data
+
+
+def in_short(error: Exception) -> str:
+    """What is wrong, without the numbers and names of the one input."""
+    return re.sub(r"""0x[0-9a-f]+|\d+|"[^"]*"|'[^']*'""", "#", str(error))[:200]
+
+
+# --- messages ---
+
+MEMORY = 16 * 1024
+MEMORY_PER_BYTE = 64
+"""Bytes of memory that a decoder may take at a time: once, and for each byte that it is given."""
+
+
+def check_message(data: bytes) -> set[object]:
+    """These bytes are a message, which can be sent on as it is, or they give WireError, and little memory is taken."""
+    tracemalloc.start()
+    try:
+        message = decode_untrusted(data)
+    except WireError as error:
+        return {in_short(error)}
+    finally:
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert peak <= MEMORY + MEMORY_PER_BYTE * len(data), "more memory than so few bytes are worth"
+    again = encode(message)
+    assert decode_untrusted(again) == message, "sent on, it is another message"
+    assert encode(decode_untrusted(again)) == again, "sent on, it has other bytes"
+    if isinstance(message, Request):
+        assert Outgoing(message.kind, message.id, again).missing()
+    else:
+        assert len(again) <= MAX_PLAINTEXT, "an answer that fits into no datagram"
+    return {(type(message).__name__, len(again).bit_length())}
+
+
+def message_samples() -> list[bytes]:
+    long = [attrs.evolve(sample, **{name: filled}) for sample, name, filled in _long_messages()]
+    newer = bytes((Ack.kind,)) + msgspec.msgpack.encode({"new": [{"a": 0.5}], "of": 1, "id": ID, "newest": [None]})
+    return [*(encode(message) for message in (*SAMPLES.values(), *long)), newer]
+
+
+def _long_messages() -> list[tuple[Message, str, object]]:
+    filled = {"text": "x" * MAX_TEXT, "records": 64, "letters": 10}
+    found = []
+    for sample in SAMPLES.values():
+        for name, value in filled.items():
+            if hasattr(sample, name):
+                found.append((sample, name, getattr(sample, name) * value if isinstance(value, int) else value))
+    return found
+
+
+def rearranged_fields(data: bytes, dice: random.Random, others: Sequence[bytes]) -> bytes:
+    try:
+        fields, other = (msgspec.msgpack.decode(one[1:]) for one in (data, dice.choice(others)))
+        return data[:1] + msgspec.msgpack.encode(mixed(fields, other, dice))
+    except (msgspec.DecodeError, ValueError, OverflowError, RecursionError):
+        return data
+
+
+# --- letters ---
+
+ALICE, BOB, EVE = (Identity(bytes((n,)) * 32, bytes((n + 100,)) * 32) for n in (1, 2, 3))
+ID = bytes(range(16))
+POSTED = {"id": ID, "sender": "Alice"}
+NAMES = POSTED | {"recipient": "bob"}
+WRITTEN = {"sent_at": 12.5, "text": "hi"}
+TIME = struct.Struct(">d")
+
+
+def check_letters(data: bytes) -> set[object]:
+    """Letters, posts and receipts of strangers, of Eve, who can seal, and of Alice, who can sign what is no letter."""
+    how, data = data[:1], data[1:]
+    match how:
+        case b"s":
+            return {_read_as_alices(_open, data)}
+        case b"e":
+            return {_read_as_alices(_open, _sealed_to_bob(data))}
+        case b"p":
+            return {_read_as_alices(_read_post, data)}
+        case b"S":
+            at, raw = _time_of(data)
+            stated = letters._letter(ID, "Alice", ALICE.public.signing, "bob", BOB.public, at, raw)
+            return {_read_as_signed(_open, _sealed_to_bob(ALICE.signing.sign(stated) + data), data)}
+        case b"P":
+            at, raw = _time_of(data)
+            return {_read_as_signed(_read_post, ALICE.signing.sign(letters._post(ID, "Alice", at, raw)) + data, data)}
+    return {_check_proofs(data)}
+
+
+def _open(data: bytes) -> Opened:
+    return letters.open_letter_untrusted(data, BOB, ALICE.public.signing, **NAMES)
+
+
+def _read_post(data: bytes) -> Opened:
+    return letters.read_post_untrusted(data, ALICE.public.signing, **POSTED)
+
+
+def _sealed_to_bob(inside: bytes) -> bytes:
+    key = X25519PublicKey.from_public_bytes(BOB.public.link)
+    return letters._SUITE.encrypt(inside, key, letters._envelope(**NAMES))
+
+
+def _time_of(data: bytes) -> tuple[float, bytes]:
+    """Time and text of what Alice signs; too short, it is signed as something else."""
+    return (TIME.unpack(data[:8])[0], data[8:]) if len(data) >= 8 else (0.0, data)
+
+
+def _read_as_alices(read: Callable[[bytes], Opened], data: bytes) -> object:
+    try:
+        opened = read(data)
+    except Unreadable as error:
+        return (read.__name__, str(error))
+    assert opened == Opened(**WRITTEN), "Alice did not write this"
+    return (read.__name__, "opened")
+
+
+def _read_as_signed(read: Callable[[bytes], Opened], data: bytes, signed: bytes) -> object:
+    try:
+        opened = read(data)
+    except Unreadable as error:
+        return (read.__name__, "signed", str(error))
+    raw = opened.text.encode()
+    assert TIME.pack(opened.sent_at) + raw == signed, "Alice did not sign this"
+    assert 1 <= len(raw) <= MAX_TEXT, "no text"
+    assert 0 <= opened.sent_at < 253_402_300_800, "no time"
+    return (read.__name__, "signed", "opened")
+
+
+def _check_proofs(data: bytes) -> object:
+    """Proofs under Bob's key are his own; under keys that strangers bring, any answer will do, but there is one."""
+    key, proof = data[:32], data[32:]
+    hi, ho = (proof == letters.write_receipt(BOB, **POSTED, text=text) for text in ("hi", "ho"))
+    read = letters.is_receipt(proof, BOB.public.signing, **POSTED)
+    assert read == (hi or ho), "not the receipts that Bob gives"
+    assert letters.is_receipt(proof, BOB.public.signing, **POSTED, text="hi") == hi, "Bob did not read this text"
+    unread = letters.verify_unreadable(BOB.public.signing, proof, **POSTED)
+    assert unread == (proof == letters.sign_unreadable(BOB, **POSTED)), "Bob did not say so"
+    keys = PublicKeys(key, data[-32:])
+    answers = (
+        letters.is_receipt(proof, key, **POSTED),
+        letters.verify_identity(keys, proof, name="bob", server_key=key),
+        letters.verify_link_key(keys, proof),
+    )
+    try:
+        sealed = len(letters.seal_letter(ALICE, keys, **NAMES, **WRITTEN))
+    except Unreadable as error:
+        return ("proof", read, unread, answers, str(error))
+    return ("proof", read, unread, answers, sealed)
+
+
+def letter_samples() -> list[bytes]:
+    sealed = letters.seal_letter(ALICE, BOB.public, **NAMES, **WRITTEN)
+    inside = letters._SUITE.decrypt(sealed, BOB.link, letters._envelope(**NAMES))
+    long, key = TIME.pack(12.5) + b"x" * MAX_TEXT, BOB.public.signing
+    return [
+        *(b"s" + sealed, b"e" + inside, b"p" + letters.write_post(ALICE, **POSTED, **WRITTEN)),
+        *(mark + what for mark in (b"S", b"P") for what in (inside[64:], long, long + b"x", inside[:72], b"short")),
+        *(b"k" + key + letters.write_receipt(BOB, **POSTED, text=text) for text in ("hi", "ho")),
+        b"k" + key + letters.sign_unreadable(BOB, **POSTED),
+        b"k" + BOB.public.signing + letters.sign_link_key(BOB) + BOB.public.link,
+        b"k" + bytes(160),
+    ]
+
+
+def rearranged_letter(data: bytes, dice: random.Random, others: Sequence[bytes]) -> bytes:
+    """The same, brought by somebody else, or the same beginning with another end: there is the text."""
+    if dice.random() < 0.5:
+        return data[:-10] + mutated(data[-10:], dice, others)
+    return dice.choice((b"s", b"e", b"p", b"S", b"P", b"k")) + data[1:]
+
+
+# --- the presence service ---
+
+LONG = b"\x01"
+"""Stands for 16 KiB of a stream, so that inputs remain short: in JSON it stands for nothing else."""
+
+MOST_LONG = 8
+"""How often it does, or else few inputs would be enough to fill the memory."""
+
+BYTE_BY_BYTE = 1000
+"""Bytes up to which a stream is also cut between any two."""
+
+
+def check_presence(data: bytes) -> set[object]:
+    """A stream gives the same objects however it is cut, and those that it gives others, too; or JsonError."""
+    stream = data.replace(LONG, b"x" * 16 * 1024, MOST_LONG)
+    whole, why = _read([stream])
+    dice = random.Random(data)
+    cuts = sorted(dice.randrange(len(stream) + 1) for _ in range(8))
+    cuttings = [[stream[a:b] for a, b in zip([0, *cuts], [*cuts, len(stream)], strict=True)]]
+    if len(stream) <= BYTE_BY_BYTE:
+        cuttings.append([bytes((byte,)) for byte in stream])
+    for pieces in cuttings:
+        found, failed = _read(pieces)
+        assert (repr(found), bool(failed)) == (repr(whole), bool(why)), "cut otherwise it is something else"
+    _check_that_others_read_the_same(stream, whole, waiting=not why)
+    return {why, len(whole).bit_length(), *(_meaning(fields) for fields in whole)}
+
+
+def _read(pieces: Sequence[bytes]) -> tuple[list[dict[str, object]], str]:
+    """All objects in them, and why there were no more, if there is a reason."""
+    stream, found = JsonStream(), []
+    try:
+        for piece in pieces:
+            stream.feed(piece)
+            while (fields := stream.take()) is not None:
+                found.append(fields)
+            assert len(stream._buffer) <= MAX_OBJECT, "more is kept than an object may have"
+    except JsonError as error:
+        return found, str(error)
+    return found, ""
+
+
+def _check_that_others_read_the_same(stream: bytes, found: Sequence[dict[str, object]], *, waiting: bool) -> None:
+    rest = stream.decode(errors="replace").lstrip(" \t\r\n")
+    for fields in found:
+        theirs, end = json.JSONDecoder().raw_decode(rest)
+        assert repr(fields) == repr(theirs), "others read it otherwise"
+        assert _depth(fields) <= MAX_DEPTH, "deeper than an object may be"
+        rest = rest[end:].lstrip(" \t\r\n")
+    assert not waiting or rest[:1] in ("", "{"), "what is no object is waited for"
+    assert not _begins_with_an_object(rest), "an object that others read is not read"
+
+
+def _begins_with_an_object(text: str) -> bool:
+    """Whether there is one within the bounds: strict JSON without what Python alone takes for JSON."""
+    try:
+        fields, end = json.JSONDecoder(parse_constant=_refuse, parse_float=_finite).raw_decode(text)
+        msgspec.json.encode(fields)
+    except (ValueError, RecursionError):  # of which a lone surrogate is one, too
+        return False
+    if not isinstance(fields, dict) or "\ufffd" in text[:end]:
+        return False
+    return len(text[:end].encode()) <= MAX_OBJECT and _depth(fields) <= MAX_DEPTH
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(constant)
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    return number if math.isfinite(number) else _refuse(digits)
+
+
+def _depth(value: object) -> int:
+    if not isinstance(value, dict | list):
+        return 0
+    return 1 + max(map(_depth, value.values() if isinstance(value, dict) else value), default=0)
+
+
+def _meaning(fields: dict[str, object]) -> object:
+    try:
+        watch = watch_of(fields)
+        assert all(map(_is_user_or_name, (watch.user_id, *watch.friends))), "a friend that is none"
+        assert watch.user_id not in watch.friends, "a friend of oneself"
+        assert watch_of(json.loads(request(watch))) == watch, "asked again, it is another request"
+        asked = f"friends: {len(watch.friends).bit_length()}, {watch.push}"
+    except Refusal as refused:
+        asked = _refused(refused)
+    try:
+        told = answer_of(fields)
+        assert told is None or isinstance(told.user_id, int | str), "news of nobody"
+    except Refusal:
+        told = "a refusal"
+    return (asked, type(told).__name__)
+
+
+def _is_user_or_name(given: object) -> bool:
+    return re.fullmatch(NAME, given) is not None if type(given) is str else type(given) is int and 0 < given < 2**63
+
+
+def _refused(refused: Refusal) -> str:
+    assert refused.code in (3, 5, 6), "no code to refuse with"
+    assert len(refusal(refused)) <= 256, "too long for the ancestors"
+    return refused.text
+
+
+def presence_samples() -> list[bytes]:
+    watches = [Watch(1, (2, "Bob", 2**63 - 1)), Watch(2, (), push=True), Watch(3, (1, "x" * 32)), Watch(4, (4,))]
+    said = [*map(request, watches), news(2, True), news("Bob", False), refusal(Refusal(6, "You can't"))]
+    said += [b'{"a": "\\u00e9\\"}{\\\\", "b": [1.5e3, -0, [null, {}]], "a": true}', b'{"a": "\xc3\xa9"} \r\n\t{}']
+    said += [b'{"a": ' + b"[" * depth + b"]" * depth + b"}" for depth in (31, 32, 2000)]
+    said += [b'{"a": "' + LONG * 3 + b'"}', b'{"a": "' + LONG * 4 + b'"}']
+    said += [b'{"user_id": 1, "friends": [' + b"2, " * 5000 + b"2]}", b'{"n": 123456789012345678901234567890}']
+    return [*said, b"".join(said[:8]), b"\n".join(said[3:7])]
+
+
+def rearranged_objects(data: bytes, dice: random.Random, others: Sequence[bytes]) -> bytes:
+    """One object with its fields mixed, or pieces between commas or objects in another order."""
+    other = dice.choice(others)
+    if dice.random() < 0.5:
+        between = dice.choice((b",", b"}", b'"'))
+        pieces = [*data.split(between), *dice.sample(theirs := other.split(between), min(2, len(theirs)))]
+        dice.shuffle(pieces)
+        return between.join(pieces)
+    try:
+        return msgspec.json.encode(mixed(*map(msgspec.json.decode, (data, other)), dice))
+    except (msgspec.DecodeError, ValueError, OverflowError, RecursionError):
+        return data + other
+
+
+TARGETS = {
+    "messages": Target(check_message, message_samples, rearranged_fields),
+    "letters": Target(check_letters, letter_samples, rearranged_letter),
+    "links": Target(check_links, link_samples, rearranged_acts),
+    "presence": Target(check_presence, presence_samples, rearranged_objects),
+}
+"""All of them, by name."""

@@ -1,0 +1,173 @@
+"""The promises of what faces the network, for inputs by hypothesis and by mutation. Many more: `nox -s fuzz`."""
+
+import random
+import re
+from functools import partial
+
+import pytest
+from click.testing import CliRunner
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from tests.fuzz.links import link_samples
+from tests.fuzz.mutations import LONGEST, mutated
+from tests.fuzz.play import fuzz, main
+from tests.fuzz.targets import TARGETS, check_message, check_presence
+from tests.strategies import messages
+from trio_chat.protocol import letters, link_wire, wire
+from trio_chat.protocol.json_stream import JsonStream
+from trio_chat.protocol.link_session import Session
+from trio_chat.protocol.link_wire import Reset
+from trio_chat.protocol.messages import Ack, Letters
+from trio_chat.protocol.wire import encode
+
+fast = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+INPUTS = {"messages": 2000, "letters": 300, "links": 120, "presence": 200}
+
+
+# --- inputs by hypothesis ---
+
+
+@given(st.binary(max_size=1300))
+@settings(fast, max_examples=200)
+@example(b"")
+@example(bytes((Letters.kind,)) + b"\xdf\xff\xff\xff\xff")
+@example(bytes((Ack.kind,)) + b"\x81\xa3new" + b"\xdd\xff\xff\xff\xff")
+def test_any_bytes_are_a_message_or_none(data):
+    check_message(data)
+
+
+@given(messages(), st.integers(0, 2**64))
+@settings(fast, max_examples=40)
+def test_800_mutated_messages_are_messages_or_none(message, seed):
+    dice, whole = random.Random(seed), encode(message)
+    for _ in range(20):
+        check_message(mutated(whole, dice, [whole]))
+
+
+@given(st.binary(max_size=200))
+@settings(fast, max_examples=30)
+@pytest.mark.parametrize("name", ["letters", "links"])
+def test_any_bytes_break_no_promise(name, data):
+    assert TARGETS[name].check(data)
+
+
+@given(st.binary() | st.text('{}[]":,\\ 019aeNtrue\x01').map(str.encode))
+@settings(fast, max_examples=100)
+@example(b'{"a": 1}}')
+@example(b'{"a": [1}, 2]}')
+@example(b'{"a" 1}')
+def test_any_bytes_are_a_stream_of_objects_or_none(data):
+    check_presence(data)
+
+
+# --- inputs by mutation ---
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_no_mutation_breaks_a_promise_and_some_lead_to_where_no_sample_did(name):
+    samples = TARGETS[name].samples()
+    tally = fuzz(TARGETS[name], 1, lambda tried: tried < INPUTS[name])
+    assert tally.failures == {}
+    assert tally.tried == INPUTS[name]
+    assert any(data not in samples for data in tally.corpus)
+
+
+def test_a_seed_fixes_all_inputs():
+    one, same, other = (fuzz(TARGETS["messages"], seed, lambda tried: tried < 300) for seed in (1, 1, 2))
+    assert one.corpus == same.corpus != other.corpus
+
+
+def test_all_types_of_datagrams_are_mutated():
+    opened = b"".join(sample[:3] for sample in link_samples())
+    assert {bytes((kind,)) for kind in range(1, 10)} <= {opened[at : at + 1] for at in range(2, len(opened), 3)}
+
+
+def test_inputs_fit_into_a_command_line():
+    dice, whole = random.Random(1), bytes(LONGEST)
+    assert all(len(mutated(whole, dice, [whole])) <= LONGEST for _ in range(100))
+
+
+# --- that it would be noticed ---
+
+
+class Stumbling:
+    """A decoder that stumbles where a field is missing."""
+
+    def __init__(self, decoder):
+        self._decoder = decoder
+
+    def decode(self, data):
+        if b"of" not in bytes(data):
+            raise IndexError
+        return self._decoder.decode(data)
+
+
+class Greedy(Stumbling):
+    """A decoder that makes room for as much as it is told will come."""
+
+    def decode(self, data):
+        room = bytearray(100 * int.from_bytes(data[4:6], "big"))
+        return self._decoder.decode(data) if room else None
+
+
+def other_decoder(decoder, patch):
+    patch(wire, "_decoders", wire._decoders | {Ack.kind: decoder(wire._decoders[Ack.kind])})
+
+
+def unsigned_letters(patch):
+    patch(letters, "_verify", lambda key, signature, stated: True)
+
+
+def no_replay_window(patch):
+    take = Session.open_untrusted
+
+    def forgetful(self, datagram):
+        plaintext = take(self, datagram)
+        self._seen = 0
+        return plaintext
+
+    patch(Session, "open_untrusted", forgetful)
+
+
+def long_reset(patch):
+    patch(Reset, "encode", lambda self: link_wire.header(7, self.index) + bytes(100))
+
+
+def stream_that_strips_pieces(patch):
+    def feed(self, data):
+        self._buffer += data.strip(b" ")
+
+    patch(JsonStream, "feed", feed)
+
+
+@pytest.mark.parametrize(
+    ("name", "inputs", "bug", "failure"),
+    [
+        ("messages", 600, partial(other_decoder, Stumbling), "IndexError"),
+        ("messages", 600, partial(other_decoder, Greedy), "more memory than so few bytes are worth"),
+        ("letters", 600, unsigned_letters, "Alice did not write this"),
+        ("links", 1, no_replay_window, "a message that came before"),
+        ("links", 1, long_reset, "an answer larger than the question"),
+        ("presence", 60, stream_that_strips_pieces, "cut otherwise it is something else"),
+    ],
+    ids=lambda value: value.replace(" ", "-") if isinstance(value, str) else "",
+)
+def test_a_planted_bug_is_found_and_its_input_finds_it_again(monkeypatch, name, inputs, bug, failure):
+    with monkeypatch.context() as patched:
+        bug(patched.setattr)
+        found = CliRunner().invoke(main, ["--inputs", f"{inputs}", "--target", name])
+        assert found.exit_code == 1
+        line = next(line for line in found.output.splitlines() if failure in line)
+        assert line.startswith(f"{name}, seed 1: ")
+        (data,) = re.findall(rf"{re.escape(line)}\n  --replay {name} ([0-9a-f]*)", found.output)
+        again = CliRunner().invoke(main, ["--replay", name, data])
+        assert again.exit_code == 1
+        assert failure in again.output
+    assert CliRunner().invoke(main, ["--replay", name, data]).exit_code == 0, "without the bug it is a harmless input"
+
+
+def test_without_a_bug_it_ends_well():
+    played = CliRunner().invoke(main, ["--inputs", "1", "--seed", "3"])
+    assert played.exit_code == 0
+    assert re.findall(r"(?m)^(\w+) +seed 3: [1-9].* inputs.* 0 failures$", played.output) == [*TARGETS]
