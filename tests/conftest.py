@@ -1,7 +1,10 @@
 """Fixtures that more than one test module uses."""
 
+import os
+import shutil
 import signal
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +14,18 @@ from tests.stage import Stage, open_stage
 # A background job, as a build may be, is started with SIGINT ignored, and would hand that on to the programs
 # that the tests interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# What is under `tmp_path` is kept in memory where there is plenty: no test cuts the power, and on a disk that others
+# use as well hundreds of small databases wait for each other. Programs of the plays have their files on the disk.
+IN_MEMORY, PLENTY = Path("/dev/shm"), 2**29  # noqa: S108 - pytest makes folders there that are its own
+if IN_MEMORY.is_dir() and shutil.disk_usage(IN_MEMORY).free > PLENTY:
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(IN_MEMORY))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """What `-n auto` is: one more than there are cores, as someone always waits for a program's windows."""
+    return (os.cpu_count() or 1) + 1
 
 
 @pytest.fixture

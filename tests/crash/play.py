@@ -4,7 +4,6 @@
 for; what was lost or came twice is told by count.py.
 """
 
-import os
 import random
 import socket
 import subprocess
@@ -20,8 +19,8 @@ import click
 import trio
 
 from tests.crash.count import Count, Kill
+from tests.wings import ENVIRONMENT, open_program
 
-ROOT = Path(__file__).parents[2]
 NAMES = ("ann", "bob", "cid", "dee", "eve")
 PATIENCE = 60
 """How long anything may take, in seconds; a client's pauses without the server grow up to 15."""
@@ -39,9 +38,6 @@ MOVES = 1 / 4
 OPENING = ("Listening on ", "Key: ")
 """How the lines begin that a server says at its start."""
 FAULTS_SHOWN = 20
-
-# Coverage would neither survive a SIGKILL nor keep up.
-_ENVIRONMENT = {key: value for key, value in os.environ.items() if not key.startswith("COVERAGE_")}
 
 
 def free_ports(count):
@@ -94,13 +90,9 @@ class Stage:
     async def _start(self, actor, module, *arguments):
         actor.lives += 1
         with (self.folder / f"{actor.name}.err").open("wb") as complaints:
-            actor.process = await trio.lowlevel.open_process(
-                [sys.executable, "-m", module, *map(str, arguments)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.DEVNULL,
-                stderr=complaints,
-                cwd=ROOT,
-                env=_ENVIRONMENT | {"XDG_DATA_HOME": str(self.folder)},
+            environment = ENVIRONMENT | {"XDG_DATA_HOME": str(self.folder)}
+            actor.process = await open_program(
+                module, arguments, stdout=subprocess.DEVNULL, stderr=complaints, env=environment
             )
 
     async def kill(self, actor):
@@ -113,8 +105,8 @@ class Stage:
     def check(self, actor):
         """It lives, and has nothing to complain of."""
         complaints = self.complaints(actor)
-        if actor.process.poll() is not None or complaints:
-            raise AssertionError(f"{actor.name} ended with {actor.process.poll()} and said\n{complaints}")
+        if actor.process.returncode is not None or complaints:
+            raise AssertionError(f"{actor.name} ended with {actor.process.returncode} and said\n{complaints}")
 
     def complaints(self, actor):
         said = (self.folder / f"{actor.name}.err").read_text()
@@ -124,7 +116,9 @@ class Stage:
         await client.process.stdin.aclose()
         await client.process.wait()
         if client.process.returncode or self.complaints(client):
-            raise AssertionError(f"{client.name} left with {client.process.poll()} and said\n{self.complaints(client)}")
+            raise AssertionError(
+                f"{client.name} left with {client.process.returncode} and said\n{self.complaints(client)}"
+            )
 
     async def end(self):
         """Whoever is still here is killed."""

@@ -12,6 +12,7 @@ In a transcript, line by line:
 
 import os
 import random
+import shlex
 import socket
 import subprocess
 import sys
@@ -23,9 +24,11 @@ import trio
 from tests.docs.blocks import ROOT
 from tests.docs.volatile import Names
 from tests.end_to_end import theatre
+from tests.wings import open_program
 from trio_chat.console.commands import COMMANDS, help_lines
 
 PROMPT = ">>> "
+CHAT = "python -m trio_chat "
 PORTS = ("5000", "8081")
 """The ports of the documentation's servers; on a stage they are others, so that plays do not meet."""
 CHANGES_TABLE = ("reg", "dereg", "exit")
@@ -62,11 +65,17 @@ class Stage(theatre.Stage):
         self._environment |= {"HOME": home, "PATH": path, "PYTHONPATH": str(ROOT), "COLUMNS": "80"}
 
     async def run(self, name, command):
-        """Starts a command in a shell; a single program takes the shell's place, and so gets its signals."""
+        """Starts a command, where it needs one in a shell, whose place a single program takes, and so its signals."""
         self.note(name, "$", command)
-        shell = command if set(command) & set("|&;") else f"exec {command}"
+        is_single = not set(command) & set("|&;")
+        if is_single and command.startswith(CHAT):
+            arguments = shlex.split(command.removeprefix(CHAT))
+            process = await open_program(
+                "trio_chat", arguments, stderr=subprocess.STDOUT, cwd=self.home, env=self._environment
+            )
+            return self._enter(Screen(self, name, process, process.stdin, process.stdout))
         process = await trio.lowlevel.open_process(
-            ["/bin/sh", "-c", shell],
+            ["/bin/sh", "-c", f"exec {command}" if is_single else command],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

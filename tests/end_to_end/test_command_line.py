@@ -1,7 +1,6 @@
 """The programs from outside: pipes, exit codes, the ancestors' flags, addresses that are wrong or unusual."""
 
 import re
-import subprocess
 
 import pytest
 
@@ -226,7 +225,7 @@ async def test_a_server_is_reached_by_ipv6_and_by_name(host):
 
 async def test_the_demo_plays_a_conversation_and_ends():
     async with open_stage() as stage:
-        demo = await stage.start("demo", "demo", stdin=subprocess.DEVNULL)
+        demo = await stage.start("demo", "demo")
         said, complaints = await demo.last_words()
         assert complaints == []
         await demo.leaves(0)

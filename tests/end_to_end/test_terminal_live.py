@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 import trio
 
-from tests.end_to_end.theatre import ROOT, open_stage
+from tests.end_to_end.theatre import open_stage
 from tests.pseudo_terminal import PseudoTerminal
+from tests.wings import ROOT
 from trio_chat import MessageReceived, open_chat
 
 pytestmark = pytest.mark.xdist_group("programs")  # one after the other, beside the plays

@@ -11,12 +11,12 @@ import socket
 import subprocess
 import sys
 from contextlib import asynccontextmanager, suppress
-from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import trio
 
-ROOT = Path(__file__).parents[2]
+from tests.wings import ENVIRONMENT, ROOT, open_program
+
 PATIENCE = 15
 """How long anything may take, in seconds: five windows without the server, on a machine that is busy."""
 SETTLE = 0.15
@@ -25,12 +25,6 @@ LONGEST_SHOWN = 400
 """How much of a line the record shows."""
 ANYWHERE = "[Client Table Updated]"
 
-# What these processes run is measured where it is tested inside of one; to measure them as well doubles their start.
-_ENVIRONMENT = {key: value for key, value in os.environ.items() if not key.startswith("COVERAGE_")} | {
-    "LC_ALL": "C.UTF-8",
-    "COLUMNS": "120",
-    "TERM": "dumb",
-}
 _VOLATILE = (
     (re.compile(r"\b\d\d:\d\d:\d\d\b"), "HH:MM:SS"),
     (re.compile(r"^\(\d{9,}\.\d+\)"), "(EPOCH)"),
@@ -187,7 +181,12 @@ class Stage:
     """Where one play takes place; `record` is all that happened, in order."""
 
     def __init__(self, nursery, data_folder):
-        self._environment = _ENVIRONMENT | {"XDG_DATA_HOME": data_folder, "XDG_STATE_HOME": data_folder}
+        self._environment = ENVIRONMENT | {
+            "COLUMNS": "120",
+            "TERM": "dumb",
+            "XDG_DATA_HOME": data_folder,
+            "XDG_STATE_HOME": data_folder,
+        }
         self.record = []
         self.parties = []
         self._nursery = nursery
@@ -197,30 +196,30 @@ class Stage:
         shown = what if len(what) < LONGEST_SHOWN else what[:LONGEST_SHOWN] + "..."
         self.record.append(f"{trio.current_time() - self._opened_at:7.3f} {who:>8} {mark} {shown}")
 
-    async def start(self, name, *arguments, stdin=subprocess.PIPE):
+    async def start(self, name, *arguments):
         """Starts `python -m trio_chat` with these arguments and pipes all around."""
-        process = await self._open_process(name, arguments, stdin, subprocess.PIPE)
+        self._note_start(name, arguments)
+        process = await open_program("trio_chat", arguments, env=self._environment)
         return self._enter(Party(self, name, process, process.stdin, process.stdout))
 
     async def start_at_a_terminal(self, name, *arguments):
         """The same at a terminal; its lines come as a terminal shows them, echo and prompts included."""
         here, there = os.openpty()
-        process = await self._open_process(name, arguments, there, there)
-        os.close(there)
-        terminal = trio.lowlevel.FdStream(here)
-        return self._enter(Party(self, name, process, terminal, terminal))
-
-    async def _open_process(self, name, arguments, stdin, stdout):
-        command = [sys.executable, "-m", "trio_chat", *map(str, arguments)]
-        self.note(name, "$", " ".join(command[1:]))
-        return await trio.lowlevel.open_process(
-            command,
-            stdin=stdin,
-            stdout=stdout,
+        self._note_start(name, arguments)
+        process = await trio.lowlevel.open_process(
+            [sys.executable, "-m", "trio_chat", *map(str, arguments)],
+            stdin=there,
+            stdout=there,
             stderr=subprocess.PIPE,
             cwd=ROOT,
             env=self._environment,
         )
+        os.close(there)
+        terminal = trio.lowlevel.FdStream(here)
+        return self._enter(Party(self, name, process, terminal, terminal))
+
+    def _note_start(self, name, arguments):
+        self.note(name, "$", " ".join(["-m", "trio_chat", *map(str, arguments)]))
 
     def _enter(self, party):
         self.parties.append(party)

@@ -22,6 +22,9 @@ from trio_chat.transport.datagrams import Address
 LONG = " long" * 600
 """The end of long texts, which lines of the trace leave out."""
 
+BEFORE, AFTER = 10.0, 1.0
+"""Seconds of what befell everybody that belong to the play of a message."""
+
 LINKS = {form.kind: form.__name__ for form in (Hello, Keys, Init, Cookie, Resp, Reset)} | {
     DATA: "Data",
     CHALLENGE: "Challenge",
@@ -110,17 +113,31 @@ class Ledger:
         return [self._line(entry) for entry in self.entries]
 
     def play_of(self, text: str | None, people: set[str]) -> list[str]:
-        """What concerns one message; without one, what concerns these people and the server beside messages."""
+        """What concerns one message; without one, what concerns these people and the server beside messages.
+
+        What befell everybody is told from a while before until just after.
+        """
         message = self.messages.get(text) if text else None
         if message is not None:
             people = people | {message.sender, *filter(None, [message.recipient])}
         concerns = self._of_message(message) if message else self._of_people(people)
+        about = {number for number, entry in enumerate(self.entries) if concerns(entry)}
+        times = [self._time(self.entries[number]) for number in about] or [0.0]
+        scene = people | {"server", "wires", "world"}
         return [
             self._line(entry)
-            for entry in self.entries
-            if (isinstance(entry, Deed) and entry.fate and entry.who in people | {"server", "wires", "world"})
-            or concerns(entry)
+            for number, entry in enumerate(self.entries)
+            if number in about
+            or (
+                isinstance(entry, Deed)
+                and entry.fate
+                and entry.who in scene
+                and min(times) - BEFORE <= entry.time <= max(times) + AFTER
+            )
         ]
+
+    def _time(self, entry: Deed | int) -> float:
+        return entry.time if isinstance(entry, Deed) else self.network.log[entry].time
 
     def _of_message(self, message: Message) -> Callable[[Deed | int], bool]:
         receipt = f"sent_at={message.sent_at}"
