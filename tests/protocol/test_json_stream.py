@@ -62,7 +62,7 @@ def test_an_object_comes_out_with_its_last_byte():
     assert stream.take() is None
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 @given(st.lists(st.tuples(OBJECTS, st.text(" \t\r\n", max_size=3), st.booleans())), st.data())
 def test_objects_survive_any_blanks_and_any_cuts(sent, data):
     text = "".join(json.dumps(one, ensure_ascii=plain) + blanks for one, blanks, plain in sent).encode()

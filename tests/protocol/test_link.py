@@ -26,7 +26,7 @@ from trio_chat.protocol.wire import MAX_DATAGRAM, MAX_PLAINTEXT, WireError
 
 HELLO, KEYS, INIT, COOKIE, RESP, DATA, RESET, CHALLENGE, PROOF = range(1, 10)
 
-fast = settings(deadline=None, max_examples=200)
+fast = settings(deadline=None, max_examples=100)
 
 
 # --- the stage ---
@@ -1185,7 +1185,7 @@ def test_every_recorded_datagram_cut_short_or_longer():
 
 
 @given(st.integers(0, 10**9), st.integers(0, 10**9), st.integers(1, 255))
-@settings(deadline=None, max_examples=400)
+@settings(deadline=None, max_examples=150)
 def test_a_changed_copy_that_comes_first_neither_gets_in_nor_stops_the_true_one(which, place, change):
     """Each side gets, before each of its datagrams or one of them, a copy with a byte changed."""
     wire = Wire()
