@@ -10,6 +10,7 @@ from collections import Counter
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from typing import get_args
 
 import trio
 import trio.testing
@@ -22,11 +23,18 @@ from tests.simulation.programs import Person, Program, Server
 from tests.simulation.seed import fixed_by
 from tests.stage import SERVER
 from tests.wiretap import open_wiretap
+from trio_chat.client.membership import SILENT_ROUNDS
 from trio_chat.errors import ChatError, NotRegistered
+from trio_chat.protocol.messages import Ack, Answer, Registered, Request, TableChange
 from trio_chat.protocol.records import Record
 from trio_chat.transport.datagrams import Address
+from trio_chat.transport.endpoint import WINDOW
 
 NAMES = ("ann", "bob", "cid", "dee", "eve", "fay", "gus", "hal")
+PATIENCE = SILENT_ROUNDS * 2 * WINDOW
+"""Seconds after which a client that gets no table gives the server up."""
+
+KINDS = (*get_args(Request), *get_args(Answer))
 STEP = (0.0, 0.02, 0.3, 1.0, 4.0)
 """Seconds that pass between two things that happen: at most one of these."""
 
@@ -55,6 +63,8 @@ class World:
         self.online: dict[str, bool] = {}
         self.idle: tuple[Counter[str], Counter[str]] = (Counter(), Counter())
         """The size of everything when all had just come, and at the end."""
+        self._withheld: tuple[Program, tuple[type, ...]] | None = None
+        """What does not get through to whom."""
         self._texts = itertools.count(1)
         self._hosts = itertools.count(1)
 
@@ -73,7 +83,7 @@ class World:
         """One thing happens, to whom the dice fall."""
         match self.dice.choices(list(CHANCES), list(CHANCES.values()))[0]:
             case "say":
-                self._someone_says(to_all=False)
+                self._someone_says()
             case "post":
                 self._someone_says(to_all=True)
             case "weather":
@@ -93,6 +103,12 @@ class World:
                 self._someone_is_rerouted()
             case "stumble":
                 await self._someone_stumbles()
+            case "welcome":
+                await self._someone_is_welcomed()
+            case "withhold":
+                self._a_kind_is_withheld()
+            case "late answer":
+                await self._someone_is_answered_late()
             case "disk":
                 self._a_disk_fails()
             case "server":
@@ -111,14 +127,15 @@ class World:
         self.ledger.note("wires", f"cut from {a.name} to {b.name}{' and back' if both else ''}", fate=True)
         self.network.cut(a.seen_at[0], b.seen_at[0], both=both)
 
-    def _someone_says(self, *, to_all: bool) -> None:
-        there = [person for person in self.people if person.is_there]
+    def _someone_says(self, *, to: Person | None = None, to_all: bool = False) -> None:
+        there = [person for person in self.people if person.is_there and person is not to]
         known = list(self.ledger.registered)
-        if there and len(known) > 1:
-            speaker = self.dice.choice(there)
-            recipient = None if to_all else self.dice.choice([name for name in known if name != speaker.name])
-            text = f"{next(self._texts)} {speaker.name}" + self.dice.choice(("", "", "", LONG))
-            self.nursery.start_soon(speaker.say, recipient, text)
+        if not there or len(known) < 2 or (to is not None and to.name not in known):
+            return
+        speaker = self.dice.choice(there)
+        recipient = None if to_all else self.dice.choice([name for name in known if name != speaker.name])
+        text = f"{next(self._texts)} {speaker.name}" + self.dice.choice(("", "", "", LONG))
+        self.nursery.start_soon(speaker.say, to.name if to else recipient, text)
 
     def _someone_leaves(self) -> None:
         there = [person for person in self.people if person.chat is not None]
@@ -157,15 +174,78 @@ class World:
             await trio.sleep(self.dice.uniform(0.0, 0.5))
             self._set_weather(0.0, 1.5)
             await trio.sleep(self.dice.uniform(0.0, self.dice.choice((0.1, 1.0))))
-            if self.server.lives and self.dice.random() < 0.4:
+            if self.server.lives and self.dice.random() < 0.2:
                 await self.server.kill()
                 self.server.start()
-                self._set_weather(self.dice.choice((0.2, 0.5)), 0.1)
-                await trio.sleep(self.dice.uniform(0.0, 3.0))
+
+    async def _someone_is_welcomed(self) -> None:
+        """Who comes on line, and waits for the table, is spoken to at once, and may be killed before he can hear it."""
+        person = self.dice.choice(self.people)
+        if person.lives:
+            await person.kill()
+        self._set_weather(0.0, 0.01)
+        self._withhold(person, TableChange, Ack)
+        person.start()
+        after = PATIENCE - self.dice.random() * self.dice.choice((0.4, PATIENCE))
+        self.nursery.start_soon(self._withhold_no_more, after)
+        until = trio.current_time() + after + self.dice.uniform(0.0, 1.5)
+        while trio.current_time() < until:
+            await trio.sleep(0.2)
+            self._someone_says(to=person)
+        if self.dice.random() < 0.7:
+            await person.kill()
+            person.start()
+
+    async def _someone_is_answered_late(self) -> None:
+        """The server is killed while its answer to a registration is on the way, and its successor answers, too."""
+        there = [person for person in self.people if person.is_there]
+        if there and self.server.lives:
+            person = self.dice.choice(there)
+            self._set_weather(0.0, 0.02)
+            self._withhold(person, Registered)  # so that the table is here before the answer
+            self.nursery.start_soon(self._register_again, person)
+            await self._withhold_no_more(WINDOW * self.dice.random())
+            self._set_weather(0.0, 1.5)
+            await trio.sleep(self.dice.uniform(0.2, 1.5))
+            await self.server.kill()
+            self.server.start()
+            self._set_weather(0.0, 0.02)
+            self._withhold(person, Registered)
+            await self._withhold_no_more(2.0)
+
+    def _a_kind_is_withheld(self) -> None:
+        program, kind = self.dice.choice(self.programs), self.dice.choice(KINDS)
+        self._withhold(program, kind)
+        self.nursery.start_soon(self._withhold_no_more, self.dice.uniform(0.5, 4.0))
+
+    def _withhold(self, program: Program, *kinds: type) -> None:
+        self._withheld = program, kinds
+        names = " and ".join(kind.__name__ for kind in kinds)
+        self.ledger.note("wires", f"withhold {names} from {program.name}", fate=True)
+
+    async def _withhold_no_more(self, after: float) -> None:
+        await trio.sleep(after)
+        self._withheld = None
+
+    def passes(self, data: bytes, source: Address, destination: Address) -> bool:
+        """A filter for the network: is this not of a kind that is withheld from whom it is for?"""
+        if self._withheld is None:
+            return True
+        program, kinds = self._withheld
+        return destination != program.seen_at or not isinstance(self.ledger.tap.message(data), kinds)
+
+    async def _register_again(self, person: Person) -> None:
+        with person.in_this_life(), suppress(ChatError):
+            await person.chat.register()
 
     async def _someone_moves(self) -> None:
-        """He goes to another machine with his disk."""
+        """He goes to another machine with his disk, perhaps while he registers on the first one."""
         person = self.dice.choice(self.people)
+        if person.is_there and self.dice.random() < 0.5:
+            self._set_weather(0.0, 1.5)
+            self.nursery.start_soon(self._register_again, person)
+            await trio.sleep(self.dice.uniform(0.0, 0.2))
+            self._set_weather(0.0, 0.02)
         if person.lives:
             await person.kill()
         person.address = person.seen_at = self._new_address(person)
@@ -204,9 +284,12 @@ class World:
 
     async def end(self) -> None:
         """The network heals, everyone returns and a while passes; then it is seen who is missed, and who is not."""
+        if self.dice.random() < 0.3:
+            await self._someone_is_answered_late()  # at last, as any later end of the server would make up for it
         self.ledger.note("world", "heals", fate=True)
         self.network.default = Conditions()
         self.network.heal()
+        self._withheld = None
         for program in self.programs:
             program.disk.next_commit = None
             program.start()
@@ -250,9 +333,12 @@ CHANCES = {
     "kill": 6,
     "cut": 5,
     "mend": 4,
-    "move": 2,
+    "move": 3,
     "reroute": 4,
-    "stumble": 5,
+    "stumble": 4,
+    "welcome": 4,
+    "late answer": 4,
+    "withhold": 3,
     "disk": 5,
     "server": 3,
 }
@@ -266,6 +352,7 @@ async def play(seed: int, dice: random.Random, folder: Path, steps: int) -> Worl
             ledger = Ledger(network, tap)
             network.filters.append(ledger.overhear)
             world = World(seed, ledger, nursery, dice, folder)
+            network.filters.append(world.passes)
             with ledger.hearing_ids():
                 await _live(world, steps)
             nursery.cancel_scope.cancel()
