@@ -16,6 +16,7 @@ from trio_chat.client.events import (
     ReceiptReceived,
     SignedOff,
 )
+from trio_chat.errors import NotRegistered
 
 GRACE = 0.3
 """Seconds before an end in which what was shown or acknowledged may not have been written down: 100 ms and a commit."""
@@ -117,6 +118,12 @@ def each_saved_message_has_one_receipt(world: World) -> Iterator[Found]:
             yield f"{message.text!r} was saved at {message.sent_at} and has receipts at {got}", message.text, set()
 
 
+def who_is_on_line_can_speak(world: World) -> Iterator[Found]:
+    for message in world.ledger.messages.values():
+        if not isinstance(message.error, NotRegistered | None):
+            yield f"{message.sender} could not say {message.text!r}: {message.error!r}", message.text, set()
+
+
 def letters_come_in_order(world: World) -> Iterator[Found]:
     for name, shown in world.ledger.shown.items():
         latest: dict[int, float] = {}
@@ -175,6 +182,7 @@ PROMISES: tuple[Callable[[World], Iterator[Found]], ...] = (
     nothing_is_shown_twice,
     nothing_is_shown_that_was_not_said,
     each_saved_message_has_one_receipt,
+    who_is_on_line_can_speak,
     letters_come_in_order,
     nobody_is_accused,
     everyone_is_there_at_the_end,

@@ -15,6 +15,7 @@ from tests.network import MemoryNetwork, Sent
 from tests.wiretap import Wiretap
 from trio_chat.client import mail, session
 from trio_chat.client.events import Event
+from trio_chat.errors import ChatError
 from trio_chat.protocol.link_wire import CHALLENGE, DATA, PROOF, Cookie, Hello, Init, Keys, Reset, Resp
 from trio_chat.protocol.messages import Letters
 from trio_chat.transport.datagrams import Address
@@ -45,6 +46,7 @@ class Message:
     how: str = "unknown"
     sent_at: float | None = None
     ended: float | None = None
+    error: ChatError | None = None
     ids: set[bytes] = attrs.Factory(set)
 
     @property

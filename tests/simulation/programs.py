@@ -15,7 +15,7 @@ from tests.simulation.seed import now
 from tests.stage import SERVER, SERVER_IDENTITY, identity_of
 from trio_chat.client.events import TableChanged
 from trio_chat.client.session import Chat, open_chat
-from trio_chat.errors import ChatError, NotRegistered, StoreFailed
+from trio_chat.errors import ChatError, StoreFailed
 from trio_chat.protocol.records import Record
 from trio_chat.server.chat import serve_chat
 from trio_chat.storage.client_store import open_client_store
@@ -172,7 +172,7 @@ class Person(Program):
                     delivery = await chat.send(recipient, text)
                     message.how, message.sent_at = delivery.how, delivery.sent_at
             except ChatError as error:
-                message.how = "unknown" if not isinstance(error, NotRegistered) else "not sent"
+                message.error = error
                 ledger.note(self.name, f"cannot say {text!r}: {error!r}")
             message.ended = trio.current_time()
             ledger.note(self.name, f"knows of {text!r}: {message.how}")

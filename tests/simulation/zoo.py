@@ -112,6 +112,17 @@ def answers_while_in_work(stack):
     instead(stack, Mail, "take_letters", too_soon)
 
 
+@bug("an answer is matched by its id alone")
+def matched_by_id_alone(stack):
+    settle = Endpoint._settle
+
+    def loosely(self, key, answer):
+        fits = [waiting for waiting in self._waiting if waiting[2] == key[2]]
+        settle(self, fits[0] if key not in self._waiting and fits else key, answer)
+
+    instead(stack, Endpoint, "_settle", loosely)
+
+
 @bug("an answer is matched by its kind alone")
 def matched_by_kind_alone(stack):
     settle = Endpoint._settle
