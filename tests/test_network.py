@@ -1,9 +1,5 @@
 """The network that the other tests stand on: its faults are those asked for, and the same every time."""
 
-import os
-import subprocess
-import sys
-
 import pytest
 import trio
 import trio.testing
@@ -341,21 +337,6 @@ def test_both_ways_of_a_pair_have_dice_of_their_own():
 def test_other_conditions_do_not_shift_the_dice():
     only_loss = Conditions(loss=ROUGH.loss)
     assert sorted(set(play(3))) == play(3, conditions=only_loss)
-
-
-def test_the_seed_of_the_interpreters_hashes_does_not_matter():
-    program = "from tests.test_network import play; print(play(5))"
-    answers = {
-        subprocess.run(
-            [sys.executable, "-c", program],
-            env=os.environ | {"PYTHONHASHSEED": hash_seed},
-            capture_output=True,
-            check=True,
-            text=True,
-        ).stdout
-        for hash_seed in ("1", "2")
-    }
-    assert answers == {f"{play(5)}\n"}
 
 
 async def test_a_network_that_was_not_opened_cannot_delay(autojump_clock):

@@ -113,7 +113,8 @@ Each = Callable[..., Iterator[Any]]
 def _play_one(seed: int, trace: bool) -> bool:
     world = play(seed)
     lines = report(seed, world)
-    click.echo("\n".join([*(world.ledger.trace() if trace else ()), *lines]))
+    kept = [] if lines else [f"seed {seed}: all promises were kept"]
+    click.echo("\n".join([*(world.ledger.trace() if trace else ()), *lines, *kept]))
     return bool(lines)
 
 
