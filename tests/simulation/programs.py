@@ -65,7 +65,9 @@ class Program:
         self._world.nursery.start_soon(self._live)
 
     async def kill(self) -> None:
-        """Power cut."""
+        """Power cut, if it runs."""
+        if not self.lives:
+            return
         self._end("is killed")
         self.disk.cut_power()
         self._scope.cancel()

@@ -154,8 +154,7 @@ class World:
 
     async def _someone_dies(self) -> None:
         person = self.dice.choice(self.people)
-        if person.lives:
-            await person.kill()
+        await person.kill()
         if self.dice.random() < 0.7:
             person.start()
 
@@ -181,8 +180,7 @@ class World:
     async def _someone_is_welcomed(self) -> None:
         """Who comes on line, and waits for the table, is spoken to at once, and may be killed before he can hear it."""
         person = self.dice.choice(self.people)
-        if person.lives:
-            await person.kill()
+        await person.kill()
         self._set_weather(0.0, 0.01)
         self._withhold(person, TableChange, Ack)
         person.start()
@@ -246,8 +244,7 @@ class World:
             self.nursery.start_soon(self._register_again, person)
             await trio.sleep(self.dice.uniform(0.0, 0.2))
             self._set_weather(0.0, 0.02)
-        if person.lives:
-            await person.kill()
+        await person.kill()
         person.address = person.seen_at = self._new_address(person)
         person.start()
 
@@ -271,8 +268,7 @@ class World:
 
     async def _pull_the_plug_at(self, moment: trio.Event, program: Program) -> None:
         await moment.wait()
-        if program.lives:
-            await program.kill()
+        await program.kill()
 
     async def _the_server_is_restarted(self) -> None:
         if self.server.lives:
