@@ -1,7 +1,7 @@
 """The promises, each one a check with a name, held against the ledger of a world that has come to its end."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import attrs
 
@@ -50,30 +50,27 @@ Found = tuple[str, str | None, set[str]]
 """What happened instead, the text of the message, the names of people."""
 
 
-def ended_just_after(world: World, name: str, at: float) -> bool:
-    return any(who == name and at <= time <= at + GRACE for time, who in world.ledger.ends)
+def ended_within(world: World, name: str, first: float, last: float) -> bool:
+    return any(who == name and first <= time <= last + GRACE for time, who in world.ledger.ends)
 
 
 def showings(world: World, name: str, text: str) -> list[float]:
     return [time for time, _, event in world.ledger.shown[name] if getattr(event, "text", None) == text]
 
 
-def recipients(world: World, message: Message) -> set[str]:
-    if message.recipient is not None:
-        return {message.recipient}
-    return set(message.known) - {message.sender}
+def recipients(message: Message, people: Iterable[str]) -> set[str]:
+    """Of these people, those to whom the message went."""
+    return ({message.recipient} if message.recipient else set(people)) - {message.sender}
 
 
 def what_was_received_is_shown(world: World) -> Iterator[Found]:
     for message in world.ledger.messages.values():
         if message.how not in ("direct", "relayed", "saved", "posted"):
             continue
-        for name in recipients(world, message):
+        for name in recipients(message, message.known):
             if showings(world, name, message.text):
                 continue
-            if message.how == "direct" and any(
-                who == name and message.begun <= time <= message.ended + GRACE for time, who in world.ledger.ends
-            ):
+            if message.how == "direct" and ended_within(world, name, message.begun, message.ended):
                 continue  # acknowledged by a program that died before anyone could read it
             yield f"{message.text!r} was {message.how} and {name} never saw it", message.text, {name}
 
@@ -82,7 +79,7 @@ def nothing_is_shown_twice(world: World) -> Iterator[Found]:
     for name, shown in world.ledger.shown.items():
         for text, count in Counter(getattr(event, "text", None) for _, _, event in shown).items():
             times = showings(world, name, text) if text is not None else []
-            repeats = [time for time in times[:-1] if not ended_just_after(world, name, time)]
+            repeats = [time for time in times[:-1] if not ended_within(world, name, time, time)]
             if count > 1 and repeats:
                 yield f"{name} saw {text!r} at {times}", text, {name}
 
@@ -94,14 +91,8 @@ def nothing_is_shown_that_was_not_said(world: World) -> Iterator[Found]:
             if text is None:
                 continue
             message = world.ledger.messages.get(text)
-            if message is None or message.sender != event.sender or name not in recipients_at_most(world, message):
+            if message is None or message.sender != event.sender or name not in recipients(message, world.ledger.shown):
                 yield f"{name} saw {event}", text, {name}
-
-
-def recipients_at_most(world: World, message: Message) -> set[str]:
-    if message.recipient is not None:
-        return {message.recipient}
-    return set(world.ledger.shown) - {message.sender}
 
 
 def each_saved_message_has_one_receipt(world: World) -> Iterator[Found]:
@@ -113,7 +104,7 @@ def each_saved_message_has_one_receipt(world: World) -> Iterator[Found]:
             for time, _, event in world.ledger.shown[message.sender]
             if event == ReceiptReceived(message.recipient, message.sent_at)
         ]
-        late = [time for time in got[:-1] if not ended_just_after(world, message.sender, time)]
+        late = [time for time in got[:-1] if not ended_within(world, message.sender, time, time)]
         if not got or late:
             yield f"{message.text!r} was saved at {message.sent_at} and has receipts at {got}", message.text, set()
 

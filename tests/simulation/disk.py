@@ -31,7 +31,7 @@ class Disk:
     def __init__(self, folder: Path, name: str, dice: random.Random) -> None:
         self._folder, self._name, self._dice = folder, name, dice
         self._lives = itertools.count(1)
-        self._slowness = dice.choice(SLOWNESS)
+        self._slowness = 0.0
         self.path = folder / f"{name}-0.db"
         self.next_commit: Fate | None = None
         self.failed = trio.Event()

@@ -7,6 +7,7 @@ promises is for books.py to say.
 import itertools
 import random
 from collections import Counter
+from collections.abc import Iterable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -83,9 +84,9 @@ class World:
         """One thing happens, to whom the dice fall."""
         match self.dice.choices(list(CHANCES), list(CHANCES.values()))[0]:
             case "say":
-                self._someone_says()
+                self._someone_says(self.ledger.registered)
             case "post":
-                self._someone_says(to_all=True)
+                self._someone_says([None])
             case "weather":
                 self._weather()
             case "leave":
@@ -127,15 +128,18 @@ class World:
         self.ledger.note("wires", f"cut from {a.name} to {b.name}{' and back' if both else ''}", fate=True)
         self.network.cut(a.seen_at[0], b.seen_at[0], both=both)
 
-    def _someone_says(self, *, to: Person | None = None, to_all: bool = False) -> None:
-        there = [person for person in self.people if person.is_there and person is not to]
-        known = list(self.ledger.registered)
-        if not there or len(known) < 2 or (to is not None and to.name not in known):
-            return
-        speaker = self.dice.choice(there)
-        recipient = None if to_all else self.dice.choice([name for name in known if name != speaker.name])
-        text = f"{next(self._texts)} {speaker.name}" + self.dice.choice(("", "", "", LONG))
-        self.nursery.start_soon(speaker.say, to.name if to else recipient, text)
+    def _someone_says(self, recipients: Iterable[str | None]) -> None:
+        """Somebody who is there speaks to one of these; None is everyone."""
+        pairs = [
+            (speaker, recipient)
+            for speaker in self.people
+            for recipient in recipients
+            if speaker.is_there and recipient != speaker.name
+        ]
+        if pairs:
+            speaker, recipient = self.dice.choice(pairs)
+            text = f"{next(self._texts)} {speaker.name}" + self.dice.choice(("", "", "", LONG))
+            self.nursery.start_soon(speaker.say, recipient, text)
 
     def _someone_leaves(self) -> None:
         there = [person for person in self.people if person.chat is not None]
@@ -189,7 +193,7 @@ class World:
         until = trio.current_time() + after + self.dice.uniform(0.0, 1.5)
         while trio.current_time() < until:
             await trio.sleep(0.2)
-            self._someone_says(to=person)
+            self._someone_says({person.name} & self.ledger.registered.keys())
         if self.dice.random() < 0.7:
             await person.kill()
             person.start()
