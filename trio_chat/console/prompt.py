@@ -252,11 +252,10 @@ class Prompt:
         """The thread has ended, or is stuck: then it does not restore the mode of the terminal."""
         with self._lock:
             self._is_up = False
-            rest, self._said, self._waiting = self._said, [], 0
+            self._said.clear()
+            self._waiting = 0
         self._news.unpark_all()
-        if mode is None:
-            self._print(rest)
-        else:
+        if mode is not None:
             termios.tcsetattr(self._keyboard.fileno(), termios.TCSANOW, mode)
 
     # --- in the thread ---
@@ -265,8 +264,15 @@ class Prompt:
         try:
             self._editor.run(self._pre_run)
         finally:
+            # Here and not in trio's thread, for a stopped terminal takes as long as it likes.
+            self._print_the_rest()
+
+    def _print_the_rest(self) -> None:
+        while self._is_up:
+            self._print_said()
             with self._lock:
                 self._loop = None
+                self._is_up = bool(self._said)
 
     def _pre_run(self) -> None:
         # What was typed before is read, but the terminal has echoed it, too.
