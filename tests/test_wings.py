@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 
 import pytest
 import trio
@@ -29,6 +30,7 @@ print(json.dumps({
     "open": os.listdir("/proc/self/fd"), "threads": threading.active_count(),
     "streams": [stream(file) for file in (sys.stdin, sys.stdout, sys.stderr)],
     "original": [sys.stdin is sys.__stdin__, sys.stdout is sys.__stdout__, sys.stderr is sys.__stderr__],
+    "terminals": [os.isatty(number) for number in range(3)], "session": os.getsid(0) == os.getpid(),
     "read": sys.stdin.read(),
 }))
 """
@@ -85,6 +87,32 @@ async def test_it_finds_itself_where_any_program_does(tmp_path):
         shown.append(json.loads(said))
     assert shown[0] == shown[1]
     assert (shown[0]["read"], shown[0]["environment"]) == ("ö\r\nb", env)
+
+
+async def test_so_it_does_at_a_terminal(tmp_path):
+    (tmp_path / "show_all.py").write_text(SHOW_ALL)
+    shown = []
+    for opening in (open_program, from_scratch_at_a_terminal):
+        here, there = os.openpty()
+        program = await opening("show_all", [], terminal=there, cwd=tmp_path, env=ENVIRONMENT)
+        os.close(there)
+        async with trio.lowlevel.FdStream(here) as screen:
+            await screen.send_all(b"typed\n\x04")
+            said = b""
+            with trio.fail_after(PATIENCE), suppress(trio.BrokenResourceError):  # so ends a terminal
+                async for data in screen:
+                    said += data
+            assert await program.wait() == 0
+        shown.append(json.loads(said[said.index(b"{") :]))
+    assert shown[0] == shown[1]
+    assert (shown[0]["read"], shown[0]["terminals"], shown[0]["session"]) == ("typed\n", [True] * 3, True)
+
+
+async def from_scratch_at_a_terminal(module, arguments, terminal, **how):
+    streams = dict.fromkeys(("stdin", "stdout", "stderr"), terminal)
+    return await trio.lowlevel.open_process(
+        [sys.executable, "-m", module, *arguments], **streams, start_new_session=True, **how
+    )
 
 
 @pytest.mark.parametrize("way", ENDS)

@@ -2,8 +2,7 @@
 
 What comes of it is a process of its own, as `python -m MODULE` would start it: with its arguments, environment, folder
 and streams, its signals and exit codes; tests/test_wings.py compares. It costs a tenth. What a program has not of its
-own are the seeds that the interpreter and trio take at a start; and where a stream is to be a terminal, which the
-interpreter opens in another way, start from scratch.
+own are the seeds that the interpreter and trio take at a start.
 
 Tests use `open_program`; `python -m tests.wings` is who waits. What is run, and what for, is not known here.
 """
@@ -26,7 +25,7 @@ from threading import Lock
 import trio
 
 ROOT = Path(__file__).parents[1]
-IMPORTED = "trio_chat.cli"
+IMPORTED = ("trio_chat.cli", "trio_chat.console.prompt")
 LONGEST = 64 * 1024
 """How long a request may be: a module, its arguments, folder and environment, in bytes of JSON."""
 
@@ -109,17 +108,25 @@ class Wings:
 _WINGS = Wings()
 
 
-async def open_program(module, arguments, *, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT, env=ENVIRONMENT):
-    """Starts a module with a pipe as standard input; where the outputs go is told in the words of `Popen`."""
+async def open_program(
+    module, arguments, *, stdout=subprocess.PIPE, stderr=subprocess.PIPE, terminal=None, cwd=ROOT, env=ENVIRONMENT
+):
+    """Starts a module with a pipe as standard input; where the outputs go is told in the words of `Popen`.
+
+    `terminal`, a file descriptor, takes the place of all three; the program has a session of its own, then.
+    """
     if not hasattr(os, "pidfd_open"):  # only Linux has it
         command = [sys.executable, "-m", module, *map(str, arguments)]
         how = {"stdin": subprocess.PIPE, "stdout": stdout, "stderr": stderr, "cwd": cwd, "env": env}
+        if terminal is not None:
+            how |= dict.fromkeys(("stdin", "stdout", "stderr"), terminal) | {"start_new_session": True}
         return await trio.lowlevel.open_process(command, **how)
-    theirs, ours = _streams(stdout, stderr)
+    theirs, ours = _streams(stdout, stderr) if terminal is None else ([os.dup(terminal) for _ in range(3)], [None] * 3)
     report, reports = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     report.setblocking(False)
     program = Program(report.detach(), ours)
     request = {"module": module, "arguments": list(map(str, arguments)), "cwd": str(cwd), "env": env}
+    request["at_a_terminal"] = terminal is not None
     with reports:
         _WINGS.ask(request, [*theirs, reports.fileno()])
     for fd in theirs:
@@ -201,8 +208,12 @@ def take_streams(fds, rest):
         os.close(fd)
 
 
-def become(module, arguments, cwd, env):
+def become(module, arguments, cwd, env, at_a_terminal):
     """In a new process: this module, as if it had been started."""
+    if at_a_terminal:
+        os.setsid()
+        for stream in (sys.stdin, sys.stdout):
+            stream.reconfigure(line_buffering=sys.stderr.line_buffering)  # not so with PYTHONUNBUFFERED
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(env)
@@ -212,7 +223,8 @@ def become(module, arguments, cwd, env):
 
 
 if __name__ == "__main__":
-    importlib.import_module(IMPORTED)
+    for module in IMPORTED:
+        importlib.import_module(module)
     gc.freeze()  # or else each program would look through all of it, and copy it, only to end
     if request := wait_for_requests(socket.socket(fileno=int(sys.argv[1]))):
         become(**request)

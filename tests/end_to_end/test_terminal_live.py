@@ -12,7 +12,7 @@ import trio
 
 from tests.end_to_end.theatre import open_stage
 from tests.pseudo_terminal import PseudoTerminal
-from tests.wings import ROOT
+from tests.wings import ROOT, open_program
 from trio_chat import MessageReceived, open_chat
 
 pytestmark = pytest.mark.xdist_group("programs")  # one after the other, beside the plays
@@ -48,21 +48,14 @@ class House:
         self._nursery = nursery
         self._people = []
 
-    async def sits_down(self, name, *options, columns=80, rows=24, **environment):
+    async def sits_down(self, name, *options, columns=80, rows=24, opening=open_program, **environment):
         """Someone starts a client."""
         paths = {f"XDG_{kind}_HOME": str(self.home / kind.lower()) for kind in ("DATA", "STATE")}
         inherited = {key: value for key, value in os.environ.items() if not key.startswith(("COVERAGE_", "NO_COLOR"))}
-        command = [sys.executable, "-m", "trio_chat", "client", name, "127.0.0.1", str(self.server.port), *options]
+        env = inherited | paths | {"TERM": "xterm-256color", "LC_ALL": "C.UTF-8"} | environment
         person = Sitting(columns, rows)
-        person.process = await trio.lowlevel.open_process(
-            command,
-            stdin=person.fd,
-            stdout=person.fd,
-            stderr=person.fd,
-            cwd=ROOT,
-            env=inherited | paths | {"TERM": "xterm-256color", "LC_ALL": "C.UTF-8"} | environment,
-            start_new_session=True,
-        )
+        arguments = ["client", name, "127.0.0.1", self.server.port, *options]
+        person.process = await opening("trio_chat", arguments, terminal=person.fd, env=env)
         self._people.append(person)
         self._nursery.start_soon(person.show)
         return person
@@ -131,10 +124,16 @@ async def test_however_it_ends_the_terminal_is_as_before_and_the_code_is_right(t
         assert await people["is_stopped"].ends() == 143
 
 
+async def from_scratch(module, arguments, terminal, env):
+    command = [sys.executable, "-m", module, *map(str, arguments)]
+    streams = dict.fromkeys(("stdin", "stdout", "stderr"), terminal)
+    return await trio.lowlevel.open_process(command, **streams, cwd=ROOT, env=env, start_new_session=True)
+
+
 @pytest.mark.parametrize("moment", [0.2, 0.5, 0.8])
 async def test_a_signal_at_any_moment_leaves_the_terminal_as_before(tmp_path, moment):
     async with open_house(tmp_path) as house:
-        person = await house.sits_down("x")
+        person = await house.sits_down("x", opening=from_scratch)
         await trio.sleep(moment)
         person.process.send_signal(signal.SIGTERM)
         assert await person.ends() in (143, -signal.SIGTERM)
