@@ -310,7 +310,7 @@ def _meaning(fields: dict[str, object]) -> object:
         asked = _refused(refused)
     try:
         told = answer_of(fields)
-        assert told is None or isinstance(told.user_id, int | str), "news of nobody"
+        assert told is None or _is_user_or_name(told.user_id), "news of nobody"
     except Refusal:
         told = "a refusal"
     return (asked, type(told).__name__)

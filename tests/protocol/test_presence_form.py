@@ -88,7 +88,10 @@ def test_an_error_is_raised_with_what_the_server_said():
 
 @pytest.mark.parametrize(
     "fields",
-    [json.loads(STILL_THERE), {}, {"online": 1, "user_id": 2}, {"online": True}, {"online": True, "user_id": None}],
+    [
+        *(json.loads(STILL_THERE), {}, {"online": 1, "user_id": 2}, {"online": True}),
+        *({"online": True, "user_id": nobody} for nobody in (None, True, 0, 2**63, "", "a b", "\x1b[2J")),
+    ],
 )
 def test_anything_else_is_a_sign_of_life(fields):
     assert answer_of(fields) is None

@@ -5,6 +5,7 @@ Form and bounds only: who is there is told by the server's roster, and when some
 
 import json
 import re
+from typing import TypeGuard
 
 import attrs
 
@@ -60,7 +61,7 @@ class Watch:
 class FriendChanged:
     """A friend came on line, or went off line. `user_id` is what the friend was called in the request."""
 
-    user_id: int | str
+    user_id: Friend
     online: bool
 
 
@@ -73,7 +74,7 @@ def _is_user_id(given: object) -> bool:
     return type(given) is int and 1 <= given <= MAX_USER_ID  # True is no user
 
 
-def _is_friend(given: object) -> bool:
+def _is_friend(given: object) -> TypeGuard[Friend]:
     return re.match(NAME, given) is not None if isinstance(given, str) else _is_user_id(given)
 
 
@@ -118,8 +119,8 @@ def answer_of(fields: dict[str, object]) -> FriendChanged | None:
     Raises Refusal with what the server said.
     """
     match fields:
-        case {"online": bool(online), "user_id": int() | str() as user_id}:
-            return FriendChanged(user_id, online)
+        case {"online": bool(online), "user_id": friend} if _is_friend(friend):
+            return FriendChanged(friend, online)
         case {"error": int(code), "msg": str(text)} if code:
             raise Refusal(code, text)
         case _:
