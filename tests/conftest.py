@@ -24,8 +24,8 @@ if IN_MEMORY.is_dir() and shutil.disk_usage(IN_MEMORY).free > PLENTY:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """What `-n auto` is: one more than there are cores, as someone always waits for a program's windows."""
-    return (os.cpu_count() or 1) + 1
+    """What `-n auto` is: two more than there are cores, as someone always waits for a program's windows."""
+    return (os.cpu_count() or 1) + 2
 
 
 @pytest.fixture

@@ -63,10 +63,15 @@ class Module:
     path: str
     source: str
     tree: ast.Module = attrs.field(init=False)
+    nodes: list[ast.AST] = attrs.field(init=False)
 
     @tree.default
     def _parse(self) -> ast.Module:
         return ast.parse(self.source)
+
+    @nodes.default
+    def _walk(self) -> list[ast.AST]:
+        return list(ast.walk(self.tree))
 
     @property
     def part(self) -> str:
@@ -81,7 +86,7 @@ class Module:
 
     def imports(self) -> Iterator[tuple[str, str]]:
         """What is imported, in full, and the name that it gets here."""
-        for node in ast.walk(self.tree):
+        for node in self.nodes:
             if isinstance(node, ast.Import):
                 for alias in node.names:
                     yield alias.name, alias.asname or alias.name
@@ -99,7 +104,7 @@ class Module:
             touched.add(full)
             first, dot, _ = here.partition(".")
             full_names[first] = first if dot else full
-        for node in ast.walk(self.tree):
+        for node in self.nodes:
             if isinstance(node, ast.Name | ast.Attribute) and (dotted := _dotted(node)):
                 first, *rest = dotted.split(".")
                 if first in full_names:
@@ -158,13 +163,13 @@ def nothing_dangerous_is_used(module: Module) -> Iterator[str]:
 
 def groups_are_taken_apart_in_one_place(module: Module) -> Iterator[str]:
     if module.path != GROUPS_ARE_TAKEN_APART_IN:
-        for node in ast.walk(module.tree):
+        for node in module.nodes:
             if isinstance(node, ast.TryStar):
                 yield f"line {node.lineno}: except*"
 
 
 def expected_errors_are_named(module: Module) -> Iterator[str]:
-    for node in ast.walk(module.tree):
+    for node in module.nodes:
         if isinstance(node, ast.ExceptHandler):
             caught = {_dotted(one) for one in ast.walk(node.type)} if node.type else {"everything"}
             passed_on = isinstance(node.body[-1], ast.Raise) and node.body[-1].exc is None
@@ -187,7 +192,7 @@ def modules_and_functions_are_small(module: Module) -> Iterator[str]:
     lines = module.source.splitlines()
     if len(lines) >= MAX_MODULE:
         yield f"{len(lines)} lines"
-    for node in ast.walk(module.tree):
+    for node in module.nodes:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             size = _size(node, lines)
             if size >= MAX_FUNCTION:
@@ -204,8 +209,8 @@ def _size(function: ast.FunctionDef | ast.AsyncFunctionDef, lines: list[str]) ->
 
 
 def nurseries_are_local_variables(module: Module) -> Iterator[str]:
-    names = _nursery_names(module.tree)
-    for node in ast.walk(module.tree):
+    names = _nursery_names(module.nodes)
+    for node in module.nodes:
         match node:
             case ast.Assign(targets=targets, value=value):
                 held = any(isinstance(target, ast.Attribute) for target in targets) and _holds(value, names)
@@ -221,10 +226,10 @@ def nurseries_are_local_variables(module: Module) -> Iterator[str]:
             yield ast.unparse(node).splitlines()[0]
 
 
-def _nursery_names(tree: ast.Module) -> set[str]:
+def _nursery_names(nodes: list[ast.AST]) -> set[str]:
     """What nurseries are called: as they are opened, as arguments that are typed so, or simply `nursery`."""
     names = {"nursery"}
-    for node in ast.walk(tree):
+    for node in nodes:
         match node:
             case ast.withitem(context_expr=opened, optional_vars=ast.Name(id=name)) if "open_nursery" in ast.unparse(
                 opened

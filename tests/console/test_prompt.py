@@ -251,7 +251,7 @@ async def test_whoever_ends_it_while_the_terminal_is_stopped_does_not_wait_for_e
         assert not person.terminal.is_as_before
 
 
-@pytest.mark.parametrize("checkpoints", range(5))
+@pytest.mark.parametrize("checkpoints", [0, 3])
 async def test_nor_while_much_is_still_to_be_said_when_it_ends(checkpoints, monkeypatch):
     monkeypatch.setattr(prompt, "GRACE", 0.2)
     with trio.fail_after(10):
