@@ -12,6 +12,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -63,10 +64,10 @@ def _play_of(world: World, fault: Fault) -> list[str]:
     return left_out + lines[-LINES:]
 
 
-def report_of(seed: int) -> list[str]:
+def report_of(seed: int, steps: int) -> list[str]:
     """Play a seed and report on it. A world that fell apart is reported with its traceback."""
     try:
-        return report(seed, play(seed))
+        return report(seed, play(seed, steps))
     except Exception:
         return [f"seed {seed}: the world fell apart", traceback.format_exc()]
 
@@ -90,18 +91,19 @@ def is_caught(bug: Bug, seed: int) -> bool:
 @click.option("--seeds", default=0, help="How many seeds are played.")
 @click.option("--first", default=0, help="The first of them.")
 @click.option("--seed", type=int, help="Play this one alone.")
+@click.option("--steps", default=STEPS, show_default=True, help="How many things happen in each, about one a second.")
 @click.option("--trace", is_flag=True, help="Print all that happened in it, line by line.")
 @click.option("--zoo", is_flag=True, help=f"See that each of the seeded bugs is caught within {ZOO_SEEDS} seeds.")
 @click.option("--jobs", default=os.cpu_count(), help="How many are played at the same time.  [default: all cores]")
-def main(seeds: int, first: int, seed: int | None, trace: bool, zoo: bool, jobs: int) -> None:
+def main(seeds: int, first: int, seed: int | None, steps: int, trace: bool, zoo: bool, jobs: int) -> None:
     """Simulate the whole system from seeds; exit with 1 if a promise was broken, or a seeded bug was not caught."""
     logging.disable(logging.CRITICAL)  # disks fail all the time here
     failed = 0
     if seed is not None:
-        failed += _play_one(seed, trace)
+        failed += _play_one(seed, steps, trace)
     with ProcessPoolExecutor(jobs) as processes:
         each = processes.map
-        failed += _play_all(range(first, first + seeds), each)
+        failed += _play_all(range(first, first + seeds), steps, each)
         if zoo:
             failed += _visit_the_zoo(each)
     sys.exit(failed > 0)
@@ -110,17 +112,17 @@ def main(seeds: int, first: int, seed: int | None, trace: bool, zoo: bool, jobs:
 Each = Callable[..., Iterator[Any]]
 
 
-def _play_one(seed: int, trace: bool) -> bool:
-    world = play(seed)
+def _play_one(seed: int, steps: int, trace: bool) -> bool:
+    world = play(seed, steps)
     lines = report(seed, world)
     kept = [] if lines else [f"seed {seed}: all promises were kept"]
     click.echo("\n".join([*(world.ledger.trace() if trace else ()), *lines, *kept]))
     return bool(lines)
 
 
-def _play_all(seeds: range, each: Each) -> int:
+def _play_all(seeds: range, steps: int, each: Each) -> int:
     failed = 0
-    for played, lines in enumerate(each(report_of, seeds), start=1):
+    for played, lines in enumerate(each(partial(report_of, steps=steps), seeds), start=1):
         if lines:
             failed += 1
             click.echo("\n".join(lines))
