@@ -171,11 +171,10 @@ def test_what_is_left_out_has_its_usual_value():
 
 
 @pytest.mark.parametrize("sample", SAMPLES.values(), ids=lambda sample: type(sample).__name__)
-@pytest.mark.parametrize("extra", [None, 7, "text", b"\xff", [1, [2, {"x": None}]], {"a": {"b": [0.5]}}])
-def test_fields_of_a_newer_version_are_skipped(sample, extra):
-    assert (
-        decode_untrusted(with_fields(sample.kind, {"before_all": extra, **fields_of(sample), "new": extra})) == sample
-    )
+def test_fields_of_a_newer_version_are_skipped(sample):
+    for extra in (None, 7, "text", b"\xff", [1, [2, {"x": None}]], {"a": {"b": [0.5]}}):
+        fields = {"before_all": extra, **fields_of(sample), "new": extra}
+        assert decode_untrusted(with_fields(sample.kind, fields)) == sample, extra
 
 
 # --- what is not a message ---
