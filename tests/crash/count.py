@@ -13,28 +13,28 @@ import attrs
 
 GRACE = 0.25
 """Who is killed so soon after showing something may show it again: 0.1 s until it is written, and a busy disk."""
-PROMPT = 0.6
-"""Who is killed so soon after a direct message set out may not have shown it: one window, and some."""
 
 
 @attrs.frozen
 class Kill:
-    """Whose process was killed, and when (monotonic seconds)."""
+    """Whose process was killed, and between which moments (monotonic seconds): a busy machine may take long."""
 
     name: str
-    at: float
+    after: float
+    before: float
 
 
 @attrs.frozen
 class Message:
-    """What a sender tried, and what became of it: `how` is None if it never heard."""
+    """What a sender tried, and what became of it: `how` is None if it never heard, `heard` the moment when it did."""
 
     sender: str
     text: str
     recipient: str | None
+    tried: float
     how: str | None = None
     sent_at: float | None = None
-    at: float = 0.0
+    heard: float | None = None
 
 
 class Diary:
@@ -49,9 +49,9 @@ class Diary:
         for line in (folder / f"{name}.diary").read_text().splitlines():
             match json.loads(line):
                 case at, "tries", text, recipient:
-                    self.messages[text] = Message(name, text, recipient, at=at)
+                    self.messages[text] = Message(name, text, recipient, at)
                 case at, "sent", text, how, sent_at:
-                    self.messages[text] = attrs.evolve(self.messages[text], how=how, sent_at=sent_at, at=at)
+                    self.messages[text] = attrs.evolve(self.messages[text], how=how, sent_at=sent_at, heard=at)
                 case at, "shows", text:
                     self.shown[text].append(at)
                 case at, "receipt", recipient, sent_at:
@@ -128,7 +128,7 @@ class Count:
         self.faults.append(f"{kind}: {what}")
 
     def _killed_within(self, name, since, until):
-        return any(kill.name == name and since <= kill.at <= until for kill in self._kills)
+        return any(kill.name == name and since <= kill.before and kill.after <= until for kill in self._kills)
 
     # --- messages ---
 
@@ -163,7 +163,7 @@ class Count:
 
     def _died_with(self, message, name):
         """Was it acknowledged by the recipient's running program, which was killed before it was shown?"""
-        return message.how == "direct" and self._killed_within(name, message.at - PROMPT, message.at + GRACE)
+        return message.how == "direct" and self._killed_within(name, message.tried, message.heard + GRACE)
 
     def _count_missed(self, name):
         """Posts that found the mailbox full are not lost if their owner was told how many they were."""

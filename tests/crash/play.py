@@ -97,8 +97,9 @@ class Stage:
 
     async def kill(self, actor):
         self.check(actor)
+        after = time.monotonic()
         actor.process.kill()
-        self.kills.append(Kill(actor.name, time.monotonic()))
+        self.kills.append(Kill(actor.name, after, time.monotonic()))
         await actor.process.wait()
         await actor.process.stdin.aclose()
 
