@@ -61,9 +61,11 @@ class BareServer:
     def register(self, name, peer, *, shown=None, program=None, returning=False):
         """Ask for a name, with the credentials of who asks, if he shows no others, and confirm a claim."""
         outcome, request = self.claim(name, peer, shown=shown, program=program, returning=returning)
-        if outcome is Claim.TO_CONFIRM:
-            return self.service.confirmed(peer, request, self.now, 1000 + self.now)
-        return outcome
+        return self.confirm(peer, request, outcome) if isinstance(outcome, Claim) else outcome
+
+    def confirm(self, peer, request, claim):
+        """Whoever laid this claim says that he is there."""
+        return self.service.confirmed(peer, request, claim, self.now, 1000 + self.now)
 
     def claim(self, name, peer, *, shown=None, program=None, returning=False):
         """The same without a confirmation: what comes of it, and the request."""

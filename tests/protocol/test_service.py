@@ -337,20 +337,54 @@ def test_the_owner_may_come_with_another_link_key(server):
 
 def test_nothing_is_taken_over_before_the_newcomer_has_confirmed_that_he_is_there(server):
     old = server.enter("alice", A)
-    outcome, request = server.claim("alice", elsewhere(A))
-    assert outcome is Claim.TO_CONFIRM
+    claim, request = server.claim("alice", elsewhere(A))
+    assert isinstance(claim, Claim)
     assert server.service.is_present(old)
     server.leave(A)
-    assert isinstance(server.service.confirmed(elsewhere(A), request, server.now, 1000 + server.now), Admission)
+    assert isinstance(server.confirm(elsewhere(A), request, claim), Admission)
 
 
 def test_who_confirms_too_late_finds_the_name_as_it_is_by_then(server):
     server.enter("alice", A)
-    _, request = server.claim("alice", elsewhere(A))
+    claim, request = server.claim("alice", elsewhere(A))
     freed = attrs.evolve(server.service.directory["alice"], credentials=credentials_of(B, "alice"))
     server.service.directory.put(freed)
-    outcome = server.service.confirmed(elsewhere(A), request, server.now, 1000 + server.now)
-    assert is_refused(outcome, Reason.TAKEN)
+    assert is_refused(server.confirm(elsewhere(A), request, claim), Reason.TAKEN)
+
+
+@pytest.mark.parametrize("is_free", [False, True])
+def test_of_two_newcomers_the_one_who_asked_last_has_the_name_whoever_confirms_first(server, is_free):
+    former, first, last = A, elsewhere(A), elsewhere(A, ("10.0.0.8", 8))
+    server.enter("alice", former)
+    claim, request = server.claim("alice", first)
+    if is_free:  # so that the last one need not confirm
+        server.leave(former)
+        server.enter("alice", last)
+    else:
+        last_claim, last_request = server.claim("alice", last)
+        assert isinstance(server.confirm(last, last_request, last_claim), Admission)
+    with nothing_happens(server):
+        assert is_refused(server.confirm(first, request, claim), Reason.ELSEWHERE), "he may have ended since"
+    assert server.online() == {"alice": last}
+
+
+def test_a_confirmation_that_comes_first_takes_nothing_from_who_asked_later(server):
+    server.enter("alice", A)
+    first, last = elsewhere(A), elsewhere(A, ("10.0.0.8", 8))
+    claim, request = server.claim("alice", first)
+    last_claim, last_request = server.claim("alice", last)
+    assert isinstance(server.confirm(first, request, claim), Admission)
+    assert isinstance(server.confirm(last, last_request, last_claim), Admission)
+    assert server.online() == {"alice": last}
+
+
+def test_who_came_back_by_himself_meanwhile_gives_way_to_who_asked(server):
+    program = server.enter("alice", A).program
+    claim, request = server.claim("alice", elsewhere(A))
+    server.leave(A)
+    server.enter("alice", A, program=program, returning=True)
+    assert isinstance(server.confirm(elsewhere(A), request, claim), Admission)
+    assert server.online() == {"alice": elsewhere(A)}
 
 
 @pytest.mark.parametrize("name", ["alice", "ALICE"])

@@ -122,6 +122,11 @@ class World:
         self.network.default = Conditions(loss, self.dice.choice((0.0, 0.1)), (0.0, late))
         self.ledger.note("wires", f"now lose {loss:.0%} and take up to {late} s", fate=True)
 
+    def _slow_down(self, person: Person) -> None:
+        """From this address, what he says takes long; he will be at another one before the end."""
+        self.ledger.note("wires", f"now take up to 1.4 s for what {person.name} says", fate=True)
+        self.network.set(Conditions(delay=(0.2, 1.4)), person.seen_at[0])
+
     def _cut(self) -> None:
         a, b = self.dice.sample(self.programs, 2)
         both = self.dice.random() < 0.5
@@ -188,9 +193,9 @@ class World:
         self._set_weather(0.0, 0.01)
         self._withhold(person, TableChange, Ack)
         person.start()
-        after = PATIENCE - self.dice.random() * self.dice.choice((0.4, PATIENCE))
+        after = PATIENCE + self.dice.random() * self.dice.choice((-0.4, -PATIENCE, 2.0))
         self.nursery.start_soon(self._withhold_no_more, after)
-        until = trio.current_time() + after + self.dice.uniform(0.0, 1.5)
+        until = trio.current_time() + after + self.dice.uniform(-1.0, 1.5)
         while trio.current_time() < until:
             await trio.sleep(0.2)
             self._someone_says({person.name} & self.ledger.registered.keys())
@@ -241,13 +246,26 @@ class World:
             await person.chat.register()
 
     async def _someone_moves(self) -> None:
-        """He goes to another machine with his disk, perhaps while he registers on the first one."""
+        """His program ends on one machine, perhaps while it registers, and starts with his disk on another one.
+
+        Or he stops over at a third one, where he has just been asked whether it is him, and his answer takes long.
+        """
         person = self.dice.choice(self.people)
-        if person.is_there and self.dice.random() < 0.5:
-            self._set_weather(0.0, 1.5)
-            self.nursery.start_soon(self._register_again, person)
-            await trio.sleep(self.dice.uniform(0.0, 0.2))
-            self._set_weather(0.0, 0.02)
+        match self.dice.choice(("at once", "while he registers", "stops over")):
+            case "while he registers" if person.is_there:
+                self._set_weather(0.0, 1.5)
+                self.nursery.start_soon(self._register_again, person)
+                await trio.sleep(self.dice.uniform(0.0, 0.2))
+            case "stops over":
+                self._set_weather(0.0, 0.02)
+                await self._start_elsewhere(person)
+                await trio.sleep(self.dice.uniform(0.05, 0.1))
+                self._slow_down(person)
+                await trio.sleep(self.dice.uniform(0.0, 0.3))
+        self._set_weather(0.0, 0.02)
+        await self._start_elsewhere(person)
+
+    async def _start_elsewhere(self, person: Person) -> None:
         await person.kill()
         person.address = person.seen_at = self._new_address(person)
         person.start()

@@ -15,7 +15,7 @@ from trio_chat.protocol.directory import Table
 from trio_chat.protocol.messages import Held, Refused
 from trio_chat.protocol.records import fold
 from trio_chat.protocol.reliability import Assembly, DuplicateMemory, Seen
-from trio_chat.protocol.service import Service, _Lane
+from trio_chat.protocol.service import Claim, Service, _Lane
 from trio_chat.server.delivery import Deliveries
 from trio_chat.storage import client_store, server_store
 from trio_chat.storage.client_store import SqliteClientStore
@@ -219,10 +219,20 @@ def no_duplicate_memory(stack):
 def claims_are_not_confirmed(stack):
     register = Service._register
 
-    def at_once(self, peer, request, now, at, *, is_there=False):
-        return register(self, peer, request, now, at, is_there=True)
+    def at_once(self, peer, request, now, at, claim=None):
+        return register(self, peer, request, now, at, Claim(at))
 
     instead(stack, Service, "_register", at_once)
+
+
+@bug("so does a confirmation that comes late")
+def late_confirmations_count(stack):
+    confirmed = Service.confirmed
+
+    def as_if_he_had_just_come(self, peer, request, claim, now, at):
+        return confirmed(self, peer, request, Claim(at), now, at)
+
+    instead(stack, Service, "confirmed", as_if_he_had_just_come)
 
 
 @bug("the late answer of a former server keeps the table of the present one out")

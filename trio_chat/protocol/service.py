@@ -52,6 +52,7 @@ class Registration:
     """One stay of one name. A verdict on a stay says nothing of the next one under the same name.
 
     `since`: the time of its registration, by which the client knows it.
+    `asked`: when its program asked for the name at its owner's wish; 0 for one that came back by itself.
     `held`: the version of the table that the client holds, as far as is known.
     `in_care`: its own delivery task brings it the table; fan-outs take it up again when it has the latest version.
     """
@@ -60,15 +61,20 @@ class Registration:
     peer: Peer
     program: bytes
     since: float
+    asked: float
     heard_at: float
     held: Version | None = None
     in_care: bool = True
 
 
-class Claim(enum.Enum):
-    """The name is held by another program of the same owner: if this one is really there, call `Service.confirmed`."""
+@attrs.frozen
+class Claim:
+    """The name is held by another program of the same owner: if this one is really there, call `Service.confirmed`.
 
-    TO_CONFIRM = enum.auto()
+    `at`: when it was laid.
+    """
+
+    at: float
 
 
 @attrs.frozen
@@ -189,11 +195,11 @@ class Service:
     def _is_owned(self, name: str) -> bool:
         return name in self.directory and self.directory[name].credentials is not None
 
-    def confirmed(self, peer: Peer, request: Register, now: float, at: float) -> Outcome:
-        """Whoever laid a claim is there: decide as if he had just come."""
-        return self._register(peer, request, now, self._stamp(at), is_there=True)
+    def confirmed(self, peer: Peer, request: Register, claim: Claim, now: float, at: float) -> Outcome:
+        """Whoever laid this claim is there, or was a while ago: a program that asked after him is the newer one."""
+        return self._register(peer, request, now, self._stamp(at), claim)
 
-    def _register(self, peer: Peer, request: Register, now: float, at: float, *, is_there: bool = False) -> Outcome:
+    def _register(self, peer: Peer, request: Register, now: float, at: float, claim: Claim | None = None) -> Outcome:
         """A name belongs to the key that it was first registered with, and its owner is where he last came in."""
         name, keys = request.name, request.credentials.keys
         if keys.link != peer.key:
@@ -203,16 +209,19 @@ class Service:
         known = self.directory[name].credentials if name in self.directory else None
         if known is not None and known.keys.signing != keys.signing:
             return request.refused(Reason.TAKEN)
-        is_elsewhere = any(stay.program != request.program for stay in self._stays_of(peer, name))
-        if is_elsewhere and request.returning:
+        elsewhere = [stay for stay in self._stays_of(peer, name) if stay.program != request.program]
+        if elsewhere and request.returning:
             return request.refused(Reason.ELSEWHERE)
-        if is_elsewhere and not is_there:
-            return Claim.TO_CONFIRM
+        if elsewhere and claim is None:
+            return Claim(at)
+        asked = 0.0 if request.returning else claim.at if claim else at
+        if any(stay.asked > asked for stay in elsewhere):
+            return request.refused(Reason.ELSEWHERE)
         if len(self.directory) >= MAX_NAMES and name not in self.directory:
             return Reaction.SILENCE
-        return self._admit(peer, request, now, at)
+        return self._admit(peer, request, asked, now, at)
 
-    def _admit(self, peer: Peer, request: Register, now: float, at: float) -> Admission:
+    def _admit(self, peer: Peer, request: Register, asked: float, now: float, at: float) -> Admission:
         name = request.name
         ended = self._stays_of(peer, name)
         for stay in ended:
@@ -220,7 +229,7 @@ class Service:
                 self._end(stay)
             else:
                 self._leave(stay, at)
-        registration = Registration(name, peer, request.program, at, now)
+        registration = Registration(name, peer, request.program, at, asked, now)
         self._by_name[fold(name)] = self._by_key[peer.key] = registration
         self._lanes.setdefault(fold(name), _Lane())
         record = Record(name, *_shown(peer), True, at, request.credentials)

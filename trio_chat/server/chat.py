@@ -144,7 +144,7 @@ class _Server:
     async def _do(self, peer: Peer, request: Request, work: Work) -> None:
         match request, work:
             case Register(), Claim():
-                await self._settle_claim(peer, request)
+                await self._settle_claim(peer, request, work)
             case Register(), Admission():
                 await self._admit(peer, request, work)
             case Save(), Deposit():
@@ -154,11 +154,11 @@ class _Server:
 
     # --- who is there ---
 
-    async def _settle_claim(self, peer: Peer, request: Register) -> None:
+    async def _settle_claim(self, peer: Peer, request: Register, claim: Claim) -> None:
         confirm = Confirm(new_id(), request.program)
         answer = await self._endpoint.request(peer, confirm, windows=CLAIM_WINDOWS, resend=PROMPT)
         is_there = isinstance(answer, Ack)
-        match is_there and self._service.confirmed(peer, request, trio.current_time(), self._clock()):
+        match is_there and self._service.confirmed(peer, request, claim, trio.current_time(), self._clock()):
             case Admission() as admission:
                 await self._admit(peer, request, admission)
             case Refused() as refused:
