@@ -1,5 +1,6 @@
 """A zoo of bugs, each a small patch that is applied while a seed is played: the simulation must notice every one."""
 
+import math
 from collections.abc import Callable
 from contextlib import ExitStack, asynccontextmanager
 from unittest.mock import patch
@@ -230,7 +231,7 @@ def late_confirmations_count(stack):
     confirmed = Service.confirmed
 
     def as_if_he_had_just_come(self, peer, request, claim, now, at):
-        return confirmed(self, peer, request, Claim(at), now, at)
+        return confirmed(self, peer, request, Claim(math.inf), now, at)
 
     instead(stack, Service, "confirmed", as_if_he_had_just_come)
 

@@ -27,7 +27,7 @@ from trio_chat.protocol.messages import (
 from trio_chat.protocol.records import Letter, LetterKind, Reason, Record, Version, fold
 from trio_chat.protocol.reliability import Reaction
 
-__all__ = ["SILENCE_LIMIT", "Admission", "Claim", "Deposit", "Post", "Registration", "Service", "Step"]
+__all__ = ["SILENCE_LIMIT", "Admission", "Claim", "Deposit", "Outcome", "Post", "Registration", "Service", "Step"]
 
 SILENCE_LIMIT = 65.0
 """Seconds without a heartbeat after which a client counts as gone."""
@@ -52,7 +52,6 @@ class Registration:
     """One stay of one name. A verdict on a stay says nothing of the next one under the same name.
 
     `since`: the time of its registration, by which the client knows it.
-    `asked`: when its program asked for the name at its owner's wish; 0 for one that came back by itself.
     `held`: the version of the table that the client holds, as far as is known.
     `in_care`: its own delivery task brings it the table; fan-outs take it up again when it has the latest version.
     """
@@ -61,7 +60,6 @@ class Registration:
     peer: Peer
     program: bytes
     since: float
-    asked: float
     heard_at: float
     held: Version | None = None
     in_care: bool = True
@@ -196,7 +194,10 @@ class Service:
         return name in self.directory and self.directory[name].credentials is not None
 
     def confirmed(self, peer: Peer, request: Register, claim: Claim, now: float, at: float) -> Outcome:
-        """Whoever laid this claim is there, or was a while ago: a program that asked after him is the newer one."""
+        """Whoever laid this claim was there when he was asked: decide as if he had just come.
+
+        If the name has changed hands since, that may be long ago: the outcome is another claim, to be confirmed again.
+        """
         return self._register(peer, request, now, self._stamp(at), claim)
 
     def _register(self, peer: Peer, request: Register, now: float, at: float, claim: Claim | None = None) -> Outcome:
@@ -212,16 +213,13 @@ class Service:
         elsewhere = [stay for stay in self._stays_of(peer, name) if stay.program != request.program]
         if elsewhere and request.returning:
             return request.refused(Reason.ELSEWHERE)
-        if elsewhere and claim is None:
+        if elsewhere and (claim is None or any(stay.since > claim.at for stay in elsewhere)):
             return Claim(at)
-        asked = 0.0 if request.returning else claim.at if claim else at
-        if any(stay.asked > asked for stay in elsewhere):
-            return request.refused(Reason.ELSEWHERE)
         if len(self.directory) >= MAX_NAMES and name not in self.directory:
             return Reaction.SILENCE
-        return self._admit(peer, request, asked, now, at)
+        return self._admit(peer, request, now, at)
 
-    def _admit(self, peer: Peer, request: Register, asked: float, now: float, at: float) -> Admission:
+    def _admit(self, peer: Peer, request: Register, now: float, at: float) -> Admission:
         name = request.name
         ended = self._stays_of(peer, name)
         for stay in ended:
@@ -229,7 +227,7 @@ class Service:
                 self._end(stay)
             else:
                 self._leave(stay, at)
-        registration = Registration(name, peer, request.program, at, asked, now)
+        registration = Registration(name, peer, request.program, at, now)
         self._by_name[fold(name)] = self._by_key[peer.key] = registration
         self._lanes.setdefault(fold(name), _Lane())
         record = Record(name, *_shown(peer), True, at, request.credentials)

@@ -31,7 +31,7 @@ from trio_chat.protocol.messages import (
 )
 from trio_chat.protocol.records import Reason, Record, Version
 from trio_chat.protocol.reliability import Reaction
-from trio_chat.protocol.service import Admission, Claim, Deposit, Post, Registration, Service
+from trio_chat.protocol.service import Admission, Claim, Deposit, Outcome, Post, Registration, Service
 from trio_chat.server.delivery import Deliveries
 from trio_chat.server.roster import Roster
 from trio_chat.storage.interface import ServerStore, Status
@@ -155,10 +155,14 @@ class _Server:
     # --- who is there ---
 
     async def _settle_claim(self, peer: Peer, request: Register, claim: Claim) -> None:
-        confirm = Confirm(new_id(), request.program)
-        answer = await self._endpoint.request(peer, confirm, windows=CLAIM_WINDOWS, resend=PROMPT)
-        is_there = isinstance(answer, Ack)
-        match is_there and self._service.confirmed(peer, request, claim, trio.current_time(), self._clock()):
+        outcome: Outcome = claim
+        while isinstance(outcome, Claim):
+            confirm = Confirm(new_id(), request.program)
+            answer = await self._endpoint.request(peer, confirm, windows=CLAIM_WINDOWS, resend=PROMPT)
+            if not isinstance(answer, Ack):
+                break
+            outcome = self._service.confirmed(peer, request, outcome, trio.current_time(), self._clock())
+        match outcome:
             case Admission() as admission:
                 await self._admit(peer, request, admission)
             case Refused() as refused:
