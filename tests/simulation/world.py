@@ -256,13 +256,13 @@ class World:
                 self._set_weather(0.0, 1.5)
                 self.nursery.start_soon(self._register_again, person)
                 await trio.sleep(self.dice.uniform(0.0, 0.2))
+                self._set_weather(0.0, 0.02)
             case "stops over":
                 self._set_weather(0.0, 0.02)
                 await self._start_elsewhere(person)
                 await trio.sleep(self.dice.uniform(0.05, 0.1))
                 self._slow_down(person)
                 await trio.sleep(self.dice.uniform(0.0, 0.3))
-        self._set_weather(0.0, 0.02)
         await self._start_elsewhere(person)
 
     async def _start_elsewhere(self, person: Person) -> None:
