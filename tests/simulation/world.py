@@ -26,7 +26,7 @@ from tests.stage import SERVER
 from tests.wiretap import open_wiretap
 from trio_chat.client.membership import SILENT_ROUNDS
 from trio_chat.errors import ChatError, NotRegistered
-from trio_chat.protocol.messages import Ack, Answer, Registered, Request, TableChange
+from trio_chat.protocol.messages import Ack, Answer, Part, Registered, Request, TableChange
 from trio_chat.protocol.records import Record
 from trio_chat.transport.datagrams import Address
 from trio_chat.transport.endpoint import WINDOW
@@ -239,7 +239,9 @@ class World:
         if self._withheld is None:
             return True
         program, kinds = self._withheld
-        return destination != program.seen_at or not isinstance(self.ledger.tap.message(data), kinds)
+        said = self.ledger.tap.message(data)
+        kind = said.of if isinstance(said, Part) else getattr(said, "kind", None)
+        return destination != program.seen_at or kind not in {one.kind for one in kinds}
 
     async def _register_again(self, person: Person) -> None:
         with person.in_this_life(), suppress(ChatError):
