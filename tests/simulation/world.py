@@ -334,8 +334,10 @@ class World:
         await trio.sleep(30)
 
     async def _one_stumbles_in_fair_weather(self, person: Person) -> None:
-        """He is back before his silence has been noticed, or while it is."""
+        """He is back before his silence has been noticed, or while it is; somebody hears of both late."""
         others = [one for one in self.people if one is not person]
+        wire = SERVER[0], self.dice.choice(others).seen_at[0]
+        self.network.set(Conditions(delay=(0.0, 1.2)), *wire)
         await person.kill()
         await trio.sleep(self.dice.random())
         speaker = self.dice.choice(others)
@@ -343,6 +345,7 @@ class World:
         await trio.sleep(self.dice.uniform(0, 4))
         person.start()
         await trio.sleep(10)
+        self.network.set(Conditions(), *wire)
 
 
 CHANCES = {
