@@ -155,7 +155,7 @@ def said(network, source, destination=SERVER):
 # --- from addresses that are not the sender's ---
 
 
-async def test_100000_spoofed_inits_are_forgotten_at_once_and_nobody_computes(
+async def test_30000_spoofed_inits_are_forgotten_at_once_and_nobody_computes(
     stage, network, inside, autojump_clock, nursery
 ):
     dice = random.Random(1)
@@ -163,17 +163,17 @@ async def test_100000_spoofed_inits_are_forgotten_at_once_and_nobody_computes(
     await stage.pass_time(1)
     remembered = len(inside.links[0])
 
-    spoofed = [(formal(dice), somewhere(n)) for n in range(99_600)]
-    good = await network.with_cookies([(valid(dice), somewhere(n)) for n in range(99_600, 100_000)])
+    spoofed = [(formal(dice), somewhere(n)) for n in range(29_600)]
+    good = await network.with_cookies([(valid(dice), somewhere(n)) for n in range(29_600, 30_000)])
     for (init, source), (other, elsewhere) in zip(good[::2], good[1::2], strict=True):
         cookie = dice.choice([init.cookie, dice.randbytes(16), bytes(16)])  # of another INIT, a guess, none
         spoofed += [(init, elsewhere), (attrs.evolve(other, cookie=cookie), source)]
     dice.shuffle(spoofed)
     questions = encoded(spoofed)
     nursery.start_soon(network.flood, questions)
-    await stage.pass_time(30 * TICK)
+    await stage.pass_time(8 * TICK)
     bob = await stage.enter("bob")
-    assert 30_000 < len(network.answers) < 60_000, "it has entered in the midst"
+    assert 8_000 < len(network.answers) < 30_000, "it has entered in the midst"
     await stage.pass_time(2)
 
     assert [source for _, source in network.answers] == [source for _, source in questions]
