@@ -6,6 +6,7 @@ import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from tests.network import MemoryNetwork, open_memory_network
@@ -14,6 +15,10 @@ from tests.stage import Stage, open_stage
 # A background job, as a build may be, is started with SIGINT ignored, and would hand that on to the programs
 # that the tests interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Few, for the suite is short; `nox -s fuzz` looks as long as one likes.
+hypothesis.settings.register_profile("suite", max_examples=40, deadline=None)
+hypothesis.settings.load_profile("suite")
 
 # What is under `tmp_path` is kept in memory where there is plenty: no test cuts the power, and on a disk that others
 # use as well hundreds of small databases wait for each other. Programs of the plays have their files on the disk.

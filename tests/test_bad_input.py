@@ -119,7 +119,7 @@ async def say_all(mallory, datagrams, peers):
     mallory.heard = [one for one in mallory.heard if getattr(one[1], "id", None) != bytes(16)]
 
 
-@hypothesis.settings(max_examples=10, deadline=None)
+@hypothesis.settings(max_examples=10)
 @hypothesis.given(st.randoms(use_true_random=False), st.lists(st.binary(max_size=200), max_size=10))
 def test_4000_datagrams_of_anything_harm_nobody(dice, datagrams):
     assert play([*datagrams, *(anything(random.Random(dice.random())) for _ in range(400))]) == []

@@ -1,6 +1,6 @@
 """Cookies and rates: what an address must show before it costs anything, and how often it may."""
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from trio_chat.protocol.cookies import COOKIE, Buckets, Cookies, Rates
@@ -30,7 +30,6 @@ def test_a_cookie_is_for_one_address_one_port_one_init_and_one_secret():
 
 
 @given(st.text("0123456789abcdef.:", max_size=45), st.integers(1, 65535), st.binary(max_size=20), st.data())
-@settings(deadline=None)
 def test_no_two_questions_have_one_cookie(host, port, init, data):
     cookies = Cookies(b"secret" * 6)
     cut = data.draw(st.integers(0, len(host)))
@@ -49,7 +48,6 @@ def test_a_bucket_gives_its_burst_and_then_its_rate():
 
 
 @given(st.lists(st.floats(0, 0.2), min_size=1, max_size=200))
-@settings(deadline=None)
 def test_no_more_than_burst_and_rate_whatever_the_rhythm(pauses):
     buckets = Buckets(20.0, 5.0)
     now = taken = 0.0

@@ -306,5 +306,5 @@ class AnyPagesInAnyOrder(RuleBasedStateMachine):
 
 TestAnyPagesInAnyOrder = AnyPagesInAnyOrder.TestCase
 TestAnyPagesInAnyOrder.settings = settings(
-    deadline=None, max_examples=60, stateful_step_count=30, suppress_health_check=[HealthCheck.too_slow]
+    max_examples=60, stateful_step_count=30, suppress_health_check=[HealthCheck.too_slow]
 )

@@ -6,7 +6,7 @@ Bytes by chance and by mutation are in tests/fuzz/.
 import json
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.fuzz.targets import check_presence
@@ -62,7 +62,6 @@ def test_an_object_comes_out_with_its_last_byte():
     assert stream.take() is None
 
 
-@settings(deadline=None, max_examples=40)
 @given(st.lists(st.tuples(OBJECTS, st.text(" \t\r\n", max_size=3), st.booleans())), st.data())
 def test_objects_survive_any_blanks_and_any_cuts(sent, data):
     text = "".join(json.dumps(one, ensure_ascii=plain) + blanks for one, blanks, plain in sent).encode()
@@ -71,7 +70,6 @@ def test_objects_survive_any_blanks_and_any_cuts(sent, data):
     assert objects(*pieces) == [one for one, _, _ in sent]
 
 
-@settings(deadline=None)
 @given(OBJECTS, st.data())
 def test_a_damaged_object_means_what_it_means_to_others_or_is_refused(sent, data):
     text = bytearray(json.dumps(sent, ensure_ascii=False).encode())

@@ -46,7 +46,7 @@ CREDENTIALS = Credentials(PublicKeys(bytes(range(32)), bytes(32)), bytes(64))
 
 
 @given(requests())
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_whoever_is_asked_answers_with_the_kind_and_id_of_the_request(request):
     for answer in (request.ack(), request.busy(), request.refused(Reason.UNKNOWN)):
         assert (answer.of, answer.id) == (request.kind, request.id)
@@ -71,7 +71,6 @@ def test_each_request_builds_its_own_answers():
 
 
 @given(answers())
-@settings(deadline=None, max_examples=100)
 def test_an_answer_is_final_unless_it_asks_to_come_again(answer):
     comes_again = isinstance(answer, Busy) or getattr(answer, "reason", None) is Reason.NOT_REGISTERED
     assert is_final(answer) is not comes_again

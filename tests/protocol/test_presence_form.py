@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from trio_chat.protocol.presence import (
@@ -24,14 +24,12 @@ USERS = st.integers(1, 2**63 - 1)
 NAMES = st.from_regex(r"\A[A-Za-z0-9][A-Za-z0-9_.-]{0,31}\Z")
 
 
-@settings(deadline=None)
 @given(USERS, st.lists(USERS | NAMES, max_size=20), st.booleans())
 def test_a_request_arrives_as_it_was_meant(user_id, friends, push):
     watch = Watch(user_id, tuple(friend for friend in friends if friend != user_id), push)
     assert watch_of(json.loads(request(watch))) == watch
 
 
-@settings(deadline=None)
 @given(USERS | NAMES, st.booleans())
 def test_news_arrives_as_it_was_meant_within_256_bytes(friend, online):
     said = news(friend, online)

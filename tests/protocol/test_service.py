@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import attrs
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.bare_server import (
@@ -553,7 +553,6 @@ class AnyOwners:
 
 
 @given(seed=st.integers(0, 2**64), steps=st.integers(1, 60))
-@settings(deadline=None, max_examples=100)
 def test_nobody_speaks_in_anothers_name_whatever_is_tried(seed, steps):
     play = AnyOwners(random.Random(seed))
     for _ in range(steps):

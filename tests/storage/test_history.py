@@ -245,7 +245,7 @@ async def test_letters_are_found_too(store):
     assert await found(store, "letter") == ["a green letter", "a blue letter"]
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(words=ANY_TEXT, name=ANY_TEXT, count=st.integers())
 async def test_nothing_that_is_typed_is_too_much(words, name, count):
     with TemporaryDirectory() as folder:
@@ -266,7 +266,6 @@ def database_of(texts):
     return database
 
 
-@settings(deadline=None, max_examples=100)
 @given(words=st.lists(ANY_TEXT | st.sampled_from(["AND", "NEAR(", '"', "*", "\0", "text:", ")"])).map(" ".join))
 def test_no_words_are_a_fault_in_sqlite(words):
     with closing(database_of(["The build is green."])) as database:
@@ -276,7 +275,6 @@ def test_no_words_are_a_fault_in_sqlite(words):
 SPOKEN = st.text(st.sampled_from("aAbé \n-_.\"'*(:^1"), max_size=10)
 
 
-@settings(deadline=None, max_examples=100)
 @given(text=SPOKEN.filter(bool), words=SPOKEN)
 def test_both_find_the_same(text, words):
     with closing(database_of([text])) as database:
