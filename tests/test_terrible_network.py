@@ -12,7 +12,7 @@ from tests.stage import open_stage
 from trio_chat.client.events import GroupMessageReceived, LetterReceived, MessageReceived, ReceiptReceived
 from trio_chat.errors import ServerNotResponding
 
-MINUTES = 10
+MINUTES = 5
 HEARTBEAT, SILENT_PAUSE = 20.0, 5.0
 
 

@@ -13,10 +13,10 @@ from tests.simulation.play import play, report, trace_hash
 from tests.simulation.zoo import ZOO
 
 ROOT = Path(__file__).parents[2]
-STEPS = 12
+STEPS = 8
 """A few of what the long runs have: here there is little time."""
 
-HASH = "from tests.simulation.play import play, trace_hash; print(trace_hash(play(7, steps=12)))"
+HASH = "from tests.simulation.play import play, trace_hash; print(trace_hash(play(7, steps=8)))"
 
 
 @pytest.mark.parametrize("seed", range(40))
@@ -27,7 +27,7 @@ def test_the_promises_are_kept(seed):
 def test_a_seeded_bug_is_noticed_and_told_as_a_play():
     with ExitStack() as patched:
         ZOO["a new id on the way by the server"](patched)
-        world = play(3, STEPS)
+        world = play(3, steps=12)
     first, *_ = lines = report(3, world)
     assert first.startswith("seed 3: nothing is shown twice: ")
     text = next(message for message in world.ledger.messages.values() if message.mark in first)
