@@ -1,4 +1,4 @@
-"""Twenty people on a network that loses a third of everything, for ten virtual minutes.
+"""Twenty people on a network that loses a third of everything, for five virtual minutes.
 
 One seed fixes the network; the promises are checked at the end. tests/stage.py tells how virtual time works.
 Fewer people and more faults are in tests/simulation/.

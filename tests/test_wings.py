@@ -10,7 +10,7 @@ from contextlib import suppress
 import pytest
 import trio
 
-from tests.wings import ENVIRONMENT, ROOT, open_program
+from tests.wings import ENVIRONMENT, ROOT, open_from_scratch, open_program
 
 PATIENCE = 15
 
@@ -50,12 +50,6 @@ ENDS = {
 WAITS = "import os, time\nos.write(1, b'hi\\n')\ntime.sleep(60)"
 
 
-async def from_scratch(module, arguments, **how):
-    command = [sys.executable, "-m", module, *arguments]
-    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
-    return await trio.lowlevel.open_process(command, **pipes | how)
-
-
 async def came_of(program, typed=b""):
     """Its exit code and what it said; of its complaints the last line, for a traceback shows from where it was run."""
     said = []
@@ -80,7 +74,7 @@ async def test_it_finds_itself_where_any_program_does(tmp_path):
     env = {key: value for key, value in ENVIRONMENT.items() if key != "PATH"} | {"GREETING": "Grüße"}
     how = {"cwd": tmp_path, "env": env}
     shown = []
-    for opening in (open_program, from_scratch):
+    for opening in (open_program, open_from_scratch):
         program = await opening("show_all", ["one", "-2"], **how)
         code, said, complaints = await came_of(program, "ö\r\nb".encode())
         assert (code, complaints) == (0, [])
@@ -92,7 +86,7 @@ async def test_it_finds_itself_where_any_program_does(tmp_path):
 async def test_so_it_does_at_a_terminal(tmp_path):
     (tmp_path / "show_all.py").write_text(SHOW_ALL)
     shown = []
-    for opening in (open_program, from_scratch_at_a_terminal):
+    for opening in (open_program, open_from_scratch):
         here, there = os.openpty()
         program = await opening("show_all", [], terminal=there, cwd=tmp_path, env=ENVIRONMENT)
         os.close(there)
@@ -108,19 +102,12 @@ async def test_so_it_does_at_a_terminal(tmp_path):
     assert (shown[0]["read"], shown[0]["terminals"], shown[0]["session"]) == ("typed\n", [True] * 3, True)
 
 
-async def from_scratch_at_a_terminal(module, arguments, terminal, **how):
-    streams = dict.fromkeys(("stdin", "stdout", "stderr"), terminal)
-    return await trio.lowlevel.open_process(
-        [sys.executable, "-m", module, *arguments], **streams, start_new_session=True, **how
-    )
-
-
 @pytest.mark.parametrize("way", ENDS)
 async def test_it_ends_as_any_program_does(tmp_path, way):
     (tmp_path / "ends.py").write_text(f"import atexit, os, signal, sys, threading\nprint('hi')\n{ENDS[way]}\n")
     warm, cold = [
         await came_of(await opening("ends", [], cwd=tmp_path, env=ENVIRONMENT))
-        for opening in (open_program, from_scratch)
+        for opening in (open_program, open_from_scratch)
     ]
     assert warm == cold
 

@@ -117,11 +117,9 @@ async def open_program(
     `terminal`, a file descriptor, takes the place of all three; the program has a session of its own, then.
     """
     if not hasattr(os, "pidfd_open"):  # only Linux has it
-        command = [sys.executable, "-m", module, *map(str, arguments)]
-        how = {"stdin": subprocess.PIPE, "stdout": stdout, "stderr": stderr, "cwd": cwd, "env": env}
-        if terminal is not None:
-            how |= dict.fromkeys(("stdin", "stdout", "stderr"), terminal) | {"start_new_session": True}
-        return await trio.lowlevel.open_process(command, **how)
+        return await open_from_scratch(
+            module, arguments, stdout=stdout, stderr=stderr, terminal=terminal, cwd=cwd, env=env
+        )
     theirs, ours = _streams(stdout, stderr) if terminal is None else ([os.dup(terminal) for _ in range(3)], [None] * 3)
     report, reports = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     report.setblocking(False)
@@ -134,6 +132,17 @@ async def open_program(
         os.close(fd)
     await program.begin()
     return program
+
+
+async def open_from_scratch(
+    module, arguments, *, stdout=subprocess.PIPE, stderr=subprocess.PIPE, terminal=None, cwd=ROOT, env=ENVIRONMENT
+):
+    """The same without the wings: the interpreter starts, and all is imported."""
+    command = [sys.executable, "-m", module, *map(str, arguments)]
+    how = {"stdin": subprocess.PIPE, "stdout": stdout, "stderr": stderr, "cwd": cwd, "env": env}
+    if terminal is not None:
+        how |= dict.fromkeys(("stdin", "stdout", "stderr"), terminal) | {"start_new_session": True}
+    return await trio.lowlevel.open_process(command, **how)
 
 
 def _streams(stdout, stderr):

@@ -3,7 +3,6 @@
 import os
 import signal
 import stat
-import sys
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import trio
 
 from tests.end_to_end.theatre import open_stage
 from tests.pseudo_terminal import PseudoTerminal
-from tests.wings import ROOT, open_program
+from tests.wings import open_from_scratch, open_program
 from trio_chat import MessageReceived, open_chat
 
 pytestmark = pytest.mark.xdist_group("programs")  # one after the other, beside the plays
@@ -124,16 +123,10 @@ async def test_however_it_ends_the_terminal_is_as_before_and_the_code_is_right(t
         assert await people["is_stopped"].ends() == 143
 
 
-async def from_scratch(module, arguments, terminal, env):
-    command = [sys.executable, "-m", module, *map(str, arguments)]
-    streams = dict.fromkeys(("stdin", "stdout", "stderr"), terminal)
-    return await trio.lowlevel.open_process(command, **streams, cwd=ROOT, env=env, start_new_session=True)
-
-
 @pytest.mark.parametrize("moment", [0.2, 0.5, 0.8])
 async def test_a_signal_at_any_moment_leaves_the_terminal_as_before(tmp_path, moment):
     async with open_house(tmp_path) as house:
-        person = await house.sits_down("x", opening=from_scratch)
+        person = await house.sits_down("x", opening=open_from_scratch)
         await trio.sleep(moment)
         person.process.send_signal(signal.SIGTERM)
         assert await person.ends() in (143, -signal.SIGTERM)
