@@ -7,11 +7,13 @@ import ast
 import builtins
 import re
 from collections.abc import Callable, Iterator
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 
 import attrs
 import pytest
+
+pytestmark = pytest.mark.xdist_group("house")  # one worker reads it, and all rules have it
 
 HOUSE = Path(__file__).parent.parent / "trio_chat"
 
@@ -96,6 +98,7 @@ class Module:
                 for alias in node.names:
                     yield f"{origin}.{alias.name}", alias.asname or alias.name
 
+    @cached_property
     def touched(self) -> set[str]:
         """The full names of everything that is imported, or built in and used, whatever it is called here."""
         full_names = {name: name for name in dir(builtins)}
@@ -113,8 +116,7 @@ class Module:
 
     def touches(self, forbidden: set[str]) -> list[str]:
         """Which of these names, or of what is in them, this module touches."""
-        touched = self.touched()
-        return sorted(name for name in forbidden if any(f"{one}.".startswith(f"{name}.") for one in touched))
+        return sorted(name for name in forbidden if any(f"{one}.".startswith(f"{name}.") for one in self.touched))
 
 
 def _dotted(node: ast.expr) -> str:

@@ -6,7 +6,7 @@ import re
 import signal
 import subprocess
 import sys
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import attrs
 import pytest
@@ -15,6 +15,7 @@ import trio
 import trio_chat.cli
 import trio_chat.cli_client
 import trio_chat.cli_server
+from tests.wings import open_program
 from trio_chat import (
     AddressError,
     InvalidName,
@@ -34,7 +35,6 @@ from trio_chat.demo import STORY, Scene, play
 from trio_chat.protocol.records import Record, fingerprint
 from trio_chat.storage.memory import MemoryServerStore
 
-PROGRAM = [sys.executable, "-m", "trio_chat"]
 OLD, NEW = "aaaa-bbbb-cccc-dddd", "2222-3333-4444-5555"
 KEY = r"[a-z2-7]{4}(-[a-z2-7]{4}){3}"
 
@@ -113,6 +113,15 @@ def type_in(monkeypatch, tmp_path):
 
 
 @pytest.fixture
+async def terminal():
+    """What it shows, as a stream, and the file that a program has of it."""
+    here, there = os.openpty()
+    async with trio.lowlevel.FdStream(here) as screen:
+        with os.fdopen(there, "wb", buffering=0) as keyboard:
+            yield screen, keyboard
+
+
+@pytest.fixture
 def served(monkeypatch):
     """Puts a server that ends at once in the place of `serve_chat`; holds the identities that it was given."""
     identities = []
@@ -130,16 +139,14 @@ def shown_of(identity):
     return fingerprint(identity.public.signing)
 
 
-def rest_of(screen):
+async def rest_of(screen):
     """What a terminal shows until nobody has it open any more."""
-    while True:
-        try:
-            shown = screen.read(4096)
-        except OSError:  # how Linux puts it
-            return
-        if not shown:
-            return
-        yield shown.decode()
+    shown = b""
+    async with screen:
+        with suppress(trio.BrokenResourceError):  # how Linux puts it
+            async for data in screen:
+                shown += data
+    return shown
 
 
 # --- the arguments ---
@@ -212,7 +219,7 @@ async def test_a_port_in_use_is_told_in_one_line(capsys, nursery):
 
 
 def test_a_usage_error_names_the_program_as_it_was_started():
-    done = subprocess.run([*PROGRAM, "client"], capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-m", "trio_chat", "client"], capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert done.stderr == "python -m trio_chat client: Missing argument 'NAME'.\n"
 
@@ -355,7 +362,7 @@ def test_a_plain_terminal_gets_a_plain_prompt(opened, monkeypatch):
             screen.write(b"\n\x04")
             assert main(["client", "x", "127.0.0.1", "5000"]) == 0
             monkeypatch.undo()
-        shown = "".join(rest_of(screen))
+        shown = trio.run(rest_of, trio.lowlevel.FdStream(os.dup(master))).decode()
     assert "\r\x1b[K>>> [You are Offline. Bye.]\r\n>>> " in shown
     assert shown.endswith("\r\x1b[K"), "the prompt is taken away at the end"
 
@@ -424,28 +431,19 @@ def test_the_server_tells_its_address_and_its_key(served, capsys):
 
 
 @pytest.mark.parametrize(("where", "shown"), [(["--host", "127.0.0.1"], r"127\.0\.0\.1"), ([], r"\[::\]|0\.0\.0\.0")])
-def test_ctrl_c_ends_the_server_quietly(where, shown):
-    master, slave = os.openpty()
-    with open(master, "rb", buffering=0) as screen:
-        with subprocess.Popen(
-            [*PROGRAM, "server", "0", *where],
-            stderr=slave,
-            stdout=subprocess.PIPE,
-            # A shell's background job ignores Ctrl-C, and so do its children; these tests may be run by one.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-        ) as server:
-            os.close(slave)
-            try:
-                said = b""
-                while said.count(b"\n") < 2:
-                    said += screen.read(4096)
-                assert re.fullmatch(rf"Listening on ({shown}):\d+\r\nKey: {KEY}\r\n", said.decode())
-                server.send_signal(signal.SIGINT)
-                out, _ = server.communicate(timeout=10)
-            finally:
-                server.kill()
-        assert (server.returncode, out) == (130, b"")
-        assert list(rest_of(screen)) == ["\r\n"]
+async def test_ctrl_c_ends_the_server_quietly(where, shown, terminal):
+    screen, keyboard = terminal
+    server = await open_program("trio_chat", ["server", 0, *where], stderr=keyboard, env=dict(os.environ))
+    keyboard.close()
+    said = b""
+    with trio.fail_after(10):
+        while said.count(b"\n") < 2:
+            said += await screen.receive_some()
+        assert re.fullmatch(rf"Listening on ({shown}):\d+\r\nKey: {KEY}\r\n", said.decode())
+        server.send_signal(signal.SIGINT)
+        assert [data async for data in server.stdout] == []
+        assert await server.wait() == 130
+        assert await rest_of(screen) == b"\r\n"
 
 
 # --- keys ---
@@ -581,8 +579,9 @@ async def test_the_demo_tells_what_is_missing():
     assert "\n# Bob joins." not in printed
 
 
-def test_output_that_nobody_reads_ends_it_quietly():
-    with subprocess.Popen([*PROGRAM, "demo"], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as demo:
-        demo.stdout.close()
-        assert demo.stderr.read() == b""
-    assert demo.returncode == 1
+async def test_output_that_nobody_reads_ends_it_quietly():
+    demo = await open_program("trio_chat", ["demo"])
+    await demo.stdout.aclose()
+    with trio.fail_after(10):
+        assert [data async for data in demo.stderr] == []
+        assert await demo.wait() == 1

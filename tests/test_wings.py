@@ -21,7 +21,8 @@ def stream(file):
     return [file.name, file.mode, file.encoding, file.errors, file.line_buffering, file.write_through, file.newlines]
 
 print(json.dumps({
-    "main": [__name__, __package__, __spec__.name, __file__, sys.modules["__main__"].__dict__ is globals()],
+    "main": [__name__, __package__ or None, __spec__ and __spec__.name, os.path.abspath(__file__)],
+    "is_main": sys.modules["__main__"].__dict__ is globals(),
     "argv": sys.argv, "path": sys.path, "flags": list(sys.flags), "filters": [str(line) for line in warnings.filters],
     "environment": dict(os.environ), "folder": os.getcwd(), "umask": os.umask(0), "nice": os.nice(0),
     "limits": [resource.getrlimit(getattr(resource, kind)) for kind in dir(resource) if kind.startswith("RLIMIT")],
@@ -69,14 +70,14 @@ async def came_of(program, typed=b""):
     return code, heard[program.stdout], heard[program.stderr].splitlines()[-1:]
 
 
-async def test_it_finds_itself_where_any_program_does(tmp_path):
+@pytest.mark.parametrize("program", ["show_all", "show_all.py"])
+async def test_it_finds_itself_where_any_program_does(tmp_path, program):
     (tmp_path / "show_all.py").write_text(SHOW_ALL)
     env = {key: value for key, value in ENVIRONMENT.items() if key != "PATH"} | {"GREETING": "Grüße"}
     how = {"cwd": tmp_path, "env": env}
     shown = []
     for opening in (open_program, open_from_scratch):
-        program = await opening("show_all", ["one", "-2"], **how)
-        code, said, complaints = await came_of(program, "ö\r\nb".encode())
+        code, said, complaints = await came_of(await opening(program, ["one", "-2"], **how), "ö\r\nb".encode())
         assert (code, complaints) == (0, [])
         shown.append(json.loads(said))
     assert shown[0] == shown[1]

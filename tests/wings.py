@@ -1,8 +1,8 @@
 """Programs that need no start: forked, each one, from a process that waits in the wings with the package imported.
 
-What comes of it is a process of its own, as `python -m MODULE` would start it: with its arguments, environment, folder
-and streams, its signals and exit codes; tests/test_wings.py compares. It costs a tenth. What a program has not of its
-own are the seeds that the interpreter and trio take at a start.
+What comes of it is a process of its own, as `python -m MODULE` or `python FILE.py` would start it: with its arguments,
+environment, folder and streams, its signals and exit codes; tests/test_wings.py compares. It costs a tenth. What a
+program has not of its own are the seeds that the interpreter and trio take at a start.
 
 Tests use `open_program`; `python -m tests.wings` is who waits. What is run, and what for, is not known here.
 """
@@ -112,7 +112,7 @@ _WINGS = Wings()
 async def open_program(
     module, arguments, *, stdout=subprocess.PIPE, stderr=subprocess.PIPE, terminal=None, cwd=ROOT, env=ENVIRONMENT
 ):
-    """Starts a module with a pipe as standard input; where the outputs go is told in the words of `Popen`.
+    """Starts a module or file with a pipe as standard input; where the outputs go is told in the words of `Popen`.
 
     `terminal`, a file descriptor, takes the place of all three; the program has a session of its own, then.
     """
@@ -138,11 +138,15 @@ async def open_from_scratch(
     module, arguments, *, stdout=subprocess.PIPE, stderr=subprocess.PIPE, terminal=None, cwd=ROOT, env=ENVIRONMENT
 ):
     """The same without the wings: the interpreter starts, and all is imported."""
-    command = [sys.executable, "-m", module, *map(str, arguments)]
+    command = [sys.executable, *([] if is_file(module) else ["-m"]), module, *map(str, arguments)]
     how = {"stdin": subprocess.PIPE, "stdout": stdout, "stderr": stderr, "cwd": cwd, "env": env}
     if terminal is not None:
         how |= dict.fromkeys(("stdin", "stdout", "stderr"), terminal) | {"start_new_session": True}
     return await trio.lowlevel.open_process(command, **how)
+
+
+def is_file(module):
+    return module.endswith(".py")
 
 
 def _streams(stdout, stderr):
@@ -219,7 +223,7 @@ def take_streams(fds, rest):
 
 
 def become(module, arguments, cwd, env, at_a_terminal):
-    """In a new process: this module, as if it had been started."""
+    """In a new process: this module or file, as if it had been started."""
     if at_a_terminal:
         os.setsid()
         for stream in (sys.stdin, sys.stdout):
@@ -228,8 +232,12 @@ def become(module, arguments, cwd, env, at_a_terminal):
     os.environ.clear()
     os.environ.update(env)
     sys.argv = [module, *arguments]
-    sys.path[0] = cwd
-    runpy.run_module(module, run_name="__main__", alter_sys=True)
+    if is_file(module):
+        sys.path[0] = os.path.dirname(os.path.abspath(module))
+        runpy.run_path(module, run_name="__main__")
+    else:
+        sys.path[0] = cwd
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ In a transcript, line by line:
 
 import os
 import random
+import re
 import shlex
 import socket
 import subprocess
@@ -28,7 +29,7 @@ from tests.wings import open_program
 from trio_chat.console.commands import COMMANDS, help_lines
 
 PROMPT = ">>> "
-CHAT = "python -m trio_chat "
+IN_PYTHON = re.compile(r"python (?:-m (?=trio_chat )|(?=\S+\.py ?))(?P<words>[^&;|]*)")
 PORTS = ("5000", "8081")
 """The ports of the documentation's servers; on a stage they are others, so that plays do not meet."""
 CHANGES_TABLE = ("reg", "dereg", "exit")
@@ -67,21 +68,14 @@ class Stage(theatre.Stage):
     async def run(self, name, command):
         """Starts a command, where it needs one in a shell, whose place a single program takes, and so its signals."""
         self.note(name, "$", command)
-        is_single = not set(command) & set("|&;")
-        if is_single and command.startswith(CHAT):
-            arguments = shlex.split(command.removeprefix(CHAT))
-            process = await open_program(
-                "trio_chat", arguments, stderr=subprocess.STDOUT, cwd=self.home, env=self._environment
-            )
-            return self._enter(Screen(self, name, process, process.stdin, process.stdout))
-        process = await trio.lowlevel.open_process(
-            ["/bin/sh", "-c", f"exec {command}" if is_single else command],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            cwd=self.home,
-            env=self._environment,
-        )
+        how = {"stderr": subprocess.STDOUT, "cwd": self.home, "env": self._environment}
+        if found := IN_PYTHON.fullmatch(command):
+            program, *arguments = shlex.split(found["words"])
+            process = await open_program(program, arguments, **how)
+        else:
+            is_single = not set(command) & set("|&;")
+            shell = ["/bin/sh", "-c", f"exec {command}" if is_single else command]
+            process = await trio.lowlevel.open_process(shell, stdin=subprocess.PIPE, stdout=subprocess.PIPE, **how)
         return self._enter(Screen(self, name, process, process.stdin, process.stdout))
 
 

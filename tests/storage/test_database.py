@@ -5,8 +5,6 @@ import os
 import shutil
 import sqlite3
 import stat
-import subprocess
-import sys
 import tempfile
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -15,6 +13,7 @@ import pytest
 import trio
 
 from tests.storage.backends import inline
+from tests.wings import open_program
 from trio_chat.errors import StoreError
 from trio_chat.protocol.records import Letter, LetterKind, Record
 from trio_chat.storage import client_store, server_store
@@ -100,18 +99,18 @@ def test_what_is_no_database_is_left_alone(tmp_path, content):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_file_that_another_program_holds(tmp_path):
+async def test_a_file_that_another_program_holds(tmp_path):
     path = tmp_path / "store.db"
-    script = (
-        "import sys; from pathlib import Path; from tests.storage.test_database import *;"
-        "held = open_database(Path(sys.argv[1]), ONE); print('held', flush=True); sys.stdin.read()"
+    (tmp_path / "hold.py").write_text(
+        "import os, sys; from pathlib import Path; from trio_chat.storage.database import Schema, open_database;"
+        f"held = open_database(Path(sys.argv[1]), {ONE}); os.write(1, b'held'); sys.stdin.read()"
     )
-    with subprocess.Popen(
-        [sys.executable, "-c", script, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as other:
-        assert other.stdout.readline() == b"held\n"
+    with trio.fail_after(30):
+        other = await open_program("hold", [path], cwd=tmp_path)
+        assert await other.stdout.receive_some() == b"held"
         assert "another program holds it" in refused(path)
         other.kill()
+        await other.wait()
     open_database(path, ONE).close()
 
 

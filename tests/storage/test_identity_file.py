@@ -5,14 +5,15 @@ import os
 import shutil
 import stat
 import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import mkdtemp
 
 import pytest
+import trio
 
+from tests.wings import open_program
 from trio_chat.errors import IdentityError
 from trio_chat.storage.identity_file import open_identity, read_identity
 
@@ -241,13 +242,21 @@ def test_many_threads_end_with_the_same_keys(tmp_path):
     assert len(os.listdir(tmp_path)) == 20
 
 
-def test_programs_that_start_at_once_end_with_the_same_keys(path):
-    show = (
+async def test_programs_that_start_at_once_end_with_the_same_keys(path, tmp_path):
+    (tmp_path / "show.py").write_text(
         "import sys; from pathlib import Path; from trio_chat.storage.identity_file import open_identity;"
         "print(open_identity(Path(sys.argv[1])).public)"
     )
-    started = [subprocess.Popen([sys.executable, "-c", show, path], stdout=subprocess.PIPE) for _ in range(3)]
-    shown = {one.communicate(timeout=30)[0] for one in started}
+    shown = set()
+
+    async def show():
+        program = await open_program("show", [path], cwd=tmp_path)
+        shown.add(b"".join([data async for data in program.stdout]))
+
+    with trio.fail_after(30):
+        async with trio.open_nursery() as nursery:
+            for _ in range(8):
+                nursery.start_soon(show)
     assert shown == {f"{open_identity(path).public}\n".encode()}
 
 
@@ -275,13 +284,14 @@ def test_a_making_that_fails_leaves_nothing(path, step, monkeypatch):
     open_identity(path)
 
 
-def test_what_a_killed_program_left_half_made_does_no_harm(path):
-    kill_itself = (
+async def test_what_a_killed_program_left_half_made_does_no_harm(path, tmp_path):
+    (tmp_path / "kill_itself.py").write_text(
         "import os, signal, sys; from pathlib import Path; from trio_chat.storage import identity_file;"
         "identity_file.os.fsync = lambda fd: os.kill(os.getpid(), signal.SIGKILL);"
         "identity_file.open_identity(Path(sys.argv[1]))"
     )
-    subprocess.run([sys.executable, "-c", kill_itself, path], check=False)
+    with trio.fail_after(30):
+        await (await open_program("kill_itself", [path], cwd=tmp_path)).wait()
     (left,) = path.parent.iterdir()
     assert left.name != path.name
     assert mode(left) == 0o600
