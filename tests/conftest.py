@@ -54,3 +54,10 @@ async def stage(network: MemoryNetwork) -> AsyncIterator[Stage]:
     """A server on that network; ask for `autojump_clock` beside it (a test's clock must be its own argument)."""
     async with open_stage(network) as stage:
         yield stage
+
+
+@pytest.fixture
+def data_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """The user's data folder: one of the test's own, and not there yet."""
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    return tmp_path / "data" / "trio_chat"

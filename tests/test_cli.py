@@ -35,6 +35,8 @@ from trio_chat.demo import STORY, Scene, play
 from trio_chat.protocol.records import Record, fingerprint
 from trio_chat.storage.memory import MemoryServerStore
 
+pytestmark = pytest.mark.usefixtures("data_folder")
+
 OLD, NEW = "aaaa-bbbb-cccc-dddd", "2222-3333-4444-5555"
 KEY = r"[a-z2-7]{4}(-[a-z2-7]{4}){3}"
 
@@ -56,13 +58,6 @@ class FakeChat:
     async def deregister(self):
         self.online = False
         self._happens.close()
-
-
-@pytest.fixture(autouse=True)
-def data_folder(monkeypatch, tmp_path):
-    """The user's data folder is one of the test's own."""
-    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
-    return tmp_path / "data" / "trio_chat"
 
 
 @pytest.fixture

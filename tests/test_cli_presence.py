@@ -9,14 +9,9 @@ from trio_chat import Roster, serve_presence
 from trio_chat.cli import main
 from trio_chat.cli_presence import friend, place
 
+pytestmark = pytest.mark.usefixtures("data_folder")
+
 HOST = "127.0.0.1"
-
-
-@pytest.fixture(autouse=True)
-def data_folder(monkeypatch, tmp_path):
-    """The user's data folder is one of the test's own: `server` makes its keys there."""
-    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
-    return tmp_path / "data" / "trio_chat"
 
 
 @pytest.fixture

@@ -36,15 +36,10 @@ from trio_chat import (
 from trio_chat.cli import main
 from trio_chat.storage.memory import MemoryClientStore
 
+pytestmark = pytest.mark.usefixtures("data_folder")
+
 HOST = "127.0.0.1"
 OLD, NEW = "aaaa-bbbb-cccc-dddd", "2222-3333-4444-5555"
-
-
-@pytest.fixture(autouse=True)
-def data_folder(monkeypatch, tmp_path):
-    """The user's data folder is one of the test's own."""
-    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
-    return tmp_path / "data" / "trio_chat" / "clients"
 
 
 @pytest.fixture
@@ -266,12 +261,12 @@ def test_the_options_are_those_of_the_client(chat, data_folder, tmp_path):
 
 def test_it_is_the_client_of_that_name(chat, data_folder):
     assert send("hi") == 0
-    assert chat.options["identity"] == open_identity(data_folder / f"robot@{HOST}_5000.key")
-    assert (data_folder / f"robot@{HOST}_5000.db").exists()
+    assert chat.options["identity"] == open_identity(data_folder / "clients" / f"robot@{HOST}_5000.key")
+    assert (data_folder / "clients" / f"robot@{HOST}_5000.db").exists()
 
 
 async def test_where_the_client_of_that_name_runs_its_place_is_not_taken(chat, data_folder, capsys):
-    async with open_client_store(data_folder / f"robot@{HOST}_5000.db"):
+    async with open_client_store(data_folder / "clients" / f"robot@{HOST}_5000.db"):
         assert await trio.to_thread.run_sync(send, "hi") == 2
     out, err = capsys.readouterr()
     assert out == ""
