@@ -56,6 +56,8 @@ class World:
         ]
         self.ledger.shown = {person.name: [] for person in self.people}
         self.ledger.hosts = {one.address[0]: one.name for one in self.programs}
+        self.is_healed = False
+        """Has everyone returned, and does nothing more go wrong but what the end has in store?"""
         self.is_calm = False
         """Does nothing stand between the server and those who are on line, as has been so for a while?"""
         self.missed_by: set[str] = set()
@@ -292,7 +294,8 @@ class World:
 
     async def _pull_the_plug_at(self, moment: trio.Event, program: Program) -> None:
         await moment.wait()
-        await program.kill()
+        if not self.is_healed:  # else it is too late: he has returned to stay
+            await program.kill()
 
     async def _the_server_is_restarted(self) -> None:
         if self.server.lives:
@@ -307,6 +310,7 @@ class World:
         if self.dice.random() < 0.3:
             await self._someone_is_answered_late()  # at last, as any later end of the server would make up for it
         self.ledger.note("world", "heals", fate=True)
+        self.is_healed = True
         self.network.default = Conditions()
         self.network.heal()
         self._withheld = None
