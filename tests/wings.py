@@ -2,7 +2,8 @@
 
 What comes of it is a process of its own, as `python -m MODULE` or `python FILE.py` would start it: with its arguments,
 environment, folder and streams, its signals and exit codes; tests/test_wings.py compares. It costs a tenth. What a
-program has not of its own are the seeds that the interpreter and trio take at a start.
+program has not of its own are the seeds that the interpreter and trio take at a start, and it is not taken apart at
+its end.
 
 Tests use `open_program`; `python -m tests.wings` is who waits. What is run, and what for, is not known here.
 """
@@ -232,12 +233,29 @@ def become(module, arguments, cwd, env, at_a_terminal):
     os.environ.clear()
     os.environ.update(env)
     sys.argv = [module, *arguments]
-    if is_file(module):
-        sys.path[0] = os.path.dirname(os.path.abspath(module))
-        runpy.run_path(module, run_name="__main__")
-    else:
-        sys.path[0] = cwd
-        runpy.run_module(module, run_name="__main__", alter_sys=True)
+    ending = atexit.register(end_at_once, code := [1])
+    try:
+        if is_file(module):
+            sys.path[0] = os.path.dirname(os.path.abspath(module))
+            runpy.run_path(module, run_name="__main__")
+        else:
+            sys.path[0] = cwd
+            runpy.run_module(module, run_name="__main__", alter_sys=True)
+        code[0] = 0
+    except SystemExit as end:
+        code[0] = end.code if isinstance(end.code, int) else int(end.code is not None)
+        raise
+    except KeyboardInterrupt:  # at its very end it sends itself the signal
+        atexit.unregister(ending)
+        raise
+
+
+def end_at_once(code):
+    """The last thing at a program's exit: without it, the interpreter takes all apart, most of the program's time."""
+    with suppress(OSError, ValueError):  # one is closed, or nobody reads: there is more to say
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(*code)
 
 
 if __name__ == "__main__":
