@@ -24,8 +24,8 @@ from trio_chat.protocol.json_stream import MAX_DEPTH, MAX_OBJECT, JsonError, Jso
 from trio_chat.protocol.letters import Identity, Opened, Unreadable
 from trio_chat.protocol.messages import Ack, Message, Request
 from trio_chat.protocol.presence import Refusal, Watch, answer_of, news, refusal, request, watch_of
-from trio_chat.protocol.records import MAX_TEXT, NAME, PublicKeys
-from trio_chat.protocol.reliability import Outgoing
+from trio_chat.protocol.records import MAX_PARTS, MAX_TEXT, NAME, PublicKeys
+from trio_chat.protocol.reliability import PART_BODY, Outgoing
 from trio_chat.protocol.wire import MAX_PLAINTEXT, WireError, decode_untrusted, encode
 
 __all__ = ["TARGETS", "Target", "check_letters", "check_message", "check_presence"]
@@ -76,10 +76,10 @@ def check_message(data: bytes) -> set[object]:
     again = encode(message)
     assert decode_untrusted(again) == message, "sent on, it is another message"
     assert encode(decode_untrusted(again)) == again, "sent on, it has other bytes"
-    if isinstance(message, Request):
-        assert Outgoing(message.kind, message.id, again).missing()
-    else:
+    if not isinstance(message, Request):
         assert len(again) <= MAX_PLAINTEXT, "an answer that fits into no datagram"
+    elif len(again) <= MAX_PARTS * PART_BODY:  # nothing longer comes in
+        assert Outgoing(message.kind, message.id, again).missing()
     return {(type(message).__name__, len(again).bit_length())}
 
 
@@ -277,11 +277,12 @@ def _begins_with_an_object(text: str) -> bool:
     try:
         fields, end = json.JSONDecoder(parse_constant=_refuse, parse_float=_finite).raw_decode(text)
         msgspec.json.encode(fields)
+        depth = _depth(fields)
     except (ValueError, RecursionError):  # of which a lone surrogate is one, too
         return False
     if not isinstance(fields, dict) or "\ufffd" in text[:end]:
         return False
-    return len(text[:end].encode()) <= MAX_OBJECT and _depth(fields) <= MAX_DEPTH
+    return len(text[:end].encode()) <= MAX_OBJECT and depth <= MAX_DEPTH
 
 
 def _refuse(constant: str) -> None:

@@ -19,6 +19,7 @@ from trio_chat.protocol.json_stream import JsonStream
 from trio_chat.protocol.link_session import Session
 from trio_chat.protocol.link_wire import Reset
 from trio_chat.protocol.messages import Ack, Letters
+from trio_chat.protocol.records import Letter, LetterKind
 from trio_chat.protocol.wire import encode
 
 fast = settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
@@ -39,6 +40,7 @@ def test_any_bytes_are_a_message_or_none(data):
 
 @given(messages(), st.integers(0, 2**64))
 @settings(fast, max_examples=40)
+@example(Letters(bytes(16), "a", (Letter(LetterKind.DIRECT, bytes(16), "a", 0.0, bytes(12_000), 0),) * 3), 0)
 def test_800_mutated_messages_are_messages_or_none(message, seed):
     dice, whole = random.Random(seed), encode(message)
     for _ in range(20):
