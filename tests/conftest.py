@@ -17,7 +17,7 @@ from tests.stage import Stage, open_stage
 # that the tests interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# What is collected stays to the end: to look through it for garbage, again and again, costs a tenth of all the time.
+# All tests, and what they import, stay to the end: to look for garbage there, again and again, took a tenth of it all.
 gc.disable()
 
 # Few, for the suite is short; `nox -s fuzz` looks as long as one likes.
