@@ -7,6 +7,7 @@ python -m tests.simulation.play --seed 42 --trace
 import hashlib
 import logging
 import os
+import random
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -18,10 +19,16 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import click
+import trio
+import trio.testing
 
+from tests.network import open_memory_network
 from tests.simulation.books import Fault, broken
-from tests.simulation.world import World, run
+from tests.simulation.ledger import Ledger
+from tests.simulation.seed import fixed_by
+from tests.simulation.world import World
 from tests.simulation.zoo import ZOO, Bug
+from tests.wiretap import open_wiretap
 
 MEMORY = Path("/dev/shm")  # noqa: S108 - disks of the simulation, which need not outlive it
 STEPS = 80
@@ -37,7 +44,22 @@ ZOO_SEEDS = 200
 def play(seed: int, steps: int = STEPS) -> World:
     """One seed, with its disks in a folder that is gone afterwards."""
     with TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None) as folder:
-        return run(seed, Path(folder), steps)
+        with fixed_by(seed) as dice:
+            clock = trio.testing.MockClock(autojump_threshold=0)
+            return trio.run(partial(_live, seed, dice, Path(folder), steps), clock=clock)
+
+
+async def _live(seed: int, dice: random.Random, folder: Path, steps: int) -> World:
+    with open_wiretap() as tap:
+        async with open_memory_network(seed) as network, trio.open_nursery() as nursery:
+            ledger = Ledger(network, tap)
+            network.filters.append(ledger.overhear)
+            world = World(seed, ledger, nursery, dice, folder)
+            network.filters.append(world.passes)
+            with ledger.hearing_ids():
+                await world.live(steps)
+            nursery.cancel_scope.cancel()
+    return world
 
 
 def trace_hash(world: World) -> str:

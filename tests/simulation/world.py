@@ -9,21 +9,17 @@ import random
 from collections import Counter
 from collections.abc import Iterable
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from typing import get_args
 
 import trio
-import trio.testing
 
-from tests.network import Conditions, open_memory_network
+from tests.network import Conditions
 from tests.simulation import idle
 from tests.simulation.disk import Fate
 from tests.simulation.ledger import LONG, Ledger
 from tests.simulation.programs import Person, Program, Server
-from tests.simulation.seed import fixed_by
 from tests.stage import SERVER
-from tests.wiretap import open_wiretap
 from trio_chat.client.membership import SILENT_ROUNDS
 from trio_chat.errors import ChatError, NotRegistered
 from trio_chat.protocol.messages import Ack, Answer, Part, Registered, Request, TableChange
@@ -79,6 +75,20 @@ class World:
     def person(self, name: str) -> Person:
         """Who bears this name."""
         return next(person for person in self.people if person.name == name)
+
+    async def live(self, steps: int) -> None:
+        """From the first start to the end; everybody is still there when it returns."""
+        for program in self.programs:
+            program.start()
+        await trio.sleep(1)
+        at_first = idle.sizes()
+        for _ in range(steps):
+            await self.go_on()
+            await trio.sleep(self.dice.choice(STEP) * self.dice.random())
+        await self.end()
+        self.idle = at_first, idle.sizes()
+        self.tables = {person.name: person.chat and dict(person.chat.table) for person in self.people}
+        self.online = {person.name: person.is_there for person in self.people}
 
     # --- what happens ---
 
@@ -370,38 +380,3 @@ CHANCES = {
     "server": 3,
 }
 """How likely each thing is to happen next."""
-
-
-async def play(seed: int, dice: random.Random, folder: Path, steps: int) -> World:
-    """Play one seed to its end, and return the world with its ledger; everybody is still there, and gone after it."""
-    with open_wiretap() as tap:
-        async with open_memory_network(seed) as network, trio.open_nursery() as nursery:
-            ledger = Ledger(network, tap)
-            network.filters.append(ledger.overhear)
-            world = World(seed, ledger, nursery, dice, folder)
-            network.filters.append(world.passes)
-            with ledger.hearing_ids():
-                await _live(world, steps)
-            nursery.cancel_scope.cancel()
-    return world
-
-
-async def _live(world: World, steps: int) -> None:
-    for program in world.programs:
-        program.start()
-    await trio.sleep(1)
-    at_first = idle.sizes()
-    for _ in range(steps):
-        await world.go_on()
-        await trio.sleep(world.dice.choice(STEP) * world.dice.random())
-    await world.end()
-    world.idle = at_first, idle.sizes()
-    world.tables = {person.name: person.chat and dict(person.chat.table) for person in world.people}
-    world.online = {person.name: person.is_there for person in world.people}
-
-
-def run(seed: int, folder: Path, steps: int) -> World:
-    """Play one seed in a fresh world."""
-    with fixed_by(seed) as dice:
-        clock = trio.testing.MockClock(autojump_threshold=0)
-        return trio.run(partial(play, seed, dice, folder, steps), clock=clock)
