@@ -6,6 +6,7 @@ It knows the control sequences that prompt_toolkit writes at a prompt, and fails
 import fcntl
 import os
 import re
+import select
 import struct
 import termios
 from contextlib import suppress
@@ -178,6 +179,11 @@ class PseudoTerminal:
             self.picture.feed(text)
             self._news.set()
             self._news = trio.Event()
+
+    async def has_drawn(self):
+        """Waits until all that has been written is on the screen; somebody has to look."""
+        while select.select([self.here], [], [], 0)[0]:  # noqa: ASYNC110 - there is no event for nothing more to come
+            await trio.sleep(0.001)
 
     def type(self, keys):
         """The person types."""

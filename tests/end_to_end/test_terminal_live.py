@@ -34,6 +34,7 @@ class Sitting(PseudoTerminal):
     async def leaves(self, code):
         """The client ends with this code; its terminal is as before, and the prompt is gone."""
         assert await self.ends() == code, "\n".join(self.picture.everything)
+        await self.has_drawn()
         await self.sees(lambda picture: "2004" not in picture.modes)
         assert "25" in self.picture.modes, "the cursor is to be seen"
         assert not self.picture.lines or self.picture.lines[-1] != ">>>"
@@ -42,10 +43,10 @@ class Sitting(PseudoTerminal):
 class House:
     """A server, and people at terminals."""
 
-    def __init__(self, stage, server, nursery, home):
+    def __init__(self, stage, server, people, nursery, home):
         self.stage, self.server, self.home = stage, server, Path(home)
+        self._people = people
         self._nursery = nursery
-        self._people = []
 
     async def sits_down(self, name, *options, columns=80, rows=24, opening=open_program, **environment):
         """Someone starts a client."""
@@ -65,23 +66,22 @@ class House:
         await person.sees(">>> [Welcome, You are registered.]")
         return person
 
-    async def close(self):
-        for person in self._people:
-            person.process.kill()
-            await person.process.wait()
-            person.close()
-
 
 @asynccontextmanager
 async def open_house(tmp_path):
-    async with open_stage() as stage, trio.open_nursery() as nursery:
-        house = House(stage, await stage.server(), nursery, tmp_path)
+    people = []
+    async with open_stage() as stage:
+        server = await stage.server()
         try:
-            yield house
-        finally:
-            nursery.cancel_scope.cancel()
+            async with trio.open_nursery() as nursery:
+                yield House(stage, server, people, nursery, tmp_path)
+                nursery.cancel_scope.cancel()
+        finally:  # when nobody looks any more
             with trio.CancelScope(shield=True):
-                await house.close()
+                for person in people:
+                    person.process.kill()
+                    await person.process.wait()
+                    person.close()
 
 
 async def test_however_it_ends_the_terminal_is_as_before_and_the_code_is_right(tmp_path):
