@@ -43,9 +43,8 @@ class Sitting(PseudoTerminal):
 class House:
     """A server, and people at terminals."""
 
-    def __init__(self, stage, server, people, nursery, home):
+    def __init__(self, stage, server, nursery, home):
         self.stage, self.server, self.home = stage, server, Path(home)
-        self._people = people
         self._nursery = nursery
 
     async def sits_down(self, name, *options, columns=80, rows=24, opening=open_program, **environment):
@@ -56,9 +55,18 @@ class House:
         person = Sitting(columns, rows)
         arguments = ["client", name, "127.0.0.1", self.server.port, *options]
         person.process = await opening("trio_chat", arguments, terminal=person.fd, env=env)
-        self._people.append(person)
-        self._nursery.start_soon(person.show)
+        self._nursery.start_soon(self._attend, person)
         return person
+
+    async def _attend(self, person):
+        """Someone looks at the screen; when nobody does any more, the program and the terminal are closed."""
+        try:
+            await person.show()
+        finally:
+            with trio.CancelScope(shield=True):
+                person.process.kill()
+                await person.process.wait()
+                person.close()
 
     async def welcomes(self, name, *options, **how):
         """Someone sits down, and is registered."""
@@ -69,19 +77,9 @@ class House:
 
 @asynccontextmanager
 async def open_house(tmp_path):
-    people = []
-    async with open_stage() as stage:
-        server = await stage.server()
-        try:
-            async with trio.open_nursery() as nursery:
-                yield House(stage, server, people, nursery, tmp_path)
-                nursery.cancel_scope.cancel()
-        finally:  # when nobody looks any more
-            with trio.CancelScope(shield=True):
-                for person in people:
-                    person.process.kill()
-                    await person.process.wait()
-                    person.close()
+    async with open_stage() as stage, trio.open_nursery() as nursery:
+        yield House(stage, await stage.server(), nursery, tmp_path)
+        nursery.cancel_scope.cancel()
 
 
 async def test_however_it_ends_the_terminal_is_as_before_and_the_code_is_right(tmp_path):
