@@ -54,21 +54,21 @@ def docs(session: nox.Session) -> None:
 def crash(session: nox.Session) -> None:
     """SIGKILL, more often than the tests do it. `-- --cycles 300`: so many servers, then so many clients."""
     session.install("-e", ".[tests]")
-    session.run("python", "-m", "tests.crash.play", *session.posargs)
+    session.run("python", "-m", "tests.crash.run", *session.posargs)
 
 
 @nox.session
 def simulate(session: nox.Session) -> None:
     """The whole system from seeds. `-- --seeds 1000`, `-- --seed 42 --trace`, `-- --zoo`."""
     session.install("-e", ".[tests]")
-    session.run("python", "-m", "tests.simulation.play", *session.posargs)
+    session.run("python", "-m", "tests.simulation.run", *session.posargs)
 
 
 @nox.session
 def fuzz(session: nox.Session) -> None:
     """Mutated input for all that faces the network. `-- --minutes 5`, `-- --seed 2 --target links`."""
     session.install("-e", ".[tests]")
-    session.run("python", "-m", "tests.fuzz.play", *session.posargs)
+    session.run("python", "-m", "tests.fuzz.run", *session.posargs)
 
 
 @nox.session

@@ -16,13 +16,14 @@ from contextlib import closing
 
 import trio
 
-from trio_chat.protocol.letters import Identity, is_receipt, write_receipt
-from trio_chat.protocol.link import Links, Received, Transmit
-from trio_chat.protocol.link_session import Peer
-from trio_chat.protocol.messages import Chat, Heartbeat
+from trio_chat.crypto.identities import Identity
+from trio_chat.crypto.receipts import make_receipt, verify_receipt
+from trio_chat.link.links import Links, Received, Transmit
+from trio_chat.link.session import Peer
+from trio_chat.protocol.messages import DirectMessage, Heartbeat
 from trio_chat.protocol.wire import encode
-from trio_chat.transport.datagrams import UDP
 from trio_chat.transport.endpoint import Endpoint, new_id
+from trio_chat.transport.udp import UDP
 
 ROUND_TRIPS = 4000
 TURNS = 5
@@ -50,8 +51,8 @@ def links(identity, sealed):
 
 def take(peer, request):
     """What the other side answers."""
-    if isinstance(request, Chat):
-        return request.receipt(write_receipt(THERE, id=request.id, sender=request.sender, text=request.text))
+    if isinstance(request, DirectMessage):
+        return request.receipt(make_receipt(THERE, id=request.id, sender=request.sender, text=request.text))
     return request.ack()
 
 
@@ -103,11 +104,11 @@ def round_trips(port, count, sealed, signed=False):
 
 
 async def ask(endpoint, peer, signed):
-    request = Chat(new_id(), "alice", "bob", "hi") if signed else Heartbeat(new_id(), "alice")
+    request = DirectMessage(new_id(), "alice", "bob", "hi") if signed else Heartbeat(new_id(), "alice")
     answer = await endpoint.request(peer, request)
     if answer is None:
         raise SystemExit("a round trip took longer than a window: the machine is too busy to measure")
-    if signed and not is_receipt(answer.receipt, THERE.public.signing, id=request.id, sender="alice", text="hi"):
+    if signed and not verify_receipt(answer.receipt, THERE.public.signing, id=request.id, sender="alice", text="hi"):
         raise SystemExit("a receipt is forged")
 
 

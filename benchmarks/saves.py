@@ -20,12 +20,13 @@ from tempfile import TemporaryDirectory
 
 import trio
 
-from trio_chat.protocol.letters import SEALED_MORE, Identity, credentials
-from trio_chat.protocol.link import Links, Received, Transmit
-from trio_chat.protocol.link_session import Peer
+from trio_chat.crypto.identities import Identity, credentials
+from trio_chat.crypto.letters import LETTER_OVERHEAD
+from trio_chat.link.links import Links, Received, Transmit
+from trio_chat.link.session import Peer
 from trio_chat.protocol.messages import Heartbeat, Part, Register, Save, Saved, TableChange
+from trio_chat.protocol.parts import Assembly
 from trio_chat.protocol.records import Letter, LetterKind, Record
-from trio_chat.protocol.reliability import Assembly
 from trio_chat.protocol.wire import WireError, decode_untrusted, encode
 from trio_chat.storage.database import Schema, open_database
 from trio_chat.storage.identity_file import open_identity
@@ -42,7 +43,7 @@ BUFFER = 4 * 1024 * 1024
 NAMES = [f"recipient-{number}" for number in range(SAVES // 250)]
 """All of them away, none with more letters than one sender may put into a mailbox at once."""
 TEXT = "A message as people write them, to somebody who is away and will read it some time later. " * 2
-SIZE = len(TEXT) + SEALED_MORE
+SIZE = len(TEXT) + LETTER_OVERHEAD
 
 RAW = Schema(
     application_id=0x72617721,

@@ -16,9 +16,9 @@ import trio.testing
 from tests.network import Conditions, MemoryNetwork, Sent, open_memory_network
 from tests.stage import SERVER, Player, Stage, open_stage
 from tests.test_architecture import MAY_IMPORT
-from trio_chat.console.phrases import Phrase, Phrasebook
-from trio_chat.protocol.link_wire import parse_untrusted
-from trio_chat.protocol.messages import Chat, GroupPost, Letters, Register, TableChange
+from trio_chat.link.packets import parse_untrusted
+from trio_chat.protocol.messages import DirectMessage, GroupPost, Letters, Register, TableChange
+from trio_chat.terminal.wordings import Phrase, Phrasebook
 
 STATIC = Path(__file__).parent / "_static"
 TRAVEL = 0.01
@@ -116,7 +116,7 @@ class _Ear(list):
 def _said(message: object) -> str:
     name = type(message).__name__
     match message:
-        case Chat():
+        case DirectMessage():
             return f"{name}: “{message.text}”"
         case Letters():
             return f"{name}: {', '.join(letter.kind.value for letter in message.letters)}"
@@ -272,31 +272,26 @@ def _text(x: int, y: int, text: str, kind: str = "", anchor: str = "middle") -> 
 # --- the house ---
 
 PLACES = {
-    "cli, demo": (280, 0),
-    "console": (140, 1),
+    "cli": (280, 0),
+    "terminal": (140, 1),
     "client": (140, 2),
     "server": (420, 2),
     "transport": (140, 3),
-    "storage": (420, 3),
-    "protocol": (280, 4),
-    "errors": (280, 5),
+    "storage": (320, 3),
+    "link": (140, 4),
+    "presence": (450, 4),
+    "crypto": (240, 5),
+    "protocol": (280, 6),
+    "errors": (280, 7),
 }
 """Where a part stands: how far to the right, and on which floor, from the roof down."""
-NOT_DRAWN = {"background", "__main__", "trio_chat"}
-
-
-def part_of(name: str) -> str:
-    """As which part a module or package is drawn."""
-    return "cli, demo" if name in ("cli", "demo") or name.startswith("cli_") else name
+NOT_DRAWN = {"tasks", "__main__", "trio_chat"}
 
 
 def walls() -> set[tuple[str, str]]:
     """Which part may import which: (above, below). What may be done by way of a part in between is left out."""
     may = {
-        (part_of(above), part_of(below))
-        for above, allowed in MAY_IMPORT.items()
-        for below in allowed
-        if not {above, below} & NOT_DRAWN and part_of(above) != part_of(below)
+        (above, below) for above, allowed in MAY_IMPORT.items() for below in allowed if not {above, below} & NOT_DRAWN
     }
     parts = {part for pair in may for part in pair}
     return {pair for pair in may if not any((pair[0], part) in may and (part, pair[1]) in may for part in parts)}
@@ -305,7 +300,7 @@ def walls() -> set[tuple[str, str]]:
 def house() -> str:
     """The SVG of the package."""
     width, high = 560, 74
-    height = high * 6 + 30
+    height = high * 8 + 30
     places = {part: (x, 46 + high * floor) for part, (x, floor) in PLACES.items()}
     drawn = [_open(width, height, "Who may import whom")]
     for above, below in sorted(walls()):

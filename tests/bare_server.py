@@ -4,11 +4,11 @@ and reports what came of it.
 
 import attrs
 
-from trio_chat.protocol.letters import Identity, credentials
-from trio_chat.protocol.link_session import Peer
+from trio_chat.crypto.identities import Identity, credentials
+from trio_chat.link.session import Peer
 from trio_chat.protocol.messages import Deregister, Find, GroupPost, Register, Save, TableChange
 from trio_chat.protocol.records import Credentials, Record
-from trio_chat.protocol.service import Admission, Claim, Registration, Service
+from trio_chat.server.service import Admission, Claim, Service, Session
 
 EPOCH = b"epoch..1"
 SERVER = Identity(b"s" * 32, b"S" * 32)
@@ -73,7 +73,7 @@ class BareServer:
         request = Register(self.id(), name, shown, program or program_at(peer), returning)
         return self.ask(peer, request), request
 
-    def enter(self, name, peer, **options) -> Registration:
+    def enter(self, name, peer, **options) -> Session:
         """Register a name that is free or his own, and bring him the table."""
         admission = self.register(name, peer, **options)
         assert isinstance(admission, Admission)

@@ -1,4 +1,4 @@
-"""A UDP network in memory, behind the seam of transport/datagrams.py, for tests in virtual time.
+"""A UDP network in memory, behind the seam of transport/udp.py, for tests in virtual time.
 
 It loses, doubles, delays and re-orders as it is told, with dice of its own for each direction. It knows
 nothing of what the datagrams mean.
@@ -18,8 +18,8 @@ import attrs
 import trio
 
 from trio_chat.errors import AddressError
+from trio_chat.protocol.records import Address
 from trio_chat.protocol.wire import MAX_DATAGRAM
-from trio_chat.transport.datagrams import Address
 
 BATCH = 256
 OWN_HOST = "127.0.0.1"

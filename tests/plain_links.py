@@ -1,7 +1,8 @@
 """Links that seal nothing, for tests of what is above them: who sends from an address has the key of that address."""
 
-from trio_chat.protocol.link import Received, Step, Transmit
-from trio_chat.protocol.link_session import Address, Peer
+from trio_chat.link.links import LinkEvent, Received, Transmit
+from trio_chat.link.session import Peer
+from trio_chat.protocol.records import Address
 
 
 def plain_peer(address: Address) -> Peer:
@@ -18,7 +19,7 @@ class PlainLinks:
     def send(self, peer: Peer, plaintext: bytes, now: float) -> list[Transmit]:
         return [Transmit(plaintext, peer.address)]
 
-    def receive_untrusted(self, datagram: bytes, address: Address, now: float) -> list[Step]:
+    def receive_untrusted(self, datagram: bytes, address: Address, now: float) -> list[LinkEvent]:
         return [Received(plain_peer(address), datagram)]
 
     def sweep(self, now: float) -> None:

@@ -13,15 +13,14 @@ import trio
 
 from tests.network import MemoryNetwork
 from tests.wiretap import Wiretap, open_wiretap
+from trio_chat.client.chat import Chat, open_chat
 from trio_chat.client.events import Event, TableChanged
-from trio_chat.client.session import Chat, open_chat
-from trio_chat.protocol.letters import Identity
-from trio_chat.protocol.link_session import Peer
+from trio_chat.crypto.identities import Identity
+from trio_chat.link.session import Peer
 from trio_chat.protocol.messages import Message
-from trio_chat.protocol.records import Record, fold
-from trio_chat.server.chat import serve_chat
+from trio_chat.protocol.records import Address, Record, fold
+from trio_chat.server.server import serve_chat
 from trio_chat.storage.memory import MemoryClientStore, MemoryServerStore
-from trio_chat.transport.datagrams import Address
 
 SERVER = ("10.0.0.1", 5000)
 SERVER_IDENTITY = Identity(b"s" * 32, b"S" * 32)

@@ -13,18 +13,17 @@ from trio.testing import MockClock
 
 from tests.fuzz.mutations import mutated
 from tests.network import open_memory_network
+from tests.raw_peer import RawPeer
 from tests.stage import SERVER, SERVER_KEY, SERVER_PEER, identity_of, open_stage
-from tests.stranger import Stranger
-from trio_chat.protocol.letters import Identity, credentials
-from trio_chat.protocol.link_session import Peer
+from trio_chat.crypto.identities import Identity, credentials
+from trio_chat.link.session import Peer
 from trio_chat.protocol.messages import (
     Ack,
-    Chat,
     Deregister,
+    DirectMessage,
     Find,
     GroupPost,
     Heartbeat,
-    Held,
     Letters,
     Part,
     Receipt,
@@ -32,6 +31,7 @@ from trio_chat.protocol.messages import (
     Registered,
     Save,
     TableChange,
+    TableHeld,
     Taken,
     Takeover,
 )
@@ -47,7 +47,7 @@ SAMPLES = [
     for message in (
         Register(ID, "mallory", credentials(MALLORY, name="mallory", server_key=SERVER_KEY), ID),
         Deregister(ID),
-        Chat(ID, "mallory", "alice", "hi"),
+        DirectMessage(ID, "mallory", "alice", "hi"),
         Save(ID, "alice", b"hi"),
         GroupPost(ID, b"hi"),
         Letters(ID, "alice", (Letter(LetterKind.DIRECT, ID, "mallory", 1.0, b"hi"),)),
@@ -55,11 +55,11 @@ SAMPLES = [
         Heartbeat(ID, "alice"),
         Find(ID, "alice"),
         Takeover(ID, 1.0),
-        Ack(Chat.kind, ID),
-        Receipt(Chat.kind, ID, bytes(96)),
+        Ack(DirectMessage.kind, ID),
+        Receipt(DirectMessage.kind, ID, bytes(96)),
         Taken(Letters.kind, ID, (b"", bytes(96)), 1),
         Registered(Register.kind, ID, VERSION, 2, 5.0),
-        Held(TableChange.kind, ID, None),
+        TableHeld(TableChange.kind, ID, None),
         Part(Save.kind, ID, 0, 2, b"body"),
     )
 ]
@@ -88,7 +88,7 @@ def play(datagrams):
         async with open_memory_network() as network, open_stage(network) as stage, trio.open_nursery() as nursery:
             alice = await stage.enter("alice")
             alice_peer = Peer((alice.host, 6000), identity_of("alice").public.link)
-            mallory = Stranger(network, STRANGER, MALLORY)
+            mallory = RawPeer(network, STRANGER, MALLORY)
             nursery.start_soon(mallory.listen)
             nothing, something = [[data for data in datagrams if is_message(data) is kind] for kind in (False, True)]
             network.log.clear()
@@ -134,7 +134,7 @@ def test_a_stranger_gets_no_more_than_it_gave():
     async def main():
         async with open_memory_network() as network, open_stage(network) as stage, trio.open_nursery() as nursery:
             await stage.enter("alice")
-            mallory = Stranger(network, STRANGER, MALLORY)
+            mallory = RawPeer(network, STRANGER, MALLORY)
             nursery.start_soon(mallory.listen)
             await say_all(mallory, [], [SERVER_PEER])
             for data in SAMPLES[1:]:

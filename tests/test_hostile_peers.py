@@ -6,9 +6,9 @@ Plays in virtual time over the network in memory (tests/stage.py).
 import pytest
 import trio
 
+from tests.raw_peer import RawPeer
 from tests.stage import SERVER, SERVER_KEY, SERVER_PEER
-from tests.stranger import Stranger
-from trio_chat.client.session import open_chat
+from trio_chat.client.chat import open_chat
 from trio_chat.protocol.messages import Heartbeat, Letters, Save, TableChange
 from trio_chat.protocol.records import Reason, Version
 from trio_chat.transport.endpoint import new_id
@@ -18,7 +18,7 @@ STRANGER = ("10.7.7.7", 7)
 
 async def test_a_datagram_from_port_0_poisons_nobody(stage, autojump_clock, nursery):
     alice = await stage.enter("alice")
-    nobody = Stranger(stage.network, STRANGER)
+    nobody = RawPeer(stage.network, STRANGER)
     stage.network.filters.append(lambda data, source, _: source != STRANGER or bool(from_port_0(data)))
 
     def from_port_0(data):
@@ -47,7 +47,7 @@ async def test_letters_that_nobody_read_before_the_power_cut_are_shown_at_the_ne
 
 @pytest.mark.parametrize("answer", ["to letters", "to the table", "with ever other versions"])
 async def test_a_client_that_answers_nonsense_is_not_answered_as_fast(stage, autojump_clock, nursery, answer):
-    liar, got = Stranger(stage.network, STRANGER), []
+    liar, got = RawPeer(stage.network, STRANGER), []
 
     def lie(request):
         if isinstance(request, Heartbeat):

@@ -7,8 +7,8 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from trio_chat.protocol.link_session import Session
-from trio_chat.protocol.link_wire import DATA
+from trio_chat.link.packets import DATA
+from trio_chat.link.session import LinkSession
 from trio_chat.protocol.messages import Message
 from trio_chat.protocol.wire import decode_untrusted
 
@@ -35,16 +35,16 @@ class Wiretap:
 @contextmanager
 def open_wiretap() -> Iterator[Wiretap]:
     """Overhear all sessions until the block ends."""
-    tap, seal = Wiretap(), Session.seal
+    tap, seal = Wiretap(), LinkSession.seal
 
-    def overheard(self: Session, plaintext: bytes, kind: int = DATA) -> bytes:
+    def overheard(self: LinkSession, plaintext: bytes, kind: int = DATA) -> bytes:
         datagram = seal(self, plaintext, kind)
         if kind == DATA:
             tap.hear(datagram, plaintext)
         return datagram
 
-    Session.seal = overheard
+    LinkSession.seal = overheard
     try:
         yield tap
     finally:
-        Session.seal = seal
+        LinkSession.seal = seal

@@ -1,9 +1,10 @@
 """A chat for people on one network: `open_chat` to take part, `serve_chat` to serve it.
 
 Names are re-exported here and live elsewhere: the client in client/, the server in server/, errors in errors.py,
-keys in protocol/letters.py, and the files for names, letters and keys in storage/.
+keys in crypto/letters.py, and the files for names, letters and keys in storage/.
 """
 
+from trio_chat.client.chat import Chat, open_chat
 from trio_chat.client.events import (
     Delivery,
     Entry,
@@ -23,8 +24,7 @@ from trio_chat.client.events import (
     SignedOff,
     TableChanged,
 )
-from trio_chat.client.friends import FriendChanged, Friends, watch_friends
-from trio_chat.client.session import Chat, open_chat
+from trio_chat.crypto.identities import Identity
 from trio_chat.errors import (
     AddressError,
     ChatError,
@@ -50,10 +50,11 @@ from trio_chat.errors import (
     TooFast,
     UnknownRecipient,
 )
-from trio_chat.protocol.letters import Identity
-from trio_chat.server.chat import serve_chat
-from trio_chat.server.presence import serve_presence
-from trio_chat.server.roster import Roster
+from trio_chat.presence.client import Friends, watch_friends
+from trio_chat.presence.messages import FriendChanged
+from trio_chat.presence.roster import Roster
+from trio_chat.presence.server import serve_presence
+from trio_chat.server.server import serve_chat
 from trio_chat.storage.client_store import open_client_store
 from trio_chat.storage.identity_file import open_identity
 from trio_chat.storage.server_store import open_server_store

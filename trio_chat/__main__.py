@@ -2,7 +2,7 @@
 
 import sys
 
-from trio_chat.cli import main
+from trio_chat.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

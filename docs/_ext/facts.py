@@ -18,14 +18,14 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective, SphinxRole
 
-from trio_chat.console.phrases import Phrase
 from trio_chat.protocol import messages, records
+from trio_chat.terminal.wordings import Phrase
 
 # --- values ---
 
 
 def value_of(path: str) -> object:
-    """What `transport.endpoint.WINDOW` is in the package."""
+    """What `transport.endpoint.ACK_WINDOW` is in the package."""
     module, _, name = path.rpartition(".")
     return getattr(importlib.import_module(f"trio_chat.{module}"), name)
 
@@ -41,7 +41,7 @@ def shown(value: object) -> str:
 
 
 class Value(SphinxRole):
-    """{value}`transport.endpoint.WINDOW`: a constant; `... * 1000` in another unit."""
+    """{value}`transport.endpoint.ACK_WINDOW`: a constant; `... * 1000` in another unit."""
 
     def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
         path, _, factor = self.text.partition("*")

@@ -1,6 +1,6 @@
 """The directive `terminal`: what somebody sees and types, with his name above it. The tests play it.
 
-How it looks is here; what it means is told in tests/docs/playing.py.
+How it looks is here; what it means is told in tests/docs/running.py.
 """
 
 from docutils import nodes
@@ -10,7 +10,7 @@ from pygments.token import Generic, Keyword, Text
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
-from trio_chat.console.commands import COMMANDS
+from trio_chat.terminal.commands import COMMANDS
 
 _COMMAND = "|".join(COMMANDS)
 

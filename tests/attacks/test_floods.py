@@ -12,11 +12,11 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from tests.network import Conditions, MemoryNetwork
 from tests.stage import SERVER, SERVER_IDENTITY, open_stage
-from trio_chat.protocol.letters import Identity, sign_link_key
-from trio_chat.protocol.link import Links
-from trio_chat.protocol.link_handshake import Initiator, Responder
-from trio_chat.protocol.link_wire import Init, Keys, header, parse_untrusted
-from trio_chat.transport.endpoint import ATTEMPTS, WINDOW
+from trio_chat.crypto.identities import Identity, sign_link_key
+from trio_chat.link.handshake import Initiator, Responder
+from trio_chat.link.links import Links
+from trio_chat.link.packets import Init, Keys, header, parse_untrusted
+from trio_chat.transport.endpoint import ACK_WINDOW, SERVER_ATTEMPTS
 
 HELLO, KEYS, INIT, COOKIE, RESP, DATA, RESET, CHALLENGE, PROOF = range(1, 10)
 NAMES = ["HELLO", "KEYS", "INIT", "COOKIE", "RESP", "DATA", "RESET", "CHALLENGE", "PROOF"]
@@ -72,9 +72,9 @@ class Inside:
     def __init__(self, monkeypatch):
         self.links = []
         self.computed = []
-        monkeypatch.setattr("trio_chat.server.chat.Links", self._open_links)
-        monkeypatch.setattr("trio_chat.client.session.Links", self._open_links)
-        monkeypatch.setattr("trio_chat.protocol.link.Responder", self._respond)
+        monkeypatch.setattr("trio_chat.server.server.Links", self._open_links)
+        monkeypatch.setattr("trio_chat.client.chat.Links", self._open_links)
+        monkeypatch.setattr("trio_chat.link.links.Responder", self._respond)
 
     def _open_links(self, *arguments):
         self.links.append(Links(*arguments))
@@ -297,7 +297,7 @@ async def test_a_client_whose_handshake_is_pushed_out_by_unfinished_ones_tries_a
     assert storms
     assert inside.computed_for(init for init, _ in inits) == 1100
     assert len(inside.links[0]) <= 1024 + 2
-    assert undisturbed < disturbed < ATTEMPTS * WINDOW
+    assert undisturbed < disturbed < SERVER_ATTEMPTS * ACK_WINDOW
     assert RESET in said(network, SERVER, BOB)
     await stage.pass_time(30)
     assert len(inside.links[0]) == 2, "alice's and bob's"

@@ -11,18 +11,18 @@ import pytest
 import trio
 
 from tests.network import Conditions
+from tests.raw_peer import RawPeer
 from tests.stage import SERVER, SERVER_KEY, SERVER_PEER, identity_of
-from tests.stranger import Stranger
 from trio_chat.client.events import MessageReceived
+from trio_chat.crypto.receipts import make_receipt
 from trio_chat.errors import ServerNotResponding
-from trio_chat.protocol.letters import write_receipt
-from trio_chat.protocol.link_session import Peer
-from trio_chat.protocol.link_wire import CHALLENGE, DATA
+from trio_chat.link.packets import CHALLENGE, DATA
+from trio_chat.link.session import Peer
 from trio_chat.protocol.messages import (
     Accepted,
     Ack,
-    Chat,
     Delivered,
+    DirectMessage,
     GroupPost,
     Register,
     Registered,
@@ -43,7 +43,7 @@ def peer_of(player) -> Peer:
 @pytest.fixture
 async def mallory(stage, nursery):
     """Registered, and so linked to the server."""
-    mallory = Stranger(stage.network, MALLORY, identity_of("mallory"))
+    mallory = RawPeer(stage.network, MALLORY, identity_of("mallory"))
     nursery.start_soon(mallory.listen)
     mallory.says(SERVER_PEER, mallory.register("mallory", SERVER_KEY))
     await stage.pass_time(0.1)
@@ -72,15 +72,15 @@ async def test_forged_acknowledgements_and_receipts_of_a_direct_message(stage, m
 
     def forge(data, source, destination):
         message = stage.tap.message(data)
-        if isinstance(message, Chat) and source[0] == alice.host:
-            by_mallory = write_receipt(mallory.identity, id=message.id, sender="alice", text=message.text)
+        if isinstance(message, DirectMessage) and source[0] == alice.host:
+            by_mallory = make_receipt(mallory.identity, id=message.id, sender="alice", text=message.text)
             for answer in (message.receipt(by_mallory), message.receipt(bytes(96)), message.ack()):
                 say_everywhere(stage, mallory, peer_of(alice), answer, (bob.host, 6000))
         return True
 
     stage.network.filters.append(forge)
     delivery = await alice.chat.send("bob", "hi")
-    assert len(stage.sent(Chat)) == 1 + 3, "the forger has heard all of them"
+    assert len(stage.sent(DirectMessage)) == 1 + 3, "the forger has heard all of them"
     assert delivery.how == "saved"
 
 
@@ -88,9 +88,9 @@ async def test_a_receipt_that_the_recipient_has_not_signed_is_none_though_it_com
     stage, mallory, autojump_clock
 ):
     alice = await stage.enter("alice")
-    mallory.answer = lambda message: message.receipt(bytes(96)) if isinstance(message, Chat) else None
+    mallory.answer = lambda message: message.receipt(bytes(96)) if isinstance(message, DirectMessage) else None
     assert (await alice.chat.send("mallory", "hi")).how == "saved"
-    assert len(mallory.of(Chat)) == 1
+    assert len(mallory.of(DirectMessage)) == 1
 
 
 @pytest.mark.parametrize("request_kind", [Save, GroupPost, Register])
@@ -150,8 +150,10 @@ async def test_nobody_speaks_in_the_name_of_another(stage, mallory, autojump_clo
     alice, bob = await stage.enter("alice"), await stage.enter("bob")
     await stage.pass_time(1)
     for sender in ("alice", "ALICE", "carol"):
-        say_everywhere(stage, mallory, peer_of(bob), Chat(new_id(), sender, "bob", "I am alice"), (alice.host, 6000))
-    mallory.says(peer_of(bob), Chat(new_id(), "Mallory", "bob", "I am mallory"))
+        say_everywhere(
+            stage, mallory, peer_of(bob), DirectMessage(new_id(), sender, "bob", "I am alice"), (alice.host, 6000)
+        )
+    mallory.says(peer_of(bob), DirectMessage(new_id(), "Mallory", "bob", "I am mallory"))
     await stage.pass_time(1)
     assert bob.heard == [MessageReceived("Mallory", "I am mallory")]
 
@@ -304,7 +306,7 @@ async def test_names_with_controls_are_not_registered_and_reach_no_log(stage, ma
     alice = await stage.enter("alice")
     for name in ("ev\x1b[2Jil", "evil\nadmin: hello", "evi\u202el", "evil ", ""):
         mallory.says(SERVER_PEER, mallory.register(name, SERVER_KEY))
-        mallory.says(peer_of(alice), Chat(new_id(), name, "alice", "hi"))
+        mallory.says(peer_of(alice), DirectMessage(new_id(), name, "alice", "hi"))
         mallory.says(SERVER_PEER, Save(new_id(), name, b"\n\x1b"))
     await stage.pass_time(3)
     assert set(alice.chat.table) == {"alice", "mallory"}

@@ -7,8 +7,9 @@ import attrs
 import pytest
 import trio
 
+from tests.raw_peer import RawPeer
 from tests.stage import SERVER, SERVER_IDENTITY, SERVER_KEY, SERVER_PEER, identity_of
-from tests.stranger import Stranger
+from trio_chat.client.chat import open_chat
 from trio_chat.client.events import (
     ForgedReceiptReceived,
     GroupMessageReceived,
@@ -19,9 +20,10 @@ from trio_chat.client.events import (
     MessageReceived,
     ReceiptReceived,
 )
-from trio_chat.client.session import open_chat
+from trio_chat.crypto.identities import Identity, credentials
+from trio_chat.crypto.letters import seal_letter, sign_post
+from trio_chat.crypto.receipts import make_receipt, sign_unreadable
 from trio_chat.errors import ForgedReceipt, KeyChanged, NotOpened, ServerKeyChanged, UnknownRecipient
-from trio_chat.protocol.letters import Identity, credentials, seal_letter, sign_unreadable, write_post, write_receipt
 from trio_chat.protocol.records import Credentials, Letter, LetterKind, PublicKeys, fingerprint
 from trio_chat.storage.interface import Kept, Status
 from trio_chat.storage.memory import MemoryServerStore
@@ -188,7 +190,7 @@ async def test_an_invented_receipt_is_told_as_that_and_the_true_one_still_comes(
     (letter,) = await lies.waiting("bob")
     for kind in (LetterKind.RECEIPT, LetterKind.UNREADABLE):
         lies.slip_in("alice", Letter(kind, letter.id, "bob", delivery.sent_at, bytes(96)))
-        mallorys = write_receipt(MALLORY, id=letter.id, sender="alice", text="hi")
+        mallorys = make_receipt(MALLORY, id=letter.id, sender="alice", text="hi")
         lies.slip_in("alice", Letter(kind, letter.id[::-1], "bob", delivery.sent_at, mallorys))
     await alice.chat.deregister()
     await stage.kill_server()
@@ -226,16 +228,16 @@ async def test_the_server_alone_cannot_say_that_it_was_delivered(stage, lies, au
             case "nothing":
                 return b""
             case "mallory's" if status is Status.DELIVERED:
-                return write_receipt(MALLORY, id=letter.id, sender="alice", text="hi")
+                return make_receipt(MALLORY, id=letter.id, sender="alice", text="hi")
             case "mallory's":
                 return sign_unreadable(MALLORY, id=letter.id, sender="alice")
             case "for another text":
-                return write_receipt(BOB, id=letter.id, sender="alice", text="ho")
+                return make_receipt(BOB, id=letter.id, sender="alice", text="ho")
             case "for another message":
-                return write_receipt(BOB, id=new_id(), sender="alice", text="hi")
+                return make_receipt(BOB, id=new_id(), sender="alice", text="hi")
             case "the other kind" if status is Status.DELIVERED:
                 return sign_unreadable(BOB, id=letter.id, sender="alice")
-        return write_receipt(BOB, id=letter.id, sender="alice", text="hi")
+        return make_receipt(BOB, id=letter.id, sender="alice", text="hi")
 
     lies.verdict = lambda letter: Kept(status, letter.sent_at, receipt(letter))
     with pytest.raises(ForgedReceipt):
@@ -254,7 +256,7 @@ async def test_an_invented_and_a_rewritten_post(stage, lies, autojump_clock):
     at = trio.current_time()
     for invented in (
         b"".join([bytes(64), bytes(8), b"I resign"]),
-        write_post(MALLORY, id=new_id(), sender="alice", sent_at=at, text="I resign"),
+        sign_post(MALLORY, id=new_id(), sender="alice", sent_at=at, text="I resign"),
     ):
         lies.slip_in("bob", Letter(LetterKind.GROUP, new_id(), "alice", at, invented))
     await bob.chat.register()
@@ -453,9 +455,9 @@ class Thief:
 
 async def test_who_has_the_servers_private_keys_cannot_register_as_a_client(stage, autojump_clock, nursery):
     alice = await stage.enter("alice")
-    thief, as_alice = Stranger(stage.network, ("10.7.7.7", 7), SERVER_IDENTITY), None
+    thief, as_alice = RawPeer(stage.network, ("10.7.7.7", 7), SERVER_IDENTITY), None
     nursery.start_soon(thief.listen)
-    as_alice = Stranger(stage.network, ("10.7.7.7", 8), Thief())
+    as_alice = RawPeer(stage.network, ("10.7.7.7", 8), Thief())
     nursery.start_soon(as_alice.listen)
     own = alice.chat.table["alice"].credentials
     mixed = PublicKeys(ALICE.public.signing, SERVER_IDENTITY.public.link)

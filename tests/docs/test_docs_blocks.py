@@ -9,11 +9,11 @@ import pytest
 import trio
 
 from tests.docs.blocks import PAGES, ROOT, blocks_of
-from tests.docs.playing import open_play
-from trio_chat.cli import cli
+from tests.docs.running import open_play
+from trio_chat.cli.main import cli
 
 NOT_RUN = {
-    ("README.md", "protocol/ "): "the parts of the package, which the last test holds against the tree",
+    ("README.md", "cli/         "): "the parts of the package, which the last test holds against the tree",
     ("docs/walkthrough.md", "python3 -m venv .venv && .venv/bin/pip install . && . .venv/bin/activate"): (
         "installs, for which it needs the network; the checks on a fresh machine begin with the same"
     ),
@@ -152,7 +152,7 @@ def test_the_readme_names_every_part_of_the_package():
     named = {
         line.split("/")[0].split("*")[0]
         for block in blocks_of(ROOT / "README.md")
-        if block.first.startswith("protocol/")
+        if block.first.startswith("cli/")
         for line in block.lines
     }
     assert named >= {path.parent.name for path in (ROOT / "trio_chat").glob("*/__init__.py")}

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import trio
 
-from tests.end_to_end.performance import perform_all
+from tests.end_to_end.scripts_runner import perform_all
 
 
 @pytest.fixture(scope="session")

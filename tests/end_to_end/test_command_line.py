@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from tests.end_to_end.theatre import free_port, open_stage
+from tests.end_to_end.processes import free_port, open_stage
 
 pytestmark = [pytest.mark.usefixtures("performances"), pytest.mark.xdist_group("plays")]
 

@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 
 import trio
 
-from tests.crash.play import NAMES, perform
+from tests.crash.run import NAMES, perform
 
 CYCLES = 5
 FEW = NAMES[:3]

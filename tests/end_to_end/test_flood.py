@@ -14,8 +14,8 @@ from itertools import chain
 import pytest
 import trio
 
-from tests.end_to_end.theatre import PATIENCE, open_stage
-from trio_chat.protocol.link_wire import Cookie, Init, parse_untrusted
+from tests.end_to_end.processes import PATIENCE, open_stage
+from trio_chat.link.packets import Cookie, Init, parse_untrusted
 
 pytestmark = pytest.mark.xdist_group("presence")  # which measures time, and is not to be flooded
 

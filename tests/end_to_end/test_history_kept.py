@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from tests.end_to_end.theatre import open_stage
+from tests.end_to_end.processes import open_stage
 
 pytestmark = pytest.mark.xdist_group("programs")  # one after the other, beside the plays
 

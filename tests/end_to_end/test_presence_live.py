@@ -12,8 +12,8 @@ from statistics import median
 import pytest
 import trio
 
-from tests.doorway import STILL_THERE, WHAT_THEY_COUNT, Visitor, came, play, went
-from tests.end_to_end.theatre import PATIENCE, open_stage
+from tests.end_to_end.processes import PATIENCE, open_stage
+from tests.memory_listener import STILL_THERE, WHAT_THEY_COUNT, Visitor, came, play, went
 from trio_chat import open_chat
 
 pytestmark = pytest.mark.xdist_group("presence")

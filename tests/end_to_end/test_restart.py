@@ -3,7 +3,7 @@
 Real processes, and stores in files, as the command line has them when nothing else is said.
 """
 
-from tests.end_to_end.theatre import free_port, open_stage
+from tests.end_to_end.processes import free_port, open_stage
 
 
 async def test_letters_survive_a_killed_server_and_clients_find_it_again():

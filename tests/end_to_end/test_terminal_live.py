@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import trio
 
-from tests.end_to_end.theatre import open_stage
+from tests.end_to_end.processes import open_stage
+from tests.forkserver import open_from_scratch, open_program
 from tests.pseudo_terminal import PseudoTerminal
-from tests.wings import open_from_scratch, open_program
 from trio_chat import MessageReceived, open_chat
 
 pytestmark = pytest.mark.xdist_group("programs")  # one after the other, beside the plays

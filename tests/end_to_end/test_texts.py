@@ -3,7 +3,7 @@
 import pytest
 
 import trio_chat
-from tests.end_to_end.theatre import open_stage
+from tests.end_to_end.processes import open_stage
 
 pytestmark = [pytest.mark.usefixtures("performances"), pytest.mark.xdist_group("plays")]
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.end_to_end.performance import SCRIPTS
+from tests.end_to_end.scripts_runner import SCRIPTS
 
 pytestmark = [pytest.mark.usefixtures("performances"), pytest.mark.xdist_group("plays")]
 

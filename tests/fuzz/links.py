@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 import attrs
 
-from tests.protocol.test_link import (
+from tests.link.test_links import (
     CHALLENGE,
     COOKIE,
     DATA,
@@ -24,8 +24,8 @@ from tests.protocol.test_link import (
     Wire,
     weight,
 )
-from trio_chat.protocol.link import Learned, Moved, Received, Relinked, Step, Transmit
-from trio_chat.protocol.link_wire import Init
+from trio_chat.link.links import KeysLearned, LinkEvent, Moved, Received, Relinked, Transmit
+from trio_chat.link.packets import Init
 from trio_chat.protocol.wire import WireError
 
 __all__ = ["check_links", "link_samples", "rearranged_acts"]
@@ -70,11 +70,11 @@ class Stand(Wire):
         self.say(party, text)
         return text
 
-    def land(self, flight: Flight) -> list[Step]:
+    def land(self, flight: Flight) -> list[LinkEvent]:
         party = next((party for party in self.parties if party.address == flight.target), None)
         return self.arrive(party, flight.data, flight.source) if party else []
 
-    def arrive(self, party: Party, data: bytes, source) -> list[Step]:
+    def arrive(self, party: Party, data: bytes, source) -> list[LinkEvent]:
         """A datagram that seems to come from `source`."""
         before = len(party.links)
         try:
@@ -95,7 +95,7 @@ class Stand(Wire):
         self.post(party, steps)
         return steps
 
-    def _check(self, step: Step, party: Party, data: bytes, source) -> None:
+    def _check(self, step: LinkEvent, party: Party, data: bytes, source) -> None:
         other = self.other(party)
         match step:
             case Transmit(answer, address):
@@ -114,12 +114,12 @@ class Stand(Wire):
                 assert now.address == source, "a move to another place"
                 assert (party, source) in self._challenged, "a move to where nobody was challenged"
                 self.homes[other].add(source)
-            case Learned(address, keys):
+            case KeysLearned(address, keys):
                 assert (address, keys) == (other.address, other.links._server_keys.keys), "false keys"
             case Relinked(peer):
                 assert peer.key == other.public, "a session with somebody else"
 
-    def _check_sizes(self, steps: list[Step], party: Party, data: bytes, source) -> None:
+    def _check_sizes(self, steps: list[LinkEvent], party: Party, data: bytes, source) -> None:
         back = sum(len(step.data) for step in steps if isinstance(step, Transmit) and step.address == source)
         assert source in self.homes[self.other(party)] or back <= len(data), "an answer larger than the question"
 
@@ -140,12 +140,12 @@ class Stand(Wire):
             self.now += RESEND_EVERY
 
 
-def _kinds(steps: list[Step]) -> list[int]:
+def _kinds(steps: list[LinkEvent]) -> list[int]:
     """The types of what is sent."""
     return [step.data[0] for step in steps if isinstance(step, Transmit)]
 
 
-def _in_short(step: Step) -> str:
+def _in_short(step: LinkEvent) -> str:
     return f"type {step.data[0]}" if isinstance(step, Transmit) else type(step).__name__
 
 
@@ -247,7 +247,7 @@ class Act:
         return datagram
 
 
-def _room(datagram: bytes, steps: list[Step]) -> int:
+def _room(datagram: bytes, steps: list[LinkEvent]) -> int:
     """By how many bytes a party to which this was sent, and which did this, may weigh more."""
     if not steps:
         return ADMITTED if datagram[:1] == bytes((INIT,)) else COUNTED

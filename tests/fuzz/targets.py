@@ -19,13 +19,22 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
 from tests.fuzz.links import check_links, link_samples, rearranged_acts
 from tests.fuzz.mutations import LONGEST, mixed, mutated
 from tests.fuzz.samples import SAMPLES
-from trio_chat.protocol import letters
-from trio_chat.protocol.json_stream import MAX_DEPTH, MAX_OBJECT, JsonError, JsonStream
-from trio_chat.protocol.letters import Identity, Opened, Unreadable
+from trio_chat.crypto import identities, letters, receipts
+from trio_chat.crypto.identities import Identity
+from trio_chat.crypto.letters import OpenedText, Unreadable
+from trio_chat.presence.json_stream import MAX_DEPTH, MAX_OBJECT, JsonError, JsonStream
+from trio_chat.presence.messages import (
+    Refusal,
+    Watch,
+    encode_news,
+    encode_refusal,
+    encode_request,
+    parse_answer,
+    parse_watch,
+)
 from trio_chat.protocol.messages import Ack, Message, Request
-from trio_chat.protocol.presence import Refusal, Watch, answer_of, news, refusal, request, watch_of
+from trio_chat.protocol.parts import PART_BODY, OutgoingRequest
 from trio_chat.protocol.records import MAX_PARTS, MAX_TEXT, NAME, PublicKeys
-from trio_chat.protocol.reliability import PART_BODY, Outgoing
 from trio_chat.protocol.wire import MAX_PLAINTEXT, WireError, decode_untrusted, encode
 
 __all__ = ["TARGETS", "Target", "check_letters", "check_message", "check_presence"]
@@ -79,7 +88,7 @@ def check_message(data: bytes) -> set[object]:
     if not isinstance(message, Request):
         assert len(again) <= MAX_PLAINTEXT, "an answer that fits into no datagram"
     elif len(again) <= MAX_PARTS * PART_BODY:  # nothing longer comes in
-        assert Outgoing(message.kind, message.id, again).missing()
+        assert OutgoingRequest(message.kind, message.id, again).missing()
     return {(type(message).__name__, len(again).bit_length())}
 
 
@@ -137,12 +146,12 @@ def check_letters(data: bytes) -> set[object]:
     return {_check_proofs(data)}
 
 
-def _open(data: bytes) -> Opened:
+def _open(data: bytes) -> OpenedText:
     return letters.open_letter_untrusted(data, BOB, ALICE.public.signing, **NAMES)
 
 
-def _read_post(data: bytes) -> Opened:
-    return letters.read_post_untrusted(data, ALICE.public.signing, **POSTED)
+def _read_post(data: bytes) -> OpenedText:
+    return letters.open_post_untrusted(data, ALICE.public.signing, **POSTED)
 
 
 def _sealed_to_bob(inside: bytes) -> bytes:
@@ -155,16 +164,16 @@ def _time_of(data: bytes) -> tuple[float, bytes]:
     return (TIME.unpack(data[:8])[0], data[8:]) if len(data) >= 8 else (0.0, data)
 
 
-def _read_as_alices(read: Callable[[bytes], Opened], data: bytes) -> object:
+def _read_as_alices(read: Callable[[bytes], OpenedText], data: bytes) -> object:
     try:
         opened = read(data)
     except Unreadable as error:
         return (read.__name__, str(error))
-    assert opened == Opened(**WRITTEN), "Alice did not write this"
+    assert opened == OpenedText(**WRITTEN), "Alice did not write this"
     return (read.__name__, "opened")
 
 
-def _read_as_signed(read: Callable[[bytes], Opened], data: bytes, signed: bytes) -> object:
+def _read_as_signed(read: Callable[[bytes], OpenedText], data: bytes, signed: bytes) -> object:
     try:
         opened = read(data)
     except Unreadable as error:
@@ -179,17 +188,17 @@ def _read_as_signed(read: Callable[[bytes], Opened], data: bytes, signed: bytes)
 def _check_proofs(data: bytes) -> object:
     """Proofs under Bob's key are his own; under keys that strangers bring, any answer will do, but there is one."""
     key, proof = data[:32], data[32:]
-    hi, ho = (proof == letters.write_receipt(BOB, **POSTED, text=text) for text in ("hi", "ho"))
-    read = letters.is_receipt(proof, BOB.public.signing, **POSTED)
+    hi, ho = (proof == receipts.make_receipt(BOB, **POSTED, text=text) for text in ("hi", "ho"))
+    read = receipts.verify_receipt(proof, BOB.public.signing, **POSTED)
     assert read == (hi or ho), "not the receipts that Bob gives"
-    assert letters.is_receipt(proof, BOB.public.signing, **POSTED, text="hi") == hi, "Bob did not read this text"
-    unread = letters.verify_unreadable(BOB.public.signing, proof, **POSTED)
-    assert unread == (proof == letters.sign_unreadable(BOB, **POSTED)), "Bob did not say so"
+    assert receipts.verify_receipt(proof, BOB.public.signing, **POSTED, text="hi") == hi, "Bob did not read this text"
+    unread = receipts.verify_unreadable(BOB.public.signing, proof, **POSTED)
+    assert unread == (proof == receipts.sign_unreadable(BOB, **POSTED)), "Bob did not say so"
     keys = PublicKeys(key, data[-32:])
     answers = (
-        letters.is_receipt(proof, key, **POSTED),
-        letters.verify_identity(keys, proof, name="bob", server_key=key),
-        letters.verify_link_key(keys, proof),
+        receipts.verify_receipt(proof, key, **POSTED),
+        identities.verify_identity(keys, proof, name="bob", server_key=key),
+        identities.verify_link_key(keys, proof),
     )
     try:
         sealed = len(letters.seal_letter(ALICE, keys, **NAMES, **WRITTEN))
@@ -203,11 +212,11 @@ def letter_samples() -> list[bytes]:
     inside = letters._SUITE.decrypt(sealed, BOB.link, letters._envelope(**NAMES))
     long, key = TIME.pack(12.5) + b"x" * MAX_TEXT, BOB.public.signing
     return [
-        *(b"s" + sealed, b"e" + inside, b"p" + letters.write_post(ALICE, **POSTED, **WRITTEN)),
+        *(b"s" + sealed, b"e" + inside, b"p" + letters.sign_post(ALICE, **POSTED, **WRITTEN)),
         *(mark + what for mark in (b"S", b"P") for what in (inside[64:], long, long + b"x", inside[:72], b"short")),
-        *(b"k" + key + letters.write_receipt(BOB, **POSTED, text=text) for text in ("hi", "ho")),
-        b"k" + key + letters.sign_unreadable(BOB, **POSTED),
-        b"k" + BOB.public.signing + letters.sign_link_key(BOB) + BOB.public.link,
+        *(b"k" + key + receipts.make_receipt(BOB, **POSTED, text=text) for text in ("hi", "ho")),
+        b"k" + key + receipts.sign_unreadable(BOB, **POSTED),
+        b"k" + BOB.public.signing + identities.sign_link_key(BOB) + BOB.public.link,
         b"k" + bytes(160),
     ]
 
@@ -302,15 +311,15 @@ def _depth(value: object) -> int:
 
 def _meaning(fields: dict[str, object]) -> object:
     try:
-        watch = watch_of(fields)
+        watch = parse_watch(fields)
         assert all(map(_is_user_or_name, (watch.user_id, *watch.friends))), "a friend that is none"
         assert watch.user_id not in watch.friends, "a friend of oneself"
-        assert watch_of(json.loads(request(watch))) == watch, "asked again, it is another request"
+        assert parse_watch(json.loads(encode_request(watch))) == watch, "asked again, it is another request"
         asked = f"friends: {len(watch.friends).bit_length()}, {watch.push}"
     except Refusal as refused:
         asked = _refused(refused)
     try:
-        told = answer_of(fields)
+        told = parse_answer(fields)
         assert told is None or _is_user_or_name(told.user_id), "news of nobody"
     except Refusal:
         told = "a refusal"
@@ -323,13 +332,18 @@ def _is_user_or_name(given: object) -> bool:
 
 def _refused(refused: Refusal) -> str:
     assert refused.code in (3, 5, 6), "no code to refuse with"
-    assert len(refusal(refused)) <= 256, "too long for the ancestors"
+    assert len(encode_refusal(refused)) <= 256, "too long for the ancestors"
     return refused.text
 
 
 def presence_samples() -> list[bytes]:
     watches = [Watch(1, (2, "Bob", 2**63 - 1)), Watch(2, (), push=True), Watch(3, (1, "x" * 32)), Watch(4, (4,))]
-    said = [*map(request, watches), news(2, True), news("Bob", False), refusal(Refusal(6, "You can't"))]
+    said = [
+        *map(encode_request, watches),
+        encode_news(2, True),
+        encode_news("Bob", False),
+        encode_refusal(Refusal(6, "You can't")),
+    ]
     said += [b'{"a": "\\u00e9\\"}{\\\\", "b": [1.5e3, -0, [null, {}]], "a": true}', b'{"a": "\xc3\xa9"} \r\n\t{}']
     said += [b'{"a": ' + b"[" * depth + b"]" * depth + b"}" for depth in (31, 32, 2000)]
     said += [b'{"a": "' + LONG * 3 + b'"}', b'{"a": "' + LONG * 4 + b'"}']

@@ -11,13 +11,15 @@ from hypothesis import strategies as st
 
 from tests.fuzz.links import link_samples
 from tests.fuzz.mutations import LONGEST, mutated
-from tests.fuzz.play import fuzz, main
+from tests.fuzz.run import fuzz, main
 from tests.fuzz.targets import TARGETS, check_message, check_presence
 from tests.strategies import messages
-from trio_chat.protocol import letters, link_wire, wire
-from trio_chat.protocol.json_stream import JsonStream
-from trio_chat.protocol.link_session import Session
-from trio_chat.protocol.link_wire import Reset
+from trio_chat.crypto import letters
+from trio_chat.link import packets
+from trio_chat.link.packets import Reset
+from trio_chat.link.session import LinkSession
+from trio_chat.presence.json_stream import JsonStream
+from trio_chat.protocol import wire
 from trio_chat.protocol.messages import Ack, Letters
 from trio_chat.protocol.records import Letter, LetterKind
 from trio_chat.protocol.wire import encode
@@ -118,22 +120,22 @@ def other_decoder(decoder, patch):
 
 
 def unsigned_letters(patch):
-    patch(letters, "_verify", lambda key, signature, stated: True)
+    patch(letters, "verify", lambda key, signature, stated: True)
 
 
 def no_replay_window(patch):
-    take = Session.open_untrusted
+    take = LinkSession.open_untrusted
 
     def forgetful(self, datagram):
         plaintext = take(self, datagram)
         self._seen = 0
         return plaintext
 
-    patch(Session, "open_untrusted", forgetful)
+    patch(LinkSession, "open_untrusted", forgetful)
 
 
 def long_reset(patch):
-    patch(Reset, "encode", lambda self: link_wire.header(7, self.index) + bytes(100))
+    patch(Reset, "encode", lambda self: packets.header(7, self.index) + bytes(100))
 
 
 def stream_that_strips_pieces(patch):

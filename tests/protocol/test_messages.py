@@ -9,14 +9,13 @@ from trio_chat.protocol.messages import (
     Accepted,
     Ack,
     Busy,
-    Chat,
     Delivered,
     Deregister,
     Deregistered,
+    DirectMessage,
     Find,
     Found,
     GroupPost,
-    Held,
     Letters,
     Receipt,
     Refused,
@@ -25,6 +24,7 @@ from trio_chat.protocol.messages import (
     Save,
     Saved,
     TableChange,
+    TableHeld,
     Taken,
     is_final,
 )
@@ -56,7 +56,7 @@ def test_each_request_builds_its_own_answers():
     register = Register(ID, "bob", CREDENTIALS, ID)
     assert register.registered(VERSION, 2, 7.0) == Registered(Register.kind, ID, VERSION, 2, 7.0)
     assert Deregister(ID).deregistered() == Deregistered(Deregister.kind, ID)
-    assert Chat(ID, "alice", "bob", "hi").receipt(b"signed") == Receipt(Chat.kind, ID, b"signed")
+    assert DirectMessage(ID, "alice", "bob", "hi").receipt(b"signed") == Receipt(DirectMessage.kind, ID, b"signed")
     save = Save(ID, "bob", b"hi")
     assert save.delivered(b"signed", True) == Delivered(Save.kind, ID, b"signed", True)
     assert save.saved(7.0) == Saved(Save.kind, ID, 7.0)
@@ -66,8 +66,8 @@ def test_each_request_builds_its_own_answers():
     row = Record("bob", "10.0.0.2", 2, True, 1.0, CREDENTIALS)
     assert Find(ID, "BOB").found(row) == Found(Find.kind, ID, row)
     change = TableChange(ID, VERSION, VERSION, ())
-    assert change.held(VERSION) == Held(TableChange.kind, ID, VERSION)
-    assert change.held(None) == Held(TableChange.kind, ID, None)
+    assert change.held(VERSION) == TableHeld(TableChange.kind, ID, VERSION)
+    assert change.held(None) == TableHeld(TableChange.kind, ID, None)
 
 
 @given(answers())
@@ -102,7 +102,7 @@ def test_a_letter_is_the_same_whichever_way_and_whenever_it_comes():
 @pytest.mark.parametrize("text", ["", "x" * (16 * 1024 + 1), "ä" * 8193])
 def test_a_text_that_is_no_text_cannot_even_be_made(text):
     with pytest.raises(ValueError, match=r"empty|longer"):
-        Chat(ID, "alice", "bob", text)
+        DirectMessage(ID, "alice", "bob", text)
 
 
 def test_a_fingerprint_is_16_letters_and_digits_of_the_key_that_the_server_gives_for_a_name():

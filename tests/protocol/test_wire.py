@@ -19,13 +19,12 @@ from trio_chat.protocol.messages import (
     MAX_BATCH,
     Accepted,
     Ack,
-    Chat,
     Delivered,
+    DirectMessage,
     Find,
     Found,
     GroupPost,
     Heartbeat,
-    Held,
     Letters,
     Part,
     PartAck,
@@ -36,19 +35,12 @@ from trio_chat.protocol.messages import (
     Save,
     Saved,
     TableChange,
+    TableHeld,
     Taken,
     Takeover,
 )
-from trio_chat.protocol.records import (
-    MAX_BODY,
-    MAX_PARTS,
-    MAX_TEXT,
-    Letter,
-    LetterKind,
-    Reason,
-    Version,
-)
-from trio_chat.protocol.reliability import Outgoing
+from trio_chat.protocol.parts import OutgoingRequest
+from trio_chat.protocol.records import MAX_BODY, MAX_PARTS, MAX_TEXT, Letter, LetterKind, Reason, Version
 from trio_chat.protocol.wire import MAX_PLAINTEXT, WireError, decode_untrusted, encode
 
 fast = settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
@@ -137,13 +129,13 @@ def test_the_longest_of_what_travels_whole(longest):
         TableChange(ID, Version(bytes(8), 2**53), Version(bytes(8), 2**53), (FULL_RECORD,) * 64),
         Save(ID, "x" * 32, bytes(MAX_BODY)),
         GroupPost(ID, bytes(MAX_BODY)),
-        Chat(ID, "x" * 32, "y" * 32, "x" * MAX_TEXT),
+        DirectMessage(ID, "x" * 32, "y" * 32, "x" * MAX_TEXT),
     ],
     ids=lambda message: type(message).__name__,
 )
 def test_the_longest_of_what_may_travel_in_parts(longest):
     data = encode(longest)
-    parts = Outgoing(longest.kind, ID, data).missing()
+    parts = OutgoingRequest(longest.kind, ID, data).missing()
     assert 1 < len(parts) <= MAX_PARTS
     assert b"".join(decode_untrusted(part).body for part in parts) == data
     assert decode_untrusted(data) == longest
@@ -151,7 +143,7 @@ def test_the_longest_of_what_may_travel_in_parts(longest):
 
 def test_text_of_16_kib_is_counted_in_bytes_and_not_in_characters():
     for text in ("x" * MAX_TEXT, "ä" * (MAX_TEXT // 2), "🙂" * (MAX_TEXT // 4)):
-        assert decode_untrusted(encode(Chat(ID, "alice", "bob", text))).text == text
+        assert decode_untrusted(encode(DirectMessage(ID, "alice", "bob", text))).text == text
 
 
 def test_a_letter_may_be_empty():
@@ -207,7 +199,7 @@ def test_no_field_may_be_missing_or_nothing(sample):
         may_be_missing = (type(sample), name) == (Register, "returning")
         others = {other: fields[other] for other in fields if other != name}
         assert is_refused(with_fields(sample.kind, others)) != may_be_missing, name
-        may_be_none = (type(sample), name) == (Held, "version")
+        may_be_none = (type(sample), name) == (TableHeld, "version")
         assert is_refused(with_fields(sample.kind, fields | {name: None})) != may_be_none, name
 
 
@@ -228,7 +220,7 @@ def test_deep_nesting(nest):
 def test_text_that_is_no_utf_8(text):
     written = bytes((0xA0 | len(text),)) + text
     fields = b"\xa2id\xc4\x10" + ID + b"\xa6sender\xa5alice\xa9recipient\xa3bob"
-    chat = bytes((Chat.kind,))
+    chat = bytes((DirectMessage.kind,))
     assert not is_refused(chat + b"\x84" + fields + b"\xa4text\xa2hi")
     assert is_refused(chat + b"\x84" + fields + b"\xa4text" + written)
     assert is_refused(chat + b"\x84" + fields + written + b"\xa2hi")
@@ -290,12 +282,12 @@ def test_who_returns_does_or_does_not(returning):
 
 @pytest.mark.parametrize("version", [{"epoch": bytes(7), "n": 0}, {"epoch": bytes(9), "n": 0}, {"epoch": bytes(8)}])
 def test_an_epoch_has_8_bytes_and_a_version_a_number(version):
-    assert is_refused(replaced(SAMPLES[Held], version=version))
+    assert is_refused(replaced(SAMPLES[TableHeld], version=version))
 
 
 @pytest.mark.parametrize("n", [-1, 2**53 + 1, 2**64 - 1, 1.5, "1", True])
 def test_numbers_of_changes_and_letters_are_counts(n):
-    assert is_refused(replaced(SAMPLES[Held], version={"epoch": bytes(8), "n": n}))
+    assert is_refused(replaced(SAMPLES[TableHeld], version={"epoch": bytes(8), "n": n}))
     assert is_refused(replaced(SAMPLES[Registered], waiting=n))
 
 
@@ -324,8 +316,8 @@ def test_what_is_no_name(name):
         *((Register, "name"), (Heartbeat, "name"), (Find, "name"), (Save, "recipient"), (Letters, "recipient")),
     ]:
         assert is_refused(replaced(SAMPLES[sample], **{field: name}))
-    assert is_refused(replaced(SAMPLES[Chat], sender=name))
-    assert is_refused(replaced(SAMPLES[Chat], recipient=name))
+    assert is_refused(replaced(SAMPLES[DirectMessage], sender=name))
+    assert is_refused(replaced(SAMPLES[DirectMessage], recipient=name))
     assert is_refused(replaced(SAMPLES[Letters], letters=[fields_of(LETTER) | {"sender": name}]))
     assert is_refused(replaced(SAMPLES[TableChange], records=[fields_of(RECORD) | {"name": name}]))
     assert is_refused(replaced(SAMPLES[Found], record=fields_of(RECORD) | {"name": name}))
@@ -356,7 +348,7 @@ def test_a_port_in_the_table_is_a_port(port):
 
 @pytest.mark.parametrize("text", ["", "x" * (MAX_TEXT + 1), "ä" * (MAX_TEXT // 2) + "x", b"hi", None])
 def test_a_text_has_1_byte_to_16_kib(text):
-    assert is_refused(replaced(SAMPLES[Chat], text=text))
+    assert is_refused(replaced(SAMPLES[DirectMessage], text=text))
 
 
 @pytest.mark.parametrize("body", [bytes(MAX_BODY + 1), bytes(2 * MAX_BODY), "hi", None, 7, [b"hi"]], ids=in_short)

@@ -20,8 +20,8 @@ from trio_chat.errors import MailboxFull, TooFast, UnknownRecipient
 from trio_chat.protocol.messages import (
     Accepted,
     Busy,
-    Chat,
     Delivered,
+    DirectMessage,
     Find,
     GroupPost,
     Heartbeat,
@@ -75,7 +75,7 @@ async def test_a_message_whose_direct_ack_was_lost_is_shown_once(stage, autojump
     await stage.pass_time(5)
 
     assert bob.heard == [MessageReceived("alice", "hi")]
-    assert len({message.id for message in stage.sent(Chat) + stage.sent(Save)}) == 1
+    assert len({message.id for message in stage.sent(DirectMessage) + stage.sent(Save)}) == 1
 
 
 async def test_a_message_delayed_beyond_its_window_is_shown_once(stage, autojump_clock):

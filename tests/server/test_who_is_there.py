@@ -8,12 +8,12 @@ from functools import partial
 import pytest
 import trio
 
+from tests.raw_peer import RawPeer
 from tests.stage import SERVER, SERVER_KEY, SERVER_PEER, identity_of
-from tests.stranger import Stranger
+from trio_chat.client.chat import open_chat
 from trio_chat.client.events import SignedOff
-from trio_chat.client.session import open_chat
 from trio_chat.errors import InvalidName, NameTaken, NotRegistered, ServerNotResponding, SignedInElsewhere
-from trio_chat.protocol.link_wire import Hello
+from trio_chat.link.packets import Hello
 from trio_chat.protocol.messages import (
     Deregister,
     Deregistered,
@@ -143,7 +143,7 @@ async def test_a_registration_that_is_long_on_its_way_takes_nothing_from_a_newer
 
     stage.network.filters.append(is_late)
     nursery.start_soon(stage.enter, "bob")
-    old = Stranger(stage.network, ("10.0.3.3", 6000), identity_of("alice"))
+    old = RawPeer(stage.network, ("10.0.3.3", 6000), identity_of("alice"))
     listening = trio.CancelScope()
 
     async def listen():

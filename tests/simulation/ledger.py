@@ -13,12 +13,12 @@ import trio
 
 from tests.network import MemoryNetwork, Sent
 from tests.wiretap import Wiretap
-from trio_chat.client import mail, session
+from trio_chat.client import chat, inbox
 from trio_chat.client.events import Event
 from trio_chat.errors import ChatError
-from trio_chat.protocol.link_wire import CHALLENGE, DATA, PROOF, Cookie, Hello, Init, Keys, Reset, Resp
+from trio_chat.link.packets import CHALLENGE, DATA, PROOF, Cookie, Hello, Init, Keys, Reset, Resp
 from trio_chat.protocol.messages import Letters
-from trio_chat.transport.datagrams import Address
+from trio_chat.protocol.records import Address
 
 LONG = " long" * 600
 """The end of long texts, which lines of the trace leave out."""
@@ -104,7 +104,7 @@ class Ledger:
             return hear
 
         with ExitStack() as patched:
-            for module, name in ((session, "seal_letter"), (session, "write_post"), (mail, "write_receipt")):
+            for module, name in ((chat, "seal_letter"), (chat, "sign_post"), (inbox, "make_receipt")):
                 patched.enter_context(patch.object(module, name, heard(getattr(module, name))))
             yield
 

@@ -13,14 +13,13 @@ from tests.simulation.disk import Disk
 from tests.simulation.ledger import Message
 from tests.simulation.seed import now
 from tests.stage import SERVER, SERVER_IDENTITY, identity_of
+from trio_chat.client.chat import Chat, open_chat
 from trio_chat.client.events import TableChanged
-from trio_chat.client.session import Chat, open_chat
 from trio_chat.errors import ChatError, StoreFailed
-from trio_chat.protocol.records import Record
-from trio_chat.server.chat import serve_chat
+from trio_chat.protocol.records import Address, Record
+from trio_chat.server.server import serve_chat
 from trio_chat.storage.client_store import open_client_store
 from trio_chat.storage.server_store import open_server_store
-from trio_chat.transport.datagrams import Address
 
 if TYPE_CHECKING:
     from tests.simulation.world import World

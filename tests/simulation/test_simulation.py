@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 import trio._core._run as scheduler
 
-from tests.simulation.play import play, report, trace_hash
-from tests.simulation.zoo import ZOO
+from tests.simulation.mutants import ZOO
+from tests.simulation.run import play, report, trace_hash
 
 ROOT = Path(__file__).parents[2]
 STEPS = 8
 """A few of what the long runs have: here there is little time."""
 
-HASH = "from tests.simulation.play import play, trace_hash; print(trace_hash(play(7, steps=8)))"
+HASH = "from tests.simulation.run import play, trace_hash; print(trace_hash(play(7, steps=8)))"
 
 
 @pytest.mark.parametrize("seed", range(40))
@@ -34,7 +34,9 @@ def test_a_seeded_bug_is_noticed_and_told_as_a_play():
     start = lines.index(f"--- seed 3, nothing is shown twice: the message {text.text[:40]!r}")
     play_of_it = lines[start:]
     says = next(n for n, line in enumerate(play_of_it) if f"{text.sender} says {text.mark}" in line)
-    chat = next(n for n, line in enumerate(play_of_it) if f"{text.sender:>6} -> {text.recipient:<6} Chat" in line)
+    chat = next(
+        n for n, line in enumerate(play_of_it) if f"{text.sender:>6} -> {text.recipient:<6} DirectMessage" in line
+    )
     saves = next(n for n, line in enumerate(play_of_it) if f"{text.sender:>6} -> server Save" in line)
     shown = [n for n, line in enumerate(play_of_it) if f"{text.recipient} is shown" in line and text.mark in line]
     assert says < chat < shown[-1]

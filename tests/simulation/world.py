@@ -20,15 +20,14 @@ from tests.simulation.disk import Fate
 from tests.simulation.ledger import LONG, Ledger
 from tests.simulation.programs import Person, Program, Server
 from tests.stage import SERVER
-from trio_chat.client.membership import SILENT_ROUNDS
+from trio_chat.client.registration import SILENT_ROUNDS
 from trio_chat.errors import ChatError, NotRegistered
 from trio_chat.protocol.messages import Ack, Answer, Part, Registered, Request, TableChange
-from trio_chat.protocol.records import Record
-from trio_chat.transport.datagrams import Address
-from trio_chat.transport.endpoint import WINDOW
+from trio_chat.protocol.records import Address, Record
+from trio_chat.transport.endpoint import ACK_WINDOW
 
 NAMES = ("ann", "bob", "cid", "dee", "eve", "fay", "gus", "hal")
-PATIENCE = SILENT_ROUNDS * 2 * WINDOW
+PATIENCE = SILENT_ROUNDS * 2 * ACK_WINDOW
 """Seconds after which a client that gets no table gives the server up."""
 
 KINDS = (*get_args(Request), *get_args(Answer))
@@ -223,7 +222,7 @@ class World:
             self._set_weather(0.0, 0.02)
             self._withhold(person, Registered)  # so that the table is here before the answer
             self.nursery.start_soon(self._register_again, person)
-            await self._withhold_no_more(WINDOW * self.dice.random())
+            await self._withhold_no_more(ACK_WINDOW * self.dice.random())
             self._set_weather(0.0, 1.5)
             await trio.sleep(self.dice.uniform(0.2, 1.5))
             await self.server.kill()

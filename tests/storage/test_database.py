@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import trio
 
+from tests.forkserver import open_program
 from tests.storage.backends import inline
-from tests.wings import open_program
 from trio_chat.errors import StoreError
 from trio_chat.protocol.records import Letter, LetterKind, Record
 from trio_chat.storage import client_store, server_store

@@ -10,9 +10,9 @@ import pytest
 import trio
 
 from tests.storage.backends import inline
-from trio_chat.background import open_background
 from trio_chat.errors import StoreFailed
 from trio_chat.storage.group_commit import GROUP, GroupCommit, in_thread
+from trio_chat.tasks import open_background
 
 
 class FakeDisk:

@@ -23,7 +23,7 @@ from trio_chat.storage.client_store import SCHEMA, open_client_store
 from trio_chat.storage.database import Schema, open_database
 from trio_chat.storage.interface import Entry, OpenedLetter
 from trio_chat.storage.memory import MemoryClientStore
-from trio_chat.storage.words import is_found
+from trio_chat.storage.search_query import is_found
 
 BACKENDS = backends(MemoryClientStore, open_client_store)
 ANY_TEXT = st.text(st.characters(exclude_categories=()))

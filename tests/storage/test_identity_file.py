@@ -13,7 +13,7 @@ from tempfile import mkdtemp
 import pytest
 import trio
 
-from tests.wings import open_program
+from tests.forkserver import open_program
 from trio_chat.errors import IdentityError
 from trio_chat.storage.identity_file import open_identity, read_identity
 

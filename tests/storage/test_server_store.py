@@ -10,8 +10,8 @@ import trio
 
 from tests.storage.backends import backends, first_schema, inline
 from trio_chat.protocol.messages import Letters
+from trio_chat.protocol.parts import OutgoingRequest
 from trio_chat.protocol.records import MAX_BODY, Credentials, Letter, LetterKind, PublicKeys, Record
-from trio_chat.protocol.reliability import Outgoing
 from trio_chat.protocol.wire import encode
 from trio_chat.storage.database import open_database
 from trio_chat.storage.interface import (
@@ -642,7 +642,7 @@ async def test_the_largest_batch_can_be_sent(store):
         await store.save(name, direct(number, body, sender="a" * 32))
     batch = await store.waiting(name)
     assert len(batch) == BATCH_LETTERS
-    Outgoing(Letters.kind, bytes(16), encode(Letters(bytes(16), name, tuple(batch))))
+    OutgoingRequest(Letters.kind, bytes(16), encode(Letters(bytes(16), name, tuple(batch))))
 
 
 async def test_the_largest_letter_can_be_sent(store):
@@ -650,7 +650,7 @@ async def test_the_largest_letter_can_be_sent(store):
     await store.save("bob", direct(2, b""))
     batch = await store.waiting("bob")
     assert batch == [direct(1, b"x" * MAX_BODY)], "alone, for it is larger than a batch"
-    Outgoing(Letters.kind, bytes(16), encode(Letters(bytes(16), "bob", tuple(batch))))
+    OutgoingRequest(Letters.kind, bytes(16), encode(Letters(bytes(16), "bob", tuple(batch))))
 
 
 def test_the_oldest_letters_go_together_and_no_more_are_read_than_that():

@@ -13,14 +13,14 @@ import trio
 
 from tests.network import Conditions
 from tests.plain_links import PlainLinks, plain_peer
-from trio_chat.protocol.letters import Identity
-from trio_chat.protocol.link import Links
-from trio_chat.protocol.link_session import Peer
-from trio_chat.protocol.messages import Ack, Chat, Heartbeat, Part, PartAck, Refused, Save, Saved
+from trio_chat.crypto.identities import Identity
+from trio_chat.link.links import Links
+from trio_chat.link.session import Peer
+from trio_chat.protocol.duplicates import Reaction
+from trio_chat.protocol.messages import Ack, DirectMessage, Heartbeat, Part, PartAck, Refused, Save, Saved
 from trio_chat.protocol.records import Reason
-from trio_chat.protocol.reliability import Reaction
 from trio_chat.protocol.wire import decode_untrusted, encode
-from trio_chat.transport.endpoint import PROMPT, Endpoint, new_id
+from trio_chat.transport.endpoint import RESEND_DELAYS, Endpoint, new_id
 
 A, B, C = ("10.0.0.1", 1), ("10.0.0.2", 2), ("10.0.0.3", 3)
 TO_A, TO_B, TO_C = map(plain_peer, (A, B, C))
@@ -88,7 +88,7 @@ async def test_five_windows_of_half_a_second(network, autojump_clock):
 async def test_re_sent_at_100_and_250_ms_inside_the_window(network, autojump_clock):
     async with open_parties(network) as (a, _):
         network.cut(A, B)
-        assert await a.endpoint.request(TO_B, heartbeat(), resend=PROMPT) is None
+        assert await a.endpoint.request(TO_B, heartbeat(), resend=RESEND_DELAYS) is None
         assert trio.current_time() == pytest.approx(0.5)
         assert times(network, Heartbeat) == pytest.approx([0, 0.1, 0.25])
 
@@ -156,11 +156,11 @@ async def test_a_final_refusal_is_remembered(network, autojump_clock):
 async def test_forged_answers_settle_nothing(network, autojump_clock):
     async with open_parties(network) as (a, b):
         b.reply = lambda request: Reaction.SILENCE
-        request = Chat(new_id(), "x", "y", "hi")
+        request = DirectMessage(new_id(), "x", "y", "hi")
 
         def forge(data, source, destination):
             if source == A:
-                network.inject(encode(Ack(Chat.kind, new_id())), B, A)  # a wrong id
+                network.inject(encode(Ack(DirectMessage.kind, new_id())), B, A)  # a wrong id
                 network.inject(encode(request.ack()), C, A)  # from another address
                 network.inject(encode(Ack(Save.kind, request.id)), B, A)  # for another kind of request
                 network.inject(encode(PartAck(Save.kind, request.id, 1)), B, A)
@@ -173,7 +173,7 @@ async def test_forged_answers_settle_nothing(network, autojump_clock):
 
 async def test_a_long_message_travels_in_parts_and_arrives_once(network, autojump_clock):
     async with open_parties(network) as (a, b):
-        request = Chat(new_id(), "x", "y", LONG)
+        request = DirectMessage(new_id(), "x", "y", LONG)
         assert isinstance(await a.endpoint.request(TO_B, request), Ack)
         assert b.asked == [request]
         assert trio.current_time() == 0
@@ -191,8 +191,8 @@ async def test_only_the_parts_that_are_missing_are_sent_again(network, autojump_
             return True
 
         network.filters.append(lose_each_part_once)
-        request = Chat(new_id(), "x", "y", LONG)
-        assert isinstance(await a.endpoint.request(TO_B, request, resend=PROMPT), Ack)
+        request = DirectMessage(new_id(), "x", "y", LONG)
+        assert isinstance(await a.endpoint.request(TO_B, request, resend=RESEND_DELAYS), Ack)
         parts = [message for line in network.log if isinstance(message := decode_untrusted(line.data), Part)]
         assert len(parts) == parts[0].count + len(lost)
         assert b.asked == [request]
@@ -201,8 +201,8 @@ async def test_only_the_parts_that_are_missing_are_sent_again(network, autojump_
 async def test_the_lost_answer_to_a_long_message_is_asked_for_with_one_part(network, autojump_clock):
     async with open_parties(network) as (a, b):
         network.filters.append(lambda data, source, _: source == A or len(times(network, Ack)) != 1)
-        request = Chat(new_id(), "x", "y", LONG)
-        assert isinstance(await a.endpoint.request(TO_B, request, resend=PROMPT), Ack)
+        request = DirectMessage(new_id(), "x", "y", LONG)
+        assert isinstance(await a.endpoint.request(TO_B, request, resend=RESEND_DELAYS), Ack)
         assert len(b.asked) == 1
         late = [time for time in times(network, Part) if time > 0]
         assert len(late) == 1
@@ -211,15 +211,15 @@ async def test_the_lost_answer_to_a_long_message_is_asked_for_with_one_part(netw
 async def test_a_long_message_met_by_silence_keeps_its_parts(network, autojump_clock):
     async with open_parties(network) as (a, b):
         b.reply = lambda request: Reaction.SILENCE if len(b.asked) < 2 else request.ack()
-        request = Chat(new_id(), "x", "y", LONG)
-        assert isinstance(await a.endpoint.request(TO_B, request, resend=PROMPT), Ack)
+        request = DirectMessage(new_id(), "x", "y", LONG)
+        assert isinstance(await a.endpoint.request(TO_B, request, resend=RESEND_DELAYS), Ack)
         assert len([time for time in times(network, Part) if time > 0]) == 1
 
 
 async def test_parts_without_an_answer_prove_life(network, autojump_clock):
     async with open_parties(network) as (a, b):
         b.reply = lambda request: Reaction.SILENCE
-        answer = await a.endpoint.request(TO_B, Chat(new_id(), "x", "y", LONG))
+        answer = await a.endpoint.request(TO_B, DirectMessage(new_id(), "x", "y", LONG))
         assert isinstance(answer, PartAck)
 
 
@@ -227,10 +227,10 @@ async def test_parts_that_are_no_message_are_dropped(network, autojump_clock):
     async with open_parties(network) as (_, b):
         id_ = new_id()
         for index, body in enumerate([b"\xff" * 1000, b"\xff"]):
-            network.inject(encode(Part(Chat.kind, id_, index, 2, body)), A, B)
+            network.inject(encode(Part(DirectMessage.kind, id_, index, 2, body)), A, B)
         other = encode(Heartbeat(new_id(), "x"))  # a message, but not the one that the parts name
-        network.inject(encode(Part(Chat.kind, id_, 0, 2, other[:5])), A, B)
-        network.inject(encode(Part(Chat.kind, id_, 1, 2, other[5:])), A, B)
+        network.inject(encode(Part(DirectMessage.kind, id_, 0, 2, other[:5])), A, B)
+        network.inject(encode(Part(DirectMessage.kind, id_, 1, 2, other[5:])), A, B)
         await trio.sleep(1)
         assert b.asked == []
         assert b.endpoint.counts.not_a_message == 2
@@ -241,7 +241,7 @@ async def test_long_messages_survive_a_bad_network(network, autojump_clock):
     async with open_parties(network) as (a, b):
         requests = [Save(new_id(), "x", f"{n}{LONG}".encode()) for n in range(20)]
         for request in requests:
-            assert isinstance(await a.endpoint.request(TO_B, request, windows=5, resend=PROMPT), Ack)
+            assert isinstance(await a.endpoint.request(TO_B, request, windows=5, resend=RESEND_DELAYS), Ack)
         assert b.asked == requests, "each one once, unharmed"
 
 
@@ -354,7 +354,7 @@ async def test_a_request_follows_a_peer_that_moves(network, autojump_clock, nurs
         nursery.start_soon(ask)
         await trio.sleep(0.1)
         assert b.asked == [], "it went to where b was"
-        assert isinstance(await b.endpoint.request(to_a, heartbeat(), resend=PROMPT), Ack)
+        assert isinstance(await b.endpoint.request(to_a, heartbeat(), resend=RESEND_DELAYS), Ack)
         await trio.sleep(0.5)
         assert a.moves == [(to_b, Peer(C, BOB.public.link))]
         assert answers == [request.ack()]
@@ -368,6 +368,6 @@ async def test_what_was_answered_before_a_move_is_answered_the_same_after_it(net
         assert isinstance(await b.endpoint.request(to_a, request), Ack)
         network.translate(B, C)
         for _ in range(2):
-            assert isinstance(await b.endpoint.request(to_a, request, resend=PROMPT), Ack)
+            assert isinstance(await b.endpoint.request(to_a, request, resend=RESEND_DELAYS), Ack)
         assert len(a.moves) == 1
         assert a.asked == [request]

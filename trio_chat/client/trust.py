@@ -6,8 +6,8 @@ What the server says of keys is believed once, and afterwards compared. Nothing 
 from collections.abc import Iterable, Mapping
 
 from trio_chat.client.events import KeyWarning
+from trio_chat.crypto.identities import verify_identity
 from trio_chat.errors import KeyChanged, ServerKeyChanged
-from trio_chat.protocol.letters import verify_identity
 from trio_chat.protocol.records import Credentials, PublicKeys, Record, fingerprint, fold
 from trio_chat.storage.interface import SERVER, ClientStore
 

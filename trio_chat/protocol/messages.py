@@ -22,7 +22,7 @@ from trio_chat.protocol.records import (
     Seconds,
     Version,
     fits,
-    says_something,
+    is_not_empty,
 )
 
 __all__ = [
@@ -33,16 +33,15 @@ __all__ = [
     "Ack",
     "Answer",
     "Busy",
-    "Chat",
     "Confirm",
     "Delivered",
     "Deregister",
     "Deregistered",
+    "DirectMessage",
     "Find",
     "Found",
     "GroupPost",
     "Heartbeat",
-    "Held",
     "Letters",
     "Message",
     "Part",
@@ -55,6 +54,7 @@ __all__ = [
     "Save",
     "Saved",
     "TableChange",
+    "TableHeld",
     "Taken",
     "Takeover",
     "is_final",
@@ -153,7 +153,7 @@ class Accepted:
 
 
 @attrs.frozen
-class Held:
+class TableHeld:
     """The version of the table that the client holds, whether or not the change applied; None for none yet."""
 
     kind: ClassVar[int] = 9
@@ -206,9 +206,9 @@ class Found:
     record: Record
 
 
-Answer = (
-    Ack | Busy | Refused | Registered | Deregistered | Delivered | Saved | Accepted | Held | Receipt | Taken | Found
-)
+_ServerAnswer = Registered | Deregistered | Delivered | Saved | Accepted | Found
+_ClientAnswer = TableHeld | Receipt | Taken
+Answer = Ack | Busy | Refused | _ServerAnswer | _ClientAnswer
 ANSWERS = get_args(Answer)
 
 
@@ -269,13 +269,13 @@ class Deregister(_Answerable):
 
 
 @attrs.frozen
-class Chat(_Answerable):
+class DirectMessage(_Answerable):
     """Client to client: the message itself."""
 
     kind: ClassVar[int] = 34
     sender: Name
     recipient: Name
-    text: str = attrs.field(validator=[says_something, fits])
+    text: str = attrs.field(validator=[is_not_empty, fits])
 
     def receipt(self, receipt: bytes) -> Receipt:
         return Receipt(self.kind, self.id, receipt)
@@ -331,8 +331,8 @@ class TableChange(_Answerable):
     after: Version
     records: Annotated[tuple[Record, ...], Meta(max_length=64)]
 
-    def held(self, version: Version | None) -> Held:
-        return Held(self.kind, self.id, version)
+    def held(self, version: Version | None) -> TableHeld:
+        return TableHeld(self.kind, self.id, version)
 
 
 @attrs.frozen
@@ -373,9 +373,9 @@ class Confirm(_Answerable):
     program: Id
 
 
-Request = (
-    Register | Deregister | Chat | Save | GroupPost | Letters | TableChange | Heartbeat | Find | Takeover | Confirm
-)
+_ToServer = Register | Deregister | Save | GroupPost | Find
+_ToClient = DirectMessage | Letters | TableChange | Takeover | Confirm
+Request = _ToServer | _ToClient | Heartbeat
 REQUESTS = get_args(Request)
 
 

@@ -20,7 +20,9 @@ __all__ = [
     "MAX_PARTS",
     "MAX_TEXT",
     "NAME",
-    "RECEIPTS",
+    "RECEIPT_KINDS",
+    "RETENTION",
+    "Address",
     "Body",
     "Count",
     "Credentials",
@@ -42,7 +44,7 @@ __all__ = [
     "fingerprint",
     "fits",
     "fold",
-    "says_something",
+    "is_not_empty",
 ]
 
 MAX_TEXT = 16 * 1024
@@ -53,7 +55,13 @@ MAX_BODY = MAX_TEXT + 120
 
 MAX_PARTS = 32
 
+RETENTION = 30 * 24 * 3600.0
+"""Seconds for which anything waits or is remembered: letters, ids that were seen, answers given."""
+
 NAME = r"\A[A-Za-z0-9][A-Za-z0-9_.-]{0,31}\Z"
+
+Address = tuple[str, int]
+"""Host and port: a numeric host, IPv4 in its own form even where the socket is dual-stack."""
 
 Id = Annotated[bytes, Meta(min_length=16, max_length=16)]
 Kind = Annotated[int, Meta(ge=1, le=127)]
@@ -98,7 +106,7 @@ def _is_address(instance: object, attribute: "attrs.Attribute[str]", host: str) 
     ip_address(host)  # whatever else would be looked up in the network's name service by whoever sends to it
 
 
-def says_something(instance: object, attribute: "attrs.Attribute[str]", text: str) -> None:
+def is_not_empty(instance: object, attribute: "attrs.Attribute[str]", text: str) -> None:
     """An attrs validator: not empty."""
     if not text:
         raise ValueError(f"{attribute.name} is empty")
@@ -169,7 +177,7 @@ class LetterKind(enum.StrEnum):
     MISSED = "missed"
 
 
-RECEIPTS = frozenset({LetterKind.RECEIPT, LetterKind.UNREADABLE})
+RECEIPT_KINDS = frozenset({LetterKind.RECEIPT, LetterKind.UNREADABLE})
 """The letters that answer one. They beget no others, and count towards no limit."""
 
 

@@ -1,1 +1,1 @@
-"""The server: tasks and sockets around the decisions of protocol/service.py. Knows nothing of the client."""
+"""The server: tasks and sockets around the decisions of server/service.py. Knows nothing of the client."""

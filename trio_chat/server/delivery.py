@@ -1,6 +1,6 @@
 """One delivery task for each stay of a name: it brings the table, then letters in order, and finds out who is gone.
 
-What comes next is decided by protocol/service.py; here is the waiting.
+What comes next is decided by server/service.py; here is the waiting.
 """
 
 from collections.abc import Callable, Sequence
@@ -8,11 +8,11 @@ from collections.abc import Callable, Sequence
 import attrs
 import trio
 
-from trio_chat.protocol.messages import Answer, Heartbeat, Held, Letters, PartAck, TableChange, Taken
+from trio_chat.protocol.messages import Answer, Heartbeat, Letters, PartAck, TableChange, TableHeld, Taken
 from trio_chat.protocol.records import Letter, fold
-from trio_chat.protocol.service import Registration, Service, Step
+from trio_chat.server.service import NextStep, Service, Session
 from trio_chat.storage.interface import HandedOver, LetterKey, ServerStore
-from trio_chat.transport.endpoint import PROMPT, WINDOW, Endpoint, new_id
+from trio_chat.transport.endpoint import ACK_WINDOW, RESEND_DELAYS, Endpoint, new_id
 
 __all__ = ["PROBES", "Deliveries"]
 
@@ -45,25 +45,25 @@ class Deliveries:
         if bell is not None:
             bell.set()
 
-    async def attend(self, stay: Registration) -> None:
+    async def delivery_loop(self, stay: Session) -> None:
         """Deliver to one stay until it ends."""
         while self._service.is_present(stay):
             bell = self._bells.setdefault(fold(stay.name), trio.Event())
             match self._service.next_step(stay, new_id()):
                 case TableChange() as change:
                     alive = await self._bring_table(stay, change)
-                case Step.LETTERS:
+                case NextStep.LETTERS:
                     alive = await self._hand_over_letters(stay)
-                case Step.REST:
+                case NextStep.REST:
                     await bell.wait()
                     continue
             if not alive and self._service.is_present(stay) and not await self.is_alive(stay, PROBES):
-                self._service.condemn(stay, self._clock())
+                self._service.mark_offline(stay, self._clock())
 
-    async def is_alive(self, stay: Registration, windows: int) -> bool:
+    async def is_alive(self, stay: Session, windows: int) -> bool:
         """Probe a client for so many windows, until the first answer."""
         probe = Heartbeat(new_id(), stay.name)
-        return await self._endpoint.request(stay.peer, probe, windows=windows, resend=PROMPT) is not None
+        return await self._endpoint.request(stay.peer, probe, windows=windows, resend=RESEND_DELAYS) is not None
 
     async def relayed(self, letter: Letter) -> HandedOver | None:
         """Is a letter that is in the store acknowledged by its recipient within one window? If so, by what?
@@ -71,15 +71,15 @@ class Deliveries:
         That it was is in the store, too, then. If not, its acknowledgement will file a receipt.
         """
         relay = self._relays[letter.key] = _Relay()
-        with trio.move_on_after(WINDOW):
+        with trio.move_on_after(ACK_WINDOW):
             await relay.over.wait()
         if self._relays.pop(letter.key, None) is None:
             await relay.over.wait()
         return relay.handed
 
-    async def _bring_table(self, stay: Registration, change: TableChange) -> bool:
-        answer = await self._endpoint.request(stay.peer, change, resend=PROMPT)
-        if isinstance(answer, Held):
+    async def _bring_table(self, stay: Session, change: TableChange) -> bool:
+        answer = await self._endpoint.request(stay.peer, change, resend=RESEND_DELAYS)
+        if isinstance(answer, TableHeld):
             # One miss is free: who comes back may hold more than we know of.
             is_progress = answer.version is not None and (answer.version == change.after or stay.held is None)
             stay.held = answer.version
@@ -87,7 +87,7 @@ class Deliveries:
                 return True
         return await self._alive_but_not_served(answer)
 
-    async def _hand_over_letters(self, stay: Registration) -> bool:
+    async def _hand_over_letters(self, stay: Session) -> bool:
         deposits = self._service.deposits(stay.name)
         letters = await self._store.waiting(stay.name)
         if not self._service.is_present(stay):
@@ -96,7 +96,7 @@ class Deliveries:
             self._service.found_empty(stay.name, deposits)
             return True
         request = Letters(new_id(), stay.name, tuple(letters))
-        answer = await self._endpoint.request(stay.peer, request, resend=PROMPT)
+        answer = await self._endpoint.request(stay.peer, request, resend=RESEND_DELAYS)
         if isinstance(answer, Taken) and len(answer.receipts) == len(letters):
             await self._acknowledged(stay.name, letters, answer)
             return True
@@ -119,5 +119,5 @@ class Deliveries:
     async def _alive_but_not_served(self, answer: Answer | PartAck | None) -> bool:
         """Was there any answer? Busy or nonsense is not answered as fast as it comes."""
         if answer is not None:
-            await trio.sleep(WINDOW)
+            await trio.sleep(ACK_WINDOW)
         return answer is not None

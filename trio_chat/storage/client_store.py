@@ -12,21 +12,18 @@ from pathlib import Path
 
 import trio
 
-from trio_chat.background import open_background
 from trio_chat.errors import NoHistory
-from trio_chat.protocol.records import LetterKind, fold
+from trio_chat.protocol.records import RETENTION, LetterKind, fold
 from trio_chat.storage.database import Schema, open_database
 from trio_chat.storage.group_commit import GroupCommit, Runner, in_thread
 from trio_chat.storage.history import MIGRATION, Noted, find_entries, newest_entries, write_entries
 from trio_chat.storage.interface import Entry, LetterKey, OpenedLetter
+from trio_chat.tasks import open_background
 
 __all__ = ["SCHEMA", "SqliteClientStore", "open_client_store"]
 
 WRITE_BEHIND = 0.1
 """Seconds after which what was seen, shown, pinned and noted is on its way to the disk."""
-
-SEEN_KEPT = 30 * 24 * 3600.0
-"""Seconds for which the ids of messages are kept, as long as a sender may repeat them."""
 
 SCHEMA = Schema(
     application_id=0x74434843,  # "tCHC"
@@ -98,7 +95,7 @@ class SqliteClientStore:
         self._commits = commits
         self._clock = clock
         self._keeps_history = history
-        connection.execute("DELETE FROM seen WHERE at < ?", (clock() - SEEN_KEPT,))
+        connection.execute("DELETE FROM seen WHERE at < ?", (clock() - RETENTION,))
         seen = connection.execute("SELECT kind, lower(sender), id FROM seen")
         self._seen: set[LetterKey] = {(LetterKind(kind), sender, id_) for kind, sender, id_ in seen}
         unshown = connection.execute(

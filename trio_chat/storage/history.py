@@ -10,7 +10,7 @@ from collections.abc import Iterable
 import attrs
 
 from trio_chat.storage.interface import Entry, LetterKey
-from trio_chat.storage.words import fts5_query, without_surrogates
+from trio_chat.storage.search_query import fts5_query, without_surrogates
 
 __all__ = ["KEPT", "MIGRATION", "Noted", "find_entries", "newest_entries", "write_entries"]
 

@@ -1,6 +1,6 @@
 """One identity in one file: made at first use, whole or not at all, and read by its owner alone.
 
-What the keys are good for is protocol/letters.py's business, and where the file lies is its user's.
+What the keys are good for is crypto/letters.py's business, and where the file lies is its user's.
 """
 
 import errno
@@ -14,8 +14,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from trio_chat.crypto.identities import Identity
 from trio_chat.errors import IdentityError
-from trio_chat.protocol.letters import Identity
 
 __all__ = ["open_identity", "read_identity"]
 

@@ -10,7 +10,7 @@ from itertools import islice
 import attrs
 
 from trio_chat.errors import NoHistory
-from trio_chat.protocol.records import RECEIPTS, Letter, LetterKind, Record, fold
+from trio_chat.protocol.records import RECEIPT_KINDS, Letter, LetterKind, Record, fold
 from trio_chat.storage.interface import (
     BATCH_LETTERS,
     MAILBOX_BYTES,
@@ -24,7 +24,7 @@ from trio_chat.storage.interface import (
     Status,
     oldest_batch,
 )
-from trio_chat.storage.words import is_found
+from trio_chat.storage.search_query import is_found
 
 __all__ = ["MemoryClientStore", "MemoryServerStore"]
 
@@ -62,7 +62,7 @@ class _Mailbox:
         return False
 
     def _count(self, letter: Letter, sign: int) -> None:
-        if letter.kind not in RECEIPTS:
+        if letter.kind not in RECEIPT_KINDS:
             self.count += sign
             self.size += sign * len(letter.body)
 

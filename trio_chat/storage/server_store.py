@@ -8,8 +8,7 @@ from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
-from trio_chat.background import open_background
-from trio_chat.protocol.records import RECEIPTS, Credentials, Letter, LetterKind, PublicKeys, Record, fold
+from trio_chat.protocol.records import RECEIPT_KINDS, Credentials, Letter, LetterKind, PublicKeys, Record, fold
 from trio_chat.storage.database import Schema, open_database
 from trio_chat.storage.group_commit import GroupCommit, Runner, in_thread
 from trio_chat.storage.interface import (
@@ -23,6 +22,7 @@ from trio_chat.storage.interface import (
     Status,
     oldest_batch,
 )
+from trio_chat.tasks import open_background
 
 __all__ = ["SCHEMA", "SqliteServerStore", "open_server_store"]
 
@@ -292,7 +292,7 @@ def _take(database: sqlite3.Connection, name: str, letter: Letter) -> bool:
         "DELETE FROM letters WHERE recipient = ? AND kind = ? AND sender = ? AND id = ?",
         (name, letter.kind, letter.sender, letter.id),
     )
-    if deleted.rowcount and letter.kind not in RECEIPTS:
+    if deleted.rowcount and letter.kind not in RECEIPT_KINDS:
         _count(database, name, -1, -len(letter.body))
     return deleted.rowcount == 1
 

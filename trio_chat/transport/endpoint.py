@@ -10,31 +10,33 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import attrs
 import trio
 
-from trio_chat.protocol.link import Learned, Links, Moved, Received, Relinked, Step, Transmit
-from trio_chat.protocol.link_session import Peer
+from trio_chat.link.links import KeysLearned, LinkEvent, Links, Moved, Received, Relinked, Transmit
+from trio_chat.link.session import Peer
+from trio_chat.protocol.duplicates import DuplicateMemory, Reaction, Seen
 from trio_chat.protocol.messages import Answer, Message, Part, PartAck, Request, is_final
-from trio_chat.protocol.reliability import Assembly, DuplicateMemory, Outgoing, Reaction, Seen
+from trio_chat.protocol.parts import Assembly, OutgoingRequest
+from trio_chat.protocol.records import Address
 from trio_chat.protocol.wire import WireError, decode_untrusted, encode
-from trio_chat.transport.datagrams import Address, DatagramSocket
+from trio_chat.transport.udp import DatagramSocket
 
-__all__ = ["ATTEMPTS", "PROMPT", "WINDOW", "Counts", "Endpoint", "Handler", "Peer", "new_id"]
+__all__ = ["ACK_WINDOW", "RESEND_DELAYS", "SERVER_ATTEMPTS", "DroppedCounts", "Endpoint", "Handler", "new_id"]
 
-WINDOW = 0.5
+ACK_WINDOW = 0.5
 """Seconds in which an acknowledgement must come."""
 
-ATTEMPTS = 5
+SERVER_ATTEMPTS = 5
 """How many windows the server is given to answer."""
 
-PROMPT = (0.1, 0.15)
+RESEND_DELAYS = (0.1, 0.15)
 """Pauses in seconds after which a request is sent again inside its window: at 100 and 250 ms."""
 
 BURST = 256
 SWEEP_EVERY = 5.0
 
 Handler = Callable[[Peer, Request], Answer | Reaction]
-Mover = Callable[[Peer, Peer], object]
+OnMoved = Callable[[Peer, Peer], object]
 
-Key = tuple[bytes, int, bytes]
+RequestKey = tuple[bytes, int, bytes]
 """What tells requests apart: the other's key (wherever he is), the kind of request, its id."""
 
 
@@ -43,12 +45,12 @@ def new_id() -> bytes:
     return secrets.token_bytes(16)
 
 
-def _key(peer: Peer, request: Request) -> Key:
+def _key(peer: Peer, request: Request) -> RequestKey:
     return (peer.key, request.kind, request.id)
 
 
 @attrs.define
-class Counts:
+class DroppedCounts:
     """What was dropped: bytes that were no message or not sealed for us, and answers that nobody waited for."""
 
     not_a_message: int = 0
@@ -56,24 +58,24 @@ class Counts:
 
 
 @attrs.define(eq=False)
-class _Asked:
+class _PendingRequest:
     """One request: whom it was put to, and where he is by now."""
 
     peer: Peer
     now: Peer
-    outgoing: Outgoing
+    outgoing: OutgoingRequest
 
 
 @attrs.define(eq=False)
-class _Round:
+class _RequestGroup:
     """Requests that are waited for together. `pending` thins out as they are settled."""
 
     settled: Callable[[Peer, Answer], object]
-    pending: dict[Key, _Asked] = attrs.Factory(dict)
+    pending: dict[RequestKey, _PendingRequest] = attrs.Factory(dict)
     part_ack: PartAck | None = None
     complete: trio.Event = attrs.Factory(trio.Event)
 
-    def settle(self, key: Key, answer: Answer | None) -> None:
+    def settle(self, key: RequestKey, answer: Answer | None) -> None:
         asked = self.pending.pop(key)
         if not self.pending:
             self.complete.set()
@@ -82,19 +84,19 @@ class _Round:
 
 
 @attrs.define(eq=False)
-class _Meeting:
+class _KeyQuery:
     """Somebody who waits for the keys of whoever is at one of these addresses."""
 
     addresses: Sequence[Address]
-    found: dict[Address, Learned] = attrs.Factory(dict)
+    found: dict[Address, KeysLearned] = attrs.Factory(dict)
     one_is_here: trio.Event = attrs.Factory(trio.Event)
 
-    def take(self, address: Address, learned: Learned) -> None:
+    def take(self, address: Address, learned: KeysLearned) -> None:
         if address in self.addresses:
             self.found[address] = learned
             self.one_is_here.set()
 
-    def preferred(self) -> Learned:
+    def preferred(self) -> KeysLearned:
         return next(self.found[address] for address in self.addresses if address in self.found)
 
 
@@ -102,27 +104,27 @@ class Endpoint:
     """One party on a datagram socket, and its links. Run `listen` as a task for as long as it is used."""
 
     def __init__(self, socket: DatagramSocket, links: Links) -> None:
-        self.counts = Counts()
+        self.counts = DroppedCounts()
         self._socket = socket
         self._links = links
         self._swept_at = float("-inf")
-        self._meetings: set[_Meeting] = set()
-        self._waiting: dict[Key, _Round] = {}
+        self._meetings: set[_KeyQuery] = set()
+        self._waiting: dict[RequestKey, _RequestGroup] = {}
         self._memory = DuplicateMemory()
         self._assembly = Assembly()
 
-    async def learn(self, addresses: Sequence[Address], windows: int = ATTEMPTS) -> Learned | None:
+    async def learn(self, addresses: Sequence[Address], windows: int = SERVER_ATTEMPTS) -> KeysLearned | None:
         """Ask at these addresses who is there, again and again in so many windows, until somebody answers.
 
         Returns the first one to answer, the preferred (the earlier in the list) of several; None if nobody does.
         Whether to trust the answer is open.
         """
-        meeting = _Meeting(addresses)
+        meeting = _KeyQuery(addresses)
         self._meetings.add(meeting)
         try:
             for _ in range(windows):
-                with trio.move_on_after(WINDOW):
-                    for pause in (*PROMPT, WINDOW):
+                with trio.move_on_after(ACK_WINDOW):
+                    for pause in (*RESEND_DELAYS, ACK_WINDOW):
                         for address in addresses:
                             self._do(self._links.hello(address))
                         with trio.move_on_after(pause):
@@ -152,7 +154,7 @@ class Endpoint:
             answers.append(answer)
             on_answer(answer)
 
-        round_ = _Round(settled)
+        round_ = _RequestGroup(settled)
         await self._run_round(round_, {peer: request}, windows, resend)
         return answers[0] if answers else round_.part_ack
 
@@ -161,7 +163,7 @@ class Endpoint:
 
         `settled` is called with each answer as it comes; whoever is silent to the end is not mentioned.
         """
-        await self._run_round(_Round(settled), requests, 1, PROMPT)
+        await self._run_round(_RequestGroup(settled), requests, 1, RESEND_DELAYS)
 
     def answer(self, peer: Peer, request: Request, answer: Answer) -> None:
         """Answer a request, now and whenever a copy of it comes."""
@@ -183,7 +185,7 @@ class Endpoint:
         for key, _ in self._asked_of(peer):
             self._settle(key, None)
 
-    async def listen(self, handle: Handler, moved: Mover = lambda before, now: None) -> None:
+    async def listen(self, handle: Handler, moved: OnMoved = lambda before, now: None) -> None:
         """Read the socket until cancelled; `handle` gets each new request and must not raise.
 
         `moved` is told when a peer has proven to be at another address; requests to it follow it there.
@@ -201,20 +203,20 @@ class Endpoint:
     # --- sending ---
 
     async def _run_round(
-        self, round_: _Round, requests: Mapping[Peer, Request], windows: int, resend: Sequence[float]
+        self, round_: _RequestGroup, requests: Mapping[Peer, Request], windows: int, resend: Sequence[float]
     ) -> None:
         encoded = {request.id: encode(request) for request in requests.values()}
         for peer, request in requests.items():
             key = _key(peer, request)
-            outgoing = Outgoing(request.kind, request.id, encoded[request.id])
-            round_.pending[key] = _Asked(peer, peer, outgoing)
+            outgoing = OutgoingRequest(request.kind, request.id, encoded[request.id])
+            round_.pending[key] = _PendingRequest(peer, peer, outgoing)
             self._waiting[key] = round_
         if not round_.pending:
             return
         try:
             for _ in range(windows):
-                with trio.move_on_after(WINDOW):
-                    for pause in (*resend, WINDOW):
+                with trio.move_on_after(ACK_WINDOW):
+                    for pause in (*resend, ACK_WINDOW):
                         await self._transmit(round_)
                         with trio.move_on_after(pause):
                             await round_.complete.wait()
@@ -223,17 +225,17 @@ class Endpoint:
             for key in round_.pending:
                 del self._waiting[key]
 
-    async def _transmit(self, round_: _Round) -> None:
+    async def _transmit(self, round_: _RequestGroup) -> None:
         for sent, asked in enumerate(list(round_.pending.values()), start=1):
             self._send_missing(asked)
             if sent % BURST == 0:
                 await trio.lowlevel.checkpoint()
 
-    def _send_missing(self, asked: _Asked) -> None:
+    def _send_missing(self, asked: _PendingRequest) -> None:
         for data in asked.outgoing.missing():
             self._send(asked.now, data)
 
-    def _asked_of(self, peer: Peer) -> list[tuple[Key, _Asked]]:
+    def _asked_of(self, peer: Peer) -> list[tuple[RequestKey, _PendingRequest]]:
         """What this peer, where he is now, is waited for to answer."""
         asked = [(key, round_.pending[key]) for key, round_ in self._waiting.items()]
         return [(key, one) for key, one in asked if one.now == peer]
@@ -247,21 +249,21 @@ class Endpoint:
 
     # --- receiving ---
 
-    def _receive_untrusted(self, data: bytes, source: Address, handle: Handler, moved: Mover) -> None:
+    def _receive_untrusted(self, data: bytes, source: Address, handle: Handler, moved: OnMoved) -> None:
         try:
             for step in self._links.receive_untrusted(data, source, trio.current_time()):
                 self._take_untrusted(step, handle, moved)
         except WireError:
             self.counts.not_a_message += 1
 
-    def _take_untrusted(self, step: Step, handle: Handler, moved: Mover) -> None:
+    def _take_untrusted(self, step: LinkEvent, handle: Handler, moved: OnMoved) -> None:
         """Raises WireError if somebody has sealed what is no message."""
         match step:
             case Received(peer, plaintext):
                 self._take_message(peer, decode_untrusted(plaintext), handle)
             case Transmit():
                 self._do([step])
-            case Learned(address):
+            case KeysLearned(address):
                 for meeting in self._meetings:
                     meeting.take(address, step)
             case Relinked(peer):
@@ -285,7 +287,7 @@ class Endpoint:
         else:
             self._settle((peer.key, message.of, message.id), message)
 
-    def _settle(self, key: Key, answer: Answer | None) -> None:
+    def _settle(self, key: RequestKey, answer: Answer | None) -> None:
         round_ = self._waiting.pop(key, None)
         if round_ is None:
             self.counts.unasked += 1
@@ -305,7 +307,7 @@ class Endpoint:
             case answer:
                 self.answer(peer, request, answer)
 
-    def _is_known(self, peer: Peer, key: Key) -> bool:
+    def _is_known(self, peer: Peer, key: RequestKey) -> bool:
         seen = self._memory.recall(key)
         if isinstance(seen, bytes):
             self._send(peer, seen)

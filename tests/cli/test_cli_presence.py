@@ -1,0 +1,144 @@
+"""The presence commands: arguments, what is printed, exit codes."""
+
+from functools import partial
+
+import pytest
+import trio
+
+from trio_chat import Roster, serve_presence
+from trio_chat.cli.main import main
+from trio_chat.cli.presence import friend, place
+
+pytestmark = pytest.mark.usefixtures("data_folder")
+
+HOST = "127.0.0.1"
+
+
+@pytest.fixture
+async def roster(nursery):
+    """A roster with a service for it."""
+    roster = Roster()
+    roster.address = await nursery.start(partial(serve_presence, 0, host=HOST, roster=roster))
+    yield roster
+    nursery.cancel_scope.cancel()
+
+
+async def run(*args):
+    with trio.fail_after(10):
+        return await trio.to_thread.run_sync(main, [str(arg) for arg in args])
+
+
+@pytest.mark.parametrize(
+    ("args", "complaint"),
+    [
+        (["friends"], "Missing argument 'USER-ID'"),
+        (["friends", "1"], "Missing argument 'FRIEND...'"),
+        (["friends", "alice", "2"], "'alice' is not a valid integer range"),
+        (["friends", "0", "2"], "0 is not in the range"),
+        (["friends", "1", "2", "--server", "127.0.0.1"], "'127.0.0.1' is not HOST:PORT"),
+        (["friends", "1", "2", "--server", "\x1b:x"], r"'\x1b:x' is not HOST:PORT"),
+        (["friends", "1", "2", "--server", "127.0.0.1:0"], "not a port: 0"),
+        (["friends", "1", "2", "--server", "x.invalid:80"], "cannot find the host 'x.invalid'"),
+        (["presence", "65536"], "65536 is not in the range"),
+        (["presence", "0", "--host", "x.invalid"], "cannot listen on 'x.invalid:0'"),
+        (["presence", "0", "--host", "no..host\n"], r"cannot listen on 'no..host\n:0': not a host name"),
+        (["server", "0", "--store", ":memory:", "--presence-port", "-1"], "-1 is not in the range"),
+        (["server", "0", "--store", ":memory:", "--presence-port", "0", "--presence-host", "x.invalid"], "x.invalid"),
+    ],
+)
+def test_what_is_not_understood_is_refused_in_one_line(args, complaint, capsys):
+    assert main(args) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert complaint in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("args", [["presence"], ["server", "0", "--store", ":memory:", "--presence-port"]])
+async def test_a_port_in_use_is_told_in_one_line(args, roster, capsys):
+    port = roster.address[1]
+    assert await run(*args, port) == 2
+    assert capsys.readouterr().err.endswith(f"cannot listen on '{HOST}:{port}': the port is in use\n")
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("127.0.0.1:80", ("127.0.0.1", 80)),
+        ("localhost:08081", ("localhost", 8081)),
+        ("[::1]:80", ("::1", 80)),
+        ("[fe80::1%eth0]:80", ("fe80::1%eth0", 80)),
+    ],
+)
+def test_places(given, meant):
+    assert place(given) == meant
+
+
+def test_friends_are_numbers_and_names():
+    assert [friend(given) for given in ("2", "007", "bob", "2nd", "-1", "٣", "9" * 20)] == [
+        *(2, 7, "bob", "2nd", "-1", "٣"),
+        "9" * 20,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("options", "lines"),
+    [
+        ([], [">>> [Bob is online]", ">>> [2 is online]", ">>> [Bob is away]"]),
+        (
+            ["--json"],
+            [
+                '{"user_id": "Bob", "online": true}',
+                '{"user_id": 2, "online": true}',
+                '{"user_id": "Bob", "online": false}',
+            ],
+        ),
+    ],
+)
+async def test_one_line_for_each_piece_of_news(options, lines, nursery, capsys):
+    roster = Roster()
+    roster.note("bob", True)
+    roster.enter(2)
+    there = trio.Event()
+    roster.watch([1], lambda *coming: there.set())
+
+    async def serve(task_status):
+        with trio.CancelScope() as scope:
+            async with trio.open_nursery() as inner:
+                address = await inner.start(partial(serve_presence, 0, roster=roster))
+                task_status.started((address, scope))
+
+    (host, port), scope = await nursery.start(serve)
+    printed = ""
+    async with trio.open_nursery() as inner:
+        codes = []
+
+        async def watch():
+            codes.append(await run("friends", 1, "Bob", 2, "--server", f"{host}:{port}", *options))
+
+        inner.start_soon(watch)
+        with trio.fail_after(10):
+            await there.wait()
+            roster.note("bob", False)
+            while printed.count("\n") < 3:
+                await trio.sleep(0.01)
+                printed += capsys.readouterr().out
+        scope.cancel()
+    assert codes == [1]
+    assert printed.splitlines() == lines
+    assert capsys.readouterr().err.endswith("friends: the presence server has closed the connection\n")
+
+
+async def test_whoever_is_refused_is_told_why(roster, capsys):
+    assert await run("friends", 1, 1, "--server", "{}:{}".format(*roster.address)) == 2
+    assert 'refused with error 6: "[server] You can\'t be friend with yourself"' in capsys.readouterr().err
+
+
+async def test_where_nobody_answers(capsys):
+    listener, *_ = await trio.open_tcp_listeners(0, host=HOST)
+    port = listener.socket.getsockname()[1]
+    await listener.aclose()
+    assert await run("friends", 1, 2, "--server", f"{HOST}:{port}", "--json") == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.endswith(f"friends: no presence server answers at '{HOST}', port {port}\n")

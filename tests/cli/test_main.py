@@ -1,0 +1,582 @@
+"""The command line: arguments, exit codes, last words, the server's print-outs, keys, the demo."""
+
+import io
+import os
+import re
+import signal
+import subprocess
+import sys
+from contextlib import asynccontextmanager, suppress
+
+import attrs
+import pytest
+import trio
+
+import trio_chat.cli.client
+import trio_chat.cli.main
+import trio_chat.cli.server
+from tests.forkserver import open_program
+from trio_chat import (
+    AddressError,
+    InvalidName,
+    NameTaken,
+    ServerKeyChanged,
+    ServerNotResponding,
+    SignedInElsewhere,
+    SignedOff,
+    open_chat,
+    open_identity,
+    open_server_store,
+    serve_chat,
+)
+from trio_chat.cli.demo import STORY, Scene, play
+from trio_chat.cli.main import main
+from trio_chat.cli.server import TableLog, run_server
+from trio_chat.protocol.records import Record, fingerprint
+from trio_chat.storage.memory import MemoryServerStore
+
+pytestmark = pytest.mark.usefixtures("data_folder")
+
+OLD, NEW = "aaaa-bbbb-cccc-dddd", "2222-3333-4444-5555"
+KEY = r"[a-z2-7]{4}(-[a-z2-7]{4}){3}"
+
+
+class FakeChat:
+    """Registered, silent, and gone when asked. Its owner may sign in at another place."""
+
+    name = "x"
+    online = True
+    waiting = 0
+
+    def __init__(self):
+        self._happens, self.events = trio.open_memory_channel(1)
+
+    def sign_off(self):
+        self.online = False
+        self._happens.send_nowait(SignedOff(SignedInElsewhere()))
+
+    async def deregister(self):
+        self.online = False
+        self._happens.close()
+
+
+@pytest.fixture
+def opened(monkeypatch):
+    """Puts a fake in the place of `open_chat`; holds what it was called with, and what to raise."""
+
+    @attrs.define
+    class Opened:
+        calls: list = attrs.Factory(list)
+        identities: list = attrs.Factory(list)
+        server_keys: list = attrs.Factory(list)
+        error: BaseException | None = None
+        is_elsewhere: bool = False
+
+    opened = Opened()
+
+    @asynccontextmanager
+    async def open_fake(name, server, *, identity, server_key, port, store, reconnect):
+        opened.calls.append((name, server, port))
+        opened.identities.append(identity)
+        opened.server_keys.append(server_key)
+        if opened.error:
+            raise opened.error
+        chat = FakeChat()
+        if opened.is_elsewhere:
+            chat.sign_off()
+        yield chat
+
+    monkeypatch.setattr(trio_chat.cli.client, "open_chat", open_fake)
+    return opened
+
+
+@pytest.fixture
+def type_in(monkeypatch, tmp_path):
+    """Makes standard input of some text; it is empty if nothing is typed in."""
+    files = []
+
+    def type_in(text):
+        script = tmp_path / "typed"
+        script.write_text(text)
+        files.append(script.open())
+        monkeypatch.setattr(sys, "stdin", files[-1])
+
+    type_in("")
+    yield type_in
+    for file in files:
+        file.close()
+
+
+@pytest.fixture
+async def terminal():
+    """What it shows, as a stream, and the file that a program has of it."""
+    here, there = os.openpty()
+    async with trio.lowlevel.FdStream(here) as screen:
+        with os.fdopen(there, "wb", buffering=0) as keyboard:
+            yield screen, keyboard
+
+
+@pytest.fixture
+def served(monkeypatch):
+    """Puts a server that ends at once in the place of `serve_chat`; holds the identities that it was given."""
+    identities = []
+
+    async def serve_nobody(port, *, host, store, events, roster, identity, task_status):
+        identities.append(identity)
+        task_status.started((host or "::", port))
+        events.close()
+
+    monkeypatch.setattr(trio_chat.cli.server, "serve_chat", serve_nobody)
+    return identities
+
+
+def shown_of(identity):
+    return fingerprint(identity.public.signing)
+
+
+async def rest_of(screen):
+    """What a terminal shows until nobody has it open any more."""
+    shown = b""
+    async with screen:
+        with suppress(trio.BrokenResourceError):  # how Linux puts it
+            async for data in screen:
+                shown += data
+    return shown
+
+
+# --- the arguments ---
+
+
+@pytest.mark.parametrize(
+    ("args", "complaint"),
+    [
+        (["server", "99999"], "99999 is not in the range"),
+        (["server", "five"], "'five' is not a valid port"),
+        (["server", "-1"], "No such option"),
+        (["sever"], "Did you mean 'server'?"),
+        (["client"], "Missing argument 'NAME'"),
+        (["client", "x", "127.0.0.1"], "Missing argument 'SERVER-PORT'"),
+        (["client", "x", "127.0.0.1", "0"], "0 is not in the range"),
+        (["client", "x", "127.0.0.1", "1", "2", "3"], "unexpected extra argument"),
+        (["client", "x", "127.0.0.1", "1", "--wording", "french"], "'french' is not one of 'group', 'channel'"),
+        (["-s", "65536"], "65536 is not in the range"),
+        (["-c", "x", "127.0.0.1", "5000", "port"], "'port' is not a valid port"),
+        (["-c", "x", "127.0.0.1"], "Missing argument 'SERVER-PORT'"),
+        (["-s", "5000", "demo"], "unexpected extra argument"),
+        (["--stay", "demo"], "No such option"),
+        (["client", "../../x", "127.0.0.1", "5000"], "not a valid name: '../../x'"),
+        (["client", "x", "127.0.0.1", "5000", "--store", "/dev/null/x"], "cannot open the store /dev/null/x"),
+        (["server", "--store", "/dev/null"], "cannot use the store /dev/null"),
+        (["client", "b@d\x1b[2J", "127.0.0.1", "5000"], "not a valid name: 'b@d\\x1b[2J'"),
+        (["client", "x", "no..host\n", "5000"], "cannot find the host 'no..host\\n'"),
+        (["server", "0", "--host", "192.0.2.1"], "cannot listen on 192.0.2.1:0"),
+        (["server", "0", "--identity", "/dev/null"], "cannot use the identity file /dev/null: it is not a file"),
+        (["client", "x", "::1", "5000", "--identity", "/dev/null/x"], "cannot read the identity file /dev/null/x"),
+        (["client", "x", "::1", "5000", "--server-key", "abc\n"], "'abc\\n' is not a fingerprint"),
+        (["client", "x", "::1", "5000", "--server-key", f"{OLD}-"], "is not a fingerprint, xxxx-xxxx-xxxx-xxxx"),
+        (["server", "forget"], "server forget: Missing argument 'NAME'"),
+        (["server", "forget", "x", "--port", "65536"], "65536 is not in the range"),
+        (["server", "forget", "x", "--store", "/dev/null"], "there is no store /dev/null"),
+        (["server", "forget", "x", "y"], "unexpected extra argument"),
+        (["server", "forgo", "x"], "'forgo' is not a valid port"),
+        (["fingerprint", "x", "127.0.0.1"], "NAME needs SERVER-IP and SERVER-PORT"),
+        (["fingerprint", "x", "127.0.0.1", "0"], "0 is not in the range"),
+        (["fingerprint", "../../x", "127.0.0.1", "5000"], "not a valid name: '../../x'"),
+        (["fingerprint", "x", "127.0.0.1", "5000"], "there is no identity file"),
+        (["fingerprint", "--identity", "/dev/null"], "it is not a file"),
+    ],
+)
+def test_what_is_not_understood_is_refused_in_one_line(args, complaint, capsys, type_in):
+    assert main(args) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert complaint in err
+    assert err.count("\n") == 1
+
+
+def test_without_arguments_help_is_shown(capsys):
+    assert main([]) == 2
+    assert "Commands:" in capsys.readouterr().err
+    assert main(["--help"]) == 0
+    assert "-c NAME SERVER-IP SERVER-PORT CLIENT-PORT" in capsys.readouterr().out
+
+
+def test_the_version_is_told(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"trio-chat, version {trio_chat.__version__}\n"
+
+
+async def test_a_port_in_use_is_told_in_one_line(capsys, nursery):
+    _, port = await nursery.start(lambda **kwargs: serve_chat(0, **kwargs))
+    assert await trio.to_thread.run_sync(main, ["-s", str(port)]) == 2
+    assert capsys.readouterr().err.endswith(f"cannot listen on *:{port}: the port is in use\n")
+    nursery.cancel_scope.cancel()
+
+
+def test_a_usage_error_names_the_program_as_it_was_started():
+    done = subprocess.run([sys.executable, "-m", "trio_chat", "client"], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr == "python -m trio_chat client: Missing argument 'NAME'.\n"
+
+
+# --- the client ---
+
+
+@pytest.mark.parametrize(
+    ("args", "call"),
+    [
+        (["client", "x", "::1", "5000"], ("x", ("::1", 5000), 0)),
+        (["client", "x", "localhost", "5000", "3333"], ("x", ("localhost", 5000), 3333)),
+        (["-c", "x", "127.0.0.1", "5000", "3333"], ("x", ("127.0.0.1", 5000), 3333)),
+    ],
+)
+def test_a_client_talks_until_the_end_of_input(args, call, opened, type_in, capsys):
+    type_in("\nwhat")
+    assert main(args) == 0
+    assert opened.calls == [call]
+    assert capsys.readouterr().out.splitlines() == [
+        ">>> [Welcome, You are registered.]",
+        ">>> [Unknown command: what. Type help.]",
+        ">>> [You are Offline. Bye.]",
+    ]
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["client", "x", "::1", "5000", "--wording", "channel"],
+        ["-c", "x", "::1", "5000", "0", "--wording", "channel"],
+    ],
+)
+def test_a_client_speaks_in_the_wording_asked_for(args, opened, type_in, capsys):
+    assert main(args) == 0
+    assert capsys.readouterr().out == ">>> [You are now offline. Bye.]\n"
+
+
+def test_a_client_speaks_json(opened, type_in, capsys):
+    type_in("what\n")
+    assert main(["client", "x", "::1", "5000", "--json", "--wording", "channel"]) == 0
+    opened.error = ServerKeyChanged(OLD, NEW)
+    assert main(["-c", "x", "::1", "5000", "--json"]) == 2
+    opened.error = KeyboardInterrupt()
+    assert main(["client", "x", "::1", "5000", "--json"]) == 130
+    assert capsys.readouterr().out.splitlines() == [
+        '{"event": "registered", "waiting": 0}',
+        '{"event": "error", "error": "UnknownCommand", "text": "no such command: what"}',
+        '{"event": "deregistered"}',
+        f'{{"event": "error", "error": "ServerKeyChanged", "text": "{ServerKeyChanged(OLD, NEW)}"}}',
+    ]
+
+
+SERVER_KEY_CHANGED = [
+    "[WARNING: the key of the server has changed!]",
+    f"[It was {OLD}, now it is {NEW}.]",
+    f"[Someone may be posing as the server. If you know that the new key is right, start with --server-key {NEW}]",
+    "[Exiting]",
+]
+ELSEWHERE = ["[Signed in from another place.]", "[Exiting]"]
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "group", "channel"),
+    [
+        (
+            ServerNotResponding(),
+            1,
+            ["[Server not responding]", "[Exiting]"],
+            ["[Message sent failed]", "[Server is shut down]", "[Exiting]"],
+        ),
+        (NameTaken("x"), 2, ["[Name x is taken.]"], ["[Name x is taken.]"]),
+        (ServerKeyChanged(OLD, NEW), 2, SERVER_KEY_CHANGED, SERVER_KEY_CHANGED),
+        (SignedInElsewhere(), 0, ELSEWHERE, ELSEWHERE),
+        (KeyboardInterrupt(), 130, [], ["Caught keyboard interrupt. Exiting"]),
+    ],
+)
+def test_the_last_words_of_a_client(error, code, group, channel, opened, type_in, capsys):
+    opened.error = error
+    for wording, lines in (("group", group), ("channel", channel)):
+        assert main(["client", "x", "127.0.0.1", "5000", "--wording", wording]) == code
+        assert capsys.readouterr() == ("".join(f">>> {line}\n" for line in lines), "")
+
+
+@pytest.mark.parametrize("typing", ["going on", "closed", "ended, with --stay"])
+def test_whoever_signs_in_at_another_place_leaves_here_in_peace(typing, opened, type_in, monkeypatch, capsys):
+    opened.is_elsewhere = True
+    reading, writing = os.pipe()
+    with open(reading) as stdin, open(writing, "w"):
+        if typing == "going on":
+            monkeypatch.setattr(sys, "stdin", stdin)
+        elif typing == "closed":
+            monkeypatch.setattr(sys, "stdin", None)
+        stay = ["--stay"] if typing.endswith("--stay") else []
+        assert main(["client", "x", "127.0.0.1", "5000", *stay]) == 0
+    assert capsys.readouterr() == (
+        ">>> [Welcome, You are registered.]\n>>> [Signed in from another place.]\n>>> [Exiting]\n",
+        "",
+    )
+
+
+@pytest.mark.parametrize("error", [InvalidName("b@d"), AddressError("the port is in use")])
+def test_what_keeps_a_client_from_starting_is_told_on_stderr(error, opened, type_in, capsys):
+    opened.error = error
+    assert main(["client", "x", "127.0.0.1", "5000"]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.endswith(f"client: {error}\n")
+
+
+def test_an_error_of_our_own_is_not_hidden(opened, type_in):
+    opened.error = ZeroDivisionError()
+    with pytest.RaisesGroup(ZeroDivisionError, flatten_subgroups=True):
+        main(["client", "x", "127.0.0.1", "5000"])
+
+
+def test_ctrl_c_before_anything_has_begun(monkeypatch, capsys):
+    def interrupted(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(trio, "run", interrupted)
+    assert main(["server"]) == 130
+    monkeypatch.setattr(trio_chat.cli.main, "Screen", interrupted)
+    assert main(["server"]) == 130
+
+
+def test_a_closed_standard_input_has_ended(opened, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "stdin", None)
+    assert main(["client", "x", "127.0.0.1", "5000"]) == 0
+    assert capsys.readouterr().out.endswith(">>> [You are Offline. Bye.]\n")
+
+
+def test_a_plain_terminal_gets_a_plain_prompt(opened, monkeypatch):
+    monkeypatch.setenv("TERM", "dumb")
+    master, slave = os.openpty()
+    with open(master, "r+b", buffering=0) as screen:
+        with open(slave) as stdin, open(slave, "w", closefd=False) as stdout:
+            monkeypatch.setattr(sys, "stdin", stdin)
+            monkeypatch.setattr(sys, "stdout", stdout)
+            screen.write(b"\n\x04")
+            assert main(["client", "x", "127.0.0.1", "5000"]) == 0
+            monkeypatch.undo()
+        shown = trio.run(rest_of, trio.lowlevel.FdStream(os.dup(master))).decode()
+    assert "\r\x1b[K>>> [You are Offline. Bye.]\r\n>>> " in shown
+    assert shown.endswith("\r\x1b[K"), "the prompt is taken away at the end"
+
+
+def test_what_the_screen_cannot_write_is_shown_escaped(opened, type_in, monkeypatch):
+    type_in("grüße\n")
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, "ascii"))
+    assert main(["client", "x", "127.0.0.1", "5000"]) == 0
+    assert b">>> [Unknown command: gr\\xfc\\xdfe. Type help.]\n" in written.getvalue()
+
+
+# --- the server ---
+
+
+def row(name, port, online=True):
+    return Record(name, "127.0.0.1", port, online, 0.0)
+
+
+def test_each_change_prints_the_table_in_the_order_of_arrival():
+    log = TableLog()
+    heading = ">>> [Client table updated.]"
+    assert log.lines(row("x", 3333)) == (heading, "{'x': ('x', '127.0.0.1', 3333, True)}")
+    log.lines(row("y", 1111))
+    assert log.lines(row("x", 3333, online=False)) == (
+        heading,
+        "{'x': ('x', '127.0.0.1', 3333, False), 'y': ('y', '127.0.0.1', 1111, True)}",
+    )
+
+
+def test_a_name_in_other_letters_is_the_same_row():
+    log = TableLog()
+    log.lines(row("Bob", 1))
+    assert log.lines(row("bob", 2))[1] == "{'bob': ('bob', '127.0.0.1', 2, True)}"
+
+
+def test_above_fifty_names_only_the_changed_row_is_printed():
+    log = TableLog()
+    printed = [log.lines(row(f"n{number}", number + 1))[1] for number in range(51)]
+    assert printed[49].count("127.0.0.1") == 50
+    assert printed[50] == "{'n50': ('n50', '127.0.0.1', 51, True)}"
+    assert log.lines(row("n7", 8, online=False))[1] == "{'n7': ('n7', '127.0.0.1', 8, False)}"
+
+
+async def test_the_server_prints_each_coming_and_going(nursery):
+    printed, changes = trio.open_memory_channel(100)
+    store = MemoryServerStore()
+    await store.enrol(row("y", 7))
+    server = await nursery.start(run_server, 0, "127.0.0.1", store, printed.send_nowait)
+    with trio.fail_after(5):
+        async with open_chat("x", server, host="127.0.0.1") as chat:
+            port = chat.table["x"].port
+        lines = [await changes.receive() for _ in range(4)]
+    assert lines == [
+        ">>> [Client table updated.]",
+        f"{{'y': ('y', '127.0.0.1', 7, False), 'x': ('x', '127.0.0.1', {port}, True)}}",
+        ">>> [Client table updated.]",
+        f"{{'y': ('y', '127.0.0.1', 7, False), 'x': ('x', '127.0.0.1', {port}, False)}}",
+    ]
+    nursery.cancel_scope.cancel()
+
+
+def test_the_server_tells_its_address_and_its_key(served, capsys):
+    assert main(["server", "5678", "--host", "127.0.0.1", "--store", ":memory:"]) == 0
+    assert capsys.readouterr() == ("", f"Listening on 127.0.0.1:5678\nKey: {shown_of(served[0])}\n")
+
+
+@pytest.mark.parametrize(("where", "shown"), [(["--host", "127.0.0.1"], r"127\.0\.0\.1"), ([], r"\[::\]|0\.0\.0\.0")])
+async def test_ctrl_c_ends_the_server_quietly(where, shown, terminal):
+    screen, keyboard = terminal
+    server = await open_program("trio_chat", ["server", 0, *where], stderr=keyboard, env=dict(os.environ))
+    keyboard.close()
+    said = b""
+    with trio.fail_after(10):
+        while said.count(b"\n") < 2:
+            said += await screen.receive_some()
+        assert re.fullmatch(rf"Listening on ({shown}):\d+\r\nKey: {KEY}\r\n", said.decode())
+        server.send_signal(signal.SIGINT)
+        assert [data async for data in server.stdout] == []
+        assert await server.wait() == 130
+        assert await rest_of(screen) == b"\r\n"
+
+
+# --- keys ---
+
+
+@pytest.mark.parametrize("store", [[], ["--store", ":memory:"]])
+def test_a_client_has_the_same_key_at_each_start_and_another_one_at_each_server(store, opened, type_in, data_folder):
+    for name, server in [("Bob", "::1"), ("bOB", "::1"), ("carol", "::1"), ("bob", "127.0.0.1")]:
+        assert main(["client", name, server, "5000", *store]) == 0
+    bob, again, carol, elsewhere = opened.identities
+    assert bob == again == open_identity(data_folder / "clients" / "bob@%3A%3A1_5000.key")
+    assert elsewhere == open_identity(data_folder / "clients" / "bob@127.0.0.1_5000.key")
+    assert len({bob.signing_secret, carol.signing_secret, elsewhere.signing_secret}) == 3
+
+
+@pytest.mark.parametrize("store", [[], ["--store", ":memory:"]])
+def test_a_server_has_the_same_key_at_each_start_and_another_one_at_each_port(store, served, data_folder):
+    for port in ("5678", "5678", "5679"):
+        assert main(["server", port, *store]) == 0
+    first, again, other = served
+    assert first == again == open_identity(data_folder / "server-5678.key")
+    assert other == open_identity(data_folder / "server-5679.key") != first
+
+
+@pytest.mark.parametrize("args", [["client", "x", "::1", "5000"], ["server", "5678"]])
+def test_keys_may_lie_elsewhere(args, opened, served, type_in, tmp_path, data_folder):
+    assert main([*args, "--identity", str(tmp_path / "own.key")]) == 0
+    assert opened.identities + served == [open_identity(tmp_path / "own.key")]
+    assert list(data_folder.rglob("*.key")) == []
+
+
+@pytest.mark.parametrize("args", [["client", "x", "::1", "5000"], ["server", "5678"]])
+def test_damaged_keys_are_refused_and_not_replaced(args, opened, served, type_in, tmp_path, capsys):
+    keys = tmp_path / "own.key"
+    open_identity(keys)
+    os.truncate(keys, 100)
+    half = keys.read_text()
+    assert main([*args, "--identity", str(keys)]) == 2
+    assert capsys.readouterr().err.endswith("it is damaged, or not an identity file\n")
+    assert keys.read_text() == half
+    assert opened.calls + served == []
+
+
+def test_the_servers_key_may_be_given(opened, type_in):
+    assert main(["client", "x", "::1", "5000"]) == 0
+    assert main(["client", "x", "::1", "5000", "--server-key", OLD.upper()]) == 0
+    assert opened.server_keys == [None, OLD]
+
+
+def test_fingerprints_are_shown_of_one_or_of_all(opened, served, type_in, data_folder, capsys):
+    assert main(["fingerprint"]) == 0
+    assert capsys.readouterr() == (
+        "",
+        "There are no identities yet: clients and servers make theirs when they first start.\n",
+    )
+    main(["client", "Bob", "::1", "5000", "--store", ":memory:"])
+    main(["client", "alice", "localhost", "5678", "--store", ":memory:"])
+    main(["server", "5678", "--store", ":memory:"])
+    (data_folder / "clients" / "notes.key").write_text("of somebody else")
+    capsys.readouterr()
+
+    bob, alice, server = map(shown_of, opened.identities + served)
+    assert main(["fingerprint"]) == 0
+    lines = f"{alice}  alice@localhost:5678\n{bob}  bob@[::1]:5000\n{server}  server on port 5678\n"
+    assert capsys.readouterr() == (lines, "")
+    for args in (["BOB", "::1", "5000"], ["--identity", str(data_folder / "clients" / "bob@%3A%3A1_5000.key")]):
+        assert main(["fingerprint", *args]) == 0
+        assert capsys.readouterr() == (f"{bob}\n", "")
+
+
+def test_of_keys_that_others_can_read_there_is_no_fingerprint(data_folder, capsys):
+    good = open_identity(data_folder / "clients" / "x@%0A_5000.key")
+    open_identity(data_folder / "clients" / "w@::1_5000.key")
+    (data_folder / "clients" / "w@::1_5000.key").chmod(0o644)
+    assert main(["fingerprint"]) == 2
+    out, err = capsys.readouterr()
+    assert out == f"{shown_of(good)}  x@\\n:5000\n"
+    assert err.startswith("w@[::1]:5000: cannot use the identity file ")
+    assert err.count("\n") == 1
+
+
+async def forget(*args):
+    return await trio.to_thread.run_sync(main, ["server", "forget", *args])
+
+
+@pytest.mark.parametrize(
+    ("args", "file"),
+    [
+        ([], "server-5000.db"),
+        (["--port", "5678"], "server-5678.db"),
+        (["--store", "own.db"], "../../own.db"),
+    ],
+)
+async def test_a_name_is_freed_while_the_server_is_stopped(args, file, data_folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    async with open_server_store(data_folder / file) as store:
+        await store.enrol(row("Bob", 7))
+        assert await forget("bob", *args) == 2
+        assert capsys.readouterr().err.endswith("another program holds it\n")
+    assert await forget("bob", *args) == 0
+    assert capsys.readouterr() == ("The name bob is free.\n", "")
+    assert await forget("nobody", *args) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.endswith(" server forget: no such user: nobody\n")
+
+
+async def test_where_no_server_was_there_is_nothing_to_forget(data_folder, capsys):
+    assert await forget("bob") == 2
+    assert capsys.readouterr().err.endswith(f"there is no store {data_folder}/server-5000.db\n")
+    assert not data_folder.exists()
+
+
+# --- the demo ---
+
+
+def test_the_demo_plays_its_story(capsys):
+    assert main(["demo"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    for scene in STORY:
+        assert f"# {scene.title}" in lines
+    assert "alice  < send bob Hello, Bob!" in lines
+    assert "bob    | >>> alice: Hello, Bob!" in lines
+    assert "server | >>> [Client table updated.]" in lines
+    assert lines[-1].endswith(" | >>> [You are Offline. Bye.]")
+
+
+async def test_the_demo_tells_what_is_missing():
+    printed = []
+    story = [Scene("Alice joins, and Bob says nothing.", "alice", None, (("bob", "hm"),)), *STORY[1:]]
+    assert await play(printed.append, story, patience=0.1) == 1
+    assert printed[-1] == "\nThis did not appear: bob | hm"
+    assert "\n# Bob joins." not in printed
+
+
+async def test_output_that_nobody_reads_ends_it_quietly():
+    demo = await open_program("trio_chat", ["demo"])
+    await demo.stdout.aclose()
+    with trio.fail_after(10):
+        assert [data async for data in demo.stderr] == []
+        assert await demo.wait() == 1

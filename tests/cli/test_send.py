@@ -1,0 +1,349 @@
+"""`send` from outside: what its exit code and its line tell, whose place it does not take, what it leaves untouched."""
+
+import io
+import sys
+from contextlib import asynccontextmanager
+from functools import partial
+
+import attrs
+import pytest
+import trio
+
+import trio_chat.cli.send
+from tests.stage import SERVER, identity_of
+from trio_chat import (
+    Delivery,
+    ForgedReceipt,
+    KeyChanged,
+    LetterReceived,
+    MailboxFull,
+    MessageReceived,
+    NameTaken,
+    NotOpened,
+    NotRegistered,
+    ReceiptReceived,
+    ServerKeyChanged,
+    ServerNotResponding,
+    SignedInElsewhere,
+    StoreFailed,
+    TooFast,
+    UnknownRecipient,
+    open_chat,
+    open_client_store,
+    open_identity,
+    serve_chat,
+)
+from trio_chat.cli.main import main
+from trio_chat.storage.memory import MemoryClientStore
+
+pytestmark = pytest.mark.usefixtures("data_folder")
+
+HOST = "127.0.0.1"
+OLD, NEW = "aaaa-bbbb-cccc-dddd", "2222-3333-4444-5555"
+
+
+@pytest.fixture
+def type_in(monkeypatch):
+    """Makes standard input of some bytes."""
+
+    def type_in(data):
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
+
+    return type_in
+
+
+@attrs.define
+class FakeChat:
+    """Opened, asked once, and left: what each of these gives or raises. `left` tells how the block ended."""
+
+    opening: Exception | None = None
+    sending: Exception | Delivery = attrs.Factory(partial(Delivery, "direct"))
+    leaving: Exception | None = None
+    sent: tuple | None = None
+    left: str | None = None
+    options: dict = attrs.Factory(dict)
+
+    @asynccontextmanager
+    async def open(self, name, server, **options):
+        self.options = {"name": name, "server": server} | options
+        if self.opening:
+            raise self.opening
+        self.left = "by an exception"
+        yield self
+        self.left = "politely"
+        if self.leaving:
+            raise self.leaving
+
+    async def send(self, recipient, text):
+        self.sent = (recipient, text)
+        if isinstance(self.sending, Exception):
+            raise self.sending
+        return self.sending
+
+
+@pytest.fixture
+def chat(monkeypatch):
+    """What is opened instead of a chat."""
+    chat = FakeChat()
+    monkeypatch.setattr(trio_chat.cli.send, "open_chat", chat.open)
+    return chat
+
+
+def send(*args, server=f"{HOST}:5000"):
+    return main(["send", "bob", *args, "--as", "robot", "--server", server])
+
+
+# --- what it tells ---
+
+
+@pytest.mark.parametrize(
+    ("delivery", "code", "line"),
+    [
+        (Delivery("direct"), 0, "[Message received by bob.]"),
+        (Delivery("relayed"), 0, "[Message relayed to bob by the server.]"),
+        (Delivery("saved", 0.0), 3, "received by the server and saved.]"),
+    ],
+)
+def test_what_became_of_the_message(delivery, code, line, chat, capsys):
+    chat.sending = delivery
+    assert send("hi there") == code
+    assert chat.sent == ("bob", "hi there")
+    assert chat.options["backlog"] == 0, "it takes nothing that it does not show"
+    out, err = capsys.readouterr()
+    assert out.startswith(">>> [")
+    assert out.endswith(f"{line}\n")
+    assert (out.count("\n"), err, chat.left) == (1, "", "politely")
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        *(UnknownRecipient("bob"), MailboxFull("bob"), TooFast(), KeyChanged("bob", OLD, NEW)),
+        *(NotOpened("bob"), ForgedReceipt("bob")),
+    ],
+)
+def test_a_refused_message_is_one_line_on_stderr_and_the_chat_is_left_politely(refusal, chat, capsys):
+    chat.sending = refusal
+    assert send("hi") == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.endswith(f" send: {refusal}\n")
+    assert chat.left == "politely"
+
+
+@pytest.mark.parametrize(
+    ("when", "error", "code", "first"),
+    [
+        ("opening", ServerNotResponding(), 1, "[Server not responding]"),
+        ("sending", ServerNotResponding(), 1, "[Server not responding]"),
+        ("opening", NameTaken("robot"), 2, "[Name robot is taken.]"),
+        ("opening", ServerKeyChanged(OLD, NEW), 2, "[WARNING: the key of the server has changed!]"),
+        ("opening", SignedInElsewhere(), 2, "[Signed in from another place.]"),
+        ("sending", SignedInElsewhere(), 2, "[Signed in from another place.]"),
+        ("sending", NotRegistered(), 2, "[Signed in from another place.]"),
+        ("opening", StoreFailed(), 1, None),
+    ],
+)
+def test_without_a_place_in_the_chat_nothing_is_sent(when, error, code, first, chat, capsys):
+    setattr(chat, when, error)
+    assert send("hi") == code
+    out, err = capsys.readouterr()
+    assert out.splitlines()[:1] == ([f">>> {first}"] if first else [])
+    assert err == ""
+    assert chat.left == ("by an exception" if when == "sending" else None)
+
+
+@pytest.mark.parametrize(("sending", "code"), [(Delivery("direct"), 0), (Delivery("saved", 0.0), 3), (TooFast(), 2)])
+def test_a_server_that_dies_as_we_leave_does_not_change_what_became_of_the_message(sending, code, chat, capsys):
+    chat.sending, chat.leaving = sending, ServerNotResponding()
+    assert send("hi") == code
+    assert "not responding" not in capsys.readouterr().out
+
+
+def test_ctrl_c(chat):
+    chat.opening = KeyboardInterrupt()
+    assert send("hi") == 130
+
+
+# --- the text ---
+
+
+@pytest.mark.parametrize(
+    ("data", "text"),
+    [
+        (b"hi\n", "hi"),
+        (b"hi\r\n", "hi"),
+        (b"hi", "hi"),
+        (b"one\ntwo\n\n", "one\ntwo\n"),
+        ("grüße".encode(), "grüße"),
+        (b"x" * 16384 + b"\r\n", "x" * 16384),
+    ],
+)
+def test_a_text_from_standard_input(data, text, type_in, chat):
+    type_in(data)
+    assert send("-") == 0
+    assert chat.sent == ("bob", text)
+
+
+@pytest.mark.parametrize(
+    ("data", "complaint"),
+    [
+        (b"\n", "a text has 1 to 16384 bytes, not 0"),
+        (b"x" * 16385, "a text has 1 to 16384 bytes, not 16385"),
+        (b"x" * 20000, "a text has 1 to 16384 bytes, not 20000"),
+        (b"\xff", "not valid Unicode"),
+    ],
+)
+def test_a_text_from_standard_input_that_cannot_be_sent(data, complaint, type_in, chat, capsys):
+    type_in(data)
+    assert send("-") == 2
+    assert capsys.readouterr().err.endswith(f" send: {complaint}\n")
+    assert chat.options == {}
+
+
+def test_a_closed_standard_input_is_an_empty_text(monkeypatch, chat, tmp_path, capsys):
+    monkeypatch.setattr(sys, "stdin", None)
+    assert send("-") == 2
+    with open(tmp_path / "x", "wb") as not_to_be_read:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(not_to_be_read))
+        assert send("-") == 2
+    assert capsys.readouterr().err.count("not 0\n") == 2
+
+
+# --- the arguments ---
+
+
+@pytest.mark.parametrize(
+    ("args", "complaint"),
+    [
+        ([], "Missing argument 'NAME'"),
+        (["bob"], "Missing argument 'TEXT'"),
+        (["bob", "hi"], "Missing option '--as'"),
+        (["bob", "hi", "--as", "robot"], "Missing option '--server'"),
+        (["bob", "hi", "--as", "robot", "--server", "localhost"], "'localhost' is not HOST:PORT"),
+        (["bob", "hi", "--as", "robot", "--server", "localhost:0"], "not a port: 0"),
+        (["bob", "hi", "--as", "robot", "--server", "localhost:65536"], "not a port: 65536"),
+        (["bob", "hi", "--as", "robot", "--server", "no..host\n:5000"], "cannot find the host 'no..host\\n'"),
+        (["bob", "hi", "--as", "../x", "--server", "::1:5000"], "is not HOST:PORT"),
+        (["bob", "hi", "--as", "../x", "--server", "[::1]:5000"], "not a valid name: '../x'"),
+        (["b@d\x1b", "hi", "--as", "x", "--server", "[::1]:5000"], "not a valid name: 'b@d\\x1b'"),
+        (["bob", "", "--as", "robot", "--server", "[::1]:5000"], "a text has 1 to 16384 bytes, not 0"),
+        (["bob", "\udcff", "--as", "robot", "--server", "[::1]:5000"], "not valid Unicode"),
+        (["bob", "hi", "there", "--as", "robot", "--server", "[::1]:5000"], "unexpected extra argument (there)"),
+        (["bob", "-1", "--as", "robot", "--server", "[::1]:5000"], "No such option"),
+        (["bob", "hi", "--as", "x", "--server", "[::1]:5000", "--server-key", "abc"], "'abc' is not a fingerprint"),
+        (
+            ["bob", "hi", "--as", "x", "--server", "[::1]:5000", "--store", "/dev/null"],
+            "cannot use the store /dev/null",
+        ),
+        (["bob", "hi", "--as", "x", "--server", "[::1]:5000", "--identity", "/dev/null"], "it is not a file"),
+    ],
+)
+def test_what_is_not_understood_is_refused_in_one_line(args, complaint, capsys):
+    assert main(["send", *args]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert complaint in err
+    assert err.count("\n") == 1
+
+
+def test_the_options_are_those_of_the_client(chat, data_folder, tmp_path):
+    key, store = tmp_path / "own.key", tmp_path / "own.db"
+    options = ["--server-key", OLD.upper(), "--identity", str(key), "--store", str(store)]
+    assert main(["send", "--as", "Robot", "--server", "[::1]:5000", *options, "--", "bob", "-1"]) == 0
+    assert chat.sent == ("bob", "-1")
+    assert (chat.options["name"], chat.options["server"]) == ("Robot", ("::1", 5000))
+    assert chat.options["server_key"] == OLD
+    assert chat.options["identity"] == open_identity(key)
+    assert store.exists()
+    assert not data_folder.exists()
+
+
+def test_it_is_the_client_of_that_name(chat, data_folder):
+    assert send("hi") == 0
+    assert chat.options["identity"] == open_identity(data_folder / "clients" / f"robot@{HOST}_5000.key")
+    assert (data_folder / "clients" / f"robot@{HOST}_5000.db").exists()
+
+
+async def test_where_the_client_of_that_name_runs_its_place_is_not_taken(chat, data_folder, capsys):
+    async with open_client_store(data_folder / "clients" / f"robot@{HOST}_5000.db"):
+        assert await trio.to_thread.run_sync(send, "hi") == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.endswith(" send: robot is in use by another program here\n")
+    assert chat.options == {}
+
+
+# --- with a server ---
+
+
+@pytest.fixture
+async def server(nursery):
+    """A server on loopback, as it is given to `--server`."""
+    host, port = await nursery.start(partial(serve_chat, 0, host=HOST))
+    yield (host, port)
+    nursery.cancel_scope.cancel()
+
+
+async def send_to(server, *args):
+    with trio.fail_after(20):
+        return await trio.to_thread.run_sync(partial(send, *args, server=f"{HOST}:{server[1]}"))
+
+
+async def test_a_message_arrives_or_waits(server, capsys):
+    store, identity = MemoryClientStore(), identity_of("bob")
+    with trio.fail_after(30):
+        async with open_chat("bob", server, identity=identity, store=store) as bob:
+            assert await send_to(server, "Hello, Bob!") == 0
+            assert [event async for event in _first(bob, MessageReceived)] == [MessageReceived("robot", "Hello, Bob!")]
+            for _ in range(100):  # it has deregistered before it ended, which the table tells soon
+                if not bob.table["robot"].online:
+                    break
+                await trio.sleep(0.05)
+            assert not bob.table["robot"].online
+        assert await send_to(server, "Are you away?") == 3
+        async with open_chat("bob", server, identity=identity, store=store) as bob:
+            (letter,) = [event async for event in _first(bob, LetterReceived)]
+    assert (letter.sender, letter.text) == ("robot", "Are you away?")
+    assert capsys.readouterr().err == ""
+
+
+async def _first(chat, kind):
+    async for event in chat.events:
+        if isinstance(event, kind):
+            yield event
+            return
+
+
+async def test_a_name_that_belongs_to_another_key_is_refused(server, tmp_path, capsys):
+    assert await send_to(server, "hi") == 2
+    capsys.readouterr()
+    assert await send_to(server, "hi", "--identity", str(tmp_path / "k"), "--store", ":memory:") == 2
+    assert capsys.readouterr() == (">>> [Name robot is taken.]\n", "")
+
+
+async def test_who_only_sends_takes_nothing_and_all_of_it_waits(stage, autojump_clock):
+    """The letter from before, the message of that time, and the receipt: the next client of the name has them."""
+    alice, bob = await stage.enter("alice"), await stage.enter("bob")
+    me = partial(
+        open_chat, "robot", SERVER, identity=identity_of("robot"), network=stage.network, clock=trio.current_time
+    )
+    async with me(store=MemoryClientStore(), host="10.0.9.1"):
+        await stage.pass_time(1)
+    assert (await alice.chat.send("robot", "before")).how == "saved"
+    await bob.kill()
+    await stage.pass_time(120)
+
+    async with me(store=MemoryClientStore(), host="10.0.9.1", backlog=0) as chat:
+        assert (await chat.send("alice", "hi")).how == "direct"
+        assert (await chat.send("bob", "a receipt, please")).how == "saved"
+        assert (await alice.chat.send("robot", "meanwhile")).how == "saved"
+        await stage.pass_time(60)  # longer than it ever takes
+    await stage.enter("bob")
+    await stage.pass_time(5)
+    assert alice.texts() == ["hi"]
+
+    robot = await stage.enter("robot")
+    await stage.pass_time(5)
+    assert sorted(robot.texts()) == ["before", "meanwhile"]
+    assert [event.recipient for event in robot.heard if isinstance(event, ReceiptReceived)] == ["bob"]

@@ -1,0 +1,378 @@
+"""What the library promises its user: how messages go, what raises, what arrives on `events`, and how a chat ends.
+
+Plays in virtual time over the network in memory (tests/stage.py).
+"""
+
+from functools import partial
+
+import pytest
+import trio
+
+from tests.raw_peer import RawPeer
+from tests.stage import SERVER, SERVER_IDENTITY, SERVER_KEY, SERVER_PEER, identity_of
+from trio_chat.client.chat import open_chat
+from trio_chat.client.event_queue import BACKLOG
+from trio_chat.client.events import Delivery, Fallback, LetterReceived, MessageReceived, TableChanged
+from trio_chat.errors import AddressError, InvalidRecipient, InvalidText, NameTaken, NotRegistered, ServerNotResponding
+from trio_chat.link.session import Peer
+from trio_chat.protocol.messages import (
+    DirectMessage,
+    Heartbeat,
+    Letters,
+    Receipt,
+    Save,
+    TableChange,
+    TableHeld,
+    Taken,
+    Takeover,
+)
+from trio_chat.protocol.records import Letter, LetterKind
+from trio_chat.storage.interface import OpenedLetter
+from trio_chat.storage.memory import MemoryClientStore
+from trio_chat.transport.endpoint import new_id
+
+MIXED = ("Grüße, καλημέρα, привет, こんにちは, مرحبا, 🙂👩‍👩‍👧 " * 400).encode()[: 16 * 1024].decode(errors="ignore")
+
+
+async def test_a_direct_message_does_not_touch_the_server(stage, autojump_clock):
+    alice, bob = await stage.enter("alice"), await stage.enter("bob")
+    await stage.pass_time(1)
+    stage.network.cut(SERVER[0])
+    assert await alice.chat.send("BOB", "hi bob") == Delivery("direct")
+    await stage.pass_time(1)
+    assert bob.heard == [MessageReceived("alice", "hi bob")]
+
+
+async def test_a_bad_line_is_worth_three_attempts_inside_the_window(stage, autojump_clock):
+    alice, bob = await stage.enter("alice"), await stage.enter("bob")
+    stage.lose(lambda message, *_: isinstance(message, DirectMessage), times=1)
+    stage.lose(lambda message, *_: isinstance(message, Receipt), times=1)
+    assert await alice.chat.send("bob", "hi") == Delivery("direct")
+    await stage.pass_time(1)
+    assert bob.texts() == ["hi"]
+
+
+async def test_who_did_not_answer_goes_by_the_server_for_60_seconds(stage, autojump_clock):
+    alice, bob = await stage.enter("alice"), await stage.enter("bob")
+    stage.network.cut(alice.host, bob.host)
+    reasons = []
+    for pause in (1, 50, 20):
+        await alice.chat.send("bob", "hi", on_fallback=reasons.append)
+        await stage.pass_time(pause)
+    await alice.chat.send("bob", "hi", on_fallback=reasons.append)
+    assert reasons == [Fallback.NO_ACK, Fallback.DETOUR, Fallback.DETOUR, Fallback.NO_ACK]
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+async def test_who_sits_at_the_servers_machine_is_reached_by_the_server_at_once(stage, autojump_clock, host):
+    alice, bob = await stage.enter("alice"), await stage.enter("bob", host=host)
+    began = trio.current_time()
+    assert (await alice.chat.send("bob", "hi")).how == "relayed"
+    assert trio.current_time() == began
+    assert (await bob.chat.send("alice", "hi")).how == "direct"
+
+
+async def test_who_registers_anew_is_reached_directly_again(stage, autojump_clock):
+    alice, bob = await stage.enter("alice"), await stage.enter("bob")
+    stage.network.cut(alice.host, bob.host)
+    assert (await alice.chat.send("bob", "one")).how == "relayed"
+    stage.network.heal()
+    assert (await alice.chat.send("bob", "two")).how == "relayed"
+    await bob.chat.register()
+    await stage.pass_time(1)
+    assert (await alice.chat.send("bob", "three")).how == "direct"
+
+
+async def test_who_is_known_to_be_away_is_not_tried(stage, autojump_clock):
+    alice, bob = await stage.enter("alice"), await stage.enter("bob")
+    await bob.chat.deregister()
+    await stage.pass_time(1)
+    reasons = []
+    delivery = await alice.chat.send("bob", "hi", on_fallback=reasons.append)
+    assert delivery.how == "saved"
+    assert reasons == [Fallback.OFFLINE]
+    assert stage.sent(DirectMessage) == []
+
+
+async def test_neither_recipient_nor_server_answers(stage, autojump_clock):
+    alice, bob = await stage.enter("alice"), await stage.enter("bob")
+    await bob.kill()
+    await stage.kill_server()
+    began = trio.current_time()
+    with pytest.raises(ServerNotResponding):
+        await alice.chat.send("bob", "hi")
+    assert trio.current_time() - began == pytest.approx(3.0)
+    assert len(stage.sent(Save)) == 5
+    with pytest.raises(ServerNotResponding):
+        await alice.chat.send_all("hi")
+
+
+@pytest.mark.parametrize("way", ["direct", "relayed", "saved"])
+async def test_16_kib_of_mixed_scripts_arrive_intact(stage, autojump_clock, way):
+    assert 16 * 1024 - 4 < len(MIXED.encode()) <= 16 * 1024
+    alice, bob = await stage.enter("alice"), await stage.enter("bob")
+    if way == "relayed":
+        stage.network.cut(alice.host, bob.host)
+    if way == "saved":
+        await bob.chat.deregister()
+        await stage.pass_time(1)
+    assert (await alice.chat.send("bob", MIXED)).how == way
+    if way == "saved":
+        await bob.chat.register()
+    await stage.pass_time(1)
+    assert bob.texts() == [MIXED]
+
+
+async def test_texts_arrive_as_they_are(stage, autojump_clock):
+    alice, bob = await stage.enter("alice"), await stage.enter("bob")
+    texts = ["  a line\n\tand\r\nanother ", "\x00", "\x1b[31mred\x1b[0m", "\u202egnp.exe", "\u2028", " "]
+    for text in texts:
+        await alice.chat.send("bob", text)
+    for text in texts:
+        await alice.chat.send_all(text)
+    await stage.pass_time(1)
+    assert bob.texts() == texts * 2
+
+
+@pytest.mark.parametrize(("text", "size"), [("", 0), ("x" * 16385, 16385), ("é" * 8193, 16386), ("\udcff", None)])
+async def test_what_is_no_text_is_not_sent(stage, autojump_clock, text, size):
+    alice = await stage.enter("alice")
+    await stage.enter("bob")
+    for sending in (alice.chat.send("bob", text), alice.chat.send_all(text)):
+        with pytest.raises(InvalidText) as caught:
+            await sending
+        assert caught.value.size == size
+
+
+async def test_to_oneself(stage, autojump_clock):
+    alice = await stage.enter("alice")
+    with pytest.raises(InvalidRecipient):
+        await alice.chat.send("Alice", "hi")
+
+
+async def test_nothing_can_be_sent_while_off_line(stage, autojump_clock):
+    alice = await stage.enter("alice")
+    await stage.enter("bob")
+    await alice.chat.deregister()
+    assert not alice.chat.online
+    assert alice.chat.waiting == 0
+    with pytest.raises(NotRegistered):
+        await alice.chat.send("bob", "hi")
+    with pytest.raises(NotRegistered):
+        await alice.chat.send_all("hi")
+
+
+async def test_who_is_off_line_acknowledges_nothing(stage, autojump_clock, nursery):
+    alice, bob = await stage.enter("alice"), await stage.enter("bob")
+    bob_peer = Peer((bob.host, 6000), identity_of("bob").public.link)
+    carol = RawPeer(stage.network, ("10.7.7.7", 7))
+    nursery.start_soon(carol.listen)
+    await bob.chat.deregister()
+    await stage.kill_server()
+    server = RawPeer(stage.network, SERVER, SERVER_IDENTITY)
+    nursery.start_soon(server.listen)
+    for request in (
+        Heartbeat(new_id(), "bob"),
+        Letters(new_id(), "bob", (Letter(LetterKind.GROUP, new_id(), "alice", 1.0, b"hi"),)),
+    ):
+        server.says(bob_peer, request)
+    carol.says(bob_peer, DirectMessage(new_id(), "carol", "bob", "hi"))
+    await stage.pass_time(1)
+    assert server.heard == carol.heard == []
+    assert alice.chat.online
+
+
+async def test_only_the_server_speaks_for_the_server(stage, autojump_clock, nursery):
+    alice = await stage.enter("alice")
+    alice_peer = Peer((alice.host, 6000), identity_of("alice").public.link)
+    mallory = RawPeer(stage.network, ("10.7.7.7", 7))
+    nursery.start_soon(mallory.listen)
+    mallory.says(SERVER_PEER, mallory.register("mallory", SERVER_KEY))
+    await stage.pass_time(1)
+    assert "mallory" in alice.chat.table
+    version, mallory.heard = alice.chat.table.version, []
+    letters = (Letter(LetterKind.GROUP, new_id(), "mallory", 1.0, b"forged"),)
+    for request in (
+        Letters(new_id(), "alice", letters),
+        TableChange(new_id(), version, version, ()),
+        Heartbeat(new_id(), "alice"),
+        Takeover(new_id(), alice.chat._membership.stay.at),
+        DirectMessage(new_id(), "mallory", "bob", "for somebody else"),
+        Save(new_id(), "alice", b"I am no server"),
+    ):
+        mallory.says(alice_peer, request)
+    await stage.pass_time(1)
+    assert alice.heard == []
+    assert [message for peer, message in mallory.heard if peer == alice_peer] == []
+    await stage.kill_server()
+    server = RawPeer(stage.network, SERVER, SERVER_IDENTITY)
+    nursery.start_soon(server.listen)
+    server.says(alice_peer, Letters(new_id(), "bob", letters))  # for the former owner of this port
+    await stage.pass_time(1)
+    assert alice.heard == []
+    assert server.heard == []
+
+
+# --- events ---
+
+
+async def test_table_changes_fold_into_one_event(stage, autojump_clock):
+    alice = await stage.enter("alice", listening=False)
+    for n in range(5):
+        await stage.enter(f"user{n}")
+    await stage.pass_time(1)
+    events = []
+    with trio.move_on_after(1):
+        async for event in alice.chat.events:
+            events.append(event)
+    assert events == [TableChanged()]
+    assert len(alice.chat.table) == 6
+
+
+async def test_a_full_inbox_acknowledges_no_message_but_keeps_the_table(stage, autojump_clock):
+    alice, bob = await stage.enter("alice"), await stage.enter("bob", listening=False)
+    ways = [(await alice.chat.send("bob", f"{n}")).how for n in range(BACKLOG + 3)]
+    assert ways[: BACKLOG - 1] == ["direct"] * (BACKLOG - 1)
+    assert ways[-2:] == ["saved", "saved"]
+    await stage.enter("carol")
+    await stage.pass_time(1)
+    assert "carol" in bob.chat.table
+    texts, changes = [], 0
+    with trio.move_on_after(10):
+        async for event in bob.chat.events:
+            changes += isinstance(event, TableChanged)
+            texts += [event.text] if hasattr(event, "text") else []
+    assert texts == [f"{n}" for n in range(BACKLOG + 3)]
+    assert changes >= 1
+
+
+async def test_a_table_change_that_finds_no_room_follows(stage, autojump_clock):
+    alice, bob = await stage.enter("alice"), await stage.enter("bob", listening=False)
+    with trio.move_on_after(1):
+        async for event in bob.chat.events:
+            assert event == TableChanged()
+    for n in range(BACKLOG):
+        await alice.chat.send("bob", f"{n}")
+    await stage.enter("carol")
+    await stage.pass_time(1)
+    events = []
+    with trio.move_on_after(1):
+        async for event in bob.chat.events:
+            events.append(event)
+    assert events.count(TableChanged()) == 1
+
+
+async def test_the_first_letter_of_each_return_is_marked(stage, autojump_clock):
+    alice, bob = await stage.enter("alice"), await stage.enter("bob")
+    for n in range(2):
+        await bob.chat.deregister()
+        await stage.pass_time(1)
+        await alice.chat.send("bob", f"{n}a")
+        await alice.chat.send("bob", f"{n}b")
+        assert await bob.chat.register() == 2
+        assert bob.chat.waiting == 2
+        await stage.pass_time(1)
+    letters = [(event.text, event.first) for event in bob.heard if isinstance(event, LetterReceived)]
+    assert letters == [("0a", True), ("0b", False), ("1a", True), ("1b", False)]
+
+
+async def test_letters_stored_but_not_shown_are_shown_at_the_next_start(stage, autojump_clock):
+    store = MemoryClientStore()
+    letter = OpenedLetter(LetterKind.DIRECT, new_id(), "bob", 1.0, "from the last time")
+    await store.keep([letter])
+    alice = await stage.enter("alice", store=store)
+    await stage.pass_time(1)
+    assert alice.heard == [LetterReceived("bob", "from the last time", 1.0, group=False, first=True)]
+    assert store.unshown() == []
+
+
+async def test_what_one_life_has_seen_the_next_one_does_not_show_again(stage, autojump_clock):
+    alice, bob = await stage.enter("alice"), await stage.enter("bob")
+    stage.lose(lambda message, source, _: isinstance(message, Receipt | Taken) and source[0] == bob.host)
+    assert (await alice.chat.send("bob", "hi")).how == "saved"
+    await stage.pass_time(0.1)
+    assert bob.texts() == ["hi"]
+    await bob.kill()
+    await stage.pass_time(10)
+    stage.network.filters.clear()
+    bob = await stage.enter("bob", store=bob.store)
+    await stage.pass_time(1)
+    assert bob.texts() == []
+    assert len(alice.heard) == 1, "the receipt"
+
+
+async def test_the_iteration_ends_with_the_chat(stage, autojump_clock):
+    async with open_chat("alice", SERVER, network=stage.network) as chat:
+        events = chat.events
+    assert [event async for event in events] == [TableChanged()]
+
+
+# --- how a chat ends ---
+
+
+async def test_errors_come_out_as_they_are(stage, autojump_clock):
+    cause = KeyError("why")
+    with pytest.raises(ValueError, match="mine") as caught:
+        async with open_chat("alice", SERVER, network=stage.network):
+            raise ValueError("mine") from cause
+    assert caught.value.__cause__ is cause
+    with pytest.raises(AddressError):
+        async with open_chat("alice", ("nowhere.invalid", 1), network=stage.network):
+            pass  # pragma: no cover
+    await stage.enter("bob", host="10.7.7.7")
+    with pytest.raises(AddressError):
+        async with open_chat("carol", SERVER, host="10.7.7.7", port=6000, network=stage.network):
+            pass  # pragma: no cover
+
+
+async def test_the_port_is_free_again_afterwards(stage, autojump_clock):
+    for _ in range(2):
+        with pytest.raises(NameTaken):
+            async with open_chat("bob", SERVER, host="10.7.7.7", port=1, network=stage.network):
+                async with open_chat("bob", SERVER, host="10.7.7.8", port=1, network=stage.network):
+                    pass  # pragma: no cover
+        await stage.pass_time(70)
+
+
+async def test_a_dead_server_at_the_end_is_told(stage, autojump_clock):
+    with pytest.raises(ServerNotResponding):
+        async with open_chat("alice", SERVER, network=stage.network):
+            await stage.kill_server()
+
+
+async def test_a_dead_server_is_no_news_while_nobody_asks_it(stage, autojump_clock):
+    alice, bob = await stage.enter("alice"), await stage.enter("bob")
+    await stage.kill_server()
+    await stage.pass_time(200)
+    assert (await alice.chat.send("bob", "still here")).how == "direct"
+    await stage.pass_time(0.1)
+    assert bob.texts() == ["still here"]
+
+
+async def test_a_server_that_never_brings_the_table(stage, autojump_clock):
+    stage.lose(lambda message, *_: isinstance(message, TableChange))
+    with pytest.raises(ServerNotResponding):
+        async with open_chat("alice", SERVER, network=stage.network):
+            pass  # pragma: no cover
+
+
+async def test_a_table_that_comes_at_the_last_moment_is_no_failure(stage, autojump_clock):
+    stage.lose(lambda message, *_: isinstance(message, TableChange) and trio.current_time() < 2.6)
+    stage.lose(lambda message, source, _: isinstance(message, Heartbeat) and source != SERVER)
+    async with open_chat("alice", SERVER, network=stage.network) as chat:
+        assert 2.6 < trio.current_time() < 3.1
+        assert chat.online
+
+
+async def test_who_is_still_coming_on_line_acknowledges_no_message_that_nobody_could_read_yet(
+    stage, autojump_clock, nursery
+):
+    alice, there = await stage.enter("alice"), "10.7.7.7"
+    stage.lose(
+        lambda message, _, to: isinstance(message, TableChange) and to[0] == there and trio.current_time() < 0.55
+    )
+    stage.lose(lambda message, source, _: isinstance(message, Heartbeat) and source[0] == there)
+    nursery.start_soon(partial(stage.enter, "bob", host=there))
+    await stage.pass_time(0.62)
+    assert stage.sent(TableHeld, source=there), "he has the table, but waits for the answer to a heartbeat"
+    assert (await alice.chat.send("bob", "welcome")).how == "relayed"

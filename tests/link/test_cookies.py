@@ -1,0 +1,87 @@
+"""Cookies and rates: what an address must show before it costs anything, and how often it may."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trio_chat.link.cookies import COOKIE_SIZE, Cookies, HandshakeRates
+from trio_chat.protocol.token_buckets import TokenBuckets
+
+ADDRESS = ("10.0.0.1", 5000)
+INIT = bytes(range(120))
+NOON = 720 * 60.0
+
+
+def test_a_cookie_holds_for_its_minute_and_the_next():
+    cookies = Cookies(b"secret" * 6)
+    cookie = cookies.bake(ADDRESS, INIT, NOON + 59)
+    assert len(cookie) == COOKIE_SIZE == 16
+    for later, is_good in ((59, True), (60, True), (119, True), (120, False), (180, False), (-1, False)):
+        assert cookies.is_good(cookie, ADDRESS, INIT, NOON + later) == is_good
+
+
+def test_a_cookie_is_for_one_address_one_port_one_init_and_one_secret():
+    cookies = Cookies(b"secret" * 6)
+    cookie = cookies.bake(ADDRESS, INIT, NOON)
+    assert not cookies.is_good(cookie, ("10.0.0.2", 5000), INIT, NOON)
+    assert not cookies.is_good(cookie, ("10.0.0.1", 5001), INIT, NOON)
+    assert not cookies.is_good(cookie, ADDRESS, INIT[:-1] + b"\0", NOON)
+    assert not Cookies(b"other " * 6).is_good(cookie, ADDRESS, INIT, NOON)
+    assert not cookies.is_good(bytes(16), ADDRESS, INIT, NOON)
+    assert not cookies.is_good(b"", ADDRESS, INIT, NOON)
+
+
+@given(st.text("0123456789abcdef.:", max_size=45), st.integers(1, 65535), st.binary(max_size=20), st.data())
+def test_no_two_questions_have_one_cookie(host, port, init, data):
+    cookies = Cookies(b"secret" * 6)
+    cut = data.draw(st.integers(0, len(host)))
+    elsewhere = (host[:cut], port)
+    longer = host[cut:].encode() + init
+    same = (host, port) == elsewhere and init == longer
+    assert (cookies.bake((host, port), init, NOON) == cookies.bake(elsewhere, longer, NOON)) == same
+
+
+def test_a_bucket_gives_its_burst_and_then_its_rate():
+    buckets = TokenBuckets(20.0, 5.0)
+    assert [buckets.take("a", 0.0) for _ in range(7)] == [True] * 5 + [False] * 2
+    assert buckets.take("b", 0.0), "others are not concerned"
+    assert [buckets.take("a", 0.05) for _ in range(2)] == [True, False]
+    assert [buckets.take("a", 1000.0) for _ in range(6)] == [True] * 5 + [False], "no more than the burst is kept"
+
+
+@given(st.lists(st.floats(0, 0.2), min_size=1, max_size=200))
+def test_no_more_than_burst_and_rate_whatever_the_rhythm(pauses):
+    buckets = TokenBuckets(20.0, 5.0)
+    now = taken = 0.0
+    for pause in pauses:
+        now += pause
+        taken += buckets.take("a", now)
+    assert taken <= 5 + 20 * now + 1e-6
+
+
+def test_a_refusal_costs_nothing():
+    buckets = TokenBuckets(1.0, 1.0)
+    assert buckets.take("a", 0.0)
+    assert not any(buckets.take("a", n / 10) for n in range(1, 10))
+    assert buckets.take("a", 1.0)
+
+
+def test_buckets_take_bounded_room_and_forget_who_was_longest_away():
+    buckets = TokenBuckets(1.0, 1.0, limit=3)
+    for key in "abc":
+        assert buckets.take(key, 0.0)
+    assert not buckets.take("a", 0.0)
+    assert buckets.take("d", 0.0)
+    assert len(buckets) == 3
+    assert not buckets.take("a", 0.0), "asked about lately"
+    assert buckets.take("b", 0.0), "forgotten"
+
+
+def test_the_rates_of_handshakes():
+    rates = HandshakeRates()
+    assert sum(rates.admit(ADDRESS, 0.0) for _ in range(100)) == 5
+    assert sum(rates.admit(ADDRESS, 1.0) for _ in range(100)) == 5
+    steady = sum(rates.admit(ADDRESS, 2 + n / 1000) for n in range(1000))
+    assert 20 <= steady <= 25
+    assert sum(rates.admit(("10.0.0.3", port), 0.0) for port in range(1, 2000)) == 1000
+    assert not rates.admit(("10.0.0.3", 2000), 0.0)
+    assert rates.admit(("10.0.0.4", 1), 0.0), "others are not concerned"

@@ -1,0 +1,147 @@
+"""A listener in memory for the presence service, a client that speaks line by line, and the ancestor's client.
+
+Nothing here knows how the service works inside.
+"""
+
+import errno
+import json
+from functools import partial
+
+import attrs
+import trio
+from trio.testing import memory_stream_pair
+
+DAY = 24 * 3600.0
+
+
+class MemoryListener(trio.abc.Listener):
+    """Who connects gets one end of a pair of streams in memory, the server the other."""
+
+    def __init__(self, pair=memory_stream_pair):
+        self.pair = pair
+        self.full = False
+        """Whether the limit of open files is reached."""
+        self.attempts = 0
+        self._next = None
+        self._waiting_in, self._waiting = trio.open_memory_channel(1000)
+
+    async def accept(self):
+        self.attempts += 1
+        self._next = self._next or await self._waiting.receive()
+        if self.full:
+            raise OSError(errno.EMFILE, "what this system calls it")
+        stream, self._next = self._next, None
+        return stream
+
+    async def aclose(self):
+        self._waiting.close()
+
+    async def connect(self, *address):
+        ours, theirs = self.pair()
+        await self._waiting_in.send(theirs)
+        return ours
+
+
+class Visitor:
+    """Someone at one end of a connection."""
+
+    def __init__(self, stream):
+        self.stream = stream
+        self._heard = ""
+
+    async def says(self, data):
+        """Sends bytes as they are, anything else as JSON without a line end."""
+        await self.stream.send_all(data if isinstance(data, bytes) else json.dumps(data).encode())
+
+    async def asks(self, user_id, *friends, **more):
+        """One request and its answer."""
+        await self.says({"user_id": user_id, "friends": friends} | more)
+        return await self.hears()
+
+    async def hears(self):
+        """The next object, which must come within a day; None when there will be none."""
+        with trio.fail_after(DAY):
+            while not self._heard.lstrip():
+                data = await self.stream.receive_some()
+                if not data:
+                    return None
+                self._heard = data.decode()
+        heard, end = json.JSONDecoder().raw_decode(self._heard.lstrip())
+        self._heard = self._heard.lstrip()[end:]
+        return heard
+
+    async def hears_all(self, seconds):
+        """All that is said within some time."""
+        heard = []
+        with trio.move_on_after(seconds):
+            while (one := await self.hears()) is not None:
+                heard.append(one)
+        return heard
+
+    async def leaves(self):
+        await self.stream.aclose()
+
+
+def came(friend):
+    return {"online": True, "user_id": friend}
+
+
+def went(friend):
+    return {"online": False, "user_id": friend}
+
+
+STILL_THERE = {"msg": "are you still there?", "error": 0}
+
+
+@attrs.define
+class Count:
+    """What an ancestor has heard of its friends."""
+
+    comings: int = 0
+    goings: int = 0
+    error: int = 0
+
+
+async def ancestor(connect, user_id, friends, *, joins=0.0, stays):
+    """The ancestor's client: no line ends, 256 bytes are one object, one request a second. Returns what it counted."""
+    count = Count()
+    await trio.sleep(joins)
+    async with await connect() as stream:
+        with trio.move_on_after(stays):
+            while not count.error:
+                await stream.send_all(json.dumps({"user_id": user_id, "friends": friends}).encode())
+                match json.loads(await stream.receive_some(256)):
+                    case {"online": True}:
+                        count.comings += 1
+                    case {"online": False}:
+                        count.goings += 1
+                    case {"error": error}:
+                        count.error = error
+                await trio.sleep(1)
+    return count
+
+
+async def play(connect):
+    """The ancestors' play of five seconds: what each of them counted, by user."""
+    counts = {}
+
+    async def perform(user_id, friends, **times):
+        counts[user_id] = await ancestor(connect, user_id, friends, **times)
+
+    async with trio.open_nursery() as nursery:
+        for user_id, friends, joins, stays in (
+            (1, [2, 3, 4], 0.0, 5.0),
+            (2, [1, 3, 4], 0.3, 1.0),
+            (3, [1, 4], 1.3, 2.0),
+            (5, [2, 3, 4, 5], 0.0, 5.0),
+        ):
+            nursery.start_soon(partial(perform, user_id, friends, joins=joins, stays=stays))
+    return counts
+
+
+WHAT_THEY_COUNT = {
+    1: Count(comings=2, goings=2),
+    2: Count(comings=1),
+    3: Count(comings=1),
+    5: Count(error=6),
+}

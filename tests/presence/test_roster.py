@@ -1,0 +1,160 @@
+"""Who is there, and who is told of it: the roster by itself, and beside a chat."""
+
+import pytest
+import trio
+
+from tests.stage import SERVER, SERVER_IDENTITY, identity_of
+from trio_chat.client.chat import open_chat
+from trio_chat.presence.roster import Roster
+from trio_chat.server.server import serve_chat
+from trio_chat.storage.memory import MemoryServerStore
+
+
+@pytest.fixture
+def roster():
+    return Roster()
+
+
+@pytest.fixture
+def told(roster):
+    """What a watcher of 2, 3 and bob is told."""
+    told = []
+    roster.watch([2, 3, "bob"], lambda friend, online: told.append((friend, online)))
+    return told
+
+
+def test_each_coming_and_going_is_told_in_order(roster, told):
+    for _ in range(3):
+        roster.enter(2)
+        roster.enter(3)
+        roster.leave(2)
+    roster.enter(4)
+    assert told == [(2, True), (3, True), (2, False)] + [(2, True), (2, False)] * 2
+
+
+def test_a_user_is_there_until_the_last_connection_ends(roster, told):
+    roster.enter(2)
+    roster.enter(2)
+    roster.leave(2)
+    assert 2 in roster
+    assert told == [(2, True)]
+    roster.leave(2)
+    assert 2 not in roster
+    assert told == [(2, True), (2, False)]
+
+
+def test_a_name_is_there_or_not_however_often_it_is_said(roster, told):
+    for name, online in (("bob", False), ("Bob", True), ("BOB", True), ("bob", False)):
+        roster.note(name, online)
+    assert told == [("bob", True), ("bob", False)]
+    roster.note("bob", False)
+    roster.note("carol", True)
+    assert told == [("bob", True), ("bob", False)]
+    assert "Carol" in roster
+
+
+def test_a_number_and_a_name_of_the_same_digits_are_two(roster, told):
+    roster.note("2", True)
+    assert told == []
+    assert 2 not in roster
+
+
+def test_watching_gives_those_who_are_there_in_the_order_asked_for(roster):
+    roster.enter(2)
+    roster.note("Bob", True)
+    roster.enter(5)
+    assert roster.watch(["BOB", 4, 5, 2], lambda *news: None) == ["bob", 5, 2]
+
+
+def test_whoever_does_not_watch_any_longer_is_told_nothing(roster):
+    mine, theirs = [], []
+    watchers = [lambda *news: mine.append(news), lambda *news: theirs.append(news)]
+    for watcher in watchers:
+        roster.watch([2, "Bob"], watcher)
+    roster.unwatch(["bob"], watchers[0])
+    roster.note("bob", True)
+    roster.enter(2)
+    assert mine == [(2, True)]
+    assert theirs == [("bob", True), (2, True)]
+
+
+def test_nothing_is_held_of_who_is_neither_there_nor_watched(roster):
+    empty = [len(held) for held in vars(roster).values()]
+    for number in range(100):
+        roster.watch([number, f"n{number}"], print)
+        roster.note(f"n{number + 1}", True)
+        roster.enter(number + 1)
+        roster.leave(number + 1)
+        roster.note(f"n{number + 1}", False)
+        roster.unwatch([f"N{number}", number], print)
+    assert [len(held) for held in vars(roster).values()] == empty
+
+
+# --- beside a chat ---
+
+
+@pytest.fixture
+async def chat_server(network, roster):
+    """A chat that tells the roster: starts it, until the scope given is cancelled."""
+    store = MemoryServerStore()
+
+    async def serve(scope, task_status):
+        with scope:
+            host, port = SERVER
+            await serve_chat(
+                port,
+                host=host,
+                identity=SERVER_IDENTITY,
+                store=store,
+                roster=roster,
+                network=network,
+                task_status=task_status,
+            )
+
+    return serve
+
+
+async def test_names_of_the_chat_come_and_go(chat_server, network, nursery, told, autojump_clock):
+    await nursery.start(chat_server, trio.CancelScope())
+    async with open_chat("Bob", SERVER, network=network) as bob:
+        assert told == [("bob", True)]
+        await bob.deregister()
+        await bob.register()
+    assert told == [("bob", True), ("bob", False)] * 2
+    nursery.cancel_scope.cancel()
+
+
+async def test_a_name_that_moves_has_not_gone(chat_server, network, nursery, told, autojump_clock):
+    await nursery.start(chat_server, trio.CancelScope())
+    scope = trio.CancelScope()
+
+    async def loses_power(task_status):
+        with scope:
+            async with open_chat("Bob", SERVER, host="10.0.0.2", identity=identity_of("bob"), network=network):
+                task_status.started()
+                await trio.sleep_forever()
+
+    await nursery.start(loses_power)
+    scope.cancel()
+    await trio.sleep(1)
+    async with open_chat("bob", SERVER, host="10.0.0.3", identity=identity_of("bob"), network=network) as bob:
+        assert bob.table["bob"].host == "10.0.0.3"
+        assert told == [("bob", True)]
+    nursery.cancel_scope.cancel()
+
+
+async def test_after_a_restart_nobody_is_there_until_heard_from(
+    chat_server, network, nursery, roster, told, autojump_clock
+):
+    scope = trio.CancelScope()
+    await nursery.start(chat_server, scope)
+    async with open_chat("Bob", SERVER, network=network) as bob:
+        scope.cancel()
+        await trio.sleep(1)
+        assert told == [("bob", True), ("bob", False)]
+        await nursery.start(chat_server, trio.CancelScope())
+        assert "bob" not in roster
+        await trio.sleep(25)  # the next heartbeat
+        assert bob.online
+        assert told[2:] == [("bob", True)]
+    nursery.cancel_scope.cancel()

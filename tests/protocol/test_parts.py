@@ -1,0 +1,292 @@
+"""Repeatable requests: the memory of answers, and long messages in parts under any loss, order and duplication."""
+
+import random
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from trio_chat.protocol.duplicates import DuplicateMemory, Seen
+from trio_chat.protocol.messages import Part, PartAck, Save
+from trio_chat.protocol.parts import Assembly, OutgoingRequest
+from trio_chat.protocol.records import MAX_PARTS
+from trio_chat.protocol.wire import MAX_PLAINTEXT, decode_untrusted
+
+ID = bytes(range(16))
+LONGEST = MAX_PARTS * 1100
+
+fast = settings(suppress_health_check=[HealthCheck.too_slow])
+
+
+def in_parts(data: bytes, id: bytes = ID) -> list[Part]:
+    return [decode_untrusted(datagram) for datagram in OutgoingRequest(Save.kind, id, data).missing()]
+
+
+def sizes() -> st.SearchStrategy[int]:
+    return st.integers(MAX_PLAINTEXT + 1, LONGEST) | st.sampled_from([1169, 1100 * 2, 1100 * 2 + 1, LONGEST])
+
+
+def bitmap(indexes) -> int:
+    return sum(1 << index for index in indexes)
+
+
+# --- what became of a request ---
+
+
+def test_a_request_is_new_then_in_work_then_answered():
+    memory = DuplicateMemory()
+    assert memory.recall("a") is Seen.NEW
+    memory.begin("a")
+    assert memory.recall("a") is Seen.IN_WORK
+    memory.settle("a", b"answer")
+    assert memory.recall("a") == b"answer"
+    assert memory.recall("b") is Seen.NEW, "others are not concerned"
+
+
+def test_a_request_that_was_not_taken_is_new_again():
+    memory = DuplicateMemory()
+    memory.begin("a")
+    memory.forget("a")
+    assert memory.recall("a") is Seen.NEW
+    memory.forget("never heard of")
+    assert len(memory) == 0
+
+
+def test_the_oldest_is_forgotten_first():
+    memory = DuplicateMemory(limit=3)
+    for key in "abc":
+        memory.begin(key)
+        memory.settle(key, key.encode())
+    memory.begin("d")
+    assert [memory.recall(key) for key in "abcd"] == [Seen.NEW, b"b", b"c", Seen.IN_WORK]
+    assert len(memory) == 3
+
+
+def test_an_answer_that_comes_when_its_request_is_forgotten_takes_no_room():
+    memory = DuplicateMemory(limit=2)
+    for key in "abc":
+        memory.begin(key)
+    memory.settle("a", b"late")
+    assert memory.recall("a") is Seen.NEW
+    assert len(memory) == 2
+
+
+@given(st.lists(st.tuples(st.sampled_from(["begin", "settle", "forget"]), st.integers(0, 9))))
+@settings(fast)
+def test_the_memory_never_exceeds_its_limit_and_never_invents_an_answer(steps):
+    memory = DuplicateMemory(limit=4)
+    for step, key in steps:
+        match step:
+            case "begin" if memory.recall(key) is Seen.NEW:
+                memory.begin(key)
+                assert memory.recall(key) is Seen.IN_WORK
+            case "settle":
+                memory.settle(key, b"%d" % key)
+            case "forget":
+                memory.forget(key)
+        assert len(memory) <= 4
+        assert all(memory.recall(key) in (Seen.NEW, Seen.IN_WORK, b"%d" % key) for key in range(10))
+
+
+# --- parts going out ---
+
+
+@pytest.mark.parametrize("size", [1, MAX_PLAINTEXT])
+def test_what_fits_travels_whole(size):
+    data = bytes(size)
+    outgoing = OutgoingRequest(Save.kind, ID, data)
+    assert outgoing.missing() == [data]
+    outgoing.acknowledge(1)
+    assert outgoing.missing() == [data], "until it is answered"
+
+
+@given(sizes())
+@settings(fast, max_examples=50)
+def test_a_longer_message_is_cut_into_parts_that_fit(size):
+    data = random.Random(size).randbytes(size)
+    datagrams = OutgoingRequest(Save.kind, ID, data).missing()
+    parts = [decode_untrusted(datagram) for datagram in datagrams]
+    assert all(len(datagram) <= MAX_PLAINTEXT for datagram in datagrams)
+    assert {(part.of, part.id, part.count) for part in parts} == {(Save.kind, ID, len(parts))}
+    assert [part.index for part in parts] == list(range(len(parts)))
+    assert b"".join(part.body for part in parts) == data
+
+
+def test_there_is_a_longest_message():
+    OutgoingRequest(Save.kind, ID, bytes(LONGEST))
+    with pytest.raises(ValueError, match="too long"):
+        OutgoingRequest(Save.kind, ID, bytes(LONGEST + 1))
+
+
+def test_only_what_the_receiver_lacks_is_sent_again():
+    outgoing = OutgoingRequest(Save.kind, ID, bytes(5 * 1100))
+    everything = outgoing.missing()
+    outgoing.acknowledge(bitmap([0, 2, 3]))
+    assert outgoing.missing() == [everything[1], everything[4]]
+    outgoing.acknowledge(bitmap([0, 1, 2, 3]))
+    assert outgoing.missing() == [everything[4]]
+
+
+def test_when_all_parts_are_held_the_last_one_asks_for_the_answer():
+    outgoing = OutgoingRequest(Save.kind, ID, bytes(5 * 1100))
+    everything = outgoing.missing()
+    outgoing.acknowledge(bitmap(range(5)))
+    assert outgoing.missing() == [everything[4]]
+
+
+def test_a_receiver_that_had_to_forget_gets_the_parts_again():
+    outgoing = OutgoingRequest(Save.kind, ID, bytes(5 * 1100))
+    everything = outgoing.missing()
+    outgoing.acknowledge(bitmap(range(5)))
+    outgoing.acknowledge(bitmap([4]))
+    assert outgoing.missing() == everything[:4]
+
+
+# --- parts coming in ---
+
+
+def test_each_part_is_acknowledged_with_all_that_are_held():
+    parts = in_parts(bytes(range(250)) * 16)
+    assembly = Assembly()
+    assert assembly.add("a", parts[2]) == (PartAck(Save.kind, ID, 0b0100), None)
+    assert assembly.add("a", parts[0]) == (PartAck(Save.kind, ID, 0b0101), None)
+    assert assembly.add("a", parts[0]) == (PartAck(Save.kind, ID, 0b0101), None), "a duplicate changes nothing"
+    assert assembly.add("a", parts[3]) == (PartAck(Save.kind, ID, 0b1101), None)
+    assert assembly.add("a", parts[1]) == (PartAck(Save.kind, ID, 0b1111), bytes(range(250)) * 16)
+
+
+def test_each_copy_completes_the_message_again_until_it_was_taken():
+    parts = in_parts(bytes(4000))
+    assembly = Assembly()
+    for part in parts:
+        assembly.add("a", part)
+    assert assembly.add("a", parts[1])[1] == bytes(4000)
+    assert assembly.add("a", parts[3])[1] == bytes(4000)
+    assembly.drop("a")
+    assert len(assembly) == 0
+    assert assembly.add("a", parts[1]) == (PartAck(Save.kind, ID, 0b0010), None), "from the beginning again"
+
+
+def test_messages_of_different_senders_do_not_mix():
+    ours, theirs = in_parts(b"o" * 2000), in_parts(b"t" * 2000)
+    assembly = Assembly()
+    assembly.add("us", ours[0])
+    assert assembly.add("them", theirs[1]) == (PartAck(Save.kind, ID, 0b10), None)
+    assert assembly.add("us", ours[1])[1] == b"o" * 2000
+    assembly.drop("us")
+    assert assembly.add("them", theirs[0])[1] == b"t" * 2000
+
+
+def test_parts_of_another_cut_start_anew():
+    two, three = in_parts(b"2" * 2200), in_parts(b"3" * 3300)
+    assembly = Assembly()
+    assembly.add("a", three[0])
+    assembly.add("a", three[2])
+    assert assembly.add("a", two[1]) == (PartAck(Save.kind, ID, 0b10), None)
+    assert assembly.add("a", two[0])[1] == b"2" * 2200
+
+
+@given(sizes(), st.integers(0, 2**64), st.floats(0, 0.7), st.sampled_from([0, 3, 10]))
+@settings(fast, max_examples=60)
+def test_a_long_message_gets_through_any_loss_order_and_duplication(size, seed, loss, forgetful):
+    """Sender and receiver over a network that loses, doubles and shuffles, both ways. `forgetful`: once, while so
+    many parts are held, the receiver forgets them all."""
+    dice = random.Random(seed)
+    data = dice.randbytes(size)
+    outgoing, assembly, whole = OutgoingRequest(Save.kind, ID, data), Assembly(), None
+    part_acks: list[PartAck] = []
+
+    def across(datagrams):
+        arriving = [one for one in datagrams for _ in range(dice.choice((1, 1, 1, 2))) if dice.random() > loss]
+        dice.shuffle(arriving)
+        return arriving
+
+    rounds = 0
+    while whole is None:
+        rounds += 1
+        assert rounds < 500, "it does not come to an end"
+        for datagram in across(outgoing.missing()):
+            part_ack, whole_now = assembly.add("a", decode_untrusted(datagram))
+            whole = whole or whole_now
+            part_acks.append(part_ack)
+            if forgetful and part_ack.held.bit_count() == forgetful:
+                assembly.drop("a")
+                forgetful, whole = 0, None
+        for part_ack in across(part_acks):
+            outgoing.acknowledge(part_ack.held)
+        part_acks = part_acks[-3:]  # some acknowledgements come very late
+    assert whole == data
+
+
+# --- bounded memory ---
+
+
+def test_what_has_waited_longest_is_forgotten_and_the_newest_can_always_be_completed():
+    assembly = Assembly(limit=100_000)
+    longest = in_parts(bytes(LONGEST))
+    for sender in "abc":
+        for part in longest[:-1]:
+            assembly.add(sender, part)
+    assert assembly.add("c", longest[-1])[1] == bytes(LONGEST)
+    part_ack, _ = assembly.add("a", longest[-1])
+    assert part_ack.held == 1 << 31, "all that it had of the first one is gone"
+
+
+@given(st.integers(0, 2**64), st.sampled_from([1, 100, 1100]))
+@settings(fast, max_examples=20)
+def test_a_flood_of_first_parts_is_bounded_however_small_they_are(seed, body):
+    dice = random.Random(seed)
+    limit = 60_000
+    assembly = Assembly(limit)
+    for _ in range(1500):
+        part = Part(Save.kind, ID, dice.randrange(31), 32, dice.randbytes(body))
+        part_ack, _ = assembly.add(dice.randrange(1000), part)
+        assert part_ack.held >> part.index & 1, "the newest is never the one to go"
+        # Each part costs its body and some bookkeeping, so the number of messages is bounded, too.
+        assert len(assembly) * (body + 200) <= limit
+
+
+def test_the_message_that_a_part_belongs_to_is_not_the_one_to_go():
+    assembly = Assembly(limit=55_000)
+    longest, long = in_parts(bytes(LONGEST)), in_parts(bytes(11_000))
+    for part in longest[:-1]:
+        assembly.add("first", part)
+    for part in long[:-1]:
+        assembly.add("second", part)
+    assert assembly.add("first", longest[-1])[1] == bytes(LONGEST)
+    assert assembly.add("second", long[-1])[0].held == 1 << len(long) - 1, "this one had to go"
+
+
+@pytest.mark.parametrize("again", [in_parts(bytes(5000)), [in_parts(bytes(2200))[1], in_parts(bytes(3300))[1]]])
+def test_what_comes_again_or_is_cut_anew_takes_no_more_room(again):
+    assembly = Assembly(limit=60_000)
+    first = in_parts(bytes(2000))
+    assembly.add("first", first[0])
+    for part in again * 100:
+        assembly.add("second", part)
+    assert assembly.add("first", first[1])[1] == bytes(2000), "nobody had to be forgotten"
+
+
+def test_dropping_gives_the_room_back():
+    assembly = Assembly(limit=50_000)
+    first, long = in_parts(bytes(2000)), in_parts(bytes(20_000))
+    assembly.add("a", first[0])
+    for sender in range(100):
+        for part in long:
+            assembly.add(sender, part)
+        assembly.drop(sender)
+        assembly.drop(sender)
+    assert assembly.add("a", first[1])[1] == bytes(2000), "nobody had to be forgotten"
+
+
+def test_what_gets_no_more_parts_is_forgotten_at_the_second_sweep():
+    ours, theirs = in_parts(b"o" * 2000), in_parts(b"t" * 2000)
+    assembly = Assembly()
+    assembly.add("given up", ours[0])
+    assembly.add("slow", theirs[0])
+    assembly.sweep()
+    assembly.add("slow", theirs[0])
+    assert len(assembly) == 2
+    assembly.sweep()
+    assert len(assembly) == 1
+    assert assembly.add("slow", theirs[1])[1] == b"t" * 2000

@@ -1,0 +1,310 @@
+"""The client table: changes, pages and epochs, and copies of it that are fed in any order."""
+
+import random
+
+import attrs
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from trio_chat.protocol.messages import TableChange
+from trio_chat.protocol.parts import OutgoingRequest
+from trio_chat.protocol.records import Credentials, PublicKeys, Record, Version, fold
+from trio_chat.protocol.table import ClientTable, ServerTable
+from trio_chat.protocol.wire import encode
+
+ID = bytes(range(16))
+EPOCH, LATER = b"epoch..1", b"epoch..2"
+
+
+def record(name: str, *, online: bool = True, port: int = 3333) -> Record:
+    return Record(name, "127.0.0.1", port, online, 12.5)
+
+
+def credentials(number: int) -> Credentials:
+    return Credentials(PublicKeys(bytes((number,)) * 32, bytes((number + 100,)) * 32), bytes((number,)) * 64)
+
+
+def directory_of(count: int, epoch: bytes = EPOCH) -> ServerTable:
+    directory = ServerTable(epoch)
+    for number in range(count):
+        directory.put(record(f"n{number}"))
+    return directory
+
+
+def bring_up_to_date(directory: ServerTable, table: ClientTable) -> int:
+    """Serve a table as the server does, each change answered with the version held; return how many it took."""
+    epoch = directory.version.epoch
+    for pages in range(1000):
+        change = directory.change_since(table.version, ID)
+        if change is None:
+            return pages
+        table.apply(change, epoch)
+    raise AssertionError("it does not come to an end")
+
+
+def rows(table: ServerTable | ClientTable, names: list[str]) -> dict[str, Record]:
+    return {name: table[name] for name in names}
+
+
+# --- what the server says ---
+
+
+def test_the_whole_table_for_someone_new():
+    directory = directory_of(3)
+    change = directory.change_since(None, ID)
+    records = (record("n0"), record("n1"), record("n2"))
+    assert change == TableChange(ID, Version(EPOCH, 0), Version(EPOCH, 3), records)
+
+
+def test_only_the_rows_that_changed_each_once_and_as_it_is_now():
+    directory = directory_of(5)
+    held = directory.version
+    directory.put(record("n3", online=False))
+    directory.put(record("n1", port=1))
+    directory.put(record("n1", port=2))
+    change = directory.change_since(held, ID)
+    assert (change.before, change.after) == (held, Version(EPOCH, 8))
+    assert change.records == (record("n3", online=False), record("n1", port=2))
+
+
+def test_nothing_for_someone_who_is_up_to_date():
+    directory = directory_of(3)
+    assert directory.change_since(Version(EPOCH, 3), ID) is None
+
+
+@pytest.mark.parametrize("held", [Version(LATER, 2), Version(LATER, 3), Version(EPOCH, 4), Version(EPOCH, 2**53)])
+def test_someone_who_holds_nonsense_is_given_the_table_from_its_beginning(held):
+    directory = directory_of(3)
+    assert directory.change_since(held, ID) == directory.change_since(None, ID)
+
+
+def test_names_are_looked_up_without_case_and_kept_as_registered_last():
+    directory = directory_of(0)
+    directory.put(record("bob"))
+    directory.put(record("Bob"))
+    assert "BOB" in directory
+    assert directory["bob"].name == "Bob"
+    assert len(directory) == 1
+    assert directory.change_since(None, ID).records == (record("Bob"),)
+
+
+@pytest.mark.parametrize(("count", "sizes"), [(64, [64]), (65, [64, 1]), (128, [64, 64]), (200, [64, 64, 64, 8])])
+def test_a_long_table_comes_in_pages(count, sizes):
+    directory, table = directory_of(count), ClientTable()
+    seen = []
+    while change := directory.change_since(table.version, ID):
+        seen.append(len(change.records))
+        assert table.apply(change, EPOCH) == change.records
+    assert seen == sizes
+    assert list(table) == [f"n{number}" for number in range(count)]
+
+
+def test_a_change_of_more_than_a_page_comes_in_pages_too():
+    directory, table = directory_of(300), ClientTable()
+    bring_up_to_date(directory, table)
+    for number in range(100, 250):
+        directory.put(record(f"n{number}", online=False))
+    assert bring_up_to_date(directory, table) == 3
+    assert [name for name in table if not table[name].online] == [f"n{number}" for number in range(100, 250)]
+
+
+def test_a_page_can_always_be_sent():
+    directory = ServerTable(EPOCH)
+    for number in range(64):
+        host = "ffff:ffff:ffff:ffff:ffff:ffff:255.255.255.255"
+        directory.put(Record(f"{number:032}", host, 65535, True, 1e11 / 3, credentials(number)))
+    page = directory.change_since(None, ID)
+    assert len(page.records) == 64
+    OutgoingRequest(TableChange.kind, ID, encode(page))
+
+
+def test_a_row_carries_the_credentials_that_the_name_has_now():
+    directory, table = ServerTable(EPOCH), ClientTable()
+    for shown in (None, credentials(1), credentials(2), None):
+        directory.put(attrs.evolve(record("bob"), credentials=shown))
+        bring_up_to_date(directory, table)
+        assert table["bob"].credentials == shown
+
+
+# --- what a client makes of it ---
+
+
+def test_a_table_is_a_mapping_in_which_case_does_not_matter():
+    table = ClientTable()
+    assert (len(table), list(table), table.version) == (0, [], None)
+    directory = ServerTable(EPOCH)
+    directory.put(record("Bob"))
+    directory.put(record("alice"))
+    bring_up_to_date(directory, table)
+    assert list(table) == ["Bob", "alice"]
+    assert table["BOB"] == table["bob"] == record("Bob")
+    assert "bOB" in table
+    assert "carol" not in table
+    assert table.get("carol") is None
+    with pytest.raises(KeyError):
+        table["carol"]
+
+
+def test_a_table_knows_which_versions_it_holds():
+    table = ClientTable()
+    assert not table.holds(Version(EPOCH, 0))
+    bring_up_to_date(directory_of(3), table)
+    assert table.holds(Version(EPOCH, 2))
+    assert table.holds(Version(EPOCH, 3))
+    assert not table.holds(Version(EPOCH, 4))
+    assert not table.holds(Version(LATER, 1))
+
+
+def test_a_change_applies_to_exactly_the_version_before_it():
+    directory, table = directory_of(2), ClientTable()
+    bring_up_to_date(directory, table)
+    first = directory.version
+    directory.put(record("n0", online=False))
+    one = directory.change_since(first, ID)
+    second = directory.version
+    directory.put(record("n1", online=False))
+    two, both = directory.change_since(second, ID), directory.change_since(first, ID)
+
+    assert table.apply(two, EPOCH) == (), "it has overtaken the one before it"
+    assert table["n1"].online
+    assert table.version == first
+    assert table.apply(one, EPOCH) == one.records
+    assert table.apply(one, EPOCH) == (), "a duplicate"
+    assert table.apply(both, EPOCH) == (), "it begins too early"
+    assert table.version == second
+    assert table.apply(two, EPOCH) == two.records
+    assert table.apply(one, EPOCH) == (), "late"
+    assert not any(table[name].online for name in table)
+
+
+def test_a_first_page_does_not_undo_what_is_held():
+    directory, table = directory_of(100), ClientTable()
+    first = directory.change_since(None, ID)
+    bring_up_to_date(directory, table)
+    assert table.apply(first, EPOCH) == ()
+    assert len(table) == 100
+
+
+def test_pages_while_the_directory_moves_on():
+    directory, table = directory_of(200), ClientTable()
+    table.apply(directory.change_since(None, ID), EPOCH)
+    directory.put(record("n10", port=1))  # in the page that was sent
+    directory.put(record("n150", port=2))  # in one that was not
+    directory.put(record("newcomer"))
+    table.apply(directory.change_since(table.version, ID), EPOCH)
+    directory.put(record("n10", port=3))
+    bring_up_to_date(directory, table)
+    names = [*(f"n{number}" for number in range(200)), "newcomer"]
+    assert rows(table, names) == rows(directory, names)
+    assert len(table) == 201
+
+
+def test_after_a_server_restart_the_table_starts_anew():
+    table = ClientTable()
+    bring_up_to_date(directory_of(3), table)
+    after = ServerTable(LATER)
+    after.put(record("alice"))
+    assert bring_up_to_date(after, table) == 1
+    assert list(table) == ["alice"]
+    assert table.version == Version(LATER, 1)
+
+
+def test_a_late_page_of_the_former_server_changes_nothing():
+    former, present, table = directory_of(3), ServerTable(LATER), ClientTable()
+    bring_up_to_date(former, table)
+    late_first = former.change_since(None, ID)
+    former.put(record("n4"))
+    late_delta = former.change_since(table.version, ID)
+    present.put(record("alice"))
+
+    assert table.apply(late_delta, LATER) == (), "the client has registered with the present server"
+    bring_up_to_date(present, table)
+    assert table.apply(late_first, LATER) == ()
+    assert table.apply(late_delta, LATER) == ()
+    assert list(table) == ["alice"]
+
+
+def test_a_page_of_the_next_server_waits_for_the_registration_there():
+    present, table = directory_of(3), ClientTable()
+    bring_up_to_date(present, table)
+    assert table.apply(directory_of(1, LATER).change_since(None, ID), EPOCH) == ()
+    assert table.version == present.version
+
+
+def test_a_change_from_one_epoch_to_another_is_nonsense():
+    table = ClientTable()
+    bring_up_to_date(directory_of(3), table)
+    nonsense = TableChange(ID, Version(EPOCH, 3), Version(LATER, 4), (record("eve"),))
+    assert table.apply(nonsense, EPOCH) == table.apply(nonsense, LATER) == ()
+    assert "eve" not in table
+
+
+# --- any pages in any order ---
+
+
+class AnyPagesInAnyOrder(RuleBasedStateMachine):
+    """A directory that moves on and is restarted, and a client that gets pages late, twice, out of order or never."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names = [*(f"n{number}" for number in range(120)), *(f"N{number}" for number in range(30))]
+        self.restarts = 0
+        self.pages: list[TableChange] = []
+        self.table = ClientTable()
+        self.restart()
+
+    @rule()
+    def restart(self):
+        self.restarts += 1
+        self.directory = ServerTable(b"%08d" % self.restarts)
+        self.directory.put(record("client"))
+
+    @rule(seed=st.integers(0, 2**32), count=st.sampled_from([1, 1, 1, 2, 100]))
+    def move_on(self, seed, count):
+        dice = random.Random(seed)
+        for name in dice.choices(self.names, k=count):
+            self.directory.put(record(name, online=dice.random() < 0.5, port=dice.randrange(1, 65536)))
+
+    @rule(late=st.integers(0, 10))
+    def send_a_page(self, late):
+        """For what the client holds, or once claimed to hold, or for someone new."""
+        held = [self.table.version, None, *(page.after for page in self.pages)][late % (len(self.pages) + 2)]
+        if change := self.directory.change_since(held, ID):
+            self.pages.append(change)
+
+    @rule(which=st.integers(0, 2**16))
+    def a_page_arrives(self, which):
+        if self.pages:
+            self.table.apply(self.pages[which % len(self.pages)], self.directory.version.epoch)
+
+    @rule()
+    def the_client_is_served_until_it_is_up_to_date(self):
+        assert bring_up_to_date(self.directory, self.table) <= len(self.directory) // 64 + 1
+        assert self.table.version == self.directory.version
+        assert len(self.table) == len(self.directory)
+        assert all(self.table[name] == self.directory[name] for name in self.table)
+
+    @invariant()
+    def what_is_held_is_what_the_server_had_at_that_version(self):
+        version = self.table.version
+        if version is None or version.epoch != self.directory.version.epoch:
+            return
+        newer: set[str] = set()
+        while version != self.directory.version:
+            change = self.directory.change_since(version, ID)
+            newer |= {fold(row.name) for row in change.records}
+            version = change.after
+        for name in ["client", *self.names]:
+            if name in self.directory and fold(name) not in newer:
+                assert self.table[name] == self.directory[name]
+
+    def teardown(self):
+        self.the_client_is_served_until_it_is_up_to_date()
+
+
+TestAnyPagesInAnyOrder = AnyPagesInAnyOrder.TestCase
+TestAnyPagesInAnyOrder.settings = settings(
+    max_examples=60, stateful_step_count=30, suppress_health_check=[HealthCheck.too_slow]
+)

@@ -1,0 +1,817 @@
+"""The server's decisions as small plays: who is there, whose a name is, and which requests are taken.
+
+In which order everyone gets what was taken is in test_service_order.py.
+"""
+
+import random
+from contextlib import contextmanager
+
+import attrs
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.bare_server import (
+    SERVER,
+    SERVER_KEY,
+    A,
+    B,
+    BareServer,
+    C,
+    credentials_of,
+    elsewhere,
+    identity_of,
+    program_at,
+)
+from trio_chat.crypto.identities import Identity, credentials, sign_identity
+from trio_chat.link.session import Peer
+from trio_chat.protocol.duplicates import Reaction
+from trio_chat.protocol.messages import (
+    Ack,
+    Deregister,
+    Deregistered,
+    DirectMessage,
+    Find,
+    GroupPost,
+    Heartbeat,
+    Letters,
+    Refused,
+    Register,
+    Save,
+    TableChange,
+    Takeover,
+)
+from trio_chat.protocol.records import Credentials, Letter, LetterKind, PublicKeys, Reason, Record, fold
+from trio_chat.server import service as service_module
+from trio_chat.server.service import SILENCE_LIMIT, Admission, Claim, Deposit, NextStep, Post
+
+
+@pytest.fixture
+def server() -> BareServer:
+    return BareServer()
+
+
+def coming_and_going(server) -> list[tuple[str, bool]]:
+    return [(row.name, row.online) for row in server.told]
+
+
+def is_refused(answer, reason) -> bool:
+    return isinstance(answer, Refused) and answer.reason is reason
+
+
+def is_not_registered(answer) -> bool:
+    return is_refused(answer, Reason.NOT_REGISTERED)
+
+
+# --- coming and going ---
+
+
+def test_who_registers_is_in_the_table_where_the_datagram_came_from(server):
+    admission = server.register("alice", A)
+    assert admission.record == Record("alice", "10.0.0.1", 1, True, 1001.0, credentials_of(A, "alice"))
+    assert (admission.ended, admission.superseded) == ((), [])
+    assert (admission.registration.peer, admission.registration.since) == (A, 1001.0)
+    assert server.told == [admission.record]
+    assert server.service.directory["alice"] == admission.record
+    assert server.service.is_present(admission.registration)
+    assert server.service.registration("ALICE") is admission.registration
+
+
+def test_the_zone_of_an_address_stays_with_the_server(server):
+    place = elsewhere(A, ("fe80::1%eth0", 7))
+    admission = server.register("alice", place)
+    assert admission.registration.peer == place
+    assert admission.record.address == ("fe80::1", 7)
+
+
+def test_who_deregisters_is_off_line_since_then(server):
+    stay = server.enter("alice", A)
+    request = Deregister(server.id())
+    assert server.ask(A, request) == Deregistered(Deregister.kind, request.id)
+    assert server.told[-1] == Record("alice", "10.0.0.1", 1, False, 1002.0, credentials_of(A, "alice"))
+    assert server.online() == {}
+    assert not server.service.is_present(stay)
+    assert server.step(stay) is NextStep.REST
+
+
+def test_the_same_program_at_the_same_address_begins_a_new_stay(server):
+    first = server.enter("alice", A)
+    admission = server.register("alice", A)
+    assert (admission.ended, admission.superseded) == ((first,), [])
+    assert not server.service.is_present(first)
+    assert server.service.is_present(admission.registration)
+    assert coming_and_going(server) == [("alice", True), ("alice", True)]
+
+
+def test_another_name_from_the_same_place_ends_the_first(server):
+    alice = server.enter("alice", A)
+    server.enter("bob", A)
+    assert coming_and_going(server) == [("alice", True), ("alice", False), ("bob", True)]
+    assert not server.service.is_present(alice)
+    assert server.online() == {"bob": A}
+
+
+def test_upper_and_lower_case_are_one_person_who_is_called_as_registered_last(server):
+    server.enter("bob", A)
+    server.enter("Bob", A)
+    assert server.online() == {"Bob": A}
+    assert server.service.directory["bob"].name == "Bob"
+    assert len(server.service.directory) == 1
+
+
+def test_there_is_room_for_so_many_names_and_those_known_may_always_return(server, monkeypatch):
+    monkeypatch.setattr(service_module, "MAX_NAMES", 2)
+    server.enter("alice", A)
+    server.enter("bob", B)
+    assert server.register("carol", C) is Reaction.SILENCE
+    server.leave(A)
+    assert server.register("carol", C) is Reaction.SILENCE
+    assert is_refused(server.register("ALICE", C), Reason.TAKEN)
+    assert isinstance(server.register("ALICE", A), Admission)
+
+
+def test_stamps_tell_what_came_before_what_though_the_clock_stands_still_or_goes_back():
+    server, stamps = BareServer(), []
+    for at in (100.0, 100.0, 50.0, 100.0, 200.0, 199.0):
+        shown = credentials_of(A, "alice")
+        outcome = server.service.receive(A, Register(server.id(), "alice", shown, program_at(A)), 0.0, at)
+        stamps.append(outcome.record.since)
+        outcome = server.service.receive(A, Save(server.id(), "alice", b"hi"), 0.0, at)
+        stamps.append(outcome.letter.sent_at)
+    assert stamps == sorted(set(stamps))
+    assert stamps[-1] == pytest.approx(200.0, abs=0.001)
+
+
+# --- owners of names ---
+
+
+@contextmanager
+def nothing_happens(server):
+    """What is asked in here changes no row and no stay, tells nobody, and is no sign of life."""
+
+    def state():
+        stays = [(id(stay), stay.peer, stay.heard_at) for stay in server.service.online()]
+        return list(server.told), stays, server.service.directory.version
+
+    before = state()
+    yield
+    assert state() == before
+
+
+def came_back_after_a_restart(server) -> BareServer:
+    after = BareServer()
+    after.service.load([server.service.directory["alice"]], [])
+    return after
+
+
+SINCE_THEN = {
+    "she is there": lambda server: server,
+    "she has left": lambda server: server.leave(A) and server,
+    "she was held for gone": lambda server: (
+        server.service.mark_offline(server.service.registration("alice"), 1.0) and server
+    ),
+    "she is elsewhere": lambda server: server.enter("alice", elsewhere(A)) and server,
+    "the server was restarted": came_back_after_a_restart,
+}
+
+
+@pytest.mark.parametrize("returning", [False, True])
+@pytest.mark.parametrize("name", ["alice", "ALICE", "aLiCe"])
+@pytest.mark.parametrize("since_then", SINCE_THEN.values(), ids=SINCE_THEN)
+def test_a_name_belongs_to_the_key_that_it_was_first_registered_with(server, since_then, name, returning):
+    server.enter("Alice", A)
+    server = since_then(server)
+    with nothing_happens(server):
+        assert is_refused(server.register(name, B, returning=returning), Reason.TAKEN)
+        assert is_refused(server.register(name, elsewhere(B, A.address), returning=returning), Reason.TAKEN)
+        assert is_refused(server.register(name, B, program=program_at(A), returning=returning), Reason.TAKEN)
+    assert isinstance(server.register(name, A), Admission), "hers it is"
+
+
+@pytest.mark.parametrize(("first", "second"), [(A, B), (B, A)])
+def test_of_two_keys_that_come_at_the_same_moment_the_first_has_the_name(server, first, second):
+    server.pace = 0.0
+    admission = server.register("alice", first)
+    assert is_refused(server.register("Alice", second), Reason.TAKEN)
+    assert server.service.is_present(admission.registration)
+    server.leave(first)
+    assert is_refused(server.register("alice", second), Reason.TAKEN)
+
+
+def test_who_asks_for_anothers_name_keeps_his_own(server):
+    server.enter("alice", A)
+    server.enter("bob", B)
+    with nothing_happens(server):
+        assert is_refused(server.register("alice", B), Reason.TAKEN)
+
+
+def certificate(identity, name="alice", server_key=SERVER_KEY) -> bytes:
+    return sign_identity(identity, name=name, server_key=server_key)
+
+
+ALICE, THIEF = identity_of(A), identity_of(B)
+HERS = certificate(ALICE)
+FORGED = {
+    "nothing": bytes(64),
+    "a changed one": HERS[:-1] + bytes((HERS[-1] ^ 1,)),
+    "somebody else's": certificate(THIEF),
+    "one for another name": certificate(ALICE, name="alice2"),
+    "one for another server": certificate(ALICE, server_key=bytes(32)),
+    "one for another link key": certificate(Identity(ALICE.signing_secret, THIEF.link_secret)),
+    "one by the server": certificate(Identity(SERVER.signing_secret, ALICE.link_secret)),
+}
+
+
+@pytest.mark.parametrize("forged", FORGED.values(), ids=FORGED)
+def test_who_shows_a_certificate_that_is_none_gets_no_answer_and_no_name(server, forged):
+    shown = Credentials(ALICE.public, forged)
+    with nothing_happens(server):
+        assert server.register("alice", A, shown=shown) is Reaction.SILENCE
+    server.enter("alice", A)
+    with nothing_happens(server):
+        assert server.register("alice", A, shown=shown) is Reaction.SILENCE
+        assert server.register("alice", elsewhere(A), shown=shown) is Reaction.SILENCE
+
+
+def test_a_certificate_is_for_all_cases_of_a_name(server):
+    assert server.register("ALICE", A, shown=Credentials(ALICE.public, HERS)).record.name == "ALICE"
+
+
+STOLEN = {
+    "her row as it is": Credentials(ALICE.public, HERS),
+    "her row with his link key": Credentials(PublicKeys(ALICE.public.signing, THIEF.public.link), HERS),
+    "her keys with his certificate": Credentials(ALICE.public, certificate(THIEF)),
+    "her link key with his own": Credentials(
+        PublicKeys(THIEF.public.signing, ALICE.public.link),
+        certificate(Identity(THIEF.signing_secret, ALICE.link_secret)),
+    ),
+    "her signing key with his certificate": Credentials(
+        PublicKeys(ALICE.public.signing, THIEF.public.link), certificate(THIEF)
+    ),
+    "her signing key with the server's certificate": Credentials(
+        PublicKeys(ALICE.public.signing, THIEF.public.link),
+        certificate(Identity(SERVER.signing_secret, THIEF.link_secret)),
+    ),
+}
+
+
+@pytest.mark.parametrize("stolen", STOLEN.values(), ids=STOLEN)
+@pytest.mark.parametrize("is_new", [True, False])
+def test_a_thief_gets_nowhere_with_what_everybody_knows_of_alice_and_not_even_with_the_servers_key(
+    server, stolen, is_new
+):
+    server.enter("bob", B)
+    if not is_new:
+        server.enter("alice", A)
+    with nothing_happens(server):
+        assert server.register("alice", B, shown=stolen) is Reaction.SILENCE
+        assert server.register("alice", elsewhere(B, A.address), shown=stolen) is Reaction.SILENCE
+
+
+def test_who_has_the_servers_keys_is_a_stranger_like_any_other(server):
+    server.enter("alice", A)
+    thief = Peer(B.address, SERVER.public.link)
+    with nothing_happens(server):
+        own = credentials(SERVER, name="alice", server_key=SERVER_KEY)
+        assert is_refused(server.register("alice", thief, shown=own), Reason.TAKEN)
+
+
+@pytest.mark.parametrize("name", ["alice", "ALICE"])
+def test_a_name_without_credentials_goes_to_the_first_key_that_comes(server, name):
+    server.service.load([Record("Alice", "10.0.0.8", 8, False, 500.0)], ["Alice"])
+    stay = server.enter(name, B)
+    assert server.service.directory["alice"].credentials == credentials_of(B, name)
+    assert server.step(stay) is NextStep.LETTERS, "what waits for a name waits for its owner"
+    assert is_refused(server.register("Alice", A), Reason.TAKEN)
+    server.leave(B)
+    assert is_refused(server.register("Alice", A), Reason.TAKEN)
+
+
+# --- one owner at several places ---
+
+
+@pytest.mark.parametrize("name", ["alice", "Alice"])
+def test_the_owner_takes_over_from_another_place_at_once(server, name):
+    old = server.enter("alice", A)
+    admission = server.register(name, elsewhere(A))
+    since = admission.registration.since
+    assert admission.record == Record(name, "10.0.0.9", 9, True, since, credentials_of(A, name))
+    assert (admission.ended, admission.superseded) == ((old,), [old])
+    assert not server.service.is_present(old)
+    assert server.online() == {name: elsewhere(A)}
+    assert coming_and_going(server) == [("alice", True), (name, True)], "the name was never off line"
+    assert is_not_registered(say(server, A, Heartbeat))
+    assert isinstance(say(server, elsewhere(A), Heartbeat), Ack)
+
+
+def test_a_program_that_is_somewhere_else_by_now_has_not_been_superseded(server):
+    old = server.enter("alice", A)
+    admission = server.register("alice", elsewhere(A), program=old.program)
+    assert (admission.ended, admission.superseded) == ((old,), [])
+    assert server.online() == {"alice": elsewhere(A)}
+    assert is_not_registered(say(server, A, Heartbeat)), "that was a copy, or is too late"
+
+
+def test_another_program_at_the_same_place_replaces_and_there_is_nobody_to_tell(server):
+    old = server.enter("alice", A)
+    admission = server.register("alice", A, program=bytes(16))
+    assert (admission.ended, admission.superseded) == ((old,), [])
+    assert server.service.is_present(admission.registration)
+
+
+def test_the_owner_may_come_with_another_link_key(server):
+    old = server.enter("alice", A)
+    renewed = Identity(ALICE.signing_secret, bytes(32))
+    place = Peer(C.address, renewed.public.link)
+    shown = credentials(renewed, name="alice", server_key=SERVER_KEY)
+    admission = server.register("alice", place, shown=shown)
+    assert (admission.ended, admission.superseded) == ((old,), [old])
+    assert server.service.directory["alice"].credentials == shown
+    assert is_not_registered(say(server, A, Heartbeat))
+    server.enter("alice2", A)
+    assert server.online() == {"alice": place, "alice2": A}, "the former key stands for the name no longer"
+    both = server.register("alice", A)
+    assert [stay.name for stay in both.ended] == ["alice2", "alice"]
+    assert server.online() == {"alice": A}
+
+
+def test_nothing_is_taken_over_before_the_newcomer_has_confirmed_that_he_is_there(server):
+    old = server.enter("alice", A)
+    claim, request = server.claim("alice", elsewhere(A))
+    assert isinstance(claim, Claim)
+    assert server.service.is_present(old)
+    server.leave(A)
+    assert isinstance(server.confirm(elsewhere(A), request, claim), Admission)
+
+
+def test_who_confirms_too_late_finds_the_name_as_it_is_by_then(server):
+    server.enter("alice", A)
+    claim, request = server.claim("alice", elsewhere(A))
+    freed = attrs.evolve(server.service.directory["alice"], credentials=credentials_of(B, "alice"))
+    server.service.directory.put(freed)
+    assert is_refused(server.confirm(elsewhere(A), request, claim), Reason.TAKEN)
+
+
+def test_who_confirms_after_the_name_has_changed_hands_is_asked_again(server):
+    former, first, last = A, elsewhere(A), elsewhere(A, ("10.0.0.8", 8))
+    server.enter("alice", former)
+    claim, request = server.claim("alice", first)
+    server.leave(former)
+    server.enter("alice", last)
+    with nothing_happens(server):
+        again = server.confirm(first, request, claim)
+        assert isinstance(again, Claim), "the confirmation may have been long on its way, and he may have ended"
+    assert isinstance(server.confirm(first, request, again), Admission)
+
+
+def test_who_is_asked_for_longer_is_not_shut_out_by_a_registration_that_comes_late(server):
+    former, new = A, elsewhere(A)
+    program = server.enter("alice", former).program
+    claim, request = server.claim("alice", new)
+    server.enter("alice", former, program=program)
+    again = server.confirm(new, request, claim)
+    assert isinstance(again, Claim)
+    assert isinstance(server.confirm(new, request, again), Admission)
+    assert server.online() == {"alice": new}
+
+
+@pytest.mark.parametrize("name", ["alice", "ALICE"])
+def test_who_was_superseded_does_not_fight_back(server, name):
+    server.enter("alice", A)
+    server.enter("alice", elsewhere(A))
+    with nothing_happens(server):
+        assert is_refused(server.register(name, A, returning=True), Reason.ELSEWHERE)
+        for place in (elsewhere(A), elsewhere(A, ("10.0.0.8", 8))):
+            back = server.register(name, place, program=program_at(A), returning=True)
+            assert is_refused(back, Reason.ELSEWHERE), "wherever he comes back from"
+    server.enter(name, A)
+    assert server.online() == {name: A}, "unless its owner says so"
+
+
+@pytest.mark.parametrize("place", [A, elsewhere(A)])
+def test_a_program_comes_back_by_itself_to_where_no_other_is(server, place):
+    program = server.enter("alice", A).program
+    server.enter("alice", place, program=program, returning=True)
+    server.leave(place)
+    server.enter("alice", place, program=program, returning=True)
+    assert server.online() == {"alice": place}
+
+
+@pytest.mark.parametrize("gone", ["left", "held for gone"])
+def test_who_was_superseded_comes_back_when_the_other_has_gone(server, gone):
+    server.enter("alice", A)
+    other = server.enter("alice", elsewhere(A))
+    if gone == "left":
+        server.leave(other.peer)
+    else:
+        server.service.mark_offline(other, 1234.0)
+    admission = server.register("alice", A, returning=True)
+    assert (admission.ended, admission.superseded) == ((), [])
+    assert server.online() == {"alice": A}
+
+
+def test_a_key_is_in_one_place_under_one_name_and_owns_all_its_names(server):
+    alice = server.enter("alice", A)
+    admission = server.register("bob", elsewhere(A))
+    assert (admission.ended, admission.superseded) == ((alice,), [alice])
+    assert coming_and_going(server) == [("alice", True), ("alice", False), ("bob", True)]
+    assert server.online() == {"bob": elsewhere(A)}
+    assert is_not_registered(say(server, A, Heartbeat))
+    for name in ("alice", "bob"):
+        assert is_refused(server.register(name, B), Reason.TAKEN)
+    server.enter("alice", A)
+    assert server.online() == {"alice": A}
+
+
+def test_two_people_that_swap_addresses(server):
+    server.enter("alice", A)
+    server.enter("bob", B)
+    server.enter("alice", elsewhere(A, B.address))
+    assert server.online() == {"alice": elsewhere(A, B.address), "bob": B}, "an address tells nobody's name"
+    server.enter("bob", elsewhere(B, A.address))
+    assert {row.name: row.address for row in server.told} == {"alice": B.address, "bob": A.address}
+    assert isinstance(server.save(elsewhere(A, B.address), "bob"), Deposit)
+    assert is_not_registered(server.save(A, "bob"))
+
+
+# --- one who moves while he is there ---
+
+
+def test_who_moves_stays_and_is_in_the_table_where_he_is_now(server):
+    stay, row = server.enter("Alice", A), server.told[-1]
+    place = elsewhere(A, ("fe80::1%eth0", 7))
+    say(server, A, Heartbeat)
+    server.service.moved(A, place)
+    assert server.told[1:] == [attrs.evolve(row, host="fe80::1", port=7)], "and it counts as no coming or going"
+    assert server.service.directory["alice"] == server.told[-1]
+    assert server.service.is_present(stay)
+    assert (stay.peer, stay.since) == (place, row.since)
+    assert server.online() == {"Alice": place}
+    assert isinstance(say(server, place, Heartbeat), Ack)
+    assert is_not_registered(say(server, A, Heartbeat))
+    server.leave(place)
+    assert server.told[-1] == attrs.evolve(row, host="fe80::1", port=7, online=False, since=1000 + server.now)
+
+
+def test_who_moves_on_is_followed(server):
+    server.enter("alice", A)
+    second, third = elsewhere(A), elsewhere(A, ("10.0.0.8", 8))
+    server.service.moved(A, second)
+    server.service.moved(second, third)
+    assert server.online() == {"alice": third}
+    with nothing_happens(server):
+        server.service.moved(A, second)
+    server.service.moved(third, A)
+    assert server.online() == {"alice": A}
+
+
+def test_a_move_of_somebody_else_changes_nothing(server):
+    with nothing_happens(server):
+        server.service.moved(A, elsewhere(A))
+    server.enter("alice", A)
+    with nothing_happens(server):
+        server.service.moved(elsewhere(B, A.address), B)
+        server.service.moved(elsewhere(A), elsewhere(A, ("10.0.0.8", 8)))
+    server.enter("alice", elsewhere(A))
+    with nothing_happens(server):
+        server.service.moved(A, elsewhere(A, ("10.0.0.8", 8)))
+    server.leave(elsewhere(A))
+    with nothing_happens(server):
+        server.service.moved(elsewhere(A), A)
+
+
+# --- any play of owners and thieves ---
+
+
+class AnyOwners:
+    """People who register whatever name from wherever, rightly and wrongly, come back, move and go."""
+
+    PLACES = (("10.0.0.1", 1), ("10.0.0.2", 2), ("10.0.0.3", 3))
+
+    def __init__(self, dice: random.Random) -> None:
+        self.dice = dice
+        self.server = BareServer()
+        self.owners: dict[str, bytes] = {}
+
+    def somebody(self) -> Peer:
+        return elsewhere(self.dice.choice((A, B, C)), self.dice.choice(self.PLACES))
+
+    def go_on(self) -> None:
+        stays = self.server.service.online()
+        match self.dice.choice(["register", "register", "steal", "leave", "mark_offline", "move"]):
+            case "register":
+                self.register(self.somebody(), self.dice.choice(("alice", "Alice", "bob", "BOB", "carol")))
+            case "steal" if stays:
+                self.steal(self.somebody(), self.dice.choice(stays))
+            case "leave":
+                self.server.leave(self.somebody())
+            case "mark_offline" if stays and self.dice.random() < 0.3:
+                self.server.service.mark_offline(self.dice.choice(stays), 1000 + self.server.now)
+            case "move":
+                peer = self.somebody()
+                self.server.service.moved(peer, elsewhere(peer, self.dice.choice(self.PLACES)))
+
+    def register(self, peer, name) -> None:
+        returning = self.dice.random() < 0.3
+        outcome = self.server.register(name, peer, program=self.dice.choice((None, bytes(16))), returning=returning)
+        if self.owners.get(fold(name), peer.key) != peer.key:
+            assert is_refused(outcome, Reason.TAKEN)
+        elif not (returning and is_refused(outcome, Reason.ELSEWHERE)):
+            assert isinstance(outcome, Admission)
+            self.owners[fold(name)] = peer.key
+            assert self.server.service.registration(name).peer == peer
+
+    def steal(self, peer, stay) -> None:
+        shown = self.server.service.directory[stay.name].credentials
+        if peer.key != stay.peer.key:
+            if self.dice.random() < 0.5:
+                shown = attrs.evolve(shown, keys=attrs.evolve(shown.keys, link=peer.key))
+            with nothing_happens(self.server):
+                assert self.server.register(stay.name, peer, shown=shown) is Reaction.SILENCE
+
+    def check(self) -> None:
+        stays = self.server.service.online()
+        assert len({stay.peer.key for stay in stays}) == len({fold(stay.name) for stay in stays}) == len(stays)
+        rows = {fold(row.name): row for row in self.server.told}
+        assert rows == {name: self.server.service.directory[name] for name in self.owners}
+        for name, row in rows.items():
+            stay = self.server.service.registration(name)
+            assert row.credentials.keys.link == self.owners[name]
+            assert row.online == (stay is not None)
+            assert stay is None or (stay.name, stay.peer) == (row.name, Peer(row.address, self.owners[name]))
+
+    def check_words(self) -> None:
+        """Everybody speaks from everywhere: in no name but his own, and only where he came in."""
+        for peer in [elsewhere(who, place) for who in (A, B, C) for place in self.PLACES]:
+            post = self.server.post(peer)
+            if isinstance(post, Post):
+                assert self.owners[fold(post.letter.sender)] == peer.key
+                assert self.server.online()[post.letter.sender] == peer
+            else:
+                assert is_not_registered(post)
+                assert peer not in self.server.online().values()
+
+
+@given(seed=st.integers(0, 2**64), steps=st.integers(1, 60))
+def test_nobody_speaks_in_anothers_name_whatever_is_tried(seed, steps):
+    play = AnyOwners(random.Random(seed))
+    for _ in range(steps):
+        play.go_on()
+        play.check()
+    play.check_words()
+
+
+# --- who is gone ---
+
+
+def test_a_verdict_of_silence_ends_the_stay_that_it_is_about(server):
+    stay = server.enter("alice", A)
+    assert server.service.mark_offline(stay, 1234.0)
+    assert server.told[-1] == Record("alice", "10.0.0.1", 1, False, 1234.0, credentials_of(A, "alice"))
+    assert server.online() == {}
+    assert not server.service.mark_offline(stay, 1235.0)
+    assert coming_and_going(server) == [("alice", True), ("alice", False)], "and ends it once"
+
+
+@pytest.mark.parametrize("back_at", [A, elsewhere(A)])
+def test_a_verdict_of_silence_on_an_old_stay_condemns_nobody(server, back_at):
+    old = server.enter("alice", A)
+    server.leave(A)
+    new = server.enter("alice", back_at)
+    assert not server.service.mark_offline(old, 1234.0)
+    assert server.service.is_present(new)
+    assert server.online() == {"alice": back_at}
+
+
+def test_65_seconds_without_a_word_are_too_many(server):
+    alice, bob = server.enter("alice", A), server.enter("bob", B)
+    heard_at = server.now
+    assert server.service.overdue(heard_at - 1 + SILENCE_LIMIT) == []
+    assert server.service.overdue(heard_at - 0.5 + SILENCE_LIMIT) == [alice]
+    assert server.service.overdue(heard_at + 1 + SILENCE_LIMIT) == [alice, bob]
+    assert server.online().keys() == {"alice", "bob"}, "the judgement is not in here"
+
+
+@pytest.mark.parametrize("word", [Heartbeat, Save, GroupPost, Find, DirectMessage])
+def test_any_word_is_a_sign_of_life(server, word):
+    alice = server.enter("alice", A)
+    server.now += SILENCE_LIMIT
+    assert server.service.overdue(server.now + 1) == [alice]
+    say(server, A, word)
+    assert server.service.overdue(server.now + SILENCE_LIMIT) == []
+
+
+def say(server, peer, word, name="alice"):
+    new = server.id()
+    requests = {
+        Heartbeat: Heartbeat(new, name),
+        Deregister: Deregister(new),
+        Save: Save(new, "alice", b"hi"),
+        GroupPost: GroupPost(new, b"hi"),
+        Find: Find(new, "alice"),
+        Takeover: Takeover(new, 0.0),
+        DirectMessage: DirectMessage(new, "bob", "alice", "hi"),
+        Letters: Letters(new, "bob", (Letter(LetterKind.GROUP, new, "alice", 0.0, b"hi"),)),
+        TableChange: TableChange(new, server.service.directory.version, server.service.directory.version, ()),
+    }
+    return server.ask(peer, requests[word])
+
+
+@pytest.mark.parametrize(
+    "word", [Heartbeat, Deregister, Save, GroupPost, Find, DirectMessage, Letters, TableChange, Takeover]
+)
+def test_who_is_not_registered_is_told_so_whatever_is_said(server, word):
+    assert is_not_registered(say(server, B, word)), "never seen"
+    server.enter("alice", A)
+    assert is_not_registered(say(server, B, word)), "somebody else"
+    assert is_not_registered(say(server, elsewhere(A), word)), "another place"
+    assert is_not_registered(say(server, elsewhere(B, A.address), word)), "another key"
+    server.enter("bob", B)
+    server.leave(B)
+    assert is_not_registered(say(server, B, word)), "gone"
+    server.service.mark_offline(server.enter("bob", B), 1234.0)
+    assert is_not_registered(say(server, B, word)), "held for gone"
+    assert server.online() == {"alice": A}
+
+
+def test_a_heartbeat_is_for_one_name(server):
+    server.enter("Alice", A)
+    same = server.id()
+    assert server.ask(A, Heartbeat(same, "alice")) == Ack(Heartbeat.kind, same)
+    server.now += SILENCE_LIMIT
+    assert is_not_registered(say(server, A, Heartbeat, name="bob"))
+    assert len(server.service.overdue(server.now)) == 1, "which is no sign of life of alice"
+
+
+@pytest.mark.parametrize("word", [DirectMessage, Letters, TableChange, Takeover])
+def test_what_is_not_for_a_server_is_met_by_silence(server, word):
+    server.enter("alice", A)
+    assert say(server, A, word) is Reaction.SILENCE
+
+
+# --- messages to one ---
+
+
+def test_a_letter_names_its_sender_as_registered_and_the_time(server):
+    server.enter("Alice", A)
+    server.enter("bob", B)
+    same = server.id()
+    deposit = server.save(A, "BOB", same)
+    assert deposit == Deposit("BOB", Letter(LetterKind.DIRECT, same, "Alice", 1000 + server.now, b"hi"))
+
+
+def test_who_has_ever_registered_can_be_written_to(server):
+    server.enter("alice", A)
+    request = Save(server.id(), "bob", b"hi")
+    assert server.ask(A, request) == request.refused(Reason.UNKNOWN)
+    server.enter("bob", B)
+    server.leave(B)
+    assert isinstance(server.ask(A, request), Deposit), "the refusal was no last word"
+
+
+def test_nobody_can_be_written_to_under_a_name_that_belongs_to_nobody(server):
+    server.service.load([Record("Bob", "10.0.0.9", 9, False, 500.0)], [])
+    server.enter("alice", A)
+    assert is_refused(server.save(A, "bob"), Reason.UNKNOWN)
+    assert is_refused(server.find(A, "bob"), Reason.UNKNOWN)
+    server.enter("bob", B)
+    assert isinstance(server.save(A, "bob"), Deposit)
+
+
+def test_who_is_asked_for_is_shown_on_line_or_not_in_whatever_case(server):
+    server.enter("alice", A)
+    assert is_refused(server.find(A, "bob"), Reason.UNKNOWN)
+    server.enter("Bob", B)
+    request = Find(server.id(), "BOB")
+    row = server.service.directory["bob"]
+    assert (row.online, row.credentials) == (True, credentials_of(B, "bob"))
+    assert server.ask(A, request) == request.found(row)
+    server.leave(B)
+    assert server.find(A, "bob").record == attrs.evolve(row, online=False, since=1000 + server.now - 1)
+
+
+@pytest.mark.parametrize("ask", [BareServer.save, BareServer.post])
+def test_a_repeat_stays_without_an_answer_while_the_first_is_in_work(server, ask):
+    server.enter("alice", A)
+    server.enter("bob", B)
+    words = {BareServer.save: ("bob",), BareServer.post: ()}[ask]
+    same = server.id()
+    first = ask(server, A, *words, id=same)
+    assert ask(server, A, *words, id=same) is Reaction.SILENCE
+    server.leave(A)
+    server.enter("ALICE", elsewhere(A))
+    assert ask(server, elsewhere(A), *words, id=same) is Reaction.SILENCE, "from wherever its sender repeats it"
+    assert isinstance(ask(server, B, *words, id=same), Deposit | Post), "another sender's is another one"
+    server.service.ended(first.letter)
+    again = ask(server, elsewhere(A), *words, id=same)
+    assert isinstance(again, Deposit | Post), "the store knows what it was answered"
+
+
+def test_a_letter_and_a_post_of_one_id_are_two(server):
+    server.enter("alice", A)
+    server.enter("bob", B)
+    same = server.id()
+    assert isinstance(server.save(A, "bob", same), Deposit)
+    assert isinstance(server.post(A, same), Post)
+
+
+def test_there_is_only_so_much_in_work_at_a_time(server, monkeypatch):
+    monkeypatch.setattr(service_module, "MAX_IN_WORK", 2)
+    server.enter("alice", A)
+    first = server.save(A, "alice")
+    server.post(A)
+    refused = server.id()
+    assert server.save(A, "alice", refused) is Reaction.SILENCE
+    assert server.post(A) is Reaction.SILENCE
+    server.service.ended(first.letter)
+    assert isinstance(server.save(A, "alice", refused), Deposit)
+
+
+# --- how fast ---
+
+
+def saves(server, count, peer=A, recipient="bob") -> list[str]:
+    """What so many new Saves come to at this moment: each is taken, or refused as too fast."""
+    outcomes = [server.save(peer, recipient) for _ in range(count)]
+    assert all(isinstance(one, Deposit) or is_refused(one, Reason.TOO_FAST) for one in outcomes)
+    return ["taken" if isinstance(one, Deposit) else "too fast" for one in outcomes]
+
+
+@pytest.fixture
+def crowd(server) -> BareServer:
+    """Alice, bob and carol are there, and no time passes."""
+    for name, peer in (("alice", A), ("bob", B), ("carol", C)):
+        server.enter(name, peer)
+    server.pace = 0.0
+    return server
+
+
+def test_300_letters_at_once_and_then_100_a_minute(crowd):
+    assert saves(crowd, 302) == ["taken"] * 300 + ["too fast"] * 2
+    crowd.now += 60.0
+    assert saves(crowd, 102) == ["taken"] * 100 + ["too fast"] * 2
+    crowd.now += 0.5
+    assert saves(crowd, 1) == ["too fast"]
+    crowd.now += 0.2
+    assert saves(crowd, 2) == ["taken", "too fast"]
+    crowd.now += 3600.0
+    assert saves(crowd, 301) == ["taken"] * 300 + ["too fast"]
+
+
+def test_the_limit_is_for_one_sender_and_one_mailbox_however_they_are_written(crowd):
+    assert saves(crowd, 301)[-1] == "too fast"
+    assert saves(crowd, 1, recipient="BOB") == ["too fast"]
+    assert saves(crowd, 1, recipient="carol") == ["taken"]
+    assert saves(crowd, 1, peer=C) == ["taken"]
+    crowd.leave(A)
+    crowd.enter("ALICE", elsewhere(A))
+    assert saves(crowd, 1, peer=elsewhere(A)) == ["too fast"]
+    assert isinstance(crowd.post(elsewhere(A)), Post)
+
+
+def test_what_was_too_fast_leaves_no_trace(crowd):
+    bob = crowd.service.registration("bob")
+    same = crowd.id()
+    for deposit in [crowd.save(A, "bob") for _ in range(300)]:
+        crowd.service.kept(deposit)
+    crowd.finds_no_letters(bob)
+    assert is_refused(crowd.save(A, "bob", same), Reason.TOO_FAST)
+    assert crowd.step(bob) is NextStep.REST
+    assert bob in crowd.post(A).targets, "nothing is on its way to him"
+    crowd.now += 1.0
+    assert isinstance(crowd.save(A, "bob", same), Deposit)
+
+
+def test_a_copy_of_what_is_in_work_costs_nothing(crowd):
+    saves(crowd, 298)
+    same = crowd.id()
+    assert isinstance(crowd.save(A, "bob", same), Deposit)
+    assert [crowd.save(A, "bob", same) for _ in range(20)] == [Reaction.SILENCE] * 20
+    assert saves(crowd, 2) == ["taken", "too fast"]
+    assert crowd.save(A, "bob", same) is Reaction.SILENCE, "nor is it refused then"
+
+
+def test_a_sender_who_is_too_fast_is_there(crowd):
+    saves(crowd, 300)
+    crowd.now += 0.1
+    assert saves(crowd, 1) == ["too fast"]
+    assert crowd.service.registration("alice") not in crowd.service.overdue(crowd.now + SILENCE_LIMIT)
+
+
+def test_who_was_superseded_under_another_name_does_not_fight_back(server):
+    server.enter("alice", A)
+    server.enter("bob", elsewhere(A))
+    assert is_refused(server.register("alice", A, returning=True), Reason.ELSEWHERE)
+    assert list(server.online()) == ["bob"]
+
+
+def test_a_save_for_which_there_is_no_room_costs_nothing(server, monkeypatch):
+    monkeypatch.setattr(service_module, "MAX_IN_WORK", 1)
+    server.pace = 0.0
+    for name, peer in (("alice", A), ("bob", B), ("carol", C)):
+        server.enter(name, peer)
+    first = server.save(C, "bob")
+    for _ in range(400):
+        assert server.save(A, "bob") is Reaction.SILENCE
+    server.service.ended(first.letter)
+    assert isinstance(server.save(A, "bob"), Deposit)

@@ -1,0 +1,476 @@
+"""The prompt at a terminal: what a person types and sees, and how the terminal is left."""
+
+import logging
+import os
+import stat
+import termios
+import threading
+from contextlib import asynccontextmanager
+
+import pytest
+import trio
+
+from tests.pseudo_terminal import PseudoTerminal
+from trio_chat import MessageReceived
+from trio_chat.terminal import editor, prompt
+from trio_chat.terminal.editor import MOST_LINES, Keyboard, TypedLines
+from trio_chat.terminal.prompt import ROOM, Prompt, Tty
+from trio_chat.terminal.wordings import Phrasebook
+
+ENTER, TAB, UP = "\r", "\t", "\x1b[A"
+CTRL_A, CTRL_C, CTRL_D, CTRL_U = "\x01", "\x03", "\x04", "\x15"
+
+
+def question(count):
+    return f"[{count} lines?]"
+
+
+class Sitting:
+    """A person at a prompt; `lines` are those that were typed."""
+
+    def __init__(self, terminal, prompt, lines, scope):
+        self.terminal, self.prompt, self.scope = terminal, prompt, scope
+        self._lines = lines
+        self.type, self.paste, self.sees = terminal.type, terminal.paste, terminal.sees
+
+    async def next(self):
+        with trio.fail_after(10):
+            return await self._lines.receive()
+
+    async def rest(self):
+        with trio.fail_after(10):
+            return [line async for line in self._lines]
+
+
+@asynccontextmanager
+async def sit_down(columns=80, rows=24, *, at_once=False, is_left="free", **how):
+    """Someone at a prompt; afterwards the prompt is gone, and the terminal as before."""
+    terminal = PseudoTerminal(columns, rows)
+    try:
+        with terminal.open() as stdin:
+            at = Prompt(Keyboard(stdin), Tty(terminal.fd), question, **how)
+            sender, lines = trio.open_memory_channel(100)
+            async with trio.open_nursery() as outside:
+                outside.start_soon(terminal.show)
+                async with trio.open_nursery() as nursery:
+                    await nursery.start(at.run, sender)
+                    if not at_once:
+                        await terminal.sees(">>>")
+                    yield Sitting(terminal, at, lines, nursery.cancel_scope)
+                    nursery.cancel_scope.cancel()
+                assert terminal.is_as_before
+                terminal.go_on()
+                if is_left == "stopped":
+                    # Its thread can go at last.
+                    while trio.to_thread.current_default_thread_limiter().borrowed_tokens:
+                        await trio.lowlevel.checkpoint()
+                at.say("(the end)")
+                await terminal.sees(lambda picture: picture.lines[-1:] == [">>> (the end)"])
+                assert terminal.picture.modes & {"2004", "25"} == {"25"}, "pasting is as before, and there is a cursor"
+                outside.cancel_scope.cancel()
+    finally:
+        terminal.close()
+
+
+async def test_a_line_is_typed_and_stays_above_the_next_one():
+    async with sit_down() as person:
+        person.type(f"send bob hi{ENTER}who{ENTER}")
+        assert [await person.next(), await person.next()] == ["send bob hi", "who"]
+        person.type("half")
+        await person.sees(lambda picture: picture.lines == [">>> send bob hi", ">>> who", ">>> half"])
+
+
+async def test_what_is_said_appears_above_the_line_that_is_typed():
+    async with sit_down() as person:
+        person.prompt.say("[Welcome]")
+        person.type("half a ")
+        await person.sees(">>> half a")
+        person.prompt.say("x: hello")
+        person.prompt.say("y: hello, too")
+        person.type("line")
+        await person.sees(
+            lambda picture: picture.lines == [">>> [Welcome]", ">>> x: hello", ">>> y: hello, too", ">>> half a line"]
+        )
+        person.type(ENTER)
+        assert await person.next() == "half a line"
+
+
+async def test_a_long_line_is_edited_over_several_rows_while_others_talk():
+    words = "send bob " + "long " * 30
+    async with sit_down(40, 12) as person:
+        person.type(words)
+        for number in range(30):
+            person.prompt.say(f"x: {number}")
+        await person.sees(lambda picture: ">>> x: 29" in picture.lines)
+        person.type(f"{CTRL_A}yes: {ENTER}")
+        assert await person.next() == f"yes: {words}"
+
+
+async def test_the_prompt_follows_the_size_of_the_terminal():
+    async with sit_down() as person:
+        person.type("half typed")
+        await person.sees(">>> half typed")
+        for size in ((40, 12), (100, 30)):
+            person.terminal.resize(*size)
+            await person.sees(lambda picture: picture.lines[-1:] == [">>> half typed"])
+            person.type(".")
+            person.prompt.say(f"x: {'a' * (size[0] - 7)}")
+            await person.sees(f">>> x: {'a' * (size[0] - 7)}")
+            person.type("\b")
+        person.type(ENTER)
+        assert await person.next() == "half typed"
+
+
+async def test_a_resize_alone_is_followed():
+    async with sit_down() as person:
+        person.type("send bob " + "x" * 50)
+        await person.sees(">>> send bob " + "x" * 50)
+        await trio.sleep(0.7)  # until nothing more comes of the keys
+        person.terminal.resize(40, 12)
+        await person.sees(lambda picture: picture.lines == [">>> send bob " + "x" * 27, "x" * 23])
+
+
+async def test_the_terminal_never_echoes_by_itself_while_the_prompt_is_up(monkeypatch):
+    echoes = []
+
+    def write(tty, text):
+        echoes.append(bool(termios.tcgetattr(tty.fileno())[3] & termios.ECHO))
+        wrote(tty, text)
+
+    wrote = Tty.write
+    async with sit_down() as person:
+        monkeypatch.setattr(Tty, "write", write)
+        for number in range(3):
+            person.prompt.say(f"x: {number}")
+            await person.sees(f">>> x: {number}")
+        assert echoes
+        assert not any(echoes)
+        monkeypatch.undo()
+
+
+async def test_ctrl_d_ends_the_input_after_what_was_typed():
+    async with sit_down() as person:
+        person.type(f"who{ENTER}help{ENTER}")
+        await person.sees(">>> help")
+        person.type(CTRL_D)
+        assert await person.rest() == ["who", "help"]
+
+
+async def test_ctrl_d_in_a_line_is_not_the_end():
+    async with sit_down() as person:
+        person.type(f"who{CTRL_D}{ENTER}")
+        assert await person.next() == "who"
+
+
+async def test_ctrl_c_interrupts():
+    with pytest.RaisesGroup(KeyboardInterrupt, flatten_subgroups=True):
+        async with sit_down() as person:
+            person.type("half")
+            await person.sees(">>> half")
+            person.type(CTRL_C)
+            await trio.sleep_forever()
+
+
+async def test_a_terminal_that_is_hung_up_has_ended():
+    terminal = PseudoTerminal()
+    with terminal.open() as stdin:
+        at = Prompt(Keyboard(stdin), Tty(terminal.fd), question)
+        sender, lines = trio.open_memory_channel(1)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(at.run, sender)
+            with trio.fail_after(10):
+                await trio.lowlevel.wait_readable(terminal.here)
+                os.close(terminal.here)
+                assert [line async for line in lines] == []
+    terminal.close()
+
+
+@pytest.mark.parametrize("checkpoints", range(20))
+async def test_whoever_ends_it_before_it_is_up_gets_the_terminal_back(checkpoints):
+    async with sit_down(at_once=True) as person:
+        person.prompt.say("x: hello")
+        for _ in range(checkpoints):
+            await trio.lowlevel.checkpoint()
+        person.scope.cancel()
+    assert ">>> x: hello" in person.terminal.picture.lines
+
+
+async def test_at_the_end_everything_is_said_and_the_prompt_is_gone():
+    async with sit_down() as person:
+        person.type("half")
+        await person.sees(">>> half")
+        for number in range(100):
+            person.prompt.say(f"x: {number}")
+        person.scope.cancel()
+    assert person.terminal.picture.everything == [f">>> x: {number}" for number in range(100)] + [">>> (the end)"]
+
+
+async def test_outside_of_its_life_lines_are_printed_at_once(nursery):
+    terminal = PseudoTerminal()
+    with terminal.open() as stdin:
+        Prompt(Keyboard(stdin), Tty(terminal.fd), question, colours=False).say("[Exiting]")
+        nursery.start_soon(terminal.show)
+        await terminal.sees(">>> [Exiting]")
+        nursery.cancel_scope.cancel()
+    terminal.close()
+
+
+# --- a terminal that is stopped ---
+
+
+async def test_a_stopped_terminal_stops_nothing_but_itself_and_fills_no_memory():
+    said = 0
+    async with sit_down() as person:
+        person.terminal.stop()
+        with trio.move_on_after(1) as until_full:
+            while True:
+                with trio.move_on_after(0.3) as waiting:
+                    await person.prompt.room()
+                if waiting.cancelled_caught:
+                    break
+                person.prompt.say(f"{said:05} {'x' * 994}")
+                said += 1
+        assert not until_full.cancelled_caught, "there is always room"
+        assert said * 1000 <= 2 * ROOM
+        person.terminal.go_on()
+        await person.prompt.room()
+        await person.sees(lambda picture: any(f"{said - 1:05} x" in line for line in picture.everything))
+    heads = [line[4:9] for line in person.terminal.picture.everything if line.startswith(">>> 0")]
+    assert heads == [f"{number:05}" for number in range(said)]
+
+
+async def test_whoever_ends_it_while_the_terminal_is_stopped_does_not_wait_for_ever(monkeypatch):
+    monkeypatch.setattr(prompt, "GRACE", 0.2)
+    async with sit_down(at_once=True, is_left="stopped") as person:
+        person.type("half")
+        await person.sees(">>> half")
+        person.terminal.stop()
+        person.prompt.say("x" * 50_000)
+        while person.prompt._said:
+            await trio.lowlevel.checkpoint()
+        assert not person.terminal.is_as_before
+
+
+@pytest.mark.parametrize("checkpoints", [0, 3])
+async def test_nor_while_much_is_still_to_be_said_when_it_ends(checkpoints, monkeypatch):
+    monkeypatch.setattr(prompt, "GRACE", 0.2)
+    with trio.fail_after(10):
+        async with sit_down(at_once=True, is_left="stopped") as person:
+            person.terminal.stop()
+            for _ in range(checkpoints):
+                await trio.lowlevel.checkpoint()
+            for _ in range(2000):
+                person.prompt.say("x" * 60)
+
+
+# --- completion ---
+
+
+async def test_commands_and_names_are_completed():
+    asked = []
+
+    def names():
+        asked.append(threading.current_thread())
+        return ["carol", "Bob", "bert"]
+
+    async with sit_down() as person:
+        person.prompt.names = names
+        person.type(f"tr{TAB}")
+        await person.sees(">>> trust")
+        person.type(f"ca{TAB}")
+        await person.sees(">>> trust carol")
+        person.type(ENTER)
+        assert await person.next() == "trust carol"
+        person.type(f"send bo{TAB}")
+        await person.sees(">>> send Bob")
+        person.type(f"hi {TAB}{ENTER}")
+        assert await person.next() == "send Bob hi "
+        person.type(f"send b{TAB}")
+        await person.sees(lambda picture: [line.strip() for line in picture.lines[-2:]] == ["bert", "Bob"])
+        person.type(f"{CTRL_U}wh{TAB}")
+        await person.sees(">>> who")
+        person.type(ENTER)
+        assert await person.next() == "who"
+        assert set(asked) == {threading.current_thread()}
+
+
+# --- pastes ---
+
+
+async def test_a_paste_of_several_lines_asks_once_and_sends_each():
+    async with sit_down() as person:
+        person.paste("send x one\r\n\r\nsend y two\rwho\n")
+        await person.sees("[3 lines?]")
+        person.type(f"hm{ENTER}")
+        person.paste("another\none")
+        person.type("y")
+        assert [await person.next() for _ in range(3)] == ["send x one", "send y two", "who"]
+        await person.sees(lambda picture: picture.lines == [">>> send x one", ">>> send y two", ">>> who", ">>>"])
+        person.type(f"next{ENTER}")
+        assert await person.next() == "next"
+
+
+@pytest.mark.parametrize("key", ["n", "N", "\x1b", CTRL_D])
+async def test_a_paste_that_is_not_to_be_sent_leaves_the_line_as_it_was(key):
+    async with sit_down() as person:
+        person.type("half a line")
+        await person.sees(">>> half a line")
+        person.paste("one\ntwo")
+        await person.sees("[2 lines?]")
+        person.type(key)
+        await person.sees(lambda picture: picture.lines == [">>> half a line"])
+        person.type(f" more{ENTER}")
+        assert await person.next() == "half a line more"
+
+
+@pytest.mark.parametrize(
+    ("typed", "sent"),
+    [
+        ("send bob ", ["send bob one", "send bob two"]),
+        ("  send  bob well: ", ["  send  bob well: one", "  send  bob two"]),
+        ("send_all ", ["send_all one", "send_all two"]),
+        ("send bob", ["send bobone", "two"]),
+        ("who ", ["who one", "two"]),
+        ("", ["one", "two"]),
+    ],
+)
+async def test_lines_pasted_into_a_message_are_messages_to_the_same_people(typed, sent):
+    async with sit_down() as person:
+        person.type(typed)
+        person.paste("one\ntwo\n")
+        await person.sees("[2 lines?]")
+        person.type("y")
+        assert [await person.next(), await person.next()] == sent
+
+
+async def test_a_paste_of_one_line_is_typed():
+    async with sit_down() as person:
+        person.type("send bob ")
+        person.paste("hi\n")
+        await person.sees(">>> send bob hi")
+        person.type(f", bob{ENTER}")
+        assert await person.next() == "send bob hi, bob"
+
+
+async def test_ctrl_c_interrupts_the_question_too():
+    with pytest.RaisesGroup(KeyboardInterrupt, flatten_subgroups=True):
+        async with sit_down() as person:
+            person.paste("one\ntwo")
+            await person.sees("[2 lines?]")
+            person.type(CTRL_C)
+            await trio.sleep_forever()
+
+
+async def test_pasted_control_characters_do_not_reach_the_terminal():
+    async with sit_down() as person:
+        person.paste("send x \x1b[31mred\x07\nsend x \x9b2J")
+        await person.sees("[2 lines?]")
+        person.type("y")
+        assert await person.next() == "send x \x1b[31mred\x07"
+        await person.sees(r">>> send x \x9b2J")
+        assert r">>> send x \x1b[31mred\x07" in person.terminal.picture.lines
+        assert person.terminal.picture.bells == 0
+
+
+# --- what was typed before ---
+
+
+async def test_what_was_typed_is_there_the_next_time(tmp_path):
+    path = tmp_path / "state" / "typed"
+    async with sit_down(history=TypedLines(path)) as person:
+        person.type(f"send bob grüße{ENTER}who{ENTER}who{ENTER}")
+        assert [await person.next() for _ in range(3)] == ["send bob grüße", "who", "who"]
+    assert path.read_text() == "send bob grüße\nwho\n"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    async with sit_down(history=TypedLines(path)) as person:
+        await person.sees(">>>")
+        person.type(f"{UP}{UP}!{ENTER}")
+        assert await person.next() == "send bob grüße!"
+
+
+def test_the_history_is_bounded_and_nobody_else_may_read_it(tmp_path):
+    path = tmp_path / "typed"
+    path.write_text("".join(f"{number}\n" for number in range(3 * MOST_LINES)))
+    path.chmod(0o644)
+    latest = [str(number) for number in range(2 * MOST_LINES, 3 * MOST_LINES)]
+    assert list(TypedLines(path).load_history_strings()) == latest[::-1]
+    assert path.read_text().split() == latest
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    path.chmod(0o644)
+    history = TypedLines(path)
+    history.store_string("one more")
+    history.store_string("x" * (editor.LONGEST_KEPT + 1))
+    history.store_string("two\nlines")
+    assert path.read_text().splitlines() == [*latest, "one more"]
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_only_the_end_of_a_huge_history_is_read(tmp_path):
+    path = tmp_path / "typed"
+    path.write_bytes(b"x" * 10_000_000 + b"\nfine\n\x1b[31m\n\xff\n")
+    assert list(TypedLines(path).load_history_strings())[:2] == ["\ufffd", "fine"]
+
+
+@pytest.mark.parametrize("place", ["/dev/null/typed", "/"])
+def test_without_a_place_there_is_no_history(place):
+    history = TypedLines(prompt.Path(place))
+    assert list(history.load_history_strings()) == []
+    history.store_string("who")
+
+
+# --- colours and bells ---
+
+
+def message(text="hi"):
+    return Phrasebook(owner="bob").event(MessageReceived("alice", text))[0]
+
+
+async def test_lines_have_colours():
+    async with sit_down() as person:
+        person.prompt.say(message())
+        await person.sees(">>> alice: hi")
+        assert b"\x1b[0;38;5;99;1malice" in person.terminal.raw
+
+
+async def test_without_colours_nothing_has_a_style():
+    async with sit_down(colours=False) as person:
+        person.prompt.say(message())
+        person.type("half")
+        await person.sees(">>> half")
+        styles = set(person.terminal.raw.split(b"\x1b["))
+        assert not [style for style in styles if b"m" in style and not style.startswith((b"0m", b"m", b"?"))]
+
+
+async def test_what_is_for_us_rings_once_for_all_that_came_together():
+    async with sit_down() as person:
+        for _ in range(50):
+            person.prompt.say(message())
+        person.prompt.say("[last]")
+        await person.sees(">>> [last]")
+        assert 1 <= person.terminal.picture.bells <= 3
+        person.prompt.say("[Client Table Updated]")
+        await person.sees(">>> [Client Table Updated]")
+        assert 1 <= person.terminal.picture.bells <= 3
+
+
+async def test_without_a_bell_nothing_rings():
+    async with sit_down(bell=False) as person:
+        person.prompt.say(message())
+        await person.sees(">>> alice: hi")
+        assert person.terminal.picture.bells == 0
+
+
+async def test_no_control_character_of_others_reaches_the_terminal():
+    async with sit_down() as person:
+        person.prompt.say(message("a\x1b[2Jb\x9b2Jc\x07\r<b>d</b>"))
+        await person.sees(r">>> alice: a\x1b[2Jb\x9b2Jc\x07\r<b>d</b>")
+
+
+async def test_what_is_logged_is_said():
+    async with sit_down(logs=True) as person:
+        person.type("half")
+        await person.sees(">>> half")
+        logging.getLogger("trio_chat").error("the store is\nfull")
+        await person.sees(lambda picture: picture.lines == [">>> the store is", ">>> full", ">>> half"])
+    assert not [handler for handler in logging.getLogger().handlers if isinstance(handler, prompt._Log)]

@@ -1,0 +1,132 @@
+"""Letters, sealed to one recipient with HPKE (RFC 9180), and posts to everyone, signed but readable.
+
+Pure but for HPKE, which draws its own randomness. Each kind of statement opens with a domain of its own, and each
+field with its length, so no signature can be read as one under something else. Names are signed as they compare.
+"""
+
+from collections.abc import Callable
+
+import attrs
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
+from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
+
+from trio_chat.crypto.identities import Identity
+from trio_chat.crypto.signatures import SIGNATURE_SIZE, TIME, statement, verify
+from trio_chat.protocol.records import MAX_TEXT, PublicKeys, fold
+
+__all__ = [
+    "LETTER_OVERHEAD",
+    "OpenedText",
+    "Unreadable",
+    "open_letter_untrusted",
+    "open_post_untrusted",
+    "seal_letter",
+    "sign_post",
+]
+
+LETTER_OVERHEAD = 32 + 16 + SIGNATURE_SIZE + TIME.size
+"""Bytes that a sealed letter has more than its text: HPKE's key and tag, signature, time."""
+
+_SUITE = Suite(KEM.X25519, KDF.HKDF_SHA256, AEAD.CHACHA20_POLY1305)
+_YEAR_10000 = 253_402_300_800.0
+
+_LETTER = "trio_chat/1 letter"
+_ENVELOPE = "trio_chat/1 envelope"
+_POST = "trio_chat/1 group post"
+
+
+class Unreadable(Exception):
+    """This letter is not for us, or not from the one it should be from, or was changed on its way."""
+
+
+@attrs.frozen
+class OpenedText:
+    """A letter that its reader has opened and verified. `sent_at` is the sender's clock, seconds since 1970, UTC."""
+
+    sent_at: float
+    text: str
+
+
+# --- letters ---
+
+
+def seal_letter(
+    own: Identity, reader: PublicKeys, *, id: bytes, sender: str, recipient: str, sent_at: float, text: str
+) -> bytes:
+    """A letter that only the reader can open: SEALED_MORE bytes longer than its text.
+
+    Raises Unreadable if the reader's key, which came from somebody, is none.
+    """
+    stated = _letter(id, sender, own.public.signing, recipient, reader, sent_at, text.encode())
+    inside = own.signing.sign(stated) + TIME.pack(sent_at) + text.encode()
+    try:
+        key = X25519PublicKey.from_public_bytes(reader.link)
+        return _SUITE.encrypt(inside, key, _envelope(id, sender, recipient))
+    except ValueError as error:
+        raise Unreadable("the reader's key is not a key") from error
+
+
+def open_letter_untrusted(
+    sealed: bytes, own: Identity, sender_key: bytes, *, id: bytes, sender: str, recipient: str
+) -> OpenedText:
+    """The letter in it, which `sender` has signed with `sender_key`, for `recipient`, who has the identity `own`.
+
+    Raises Unreadable, and nothing else, if it is anything but that.
+    """
+    try:
+        inside = _SUITE.decrypt(sealed, own.link, _envelope(id, sender, recipient))
+    except (InvalidTag, ValueError) as error:
+        raise Unreadable("cannot be opened") from error
+    return _read_signed_untrusted(
+        inside, sender_key, lambda at, raw: _letter(id, sender, sender_key, recipient, own.public, at, raw)
+    )
+
+
+def _read_signed_untrusted(inside: bytes, key: bytes, state: Callable[[float, bytes], bytes]) -> OpenedText:
+    """Signature, time and text, where the owner of `key` has signed what `state` says of them. Raises Unreadable."""
+    if not SIGNATURE_SIZE + TIME.size < len(inside) <= SIGNATURE_SIZE + TIME.size + MAX_TEXT:
+        raise Unreadable("no letter has this length")
+    signature, time, raw = (
+        inside[:SIGNATURE_SIZE],
+        inside[SIGNATURE_SIZE : SIGNATURE_SIZE + 8],
+        inside[SIGNATURE_SIZE + 8 :],
+    )
+    (sent_at,) = TIME.unpack(time)
+    if not verify(key, signature, state(sent_at, raw)):
+        raise Unreadable("the signature is not the sender's")
+    if not 0 <= sent_at < _YEAR_10000:
+        raise Unreadable("no time")
+    try:
+        return OpenedText(sent_at, raw.decode())
+    except UnicodeDecodeError as error:
+        raise Unreadable("no text") from error
+
+
+def _envelope(id: bytes, sender: str, recipient: str) -> bytes:
+    return statement(_ENVELOPE, id, fold(sender), fold(recipient))
+
+
+def _letter(
+    id: bytes, sender: str, sender_key: bytes, recipient: str, reader: PublicKeys, sent_at: float, text: bytes
+) -> bytes:
+    names = (fold(sender), sender_key, fold(recipient), reader.signing, reader.link)
+    return statement(_LETTER, id, *names, sent_at, text)
+
+
+# --- posts ---
+
+
+def sign_post(own: Identity, *, id: bytes, sender: str, sent_at: float, text: str) -> bytes:
+    """A message to everyone, signed; its text can be read on its way."""
+    raw = text.encode()
+    return own.signing.sign(_post(id, sender, sent_at, raw)) + TIME.pack(sent_at) + raw
+
+
+def open_post_untrusted(body: bytes, sender_key: bytes, *, id: bytes, sender: str) -> OpenedText:
+    """The message in it, which `sender` has signed with `sender_key`. Raises Unreadable if it is anything but that."""
+    return _read_signed_untrusted(body, sender_key, lambda at, raw: _post(id, sender, at, raw))
+
+
+def _post(id: bytes, sender: str, sent_at: float, text: bytes) -> bytes:
+    return statement(_POST, id, fold(sender), sent_at, text)

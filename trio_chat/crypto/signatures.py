@@ -1,0 +1,39 @@
+"""The bytes that are signed, and how a signature is verified.
+
+What the statements mean is in the modules that make them: identities, letters, receipts.
+"""
+
+import struct
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+__all__ = ["SIGNATURE_SIZE", "TIME", "statement", "verify"]
+
+SIGNATURE_SIZE = 64
+"""Bytes of an Ed25519 signature (RFC 8032)."""
+
+TIME = struct.Struct(">d")
+"""How a time is written in what is signed: seconds since 1970, UTC, as a double."""
+
+
+def statement(domain: str, *fields: bytes | str | float) -> bytes:
+    stated = bytearray()
+    for field in (domain, *fields):
+        match field:
+            case str():
+                raw = field.encode()
+            case float() | int():
+                raw = TIME.pack(field)
+            case _:
+                raw = field
+        stated += len(raw).to_bytes(4, "big") + raw
+    return bytes(stated)
+
+
+def verify(key: bytes, signature: bytes, stated: bytes) -> bool:
+    try:
+        Ed25519PublicKey.from_public_bytes(key).verify(signature, stated)
+    except (InvalidSignature, ValueError):
+        return False
+    return True

@@ -1,0 +1,1 @@
+"""Sealed links between two parties: Noise handshakes, sessions, cookies. Pure."""

@@ -1,0 +1,287 @@
+"""The chat server: the tasks around the decisions of server/service.py.
+
+A listener decides on each request at once; what has to wait for the store or a client goes to a task of its own.
+"""
+
+import logging
+import secrets
+import time
+from collections.abc import Callable
+from contextlib import closing
+
+import trio
+
+from trio_chat.crypto.identities import Identity, sign_link_key
+from trio_chat.link.links import Links, ServerKeys
+from trio_chat.link.session import Peer
+from trio_chat.presence.roster import Roster
+from trio_chat.protocol.duplicates import Reaction
+from trio_chat.protocol.messages import (
+    Ack,
+    Answer,
+    Confirm,
+    GroupPost,
+    Letters,
+    Refused,
+    Register,
+    Request,
+    Save,
+    TableChange,
+    TableHeld,
+    Taken,
+    Takeover,
+)
+from trio_chat.protocol.records import RETENTION, Address, Reason, Record, Version
+from trio_chat.server.delivery import Deliveries
+from trio_chat.server.service import Admission, Claim, Deposit, Outcome, Post, Service, Session
+from trio_chat.storage.interface import ServerStore, Status
+from trio_chat.storage.memory import MemoryServerStore
+from trio_chat.transport.endpoint import RESEND_DELAYS, SERVER_ATTEMPTS, Endpoint, new_id
+from trio_chat.transport.udp import UDP, Network
+
+__all__ = ["serve_chat"]
+
+log = logging.getLogger(__name__)
+
+WORK_LIMIT = 1024
+CLAIM_WINDOWS = 3
+SWEEP_EVERY = 5.0
+
+Work = Claim | Admission | Deposit | Post
+
+
+async def serve_chat(
+    port: int,
+    *,
+    host: str | None = None,
+    identity: Identity | None = None,
+    store: ServerStore | None = None,
+    events: trio.MemorySendChannel[Record] | None = None,
+    roster: Roster | None = None,
+    network: Network = UDP,
+    clock: Callable[[], float] = time.time,
+    task_status: trio.TaskStatus[Address] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Serve a chat until cancelled; `await nursery.start(...)` returns the address that it is bound to.
+
+    Args:
+        port: the UDP port; 0 is any that is free.
+        host: the address to listen on, or a name for it; None is every address of the machine.
+        identity: the server's keys, by which clients know it; None makes new ones.
+        store: keeps names and letters; None keeps them in memory.
+        events: gets each changed row of the client table, in order, none merged. What does not fit is dropped.
+        roster: is told who comes and goes; for `serve_presence`, whose users then may have names as friends.
+        network: where the socket comes from.
+        clock: tells seconds since 1970, UTC.
+
+    Raises:
+        AddressError: the host does not resolve, or the port is in use.
+    """
+    if host is not None:
+        host, port = (await network.resolve(host, port))[0]
+    own = identity or Identity.new(secrets.token_bytes)
+    links = Links(own.link, secrets.token_bytes, ServerKeys(own.public, sign_link_key(own)))
+    with closing(network.bind(host, port)) as socket:
+        endpoint = Endpoint(socket, links)
+        key = own.public.signing
+        server = _Server(endpoint, key, store or MemoryServerStore(), events, roster or Roster(), clock)
+        try:
+            await server.run(socket.address, task_status)
+        finally:
+            server.clear_roster()
+
+
+class _Server:
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        key: bytes,
+        store: ServerStore,
+        events: trio.MemorySendChannel[Record] | None,
+        roster: Roster,
+        clock: Callable[[], float],
+    ) -> None:
+        self._endpoint = endpoint
+        self._store = store
+        self._events = events
+        self._roster = roster
+        self._clock = clock
+        self._service = Service(key, secrets.token_bytes(8), self._row_changed)
+        self._deliveries = Deliveries(endpoint, self._service, store, clock)
+        self._table_changed = trio.Event()
+        self._to_work, self._work = trio.open_memory_channel[tuple[Peer, Request, Work]](WORK_LIMIT)
+
+    async def run(self, address: Address, task_status: trio.TaskStatus[Address]) -> None:
+        records, with_letters, open_posts = await self._store.load()
+        self._service.load(records, with_letters)
+        async with trio.open_nursery() as nursery:
+            for open_post in open_posts:
+                post = self._service.reopen(open_post.letter, open_post.left)
+                nursery.start_soon(self._hand_out, post)
+            nursery.start_soon(self._endpoint.listen, self._receive, self._service.moved)
+            nursery.start_soon(self._publish_table)
+            nursery.start_soon(self._sweep)
+            task_status.started(address)
+            async for peer, request, work in self._work:
+                nursery.start_soon(self._do, peer, request, work)
+
+    def clear_roster(self) -> None:
+        """Without its server, nobody of the chat is there."""
+        for stay in self._service.online():
+            self._roster.note(stay.name, online=False)
+
+    def _receive(self, peer: Peer, request: Request) -> Answer | Reaction:
+        if self._work.statistics().current_buffer_used == WORK_LIMIT:
+            return Reaction.SILENCE
+        outcome = self._service.receive(peer, request, trio.current_time(), self._clock())
+        match outcome:
+            case Claim() | Admission() | Deposit() | Post():
+                self._to_work.send_nowait((peer, request, outcome))
+                return Reaction.IN_WORK
+        return outcome
+
+    async def _do(self, peer: Peer, request: Request, work: Work) -> None:
+        match request, work:
+            case Register(), Claim():
+                await self._settle_claim(peer, request, work)
+            case Register(), Admission():
+                await self._admit(peer, request, work)
+            case Save(), Deposit():
+                await self._deposit(peer, request, work)
+            case GroupPost(), Post():
+                await self._post(peer, request, work)
+
+    # --- who is there ---
+
+    async def _settle_claim(self, peer: Peer, request: Register, claim: Claim) -> None:
+        outcome: Outcome = claim
+        while isinstance(outcome, Claim):
+            confirm = Confirm(new_id(), request.program)
+            answer = await self._endpoint.request(peer, confirm, windows=CLAIM_WINDOWS, resend=RESEND_DELAYS)
+            if not isinstance(answer, Ack):
+                break
+            outcome = self._service.confirmed(peer, request, outcome, trio.current_time(), self._clock())
+        match outcome:
+            case Admission() as admission:
+                await self._admit(peer, request, admission)
+            case Refused() as refused:
+                self._endpoint.answer(peer, request, refused)
+            case _:
+                self._endpoint.forget(peer, request)
+
+    async def _admit(self, peer: Peer, request: Register, admission: Admission) -> None:
+        stay, record = admission.registration, admission.record
+        for ended in admission.ended:
+            self._endpoint.abandon(ended.peer)
+        waiting = await self._store.enrol(record)
+        version = self._service.directory.version
+        self._endpoint.answer(peer, request, request.registered(version, waiting, record.since))
+        async with trio.open_nursery() as nursery:
+            for superseded in admission.superseded:
+                nursery.start_soon(self._tell_takeover, superseded)
+            await self._deliveries.delivery_loop(stay)
+
+    async def _tell_takeover(self, stay: Session) -> None:
+        # If it does not hear this, it will hear it when it comes back: see Service.
+        await self._endpoint.request(
+            stay.peer, Takeover(new_id(), stay.since), windows=SERVER_ATTEMPTS, resend=RESEND_DELAYS
+        )
+
+    def _row_changed(self, record: Record) -> None:
+        self._table_changed.set()
+        self._roster.note(record.name, record.online)
+        self._deliveries.wake(record.name)
+        if self._events is not None:
+            try:
+                self._events.send_nowait(record)
+            except (trio.WouldBlock, trio.BrokenResourceError, trio.ClosedResourceError):
+                log.warning("nobody takes the server's events: one was dropped")
+
+    async def _sweep(self) -> None:
+        while True:
+            await trio.sleep(SWEEP_EVERY)
+            for stay in self._service.overdue(trio.current_time()):
+                self._service.mark_offline(stay, self._clock())
+            await self._store.forget_answers(self._clock() - RETENTION)
+
+    # --- the table ---
+
+    async def _publish_table(self) -> None:
+        """Rounds of fan-outs: changes that come during one round travel together in the next."""
+        while True:
+            await self._table_changed.wait()
+            self._table_changed = trio.Event()
+            while stays := self._behind():
+                await self._table_round(stays)
+
+    def _behind(self) -> dict[Peer, Session]:
+        version = self._service.directory.version
+        return {stay.peer: stay for stay in self._service.online() if not stay.in_care and stay.held != version}
+
+    async def _table_round(self, stays: dict[Peer, Session]) -> None:
+        silent = dict(stays)
+        changes: dict[Version | None, TableChange | None] = {}
+        for stay in stays.values():
+            if stay.held not in changes:
+                changes[stay.held] = self._service.directory.change_since(stay.held, new_id())
+
+        def settled(peer: Peer, answer: Answer) -> None:
+            if isinstance(answer, TableHeld) and answer.version == requests[peer].after:
+                silent.pop(peer).held = answer.version
+
+        requests = {peer: change for peer, stay in stays.items() if (change := changes[stay.held])}
+        await self._endpoint.fan_out(requests, settled)
+        for stay in silent.values():
+            stay.in_care = True
+            self._deliveries.wake(stay.name)
+
+    # --- messages ---
+
+    async def _deposit(self, peer: Peer, request: Save, deposit: Deposit) -> None:
+        answer = await self._keep(request, deposit)
+        self._service.ended(deposit.letter)
+        self._endpoint.answer(peer, request, answer)
+
+    async def _keep(self, request: Save, deposit: Deposit) -> Answer:
+        letter, recipient = deposit.letter, deposit.recipient
+        kept = await self._store.save(recipient, letter)
+        self._service.kept(deposit)
+        self._deliveries.wake(recipient)
+        match kept.status:
+            case Status.FULL:
+                return request.refused(Reason.FULL)
+            case Status.SAVED:
+                return request.saved(kept.sent_at)
+            case Status.DELIVERED | Status.UNREADABLE as status:
+                return request.delivered(kept.receipt, status is Status.DELIVERED)
+        if self._service.registration(recipient) and (handed := await self._deliveries.relayed(letter)):
+            return request.delivered(handed.receipt, handed.opened)
+        return request.saved(kept.sent_at)
+
+    async def _post(self, peer: Peer, request: GroupPost, post: Post) -> None:
+        kept = await self._store.post(post.letter, post.left)
+        self._endpoint.answer(peer, request, request.accepted(kept.sent_at))
+        if kept.status is Status.NEW:
+            await self._hand_out(post)
+        else:
+            self._service.withdraw(post)
+            self._wake_all(post)
+        self._service.ended(post.letter)
+
+    async def _hand_out(self, post: Post) -> None:
+        names = {stay.peer: stay.name for stay in post.targets}
+
+        def settled(peer: Peer, answer: Answer) -> None:
+            if isinstance(answer, Taken):
+                self._service.handed_over(post, names[peer])
+                self._deliveries.wake(names[peer])
+
+        requests = {peer: Letters(new_id(), name, (post.letter,)) for peer, name in names.items()}
+        await self._endpoint.fan_out(requests, settled)
+        await self._store.finish_post(post.letter, post.left)
+        self._service.became_letters(post)
+        self._wake_all(post)
+
+    def _wake_all(self, post: Post) -> None:
+        for name in post.left:
+            self._deliveries.wake(name)

@@ -1,0 +1,234 @@
+"""The line that is typed at a real terminal: editing, completion, what was typed before, and pastes of several lines.
+
+What the lines do, and what is said above them, is not known here.
+"""
+
+import os
+import re
+import signal
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext, suppress
+from pathlib import Path
+
+from prompt_toolkit import PromptSession
+from prompt_toolkit.application import Application, run_in_terminal
+from prompt_toolkit.buffer import Buffer
+from prompt_toolkit.completion import CompleteEvent, Completer, Completion
+from prompt_toolkit.document import Document
+from prompt_toolkit.enums import DEFAULT_BUFFER
+from prompt_toolkit.filters import Condition, has_focus
+from prompt_toolkit.history import History
+from prompt_toolkit.input import Input
+from prompt_toolkit.input.vt100 import Vt100Input, cooked_mode
+from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
+from prompt_toolkit.keys import Keys
+from prompt_toolkit.output import ColorDepth, Output
+
+from trio_chat.terminal.commands import COMMANDS
+from trio_chat.terminal.screen import PROMPT
+
+__all__ = ["MOST_LINES", "Editor", "Interrupted", "Keyboard", "TypedLines"]
+
+MOST_LINES = 1000
+"""How many typed lines are kept, the latest ones; up to twice as many may lie in the file."""
+LONGEST_KEPT = 1000
+"""In characters; a longer line is not kept."""
+RESIZE = 0.1
+"""How often, in seconds, the size of the terminal is looked at: a thread hears no signal."""
+SUSPENDING = 0.1
+"""In seconds; another thread may be the one that takes the signal, and the mode must last until it has."""
+MENU = 5
+"""How many rows the completions get."""
+
+_NAMES_FOLLOW = ("send", "trust", "history")
+_OPENING = re.compile(r"\s*(?:send +\S+ |send_all )")
+_LINE_END = re.compile(r"\r\n?|\n")
+
+
+class Interrupted(Exception):
+    """Ctrl-C was typed."""
+
+
+class Keyboard(Vt100Input):
+    """The keys of a terminal, which stays raw while lines are said: a key that is typed then must not be echoed."""
+
+    def cooked_mode(self) -> AbstractContextManager[None]:
+        """Nothing changes."""
+        return nullcontext()
+
+
+class TypedLines(History):
+    """What was typed, in a file that nobody else may read (mode 0600), one line after the other, oldest first.
+
+    A comfort: where the file cannot be read or written, there is no history, and nothing else is wrong.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self._path = path
+
+    def load_history_strings(self) -> Iterable[str]:
+        """What is kept, latest first."""
+        with suppress(OSError):
+            lines = list(self._read())
+            if len(lines) > 2 * MOST_LINES:
+                self._replace(lines[-MOST_LINES:])
+            return reversed(lines[-MOST_LINES:])
+        return ()
+
+    def store_string(self, string: str) -> None:
+        """Keep one more."""
+        if len(string) > LONGEST_KEPT or not string.isprintable():
+            return
+        with suppress(OSError):
+            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._write(self._path, [string], os.O_APPEND)
+
+    def _read(self) -> Iterator[str]:
+        size = self._path.stat().st_size
+        with self._path.open("rb") as file:
+            # However large somebody made it, the end is enough.
+            file.seek(max(0, size - 4 * LONGEST_KEPT * MOST_LINES))
+            for line in file:
+                text = line.decode(errors="replace").rstrip("\n")
+                if text and text.isprintable():
+                    yield text
+
+    def _replace(self, lines: list[str]) -> None:
+        new = self._path.with_name(f"{self._path.name}.{os.getpid()}")
+        self._write(new, lines, os.O_TRUNC)
+        new.replace(self._path)
+
+    def _write(self, path: Path, lines: list[str], how: int) -> None:
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | how, 0o600)
+        with open(fd, "wb", buffering=0) as file:
+            os.fchmod(fd, 0o600)
+            file.write("".join(f"{line}\n" for line in lines).encode(errors="replace"))
+
+
+class Editor:
+    """The line that is typed, and the keys that change it.
+
+    Args:
+        keyboard, output: the terminal.
+        submit: takes finished lines: one, or those of a paste.
+        names: gives the names that can be completed; called by the thread that runs this.
+        question: asks whether so many pasted lines are to be sent.
+        history: what was typed before; None is nothing.
+        colours: whether there are any.
+    """
+
+    def __init__(
+        self,
+        keyboard: Input,
+        output: Output,
+        *,
+        submit: Callable[[list[str]], object],
+        names: Callable[[], Iterable[str]],
+        question: Callable[[int], str],
+        history: History | None,
+        colours: bool,
+    ) -> None:
+        self._keyboard, self._submit, self._question = keyboard, submit, question
+        self._pasted: list[str] = []
+        self._before_the_paste = Document()
+        self._session: PromptSession[None] = PromptSession(
+            self._message,
+            input=keyboard,
+            output=output,
+            completer=_Words(names),
+            complete_while_typing=False,
+            reserve_space_for_menu=MENU,
+            history=history,
+            key_bindings=self._keys(),
+            color_depth=None if colours else ColorDepth.DEPTH_1_BIT,
+            interrupt_exception=Interrupted,
+            erase_when_done=True,
+        )
+        self._session.default_buffer.accept_handler = self._accept
+        self._session.app.terminal_size_polling_interval = RESIZE
+
+    @property
+    def app(self) -> Application[None]:
+        """To be ended by its `exit`."""
+        return self._session.app
+
+    def run(self, pre_run: Callable[[], None]) -> None:
+        """Take what is typed until `app.exit`; `pre_run` is called when that is possible.
+
+        Raises:
+            EOFError: Ctrl-D in an empty line, or nobody types any more.
+            Interrupted: Ctrl-C.
+        """
+        self._session.prompt(pre_run=pre_run, handle_sigint=False, set_exception_handler=False)
+
+    def _message(self) -> str:
+        return f"{self._question(len(self._pasted))} " if self._pasted else PROMPT
+
+    def _accept(self, buffer: Buffer) -> bool:
+        self._submit([buffer.text])
+        return False  # the next line begins empty
+
+    # --- keys of our own ---
+
+    def _keys(self) -> KeyBindings:
+        keys = KeyBindings()
+        asks = Condition(lambda: bool(self._pasted))
+        keys.add(Keys.Any, filter=asks, eager=True)(self._answer)
+        keys.add(Keys.BracketedPaste, filter=~asks & has_focus(DEFAULT_BUFFER))(self._paste)
+        if isinstance(self._keyboard, Vt100Input):
+            keys.add("c-z", filter=~asks)(self._suspend)
+        return keys
+
+    def _paste(self, event: KeyPressEvent) -> None:
+        """Lines of a paste begin as the line does into which they are pasted, if that sends anything."""
+        buffer = event.current_buffer
+        before, after = buffer.document.text_before_cursor, buffer.document.text_after_cursor
+        first, *others = [line for line in _LINE_END.split(event.data) if line] or [""]
+        if not others:
+            buffer.insert_text(first)
+            return
+        opening = _OPENING.match(before)
+        lines = [before + first, *((opening[0] if opening else "") + line for line in others)]
+        lines[-1] += after
+        self._pasted, self._before_the_paste = lines, buffer.document
+        buffer.reset()
+
+    def _answer(self, event: KeyPressEvent) -> None:
+        key = event.key_sequence[0].key
+        if key == Keys.ControlC:
+            event.app.exit(exception=Interrupted)
+        elif key in ("y", "Y"):
+            lines, self._pasted = self._pasted, []
+            self._submit(lines)
+        elif key in ("n", "N", Keys.Escape, Keys.ControlD):
+            self._pasted = []
+            event.current_buffer.document = self._before_the_paste
+
+    def _suspend(self, event: KeyPressEvent) -> None:
+        def stop() -> None:
+            with cooked_mode(self._keyboard.fileno()):
+                os.kill(0, signal.SIGTSTP)
+                time.sleep(SUSPENDING)
+
+        run_in_terminal(stop)
+
+
+class _Words(Completer):
+    """Completes commands, and behind some of them names."""
+
+    def __init__(self, names: Callable[[], Iterable[str]]) -> None:
+        self._names = names
+
+    def get_completions(self, document: Document, complete_event: CompleteEvent) -> Iterator[Completion]:
+        """What the word before the cursor may become."""
+        *before, typed = document.text_before_cursor.lstrip().split(" ")
+        if not before:
+            for word, row in COMMANDS.items():
+                if word.startswith(typed):
+                    yield Completion(f"{word} " if " " in row.usage else word, -len(typed), display=word)
+        elif len(before) == 1 and before[0] in _NAMES_FOLLOW:
+            for name in self._names():
+                if name.lower().startswith(typed.lower()):
+                    yield Completion(f"{name} " if before[0] == "send" else name, -len(typed), display=name)

@@ -1,0 +1,176 @@
+"""The one place with a UDP socket, and the seam behind which tests put a network of their own.
+
+Bytes and addresses only: what they mean is the endpoint's business.
+"""
+
+import errno
+import re
+import socket
+import sys
+from contextlib import suppress
+from functools import lru_cache
+from typing import Any, Protocol
+
+import trio
+
+from trio_chat.errors import AddressError
+from trio_chat.protocol.records import Address
+
+__all__ = ["UDP", "DatagramSocket", "Network", "UdpNetwork", "UdpSocket"]
+
+BATCH = 256
+BUFFER = 4 * 1024 * 1024
+_MAPPED = "::ffff:"
+_LINK_LOCAL = re.compile("fe[89ab].:", re.IGNORECASE)
+
+
+class DatagramSocket(Protocol):
+    """One party's datagrams."""
+
+    @property
+    def address(self) -> Address:
+        """Where this socket is bound."""
+        ...
+
+    async def receive_batch(self) -> list[tuple[bytes, Address]]:
+        """Wait for a datagram; return all that are here, 256 at most."""
+        ...
+
+    def send(self, data: bytes, address: Address) -> None:
+        """Send without waiting. What cannot be sent now is lost, as anything may be on a network."""
+        ...
+
+    def close(self) -> None:
+        """Give the port back."""
+        ...
+
+
+class Network(Protocol):
+    """Where sockets come from."""
+
+    def bind(self, host: str | None, port: int) -> DatagramSocket:
+        """Bind to `host` (numeric; None is every interface) and `port` (0: any that is free)."""
+        ...
+
+    async def resolve(self, host: str, port: int) -> list[Address]:
+        """The numeric addresses of a host, the preferred one first. Raises AddressError if there is none."""
+        ...
+
+
+class UdpSocket:
+    """A real UDP socket. Bound to every interface it is dual-stack, where the machine has IPv6.
+
+    Raises AddressError when it cannot be bound.
+    """
+
+    def __init__(self, host: str | None, port: int) -> None:
+        self.lost = 0
+        """Datagrams that the operating system would not take, and errors that it gave instead of one."""
+        _check_port(port)
+        try:
+            self._socket = _open_bound(host, port)
+        except OSError as error:
+            raise AddressError(f"cannot listen on {host or '*'}:{port}: {_reason(error)}") from error
+        self.address: Address = _from_system(self._socket.getsockname())
+
+    async def receive_batch(self) -> list[tuple[bytes, Address]]:
+        batch: list[tuple[bytes, Address]] = []
+        while not batch:
+            if self._socket.fileno() < 0:
+                raise trio.ClosedResourceError("this socket is closed")
+            await trio.lowlevel.wait_readable(self._socket)
+            try:
+                for _ in range(BATCH):
+                    data, source = self._socket.recvfrom(65536)
+                    batch.append((data, _from_system(source)))
+            except BlockingIOError:
+                pass
+            except OSError:
+                # Some systems report the unreachable peer of an earlier send; its silence says as much.
+                self.lost += 1
+        return batch
+
+    def send(self, data: bytes, address: Address) -> None:
+        try:
+            self._socket.sendto(data, (_to_system(address[0], self._socket.family), address[1]))
+        except (OSError, OverflowError):
+            self.lost += 1
+
+    def close(self) -> None:
+        if self._socket.fileno() >= 0:
+            trio.lowlevel.notify_closing(self._socket)
+            self._socket.close()
+
+
+class UdpNetwork:
+    """The network of this machine."""
+
+    def bind(self, host: str | None, port: int) -> UdpSocket:
+        return UdpSocket(host, port)
+
+    async def resolve(self, host: str, port: int) -> list[Address]:
+        _check_port(port)
+        family = socket.AF_UNSPEC if socket.has_dualstack_ipv6() else socket.AF_INET
+        try:
+            found = await trio.socket.getaddrinfo(host, None, family=family, type=socket.SOCK_DGRAM)
+        except (OSError, ValueError) as error:
+            raise AddressError(f"cannot find the host {host!r}: {_reason(error)}") from error
+        hosts = dict.fromkeys(_from_system(sockaddr)[0] for *_, sockaddr in found)
+        # A link-local address needs an interface beside it, which the client table cannot carry.
+        usable = [(numeric, port) for numeric in hosts if not _LINK_LOCAL.match(numeric)]
+        if not usable:
+            raise AddressError(f"cannot use the host {host!r}: it has link-local addresses only")
+        return usable
+
+
+UDP = UdpNetwork()
+
+
+def _check_port(port: int) -> None:
+    if not 0 <= port <= 65535:
+        raise AddressError(f"not a port: {port}")
+
+
+def _open_bound(host: str | None, port: int) -> socket.socket:
+    six = ":" in host if host else socket.has_dualstack_ipv6()
+    opened = socket.socket(socket.AF_INET6 if six else socket.AF_INET, socket.SOCK_DGRAM)
+    try:
+        opened.setblocking(False)
+        for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
+            with suppress(OSError):  # a wish: some systems refuse what they would rather not give
+                opened.setsockopt(socket.SOL_SOCKET, option, BUFFER)
+        if six:
+            opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        if sys.platform == "win32":  # which otherwise lets others share the port
+            opened.setsockopt(socket.SOL_SOCKET, socket.SO_EXCLUSIVEADDRUSE, 1)
+        anywhere = "::" if six else "0.0.0.0"  # noqa: S104 - the chat of a network listens to the network
+        opened.bind((_to_system(host or anywhere, opened.family), port))
+    except OSError:
+        opened.close()
+        raise
+    return opened
+
+
+@lru_cache(maxsize=4096)
+def _to_system(host: str, family: int) -> str:
+    """What a socket of this family takes. Names are refused: sendto() would look them up, and wait for it."""
+    if family == socket.AF_INET6 and ":" not in host:
+        host = _MAPPED + host
+    try:
+        socket.inet_pton(family, host)
+    except (OSError, ValueError) as error:
+        raise OSError(errno.EINVAL, "not a numeric address") from error
+    return host
+
+
+def _from_system(address: tuple[Any, ...]) -> Address:
+    host, port = address[:2]
+    return (host.removeprefix(_MAPPED) if "." in host else host, port)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
+        return "the port is in use"
+    if isinstance(error, UnicodeError):
+        return "not a host name"
+    return error.strerror if isinstance(error, OSError) and error.strerror else str(error)
