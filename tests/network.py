@@ -151,7 +151,7 @@ class MemoryNetwork:
         await trio.lowlevel.checkpoint()
         _check_port(port)
         try:
-            return [(str(ipaddress.ip_address(host)), port)]
+            return [(str(ipaddress.ip_address(host.removeprefix("[").removesuffix("]"))), port)]
         except ValueError:
             found = self.names.get(host, [])
         if not found:

@@ -310,6 +310,17 @@ async def test_a_numeric_ipv6_host_is_itself_and_a_mapped_one_is_ipv4():
     assert await UDP.resolve("::ffff:192.0.2.7", 5000) == [("192.0.2.7", 5000)]
 
 
+@needs_ipv6
+async def test_an_ipv6_host_may_be_in_brackets():
+    assert await UDP.resolve("[::1]", 5000) == [("::1", 5000)]
+
+
+@pytest.mark.parametrize("host", ["[[::1]]", "[::1", "::1]", "[localhost]", "[127.0.0.1]", "[]"])
+async def test_brackets_around_anything_else_are_an_address_error(host):
+    with pytest.raises(AddressError, match=r"^cannot find the host '\[|^cannot find the host '::1\]'"):
+        await UDP.resolve(host, 5000)
+
+
 @pytest.mark.parametrize("host", ["nobody.invalid", "x" * 64, "two words", "", "a\0b"])
 async def test_a_host_that_does_not_resolve_is_an_address_error(host):
     with pytest.raises(AddressError, match=r"^cannot find the host ") as caught:

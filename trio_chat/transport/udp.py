@@ -1,6 +1,6 @@
-"""The one place with a UDP socket, and the seam behind which tests put a network of their own.
+"""The only module with a UDP socket, and the interfaces for which tests have a network of their own.
 
-Bytes and addresses only: what they mean is the endpoint's business.
+Bytes and addresses only: what they mean is known in endpoint.py.
 """
 
 import errno
@@ -33,27 +33,30 @@ class DatagramSocket(Protocol):
         ...
 
     async def receive_batch(self) -> list[tuple[bytes, Address]]:
-        """Wait for a datagram; return all that are here, 256 at most."""
+        """Wait for a datagram; return all that have arrived, at most 256. Raises ClosedResourceError after `close`."""
         ...
 
     def send(self, data: bytes, address: Address) -> None:
-        """Send without waiting. What cannot be sent now is lost, as anything may be on a network."""
+        """Send without waiting. What cannot be sent now is lost, as any datagram may be."""
         ...
 
     def close(self) -> None:
-        """Give the port back."""
+        """Release the port."""
         ...
 
 
 class Network(Protocol):
-    """Where sockets come from."""
+    """Makes sockets and finds addresses."""
 
     def bind(self, host: str | None, port: int) -> DatagramSocket:
-        """Bind to `host` (numeric; None is every interface) and `port` (0: any that is free)."""
+        """Bind to `host` (numeric; None is every interface) and `port` (0: any that is free). Raises AddressError."""
         ...
 
     async def resolve(self, host: str, port: int) -> list[Address]:
-        """The numeric addresses of a host, the preferred one first. Raises AddressError if there is none."""
+        """The numeric addresses of a host, the preferred one first. Raises AddressError if there is none.
+
+        `host` is a name or a numeric address; IPv6 may be in brackets.
+        """
         ...
 
 
@@ -65,7 +68,7 @@ class UdpSocket:
 
     def __init__(self, host: str | None, port: int) -> None:
         self.lost = 0
-        """Datagrams that the operating system would not take, and errors that it gave instead of one."""
+        """Datagrams that the operating system did not accept, and errors that it returned instead of one."""
         _check_port(port)
         try:
             self._socket = _open_bound(host, port)
@@ -79,6 +82,8 @@ class UdpSocket:
             if self._socket.fileno() < 0:
                 raise trio.ClosedResourceError("this socket is closed")
             await trio.lowlevel.wait_readable(self._socket)
+            # Drained in a batch, as each wait costs a turn of the scheduler. Bounded, so that a flood does not keep the
+            # other tasks from running.
             try:
                 for _ in range(BATCH):
                     data, source = self._socket.recvfrom(65536)
@@ -86,7 +91,8 @@ class UdpSocket:
             except BlockingIOError:
                 pass
             except OSError:
-                # Some systems report the unreachable peer of an earlier send; its silence says as much.
+                # Some systems report here that the peer of an earlier send is unreachable. The request that was sent
+                # to it finds that out by itself, as it gets no answer.
                 self.lost += 1
         return batch
 
@@ -98,6 +104,8 @@ class UdpSocket:
 
     def close(self) -> None:
         if self._socket.fileno() >= 0:
+            # First: a task that waits in `receive_batch` is woken, and does not wait for another socket that gets the
+            # same file number.
             trio.lowlevel.notify_closing(self._socket)
             self._socket.close()
 
@@ -111,12 +119,14 @@ class UdpNetwork:
     async def resolve(self, host: str, port: int) -> list[Address]:
         _check_port(port)
         family = socket.AF_UNSPEC if socket.has_dualstack_ipv6() else socket.AF_INET
+        # `[::1]`, as IPv6 is written in URLs (RFC 3986, section 3.2.2). No host name has a colon.
+        bare = host[1:-1] if ":" in host and host.startswith("[") and host.endswith("]") else host
         try:
-            found = await trio.socket.getaddrinfo(host, None, family=family, type=socket.SOCK_DGRAM)
+            found = await trio.socket.getaddrinfo(bare, None, family=family, type=socket.SOCK_DGRAM)
         except (OSError, ValueError) as error:
             raise AddressError(f"cannot find the host {host!r}: {_reason(error)}") from error
         hosts = dict.fromkeys(_from_system(sockaddr)[0] for *_, sockaddr in found)
-        # A link-local address needs an interface beside it, which the client table cannot carry.
+        # A link-local address is of no use without the name of an interface, which the client table does not carry.
         usable = [(numeric, port) for numeric in hosts if not _LINK_LOCAL.match(numeric)]
         if not usable:
             raise AddressError(f"cannot use the host {host!r}: it has link-local addresses only")
@@ -137,11 +147,11 @@ def _open_bound(host: str | None, port: int) -> socket.socket:
     try:
         opened.setblocking(False)
         for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
-            with suppress(OSError):  # a wish: some systems refuse what they would rather not give
+            with suppress(OSError):  # some systems refuse a size that they do not allow; the default works too
                 opened.setsockopt(socket.SOL_SOCKET, option, BUFFER)
         if six:
             opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-        if sys.platform == "win32":  # which otherwise lets others share the port
+        if sys.platform == "win32":  # otherwise another program could bind the same port and take the datagrams
             opened.setsockopt(socket.SOL_SOCKET, socket.SO_EXCLUSIVEADDRUSE, 1)
         anywhere = "::" if six else "0.0.0.0"  # noqa: S104 - the chat of a network listens to the network
         opened.bind((_to_system(host or anywhere, opened.family), port))
@@ -153,7 +163,8 @@ def _open_bound(host: str | None, port: int) -> socket.socket:
 
 @lru_cache(maxsize=4096)
 def _to_system(host: str, family: int) -> str:
-    """What a socket of this family takes. Names are refused: sendto() would look them up, and wait for it."""
+    """The host in the form that a socket of this family takes. Raises OSError for names: sendto() would look them up,
+    and block all tasks until then."""
     if family == socket.AF_INET6 and ":" not in host:
         host = _MAPPED + host
     try:
