@@ -1,60 +1,36 @@
-"""What can go wrong for a user of trio_chat: one exception for each thing, all of them ChatError.
+"""What can go wrong for a user of trio_chat: one exception class for each problem, all derived from ChatError.
 
-They are raised to the task that asked. What a network peer does wrong is no ChatError: see protocol/wire.py.
+They are raised in the task that made the call. Invalid data from a network peer is not a ChatError, but a WireError,
+which never reaches the user: see protocol/wire.py.
 """
-
-__all__ = [
-    "AddressError",
-    "ChatError",
-    "ForgedReceipt",
-    "IdentityError",
-    "InvalidName",
-    "InvalidRecipient",
-    "InvalidText",
-    "KeyChanged",
-    "MailboxFull",
-    "NameTaken",
-    "NoHistory",
-    "NotOpened",
-    "NotRegistered",
-    "PresenceLost",
-    "PresenceRefused",
-    "ServerKeyChanged",
-    "ServerNotResponding",
-    "SignedInElsewhere",
-    "StoreError",
-    "StoreFailed",
-    "StoreHeld",
-    "TooFast",
-    "UnknownRecipient",
-]
 
 
 class ChatError(Exception):
-    """The base of everything that trio_chat raises for a user to handle; its text is one readable line."""
+    """The base of all errors that trio_chat raises for its user to handle. The text of each is one readable line."""
 
 
 class AddressError(ChatError):
-    """An address that cannot be used: a host that does not resolve, a port that is taken."""
+    """An address cannot be used: the host cannot be found, or the port is in use."""
 
 
 class ServerNotResponding(ChatError):
-    """Five windows of 0.5 seconds passed without an answer of the server."""
+    """The server did not answer any of 5 attempts, each with a window of 500 ms."""
 
     def __init__(self) -> None:
         super().__init__("the server is not responding")
 
 
 class InvalidName(ChatError):
-    """Not a name: 1 to 32 of letters, digits, `_`, `.` and `-`, the first one a letter or a digit."""
+    """Not a name. The rule is `NAME` in protocol/records.py, and stands in the text of the error."""
 
     def __init__(self, name: str) -> None:
-        super().__init__(f"not a valid name: {name!r}")
+        rule = "a name has 1 to 32 letters, digits, '.', '_' or '-', and begins with a letter or a digit"
+        super().__init__(f"not a valid name: {name!r} ({rule})")
         self.name = name
 
 
 class NameTaken(ChatError):
-    """The name belongs to somebody else: it was first registered with another key than ours."""
+    """The name belongs to somebody else: it was first registered with a different key."""
 
     def __init__(self, name: str) -> None:
         super().__init__(f"the name {name} is taken")
@@ -62,43 +38,45 @@ class NameTaken(ChatError):
 
 
 class SignedInElsewhere(ChatError):
-    """The owner of our name and key has registered from another place, and is on line there."""
+    """The owner of this name and key has registered from another program, and is online there."""
 
     def __init__(self) -> None:
         super().__init__("signed in from another place")
 
 
 class ServerKeyChanged(ChatError):
-    """The server does not have the key that we know it by. `pinned`, `offered`: the fingerprints of both."""
+    """The server has another key than the one pinned for it. `pinned`, `offered`: the fingerprints of both."""
 
     def __init__(self, pinned: str, offered: str) -> None:
-        super().__init__(f"the key of the server has changed: it was {pinned}, now it is {offered}")
+        advice = "ask its operator which one is right"
+        super().__init__(f"the key of the server has changed: it was {pinned}, now it is {offered}; {advice}")
         self.pinned = pinned
         self.offered = offered
 
 
 class KeyChanged(ChatError):
-    """A name does not have the key that we know it by. `pinned`, `offered`: the fingerprints of both.
+    """A name has another key than the one pinned for it. `pinned`, `offered`: the fingerprints of both.
 
-    Nothing is sent to it or taken from it until `Chat.trust(name)`.
+    Nothing is sent to this name or accepted from it until `Chat.trust(name)` is called.
     """
 
     def __init__(self, name: str, pinned: str, offered: str) -> None:
-        super().__init__(f"the key of {name} has changed: it was {pinned}, now it is {offered}")
+        advice = "ask them which one is right, then trust it"
+        super().__init__(f"the key of {name} has changed: it was {pinned}, now it is {offered}; {advice}")
         self.name = name
         self.pinned = pinned
         self.offered = offered
 
 
 class NotRegistered(ChatError):
-    """This needs a registration: `Chat.register()` first."""
+    """The call needs a registration with the server: call `Chat.register()` first."""
 
     def __init__(self) -> None:
-        super().__init__("not registered with the server")
+        super().__init__("not registered with the server: register first")
 
 
 class UnknownRecipient(ChatError):
-    """The server has never heard of that name."""
+    """The server does not know this name."""
 
     def __init__(self, name: str) -> None:
         super().__init__(f"no such user: {name}")
@@ -106,14 +84,14 @@ class UnknownRecipient(ChatError):
 
 
 class InvalidRecipient(ChatError):
-    """A message to oneself."""
+    """A message to one's own name."""
 
     def __init__(self) -> None:
         super().__init__("you cannot send to yourself")
 
 
 class InvalidText(ChatError):
-    """Not 1 to 16,384 bytes of UTF-8. `size` is the length in bytes: 0 for nothing, None for no UTF-8 at all."""
+    """Not 1 to 16,384 bytes of UTF-8. `size` is the length in bytes; None if the text cannot be encoded."""
 
     def __init__(self, size: int | None) -> None:
         super().__init__("not valid Unicode" if size is None else f"a text has 1 to 16384 bytes, not {size}")
@@ -121,50 +99,50 @@ class InvalidText(ChatError):
 
 
 class MailboxFull(ChatError):
-    """The recipient is away and holds 1,000 letters or 1 MiB already."""
+    """The recipient is offline, and 1,000 letters or 1 MiB are waiting for them already."""
 
     def __init__(self, name: str) -> None:
-        super().__init__(f"the mailbox of {name} is full")
+        super().__init__(f"the mailbox of {name} is full: try again when they have been online")
         self.name = name
 
 
 class TooFast(ChatError):
-    """More than 300 letters at once, or 100 a minute, to one recipient who does not get them directly."""
+    """More than 300 letters at once, or 100 a minute, for one recipient who cannot be reached directly."""
 
     def __init__(self) -> None:
         super().__init__("too many letters at once, try again in a minute")
 
 
 class NotOpened(ChatError):
-    """The recipient has got the message and could not open it: it was sealed to another key, or changed on its way."""
+    """The recipient got the message but could not open it: it was sealed for another key, or changed in transit."""
 
     def __init__(self, name: str) -> None:
-        super().__init__(f"{name} could not open the message")
+        super().__init__(f"{name} could not open the message: send it again")
         self.name = name
 
 
 class ForgedReceipt(ChatError):
-    """The server says that the recipient has the message, but what it shows for it is not from the recipient."""
+    """The server says that the recipient has the message, but the receipt it shows is not signed by the recipient."""
 
     def __init__(self, name: str) -> None:
-        super().__init__(f"a forged receipt in the name of {name}")
+        super().__init__(f"the server showed a forged receipt of {name}: the message may not have arrived")
         self.name = name
 
 
 class IdentityError(ChatError):
-    """An identity file that cannot be used: others can read it, it is damaged, or it cannot be made."""
+    """The identity file cannot be used: other users can read it, it is damaged, or it cannot be created."""
 
 
 class StoreError(ChatError):
-    """A store that cannot be opened: not ours, too new, held by another program, or not to be written."""
+    """The store cannot be opened: another format, a newer version, held by another program, or not writable."""
 
 
 class StoreHeld(StoreError):
-    """Another program holds the store."""
+    """Another program has the store open."""
 
 
 class StoreFailed(ChatError):
-    """The store could not make something durable, and must not be used any longer."""
+    """The store could not write something to disk, and must not be used any longer."""
 
 
 class NoHistory(ChatError):
@@ -175,11 +153,11 @@ class NoHistory(ChatError):
 
 
 class PresenceLost(ChatError):
-    """The presence server cannot be reached, or is gone."""
+    """The presence server cannot be reached, or the connection to it was lost."""
 
 
 class PresenceRefused(ChatError):
-    """The presence server did not accept a request: error `code`, and what it said, which is not ours."""
+    """The presence server refused a request. `code` and `text` are the server's own."""
 
     def __init__(self, code: int, text: str) -> None:
         super().__init__(f"refused with error {code}: {text!r}")

@@ -13,21 +13,21 @@ NOON = 720 * 60.0
 
 def test_a_cookie_holds_for_its_minute_and_the_next():
     cookies = Cookies(b"secret" * 6)
-    cookie = cookies.bake(ADDRESS, INIT, NOON + 59)
+    cookie = cookies.make(ADDRESS, INIT, NOON + 59)
     assert len(cookie) == COOKIE_SIZE == 16
     for later, is_good in ((59, True), (60, True), (119, True), (120, False), (180, False), (-1, False)):
-        assert cookies.is_good(cookie, ADDRESS, INIT, NOON + later) == is_good
+        assert cookies.is_valid(cookie, ADDRESS, INIT, NOON + later) == is_good
 
 
 def test_a_cookie_is_for_one_address_one_port_one_init_and_one_secret():
     cookies = Cookies(b"secret" * 6)
-    cookie = cookies.bake(ADDRESS, INIT, NOON)
-    assert not cookies.is_good(cookie, ("10.0.0.2", 5000), INIT, NOON)
-    assert not cookies.is_good(cookie, ("10.0.0.1", 5001), INIT, NOON)
-    assert not cookies.is_good(cookie, ADDRESS, INIT[:-1] + b"\0", NOON)
-    assert not Cookies(b"other " * 6).is_good(cookie, ADDRESS, INIT, NOON)
-    assert not cookies.is_good(bytes(16), ADDRESS, INIT, NOON)
-    assert not cookies.is_good(b"", ADDRESS, INIT, NOON)
+    cookie = cookies.make(ADDRESS, INIT, NOON)
+    assert not cookies.is_valid(cookie, ("10.0.0.2", 5000), INIT, NOON)
+    assert not cookies.is_valid(cookie, ("10.0.0.1", 5001), INIT, NOON)
+    assert not cookies.is_valid(cookie, ADDRESS, INIT[:-1] + b"\0", NOON)
+    assert not Cookies(b"other " * 6).is_valid(cookie, ADDRESS, INIT, NOON)
+    assert not cookies.is_valid(bytes(16), ADDRESS, INIT, NOON)
+    assert not cookies.is_valid(b"", ADDRESS, INIT, NOON)
 
 
 @given(st.text("0123456789abcdef.:", max_size=45), st.integers(1, 65535), st.binary(max_size=20), st.data())
@@ -37,7 +37,7 @@ def test_no_two_questions_have_one_cookie(host, port, init, data):
     elsewhere = (host[:cut], port)
     longer = host[cut:].encode() + init
     same = (host, port) == elsewhere and init == longer
-    assert (cookies.bake((host, port), init, NOON) == cookies.bake(elsewhere, longer, NOON)) == same
+    assert (cookies.make((host, port), init, NOON) == cookies.make(elsewhere, longer, NOON)) == same
 
 
 def test_a_bucket_gives_its_burst_and_then_its_rate():
@@ -78,10 +78,10 @@ def test_buckets_take_bounded_room_and_forget_who_was_longest_away():
 
 def test_the_rates_of_handshakes():
     rates = HandshakeRates()
-    assert sum(rates.admit(ADDRESS, 0.0) for _ in range(100)) == 5
-    assert sum(rates.admit(ADDRESS, 1.0) for _ in range(100)) == 5
-    steady = sum(rates.admit(ADDRESS, 2 + n / 1000) for n in range(1000))
+    assert sum(rates.allow(ADDRESS, 0.0) for _ in range(100)) == 5
+    assert sum(rates.allow(ADDRESS, 1.0) for _ in range(100)) == 5
+    steady = sum(rates.allow(ADDRESS, 2 + n / 1000) for n in range(1000))
     assert 20 <= steady <= 25
-    assert sum(rates.admit(("10.0.0.3", port), 0.0) for port in range(1, 2000)) == 1000
-    assert not rates.admit(("10.0.0.3", 2000), 0.0)
-    assert rates.admit(("10.0.0.4", 1), 0.0), "others are not concerned"
+    assert sum(rates.allow(("10.0.0.3", port), 0.0) for port in range(1, 2000)) == 1000
+    assert not rates.allow(("10.0.0.3", 2000), 0.0)
+    assert rates.allow(("10.0.0.4", 1), 0.0), "others are not concerned"

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 
 from tests.strategies import answers, requests
+from trio_chat.errors import InvalidName
 from trio_chat.protocol.messages import (
     Accepted,
     Ack,
@@ -26,7 +27,7 @@ from trio_chat.protocol.messages import (
     TableChange,
     TableHeld,
     Taken,
-    is_final,
+    is_repeatable,
 )
 from trio_chat.protocol.records import (
     Credentials,
@@ -36,6 +37,7 @@ from trio_chat.protocol.records import (
     Reason,
     Record,
     Version,
+    check_name,
     fingerprint,
     fold,
 )
@@ -71,17 +73,17 @@ def test_each_request_builds_its_own_answers():
 
 
 @given(answers())
-def test_an_answer_is_final_unless_it_asks_to_come_again(answer):
+def test_an_answer_is_repeatable_unless_it_asks_to_come_again(answer):
     comes_again = isinstance(answer, Busy) or getattr(answer, "reason", None) is Reason.NOT_REGISTERED
-    assert is_final(answer) is not comes_again
+    assert is_repeatable(answer) is not comes_again
 
 
 def test_final_or_not():
-    assert is_final(Ack(Save.kind, ID))
+    assert is_repeatable(Ack(Save.kind, ID))
     for reason in set(Reason) - {Reason.NOT_REGISTERED}:
-        assert is_final(Refused(Save.kind, ID, reason))
-    assert not is_final(Refused(Save.kind, ID, Reason.NOT_REGISTERED))
-    assert not is_final(Busy(Save.kind, ID))
+        assert is_repeatable(Refused(Save.kind, ID, reason))
+    assert not is_repeatable(Refused(Save.kind, ID, Reason.NOT_REGISTERED))
+    assert not is_repeatable(Busy(Save.kind, ID))
 
 
 def test_names_are_compared_without_case():
@@ -112,3 +114,11 @@ def test_a_fingerprint_is_16_letters_and_digits_of_the_key_that_the_server_gives
     other_link_key = attrs.evolve(CREDENTIALS, keys=PublicKeys(bytes(range(32)), bytes(range(32))))
     assert attrs.evolve(row, credentials=other_link_key).fingerprint == row.fingerprint
     assert fingerprint(bytes(32)) != row.fingerprint
+
+
+@pytest.mark.parametrize("name", ["", "_x", "x" * 33, "a b\n"])
+def test_an_invalid_name_is_refused_with_the_rule_in_one_line(name):
+    with pytest.raises(InvalidName) as caught:
+        check_name(name)
+    assert str(caught.value).startswith(f"not a valid name: {name!r} (a name has 1 to 32 letters")
+    assert str(caught.value).isprintable()

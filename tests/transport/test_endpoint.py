@@ -100,7 +100,7 @@ async def test_a_late_answer_inside_the_window_counts_and_after_it_does_not(netw
         network.set(Conditions(delay=(0.51, 0.51)), B, A)
         assert await a.endpoint.request(TO_B, heartbeat()) is None
         await trio.sleep(1)
-        assert a.endpoint.counts.unasked == 1
+        assert a.endpoint.counts.unexpected_answers == 1
         assert len(b.asked) == 2
 
 
@@ -168,7 +168,7 @@ async def test_forged_answers_settle_nothing(network, autojump_clock):
 
         network.filters.append(forge)
         assert await a.endpoint.request(TO_B, request) is None
-        assert a.endpoint.counts.unasked == 3
+        assert a.endpoint.counts.unexpected_answers == 3
 
 
 async def test_a_long_message_travels_in_parts_and_arrives_once(network, autojump_clock):
@@ -310,7 +310,7 @@ async def test_a_cancelled_request_leaves_nothing_behind(network, autojump_clock
             await a.endpoint.request(TO_B, heartbeat(), windows=5)
         b.endpoint.answer(TO_A, b.asked[0], b.asked[0].ack())
         await trio.sleep(1)
-        assert a.endpoint.counts.unasked == 1
+        assert a.endpoint.counts.unexpected_answers == 1
 
 
 # --- sealed ---

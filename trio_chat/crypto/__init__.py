@@ -1,7 +1,7 @@
-"""Keys and what is made with them: identities, sealed letters, signed posts, receipts. Pure, but for HPKE's randomness.
+"""Keys and what is made with them. Pure, except that HPKE draws its own random bytes.
 
-identities.py  somebody's private keys, and the certificate of a name
-letters.py     letters sealed to one recipient; posts signed for everyone
-receipts.py    what a recipient signs for a message
+identities.py  private keys, and the certificate of a name
+letters.py     letters sealed for one recipient; posts signed for everyone
+receipts.py    what the recipient of a message signs
 signatures.py  the bytes that are signed, and their verification
 """

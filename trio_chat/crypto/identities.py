@@ -1,6 +1,6 @@
-"""Identities: somebody's private keys, the certificate that ties them to a name at one server, a server's link key.
+"""Identities: private keys, the certificate that ties them to a name at one server, and a server's link key.
 
-Which key belongs to whom is remembered elsewhere: at the client in client/trust.py, at the server in its table.
+Who has which key is remembered elsewhere: at the client in client/trust.py, at the server in its table.
 """
 
 from collections.abc import Callable
@@ -20,7 +20,7 @@ _LINK_KEY = "trio_chat/1 link key"
 
 @attrs.frozen
 class Identity:
-    """Somebody's private keys, made of 32 random bytes each."""
+    """The private keys of a person or a server, each made of 32 random bytes."""
 
     signing_secret: bytes = attrs.field(repr=False)
     link_secret: bytes = attrs.field(repr=False)
@@ -30,7 +30,7 @@ class Identity:
 
     @classmethod
     def new(cls, random: Callable[[int], bytes]) -> "Identity":
-        """New keys; `random` gives so many random bytes."""
+        """New keys. `random` returns the given number of random bytes."""
         return cls(random(32), random(32))
 
     @signing.default
@@ -47,22 +47,23 @@ class Identity:
 
 
 def credentials(own: Identity, *, name: str, server_key: bytes) -> Credentials:
-    """What the owner of a name shows for it at one server (its Ed25519 key)."""
+    """What the owner of a name shows at one server, given by its Ed25519 key, to prove that it is theirs."""
     return Credentials(own.public, sign_identity(own, name=name, server_key=server_key))
 
 
 def sign_identity(own: Identity, *, name: str, server_key: bytes) -> bytes:
-    """The certificate of a name at one server (its Ed25519 key): these two keys go together, and with the name."""
+    """The certificate of a name at one server (its Ed25519 key): it ties both public keys and the name together."""
+    # With the server in it: a certificate that was shown to one server must not be valid at another.
     return own.signing.sign(statement(_IDENTITY, fold(name), own.public.link, server_key))
 
 
 def verify_identity(keys: PublicKeys, certificate: bytes, *, name: str, server_key: bytes) -> bool:
-    """Whether these keys belong together and to this name at this server."""
+    """Whether these keys belong together, and to this name at this server."""
     return verify(keys.signing, certificate, statement(_IDENTITY, fold(name), keys.link, server_key))
 
 
 def sign_link_key(own: Identity) -> bytes:
-    """A server's signature of its X25519 key, for whoever asks for its keys."""
+    """A server's signature of its X25519 key, which it sends to those who ask for its keys."""
     return own.signing.sign(statement(_LINK_KEY, own.public.link))
 
 

@@ -1,7 +1,6 @@
-"""Letters, sealed to one recipient with HPKE (RFC 9180), and posts to everyone, signed but readable.
+"""Letters, sealed for one recipient with HPKE (RFC 9180), and posts to everyone, which are signed but readable.
 
-Pure but for HPKE, which draws its own randomness. Each kind of statement opens with a domain of its own, and each
-field with its length, so no signature can be read as one under something else. Names are signed as they compare.
+Pure, except that HPKE draws its own random bytes. When letters are sent and shown is decided in client/.
 """
 
 from collections.abc import Callable
@@ -26,7 +25,7 @@ __all__ = [
 ]
 
 LETTER_OVERHEAD = 32 + 16 + SIGNATURE_SIZE + TIME.size
-"""Bytes that a sealed letter has more than its text: HPKE's key and tag, signature, time."""
+"""Bytes that sealing adds to a text: HPKE's key and tag, signature, time."""
 
 _SUITE = Suite(KEM.X25519, KDF.HKDF_SHA256, AEAD.CHACHA20_POLY1305)
 _YEAR_10000 = 253_402_300_800.0
@@ -37,12 +36,12 @@ _POST = "trio_chat/1 group post"
 
 
 class Unreadable(Exception):
-    """This letter is not for us, or not from the one it should be from, or was changed on its way."""
+    """The letter is not for this reader, not from the sender it names, or was changed in transit."""
 
 
 @attrs.frozen
 class OpenedText:
-    """A letter that its reader has opened and verified. `sent_at` is the sender's clock, seconds since 1970, UTC."""
+    """A text that was opened and verified. `sent_at`: the time by the sender's clock, seconds since 1970, UTC."""
 
     sent_at: float
     text: str
@@ -54,9 +53,9 @@ class OpenedText:
 def seal_letter(
     own: Identity, reader: PublicKeys, *, id: bytes, sender: str, recipient: str, sent_at: float, text: str
 ) -> bytes:
-    """A letter that only the reader can open: SEALED_MORE bytes longer than its text.
+    """A letter that only the reader can open: LETTER_OVERHEAD bytes longer than its text.
 
-    Raises Unreadable if the reader's key, which came from somebody, is none.
+    Raises Unreadable if the reader's key, which came from the network, is not usable.
     """
     stated = _letter(id, sender, own.public.signing, recipient, reader, sent_at, text.encode())
     inside = own.signing.sign(stated) + TIME.pack(sent_at) + text.encode()
@@ -64,15 +63,15 @@ def seal_letter(
         key = X25519PublicKey.from_public_bytes(reader.link)
         return _SUITE.encrypt(inside, key, _envelope(id, sender, recipient))
     except ValueError as error:
-        raise Unreadable("the reader's key is not a key") from error
+        raise Unreadable("the reader's key cannot be used") from error
 
 
 def open_letter_untrusted(
     sealed: bytes, own: Identity, sender_key: bytes, *, id: bytes, sender: str, recipient: str
 ) -> OpenedText:
-    """The letter in it, which `sender` has signed with `sender_key`, for `recipient`, who has the identity `own`.
+    """The text of a letter that `sender` has signed with `sender_key` for `recipient`, whose identity is `own`.
 
-    Raises Unreadable, and nothing else, if it is anything but that.
+    Raises Unreadable, and nothing else, for anything else.
     """
     try:
         inside = _SUITE.decrypt(sealed, own.link, _envelope(id, sender, recipient))
@@ -84,23 +83,21 @@ def open_letter_untrusted(
 
 
 def _read_signed_untrusted(inside: bytes, key: bytes, state: Callable[[float, bytes], bytes]) -> OpenedText:
-    """Signature, time and text, where the owner of `key` has signed what `state` says of them. Raises Unreadable."""
-    if not SIGNATURE_SIZE + TIME.size < len(inside) <= SIGNATURE_SIZE + TIME.size + MAX_TEXT:
+    """Time and text, if the owner of `key` has signed what `state` makes of them. Raises Unreadable."""
+    start = SIGNATURE_SIZE + TIME.size
+    if not start < len(inside) <= start + MAX_TEXT:
         raise Unreadable("no letter has this length")
-    signature, time, raw = (
-        inside[:SIGNATURE_SIZE],
-        inside[SIGNATURE_SIZE : SIGNATURE_SIZE + 8],
-        inside[SIGNATURE_SIZE + 8 :],
-    )
-    (sent_at,) = TIME.unpack(time)
+    signature, raw = inside[:SIGNATURE_SIZE], inside[start:]
+    (sent_at,) = TIME.unpack_from(inside, SIGNATURE_SIZE)
+    # The signature first: what the sender has not signed is not looked at any further.
     if not verify(key, signature, state(sent_at, raw)):
         raise Unreadable("the signature is not the sender's")
     if not 0 <= sent_at < _YEAR_10000:
-        raise Unreadable("no time")
+        raise Unreadable("the time is not valid")
     try:
         return OpenedText(sent_at, raw.decode())
     except UnicodeDecodeError as error:
-        raise Unreadable("no text") from error
+        raise Unreadable("the text is not UTF-8") from error
 
 
 def _envelope(id: bytes, sender: str, recipient: str) -> bytes:
@@ -110,6 +107,8 @@ def _envelope(id: bytes, sender: str, recipient: str) -> bytes:
 def _letter(
     id: bytes, sender: str, sender_key: bytes, recipient: str, reader: PublicKeys, sent_at: float, text: bytes
 ) -> bytes:
+    # The keys of both are signed with their names. Otherwise a reader could seal the text again for somebody else, as
+    # if the sender had written it to them, if a server gives them the same name (Davis, Defective Sign & Encrypt).
     names = (fold(sender), sender_key, fold(recipient), reader.signing, reader.link)
     return statement(_LETTER, id, *names, sent_at, text)
 
@@ -118,13 +117,13 @@ def _letter(
 
 
 def sign_post(own: Identity, *, id: bytes, sender: str, sent_at: float, text: str) -> bytes:
-    """A message to everyone, signed; its text can be read on its way."""
+    """A message to everyone: signed, but readable for the server."""
     raw = text.encode()
     return own.signing.sign(_post(id, sender, sent_at, raw)) + TIME.pack(sent_at) + raw
 
 
 def open_post_untrusted(body: bytes, sender_key: bytes, *, id: bytes, sender: str) -> OpenedText:
-    """The message in it, which `sender` has signed with `sender_key`. Raises Unreadable if it is anything but that."""
+    """The text of a post that `sender` has signed with `sender_key`. Raises Unreadable for anything else."""
     return _read_signed_untrusted(body, sender_key, lambda at, raw: _post(id, sender, at, raw))
 
 

@@ -1,6 +1,6 @@
-"""Receipts: what the recipient of a message signs for it, and what they sign when it could not be opened.
+"""Receipts: what the recipient of a message signs when it has arrived, or when it could not be opened.
 
-When a receipt is due is decided by the client's inbox; how it travels is the server's business.
+When a receipt is due is decided in client/inbox.py, and how it gets to the sender by the server.
 """
 
 import hashlib
@@ -18,13 +18,14 @@ _UNREADABLE = "trio_chat/1 unreadable"
 
 
 def make_receipt(own: Identity, *, id: bytes, sender: str, text: str) -> bytes:
-    """What the reader of a text of `sender` gives for it: the text's SHA-256 and his signature, 96 bytes."""
+    """The receipt for a text of `sender`: the SHA-256 of the text, and the reader's signature; 96 bytes."""
     text_hash = hashlib.sha256(text.encode()).digest()
     return text_hash + own.signing.sign(_receipt(id, sender, text_hash))
 
 
 def verify_receipt(receipt: bytes, key: bytes, *, id: bytes, sender: str, text: str | None = None) -> bool:
-    """Whether the owner of `key` has given this for a message of `sender`; with `text`, for that text."""
+    """Whether the owner of `key` has signed this receipt for a message of `sender`; with `text`, for that text."""
+    # The hash is inside, so that a receipt can be checked after a restart, when the text is no longer known.
     text_hash, signature = receipt[:HASH_SIZE], receipt[HASH_SIZE:]
     if text is not None and text_hash != hashlib.sha256(text.encode()).digest():
         return False
@@ -36,10 +37,10 @@ def _receipt(id: bytes, sender: str, text_hash: bytes) -> bytes:
 
 
 def sign_unreadable(own: Identity, *, id: bytes, sender: str) -> bytes:
-    """The reader's signature: a letter of `sender` came that could not be opened."""
+    """The reader's signature that a letter of `sender` could not be opened."""
     return own.signing.sign(statement(_UNREADABLE, id, fold(sender)))
 
 
 def verify_unreadable(key: bytes, signature: bytes, *, id: bytes, sender: str) -> bool:
-    """Whether the owner of `key` says that this letter could not be opened."""
+    """Whether the owner of `key` has signed that this letter could not be opened."""
     return verify(key, signature, statement(_UNREADABLE, id, fold(sender)))

@@ -18,6 +18,11 @@ TIME = struct.Struct(">d")
 
 
 def statement(domain: str, *fields: bytes | str | float) -> bytes:
+    """The bytes to sign. `domain` names the kind of statement; no two kinds may have the same.
+
+    It separates the uses of a key: without it, a signature of one kind with fields of the right form would be valid as
+    one of another kind. The length before each field does the same for the fields: ("ab", "c") is not ("a", "bc").
+    """
     stated = bytearray()
     for field in (domain, *fields):
         match field:
@@ -32,6 +37,7 @@ def statement(domain: str, *fields: bytes | str | float) -> bytes:
 
 
 def verify(key: bytes, signature: bytes, stated: bytes) -> bool:
+    """Whether this is the signature of `stated` by the owner of `key`. False also if `key` is not a key."""
     try:
         Ed25519PublicKey.from_public_bytes(key).verify(signature, stated)
     except (InvalidSignature, ValueError):

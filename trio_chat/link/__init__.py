@@ -1,1 +1,9 @@
-"""Sealed links between two parties: Noise handshakes, sessions, cookies. Pure."""
+"""Sealed links between two parties. Pure: time, random bytes and datagrams are handed in.
+
+links.py      all links of one party: which handshake or session a datagram belongs to
+packets.py    the layout of the datagrams
+cookies.py    proof of an address, and rates, before a handshake costs anything
+handshake.py  the Noise handshake: messages in, keys out
+pending.py    handshakes that are not finished yet
+session.py    one session: sealing, opening, the replay window
+"""

@@ -1,6 +1,7 @@
-"""What stands before the first costly step for a stranger: cookies that prove an address, and handshake rates.
+"""What protects the costly part of a handshake: cookies, which prove an address, and rates.
 
-Nothing is remembered for a cookie; the rates remember a bounded number of addresses that have shown one.
+The order is that of WireGuard and DTLS (RFC 6347, section 4.2.1): nothing is computed or stored for a sender who has
+not shown that they receive what is sent to their address. When to ask for a cookie is decided in links.py.
 """
 
 import hmac
@@ -20,21 +21,24 @@ HOST_RATE, HOST_BURST = 1000.0, 1000.0
 
 
 class Cookies:
-    """Cookies under one secret, which is drawn at each start. A cookie holds for its minute and the next one."""
+    """Cookies under one secret, drawn at each start. A cookie is valid for the minute it was made in and the next."""
 
     def __init__(self, secret: bytes) -> None:
         self._secret = secret
 
-    def bake(self, address: Address, init: bytes, now: float) -> bytes:
+    def make(self, address: Address, init: bytes, now: float) -> bytes:
         """The cookie for this INIT (without its cookie) from this address."""
-        return self._bake(address, init, int(now // MINUTE))
+        return self._compute(address, init, int(now // MINUTE))
 
-    def is_good(self, cookie: bytes, address: Address, init: bytes, now: float) -> bool:
-        """Whether this is the cookie of this minute, or the one before, for this INIT from this address."""
+    def is_valid(self, cookie: bytes, address: Address, init: bytes, now: float) -> bool:
+        """Whether this is the cookie of this minute, or of the one before, for this INIT from this address."""
         minute = int(now // MINUTE)
-        return any(hmac.compare_digest(cookie, self._bake(address, init, then)) for then in (minute, minute - 1))
+        return any(hmac.compare_digest(cookie, self._compute(address, init, then)) for then in (minute, minute - 1))
 
-    def _bake(self, address: Address, init: bytes, minute: int) -> bytes:
+    def _compute(self, address: Address, init: bytes, minute: int) -> bytes:
+        # The host is preceded by its length: otherwise its end could be taken for the beginning of what follows, and
+        # one cookie would be valid for two addresses. The INIT is included so that a cookie that somebody has read on
+        # the network is of no use for another handshake.
         host = address[0].encode()
         stated = bytes((len(host),)) + host + address[1].to_bytes(2, "big") + minute.to_bytes(8, "big", signed=True)
         return hmac.digest(self._secret, stated + init, "sha256")[:COOKIE_SIZE]
@@ -47,6 +51,7 @@ class HandshakeRates:
         self._ports = TokenBuckets(PORT_RATE, PORT_BURST)
         self._hosts = TokenBuckets(HOST_RATE, HOST_BURST)
 
-    def admit(self, address: Address, now: float) -> bool:
-        """Whether one more handshake from there is answered now."""
+    def allow(self, address: Address, now: float) -> bool:
+        """Whether one more handshake of this address is answered now."""
+        # The port first: one program that asks too often does not use up the share of the others behind its router.
         return self._ports.take(address, now) and self._hosts.take(address[0], now)

@@ -1,7 +1,7 @@
-"""The handshake Noise_IK_25519_ChaChaPoly_SHA256 (Noise, revision 34), from both sides.
+"""The handshake Noise_IK_25519_ChaChaPoly_SHA256 (Noise Protocol Framework, revision 34), from both sides.
 
-Messages and keys only: no index, no address, no clock; ephemeral keys are handed in. A message that fails changes
-nothing, so a forgery does not end a handshake.
+Messages and keys only: no index, address or clock, and ephemeral keys are handed in. Each side works on a copy of its
+state, so a message that fails changes nothing, and a forgery does not end a handshake.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ _TAG = 16
 
 @attrs.frozen
 class SessionKeys:
-    """What a finished handshake leaves: a key for each direction, and the hash of all that was said."""
+    """The result of a handshake: a key for each direction, and the hash of all its messages."""
 
     sending: bytes = attrs.field(repr=False)
     receiving: bytes = attrs.field(repr=False)
@@ -33,22 +33,31 @@ class SessionKeys:
 
 
 @attrs.define
-class _Transcript:
-    """The symmetric state of Noise: what was said, and the key that follows from it."""
+class _SymmetricState:
+    """The SymmetricState of Noise (section 5.2): the hash of the transcript, the chaining key, and the cipher key."""
 
     hash: bytes
-    chain: bytes
+    chaining_key: bytes
     key: bytes = b""
     nonce: int = 0
 
-    def copy(self) -> "_Transcript":
+    @classmethod
+    def new(cls, prologue: bytes, responder: bytes) -> "_SymmetricState":
+        # The protocol name has exactly the 32 bytes of a hash, so it is the first hash as it is (section 5.2).
+        state = cls(_NAME, _NAME)
+        state.mix_hash(prologue)
+        # The pre-message of IK: the initiator knows the responder's static key (section 7.5).
+        state.mix_hash(responder)
+        return state
+
+    def copy(self) -> "_SymmetricState":
         return attrs.evolve(self)
 
     def mix_hash(self, data: bytes) -> None:
         self.hash = hashlib.sha256(self.hash + data).digest()
 
     def mix_key(self, secret: bytes) -> None:
-        self.chain, self.key = _derive_two(self.chain, secret)
+        self.chaining_key, self.key = _hkdf(self.chaining_key, secret)
         self.nonce = 0
 
     def seal(self, plaintext: bytes) -> bytes:
@@ -64,16 +73,21 @@ class _Transcript:
         self.mix_hash(sealed)
         return plaintext
 
+    def split(self) -> tuple[bytes, bytes]:
+        """The keys for the initiator's and for the responder's datagrams (Split, section 5.2)."""
+        return _hkdf(self.chaining_key, b"")
+
     def _next_nonce(self) -> bytes:
+        # 32 zero bits, then 64 bits in little-endian: section 12.3.
         nonce = bytes(4) + self.nonce.to_bytes(8, "little")
         self.nonce += 1
         return nonce
 
 
 class Initiator:
-    """The side that begins, and knows the other's static public key.
+    """The side that begins, and knows the static public key of the other.
 
-    Raises WireError when that key is none: it came from somebody.
+    Raises WireError if `remote` is not a usable key: it came from the network.
     """
 
     def __init__(
@@ -81,27 +95,29 @@ class Initiator:
     ) -> None:
         self._static = static
         self._ephemeral = X25519PrivateKey.from_private_bytes(ephemeral)
-        self._said = said = _opening(prologue, remote)
+        # First message of IK: -> e, es, s, ss (section 7.5), in this order.
+        self._state = state = _SymmetricState.new(prologue, remote)
         public = _public(self._ephemeral)
-        said.mix_hash(public)
-        said.mix_key(_dh_untrusted(self._ephemeral, remote))
-        sealed_static = said.seal(_public(static))
-        said.mix_key(_dh_untrusted(static, remote))
-        self.message: bytes = public + sealed_static + said.seal(payload)
+        state.mix_hash(public)
+        state.mix_key(_dh_untrusted(self._ephemeral, remote))
+        sealed_static = state.seal(_public(static))
+        state.mix_key(_dh_untrusted(static, remote))
+        self.message: bytes = public + sealed_static + state.seal(payload)
         """The first message, to be sent."""
 
     def read_response_untrusted(self, message: bytes) -> tuple[bytes, SessionKeys]:
-        """The payload of the second message, and the keys. Raises WireError if it is not the other's answer to this."""
+        """The payload of the second message, and the keys. Raises WireError if it does not answer this handshake."""
         if len(message) < _KEY + _TAG:
             raise WireError("a handshake that is cut short")
-        said = self._said.copy()
+        # Second message of IK: <- e, ee, se.
+        state = self._state.copy()
         remote = message[:_KEY]
-        said.mix_hash(remote)
-        said.mix_key(_dh_untrusted(self._ephemeral, remote))
-        said.mix_key(_dh_untrusted(self._static, remote))
-        payload = said.open_untrusted(message[_KEY:])
-        first, second = _derive_two(said.chain, b"")
-        return payload, SessionKeys(first, second, said.hash)
+        state.mix_hash(remote)
+        state.mix_key(_dh_untrusted(self._ephemeral, remote))
+        state.mix_key(_dh_untrusted(self._static, remote))
+        payload = state.open_untrusted(message[_KEY:])
+        ours, theirs = state.split()
+        return payload, SessionKeys(ours, theirs, state.hash)
 
 
 class Responder:
@@ -110,33 +126,27 @@ class Responder:
     def __init__(self, static: X25519PrivateKey, message: bytes, prologue: bytes = PROLOGUE) -> None:
         if len(message) < _KEY + _KEY + _TAG + _TAG:
             raise WireError("a handshake that is cut short")
-        self._said = said = _opening(prologue, _public(static))
+        self._state = state = _SymmetricState.new(prologue, _public(static))
         self._remote_ephemeral = message[:_KEY]
-        said.mix_hash(self._remote_ephemeral)
-        said.mix_key(_dh_untrusted(static, self._remote_ephemeral))
-        self.remote = said.open_untrusted(message[_KEY : 2 * _KEY + _TAG])
-        """The static public key of the initiator, proven only by its first DATA: a first message can be a copy."""
-        said.mix_key(_dh_untrusted(static, self.remote))
-        self.payload = said.open_untrusted(message[2 * _KEY + _TAG :])
+        state.mix_hash(self._remote_ephemeral)
+        state.mix_key(_dh_untrusted(static, self._remote_ephemeral))
+        self.remote = state.open_untrusted(message[_KEY : 2 * _KEY + _TAG])
+        """The initiator's static public key. Only their first DATA proves it: a first message can be replayed by
+        anyone (section 7.7, destination property 2)."""
+        state.mix_key(_dh_untrusted(static, self.remote))
+        self.payload = state.open_untrusted(message[2 * _KEY + _TAG :])
 
     def respond(self, ephemeral: bytes, payload: bytes = b"") -> tuple[bytes, SessionKeys]:
         """The second message, to be sent, and the keys."""
-        said = self._said.copy()
+        state = self._state.copy()
         private = X25519PrivateKey.from_private_bytes(ephemeral)
         public = _public(private)
-        said.mix_hash(public)
-        said.mix_key(_dh_untrusted(private, self._remote_ephemeral))
-        said.mix_key(_dh_untrusted(private, self.remote))
-        message = public + said.seal(payload)
-        first, second = _derive_two(said.chain, b"")
-        return message, SessionKeys(second, first, said.hash)
-
-
-def _opening(prologue: bytes, responder: bytes) -> _Transcript:
-    said = _Transcript(_NAME, _NAME)
-    said.mix_hash(prologue)
-    said.mix_hash(responder)
-    return said
+        state.mix_hash(public)
+        state.mix_key(_dh_untrusted(private, self._remote_ephemeral))
+        state.mix_key(_dh_untrusted(private, self.remote))
+        message = public + state.seal(payload)
+        theirs, ours = state.split()
+        return message, SessionKeys(ours, theirs, state.hash)
 
 
 def _public(private: X25519PrivateKey) -> bytes:
@@ -146,11 +156,13 @@ def _public(private: X25519PrivateKey) -> bytes:
 def _dh_untrusted(private: X25519PrivateKey, public: bytes) -> bytes:
     try:
         return private.exchange(X25519PublicKey.from_public_bytes(public))
-    except ValueError as error:  # 32 bytes, but of a kind whose secret everyone knows
+    # 32 bytes, but a point of low order: the shared secret would be zero for every private key (RFC 7748, section 6.1).
+    except ValueError as error:
         raise WireError("not a public key") from error
 
 
-def _derive_two(chain: bytes, secret: bytes) -> tuple[bytes, bytes]:
-    temporary = hmac.digest(chain, secret, "sha256")
+def _hkdf(chaining_key: bytes, secret: bytes) -> tuple[bytes, bytes]:
+    """HKDF with two outputs, as in section 4.3."""
+    temporary = hmac.digest(chaining_key, secret, "sha256")
     first = hmac.digest(temporary, b"\x01", "sha256")
     return first, hmac.digest(temporary, first + b"\x02", "sha256")

@@ -1,8 +1,7 @@
-"""Every link of one party: the table of sessions, and the rules by which they begin, take over and end.
+"""All links of one party: a table of sessions, and the rules by which they begin, replace each other and end.
 
-A pure state machine: it is told what arrived, what to send and what time it is, and says what to transmit and what
-to deliver. Random bytes come from the function that it is given. It waits for nothing and re-sends nothing by
-itself: whoever sends again within his window drives a handshake on.
+A pure state machine: datagrams, plaintexts and the time come in, datagrams to send and events come out. It has no
+timers: a lost handshake message is sent again when the request layer sends its plaintext again.
 """
 
 from collections.abc import Callable
@@ -11,25 +10,9 @@ import attrs
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from trio_chat.crypto.identities import verify_link_key
+from trio_chat.link import packets
 from trio_chat.link.cookies import Cookies, HandshakeRates
 from trio_chat.link.handshake import Initiator, Responder
-from trio_chat.link.packets import (
-    CHALLENGE,
-    DATA,
-    DATA_OVERHEAD,
-    INDEX_SIZE,
-    PATH_SIZE,
-    PROOF,
-    TOKEN_SIZE,
-    Cookie,
-    Hello,
-    Init,
-    Keys,
-    Path,
-    Reset,
-    Resp,
-    parse_untrusted,
-)
 from trio_chat.link.pending import HANDSHAKE_LIFETIME, AcceptedHandshakes, PendingHandshake, StartedHandshakes
 from trio_chat.link.session import LinkSession, Peer
 from trio_chat.protocol.records import Address, PublicKeys
@@ -38,16 +21,16 @@ from trio_chat.protocol.wire import MAX_PLAINTEXT, WireError
 __all__ = ["KeysLearned", "LinkEvent", "Links", "Moved", "Received", "Relinked", "ServerKeys", "Transmit"]
 
 RENEW_AFTER = 120.0
-"""Seconds after which a session that is sent on gets a successor."""
+"""Seconds after which the next message on a session starts a handshake for a new one."""
 
 SESSION_LIFETIME = 180.0
-"""Seconds after which a session is not used any longer, whether or not it got one."""
+"""Seconds after which a session is not used any longer, whether or not there is a new one."""
 
 REPLACED_LIFETIME = 10.0
-"""Seconds for which a replaced session is still good for what comes in."""
+"""Seconds for which a replaced session still accepts datagrams: those that the new one has overtaken."""
 
 RESET_PAUSE = 1.0
-"""Seconds that must pass between two handshakes that a RESET brings about."""
+"""Seconds that must pass between two handshakes that RESETs start."""
 
 MAX_SESSIONS = 16_384
 MAX_KEY_QUERIES = 16
@@ -63,7 +46,7 @@ class Transmit:
 
 @attrs.frozen
 class Received:
-    """The peer has said this. Its address is the proven one, not always that of the datagram."""
+    """The peer has sent this plaintext. Its address is the proven one, not always the source of the datagram."""
 
     peer: Peer
     plaintext: bytes
@@ -71,7 +54,7 @@ class Received:
 
 @attrs.frozen
 class Moved:
-    """The peer is at another address now, and has proven it; its session goes on."""
+    """The peer has proven that it is at another address now. The session goes on."""
 
     before: Peer
     now: Peer
@@ -79,7 +62,7 @@ class Moved:
 
 @attrs.frozen
 class KeysLearned:
-    """Who is at this address says that these are its keys, and they belong together. Whether to trust them is open."""
+    """The party at this address says that these are its keys, and they belong together. They are not trusted yet."""
 
     address: Address
     keys: PublicKeys
@@ -87,9 +70,9 @@ class KeysLearned:
 
 @attrs.frozen
 class Relinked:
-    """A new session with the peer took the place of one that he may not have known any longer.
+    """A new session replaced one that the peer may have forgotten.
 
-    What was sent on that lately may not have been read: whoever still wants an answer does well to send it again.
+    What was sent on the old one lately may be lost. Requests that still wait for an answer should be sent again.
     """
 
     peer: Peer
@@ -97,7 +80,7 @@ class Relinked:
 
 @attrs.frozen
 class ServerKeys:
-    """What a party that strangers may ask answers: its keys, and `letters.sign_link_key` of them."""
+    """The answer to a HELLO: the keys of this party, and `identities.sign_link_key` of them."""
 
     keys: PublicKeys
     signature: bytes
@@ -107,9 +90,9 @@ LinkEvent = Transmit | Received | Moved | Relinked | KeysLearned
 
 
 class Links:
-    """The links of the party with the static key `own`. `random` gives so many random bytes.
+    """The links of the party with the static key `own`. `random` returns the given number of random bytes.
 
-    With `server_keys`, strangers that ask for them get them. `now` is any clock that does not go back, in seconds.
+    With `server_keys` it answers HELLOs. `now` is any clock in seconds that does not go back.
     """
 
     def __init__(
@@ -124,212 +107,227 @@ class Links:
         self._sessions: dict[bytes, LinkSession] = {}
         self._current: dict[Peer, LinkSession] = {}
         self._by_remote: dict[tuple[Address, bytes], LinkSession] = {}
-        self._answered = AcceptedHandshakes()
-        self._asked = StartedHandshakes()
+        self._accepted = AcceptedHandshakes()
+        self._started = StartedHandshakes()
         self._hellos: dict[Address, bytes] = {}
 
     def __len__(self) -> int:
-        """How many sessions, handshakes and questions for keys are remembered."""
-        return len(self._sessions) + len(self._answered) + len(self._asked) + len(self._hellos)
+        """How many sessions, handshakes and key queries are remembered."""
+        return len(self._sessions) + len(self._accepted) + len(self._started) + len(self._hellos)
 
     # --- sending ---
 
     def hello(self, address: Address) -> list[Transmit]:
-        """Ask who is at an address; ask again until `Learned` comes. Sixteen are asked at a time, no more."""
-        index = self._hellos.setdefault(address, self._random(INDEX_SIZE))
+        """Ask the party at an address for its keys. Repeat it until KeysLearned comes; the newest 16 are remembered."""
+        # One index for all copies: the answer to any of them counts. Random: only who reads a HELLO can answer it.
+        index = self._hellos.setdefault(address, self._random(packets.INDEX_SIZE))
         if len(self._hellos) > MAX_KEY_QUERIES:
             del self._hellos[next(iter(self._hellos))]
-        return [Transmit(Hello(index).encode(), address)]
+        return [Transmit(packets.Hello(index).encode(), address)]
 
     def send(self, peer: Peer, plaintext: bytes, now: float) -> list[Transmit]:
-        """Send at most MAX_PLAINTEXT bytes, but not none, to a peer: now, or as soon as there is a session.
+        """Send 1 to MAX_PLAINTEXT bytes to a peer, now or as soon as there is a session.
 
-        Without one it waits for half a second, with the 32 newest others, and each call sends the INIT again when
-        it may have been lost. A key that is none leads nowhere, as one that nobody has.
+        Without a session they wait for half a second, at most 32 for a peer, and the INIT is sent again with each call
+        if it may be lost. If the peer's key is not a usable key, nothing is sent. Raises ValueError for other sizes.
         """
         if not 1 <= len(plaintext) <= MAX_PLAINTEXT:
             raise ValueError(f"a link carries 1 to {MAX_PLAINTEXT} bytes, not {len(plaintext)}")
         session = self._current.get(peer)
         if session is None or now >= session.expires:
-            return self._ask(peer, now, plaintext)
+            return self._start_handshake(peer, now, plaintext)
         sealed = [Transmit(session.seal(plaintext), peer.address)]
-        return sealed + self._ask(peer, now) if now - session.born >= RENEW_AFTER else sealed
+        # A renewal runs beside the traffic: the old session carries on until the new one is there.
+        return sealed + self._start_handshake(peer, now) if now - session.born >= RENEW_AFTER else sealed
 
     def sweep(self, now: float) -> None:
         """Forget what has ended: call it every few seconds."""
         for session in [one for one in self._sessions.values() if now >= one.expires]:
             self._drop(session)
-        self._asked.sweep(now)
-        self._answered.sweep(now)
+        self._started.sweep(now)
+        self._accepted.sweep(now)
 
-    def _ask(self, peer: Peer, now: float, plaintext: bytes = b"") -> list[Transmit]:
-        question = self._asked.to(peer, now)
-        if question is None:
+    def _start_handshake(self, peer: Peer, now: float, plaintext: bytes = b"") -> list[Transmit]:
+        """Start a handshake, or go on with the one that is running."""
+        handshake = self._started.find(peer, now)
+        if handshake is None:
             payload, ephemeral = self._random(16), self._random(32)
             try:
                 initiator = Initiator(self._own, peer.key, ephemeral, payload)
             except WireError:
                 return []
-            question = PendingHandshake(peer, self._new_index(), initiator, now)
-            self._asked.add(question)
+            handshake = PendingHandshake(peer, self._new_index(), initiator, now)
+            self._started.add(handshake)
         if plaintext:
-            question.hold(plaintext, now)
-        return [Transmit(question.init(now), peer.address)] if question.is_due(now) else []
+            handshake.queue(plaintext, now)
+        return [Transmit(handshake.make_init(now), peer.address)] if handshake.may_be_lost(now) else []
 
     def _new_index(self) -> bytes:
         while True:
-            index = self._random(INDEX_SIZE)
-            if not any(index in known for known in (self._sessions, self._answered, self._asked)):
+            index = self._random(packets.INDEX_SIZE)
+            if not any(index in known for known in (self._sessions, self._accepted, self._started)):
                 return index
 
     # --- receiving ---
 
     def receive_untrusted(self, datagram: bytes, address: Address, now: float) -> list[LinkEvent]:
-        """What follows from a datagram.
+        """Handle a datagram. Return what follows from it.
 
-        Raises WireError, and nothing else, if it is no link datagram, forged, a copy, or the answer to no question;
-        then nothing has changed.
+        Raises WireError, and nothing else, if it is not a link datagram, forged, a copy, or an answer that was not
+        asked for; then nothing has changed.
         """
-        if datagram[:1] == bytes((DATA,)):
-            return self._take_data(datagram, address, now)
-        match parse_untrusted(datagram):
-            case Init() as init:
-                return [*self._take_init(init, address, now)]
-            case Cookie() as cookie:
-                return [*self._take_cookie(cookie, address, now)]
-            case Resp() as resp:
-                return self._take_resp(resp, address, now)
-            case Path(kind, index):
-                return self._take_path(kind, index, datagram, address, now)
-            case Reset(index):
-                return [*self._take_reset(index, address, now)]
-            case Hello(index) if self._server_keys:
+        if datagram[:1] == bytes((packets.DATA,)):
+            return self._receive_data(datagram, address, now)
+        match packets.parse_untrusted(datagram):
+            case packets.Init() as init:
+                return [*self._receive_init(init, address, now)]
+            case packets.Cookie(index, cookie):
+                return [*self._receive_cookie(index, cookie, address, now)]
+            case packets.Resp() as resp:
+                return self._receive_resp(resp, address, now)
+            case packets.Path(kind, index):
+                return self._receive_path(kind, index, datagram, address, now)
+            case packets.Reset(index):
+                return [*self._receive_reset(index, address, now)]
+            case packets.Hello(index) if self._server_keys:
                 keys = self._server_keys.keys
-                answer = Keys(index, keys.link, keys.signing, self._server_keys.signature)
+                answer = packets.Keys(index, keys.link, keys.signing, self._server_keys.signature)
                 return [Transmit(answer.encode(), address)]
-            case Keys() as keys:
-                return [self._take_keys(keys, address)]
-        raise WireError("not our question to answer")
-
-    def _take_keys(self, said: Keys, address: Address) -> KeysLearned:
-        keys = PublicKeys(said.signing_key, said.link_key)
-        if self._hellos.get(address) != said.index or not verify_link_key(keys, said.signature):
-            raise WireError("keys that do not answer a question, or are not signed")
-        del self._hellos[address]
-        return KeysLearned(address, keys)
+            case packets.Keys(index, link_key, signing_key, signature):
+                keys = PublicKeys(signing_key, link_key)
+                if self._hellos.get(address) != index or not verify_link_key(keys, signature):
+                    raise WireError("keys that were not asked for, or are not signed")
+                del self._hellos[address]
+                return [KeysLearned(address, keys)]
+        raise WireError("a HELLO to a party that is not a server")
 
     # --- handshakes ---
 
-    def _take_init(self, init: Init, address: Address, now: float) -> list[Transmit]:
-        bare = init.bare
-        if not self._cookies.is_good(init.cookie, address, bare, now):
-            cookie = self._cookies.bake(address, bare, now)
-            return [Transmit(Cookie(init.index, cookie).encode(), address)]
-        resp = self._answered.resp(bare, address, now)
+    def _receive_init(self, init: packets.Init, address: Address, now: float) -> list[Transmit]:
+        # The cookie comes before the first Diffie-Hellman: INITs with forged sources would make this party compute
+        # without limit. It proves that the sender receives at this address, so the rates below count true addresses.
+        # It also keeps out port 0, at which nobody receives, and which no row of the client table may have.
+        if not self._cookies.is_valid(init.cookie, address, init.bare, now):
+            cookie = self._cookies.make(address, init.bare, now)
+            return [Transmit(packets.Cookie(init.index, cookie).encode(), address)]
+        # A copy of an INIT: its RESP was lost. To repeat it costs no computation, so it does not count for the rates.
+        resp = self._accepted.find_resp(init.bare, address, now)
         if resp is None:
-            if not self._rates.admit(address, now):
+            if not self._rates.allow(address, now):
                 return []
             responder = Responder(self._own, init.message)
             peer = Peer(address, responder.remote)
+            # Crossing INITs: both parties have started a handshake, and the session of each would replace the other's.
+            # So only that of the party with the lower key counts: it does not answer, but reminds the peer of its own.
             if self._public < peer.key and (reminder := self._remind(peer, now)):
                 return [Transmit(reminder, address)]
             message, keys = responder.respond(self._random(32))
+            # The session is not used to send until the first DATA confirms it: an INIT can be a replayed copy.
             session = LinkSession(keys, peer, self._new_index(), init.index, initiated=False, born=now)
-            resp = Resp(init.index, session.index, message).encode()
-            self._answered.add(bare, resp, session, now)
+            resp = packets.Resp(init.index, session.index, message).encode()
+            self._accepted.add(init.bare, resp, session, now)
         return [Transmit(resp, address)]
 
     def _remind(self, peer: Peer, now: float) -> bytes | None:
-        """INITs have crossed and ours counts: what makes the other go on with it."""
-        if question := self._asked.to(peer, now):
-            return question.init(now)
+        """A datagram that makes the peer go on with our handshake: the INIT, which may be lost, or an empty DATA."""
+        if handshake := self._started.find(peer, now):
+            return handshake.make_init(now)
+        # Our handshake is finished here, but the DATA that tells the peer so may be lost.
         session = self._current.get(peer)
-        return session.seal(b"") if session and _is_unheard(session, now) else None
+        return session.seal(b"") if session and _may_be_unknown(session, now) else None
 
-    def _take_cookie(self, said: Cookie, address: Address, now: float) -> list[Transmit]:
-        question = self._asked.under(said.index, address)
-        if question is None:
+    def _receive_cookie(self, index: bytes, cookie: bytes, address: Address, now: float) -> list[Transmit]:
+        handshake = self._started.find_by_index(index, address)
+        if handshake is None:
             raise WireError("a cookie for no handshake of ours")
-        return [Transmit(question.init(now), address)] if question.take_cookie(said.cookie) else []
+        return [Transmit(handshake.make_init(now), address)] if handshake.use_cookie(cookie) else []
 
-    def _take_resp(self, resp: Resp, address: Address, now: float) -> list[LinkEvent]:
-        question = self._asked.under(resp.index, address)
-        if question is None:
+    def _receive_resp(self, resp: packets.Resp, address: Address, now: float) -> list[LinkEvent]:
+        handshake = self._started.find_by_index(resp.index, address)
+        if handshake is None:
             raise WireError("an answer to no handshake of ours")
-        _, keys = question.initiator.read_response_untrusted(resp.message)
-        self._asked.end(question.peer)
-        session = LinkSession(keys, question.peer, question.index, resp.sender, initiated=True, born=now)
-        self._admit(session)
+        _, keys = handshake.initiator.read_response_untrusted(resp.message)
+        self._started.remove(handshake.peer)
+        session = LinkSession(keys, handshake.peer, handshake.index, resp.sender, initiated=True, born=now)
+        self._add(session)
         self._make_current(session, now)
-        waiting = self._flush(session, question, now)
-        return [*waiting] if waiting else [Transmit(session.seal(b""), address), Relinked(session.peer)]
+        # The responder sends nothing before the first DATA, so there must be one, if need be an empty one. Nothing is
+        # queued if a RESET or a renewal started this: then what was sent on the old session may be lost.
+        queued = self._seal_queued(session, handshake, now)
+        return [*queued] if queued else [Transmit(session.seal(b""), address), Relinked(session.peer)]
 
-    def _take_reset(self, index: bytes, address: Address, now: float) -> list[Transmit]:
+    def _receive_reset(self, index: bytes, address: Address, now: float) -> list[Transmit]:
         session = self._by_remote.get((address, index))
         if session is None:
             raise WireError("a reset of no session of ours")
-        if now - session.hinted_at < RESET_PAUSE:
+        # Only a hint, as anybody can forge a RESET: the session goes on until a handshake has succeeded. At most one a
+        # second, or forged RESETs would keep both parties computing.
+        if now - session.reset_at < RESET_PAUSE:
             return []
-        session.hinted_at = now
-        return self._ask(session.peer, now)
+        session.reset_at = now
+        return self._start_handshake(session.peer, now)
 
     # --- sessions ---
 
-    def _take_data(self, datagram: bytes, address: Address, now: float) -> list[LinkEvent]:
+    def _receive_data(self, datagram: bytes, address: Address, now: float) -> list[LinkEvent]:
         session = self._sessions.get(datagram[4:8])
         if session is None or now >= session.expires:
-            return self._take_first_data(datagram, address, now)
+            return self._receive_first_data(datagram, address, now)
         highest = session.highest
         plaintext = session.open_untrusted(datagram)
-        steps: list[LinkEvent] = [Received(session.peer, plaintext)] if plaintext else []
+        events: list[LinkEvent] = [Received(session.peer, plaintext)] if plaintext else []
+        # Only the newest datagram can show a move (RFC 9000, section 9.3): an older one may have been held back by
+        # somebody who sends it from their own address.
         if address != session.peer.address and session.highest > highest:
-            steps += self._challenge(session, address, len(datagram))
-        return steps
+            events += self._challenge(session, address, len(datagram))
+        return events
 
-    def _take_first_data(self, datagram: bytes, address: Address, now: float) -> list[LinkEvent]:
-        """A session begins for the responder; or it has ended, or never was."""
-        index = datagram[4:8]
-        session = self._answered.session(index, now)
+    def _receive_first_data(self, datagram: bytes, address: Address, now: float) -> list[LinkEvent]:
+        """DATA under an index without a session: it confirms an accepted handshake, or the session has ended here."""
+        session = self._accepted.find_session(datagram[4:8], now)
         if session is None:
-            if len(datagram) < DATA_OVERHEAD or any(datagram[1:4]):
+            # Not for anything shorter, so that a RESET is never longer than its cause.
+            if len(datagram) < packets.DATA_OVERHEAD or any(datagram[1:4]):
                 raise WireError("not a link datagram")
-            return [Transmit(Reset(index).encode(), address)]
+            return [Transmit(packets.Reset(datagram[4:8]).encode(), address)]
         plaintext = session.open_untrusted(datagram)
-        self._answered.discard(session)
-        self._admit(session)
-        steps: list[LinkEvent] = [Received(session.peer, plaintext)] if plaintext else []
+        self._accepted.remove(session)
+        self._add(session)
+        events: list[LinkEvent] = [Received(session.peer, plaintext)] if plaintext else []
         current = self._current.get(session.peer)
-        if current and self._public < session.peer.key and _is_unheard(current, now):
+        # Crossing INITs again: ours counts, which the peer does not know yet. Its session only receives.
+        if current and self._public < session.peer.key and _may_be_unknown(current, now):
             session.expires = now + REPLACED_LIFETIME
         else:
             self._make_current(session, now)
-            question = self._asked.end(session.peer)
-            steps += self._flush(session, question, now) if question else []
+            handshake = self._started.remove(session.peer)
+            events += self._seal_queued(session, handshake, now) if handshake else []
         if address != session.peer.address:
-            steps += self._challenge(session, address, len(datagram))
-        return steps
+            events += self._challenge(session, address, len(datagram))
+        return events
 
-    def _flush(self, session: LinkSession, question: PendingHandshake, now: float) -> list[Transmit]:
+    def _seal_queued(self, session: LinkSession, handshake: PendingHandshake, now: float) -> list[Transmit]:
         address = session.peer.address
-        return [Transmit(session.seal(plaintext), address) for plaintext in question.still_wanted(now)]
+        return [Transmit(session.seal(plaintext), address) for plaintext in handshake.fresh_plaintexts(now)]
 
-    def _admit(self, session: LinkSession) -> None:
+    def _add(self, session: LinkSession) -> None:
         session.expires = session.born + SESSION_LIFETIME
         if len(self._sessions) >= MAX_SESSIONS:
             self._drop(next(iter(self._sessions.values())))
         self._sessions[session.index] = session
 
     def _make_current(self, session: LinkSession, now: float) -> None:
-        """From now on what goes to its peer goes here. The one before it lives on for a while, that before it ends."""
+        """Send on this session from now on. The one before still receives for a while; the one before that ends."""
         old = self._current.get(session.peer)
         if old:
-            if old.before:
-                self._drop(old.before)
-                old.before = None
+            if old.previous:  # a peer that makes one handshake after the other must not fill the table
+                self._drop(old.previous)
+                old.previous = None
             old.expires = min(old.expires, now + REPLACED_LIFETIME)
             self._unlink(old)
-            session.hinted_at = max(session.hinted_at, old.hinted_at)
-        session.before = old
+            # Inherited: a forged RESET of each new session would otherwise start one handshake after the other.
+            session.reset_at = max(session.reset_at, old.reset_at)
+        session.previous = old
         self._current[session.peer] = session
         self._by_remote[session.peer.address, session.remote_index] = session
 
@@ -343,25 +341,28 @@ class Links:
         self._sessions.pop(session.index, None)
         self._unlink(session)
 
-    # --- other addresses ---
+    # --- peers that move ---
 
     def _challenge(self, session: LinkSession, address: Address, size: int) -> list[Transmit]:
-        """Ask whether the peer is really there, unless the question would be longer than what came from there."""
-        if size < PATH_SIZE or self._current.get(session.peer) is not session:
+        """Ask whether the peer is at this address, from which a datagram of `size` bytes came."""
+        # Never more bytes to an unproven address than came from it (RFC 9000, section 8.1): the source may be forged.
+        if size < packets.PATH_SIZE or self._current.get(session.peer) is not session:
             return []
+        # The same token again for the same address, so that a proof that is overtaken by a new challenge counts.
         if session.challenge is None or session.challenge[0] != address:
-            session.challenge = (address, self._random(TOKEN_SIZE))
-        return [Transmit(session.seal(session.challenge[1], CHALLENGE), address)]
+            session.challenge = (address, self._random(packets.TOKEN_SIZE))
+        return [Transmit(session.seal(session.challenge[1], packets.CHALLENGE), address)]
 
-    def _take_path(self, kind: int, index: bytes, datagram: bytes, address: Address, now: float) -> list[LinkEvent]:
+    def _receive_path(self, kind: int, index: bytes, datagram: bytes, address: Address, now: float) -> list[LinkEvent]:
         session = self._sessions.get(index)
         if session is None or now >= session.expires:
             raise WireError("the path of no session of ours")
-        if kind == CHALLENGE:
+        if kind == packets.CHALLENGE:
+            # Somebody who sent our datagram on from their own address got this challenge, and needs a proof from us. It
+            # goes to the known address of the peer, whatever source they forge, so that they cannot show it.
             if address != session.peer.address:
                 raise WireError("a challenge from somewhere else")
-            # To where the peer is known to be: who relayed the datagram that it asks about gets nothing to relay.
-            return [Transmit(session.seal(session.open_untrusted(datagram), PROOF), address)]
+            return [Transmit(session.seal(session.open_untrusted(datagram), packets.PROOF), address)]
         token = session.open_untrusted(datagram)
         if session.challenge != (address, token) or self._current.get(session.peer) is not session:
             return []
@@ -370,13 +371,13 @@ class Links:
     def _move(self, session: LinkSession, address: Address, now: float) -> Moved:
         before = session.peer
         self._unlink(session)
-        self._asked.end(before)
+        self._started.remove(before)  # its INITs go to the old address
         session.challenge = None
         session.peer = Peer(address, before.key)
         self._make_current(session, now)
         return Moved(before, session.peer)
 
 
-def _is_unheard(session: LinkSession, now: float) -> bool:
-    """Whether it is one of ours, new, that the other has not used yet: it may not know of it."""
-    return session.initiated and not session.heard and now - session.born < HANDSHAKE_LIFETIME
+def _may_be_unknown(session: LinkSession, now: float) -> bool:
+    """Whether we began it, and the peer has not used it yet: the peer may not know that it exists."""
+    return session.initiated and not session.is_confirmed and now - session.born < HANDSHAKE_LIFETIME

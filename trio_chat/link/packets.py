@@ -1,37 +1,16 @@
-"""The datagrams of a link, byte by byte: a type, three zero bytes, an index of 4 bytes, and what the type carries.
+"""The layout of the datagrams of a link: a type, three zero bytes, an index of 4 bytes, and what the type carries.
 
-Form only. What is secret or forged in them is told apart in link_handshake.py and link_session.py.
+Form only. What is encrypted in them, or forged, is found out in handshake.py and session.py.
 """
 
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import attrs
 
 from trio_chat.protocol.wire import WireError
 
-__all__ = [
-    "CHALLENGE",
-    "DATA",
-    "DATA_OVERHEAD",
-    "INDEX_SIZE",
-    "NO_COOKIE",
-    "PATH_SIZE",
-    "PROOF",
-    "TOKEN_SIZE",
-    "Cookie",
-    "Hello",
-    "Init",
-    "Keys",
-    "Packet",
-    "Path",
-    "Reset",
-    "Resp",
-    "header",
-    "parse_untrusted",
-]
-
 INDEX_SIZE = 4
-"""Bytes of an index: under it the receiver of a datagram finds what the datagram belongs to."""
+"""Bytes of an index, by which the receiver of a datagram finds its session or handshake."""
 
 DATA_OVERHEAD = 32
 """Bytes that DATA adds to its plaintext: header 8, counter 8, tag 16."""
@@ -54,119 +33,95 @@ def header(kind: int, index: bytes) -> bytes:
 
 
 @attrs.frozen
-class Hello:
-    """What are your keys? As long as its answer; `index` comes back in it."""
+class _Layout:
+    """A datagram of fixed size: the header, then byte fields of the sizes in `sizes`, in the order of the class."""
 
-    kind: ClassVar[int] = 1
-    size: ClassVar[int] = 136
+    kind: ClassVar[int]
+    sizes: ClassVar[tuple[int, ...]]
     index: bytes
 
     def encode(self) -> bytes:
-        return header(self.kind, self.index).ljust(self.size, b"\0")
+        return header(self.kind, self.index) + b"".join(attrs.astuple(self, recurse=False)[1:])
 
     @classmethod
-    def _parse(cls, data: bytes) -> "Hello":
-        if any(data[8:]):
-            raise WireError("a HELLO is padded with zeros")
-        return cls(data[4:8])
+    def parse_untrusted(cls, data: bytes) -> Self:
+        if len(data) != 8 + sum(cls.sizes):
+            raise WireError("a datagram of this type has another size")
+        fields, start = [data[4:8]], 8
+        for size in cls.sizes:
+            fields.append(data[start : start + size])
+            start += size
+        return cls(*fields)
 
 
 @attrs.frozen
-class Keys:
-    """My X25519 and Ed25519 keys; the second has signed the first."""
+class Hello(_Layout):
+    """Asks for the keys of a server; `index` comes back with them. Padded to the size of the answer.
+
+    With a shorter HELLO a server could be used to flood somebody whose address is forged as the source.
+    """
+
+    kind: ClassVar[int] = 1
+    sizes: ClassVar[tuple[int, ...]] = (128,)
+    padding: bytes = bytes(128)
+
+
+@attrs.frozen
+class Keys(_Layout):
+    """The X25519 and Ed25519 keys of a server; the second has signed the first."""
 
     kind: ClassVar[int] = 2
-    size: ClassVar[int] = 136
-    index: bytes
+    sizes: ClassVar[tuple[int, ...]] = (32, 32, 64)
     link_key: bytes
     signing_key: bytes
     signature: bytes
 
-    def encode(self) -> bytes:
-        return header(self.kind, self.index) + self.link_key + self.signing_key + self.signature
-
-    @classmethod
-    def _parse(cls, data: bytes) -> "Keys":
-        return cls(data[4:8], data[8:40], data[40:72], data[72:])
-
 
 @attrs.frozen
-class Init:
-    """The first handshake message, 112 bytes: e, sealed s, 16 sealed random bytes. `index` is its sender's."""
+class Init(_Layout):
+    """The first handshake message, 112 bytes: e, sealed s, 16 sealed random bytes. `index` is the initiator's."""
 
     kind: ClassVar[int] = 3
-    size: ClassVar[int] = 136
-    index: bytes
+    sizes: ClassVar[tuple[int, ...]] = (112, 16)
     message: bytes
     cookie: bytes = NO_COOKIE
 
-    def encode(self) -> bytes:
-        return self.bare + self.cookie
-
     @property
     def bare(self) -> bytes:
-        """All but the cookie: what the cookie is for."""
+        """All but the cookie: what the cookie is computed from."""
         return header(self.kind, self.index) + self.message
 
-    @classmethod
-    def _parse(cls, data: bytes) -> "Init":
-        return cls(data[4:8], data[8:120], data[120:])
-
 
 @attrs.frozen
-class Cookie:
-    """Send your INIT again with this. `index` is that of the INIT."""
+class Cookie(_Layout):
+    """Asks for the INIT with this `index` again, with this cookie in it."""
 
     kind: ClassVar[int] = 4
-    size: ClassVar[int] = 24
-    index: bytes
+    sizes: ClassVar[tuple[int, ...]] = (16,)
     cookie: bytes
-
-    def encode(self) -> bytes:
-        return header(self.kind, self.index) + self.cookie
-
-    @classmethod
-    def _parse(cls, data: bytes) -> "Cookie":
-        return cls(data[4:8], data[8:])
 
 
 @attrs.frozen
-class Resp:
-    """The second handshake message, 48 bytes: e, tag. `sender` is the responder's index, `index` that of the INIT."""
+class Resp(_Layout):
+    """The second handshake message, 48 bytes: e, tag. `index` is that of the INIT, `sender` the responder's own."""
 
     kind: ClassVar[int] = 5
-    size: ClassVar[int] = 60
-    index: bytes
+    sizes: ClassVar[tuple[int, ...]] = (INDEX_SIZE, 48)
     sender: bytes
     message: bytes
 
-    def encode(self) -> bytes:
-        return header(self.kind, self.index) + self.sender + self.message
-
-    @classmethod
-    def _parse(cls, data: bytes) -> "Resp":
-        return cls(data[4:8], data[8:12], data[12:])
-
 
 @attrs.frozen
-class Reset:
-    """I know no session under this index of a DATA."""
+class Reset(_Layout):
+    """Says that the index of a DATA belongs to no session here."""
 
     kind: ClassVar[int] = 7
-    size: ClassVar[int] = 8
-    index: bytes
-
-    def encode(self) -> bytes:
-        return header(self.kind, self.index)
-
-    @classmethod
-    def _parse(cls, data: bytes) -> "Reset":
-        return cls(data[4:8])
+    sizes: ClassVar[tuple[int, ...]] = ()
 
 
 @attrs.frozen
 class Path:
-    """A path challenge or its proof, laid out and sealed as a DATA with 8 random bytes in it."""
+    """A path challenge or the proof that answers it: laid out and sealed as DATA, with 8 random bytes in it."""
 
     kinds: ClassVar[tuple[int, int]] = (CHALLENGE, PROOF)
     kind: int
@@ -180,15 +135,18 @@ _CLASSES: dict[int, type[Hello | Keys | Init | Cookie | Resp | Reset]] = {
 
 
 def parse_untrusted(data: bytes) -> Packet:
-    """The datagram that these bytes are, other than DATA, which a session opens without further ado.
+    """The packet in a datagram of any type but DATA, which a session opens directly.
 
-    Raises WireError, and nothing else, for whatever has another type or size.
+    Raises WireError, and nothing else, for any other type or size.
     """
     if len(data) < 8 or data[1:4] != _ZERO:
         raise WireError("not the header of a link datagram")
     if data[0] in Path.kinds and len(data) == PATH_SIZE:
         return Path(data[0], data[4:8])
     found = _CLASSES.get(data[0])
-    if found is None or len(data) != found.size:
-        raise WireError("not a link datagram")
-    return found._parse(data)
+    if found is None:
+        raise WireError("not a type of link datagram")
+    packet = found.parse_untrusted(data)
+    if isinstance(packet, Hello) and any(packet.padding):
+        raise WireError("a HELLO is padded with zeros")
+    return packet

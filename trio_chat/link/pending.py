@@ -1,9 +1,7 @@
-"""Handshakes begun and not finished, on both sides: those answered, and those asked for with what waits for them.
+"""Handshakes that are not finished: those that this party has accepted, and those that it has started.
 
-Bounded in number and in age. Which of them counts for what is decided in link.py.
+Bounded in number and in age. What a datagram does to them is decided in links.py.
 """
-
-from collections.abc import Iterator
 
 import attrs
 
@@ -12,20 +10,20 @@ from trio_chat.link.packets import NO_COOKIE, Init
 from trio_chat.link.session import LinkSession, Peer
 from trio_chat.protocol.records import Address
 
-__all__ = ["HANDSHAKE_LIFETIME", "HOLD_TIME", "AcceptedHandshakes", "PendingHandshake", "StartedHandshakes"]
+__all__ = ["HANDSHAKE_LIFETIME", "PLAINTEXT_LIFETIME", "AcceptedHandshakes", "PendingHandshake", "StartedHandshakes"]
 
 HANDSHAKE_LIFETIME = 5.0
 """Seconds after which a handshake is given up."""
 
-HOLD_TIME = 0.5
-"""Seconds for which a plaintext waits for a session; whoever still wants it sent has sent it again by then."""
+PLAINTEXT_LIFETIME = 0.5
+"""Seconds for which a plaintext waits for its handshake. By then the request layer has sent it again."""
 
-ANSWERED_PER_ADDRESS = 4
-ANSWERED_IN_ALL = 1024
-ASKED_IN_ALL = 1024
-HELD_PER_PEER = 32
-COOKIES_HURRIED = 3
-INIT_PAUSE = 0.05
+MAX_ACCEPTED_PER_ADDRESS = 4
+MAX_ACCEPTED = 1024
+MAX_STARTED = 1024
+MAX_QUEUED = 32
+MAX_IMMEDIATE_RESENDS = 3
+INIT_RESEND_DELAY = 0.05
 
 
 @attrs.frozen
@@ -38,9 +36,10 @@ class _HalfOpen:
 
 
 class AcceptedHandshakes:
-    """Handshakes that were answered: sessions that their initiator has not used yet.
+    """Handshakes that were answered: sessions that the initiator has not used yet.
 
-    At most 4 for an address and port and 1,024 in all; a newer one takes the place of the oldest.
+    At most 4 for an address and port, and 1,024 in all. A newer one takes the place of the oldest: if old ones were
+    kept, an attacker could fill the table and shut everybody else out.
     """
 
     def __init__(self) -> None:
@@ -54,34 +53,35 @@ class AcceptedHandshakes:
         return index in self._by_index
 
     def add(self, init: bytes, resp: bytes, session: LinkSession, now: float) -> None:
-        """This INIT (without its cookie) was answered with this RESP."""
+        """Note that this INIT (without its cookie) was answered with this RESP."""
         address = session.peer.address
-        beside = self._by_address.setdefault(address, {})
-        if len(beside) >= ANSWERED_PER_ADDRESS:
-            self._remove(next(iter(beside.values())))
-        elif len(self) >= ANSWERED_IN_ALL:
+        same_address = self._by_address.get(address, {})
+        if len(same_address) >= MAX_ACCEPTED_PER_ADDRESS:
+            self._remove(next(iter(same_address.values())))
+        elif len(self) >= MAX_ACCEPTED:
             self._remove(next(iter(self._by_index.values())))
         half_open = _HalfOpen(address, init, resp, session, now)
         self._by_index[session.index] = half_open
         self._by_address.setdefault(address, {})[init] = half_open
 
-    def resp(self, init: bytes, address: Address, now: float) -> bytes | None:
-        """The RESP that this INIT got before, if it did, and lately."""
+    def find_resp(self, init: bytes, address: Address, now: float) -> bytes | None:
+        """The RESP that this INIT got before. Repeating it makes up for a lost one without a second computation."""
         self.sweep(now)
         half_open = self._by_address.get(address, {}).get(init)
         return half_open.resp if half_open else None
 
-    def session(self, index: bytes, now: float) -> LinkSession | None:
-        """The session that would begin with a valid DATA under this index."""
+    def find_session(self, index: bytes, now: float) -> LinkSession | None:
+        """The session that a valid DATA under this index would confirm."""
         half_open = self._by_index.get(index)
         return half_open.session if half_open and now - half_open.since < HANDSHAKE_LIFETIME else None
 
-    def discard(self, session: LinkSession) -> None:
-        """The session has begun."""
+    def remove(self, session: LinkSession) -> None:
+        """Forget the handshake of this session: it is confirmed."""
         self._remove(self._by_index[session.index])
 
     def sweep(self, now: float) -> None:
         """Forget what is too old."""
+        # A dict keeps the order in which the handshakes came, so the first young one ends the search.
         for half_open in list(self._by_index.values()):
             if now - half_open.since < HANDSHAKE_LIFETIME:
                 return
@@ -89,59 +89,61 @@ class AcceptedHandshakes:
 
     def _remove(self, half_open: _HalfOpen) -> None:
         del self._by_index[half_open.session.index]
-        beside = self._by_address[half_open.address]
-        del beside[half_open.init]
-        if not beside:
+        same_address = self._by_address[half_open.address]
+        del same_address[half_open.init]
+        if not same_address:
             del self._by_address[half_open.address]
 
 
 @attrs.define(eq=False)
 class PendingHandshake:
-    """A handshake of ours, and the newest plaintexts that wait for it, each once."""
+    """A handshake that this party has started, and the plaintexts that wait for it."""
 
     peer: Peer
     index: bytes
     initiator: Initiator
-    begun: float
-    sent_at: float = float("-inf")
+    started_at: float
+    init_sent_at: float = float("-inf")
     cookie: bytes = NO_COOKIE
-    hurries_left: int = COOKIES_HURRIED
-    held: dict[bytes, float] = attrs.Factory(dict)
+    immediate_resends_left: int = MAX_IMMEDIATE_RESENDS
+    queued: dict[bytes, float] = attrs.Factory(dict)
 
-    def hold(self, plaintext: bytes, now: float) -> None:
-        """Keep this until the answer is here; of too many, the oldest goes."""
-        self.held.pop(plaintext, None)
-        self.held[plaintext] = now
-        if len(self.held) > HELD_PER_PEER:
-            del self.held[next(iter(self.held))]
+    def queue(self, plaintext: bytes, now: float) -> None:
+        """Keep this until the handshake is finished. Of more than 32 the oldest is dropped."""
+        # The request layer sends the same bytes again while it waits: they are kept once, as the newest.
+        self.queued.pop(plaintext, None)
+        self.queued[plaintext] = now
+        if len(self.queued) > MAX_QUEUED:
+            del self.queued[next(iter(self.queued))]
 
-    def still_wanted(self, now: float) -> list[bytes]:
-        """What is worth sending now, in order."""
-        return [plaintext for plaintext, since in self.held.items() if now - since <= HOLD_TIME]
+    def fresh_plaintexts(self, now: float) -> list[bytes]:
+        """The queued plaintexts that are not too old, in order."""
+        return [plaintext for plaintext, since in self.queued.items() if now - since <= PLAINTEXT_LIFETIME]
 
-    def init(self, now: float) -> bytes:
+    def make_init(self, now: float) -> bytes:
         """The INIT, to be sent now."""
-        self.sent_at = now
+        self.init_sent_at = now
         return Init(self.index, self.initiator.message, self.cookie).encode()
 
-    def is_due(self, now: float) -> bool:
-        """Whether the INIT may have been lost by now."""
-        return now - self.sent_at >= INIT_PAUSE
+    def may_be_lost(self, now: float) -> bool:
+        """Whether so much time has passed since the INIT was sent that it may have been lost."""
+        return now - self.init_sent_at >= INIT_RESEND_DELAY
 
-    def take_cookie(self, cookie: bytes) -> bool:
-        """Keep it for the next INIT. Whether that is to be sent at once: a few times, so that nobody is kept sending.
+    def use_cookie(self, cookie: bytes) -> bool:
+        """Use this cookie in the next INIT. Return whether that is to be sent at once.
 
-        The newest one counts, or else a few that somebody has made up would keep the true one out.
+        The newest cookie counts. If the first ones did, a few forged ones would keep the true one out (fuzzing found
+        it). At once only a few times: otherwise every forged cookie would make this party send.
         """
         if cookie == self.cookie:
             return False
         self.cookie = cookie
-        self.hurries_left -= 1
-        return self.hurries_left >= 0
+        self.immediate_resends_left -= 1
+        return self.immediate_resends_left >= 0
 
 
 class StartedHandshakes:
-    """Handshakes of ours that wait for their RESP, one for a peer and 1,024 in all; the oldest is given up first."""
+    """The handshakes that this party has started: one for a peer, 1,024 in all. The oldest is given up first."""
 
     def __init__(self) -> None:
         self._by_peer: dict[Peer, PendingHandshake] = {}
@@ -153,35 +155,32 @@ class StartedHandshakes:
     def __contains__(self, index: bytes) -> bool:
         return index in self._by_index
 
-    def add(self, question: PendingHandshake) -> None:
-        """This one begins; one that is there for the same peer ends."""
-        self.end(question.peer)
-        if len(self) >= ASKED_IN_ALL:
-            self.end(next(iter(self._by_peer)))
-        self._by_peer[question.peer] = question
-        self._by_index[question.index] = question
+    def add(self, handshake: PendingHandshake) -> None:
+        """Add a handshake. One with the same peer is given up."""
+        self.remove(handshake.peer)
+        if len(self) >= MAX_STARTED:
+            self.remove(next(iter(self._by_peer)))
+        self._by_peer[handshake.peer] = handshake
+        self._by_index[handshake.index] = handshake
 
-    def to(self, peer: Peer, now: float) -> PendingHandshake | None:
-        """The handshake under way with this peer."""
-        question = self._by_peer.get(peer)
-        return question if question and now - question.begun < HANDSHAKE_LIFETIME else None
+    def find(self, peer: Peer, now: float) -> PendingHandshake | None:
+        """The handshake with this peer."""
+        handshake = self._by_peer.get(peer)
+        return handshake if handshake and now - handshake.started_at < HANDSHAKE_LIFETIME else None
 
-    def under(self, index: bytes, address: Address) -> PendingHandshake | None:
-        """The handshake that has this index, if it goes to this address."""
-        question = self._by_index.get(index)
-        return question if question and question.peer.address == address else None
+    def find_by_index(self, index: bytes, address: Address) -> PendingHandshake | None:
+        """The handshake with this index, if it is one with this address: no other party may answer it."""
+        handshake = self._by_index.get(index)
+        return handshake if handshake and handshake.peer.address == address else None
 
-    def end(self, peer: Peer) -> PendingHandshake | None:
-        """Answered, or given up."""
-        question = self._by_peer.pop(peer, None)
-        if question:
-            del self._by_index[question.index]
-        return question
+    def remove(self, peer: Peer) -> PendingHandshake | None:
+        """Forget the handshake with this peer and return it: it is finished, or given up."""
+        handshake = self._by_peer.pop(peer, None)
+        if handshake:
+            del self._by_index[handshake.index]
+        return handshake
 
     def sweep(self, now: float) -> None:
         """Forget what is too old."""
-        for question in list(self._old(now)):
-            self.end(question.peer)
-
-    def _old(self, now: float) -> Iterator[PendingHandshake]:
-        return (one for one in self._by_peer.values() if now - one.begun >= HANDSHAKE_LIFETIME)
+        for handshake in [one for one in self._by_peer.values() if now - one.started_at >= HANDSHAKE_LIFETIME]:
+            self.remove(handshake.peer)

@@ -1,6 +1,6 @@
-"""One sealed session: counters, the window that lets no datagram in twice, and whom it leads to.
+"""One sealed session: its keys and counters, and the window that accepts each datagram once.
 
-How a session comes about and when it ends is in link.py.
+How sessions begin and end is in links.py.
 """
 
 import attrs
@@ -23,17 +23,17 @@ _NONCE = bytes(4)
 
 @attrs.frozen(cache_hash=True)
 class Peer:
-    """Somebody at an address, known by a static X25519 public key."""
+    """A party at an address, identified by its static X25519 public key."""
 
     address: Address
     key: bytes
 
 
 class LinkSession:
-    """The keys of one finished handshake at work, on one side.
+    """One side of a session: the keys of a finished handshake, in use.
 
-    `index` is our name for it and stands in what comes in, `remote_index` the other's and stands in what goes out.
-    `initiated`: the handshake was ours. `expires` is when it is no longer used at all.
+    `index` is our index, which incoming datagrams carry; `remote_index` is the peer's, for outgoing ones. `initiated`:
+    we began the handshake. `expires`: the time after which the session is not used at all.
     """
 
     def __init__(
@@ -45,9 +45,9 @@ class LinkSession:
         self.initiated = initiated
         self.born = born
         self.expires = born
-        self.hinted_at = float("-inf")
+        self.reset_at = float("-inf")
         self.challenge: tuple[Address, bytes] | None = None
-        self.before: LinkSession | None = None
+        self.previous: LinkSession | None = None
         self.highest = -1
         self._seen = 0
         self._next = 0
@@ -56,24 +56,29 @@ class LinkSession:
         self._decrypt = ChaCha20Poly1305(keys.receiving).decrypt
 
     @property
-    def heard(self) -> bool:
-        """Whether anything came in: only then does the other surely have this session."""
+    def is_confirmed(self) -> bool:
+        """Whether a datagram was received: only then is it certain that the peer has this session too."""
         return self.highest >= 0
 
     def seal(self, plaintext: bytes, kind: int = DATA) -> bytes:
-        """A datagram with this plaintext, like no other before it."""
+        """A datagram with this plaintext. No two are the same, as each has a counter of its own."""
         counter = self._next
         self._next = counter + 1
         opening = self._header if kind == DATA else header(kind, self.remote_index)
         opening += counter.to_bytes(8, "big")
+        # Header and counter are authenticated, so that nobody can make a CHALLENGE of a DATA. An explicit counter as
+        # the nonce makes the order of arrival irrelevant (Noise, section 11.4).
         return opening + self._encrypt(_NONCE + counter.to_bytes(8, "little"), plaintext, opening)
 
     def open_untrusted(self, datagram: bytes) -> bytes:
-        """The plaintext of a datagram. Raises WireError, and changes nothing, if it is forged, a copy or too old."""
+        """The plaintext. Raises WireError, and changes nothing, if it is forged, received before, or too old."""
         if len(datagram) < DATA_OVERHEAD:
             raise WireError("too short to be sealed")
         opening = datagram[:16]
         counter = int.from_bytes(opening[8:], "big")
+        # The replay window of RFC 4303, section 3.4.3. Bit i of `_seen` stands for the counter `highest` - i. What
+        # is older than the window is refused, as nothing tells whether it came before. This check is first because
+        # it is cheap: a flood of copies is not decrypted.
         ahead = counter - self.highest
         if ahead <= -REPLAY_WINDOW or (ahead <= 0 and self._seen >> -ahead & 1):
             raise WireError("came before, or too late to tell")
@@ -81,7 +86,9 @@ class LinkSession:
             plaintext = self._decrypt(_NONCE + counter.to_bytes(8, "little"), datagram[16:], opening)
         except InvalidTag as error:
             raise WireError("a forged datagram") from error
+        # Only now does the window move: a forged counter near 2**64 would push all true datagrams out of it.
         if ahead > 0:
+            # A shift by the difference could take 2**60 bits: after such a leap only the newest is known.
             self._seen = (self._seen << ahead | 1) & _MASK if ahead < REPLAY_WINDOW else 1
             self.highest = counter
         else:

@@ -1,6 +1,6 @@
-"""What makes requests repeatable: the memory of which came before, and of what they were answered.
+"""Makes requests idempotent: a memory of the requests that were received, and of the answers that they got.
 
-Bounded: it forgets the oldest first. When to send again is the endpoint's business.
+It is bounded, and forgets the oldest request first. When a request is sent again is decided in transport/endpoint.py.
 """
 
 import enum
@@ -13,23 +13,23 @@ REQUESTS_REMEMBERED = 65_536
 
 
 class Seen(enum.Enum):
-    """What a receiver knows of a request that it has no answer to repeat for."""
+    """What is known of a request that has no stored answer."""
 
     NEW = enum.auto()
     IN_WORK = enum.auto()
 
 
 class Reaction(enum.Enum):
-    """What a receiver does with a request when it is no answer."""
+    """What a request handler returns when it has no answer to give now."""
 
-    SILENCE = "no answer, and the next copy is looked at anew"
-    IN_WORK = "an answer will follow, and until then copies stay without one"
+    SILENCE = "no answer; the next copy is handled as a new request"
+    IN_WORK = "the answer will follow; until then copies are ignored"
 
 
 class DuplicateMemory:
-    """What became of each request: new, in work, or answered (then the answer's bytes are kept).
+    """The state of each request: new, in work, or answered, with the bytes of the answer.
 
-    Keys are whatever tells requests apart: (sender, kind, id). Holds `limit` requests and forgets the oldest.
+    A key is what tells requests apart: (sender, kind, id). At most `limit` requests are remembered.
     """
 
     def __init__(self, limit: int = REQUESTS_REMEMBERED) -> None:
@@ -40,21 +40,22 @@ class DuplicateMemory:
         return len(self._known)
 
     def recall(self, key: Hashable) -> Seen | bytes:
-        """NEW, IN_WORK, or the answer to repeat."""
+        """NEW, IN_WORK, or the answer to send again."""
         answer = self._known.get(key, Seen.NEW)
         return Seen.IN_WORK if answer is None else answer
 
     def begin(self, key: Hashable) -> None:
-        """From now on the request is in work."""
+        """Note that the request is in work."""
         self._known[key] = None
         if len(self._known) > self._limit:
             self._known.popitem(last=False)
 
     def settle(self, key: Hashable, answer: bytes) -> None:
-        """From now on the request is answered, if it is still remembered."""
+        """Note the answer."""
+        # The request may have been pushed out while it was in work. Adding it back would exceed the limit.
         if key in self._known:
             self._known[key] = answer
 
     def forget(self, key: Hashable) -> None:
-        """The request was not taken: its next copy is new again."""
+        """Note that the request was not handled: its next copy is new."""
         self._known.pop(key, None)

@@ -1,6 +1,6 @@
-"""The messages: attrs classes with the bounds of every field. A request builds its own answers.
+"""The messages: attrs classes with the bounds of every field. A request has a method for each of its answers.
 
-Nothing here waits, sends or decides. How messages become bytes is in wire.py.
+How messages become bytes is in wire.py. Sending and deciding are not here: see transport/, server/ and client/.
 """
 
 from typing import Annotated, ClassVar, get_args
@@ -21,199 +21,147 @@ from trio_chat.protocol.records import (
     Record,
     Seconds,
     Version,
-    fits,
     is_not_empty,
+    is_short_enough,
 )
 
-__all__ = [
-    "ANSWERS",
-    "MAX_BATCH",
-    "REQUESTS",
-    "Accepted",
-    "Ack",
-    "Answer",
-    "Busy",
-    "Confirm",
-    "Delivered",
-    "Deregister",
-    "Deregistered",
-    "DirectMessage",
-    "Find",
-    "Found",
-    "GroupPost",
-    "Heartbeat",
-    "Letters",
-    "Message",
-    "Part",
-    "PartAck",
-    "Receipt",
-    "Refused",
-    "Register",
-    "Registered",
-    "Request",
-    "Save",
-    "Saved",
-    "TableChange",
-    "TableHeld",
-    "Taken",
-    "Takeover",
-    "is_final",
-]
-
 MAX_BATCH = 10
-"""Letters that are handed over at once: the answer, with a receipt for each, is one datagram."""
+"""Letters in one message: the answer, with a receipt for each, must fit into one datagram."""
 
 Proof = Annotated[bytes, Meta(max_length=96)]
-"""A receipt, or its reader's signature that a letter is unreadable: see letters.py."""
+"""A receipt, or the reader's signature that a letter could not be opened: see crypto/receipts.py."""
 
 # --- answers ---
 
 
 @attrs.frozen
-class Ack:
-    """Yes, it is here."""
+class _OfRequest:
+    """What names the request that is answered: its kind and id."""
+
+    kind: ClassVar[int]
+    of: Kind
+    id: Id
+
+
+@attrs.frozen
+class Ack(_OfRequest):
+    """The request was received, and accepted if there was something to accept."""
 
     kind: ClassVar[int] = 1
-    of: Kind
-    id: Id
 
 
 @attrs.frozen
-class Busy:
-    """Alive, but no room now: keep it and come again."""
+class Busy(_OfRequest):
+    """No room at the moment. The sender keeps the request and tries again later."""
 
     kind: ClassVar[int] = 2
-    of: Kind
-    id: Id
 
 
 @attrs.frozen
-class Refused:
-    """No, and repeating the same will not help."""
+class Refused(_OfRequest):
+    """The request is refused. Sending the same again does not help, except after registering."""
 
     kind: ClassVar[int] = 3
-    of: Kind
-    id: Id
     reason: Reason
 
 
 @attrs.frozen
-class Registered:
-    """Welcome. The registration is complete when the client holds the table `version`.
+class Registered(_OfRequest):
+    """The client is registered. The registration is complete when the client holds the table `version`.
 
-    `waiting` counts letters, receipts left out; `at` is the server's clock.
+    `waiting`: the number of waiting letters without receipts; `at`: the server's time.
     """
 
     kind: ClassVar[int] = 4
-    of: Kind
-    id: Id
     version: Version
     waiting: Count
     at: Seconds
 
 
 @attrs.frozen
-class Deregistered:
-    """Good bye."""
+class Deregistered(_OfRequest):
+    """The client is no longer registered."""
 
     kind: ClassVar[int] = 5
-    of: Kind
-    id: Id
 
 
 @attrs.frozen
-class Delivered:
-    """The server handed it over: no receipt will follow, for here it is. `opened`: the recipient could read it."""
+class Delivered(_OfRequest):
+    """The recipient has the letter. This is their receipt; no other follows. `opened`: they could read it."""
 
     kind: ClassVar[int] = 6
-    of: Kind
-    id: Id
     receipt: Proof
     opened: bool
 
 
 @attrs.frozen
-class Saved:
-    """The server keeps it and will file a receipt when it has been handed over."""
+class Saved(_OfRequest):
+    """The server keeps the letter. The receipt comes as a letter when the recipient has it."""
 
     kind: ClassVar[int] = 7
-    of: Kind
-    id: Id
     sent_at: Seconds
 
 
 @attrs.frozen
-class Accepted:
-    """The server keeps the group message until everyone has it."""
+class Accepted(_OfRequest):
+    """The server keeps the message to everyone until all have it."""
 
     kind: ClassVar[int] = 8
-    of: Kind
-    id: Id
     sent_at: Seconds
 
 
 @attrs.frozen
-class TableHeld:
-    """The version of the table that the client holds, whether or not the change applied; None for none yet."""
+class TableHeld(_OfRequest):
+    """The version of the table that the client holds, whether or not the change applied; None for no table."""
 
     kind: ClassVar[int] = 9
-    of: Kind
-    id: Id
     version: Version | None
 
 
 @attrs.frozen
-class PartAck:
-    """Which parts of one message are here: bit i stands for part i."""
+class PartAck(_OfRequest):
+    """The parts of a request that have arrived: bit i stands for part i."""
 
     kind: ClassVar[int] = 10
-    of: Kind
-    id: Id
     held: Annotated[int, Meta(ge=0, lt=2**MAX_PARTS)]
 
 
 @attrs.frozen
-class Receipt:
-    """The message is here, and its reader has signed for it."""
+class Receipt(_OfRequest):
+    """The message has arrived, and its reader has signed a receipt."""
 
     kind: ClassVar[int] = 11
-    of: Kind
-    id: Id
     receipt: Proof
 
 
 @attrs.frozen
-class Taken:
-    """The letters are in the recipient's store. For each one its receipt, empty where none is due.
+class Taken(_OfRequest):
+    """The letters are in the recipient's store. One receipt for each, empty where none is due.
 
-    Bit i of `unreadable` says that letter i could not be opened, which its receipt states.
+    Bit i of `unreadable`: letter i could not be opened; its receipt is the signature that says so.
     """
 
     kind: ClassVar[int] = 12
-    of: Kind
-    id: Id
     receipts: Annotated[tuple[Proof, ...], Meta(max_length=MAX_BATCH)]
     unreadable: Annotated[int, Meta(ge=0, lt=2**MAX_BATCH)]
 
 
 @attrs.frozen
-class Found:
-    """The row of that name."""
+class Found(_OfRequest):
+    """The table row of the name."""
 
     kind: ClassVar[int] = 13
-    of: Kind
-    id: Id
     record: Record
 
 
-_ServerAnswer = Registered | Deregistered | Delivered | Saved | Accepted | Found
-_ClientAnswer = TableHeld | Receipt | Taken
-Answer = Ack | Busy | Refused | _ServerAnswer | _ClientAnswer
+_AnswerOfServer = Registered | Deregistered | Delivered | Saved | Accepted | Found
+_AnswerOfClient = TableHeld | Receipt | Taken
+Answer = Ack | Busy | Refused | _AnswerOfServer | _AnswerOfClient
 ANSWERS = get_args(Answer)
 
 
-def is_final(answer: Answer) -> bool:
-    """Will the same request always get this answer? Not when it asks to come again, or to register first."""
+def is_repeatable(answer: Answer) -> bool:
+    """Whether copies of the request get this answer again. Not if they may be accepted later."""
     match answer:
         case Busy() | Refused(reason=Reason.NOT_REGISTERED):
             return False
@@ -225,7 +173,7 @@ def is_final(answer: Answer) -> bool:
 
 @attrs.frozen
 class _Answerable:
-    """What all requests share: an id of 16 random bytes and the answers that anyone may give."""
+    """What all requests have: an id of 16 random bytes, and the answers that any request may get."""
 
     kind: ClassVar[int]
     id: Id
@@ -242,10 +190,10 @@ class _Answerable:
 
 @attrs.frozen
 class Register(_Answerable):
-    """Client to server: I am `name`, and I am where this datagram comes from.
+    """Client to server: register this name at the address from which this datagram comes.
 
-    `program` is 16 random bytes, the same for as long as a program runs. `returning`: it has been registered, and
-    comes back by itself; then it does not take the name from another program of the same owner.
+    `program`: 16 random bytes, drawn when the program starts. `returning`: the program was registered before and
+    registers again by itself; then it does not take the name over from another program of the same owner.
     """
 
     kind: ClassVar[int] = 32
@@ -260,7 +208,7 @@ class Register(_Answerable):
 
 @attrs.frozen
 class Deregister(_Answerable):
-    """Client to server: I am leaving."""
+    """Client to server: end my registration."""
 
     kind: ClassVar[int] = 33
 
@@ -270,12 +218,12 @@ class Deregister(_Answerable):
 
 @attrs.frozen
 class DirectMessage(_Answerable):
-    """Client to client: the message itself."""
+    """Client to client: a message to one person."""
 
     kind: ClassVar[int] = 34
     sender: Name
     recipient: Name
-    text: str = attrs.field(validator=[is_not_empty, fits])
+    text: str = attrs.field(validator=[is_not_empty, is_short_enough])
 
     def receipt(self, receipt: bytes) -> Receipt:
         return Receipt(self.kind, self.id, receipt)
@@ -283,7 +231,7 @@ class DirectMessage(_Answerable):
 
 @attrs.frozen
 class Save(_Answerable):
-    """Client to server: hand this over, or keep it. The id is that of the Chat that failed."""
+    """Client to server: deliver this letter, or keep it. The id is that of the DirectMessage that was not answered."""
 
     kind: ClassVar[int] = 35
     recipient: Name
@@ -298,7 +246,7 @@ class Save(_Answerable):
 
 @attrs.frozen
 class GroupPost(_Answerable):
-    """Client to server: this is for everyone."""
+    """Client to server: a message to everyone."""
 
     kind: ClassVar[int] = 36
     body: Body
@@ -309,7 +257,7 @@ class GroupPost(_Answerable):
 
 @attrs.frozen
 class Letters(_Answerable):
-    """Server to client: what waited for `recipient`, in order."""
+    """Server to client: letters for `recipient`, in order."""
 
     kind: ClassVar[int] = 37
     recipient: Name
@@ -321,9 +269,9 @@ class Letters(_Answerable):
 
 @attrs.frozen
 class TableChange(_Answerable):
-    """Server to client: the rows that changed between two versions. Applies to exactly `before`.
+    """Server to client: the rows that changed between two versions of the table. Applies to exactly `before`.
 
-    A table that is too large for one message comes as a chain of such changes, from n = 0 on.
+    A table that is too large for one message is sent as a chain of such changes, beginning at n = 0.
     """
 
     kind: ClassVar[int] = 38
@@ -337,7 +285,7 @@ class TableChange(_Answerable):
 
 @attrs.frozen
 class Heartbeat(_Answerable):
-    """Either way: are you there, and do you know me as `name`?"""
+    """Either way: are you online, and am I registered with you as `name`?"""
 
     kind: ClassVar[int] = 39
     name: Name
@@ -345,7 +293,7 @@ class Heartbeat(_Answerable):
 
 @attrs.frozen
 class Find(_Answerable):
-    """Client to server: whom do you know by this name?"""
+    """Client to server: who has this name?"""
 
     kind: ClassVar[int] = 40
     name: Name
@@ -356,7 +304,7 @@ class Find(_Answerable):
 
 @attrs.frozen
 class Takeover(_Answerable):
-    """Server to client: your registration of that time has ended, for its owner signed in from another place."""
+    """Server to client: the registration of that time has ended, because its owner signed in from another place."""
 
     kind: ClassVar[int] = 41
     since: Seconds
@@ -364,28 +312,26 @@ class Takeover(_Answerable):
 
 @attrs.frozen
 class Confirm(_Answerable):
-    """Server to client: are you `program`, and about to take your name over from another one?
+    """Server to client: are you `program`, and do you want to take your name over from another program?
 
-    A registration may be long on its way; by then its program may have ended, and a newer one may have the name.
+    A Register may arrive late: its program may have ended by then, and a newer one may have the name.
     """
 
     kind: ClassVar[int] = 42
     program: Id
 
 
-_ToServer = Register | Deregister | Save | GroupPost | Find
-_ToClient = DirectMessage | Letters | TableChange | Takeover | Confirm
-Request = _ToServer | _ToClient | Heartbeat
+_RequestToServer = Register | Deregister | Save | GroupPost | Find
+_RequestToClient = Letters | TableChange | Takeover | Confirm
+Request = _RequestToServer | DirectMessage | _RequestToClient | Heartbeat
 REQUESTS = get_args(Request)
 
 
 @attrs.frozen
-class Part:
-    """One piece of a request that does not fit into a datagram; `of` and `id` are those of the request."""
+class Part(_OfRequest):
+    """A part of a request that does not fit into one datagram. `of` and `id` are those of the request."""
 
     kind: ClassVar[int] = 64
-    of: Kind
-    id: Id
     index: Annotated[int, Meta(ge=0, lt=MAX_PARTS)]
     count: Annotated[int, Meta(ge=2, le=MAX_PARTS)]
     body: Annotated[bytes, Meta(min_length=1, max_length=1100)]

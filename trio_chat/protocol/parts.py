@@ -1,6 +1,6 @@
-"""Long messages in parts: those that go out and what of them was received, and those that come in, put together.
+"""Long requests in parts: the sender's side, which parts to send, and the receiver's, which puts them together.
 
-Bounded: it forgets the oldest first. When to send again is the endpoint's business.
+Both are bounded. When to send again is decided in transport/endpoint.py.
 """
 
 from collections import OrderedDict
@@ -20,7 +20,7 @@ PART_OVERHEAD = 256
 
 
 class OutgoingRequest:
-    """One request on its way: whole in one datagram, or in parts of which the receiver says what it holds."""
+    """A request that is sent as one datagram or, if it is too long, in parts. Knows which parts have arrived."""
 
     def __init__(self, kind: int, id: bytes, data: bytes) -> None:
         self._datagrams: tuple[bytes, ...] = (data,)
@@ -34,27 +34,30 @@ class OutgoingRequest:
         self._held = 0
 
     def acknowledge(self, held: int) -> None:
-        """The receiver holds these parts, and only these: it may have had to forget some."""
+        """The receiver holds the parts whose bits are set."""
+        # Replaces what was known: a receiver that needed the room has dropped parts that it had acknowledged before.
         self._held = held
 
     def missing(self) -> list[bytes]:
-        """The datagrams to send now. When all parts are held the last one asks for the answer."""
+        """The plaintexts to send now, each for one datagram."""
         missing = [data for index, data in enumerate(self._datagrams) if not self._held >> index & 1]
+        # All parts have arrived, but the answer was lost, or is not there yet. One part makes the receiver repeat it.
         return missing or [self._datagrams[-1]]
 
 
 @attrs.define
 class _Parts:
     count: int
-    bodies: dict[int, bytes]
+    bodies: dict[int, bytes] = attrs.Factory(dict)
     size: int = 0
     is_fresh: bool = True
 
 
 class Assembly:
-    """Parts received, until the message is whole and `drop` says that it was taken, or no more come.
+    """The parts received of each message, until `drop` is called for it or no more parts come.
 
-    Holds `limit` bytes over all senders, bookkeeping included, and forgets the message that has waited longest.
+    At most `limit` bytes for all senders together, PART_OVERHEAD for each part included: many tiny parts cost memory
+    too. Beyond that the message that was begun first is dropped.
     """
 
     def __init__(self, limit: int = ASSEMBLY_BYTES) -> None:
@@ -66,20 +69,21 @@ class Assembly:
         return len(self._messages)
 
     def add(self, key: Hashable, part: Part) -> tuple[PartAck, bytes | None]:
-        """Take a part; return its acknowledgement, and the whole message when all parts are here."""
+        """Add a part. Return its acknowledgement and, if all parts are here, the bytes of the message."""
         parts = self._messages.get(key)
         if parts is None or parts.count != part.count:
             self.drop(key)
-            parts = self._messages[key] = _Parts(part.count, {})
+            parts = self._messages[key] = _Parts(part.count)
         parts.is_fresh = True
         if part.index not in parts.bodies:
             parts.bodies[part.index] = part.body
             parts.size += len(part.body) + PART_OVERHEAD
             self._size += len(part.body) + PART_OVERHEAD
-            self._shed(key)
+            self._make_room(key)
         held = sum(1 << index for index in parts.bodies)
-        whole = len(parts.bodies) == parts.count
-        data = b"".join(parts.bodies[index] for index in range(parts.count)) if whole else None
+        is_whole = len(parts.bodies) == parts.count
+        # The parts stay: a handler that gives no answer now gets the message again with the next copy of a part.
+        data = b"".join(parts.bodies[index] for index in range(parts.count)) if is_whole else None
         return PartAck(part.of, part.id, held), data
 
     def drop(self, key: Hashable) -> None:
@@ -89,13 +93,14 @@ class Assembly:
             self._size -= parts.size
 
     def sweep(self) -> None:
-        """Forget the messages of which no part has come since the sweep before: their senders have given up."""
+        """Drop the messages that got no part since the last sweep: their senders have given up."""
         for key in [key for key, parts in self._messages.items() if not parts.is_fresh]:
             self.drop(key)
         for parts in self._messages.values():
             parts.is_fresh = False
 
-    def _shed(self, newest: Hashable) -> None:
+    def _make_room(self, newest: Hashable) -> None:
+        # Never drops the message that has just got a part. Otherwise a flood of first parts could keep every message
+        # from being completed.
         while self._size > self._limit:
-            oldest = next(key for key in self._messages if key != newest)
-            self.drop(oldest)
+            self.drop(next(key for key in self._messages if key != newest))

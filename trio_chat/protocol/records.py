@@ -1,6 +1,6 @@
-"""What messages speak of: names, keys, texts and times with their bounds, rows of the client table, letters.
+"""What messages contain: names, keys, texts and times with their bounds, rows of the client table, letters.
 
-How they are asked for and answered is in messages.py.
+The messages themselves are in messages.py.
 """
 
 import base64
@@ -42,26 +42,28 @@ __all__ = [
     "check_name",
     "check_text",
     "fingerprint",
-    "fits",
     "fold",
     "is_not_empty",
+    "is_short_enough",
 ]
 
 MAX_TEXT = 16 * 1024
 """The longest text, in bytes of UTF-8."""
 
 MAX_BODY = MAX_TEXT + 120
-"""The longest body of a letter, in bytes: a text, sealed and signed (see letters.py)."""
+"""The longest body of a letter, in bytes: a text, sealed and signed (see crypto/letters.py)."""
 
 MAX_PARTS = 32
 
 RETENTION = 30 * 24 * 3600.0
-"""Seconds for which anything waits or is remembered: letters, ids that were seen, answers given."""
+"""Seconds for which anything is kept: waiting letters, ids of messages received, answers given."""
 
+# msgspec searches for a pattern, hence \A; `$` would let a newline follow, hence \Z. ASCII only, so that no other
+# script has a letter that looks the same.
 NAME = r"\A[A-Za-z0-9][A-Za-z0-9_.-]{0,31}\Z"
 
 Address = tuple[str, int]
-"""Host and port: a numeric host, IPv4 in its own form even where the socket is dual-stack."""
+"""Numeric host and port. IPv4 is written as IPv4, also where a dual-stack socket has it as `::ffff:1.2.3.4`."""
 
 Id = Annotated[bytes, Meta(min_length=16, max_length=16)]
 Kind = Annotated[int, Meta(ge=1, le=127)]
@@ -76,12 +78,12 @@ Seconds = Annotated[float, Meta(ge=0, le=253_402_300_799)]
 
 
 def fold(name: str) -> str:
-    """The form in which names are compared: `Bob` and `bob` are one person."""
+    """The form in which names are compared: `Bob` and `bob` are the same name."""
     return name.lower()
 
 
 def check_name(name: str) -> None:
-    """Raise InvalidName unless this is a name, to its very end."""
+    """Raise InvalidName unless this is a name."""
     if not re.match(NAME, name):
         raise InvalidName(name)
 
@@ -96,14 +98,15 @@ def check_text(text: str) -> None:
         raise InvalidText(size)
 
 
-def fits(instance: object, attribute: "attrs.Attribute[str]", text: str) -> None:
+def is_short_enough(instance: object, attribute: "attrs.Attribute[str]", text: str) -> None:
     """An attrs validator: no longer than MAX_TEXT."""
+    # msgspec bounds a text in characters only, and a character has up to four bytes.
     if len(text.encode()) > MAX_TEXT:
         raise ValueError(f"{attribute.name} is longer than {MAX_TEXT} bytes")
 
 
 def _is_address(instance: object, attribute: "attrs.Attribute[str]", host: str) -> None:
-    ip_address(host)  # whatever else would be looked up in the network's name service by whoever sends to it
+    ip_address(host)  # the pattern admits host names such as `cafe`, which a client would look up to send there
 
 
 def is_not_empty(instance: object, attribute: "attrs.Attribute[str]", text: str) -> None:
@@ -114,21 +117,21 @@ def is_not_empty(instance: object, attribute: "attrs.Attribute[str]", text: str)
 
 @attrs.frozen
 class Version:
-    """A state of the client table: change number `n` of the directory that drew `epoch`. n = 0 is the empty table."""
+    """A state of the client table: after change number `n` of the table with this `epoch`. n = 0 is the empty table."""
 
     epoch: Annotated[bytes, Meta(min_length=8, max_length=8)]
     n: Count
 
 
 def fingerprint(key: bytes) -> str:
-    """What people compare of a key: 80 bits of its SHA-256 as `xxxx-xxxx-xxxx-xxxx`, letters and digits 2 to 7."""
+    """What people compare instead of a key: 80 bits of its SHA-256 in base32, as `xxxx-xxxx-xxxx-xxxx`."""
     text = base64.b32encode(hashlib.sha256(key).digest()[:10]).decode("ascii").lower()
     return "-".join(text[start : start + 4] for start in range(0, len(text), 4))
 
 
 @attrs.frozen
 class PublicKeys:
-    """Somebody's public keys: one of Ed25519, by which he is known, and one of X25519."""
+    """The public keys of a person or a server: Ed25519, which identifies them, and X25519, for links and letters."""
 
     signing: Key
     link: Key
@@ -136,7 +139,7 @@ class PublicKeys:
 
 @attrs.frozen
 class Credentials:
-    """The keys of a name, and the signature that makes them belong to it at one server (`letters.sign_identity`)."""
+    """The keys of a name, and the signature that ties them to the name at one server (`identities.sign_identity`)."""
 
     keys: PublicKeys
     certificate: Signature
@@ -144,9 +147,9 @@ class Credentials:
 
 @attrs.frozen
 class Record:
-    """One row of the client table. `since` is when the name last came or went, seconds since 1970, UTC.
+    """One row of the client table. `since`: when the name last went online or offline, seconds since 1970, UTC.
 
-    A name without `credentials` belongs to nobody (any longer): the next one to register it has it.
+    A name without `credentials` belongs to nobody: the operator has freed it, and the next key to register gets it.
     """
 
     name: Name
@@ -158,17 +161,17 @@ class Record:
 
     @property
     def address(self) -> tuple[str, int]:
-        """Host and port, as the server saw them."""
+        """Host and port, as the server saw them in the source of datagrams."""
         return (self.host, self.port)
 
     @property
     def fingerprint(self) -> str:
-        """That of the key which the server gives for the name; empty where it has none."""
+        """The fingerprint of the key that the server gives for the name; empty if it gives none."""
         return fingerprint(self.credentials.keys.signing) if self.credentials else ""
 
 
 class LetterKind(enum.StrEnum):
-    """What a letter is: a message to one or to everyone, news of what became of one, or how many were not kept."""
+    """A message to one person or to everyone, what became of one, or the number of messages that were not kept."""
 
     DIRECT = "direct"
     GROUP = "group"
@@ -178,14 +181,14 @@ class LetterKind(enum.StrEnum):
 
 
 RECEIPT_KINDS = frozenset({LetterKind.RECEIPT, LetterKind.UNREADABLE})
-"""The letters that answer one. They beget no others, and count towards no limit."""
+"""Letters that answer another letter. They cause no further letters, and no limit counts them."""
 
 
 @attrs.frozen
 class Letter:
-    """What waits in a mailbox, unique there by (kind, sender, id). Its body is made and read in letters.py.
+    """What waits in a mailbox, unique there by (kind, sender, id). The body is made and read in crypto/letters.py.
 
-    A receipt has the id and time of the message that it is for, and its reader as the sender.
+    A receipt has the id and the time of the message that it is for. Its sender is the reader of that message.
     """
 
     kind: LetterKind
@@ -197,7 +200,7 @@ class Letter:
 
     @property
     def key(self) -> tuple[LetterKind, str, bytes]:
-        """What makes this letter the same letter, whichever way it comes."""
+        """What identifies a letter, whether it comes directly or from the server."""
         return (self.kind, fold(self.sender), self.id)
 
 

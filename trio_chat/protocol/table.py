@@ -1,7 +1,7 @@
-"""The client table: the server's directory, which numbers its changes, and the client's copy of it.
+"""The client table: the server's, which numbers its changes, and the copy of it that each client keeps.
 
-Rows are kept in the order of their latest change, so what changed since any version is the tail.
-A page of that tail is itself a change to a version: whoever has applied it holds all rows up to it.
+The rows are ordered by their latest change. So what changed after any version is the end of the table, and a page of
+it is itself a change to a version. How changes are sent and acknowledged is not here: see server/ and client/.
 """
 
 from collections.abc import Iterator, Mapping
@@ -15,8 +15,42 @@ __all__ = ["ClientTable", "ServerTable"]
 TABLE_PAGE = 64
 
 
+# --- comparing versions: all places where two versions of the table are compared ---
+
+
+def _has_reached(held: Version | None, wanted: Version) -> bool:
+    """Whether a copy at version `held` has everything up to `wanted`."""
+    # Numbers of different epochs say nothing about each other: each server starts to count at 0 again.
+    return held is not None and held.epoch == wanted.epoch and held.n >= wanted.n
+
+
+def _applies_to(held: Version | None, change: TableChange, epoch: bytes) -> bool:
+    """Whether a copy at version `held`, of a client that registered in `epoch`, may take this change."""
+    # Another epoch: the page of a former server may arrive after a restart, and would undo the present table. The page
+    # of the next server may arrive before the registration there.
+    if change.before.epoch != epoch or change.after.epoch != epoch:
+        return False
+    # First page: it begins at the empty table, so it replaces a table of another epoch. Within the epoch it must not:
+    # a copy of the first page that arrives late would remove the pages after it.
+    if held is None or held.epoch != epoch:
+        return change.before.n == 0
+    # Stale or early change: applied to any other version, it would leave out rows or undo newer ones.
+    return change.before == held
+
+
+def _version_to_send_from(held: Version | None, latest: Version) -> Version:
+    """Where the changes begin for a client that says it holds `held`: at the empty table if that makes no sense."""
+    # A client can claim anything, also a number that this server has not reached yet.
+    if held is None or held.epoch != latest.epoch or held.n > latest.n:
+        return Version(latest.epoch, 0)
+    return held
+
+
+# --- the two tables ---
+
+
 class ClientTable(Mapping[str, Record]):
-    """A client's copy of the directory: names to records. Look-ups ignore case; iteration gives names as registered."""
+    """A client's copy of the table: records by name. Look-ups ignore case; iteration gives names as registered."""
 
     def __init__(self) -> None:
         self.version: Version | None = None
@@ -32,21 +66,14 @@ class ClientTable(Mapping[str, Record]):
         return len(self._records)
 
     def holds(self, version: Version) -> bool:
-        """Is this copy at that version, or beyond it?"""
-        return self.version is not None and self.version.epoch == version.epoch and self.version.n >= version.n
+        """Whether this copy is at that version or a later one of the same epoch."""
+        return _has_reached(self.version, version)
 
     def apply(self, change: TableChange, epoch: bytes) -> tuple[Record, ...]:
-        """Take a change if it fits the version held exactly; return the rows that it changed.
-
-        A first page (n = 0) replaces the table of another epoch, and only if it is of `epoch`, the one that the
-        server named at the registration: a page that a former server sent late must not undo the present table.
-        """
-        if change.before.epoch != epoch or change.after.epoch != epoch:
+        """Apply a change if it fits; return the rows that changed. `epoch`: the one named at the registration."""
+        if not _applies_to(self.version, change, epoch):
             return ()
-        starts_anew = change.before.n == 0 and (self.version is None or self.version.epoch != epoch)
-        if not starts_anew and change.before != self.version:
-            return ()
-        if starts_anew:
+        if change.before.n == 0:
             self._records.clear()
         self._records.update((fold(record.name), record) for record in change.records)
         self.version = change.after
@@ -54,7 +81,7 @@ class ClientTable(Mapping[str, Record]):
 
 
 class ServerTable:
-    """The server's table. `epoch`: 8 random bytes, new for each directory."""
+    """The server's table. `epoch`: 8 random bytes, new at each start."""
 
     def __init__(self, epoch: bytes) -> None:
         self.version = Version(epoch, 0)
@@ -70,22 +97,17 @@ class ServerTable:
         return self._rows[fold(name)][1]
 
     def put(self, record: Record) -> None:
-        """Add or change a row: one change, one number."""
+        """Add or change a row. Each call is one change and takes the next number."""
         self.version = Version(self.version.epoch, self.version.n + 1)
+        # Removed first: a dict keeps the place of a key that is assigned again, and the row must move to the end.
         self._rows.pop(fold(record.name), None)
         self._rows[fold(record.name)] = (self.version.n, record)
 
     def change_since(self, held: Version | None, id: bytes) -> TableChange | None:
-        """The next page for someone who holds this version; None when that is the latest.
-
-        Whoever holds a version of another epoch, or none, begins at the empty table.
-        """
+        """The next page for a client that holds this version; None if that is the latest."""
         if held == self.version or not self._rows:
             return None
-        if held is None or held.epoch != self.version.epoch or held.n > self.version.n:
-            held = Version(self.version.epoch, 0)
-        since = held.n
-        tail = list(takewhile(lambda row: row[0] > since, reversed(self._rows.values())))
-        page = tail[: -TABLE_PAGE - 1 : -1]
-        after = Version(held.epoch, page[-1][0])
-        return TableChange(id, held, after, tuple(record for _, record in page))
+        start = _version_to_send_from(held, self.version)
+        newest_first = takewhile(lambda row: row[0] > start.n, reversed(self._rows.values()))
+        page = list(newest_first)[: -TABLE_PAGE - 1 : -1]
+        return TableChange(id, start, Version(start.epoch, page[-1][0]), tuple(record for _, record in page))

@@ -1,6 +1,6 @@
-"""Rates: a bucket of tokens for each key, in bounded memory.
+"""Rate limits: a token bucket for each key, in bounded memory.
 
-Which rates apply to what is said where they are used.
+Which rates apply to what is defined where they are used.
 """
 
 from collections import OrderedDict
@@ -20,9 +20,9 @@ class _Bucket:
 
 
 class TokenBuckets:
-    """A bucket of tokens for each key: `rate` come in a second, at most `burst` are kept.
+    """A bucket of at most `burst` tokens for each key, refilled with `rate` tokens a second.
 
-    Remembers `limit` keys and forgets the one that was asked about longest ago: its bucket counts as full.
+    At most `limit` keys are kept. The one that was used least recently is dropped; its bucket is full again then.
     """
 
     def __init__(self, rate: float, burst: float, limit: int = KEYS_KEPT) -> None:
@@ -35,12 +35,13 @@ class TokenBuckets:
         return len(self._buckets)
 
     def take(self, key: Hashable, now: float) -> bool:
-        """Take a token, if there is one."""
+        """Take one token from the bucket of `key`. False if it has none. `now` is in seconds."""
         bucket = self._buckets.get(key)
         if bucket is None:
             bucket = self._buckets[key] = _Bucket(self._burst, now)
             if len(self._buckets) > self._limit:
                 self._buckets.popitem(last=False)
+        # A refused key counts as used too: otherwise a sender over its limit would be dropped, and start full again.
         self._buckets.move_to_end(key)
         bucket.tokens = min(self._burst, bucket.tokens + (now - bucket.filled_at) * self._rate)
         bucket.filled_at = now

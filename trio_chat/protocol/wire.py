@@ -1,6 +1,7 @@
-"""Bytes and messages: one kind byte, then the fields as a msgpack map.
+"""Messages as bytes: one byte for the kind, then the fields as a msgpack map.
 
-The one gate for what comes from the network. Meaning is not checked here, only form.
+All data from the network passes through `decode_untrusted`. It checks the form only; the meaning is checked by the
+receivers.
 """
 
 import msgspec
@@ -10,14 +11,14 @@ from trio_chat.protocol.messages import ANSWERS, REQUESTS, Message, Part, PartAc
 __all__ = ["MAX_DATAGRAM", "MAX_PLAINTEXT", "WireError", "decode_untrusted", "encode"]
 
 MAX_DATAGRAM = 1200
-"""Bytes of a datagram: it passes every link in use without fragments (RFC 9000, section 14, reasons the same)."""
+"""Bytes of a datagram: passes every network in use without fragmentation (RFC 9000, section 14)."""
 
 MAX_PLAINTEXT = MAX_DATAGRAM - 32
-"""Bytes of a message that travels whole: a datagram less what sealing takes."""
+"""Bytes of a message that is sent in one datagram: the rest is the overhead of sealing."""
 
 
 class WireError(Exception):
-    """These bytes are not a message. Whoever sent them gets no answer."""
+    """These bytes are not valid. Their sender gets no answer: it could be used to flood a third party."""
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -27,19 +28,20 @@ _decoders: dict[int, msgspec.msgpack.Decoder[Message]] = {
 
 
 def encode(message: Message) -> bytes:
-    """The bytes of a message, of any length; see reliability.split for those over MAX_PLAINTEXT."""
+    """The bytes of a message, of any length. parts.py splits those longer than MAX_PLAINTEXT."""
     return bytes((message.kind,)) + _encoder.encode(message)
 
 
 def decode_untrusted(data: bytes) -> Message:
-    """The message that these bytes are. Unknown fields are skipped, so that a newer version can add some.
+    """The message in these bytes. Unknown fields are skipped, so that a newer version can add some.
 
-    Raises WireError, and nothing else, for whatever is not a message.
+    Raises WireError, and nothing else, if they are not a message.
     """
     decoder = _decoders.get(data[0]) if data else None
     if decoder is None:
         raise WireError("no such kind of message")
     try:
         return decoder.decode(memoryview(data)[1:])
+    # msgspec raises the latter two, which are no DecodeError, for invalid UTF-8 and for deeply nested unknown fields.
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise WireError(str(error)) from error

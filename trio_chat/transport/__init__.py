@@ -1,1 +1,5 @@
-"""Datagrams and requests over them: the only place that knows about sockets, windows and attempts."""
+"""Datagrams, and requests over them.
+
+udp.py       the UDP socket, and the interface for which tests have a network of their own
+endpoint.py  requests and answers: windows, attempts, resends, parts
+"""

@@ -1,11 +1,12 @@
-"""Requests over sealed links: windows, attempts, parts and repeated answers, for one party.
+"""Requests over sealed links, for one party: windows, attempts, resends, parts, and answers that are repeated.
 
-One task reads the socket; whoever waits for an answer is found in one dict. What requests mean is the owner's
-business: it hands in a function that takes a request and returns its answer, or says that there is none yet.
+One task reads the socket. Tasks that wait for an answer have an entry in one dict. What a request means is not known
+here: the owner hands in a function that takes a request and returns its answer, or says that there is none yet.
 """
 
 import secrets
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from functools import partial
 
 import attrs
 import trio
@@ -13,7 +14,7 @@ import trio
 from trio_chat.link.links import KeysLearned, LinkEvent, Links, Moved, Received, Relinked, Transmit
 from trio_chat.link.session import Peer
 from trio_chat.protocol.duplicates import DuplicateMemory, Reaction, Seen
-from trio_chat.protocol.messages import Answer, Message, Part, PartAck, Request, is_final
+from trio_chat.protocol.messages import Answer, Message, Part, PartAck, Request, is_repeatable
 from trio_chat.protocol.parts import Assembly, OutgoingRequest
 from trio_chat.protocol.records import Address
 from trio_chat.protocol.wire import WireError, decode_untrusted, encode
@@ -22,22 +23,22 @@ from trio_chat.transport.udp import DatagramSocket
 __all__ = ["ACK_WINDOW", "RESEND_DELAYS", "SERVER_ATTEMPTS", "DroppedCounts", "Endpoint", "Handler", "new_id"]
 
 ACK_WINDOW = 0.5
-"""Seconds in which an acknowledgement must come."""
+"""Seconds of one attempt: the window in which an answer must come."""
 
 SERVER_ATTEMPTS = 5
-"""How many windows the server is given to answer."""
+"""How many attempts, each with a window, are made before the server counts as silent."""
 
 RESEND_DELAYS = (0.1, 0.15)
-"""Pauses in seconds after which a request is sent again inside its window: at 100 and 250 ms."""
+"""Seconds to wait before a request is sent again inside its window: so at 100 and at 250 ms."""
 
 BURST = 256
-SWEEP_EVERY = 5.0
+CLEANUP_INTERVAL = 5.0
 
 Handler = Callable[[Peer, Request], Answer | Reaction]
 OnMoved = Callable[[Peer, Peer], object]
 
 RequestKey = tuple[bytes, int, bytes]
-"""What tells requests apart: the other's key (wherever he is), the kind of request, its id."""
+"""What tells requests apart: the peer's key, the kind of the request, its id. Not the address, which may change."""
 
 
 def new_id() -> bytes:
@@ -45,47 +46,37 @@ def new_id() -> bytes:
     return secrets.token_bytes(16)
 
 
-def _key(peer: Peer, request: Request) -> RequestKey:
+def _request_key(peer: Peer, request: Request) -> RequestKey:
     return (peer.key, request.kind, request.id)
 
 
 @attrs.define
 class DroppedCounts:
-    """What was dropped: bytes that were no message or not sealed for us, and answers that nobody waited for."""
+    """What was dropped: bytes that are not a message sealed for us, and answers that no request waits for."""
 
     not_a_message: int = 0
-    unasked: int = 0
+    unexpected_answers: int = 0
 
 
 @attrs.define(eq=False)
 class _PendingRequest:
-    """One request: whom it was put to, and where he is by now."""
+    """A request that waits for its answer. `peer` follows the peer when it moves."""
 
+    key: RequestKey
     peer: Peer
-    now: Peer
     outgoing: OutgoingRequest
-
-
-@attrs.define(eq=False)
-class _RequestGroup:
-    """Requests that are waited for together. `pending` thins out as they are settled."""
-
-    settled: Callable[[Peer, Answer], object]
-    pending: dict[RequestKey, _PendingRequest] = attrs.Factory(dict)
+    on_answer: Callable[[Answer], object]
+    answer: Answer | None = None
     part_ack: PartAck | None = None
-    complete: trio.Event = attrs.Factory(trio.Event)
-
-    def settle(self, key: RequestKey, answer: Answer | None) -> None:
-        asked = self.pending.pop(key)
-        if not self.pending:
-            self.complete.set()
-        if answer is not None:
-            self.settled(asked.peer, answer)
+    done: trio.Event = attrs.Factory(trio.Event)
 
 
 @attrs.define(eq=False)
 class _KeyQuery:
-    """Somebody who waits for the keys of whoever is at one of these addresses."""
+    """A task that waits for the keys of a party at one of these addresses.
+
+    Each has its own: when two tasks looked for the same silent server, they took each other's answers.
+    """
 
     addresses: Sequence[Address]
     found: dict[Address, KeysLearned] = attrs.Factory(dict)
@@ -107,32 +98,30 @@ class Endpoint:
         self.counts = DroppedCounts()
         self._socket = socket
         self._links = links
-        self._swept_at = float("-inf")
-        self._meetings: set[_KeyQuery] = set()
-        self._waiting: dict[RequestKey, _RequestGroup] = {}
+        self._cleaned_at = float("-inf")
+        self._key_queries: set[_KeyQuery] = set()
+        self._waiting: dict[RequestKey, _PendingRequest] = {}
         self._memory = DuplicateMemory()
         self._assembly = Assembly()
 
     async def learn(self, addresses: Sequence[Address], windows: int = SERVER_ATTEMPTS) -> KeysLearned | None:
-        """Ask at these addresses who is there, again and again in so many windows, until somebody answers.
+        """Ask for the keys of the party at one of these addresses, in so many windows.
 
-        Returns the first one to answer, the preferred (the earlier in the list) of several; None if nobody does.
-        Whether to trust the answer is open.
+        Returns the first answer, or of several the one whose address is earlier in the list; None if there is none.
+        The keys are not trusted yet.
         """
-        meeting = _KeyQuery(addresses)
-        self._meetings.add(meeting)
+        query = _KeyQuery(addresses)
+
+        async def send_hellos() -> None:
+            for address in addresses:
+                self._transmit(self._links.hello(address))
+
+        self._key_queries.add(query)
         try:
-            for _ in range(windows):
-                with trio.move_on_after(ACK_WINDOW):
-                    for pause in (*RESEND_DELAYS, ACK_WINDOW):
-                        for address in addresses:
-                            self._do(self._links.hello(address))
-                        with trio.move_on_after(pause):
-                            await meeting.one_is_here.wait()
-                            return meeting.preferred()
+            found = await _send_until(query.one_is_here.wait, send_hellos, windows, RESEND_DELAYS)
         finally:
-            self._meetings.discard(meeting)
-        return None
+            self._key_queries.discard(query)
+        return query.preferred() if found else None
 
     async def request(
         self,
@@ -143,33 +132,40 @@ class Endpoint:
         resend: Sequence[float] = (),
         on_answer: Callable[[Answer], object] = lambda answer: None,
     ) -> Answer | PartAck | None:
-        """Send a request, once in each window and after each `resend` pause inside it, until it is answered.
+        """Send a request, once in each window and again after each `resend` pause inside it, until it is answered.
 
-        Returns the answer, a PartAck if the peer took parts of it but gave no answer, or None if it stayed silent.
-        `on_answer` is called with the answer before any later datagram is looked at.
+        Returns the answer, a PartAck if the peer acknowledged parts but did not answer, or None if it stayed silent.
+        `on_answer` is called with the answer before any later datagram is handled.
         """
-        answers: list[Answer] = []
+        pending = self._add_pending(peer, request, on_answer)
+        try:
+            await _send_until(pending.done.wait, partial(self._send_pending, [pending]), windows, resend)
+        finally:
+            self._remove_pending([pending])
+        return pending.answer or pending.part_ack
 
-        def settled(peer: Peer, answer: Answer) -> None:
-            answers.append(answer)
-            on_answer(answer)
+    async def fan_out(self, requests: Mapping[Peer, Request], on_answer: Callable[[Peer, Answer], object]) -> None:
+        """Send a request to each of many peers, and again to those that are silent, in one window for all.
 
-        round_ = _RequestGroup(settled)
-        await self._run_round(round_, {peer: request}, windows, resend)
-        return answers[0] if answers else round_.part_ack
-
-    async def fan_out(self, requests: Mapping[Peer, Request], settled: Callable[[Peer, Answer], object]) -> None:
-        """Send a request to each of many peers, and again to the silent, in one window for all.
-
-        `settled` is called with each answer as it comes; whoever is silent to the end is not mentioned.
+        `on_answer` is called with each answer when it arrives, and never for a peer that stays silent.
         """
-        await self._run_round(_RequestGroup(settled), requests, 1, RESEND_DELAYS)
+        group = [self._add_pending(peer, request, partial(on_answer, peer)) for peer, request in requests.items()]
+
+        async def all_done() -> None:
+            for pending in group:
+                if not pending.done.is_set():  # else each wait would cost a turn of the scheduler, for thousands
+                    await pending.done.wait()
+
+        try:
+            await _send_until(all_done, partial(self._send_pending, group), 1, RESEND_DELAYS)
+        finally:
+            self._remove_pending(group)
 
     def answer(self, peer: Peer, request: Request, answer: Answer) -> None:
-        """Answer a request, now and whenever a copy of it comes."""
+        """Answer a request, now and whenever a copy of it arrives."""
         data = encode(answer)
-        key = _key(peer, request)
-        if is_final(answer):
+        key = _request_key(peer, request)
+        if is_repeatable(answer):
             self._memory.settle(key, data)
         else:
             self._memory.forget(key)
@@ -177,127 +173,125 @@ class Endpoint:
         self._send(peer, data)
 
     def forget(self, peer: Peer, request: Request) -> None:
-        """A request that was in work gets no answer; its next copy is looked at anew."""
-        self._memory.forget(_key(peer, request))
+        """A request that was in work gets no answer. Its next copy is handled as a new request."""
+        self._memory.forget(_request_key(peer, request))
 
     def abandon(self, peer: Peer) -> None:
-        """This peer is no longer there: requests to it end now, as if it had stayed silent."""
-        for key, _ in self._asked_of(peer):
-            self._settle(key, None)
+        """This peer is gone: requests to it end now, as if it had stayed silent."""
+        for pending in self._pending_at(peer):
+            self._settle(pending.key, None)
 
     async def listen(self, handle: Handler, moved: OnMoved = lambda before, now: None) -> None:
-        """Read the socket until cancelled; `handle` gets each new request and must not raise.
+        """Read the socket until cancelled. `handle` gets each new request and must not raise.
 
-        `moved` is told when a peer has proven to be at another address; requests to it follow it there.
+        `moved` is called when a peer has proven that it has another address. Requests to it follow it there.
         """
         while True:
             batch = await self._socket.receive_batch()
             now = trio.current_time()
-            if now - self._swept_at >= SWEEP_EVERY:
-                self._swept_at = now
+            if now - self._cleaned_at >= CLEANUP_INTERVAL:
+                self._cleaned_at = now
                 self._links.sweep(now)
                 self._assembly.sweep()
             for data, source in batch:
                 self._receive_untrusted(data, source, handle, moved)
 
+    # --- pending requests ---
+
+    def _add_pending(self, peer: Peer, request: Request, on_answer: Callable[[Answer], object]) -> _PendingRequest:
+        # Encoded once: a resend must be the same bytes, as links that wait for a session keep each plaintext once.
+        outgoing = OutgoingRequest(request.kind, request.id, encode(request))
+        pending = _PendingRequest(_request_key(peer, request), peer, outgoing, on_answer)
+        self._waiting[pending.key] = pending
+        return pending
+
+    def _remove_pending(self, group: Sequence[_PendingRequest]) -> None:
+        for pending in group:
+            # What is done is not there any more: by now its key may belong to another request with the same id.
+            if not pending.done.is_set():
+                del self._waiting[pending.key]
+
+    def _pending_at(self, peer: Peer) -> list[_PendingRequest]:
+        """The requests that wait for an answer of the peer at this address."""
+        return [pending for pending in self._waiting.values() if pending.peer == peer]
+
+    def _settle(self, key: RequestKey, answer: Answer | None) -> None:
+        """End a pending request. None: without an answer."""
+        pending = self._waiting.pop(key, None)
+        if pending is None:
+            self.counts.unexpected_answers += 1
+            return
+        pending.answer = answer
+        pending.done.set()
+        # Called here, not by the task that waits: that runs later, when further datagrams of the peer may have been
+        # handled, which may make sense only after this answer.
+        if answer is not None:
+            pending.on_answer(answer)
+
     # --- sending ---
 
-    async def _run_round(
-        self, round_: _RequestGroup, requests: Mapping[Peer, Request], windows: int, resend: Sequence[float]
-    ) -> None:
-        encoded = {request.id: encode(request) for request in requests.values()}
-        for peer, request in requests.items():
-            key = _key(peer, request)
-            outgoing = OutgoingRequest(request.kind, request.id, encoded[request.id])
-            round_.pending[key] = _PendingRequest(peer, peer, outgoing)
-            self._waiting[key] = round_
-        if not round_.pending:
-            return
-        try:
-            for _ in range(windows):
-                with trio.move_on_after(ACK_WINDOW):
-                    for pause in (*resend, ACK_WINDOW):
-                        await self._transmit(round_)
-                        with trio.move_on_after(pause):
-                            await round_.complete.wait()
-                            return
-        finally:
-            for key in round_.pending:
-                del self._waiting[key]
-
-    async def _transmit(self, round_: _RequestGroup) -> None:
-        for sent, asked in enumerate(list(round_.pending.values()), start=1):
-            self._send_missing(asked)
-            if sent % BURST == 0:
+    async def _send_pending(self, group: Sequence[_PendingRequest]) -> None:
+        unanswered = [pending for pending in group if not pending.done.is_set()]
+        for count, pending in enumerate(unanswered, start=1):
+            self._send(pending.peer, *pending.outgoing.missing())
+            # The answers to a large fan-out must be read meanwhile, or the socket's buffer overflows.
+            if count % BURST == 0:
                 await trio.lowlevel.checkpoint()
 
-    def _send_missing(self, asked: _PendingRequest) -> None:
-        for data in asked.outgoing.missing():
-            self._send(asked.now, data)
+    def _send(self, peer: Peer, *messages: bytes) -> None:
+        """Seal encoded messages and send them, or leave them with the links until there is a session."""
+        for data in messages:
+            self._transmit(self._links.send(peer, data, trio.current_time()))
 
-    def _asked_of(self, peer: Peer) -> list[tuple[RequestKey, _PendingRequest]]:
-        """What this peer, where he is now, is waited for to answer."""
-        asked = [(key, round_.pending[key]) for key, round_ in self._waiting.items()]
-        return [(key, one) for key, one in asked if one.now == peer]
-
-    def _send(self, peer: Peer, data: bytes) -> None:
-        self._do(self._links.send(peer, data, trio.current_time()))
-
-    def _do(self, steps: Iterable[Transmit]) -> None:
-        for step in steps:
-            self._socket.send(step.data, step.address)
+    def _transmit(self, datagrams: Iterable[Transmit]) -> None:
+        for datagram in datagrams:
+            self._socket.send(datagram.data, datagram.address)
 
     # --- receiving ---
 
     def _receive_untrusted(self, data: bytes, source: Address, handle: Handler, moved: OnMoved) -> None:
         try:
-            for step in self._links.receive_untrusted(data, source, trio.current_time()):
-                self._take_untrusted(step, handle, moved)
+            for event in self._links.receive_untrusted(data, source, trio.current_time()):
+                self._handle_event_untrusted(event, handle, moved)
         except WireError:
             self.counts.not_a_message += 1
 
-    def _take_untrusted(self, step: LinkEvent, handle: Handler, moved: OnMoved) -> None:
-        """Raises WireError if somebody has sealed what is no message."""
-        match step:
+    def _handle_event_untrusted(self, event: LinkEvent, handle: Handler, moved: OnMoved) -> None:
+        """Raises WireError if a peer has sealed something that is not a message."""
+        match event:
             case Received(peer, plaintext):
-                self._take_message(peer, decode_untrusted(plaintext), handle)
+                self._handle_message(peer, decode_untrusted(plaintext), handle)
             case Transmit():
-                self._do([step])
+                self._transmit([event])
             case KeysLearned(address):
-                for meeting in self._meetings:
-                    meeting.take(address, step)
+                for query in self._key_queries:
+                    query.take(address, event)
             case Relinked(peer):
-                for _, asked in self._asked_of(peer):
-                    self._send_missing(asked)
+                # Sent on a session that the peer has forgotten, they would wait for the next resend or window.
+                for pending in self._pending_at(peer):
+                    self._send(peer, *pending.outgoing.missing())
             case Moved(before, now):
-                for _, asked in self._asked_of(before):
-                    asked.now = now
+                for pending in self._pending_at(before):
+                    pending.peer = now
                 moved(before, now)
 
-    def _take_message(self, peer: Peer, message: Message, handle: Handler) -> None:
+    def _handle_message(self, peer: Peer, message: Message, handle: Handler) -> None:
         if isinstance(message, Request):
-            self._take_request(peer, message, handle)
+            self._handle_request(peer, message, handle)
         elif isinstance(message, Part):
-            self._take_part(peer, message, handle)
+            self._handle_part(peer, message, handle)
         elif isinstance(message, PartAck):
-            key = (peer.key, message.of, message.id)
-            if round_ := self._waiting.get(key):
-                round_.part_ack = message
-                round_.pending[key].outgoing.acknowledge(message.held)
+            if pending := self._waiting.get((peer.key, message.of, message.id)):
+                pending.part_ack = message
+                pending.outgoing.acknowledge(message.held)
         else:
             self._settle((peer.key, message.of, message.id), message)
 
-    def _settle(self, key: RequestKey, answer: Answer | None) -> None:
-        round_ = self._waiting.pop(key, None)
-        if round_ is None:
-            self.counts.unasked += 1
-        else:
-            round_.settle(key, answer)
-
-    def _take_request(self, peer: Peer, request: Request, handle: Handler) -> None:
-        key = _key(peer, request)
+    def _handle_request(self, peer: Peer, request: Request, handle: Handler) -> None:
+        key = _request_key(peer, request)
         if self._is_known(peer, key):
             return
+        # Before the handler, which may answer at once: an answer is remembered only for a request that was begun.
         self._memory.begin(key)
         match handle(peer, request):
             case Reaction.SILENCE:
@@ -308,32 +302,54 @@ class Endpoint:
                 self.answer(peer, request, answer)
 
     def _is_known(self, peer: Peer, key: RequestKey) -> bool:
-        seen = self._memory.recall(key)
-        if isinstance(seen, bytes):
-            self._send(peer, seen)
-        return seen is not Seen.NEW
+        """Whether this request came before. If it has been answered, the answer is sent again."""
+        known = self._memory.recall(key)
+        if isinstance(known, bytes):
+            self._send(peer, known)
+        return known is not Seen.NEW
 
-    def _take_part(self, peer: Peer, part: Part, handle: Handler) -> None:
+    def _handle_part(self, peer: Peer, part: Part, handle: Handler) -> None:
         key = (peer.key, part.of, part.id)
+        # A late copy of a part must not begin a new assembly of a request that was answered.
         if self._is_known(peer, key):
             return
         part_ack, data = self._assembly.add(key, part)
         self._send(peer, encode(part_ack))
         if data is None:
             return
-        whole = _assembled_untrusted(data, part)
-        if whole is None:
+        request = _assembled_untrusted(data, part)
+        if request is None:
             self.counts.not_a_message += 1
             self._assembly.drop(key)
         else:
-            self._take_request(peer, whole, handle)
+            self._handle_request(peer, request, handle)
+
+
+async def _send_until(
+    answered: Callable[[], Awaitable[None]], send: Callable[[], Awaitable[None]], windows: int, resend: Sequence[float]
+) -> bool:
+    """Make an attempt in each of so many windows of ACK_WINDOW: send, and again after each `resend` pause inside it.
+
+    Returns True when `answered` returns, or False after the last window. All windows and attempts are counted here.
+    """
+    for _ in range(windows):
+        with trio.move_on_after(ACK_WINDOW):
+            # The last pause is as long as the window, which ends it.
+            for pause in (*resend, ACK_WINDOW):
+                await send()
+                with trio.move_on_after(pause):
+                    await answered()
+                    return True
+    return False
 
 
 def _assembled_untrusted(data: bytes, part: Part) -> Request | None:
+    """The request in these parts, if they contain one, and the one that they name."""
     try:
         message: Message = decode_untrusted(data)
     except WireError:
         return None
+    # Another kind or id would evade the memory of duplicates, which was asked for the key that the parts name.
     if isinstance(message, Request) and (message.kind, message.id) == (part.of, part.id):
         return message
     return None
