@@ -33,7 +33,7 @@ class NameTaken(ChatError):
     """The name belongs to somebody else: it was first registered with a different key."""
 
     def __init__(self, name: str) -> None:
-        super().__init__(f"the name {name} is taken")
+        super().__init__(f"the name {name} is taken: choose another one")
         self.name = name
 
 
@@ -102,7 +102,7 @@ class MailboxFull(ChatError):
     """The recipient is offline, and 1,000 letters or 1 MiB are waiting for them already."""
 
     def __init__(self, name: str) -> None:
-        super().__init__(f"the mailbox of {name} is full: try again when they have been online")
+        super().__init__(f"the mailbox of {name} is full: try again later")
         self.name = name
 
 

@@ -74,7 +74,7 @@ def told(lines):
         (GroupMessagesMissed(3), {"event": "missed", "count": 3}),
         (
             SignedOff(NameTaken("x")),
-            {"event": "signed_off", "error": "NameTaken", "text": "the name x is taken"},
+            {"event": "signed_off", "error": "NameTaken", "text": "the name x is taken: choose another one"},
         ),
         (ServerSilent(), {"event": "server_silent"}),
         (ServerBack(), {"event": "server_back"}),
@@ -217,7 +217,10 @@ REGISTERED, DEREGISTERED = {"event": "registered", "waiting": 2}, {"event": "der
                 {"event": "delivery", "recipient": "y", "how": "saved", "sent_at": 7.5},
             ],
         ),
-        ("send z hi", [{"event": "error", "error": "MailboxFull", "text": "the mailbox of z is full"}]),
+        (
+            "send z hi",
+            [{"event": "error", "error": "MailboxFull", "text": "the mailbox of z is full: try again later"}],
+        ),
         ("send", [{"event": "error", "error": "InvalidText", "text": "a text has 1 to 16384 bytes, not 0"}]),
         ("send_all hi", [{"event": "posted"}]),
         ("who", [TABLE]),
