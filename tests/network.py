@@ -1,7 +1,7 @@
-"""A UDP network in memory, behind the seam of transport/udp.py, for tests in virtual time.
+"""A UDP network in memory, for tests in virtual time: the `Network` of transport/udp.py.
 
-It loses, doubles, delays and re-orders as it is told, with dice of its own for each direction. It knows
-nothing of what the datagrams mean.
+It loses, duplicates, delays and reorders datagrams with given probabilities, with separate dice for each direction.
+What the datagrams mean is not known here.
 """
 
 import heapq
@@ -26,16 +26,16 @@ OWN_HOST = "127.0.0.1"
 FIRST_FREE_PORT = 49152
 
 Place = Address | str | None
-"""One socket (host, port), all sockets of a host, or (None) everything there is."""
+"""One socket (host, port), all sockets of a host, or (None) all sockets."""
 
 Filter = Callable[[bytes, Address, Address], bool]
 
 
 @attrs.frozen
 class Conditions:
-    """What a datagram meets: two probabilities, and a delay drawn evenly from low to high, in seconds.
+    """What happens to datagrams: two probabilities, and a delay in seconds, drawn evenly from low to high.
 
-    A delay that varies re-orders.
+    A delay that varies reorders them.
     """
 
     loss: float = 0.0
@@ -44,7 +44,7 @@ class Conditions:
 
 
 class Sent(NamedTuple):
-    """A line of the log. `delays`: the seconds after which it arrived, or its double did; none if it was lost."""
+    """A line of the log. `delays`: the seconds after which it and its duplicate arrived; empty if it was lost."""
 
     time: float
     source: Address
@@ -55,7 +55,7 @@ class Sent(NamedTuple):
 
 @attrs.define
 class Counts:
-    """What became of the datagrams. `sent` = `lost` + what travelled; a doubled one arrives twice."""
+    """Counts of datagrams. What was sent and not lost is carried, and arrives twice if it was duplicated."""
 
     sent: int = 0
     lost: int = 0  # by the dice, a cut or a filter
@@ -66,7 +66,7 @@ class Counts:
 
 
 class MemorySocket:
-    """A party's socket: the DatagramSocket of a MemoryNetwork, which makes it."""
+    """The DatagramSocket of a MemoryNetwork."""
 
     def __init__(self, network: "MemoryNetwork", address: Address, capacity: int) -> None:
         self.address = address
@@ -96,7 +96,7 @@ class MemorySocket:
         self._receivers.unpark_all()
 
     def take(self, data: bytes, source: Address) -> bool:
-        """Put a datagram into the queue; False when there is no room."""
+        """Put a datagram into the queue. False if the queue is full."""
         if len(self._queue) >= self._capacity:
             return False
         self._queue.append((data, source))
@@ -105,21 +105,21 @@ class MemorySocket:
 
 
 class MemoryNetwork:
-    """The Network of a test. Open it with open_memory_network(); without a courier it cannot delay.
+    """The Network of a test. Open it with open_memory_network(): delays need its courier task.
 
-    The dice of a direction depend on `seed`, source and destination alone, and each datagram throws the same
-    number of them: neither other traffic nor other conditions shift what happens to the next one.
+    The dice of a direction depend only on `seed`, source and destination, and each datagram throws the same number of
+    them: neither other traffic nor other conditions change what happens to the next datagram.
     """
 
     def __init__(self, seed: int = 0, *, capacity: int = 4096, log_size: int = 100_000) -> None:
         self.default = Conditions()
         self.filters: list[Filter] = []
-        """A datagram is lost when one of them answers False to (data, source, destination). All are asked."""
+        """Called with (data, source, destination), all of them; if one returns False, the datagram is lost."""
         self.log: deque[Sent] = deque(maxlen=log_size)
-        """Every datagram that was sent, lost or not, the latest `log_size` of them; not the injected ones."""
+        """The latest `log_size` datagrams that were sent, lost or not, without the injected ones."""
         self.counts = Counts()
         self.names: dict[str, list[str]] = {"localhost": [OWN_HOST]}
-        """What resolve() knows beside numeric hosts."""
+        """The host names that resolve() knows."""
         self._seed = seed
         self._capacity = capacity
         self._sockets: dict[Address, MemorySocket] = {}
@@ -132,10 +132,10 @@ class MemoryNetwork:
         self._numbers = itertools.count()
         self._sooner: trio.Event | None = None
 
-    # --- the seam ---
+    # --- the interface of Network ---
 
     def bind(self, host: str | None, port: int) -> MemorySocket:
-        """As the real one; every host may be bound, and None is 127.0.0.1. Raises AddressError."""
+        """As the real network, except that any host can be bound, and None is 127.0.0.1. Raises AddressError."""
         _check_port(port)
         own = _own_host(host, port)
         if port == 0:
@@ -147,7 +147,7 @@ class MemoryNetwork:
         return bound
 
     async def resolve(self, host: str, port: int) -> list[Address]:
-        """Numeric hosts and those of `names`. Raises AddressError."""
+        """Resolve numeric hosts and those in `names`. Raises AddressError."""
         await trio.lowlevel.checkpoint()
         _check_port(port)
         try:
@@ -158,36 +158,36 @@ class MemoryNetwork:
             raise AddressError(f"cannot find the host {host!r}: no such name")
         return [(numeric, port) for numeric in found]
 
-    # --- what a test asks for ---
+    # --- faults, on request of a test ---
 
     def set(self, conditions: Conditions, source: Place = None, destination: Place = None) -> None:
-        """Override `default` from `source` to `destination`; of several that fit, the latest one counts."""
+        """Override `default` from `source` to `destination`. Of several that match, the latest counts."""
         self._conditions.pop((source, destination), None)
         self._conditions[source, destination] = conditions
 
     def cut(self, a: Place, b: Place = None, *, both: bool = True) -> None:
-        """Lose all that is sent from now on from `a` to `b`, and from `b` to `a` if `both`."""
+        """Lose everything that is sent from `a` to `b` from now on, and from `b` to `a` if `both`."""
         self._cuts |= {(a, b), (b, a)} if both else {(a, b)}
 
     def heal(self, a: Place = None, b: Place = None, *, both: bool = True) -> None:
-        """Undo the cut that was made with the same places; without any, all cuts."""
+        """Undo the cut with the same places; without places, all cuts."""
         if a is None and b is None:
             self._cuts.clear()
         self._cuts -= {(a, b), (b, a)} if both else {(a, b)}
 
     def translate(self, inside: Address, outside: Address) -> None:
-        """As a router with a new address does it: what `inside` sends comes from `outside`, and is answered there."""
+        """Put `inside` behind a router: its datagrams come from `outside`, and it is reached there."""
         self._inside.pop(self._outside.pop(inside, inside), None)
         self._outside[inside], self._inside[outside] = outside, inside
 
     def inject(self, data: bytes, source: Address, destination: Address) -> None:
-        """Hand `data` over now, as if it came from `source`: of any size, past all conditions and the log."""
+        """Deliver `data` now as if it came from `source`: of any size, without conditions, and not logged."""
         self._arrive(data, source, destination)
 
-    # --- the wires ---
+    # --- delivery ---
 
     def carry(self, data: bytes, source: Address, destination: Address) -> None:
-        """Take a datagram from its sender."""
+        """Send a datagram: log it, and lose, delay or deliver it."""
         source = self._outside.get(source, source)
         self.log.append(Sent(trio.current_time(), source, destination, data))  # first: a filter may look at it
         delays = self._delays(data, source, destination)
@@ -213,7 +213,7 @@ class MemoryNetwork:
             del self._sockets[bound.address]
 
     async def run_courier(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Hand over what travels with a delay, each when its time has come, until cancelled."""
+        """Deliver delayed datagrams, each at its time, until cancelled."""
         self._sooner = trio.Event()
         task_status.started()
         while True:
@@ -262,7 +262,7 @@ class MemoryNetwork:
 
 @asynccontextmanager
 async def open_memory_network(seed: int = 0) -> AsyncIterator[MemoryNetwork]:
-    """A network with a courier for what is delayed; what is still travelling at the end is forgotten."""
+    """A network with its courier task. Datagrams that have not arrived at the end are dropped."""
     network = MemoryNetwork(seed)
     async with trio.open_nursery() as nursery:
         await nursery.start(network.run_courier)

@@ -1,4 +1,4 @@
-"""Links that seal nothing, for tests of what is above them: who sends from an address has the key of that address."""
+"""Links without encryption, for tests of the endpoint: the key of a peer follows from its address."""
 
 from trio_chat.link.links import LinkEvent, Received, Transmit
 from trio_chat.link.session import Peer
@@ -6,7 +6,7 @@ from trio_chat.protocol.records import Address
 
 
 def plain_peer(address: Address) -> Peer:
-    """Whoever is at this address."""
+    """The peer at this address."""
     return Peer(address, repr(address).encode())
 
 
@@ -14,7 +14,7 @@ class PlainLinks:
     """Takes the place of `Links`."""
 
     def hello(self, address: Address) -> list[Transmit]:
-        raise NotImplementedError("nobody has keys here")
+        raise NotImplementedError("there are no keys here")
 
     def send(self, peer: Peer, plaintext: bytes, now: float) -> list[Transmit]:
         return [Transmit(plaintext, peer.address)]

@@ -1,4 +1,7 @@
-"""Somebody on the network whom a test plays by hand: real links, and whatever it likes to say in them."""
+"""A peer that a test controls by hand: real links, but it sends any message that the test wants.
+
+Answers come only from the `answer` function of the test.
+"""
 
 import secrets
 from contextlib import suppress
@@ -16,7 +19,7 @@ from trio_chat.transport.endpoint import new_id
 
 
 class RawPeer:
-    """One socket, one identity. Everything that is heard is written down; `answer` says what is answered, if at all."""
+    """One socket, one identity. `heard`: all messages received; `answer` returns the answer to a message, or None."""
 
     def __init__(self, network: MemoryNetwork, address: Address, identity: Identity | None = None) -> None:
         self.identity = identity or Identity.new(secrets.token_bytes)
@@ -27,29 +30,29 @@ class RawPeer:
 
     @property
     def peer(self) -> Peer:
-        """What the others know him by."""
+        """This peer, as the others know it."""
         return Peer(self.socket.address, self.identity.public.link)
 
     def register(self, name: str, server_key: bytes, **changes) -> Register:
-        """A registration that is in order, but for the changes."""
+        """A valid Register, with these changes."""
         own = credentials(self.identity, name=name, server_key=server_key)
         return Register(**({"id": new_id(), "name": name, "credentials": own, "program": new_id()} | changes))
 
     def says(self, peer: Peer, message: Message | bytes) -> None:
-        """Sends a message, or other bytes, sealed."""
+        """Send a message, or other bytes, sealed."""
         data = message if isinstance(message, bytes) else encode(message)
         self._do(self.links.send(peer, data, trio.current_time()))
 
     def sends(self, data: bytes, address: Address) -> None:
-        """Sends a datagram as it is."""
+        """Send a datagram as it is."""
         self.socket.send(data, address)
 
     def of(self, kind: type) -> list[Message]:
-        """What was heard of this kind."""
+        """The messages of this class that were received."""
         return [message for _, message in self.heard if isinstance(message, kind)]
 
     async def listen(self) -> None:
-        """Run this as a task."""
+        """Receive and answer until cancelled."""
         while True:
             for data, source in await self.socket.receive_batch():
                 with suppress(WireError):

@@ -1,6 +1,6 @@
-"""Hypothesis strategies for all that is said: `requests()`, `answers()`, `messages()`, and what they are made of.
+"""Hypothesis strategies for messages: `requests()`, `answers()`, `messages()`, and their fields.
 
-Every value is legal: what is not is made by hand where it is tested.
+All values are valid. Invalid ones are made by hand in the tests that need them.
 """
 
 from typing import get_args
@@ -88,19 +88,19 @@ def _cut(pattern: str, size: int) -> str:
 
 
 def bodies() -> st.SearchStrategy[bytes]:
-    """Bytes of all lengths from none to the longest."""
+    """Bytes of all lengths up to the longest."""
     short = st.binary(max_size=50)
     long = st.builds(lambda pattern, size: (pattern * size)[:size], st.binary(min_size=1), st.integers(1, MAX_BODY))
     return short | long
 
 
 def proofs() -> st.SearchStrategy[bytes]:
-    """What somebody gives for a receipt: often as long as a real one."""
+    """Bytes in the place of a receipt: often as long as a real one."""
     return st.binary(max_size=96) | st.binary(min_size=96, max_size=96)
 
 
 def credentials() -> st.SearchStrategy[Credentials]:
-    """Keys and certificates that have the form of some."""
+    """Keys and certificates that are valid by their form only."""
     key = st.binary(min_size=32, max_size=32)
     return st.builds(Credentials, st.builds(PublicKeys, key, key), st.binary(min_size=64, max_size=64))
 

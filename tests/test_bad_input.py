@@ -1,7 +1,7 @@
-"""What a stranger can send to a server and a client: no exception, and no answer to what is no message.
+"""Any bytes from an unregistered peer: they cause no exception, and only messages are answered.
 
-Random bytes and mutated messages by hypothesis, over the network in memory: as bare datagrams, and sealed in links
-that the stranger has made with the real parties.
+Random bytes and mutated messages from hypothesis, over the network in memory in virtual time: as bare datagrams, and
+sealed in sessions of that peer with the server and a client.
 """
 
 import random
@@ -38,7 +38,7 @@ from trio_chat.protocol.messages import (
 from trio_chat.protocol.records import Letter, LetterKind, Record, Version
 from trio_chat.protocol.wire import MAX_PLAINTEXT, WireError, decode_untrusted, encode
 
-STRANGER, BARE = ("10.66.6.6", 666), ("10.66.6.6", 667)
+SEALED, BARE = ("10.66.6.6", 666), ("10.66.6.6", 667)
 MALLORY = Identity(b"m" * 32, b"M" * 32)
 ID = bytes(range(16))
 VERSION = Version(b"epoch678", 3)
@@ -81,24 +81,24 @@ def is_message(data):
     return True
 
 
-def play(datagrams):
-    """Throw datagrams at a server and a client, bare and sealed; return what came back for those that say nothing."""
+def run(datagrams):
+    """Send datagrams to a server and a client, bare and sealed; return the answers to those that are not messages."""
 
     async def main():
         async with open_memory_network() as network, open_stage(network) as stage, trio.open_nursery() as nursery:
             alice = await stage.enter("alice")
             alice_peer = Peer((alice.host, 6000), identity_of("alice").public.link)
-            mallory = RawPeer(network, STRANGER, MALLORY)
+            mallory = RawPeer(network, SEALED, MALLORY)
             nursery.start_soon(mallory.listen)
-            nothing, something = [[data for data in datagrams if is_message(data) is kind] for kind in (False, True)]
+            invalid, valid = [[data for data in datagrams if is_message(data) is kind] for kind in (False, True)]
             network.log.clear()
             for data in datagrams:
                 network.inject(data, BARE, SERVER)
                 network.inject(data, BARE, alice_peer.address)
-            await say_all(mallory, nothing, (SERVER_PEER, alice_peer))
+            await say_all(mallory, invalid, (SERVER_PEER, alice_peer))
             answers = [line.data for line in network.log if line.destination == BARE]
             answers += mallory.heard
-            await say_all(mallory, something, (SERVER_PEER, alice_peer))
+            await say_all(mallory, valid, (SERVER_PEER, alice_peer))
             await stage.pass_time(30)
             await stage.enter("bob")
             assert (await alice.chat.send("bob", "still at work")).how == "direct"
@@ -110,7 +110,7 @@ def play(datagrams):
 
 async def say_all(mallory, datagrams, peers):
     for peer in peers:
-        mallory.says(peer, Heartbeat(bytes(16), "mallory"))  # links them, before more is said than waits for a link
+        mallory.says(peer, Heartbeat(bytes(16), "mallory"))  # starts a session first: at most 32 messages wait for one
         await trio.testing.wait_all_tasks_blocked()
         for data in datagrams:
             if 1 <= len(data) <= MAX_PLAINTEXT:
@@ -121,27 +121,27 @@ async def say_all(mallory, datagrams, peers):
 
 @hypothesis.settings(max_examples=10)
 @hypothesis.given(st.randoms(use_true_random=False), st.lists(st.binary(max_size=200), max_size=10))
-def test_4000_datagrams_of_anything_harm_nobody(dice, datagrams):
-    assert play([*datagrams, *(anything(random.Random(dice.random())) for _ in range(400))]) == []
+def test_4000_random_datagrams_do_no_harm(dice, datagrams):
+    assert run([*datagrams, *(anything(random.Random(dice.random())) for _ in range(400))]) == []
 
 
-def test_giants_and_emptiness():
+def test_very_long_and_empty_datagrams_do_no_harm():
     nested = b"\x22" + b"\x91" * 60_000
-    assert play([b"", b"\0" * 65_000, nested, *(sample + b"\0" * 5000 for sample in SAMPLES)]) == []
+    assert run([b"", b"\0" * 65_000, nested, *(sample + b"\0" * 5000 for sample in SAMPLES)]) == []
 
 
-def test_a_stranger_gets_no_more_than_it_gave():
+def test_an_unregistered_peer_gets_no_more_bytes_than_it_sent():
     async def main():
         async with open_memory_network() as network, open_stage(network) as stage, trio.open_nursery() as nursery:
             await stage.enter("alice")
-            mallory = RawPeer(network, STRANGER, MALLORY)
+            mallory = RawPeer(network, SEALED, MALLORY)
             nursery.start_soon(mallory.listen)
             await say_all(mallory, [], [SERVER_PEER])
             for data in SAMPLES[1:]:
                 network.log.clear()
                 mallory.says(SERVER_PEER, data)
                 await trio.testing.wait_all_tasks_blocked()
-                answers = [line.data for line in network.log if line.destination == STRANGER]
+                answers = [line.data for line in network.log if line.destination == SEALED]
                 assert sum(map(len, answers)) <= len(data) + 2 * 32
                 assert len(answers) <= 1
             nursery.cancel_scope.cancel()

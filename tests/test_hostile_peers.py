@@ -1,6 +1,6 @@
-"""Peers that lie, cannot be answered or come at a bad moment: what they must not do to the others.
+"""Peers that lie, that cannot be answered, or that stop at a bad moment: the others are not affected.
 
-Plays in virtual time over the network in memory (tests/stage.py).
+Virtual time, over the network in memory (tests/stage.py).
 """
 
 import pytest
@@ -13,16 +13,16 @@ from trio_chat.protocol.messages import Heartbeat, Letters, Save, TableChange
 from trio_chat.protocol.records import Reason, Version
 from trio_chat.transport.endpoint import new_id
 
-STRANGER = ("10.7.7.7", 7)
+LIAR = ("10.7.7.7", 7)
 
 
-async def test_a_datagram_from_port_0_poisons_nobody(stage, autojump_clock, nursery):
+async def test_a_registration_from_port_0_does_not_get_into_the_table(stage, autojump_clock, nursery):
     alice = await stage.enter("alice")
-    nobody = RawPeer(stage.network, STRANGER)
-    stage.network.filters.append(lambda data, source, _: source != STRANGER or bool(from_port_0(data)))
+    nobody = RawPeer(stage.network, LIAR)
+    stage.network.filters.append(lambda data, source, _: source != LIAR or bool(from_port_0(data)))
 
     def from_port_0(data):
-        stage.network.inject(data, (STRANGER[0], 0), SERVER)
+        stage.network.inject(data, (LIAR[0], 0), SERVER)
 
     nursery.start_soon(nobody.listen)
     nobody.says(SERVER_PEER, nobody.register("nobody", SERVER_KEY))
@@ -32,7 +32,7 @@ async def test_a_datagram_from_port_0_poisons_nobody(stage, autojump_clock, nurs
     assert set(alice.chat.table) == {"alice", "bob"}
 
 
-async def test_letters_that_nobody_read_before_the_power_cut_are_shown_at_the_next_start(stage, autojump_clock):
+async def test_letters_that_were_not_read_before_a_crash_are_shown_at_the_next_start(stage, autojump_clock):
     alice, bob = await stage.enter("alice"), await stage.enter("bob")
     await bob.chat.deregister()
     await alice.chat.send("bob", "one")
@@ -46,8 +46,8 @@ async def test_letters_that_nobody_read_before_the_power_cut_are_shown_at_the_ne
 
 
 @pytest.mark.parametrize("answer", ["to letters", "to the table", "with ever other versions"])
-async def test_a_client_that_answers_nonsense_is_not_answered_as_fast(stage, autojump_clock, nursery, answer):
-    liar, got = RawPeer(stage.network, STRANGER), []
+async def test_a_client_that_answers_nonsense_is_not_sent_the_same_at_once(stage, autojump_clock, nursery, answer):
+    liar, got = RawPeer(stage.network, LIAR), []
 
     def lie(request):
         if isinstance(request, Heartbeat):
@@ -73,7 +73,7 @@ async def test_a_client_that_answers_nonsense_is_not_answered_as_fast(stage, aut
     assert 2 < len(got) < 100
 
 
-async def test_all_addresses_of_a_host_are_tried_anew_when_nobody_was_there(stage, autojump_clock, nursery):
+async def test_all_addresses_of_a_host_are_tried_again_when_none_answered(stage, autojump_clock, nursery):
     await stage.kill_server()
     stage.network.names["chat"] = ["10.0.0.99", SERVER[0]]
     there = trio.Event()

@@ -1,4 +1,7 @@
-"""The network that the other tests stand on: its faults are those asked for, and the same every time."""
+"""The network in memory that other tests use: it has the faults that were requested, and the same in every run.
+
+Virtual time, and dice from a seed for each direction.
+"""
 
 import pytest
 import trio
@@ -78,7 +81,7 @@ async def test_a_batch_is_bounded_and_other_tasks_get_their_turn(network, autoju
     assert len(turns) >= 2
 
 
-async def test_a_full_queue_sheds_and_counts(network, autojump_clock):
+async def test_a_full_queue_drops_and_counts(network, autojump_clock):
     a, b = network.bind(*A), network.bind(*B)
     for n in range(5000):
         a.send(number(n), B)
@@ -86,12 +89,12 @@ async def test_a_full_queue_sheds_and_counts(network, autojump_clock):
     assert network.counts.overflowed == 5000 - 4096
 
 
-async def test_what_nobody_listens_for_is_counted(network, autojump_clock):
+async def test_datagrams_to_an_unbound_address_are_counted(network, autojump_clock):
     network.bind(*A).send(b"hello?", B)
     assert network.counts.unreachable == 1
 
 
-async def test_nothing_may_be_larger_than_a_datagram(network, autojump_clock):
+async def test_a_datagram_that_is_too_large_is_an_error(network, autojump_clock):
     a = network.bind(*A)
     a.send(bytes(1200), B)
     with pytest.raises(AssertionError, match="1201 bytes"):
@@ -108,7 +111,7 @@ async def test_the_log_has_what_was_sent_and_when(network, autojump_clock):
     assert list(network.log) == [(0, A, B, b"lost", ()), (2, A, B, b"gone", (0,))]
 
 
-async def test_behind_a_router_only_its_address_is_seen_and_reached(network, autojump_clock):
+async def test_a_socket_behind_a_router_is_seen_and_reached_at_the_address_of_the_router(network, autojump_clock):
     a, b = network.bind(*A), network.bind(*B)
     network.translate(B, C)
     b.send(b"hello", A)
@@ -142,7 +145,7 @@ async def test_free_ports_differ_and_a_taken_one_is_refused(network, autojump_cl
     assert network.bind("0.0.0.0", a.address[1]).address == a.address  # noqa: S104
 
 
-async def test_what_is_no_address_is_refused(network, autojump_clock):
+async def test_an_invalid_address_is_refused(network, autojump_clock):
     with pytest.raises(AddressError, match="cannot listen on nowhere:1: not a numeric address"):
         network.bind("nowhere", 1)
     with pytest.raises(AddressError, match="not a port: 65536"):
@@ -175,13 +178,13 @@ async def test_closing_wakes_the_receiver_and_silences_the_sender(network, autoj
     with trio.fail_after(1):
         await woken.wait()
     a.close()
-    a.send(b"from the grave", B)
+    a.send(b"after closing", B)
     with pytest.raises(trio.ClosedResourceError):
         await a.receive_batch()
     assert await receive(b) == []
 
 
-async def test_a_late_datagram_reaches_whoever_has_the_port_now(network, autojump_clock):
+async def test_a_late_datagram_reaches_the_socket_that_has_the_port_now(network, autojump_clock):
     a, b = network.bind(*A), network.bind(*B)
     network.default = Conditions(delay=(0.5, 0.5))
     a.send(number(7), B)
@@ -210,7 +213,7 @@ async def test_duplication_has_the_rate_that_was_asked_for(network, autojump_clo
     assert network.counts.doubled == len(arrived) - 2000
 
 
-async def test_a_delay_is_kept_to_the_moment(network, autojump_clock):
+async def test_a_delay_is_exact(network, autojump_clock):
     a, b = network.bind(*A), network.bind(*B)
     network.default = Conditions(delay=(0.4, 0.4))
     a.send(b"slow", B)
@@ -292,13 +295,13 @@ async def test_a_filter_can_lose_exactly_the_first_of_a_kind(network, autojump_c
     assert await survivors(network, a, b, 6) == [1, 2, 3, 4, 5]
 
 
-# --- the same every time, and each direction by itself ---
+# --- the same in every run, and each direction independent ---
 
 ROUGH = Conditions(loss=0.3, duplicate=0.1, delay=(0.01, 0.3))
 
 
-def play(seed: int, *, back: bool = False, conditions: Conditions = ROUGH) -> list[int]:
-    """What B receives of 200 datagrams from A; `back` adds traffic from B to A and from a third party."""
+def run(seed: int, *, back: bool = False, conditions: Conditions = ROUGH) -> list[int]:
+    """Return what B receives of 200 datagrams from A. `back` adds traffic from B to A and from a third party."""
 
     async def main() -> list[int]:
         async with open_memory_network(seed) as network:
@@ -314,16 +317,16 @@ def play(seed: int, *, back: bool = False, conditions: Conditions = ROUGH) -> li
     return trio.run(main, clock=MockClock(autojump_threshold=0))
 
 
-def test_the_same_seed_plays_the_same_and_another_seed_another():
-    assert play(1) == play(1)
-    assert play(1) != play(2)
+def test_the_same_seed_gives_the_same_run_and_another_seed_another():
+    assert run(1) == run(1)
+    assert run(1) != run(2)
 
 
-def test_no_direction_shifts_the_dice_of_another():
-    assert play(1) == play(1, back=True)
+def test_traffic_in_one_direction_does_not_change_the_dice_of_another():
+    assert run(1) == run(1, back=True)
 
 
-def test_both_ways_of_a_pair_have_dice_of_their_own():
+def test_the_two_directions_of_a_pair_have_their_own_dice():
     async def main() -> None:
         async with open_memory_network() as network:
             a, b = network.bind(*A), network.bind(*B)
@@ -333,9 +336,9 @@ def test_both_ways_of_a_pair_have_dice_of_their_own():
     trio.run(main, clock=MockClock(autojump_threshold=0))
 
 
-def test_other_conditions_do_not_shift_the_dice():
+def test_other_conditions_do_not_change_the_dice():
     only_loss = Conditions(loss=ROUGH.loss)
-    assert sorted(set(play(3))) == play(3, conditions=only_loss)
+    assert sorted(set(run(3))) == run(3, conditions=only_loss)
 
 
 async def test_a_network_that_was_not_opened_cannot_delay(autojump_clock):

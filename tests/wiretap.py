@@ -1,6 +1,6 @@
-"""What is inside the sealed datagrams of a play: every session is overheard as it seals.
+"""Records the plaintext of every datagram that a session seals, so that a test can look into sealed datagrams.
 
-A test sees with it what nobody on the network can see. Handshakes carry nothing, and are None to it.
+Handshakes have no plaintext.
 """
 
 from collections import OrderedDict
@@ -34,16 +34,16 @@ class Wiretap:
 
 @contextmanager
 def open_wiretap() -> Iterator[Wiretap]:
-    """Overhear all sessions until the block ends."""
+    """Record the plaintexts of all sessions until the block ends."""
     tap, seal = Wiretap(), LinkSession.seal
 
-    def overheard(self: LinkSession, plaintext: bytes, kind: int = DATA) -> bytes:
+    def recorded(self: LinkSession, plaintext: bytes, kind: int = DATA) -> bytes:
         datagram = seal(self, plaintext, kind)
         if kind == DATA:
             tap.hear(datagram, plaintext)
         return datagram
 
-    LinkSession.seal = overheard
+    LinkSession.seal = recorded
     try:
         yield tap
     finally:

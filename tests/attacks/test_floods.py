@@ -1,6 +1,6 @@
-"""Floods from addresses that are not the sender's, and from some that are: what they cost the server and the clients.
+"""Floods, from forged addresses and from true ones: they cost little, and clients still get through.
 
-Plays in virtual time (tests/stage.py) with the real server. The rules of a link alone: tests/protocol/test_link.py.
+The real server in virtual time (tests/stage.py), random bytes from seeds. Links alone: tests/link/test_links.py.
 """
 
 import random
@@ -30,11 +30,11 @@ TICK = 0.01
 """Seconds between two bursts of a flood."""
 
 BURST = 1000
-"""Datagrams of a burst: fewer than find room in a receiver's queue."""
+"""Datagrams of a burst: fewer than the queue of a receiver holds."""
 
 
 class FloodedNetwork(MemoryNetwork):
-    """What goes to an address where nobody is bound is written down in `answers`, and neither carried nor logged."""
+    """Datagrams to an address without a socket are recorded in `answers`, and neither carried nor logged."""
 
     def __init__(self):
         super().__init__()
@@ -47,16 +47,16 @@ class FloodedNetwork(MemoryNetwork):
         else:
             self.answers.append((data, destination))
 
-    async def flood(self, questions, target=SERVER):
-        """Inject these (datagram, source), 100,000 a second, each of which is looked at."""
-        for start in range(0, len(questions), BURST):
-            for data, source in questions[start : start + BURST]:
+    async def flood(self, datagrams, target=SERVER):
+        """Inject these (datagram, source), 100,000 a second. All of them are handled."""
+        for start in range(0, len(datagrams), BURST):
+            for data, source in datagrams[start : start + BURST]:
                 self.inject(data, source, target)
             await trio.sleep(TICK)
         assert self.counts.overflowed == 0
 
     async def with_cookies(self, inits):
-        """These (INIT, source) with the cookies that the server gives for them."""
+        """Return these (INIT, source) with the cookies that the server gives for them."""
         self.answers.clear()
         await self.flood(encoded(inits))
         cookies = [parse_untrusted(data).cookie for data, _ in self.answers]
@@ -67,7 +67,7 @@ class FloodedNetwork(MemoryNetwork):
 
 
 class Inside:
-    """What nobody on the network sees: all links, the server's first, and the INITs that made someone compute."""
+    """What cannot be seen on the network: all links, the server's first, and the INITs that cost a computation."""
 
     def __init__(self, monkeypatch):
         self.links = []
@@ -85,14 +85,14 @@ class Inside:
         return Responder(own, message)
 
     def computed_for(self, inits):
-        """For how many of these it was computed."""
+        """The number of these INITs that cost a computation."""
         messages = {init.message for init in inits}
         return sum(message in messages for message in self.computed)
 
 
 @pytest.fixture
 def inside(monkeypatch):
-    """`stage` asks for it: it has to be there before the server."""
+    """Requested by `stage`: it must exist before the server starts."""
     return Inside(monkeypatch)
 
 
@@ -112,24 +112,24 @@ async def stage(network, inside):
 
 
 def somewhere(n):
-    """One of many addresses, all of them different, at which nobody is."""
+    """One of many different addresses without a socket."""
     return (f"198.{18 + (n >> 16)}.{n >> 8 & 255}.{n & 255}", 1 + n % 65535)
 
 
 def formal(dice):
-    """An INIT by its form only."""
+    """An INIT that is valid by its form only."""
     return Init(dice.randbytes(4), dice.randbytes(112), dice.randbytes(16))
 
 
 def valid(dice):
-    """An INIT of somebody new that lacks nothing but a cookie."""
+    """A valid INIT of a new party, without a cookie."""
     own = X25519PrivateKey.from_private_bytes(dice.randbytes(32))
     initiator = Initiator(own, SERVER_IDENTITY.public.link, dice.randbytes(32), dice.randbytes(16))
     return Init(dice.randbytes(4), initiator.message)
 
 
 def anything(dice, kind):
-    """A datagram of this type, by its form."""
+    """A datagram of this type that is valid by its form only."""
     if kind == HELLO:
         return header(kind, dice.randbytes(4)).ljust(SIZES[kind], b"\0")
     size = dice.randrange(32, 1201) if kind == DATA else SIZES[kind]
@@ -141,23 +141,21 @@ def encoded(inits):
 
 
 async def entering(stage, name, address):
-    """The player, and how long it took."""
+    """The client, and how long it took to register."""
     began = trio.current_time()
     player = await stage.enter(name, host=address[0], port=address[1])
     return player, trio.current_time() - began
 
 
 def said(network, source, destination=SERVER):
-    """The types of the datagrams that went from one to another, in order."""
+    """The types of the datagrams that were sent from one to the other, in order."""
     return [line.data[0] for line in network.log if (line.source, line.destination) == (source, destination)]
 
 
-# --- from addresses that are not the sender's ---
+# --- from forged addresses ---
 
 
-async def test_30000_spoofed_inits_are_forgotten_at_once_and_nobody_computes(
-    stage, network, inside, autojump_clock, nursery
-):
+async def test_30000_spoofed_inits_take_no_memory_and_no_computation(stage, network, inside, autojump_clock, nursery):
     dice = random.Random(1)
     alice = await stage.enter("alice")
     await stage.pass_time(1)
@@ -169,14 +167,14 @@ async def test_30000_spoofed_inits_are_forgotten_at_once_and_nobody_computes(
         cookie = dice.choice([init.cookie, dice.randbytes(16), bytes(16)])  # of another INIT, a guess, none
         spoofed += [(init, elsewhere), (attrs.evolve(other, cookie=cookie), source)]
     dice.shuffle(spoofed)
-    questions = encoded(spoofed)
-    nursery.start_soon(network.flood, questions)
+    datagrams = encoded(spoofed)
+    nursery.start_soon(network.flood, datagrams)
     await stage.pass_time(8 * TICK)
     bob = await stage.enter("bob")
-    assert 8_000 < len(network.answers) < 30_000, "it has entered in the midst"
+    assert 8_000 < len(network.answers) < 30_000, "it registered in the middle of the flood"
     await stage.pass_time(2)
 
-    assert [source for _, source in network.answers] == [source for _, source in questions]
+    assert [source for _, source in network.answers] == [source for _, source in datagrams]
     assert {len(data) for data, _ in network.answers} == {SIZES[COOKIE]}
     assert inside.computed_for(init for init, _ in spoofed) == 0
     assert len(inside.links[0]) == remembered + 1, "bob's"
@@ -184,7 +182,7 @@ async def test_30000_spoofed_inits_are_forgotten_at_once_and_nobody_computes(
     assert bob.texts() == ["did you notice anything?"]
 
 
-async def test_a_flood_in_the_name_of_a_client_does_not_keep_it_out(stage, network, inside, autojump_clock, nursery):
+async def test_a_flood_from_the_address_of_a_client_does_not_block_it(stage, network, inside, autojump_clock, nursery):
     dice = random.Random(2)
     alice, undisturbed = await entering(stage, "alice", ALICE)
     nursery.start_soon(network.flood, [(formal(dice).encode(), BOB) for _ in range(20_000)])
@@ -197,7 +195,7 @@ async def test_a_flood_in_the_name_of_a_client_does_not_keep_it_out(stage, netwo
 
 @pytest.mark.parametrize("kind", range(1, 10), ids=NAMES)
 @pytest.mark.parametrize("whom", ["server", "client"])
-async def test_no_answer_is_longer_than_its_question_and_nothing_is_remembered(
+async def test_no_answer_is_longer_than_its_cause_and_nothing_is_remembered(
     stage, network, inside, autojump_clock, whom, kind
 ):
     dice = random.Random(3)
@@ -207,13 +205,13 @@ async def test_no_answer_is_longer_than_its_question_and_nothing_is_remembered(
     whole = [anything(dice, kind) for _ in range(1000)]
     cut = [data[: dice.randrange(len(data))] for data in whole]
     longer = [data + dice.randbytes(dice.randint(1, 200)) for data in whole]
-    questions = {somewhere(n): data for n, data in enumerate(whole + cut + longer)}
+    causes = {somewhere(n): data for n, data in enumerate(whole + cut + longer)}
     target = {"server": SERVER, "client": ALICE}[whom]
-    await network.flood([(data, source) for source, data in questions.items()], target)
+    await network.flood([(data, source) for source, data in causes.items()], target)
 
     lengths = {source: len(data) for data, source in network.answers}
     assert len(lengths) == len(network.answers), "one answer at most"
-    assert all(length <= len(questions[source]) for source, length in lengths.items())
+    assert all(length <= len(causes[source]) for source, length in lengths.items())
     expected = SIZES.get(ANSWERS[whom].get(kind))
     assert [lengths.get(somewhere(n)) for n in range(1000)] == [expected] * 1000
     if kind != DATA:  # which may have any size
@@ -236,10 +234,10 @@ async def test_forged_answers_do_not_disturb_a_client_that_waits_for_true_ones(s
     assert said(network, BOB) == said_by_alice
 
 
-# --- from addresses that show a cookie ---
+# --- from true addresses, with cookies ---
 
 
-async def test_one_port_gets_20_handshakes_a_second_and_nobody_computes_for_the_others(
+async def test_one_port_gets_20_handshakes_a_second_and_the_others_cost_no_computation(
     stage, network, inside, autojump_clock, nursery
 ):
     dice = random.Random(5)

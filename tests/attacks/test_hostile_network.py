@@ -1,6 +1,6 @@
-"""Somebody on the network who sends what he likes from where he likes: nobody believes him, and copies change nothing.
+"""An attacker on the network: forged datagrams are not believed, and copies change nothing.
 
-He can see every datagram and forge every source address, but has no keys except his own. Plays in virtual time
+The attacker sees every datagram and can forge every source address, but has only their own keys. Virtual time
 (tests/stage.py).
 """
 
@@ -42,7 +42,7 @@ def peer_of(player) -> Peer:
 
 @pytest.fixture
 async def mallory(stage, nursery):
-    """Registered, and so linked to the server."""
+    """Registered, and so with a session with the server."""
     mallory = RawPeer(stage.network, MALLORY, identity_of("mallory"))
     nursery.start_soon(mallory.listen)
     mallory.says(SERVER_PEER, mallory.register("mallory", SERVER_KEY))
@@ -51,7 +51,7 @@ async def mallory(stage, nursery):
 
 
 def say_everywhere(stage, mallory, to: Peer, message, source) -> None:
-    """Sealed as Mallory, and bare from the address of the one who should have said it."""
+    """Send it sealed as Mallory, and unsealed from the address of the true sender."""
     mallory.says(to, message)
     stage.network.inject(encode(message), source, to.address)
     header = bytes((DATA, 0, 0, 0)) + bytes(12)
@@ -80,11 +80,11 @@ async def test_forged_acknowledgements_and_receipts_of_a_direct_message(stage, m
 
     stage.network.filters.append(forge)
     delivery = await alice.chat.send("bob", "hi")
-    assert len(stage.sent(DirectMessage)) == 1 + 3, "the forger has heard all of them"
+    assert len(stage.sent(DirectMessage)) == 1 + 3, "the forger has seen all of them"
     assert delivery.how == "saved"
 
 
-async def test_a_receipt_that_the_recipient_has_not_signed_is_none_though_it_comes_from_his_program(
+async def test_a_receipt_that_the_recipient_has_not_signed_is_refused_even_from_their_program(
     stage, mallory, autojump_clock
 ):
     alice = await stage.enter("alice")
@@ -146,7 +146,7 @@ async def test_a_forged_table_change(stage, mallory, autojump_clock):
     assert (await alice.chat.send("bob", "hi")).how == "direct"
 
 
-async def test_nobody_speaks_in_the_name_of_another(stage, mallory, autojump_clock):
+async def test_a_message_in_the_name_of_somebody_else_is_not_shown(stage, mallory, autojump_clock):
     alice, bob = await stage.enter("alice"), await stage.enter("bob")
     await stage.pass_time(1)
     for sender in ("alice", "ALICE", "carol"):
@@ -158,11 +158,11 @@ async def test_nobody_speaks_in_the_name_of_another(stage, mallory, autojump_clo
     assert bob.heard == [MessageReceived("Mallory", "I am mallory")]
 
 
-# --- copies ---
+# --- replayed datagrams ---
 
 
 async def a_busy_day(stage):
-    """Everything that can be recorded: registrations, messages both ways, a letter, a receipt, a post, a leaving."""
+    """All kinds of messages: registrations, direct messages, a letter, a receipt, a post, a deregistration."""
     alice, bob, carol = [await stage.enter(name) for name in ("alice", "bob", "carol")]
     await alice.chat.send("bob", "directly")
     await bob.chat.deregister()
@@ -212,16 +212,16 @@ async def test_every_recorded_datagram_replayed(stage, autojump_clock, port, whe
         await trio.testing.wait_all_tasks_blocked()
     await stage.pass_time(3)
     assert what_is_known(stage, *players) == known
-    assert stage.sent(Register) == [], "nobody was put out of step"
+    assert stage.sent(Register) == [], "no client had to register again"
     asked = sum(len(line.data) for line in recorded)
     answered = sum(len(line.data) for line in stage.network.log if line.destination[1] == 777)
     assert answered <= asked
 
 
-# --- addresses ---
+# --- clients that move ---
 
 
-async def test_a_packet_sent_on_from_another_port_moves_nobody(stage, autojump_clock):
+async def test_a_datagram_relayed_from_another_port_moves_no_client(stage, autojump_clock):
     alice, bob = await stage.enter("alice"), await stage.enter("bob")
     await stage.pass_time(1)
     before, elsewhere, held = rows(bob), ("10.66.6.6", 777), []
@@ -236,13 +236,13 @@ async def test_a_packet_sent_on_from_another_port_moves_nobody(stage, autojump_c
     await stage.pass_time(0.05)
     asked = [line.data for line in stage.network.log if line.destination == elsewhere]
     assert [data[0] for data in asked] == [CHALLENGE]
-    stage.network.inject(asked[0], SERVER, (alice.host, 6000))  # alice herself answers it, but from where she is
+    stage.network.inject(asked[0], SERVER, (alice.host, 6000))  # alice answers it, but from her true address
     await stage.pass_time(5)
     assert rows(bob) == before
     assert (await bob.chat.send("alice", "still there?")).how == "direct"
 
 
-async def test_who_gets_another_address_goes_on_without_registering_again(stage, autojump_clock):
+async def test_a_client_with_a_new_address_goes_on_without_registering_again(stage, autojump_clock):
     alice, bob = await stage.enter("alice"), await stage.enter("bob")
     assert (await bob.chat.send("alice", "before")).how == "direct"
     since = bob.chat.table["alice"].since
@@ -301,7 +301,7 @@ async def test_two_whose_first_messages_cross(stage, autojump_clock, loss):
 # --- names and logs ---
 
 
-async def test_names_with_controls_are_not_registered_and_reach_no_log(stage, mallory, autojump_clock, caplog):
+async def test_names_with_control_characters_are_not_registered_or_logged(stage, mallory, autojump_clock, caplog):
     caplog.set_level(logging.DEBUG)
     alice = await stage.enter("alice")
     for name in ("ev\x1b[2Jil", "evil\nadmin: hello", "evi\u202el", "evil ", ""):

@@ -1,6 +1,6 @@
-"""A server whose owner lies: what he does to letters, receipts, posts and keys is noticed before anything is shown.
+"""A server that lies: changed letters, receipts, posts and keys are noticed before anything is shown.
 
-He works on what the server stores, or answers from it; the clients are real. Plays in virtual time (tests/stage.py).
+The lies are in what the server stores, or in what it answers; the clients are real. Virtual time (tests/stage.py).
 """
 
 import attrs
@@ -34,7 +34,7 @@ MONTH = 30 * 24 * 3600.0
 
 
 class LyingStore(MemoryServerStore):
-    """A store whose owner reads and rewrites: `change` is done to each letter before it is handed over."""
+    """A store that rewrites letters: `change` is applied to each one before it is delivered."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -58,13 +58,13 @@ class LyingStore(MemoryServerStore):
         return self.verdict(letter) or await super().save(recipient, letter)
 
     def slip_in(self, recipient: str, letter: Letter) -> None:
-        """Put a letter of one's own making into a mailbox."""
+        """Put a forged letter into a mailbox."""
         self._mailboxes[recipient].put(self._next(), letter)
 
 
 @pytest.fixture
 async def lies(stage):
-    """The stage's server, with a store that lies."""
+    """Restart the server of the stage with a store that lies."""
     await stage.kill_server()
     await stage.start_server(LyingStore())
     return stage.server_store
@@ -81,7 +81,7 @@ def kinds(player) -> list[type]:
 
 
 async def away(stage):
-    """Alice, and Bob who has gone."""
+    """Alice, who is online, and Bob, who is not."""
     alice, bob = await stage.enter("alice"), await stage.enter("bob")
     await bob.chat.deregister()
     await stage.pass_time(1)
@@ -101,9 +101,7 @@ async def test_the_server_holds_no_text_of_a_letter(stage, lies, autojump_clock)
     assert not any(b"secret" in letter.body for letter in lies.handed)
 
 
-async def test_a_rewritten_letter_between_two_good_ones_blocks_neither_and_its_sender_hears_of_it(
-    stage, lies, autojump_clock
-):
+async def test_a_rewritten_letter_does_not_block_the_others_and_its_sender_is_told(stage, lies, autojump_clock):
     alice, bob = await away(stage)
     deliveries = [await alice.chat.send("bob", text) for text in ("one", "two", "three")]
     lies.change = lambda letter: damaged(letter) if letter.sent_at == deliveries[1].sent_at else letter
@@ -133,7 +131,7 @@ async def test_a_letter_under_the_id_or_name_of_another_one(stage, lies, autojum
     assert LetterUnreadable in kinds(bob)
 
 
-async def test_garbage_that_comes_first_under_the_id_of_a_letter_does_not_take_its_place(stage, lies, autojump_clock):
+async def test_garbage_under_the_id_of_a_letter_does_not_keep_the_letter_out(stage, lies, autojump_clock):
     alice, bob = await away(stage)
     delivery = await alice.chat.send("bob", "the true one")
     (letter,) = await lies.waiting("bob")
@@ -153,7 +151,7 @@ async def test_garbage_that_comes_first_under_the_id_of_a_letter_does_not_take_i
     assert alice.heard == [MessageNotOpened("bob", delivery.sent_at), ReceiptReceived("bob", delivery.sent_at)]
 
 
-async def test_a_letter_older_than_any_memory_is_not_shown_and_not_acknowledged_as_read(stage, lies, autojump_clock):
+async def test_a_letter_older_than_30_days_is_not_shown_and_not_acknowledged_as_read(stage, lies, autojump_clock):
     alice, bob = await away(stage)
     await alice.kill()
     await bob.kill()
@@ -171,7 +169,7 @@ async def test_a_letter_older_than_any_memory_is_not_shown_and_not_acknowledged_
     assert kinds(alice) == [MessageNotOpened, ReceiptReceived]
 
 
-async def test_an_unreadable_letter_to_someone_who_is_there(stage, lies, autojump_clock):
+async def test_an_unreadable_letter_to_somebody_who_is_online(stage, lies, autojump_clock):
     alice, bob = await stage.enter("alice"), await stage.enter("bob")
     stage.network.cut(alice.host, bob.host)
     lies.change = damaged
@@ -184,7 +182,7 @@ async def test_an_unreadable_letter_to_someone_who_is_there(stage, lies, autojum
 # --- receipts ---
 
 
-async def test_an_invented_receipt_is_told_as_that_and_the_true_one_still_comes(stage, lies, autojump_clock):
+async def test_a_forged_receipt_is_reported_and_the_true_one_still_counts(stage, lies, autojump_clock):
     alice, bob = await away(stage)
     delivery = await alice.chat.send("bob", "hi")
     (letter,) = await lies.waiting("bob")
@@ -203,7 +201,7 @@ async def test_an_invented_receipt_is_told_as_that_and_the_true_one_still_comes(
     assert alice.heard[4:] == [ReceiptReceived("bob", delivery.sent_at)]
 
 
-async def test_the_receipt_of_another_message(stage, lies, autojump_clock):
+async def test_the_receipt_of_another_message_is_reported_as_forged(stage, lies, autojump_clock):
     alice, bob = await away(stage)
     await alice.chat.send("bob", "read")
     await bob.chat.register()
@@ -247,7 +245,7 @@ async def test_the_server_alone_cannot_say_that_it_was_delivered(stage, lies, au
 # --- messages to everyone ---
 
 
-async def test_an_invented_and_a_rewritten_post(stage, lies, autojump_clock):
+async def test_forged_and_rewritten_posts_are_not_shown(stage, lies, autojump_clock):
     alice, bob = await away(stage)
     await alice.chat.send_all("lunch at noon")
     await alice.chat.send_all("tea at five")
@@ -285,7 +283,7 @@ async def test_a_post_cannot_be_shown_under_the_name_of_another(stage, lies, aut
 
 
 async def give_another_key(stage, name: str, given: Credentials) -> None:
-    """The server's owner stops it, writes another key beside a name, and starts it again."""
+    """Stop the server, give a name another key, and start it again."""
     await stage.kill_server()
     store = stage.server_store
     store._records[name] = attrs.evolve(store._records[name], credentials=given)
@@ -293,7 +291,7 @@ async def give_another_key(stage, name: str, given: Credentials) -> None:
     await stage.pass_time(25)
 
 
-async def test_another_key_for_a_name_is_warned_of_and_nothing_goes_there_until_it_is_trusted(
+async def test_a_changed_key_causes_a_warning_and_nothing_is_sent_until_it_is_trusted(
     stage, lies, autojump_clock, nursery
 ):
     alice, bob = await away(stage)
@@ -357,7 +355,7 @@ async def test_a_name_is_not_linked_to_keys_that_it_has_not_certified(stage, lie
             alice.chat.trust("bob")
 
 
-async def test_a_key_that_is_freed_by_the_operator_goes_to_the_next_with_a_warning(stage, autojump_clock):
+async def test_a_name_that_the_operator_freed_goes_to_the_next_key_with_a_warning(stage, autojump_clock):
     alice, bob = await away(stage)
     await alice.chat.send("bob", "to the lost key")
     await bob.kill()
@@ -385,7 +383,7 @@ async def another_server(stage, identity):
     await stage.start_server(MemoryServerStore())
 
 
-async def test_a_swapped_server_is_not_talked_to(stage, autojump_clock):
+async def test_a_server_with_another_key_is_refused(stage, autojump_clock):
     alice = await stage.enter("alice")
     await alice.kill()
     await another_server(stage, MALLORY)
@@ -399,12 +397,12 @@ async def test_a_swapped_server_is_not_talked_to(stage, autojump_clock):
     new = caught.value.offered
     own = {"identity": ALICE, "store": alice.store, "network": stage.network}
     async with open_chat("alice", SERVER, server_key=new, **own) as chat:
-        assert chat.online, "whoever insists on the new key has it"
+        assert chat.online, "with the new key required, it is accepted"
     async with open_chat("alice", SERVER, **own) as chat:
-        assert chat.online, "and from then on"
+        assert chat.online, "and it is pinned from then on"
 
 
-async def test_the_first_contact_can_be_insisted_on(stage, autojump_clock):
+async def test_the_key_of_the_first_contact_can_be_required(stage, autojump_clock):
     with pytest.raises(ServerKeyChanged):
         async with open_chat("alice", SERVER, server_key="aaaa-bbbb-cccc-dddd", network=stage.network):
             pass  # pragma: no cover
@@ -412,7 +410,7 @@ async def test_the_first_contact_can_be_insisted_on(stage, autojump_clock):
         assert chat.online
 
 
-async def test_who_waits_for_a_server_learns_that_another_one_has_come_in_its_place(stage, autojump_clock, nursery):
+async def test_a_client_that_waits_for_its_server_refuses_another_one(stage, autojump_clock, nursery):
     caught = []
 
     async def patient():
@@ -430,8 +428,8 @@ async def test_who_waits_for_a_server_learns_that_another_one_has_come_in_its_pl
     assert caught
 
 
-class ThiefsKey:
-    """Alice's X25519 key, as far as one gets who has the server's private key and alice's public one."""
+class ImitatedKey:
+    """Alice's X25519 key, as far as it can be imitated with the server's private key and Alice's public one."""
 
     def __init__(self) -> None:
         self._alice = ALICE.link.public_key()
@@ -445,19 +443,19 @@ class ThiefsKey:
 
 
 @attrs.define
-class Thief:
-    """An identity for a Stranger that is half alice's."""
+class ImitatedIdentity:
+    """An identity for a RawPeer: the public keys are Alice's, the private ones are not."""
 
-    link: ThiefsKey = attrs.Factory(ThiefsKey)
+    link: ImitatedKey = attrs.Factory(ImitatedKey)
     signing: object = SERVER_IDENTITY.signing
     public: PublicKeys = ALICE.public
 
 
-async def test_who_has_the_servers_private_keys_cannot_register_as_a_client(stage, autojump_clock, nursery):
+async def test_the_private_keys_of_the_server_are_not_enough_to_register_as_a_client(stage, autojump_clock, nursery):
     alice = await stage.enter("alice")
-    thief, as_alice = RawPeer(stage.network, ("10.7.7.7", 7), SERVER_IDENTITY), None
-    nursery.start_soon(thief.listen)
-    as_alice = RawPeer(stage.network, ("10.7.7.7", 8), Thief())
+    server_owner, as_alice = RawPeer(stage.network, ("10.7.7.7", 7), SERVER_IDENTITY), None
+    nursery.start_soon(server_owner.listen)
+    as_alice = RawPeer(stage.network, ("10.7.7.7", 8), ImitatedIdentity())
     nursery.start_soon(as_alice.listen)
     own = alice.chat.table["alice"].credentials
     mixed = PublicKeys(ALICE.public.signing, SERVER_IDENTITY.public.link)
@@ -466,7 +464,7 @@ async def test_who_has_the_servers_private_keys_cannot_register_as_a_client(stag
         credentials(SERVER_IDENTITY, name="alice", server_key=SERVER_KEY),
         Credentials(mixed, own.certificate),
     ):
-        thief.says(SERVER_PEER, thief.register("alice", SERVER_KEY, credentials=given))
+        server_owner.says(SERVER_PEER, server_owner.register("alice", SERVER_KEY, credentials=given))
         as_alice.says(SERVER_PEER, as_alice.register("alice", SERVER_KEY, credentials=given))
         await stage.pass_time(1)
     assert [record.name for record in stage.changes] == ["alice"]

@@ -1,4 +1,7 @@
-"""Letters, posts, receipts, identities: only the reader opens, only the owner signs, and nothing passes for another."""
+"""Letters, posts, receipts and certificates: only the reader opens them, and only the owner of a key signs.
+
+Pure functions with fixed keys. HPKE draws random bytes, on which no result depends.
+"""
 
 import math
 import struct
@@ -56,7 +59,7 @@ def test_the_reader_opens_what_the_sender_sealed(text):
     assert open_letter_untrusted(data, BOB, ALICE.public.signing, id=ID, sender="ALICE", recipient="Bob").text == text
 
 
-def test_nobody_else_opens_it_and_nobody_sees_what_is_in_it():
+def test_only_the_reader_can_open_a_letter():
     data = sealed(text="a secret of some length")
     assert is_unreadable(data, own=EVE)
     assert is_unreadable(data, own=ALICE)
@@ -64,7 +67,7 @@ def test_nobody_else_opens_it_and_nobody_sees_what_is_in_it():
     assert data != sealed(text="a secret of some length")
 
 
-def test_a_letter_under_another_id_or_name_or_from_another_key():
+def test_a_letter_with_another_id_name_or_key_is_unreadable():
     data = sealed()
     assert is_unreadable(data, id=bytes(16))
     assert is_unreadable(data, sender="eve")
@@ -112,13 +115,13 @@ def test_eve_cannot_pass_on_to_bob_what_alice_wrote_to_her():
     to_eve = seal_letter(ALICE, EVE.public, **(LETTER | {"recipient": "eve"}))
     inside = opened_by(EVE, to_eve, id=ID, sender="alice", recipient="eve")
     assert is_unreadable(put_together(inside))
-    # Even if the server lets Eve be called bob, the keys differ:
+    # Even if the server gives Eve the name bob, the keys differ:
     to_eve_as_bob = seal_letter(ALICE, EVE.public, **LETTER)
     inside = opened_by(EVE, to_eve_as_bob, **NAMES)
     assert is_unreadable(put_together(inside))
 
 
-def test_the_server_cannot_put_it_under_another_id_or_rewrite_it():
+def test_the_server_cannot_rewrite_a_letter_or_give_it_another_id():
     inside = opened_by(BOB, sealed(), **NAMES)
     assert not is_unreadable(put_together(inside))
     assert is_unreadable(put_together(inside, id=bytes(16)), id=bytes(16))
@@ -131,7 +134,7 @@ def signed_by_alice(time: float, raw: bytes) -> bytes:
     return put_together(ALICE.signing.sign(stated) + struct.pack(">d", time) + raw)
 
 
-def test_what_the_sender_signed_but_is_no_letter():
+def test_invalid_letters_are_unreadable_even_if_they_are_signed():
     assert not is_unreadable(signed_by_alice(12.5, b"hi"))
     for time in (math.nan, math.inf, -1.0, 253_402_300_800.0):
         assert is_unreadable(signed_by_alice(time, b"hi"))
@@ -143,10 +146,10 @@ def test_what_the_sender_signed_but_is_no_letter():
 
 @given(st.integers(0, 10**9), st.integers(1, 255))
 @settings(max_examples=60)
-def test_a_changed_letter(place, change):
+def test_a_letter_with_a_changed_byte_is_unreadable(place, change):
     data = bytearray(sealed())
     data[place % len(data)] ^= change
-    masked = place % len(data) == 31 and change == 128  # the top bit of an X25519 key says nothing
+    masked = place % len(data) == 31 and change == 128  # the top bit of an X25519 key is ignored (RFC 7748, section 5)
     assert is_unreadable(bytes(data)) or masked
 
 
@@ -161,7 +164,7 @@ def test_a_letter_cut_short_or_longer():
     assert is_unreadable(data + b"\0")
 
 
-def test_nothing_can_be_sealed_to_a_key_that_is_none():
+def test_nothing_can_be_sealed_for_an_unusable_key():
     for link in (bytes(32), b"\x01" + bytes(31), b"short"):
         with pytest.raises(Unreadable):
             sealed(reader=PublicKeys(BOB.public.signing, link))
@@ -182,7 +185,7 @@ def is_no_post(body: bytes, key: bytes = ALICE.public.signing, **changes) -> boo
     return False
 
 
-def test_a_post_is_the_senders_under_this_id_and_name_only():
+def test_a_post_is_valid_for_its_sender_id_and_name_only():
     body = sign_post(ALICE, id=ID, sender="Alice", sent_at=12.5, text="hi all")
     assert open_post_untrusted(body, ALICE.public.signing, id=ID, sender="ALICE") == OpenedText(12.5, "hi all")
     assert body.endswith(b"hi all")
@@ -200,7 +203,7 @@ def test_a_post_is_the_senders_under_this_id_and_name_only():
 RECEIPT = {"id": ID, "sender": "alice"}
 
 
-def test_a_receipt_is_the_readers_for_this_text_of_this_sender():
+def test_a_receipt_is_valid_for_its_reader_text_and_sender_only():
     receipt = make_receipt(BOB, **RECEIPT, text="hi")
     assert len(receipt) == 96
     key = BOB.public.signing
@@ -216,7 +219,7 @@ def test_a_receipt_is_the_readers_for_this_text_of_this_sender():
     assert not verify_receipt(sign_unreadable(BOB, **RECEIPT), key, **RECEIPT)
 
 
-# --- what is only signed: each with its verification, and with every field changed ---
+# --- other signatures: each with its verification, and with every field changed ---
 
 LOST = {"id": ID, "sender": "alice"}
 NAME = {"name": "alice", "server_key": SERVER}
@@ -234,7 +237,7 @@ OTHER = {"id": bytes(16), "sender": "eve", "name": "eve", "server_key": bytes(32
 
 
 @pytest.mark.parametrize(("sign", "verify", "fields"), SIGNED.values(), ids=SIGNED)
-def test_a_signature_is_the_owners_and_for_these_fields_only(sign, verify, fields):
+def test_a_signature_is_valid_for_its_owner_and_fields_only(sign, verify, fields):
     signature = sign(ALICE, **fields)
     assert len(signature) == 64
     assert verify(ALICE.public, signature, **fields)
@@ -247,18 +250,18 @@ def test_a_signature_is_the_owners_and_for_these_fields_only(sign, verify, field
 
 
 @pytest.mark.parametrize(("sign", "verify", "fields"), SIGNED.values(), ids=SIGNED)
-def test_names_are_signed_as_they_compare(sign, verify, fields):
+def test_signatures_ignore_the_case_of_names(sign, verify, fields):
     shouted = {key: value.upper() if key in ("sender", "name") else value for key, value in fields.items()}
     assert verify(ALICE.public, sign(ALICE, **fields), **shouted)
 
 
-def test_keys_that_do_not_belong_together():
+def test_keys_of_two_people_are_refused():
     mixed = attrs.evolve(ALICE.public, link=EVE.public.link)
     assert not verify_identity(mixed, sign_identity(ALICE, **NAME), **NAME)
     assert not verify_link_key(mixed, sign_link_key(ALICE))
 
 
-def test_no_signature_passes_for_one_of_another_kind(monkeypatch):
+def test_a_signature_of_one_kind_is_not_valid_as_another(monkeypatch):
     stated = []
     for module in (identities, letters, receipts):
         monkeypatch.setattr(module, "verify", lambda key, signature, statement: stated.append(statement))
@@ -275,7 +278,7 @@ def test_no_signature_passes_for_one_of_another_kind(monkeypatch):
 
 
 @given(st.lists(st.binary(max_size=5), max_size=4), st.lists(st.binary(max_size=5), max_size=4))
-def test_no_two_statements_are_written_alike(one, other):
+def test_different_statements_have_different_bytes(one, other):
     assert (statement("domain", *one) == statement("domain", *other)) == (one == other)
 
 

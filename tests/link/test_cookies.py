@@ -1,4 +1,7 @@
-"""Cookies and rates: what an address must show before it costs anything, and how often it may."""
+"""Cookies and rates: what an address must prove before a handshake, and how many handshakes it gets.
+
+Pure functions; the time is an argument.
+"""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,7 +14,7 @@ INIT = bytes(range(120))
 NOON = 720 * 60.0
 
 
-def test_a_cookie_holds_for_its_minute_and_the_next():
+def test_a_cookie_is_valid_for_its_minute_and_the_next():
     cookies = Cookies(b"secret" * 6)
     cookie = cookies.make(ADDRESS, INIT, NOON + 59)
     assert len(cookie) == COOKIE_SIZE == 16
@@ -31,7 +34,7 @@ def test_a_cookie_is_for_one_address_one_port_one_init_and_one_secret():
 
 
 @given(st.text("0123456789abcdef.:", max_size=45), st.integers(1, 65535), st.binary(max_size=20), st.data())
-def test_no_two_questions_have_one_cookie(host, port, init, data):
+def test_different_addresses_or_inits_have_different_cookies(host, port, init, data):
     cookies = Cookies(b"secret" * 6)
     cut = data.draw(st.integers(0, len(host)))
     elsewhere = (host[:cut], port)
@@ -43,13 +46,13 @@ def test_no_two_questions_have_one_cookie(host, port, init, data):
 def test_a_bucket_gives_its_burst_and_then_its_rate():
     buckets = TokenBuckets(20.0, 5.0)
     assert [buckets.take("a", 0.0) for _ in range(7)] == [True] * 5 + [False] * 2
-    assert buckets.take("b", 0.0), "others are not concerned"
+    assert buckets.take("b", 0.0), "other keys are not affected"
     assert [buckets.take("a", 0.05) for _ in range(2)] == [True, False]
     assert [buckets.take("a", 1000.0) for _ in range(6)] == [True] * 5 + [False], "no more than the burst is kept"
 
 
 @given(st.lists(st.floats(0, 0.2), min_size=1, max_size=200))
-def test_no_more_than_burst_and_rate_whatever_the_rhythm(pauses):
+def test_no_timing_gets_more_than_burst_and_rate(pauses):
     buckets = TokenBuckets(20.0, 5.0)
     now = taken = 0.0
     for pause in pauses:
@@ -65,15 +68,15 @@ def test_a_refusal_costs_nothing():
     assert buckets.take("a", 1.0)
 
 
-def test_buckets_take_bounded_room_and_forget_who_was_longest_away():
+def test_the_number_of_buckets_is_bounded_and_the_least_recently_used_is_dropped():
     buckets = TokenBuckets(1.0, 1.0, limit=3)
     for key in "abc":
         assert buckets.take(key, 0.0)
     assert not buckets.take("a", 0.0)
     assert buckets.take("d", 0.0)
     assert len(buckets) == 3
-    assert not buckets.take("a", 0.0), "asked about lately"
-    assert buckets.take("b", 0.0), "forgotten"
+    assert not buckets.take("a", 0.0), "used recently"
+    assert buckets.take("b", 0.0), "dropped, so its bucket is full again"
 
 
 def test_the_rates_of_handshakes():
@@ -84,4 +87,4 @@ def test_the_rates_of_handshakes():
     assert 20 <= steady <= 25
     assert sum(rates.allow(("10.0.0.3", port), 0.0) for port in range(1, 2000)) == 1000
     assert not rates.allow(("10.0.0.3", 2000), 0.0)
-    assert rates.allow(("10.0.0.4", 1), 0.0), "others are not concerned"
+    assert rates.allow(("10.0.0.4", 1), 0.0), "other keys are not affected"

@@ -1,6 +1,6 @@
-"""Links between parties that share nothing but keys: who gets in, what stays out, and what that costs.
+"""Links: messages arrive once and only from their peers, whatever is lost, forged, repeated or reordered.
 
-The parties speak over a wire on which every datagram waits until the test lets it arrive, lose or repeat.
+No sockets or clock: each datagram waits until the test delivers, drops or repeats it; random bytes come from seeds.
 """
 
 import functools
@@ -28,11 +28,11 @@ from trio_chat.protocol.wire import MAX_DATAGRAM, MAX_PLAINTEXT, WireError
 HELLO, KEYS, INIT, COOKIE, RESP, DATA, RESET, CHALLENGE, PROOF = range(1, 10)
 
 
-# --- the stage ---
+# --- two parties and the datagrams between them ---
 
 
 class CountingKey:
-    """A static key that counts what is computed with it."""
+    """A static key that counts the Diffie-Hellman computations with it."""
 
     def __init__(self, secret: bytes) -> None:
         self._key = X25519PrivateKey.from_private_bytes(secret)
@@ -47,7 +47,7 @@ class CountingKey:
 
 
 class Party:
-    """Somebody at an address, with what was delivered there. `restart` forgets all but the keys."""
+    """A party at an address, and the events of its links. `restart` forgets everything but the keys."""
 
     def __init__(self, secret: bytes, address, dice: random.Random, *, is_server: bool = False) -> None:
         self.secret = secret
@@ -81,7 +81,7 @@ class Party:
 
 @attrs.define
 class Flight:
-    """A datagram on its way."""
+    """A datagram that was sent and has not arrived yet."""
 
     data: bytes
     source: tuple[str, int]
@@ -93,7 +93,7 @@ class Flight:
 
 
 class Wire:
-    """Two parties, the clock, and the datagrams between them. `log` keeps every one that was ever sent."""
+    """Two parties, the time, and the datagrams between them. `log` has all that were sent since `kinds` was called."""
 
     def __init__(self, *, seed: int = 1) -> None:
         dice = random.Random(seed)
@@ -118,7 +118,7 @@ class Wire:
                 self.log.append(self.flying[-1])
 
     def land(self, flight: Flight) -> list:
-        """One datagram arrives, if somebody is there. Returns what followed."""
+        """Deliver one datagram, if a party has its address. Return the events."""
         for party in self.parties:
             if party.address == flight.target:
                 try:
@@ -132,17 +132,17 @@ class Wire:
         return []
 
     def run(self, *, lose=lambda flight: False) -> None:
-        """Everything arrives in order, but for what is lost."""
+        """Deliver everything in order, except what `lose` selects."""
         steps = 0
         while self.flying:
             flight = self.flying.pop(0)
             if not lose(flight):
                 self.land(flight)
             steps += 1
-            assert steps < 1000, "they never come to an end"
+            assert steps < 1000, "the exchange does not end"
 
     def link(self) -> None:
-        """A session that both sides use."""
+        """Start a session that both sides use."""
         self.talk(self.low, b"first")
         self.talk(self.high, b"second")
 
@@ -151,13 +151,13 @@ class Wire:
         self.run()
 
     def kinds(self) -> list[int]:
-        """The types of what was sent since last asked."""
+        """The types of the datagrams that were sent since the last call."""
         kinds = [flight.kind for flight in self.log]
         self.log.clear()
         return kinds
 
     def check_that_both_talk_undisturbed(self) -> None:
-        """From now on every message arrives by one datagram, also when what is old has gone."""
+        """Each message takes one datagram, now and when the old sessions have expired."""
         for pause in (0, 1, 8, 20):
             self.now += pause
             for party in self.parties:
@@ -172,7 +172,7 @@ def public_of(secret: bytes) -> bytes:
 
 
 def weight(links: Links) -> int:
-    """Bytes of everything that hangs on this object, whatever it is called."""
+    """Bytes of memory of all objects that this one refers to."""
     skipped = (type, types.ModuleType, types.FunctionType, types.BuiltinFunctionType, types.MethodType, random.Random)
     seen, waiting = set(), [vars(links)]
     total = 0
@@ -193,7 +193,7 @@ def is_refused(links: Links, data: bytes, address, now: float = 1000.0) -> bool:
     return False
 
 
-# --- the handshake, against what others have published and written ---
+# --- the handshake, against published vectors and another implementation ---
 
 # The vector Noise_IK_25519_ChaChaPoly_SHA256 of cacophony (https://github.com/centromere/cacophony,
 # vectors/cacophony.txt), as snow carries it in tests/vectors/cacophony.txt.
@@ -259,7 +259,7 @@ def test_the_published_vector():
 
 
 class Noise:
-    """The transport messages of Noise under one key, which go without our header."""
+    """The transport messages of Noise under one key, without our header."""
 
     def __init__(self, key: bytes) -> None:
         self._cipher = ChaCha20Poly1305(key)
@@ -294,10 +294,10 @@ SECRETS = st.binary(min_size=32, max_size=32)
 
 @given(SECRETS, SECRETS, SECRETS, st.binary(max_size=40), st.binary(max_size=40))
 @settings(max_examples=25)
-def test_as_initiator_against_noiseprotocol(mine, theirs, ephemeral, question, answer):
+def test_as_initiator_against_noiseprotocol(mine, theirs, ephemeral, sent, answer):
     other = other_implementation(theirs)
-    initiator = Initiator(X25519PrivateKey.from_private_bytes(mine), public_of(theirs), ephemeral, question)
-    assert other.read_message(initiator.message) == question
+    initiator = Initiator(X25519PrivateKey.from_private_bytes(mine), public_of(theirs), ephemeral, sent)
+    assert other.read_message(initiator.message) == sent
     payload, keys = initiator.read_response_untrusted(bytes(other.write_message(answer)))
     assert (payload, keys.handshake_hash) == (answer, other.get_handshake_hash())
     assert other.decrypt(Noise(keys.sending).seal(b"there")) == b"there"
@@ -306,10 +306,10 @@ def test_as_initiator_against_noiseprotocol(mine, theirs, ephemeral, question, a
 
 @given(SECRETS, SECRETS, SECRETS, st.binary(max_size=40), st.binary(max_size=40))
 @settings(max_examples=25)
-def test_as_responder_against_noiseprotocol(mine, theirs, ephemeral, question, answer):
+def test_as_responder_against_noiseprotocol(mine, theirs, ephemeral, sent, answer):
     other = other_implementation(theirs, remote=public_of(mine))
-    responder = Responder(X25519PrivateKey.from_private_bytes(mine), bytes(other.write_message(question)))
-    assert (responder.payload, responder.remote) == (question, public_of(theirs))
+    responder = Responder(X25519PrivateKey.from_private_bytes(mine), bytes(other.write_message(sent)))
+    assert (responder.payload, responder.remote) == (sent, public_of(theirs))
     message, keys = responder.respond(ephemeral, answer)
     assert other.read_message(message) == answer
     assert keys.handshake_hash == other.get_handshake_hash()
@@ -414,12 +414,12 @@ def test_the_replay_window_at_its_edges():
     sends, reads = session_pair()
     data = [sends.seal(b"%d" % n) for n in range(4 * REPLAY_WINDOW)]
     assert is_taken(reads, data[0])
-    assert is_taken(reads, data[REPLAY_WINDOW]), "a whole window ahead"
+    assert is_taken(reads, data[REPLAY_WINDOW]), "a whole window ahead of the first"
     assert not is_taken(reads, data[0])
     assert is_taken(reads, data[1]), "the last one in the window"
     assert not is_taken(reads, data[1])
     assert is_taken(reads, data[REPLAY_WINDOW + 2])
-    assert not is_taken(reads, data[2]), "never seen, but too far behind to tell"
+    assert not is_taken(reads, data[2]), "never received, but too far behind to tell"
     assert is_taken(reads, data[3])
     assert is_taken(reads, data[4 * REPLAY_WINDOW - 1]), "a leap over more than the window"
     assert not is_taken(reads, data[REPLAY_WINDOW + 2])
@@ -429,7 +429,7 @@ def test_the_replay_window_at_its_edges():
 
 
 @given(st.lists(st.integers(0, 3 * REPLAY_WINDOW), max_size=60))
-def test_whatever_the_order_nothing_gets_in_twice(order):
+def test_no_datagram_is_accepted_twice_in_any_order(order):
     sends, reads = session_pair()
     data = [sends.seal(b"") for _ in range(3 * REPLAY_WINDOW + 1)]
     taken, highest = set(), -1
@@ -450,13 +450,13 @@ def test_a_forged_counter_does_not_move_the_window():
     assert is_taken(reads, first)
 
 
-def test_a_session_does_not_take_what_it_has_sent_itself():
+def test_a_session_refuses_what_it_has_sent_itself():
     sends, reads = session_pair()
     assert not is_taken(sends, sends.seal(b"mirrored"))
     assert not is_taken(reads, sends.seal(b"challenge", CHALLENGE)[:-1])
 
 
-def test_a_type_cannot_be_made_another():
+def test_the_type_of_a_datagram_cannot_be_changed():
     sends, reads = session_pair()
     data = sends.seal(bytes(8))
     assert not is_taken(reads, bytes((CHALLENGE,)) + data[1:])
@@ -468,7 +468,7 @@ def test_a_type_cannot_be_made_another():
 
 
 @pytest.mark.parametrize("side", ["low", "high"])
-def test_the_first_message_brings_the_link_about_and_arrives(side):
+def test_the_first_message_starts_a_session_and_arrives(side):
     wire = Wire()
     party = getattr(wire, side)
     wire.talk(party, b"hi")
@@ -480,7 +480,7 @@ def test_the_first_message_brings_the_link_about_and_arrives(side):
     wire.check_that_both_talk_undisturbed()
 
 
-def test_what_is_said_meanwhile_waits_once_each_and_goes_in_order():
+def test_messages_wait_for_the_handshake_once_each_and_in_order():
     wire = Wire()
     for text in (b"one", b"two", b"one", b"three"):
         wire.say(wire.low, text)
@@ -505,7 +505,7 @@ def test_the_newest_32_wait_and_none_longer_than_half_a_second():
 
 
 @pytest.mark.parametrize("lost", range(5))
-def test_a_lost_datagram_is_made_up_for_by_whoever_sends_again(lost):
+def test_sending_again_makes_up_for_any_lost_datagram(lost):
     wire = Wire()
     count = iter(range(100))
     wire.say(wire.low, b"hi")
@@ -529,7 +529,7 @@ def test_an_init_is_not_repeated_at_once_and_a_lost_resp_costs_no_second_one():
     assert wire.high.key.used == used, "the first answer was repeated"
 
 
-def test_the_responder_says_nothing_before_the_first_data():
+def test_the_responder_sends_nothing_before_the_first_data():
     wire = Wire()
     wire.say(wire.low, b"hi")
     wire.run(lose=lambda flight: flight.kind == DATA)
@@ -547,7 +547,7 @@ def test_a_handshake_is_given_up_after_five_seconds():
     first = wire.flying.pop().data
     wire.now += 4.9
     wire.say(wire.low, b"hi")
-    assert wire.flying.pop().data == first, "the same one, its cookie depends on it"
+    assert wire.flying.pop().data == first, "the same INIT: its cookie depends on it"
     wire.now += 0.2
     wire.say(wire.low, b"hi")
     assert wire.flying.pop().data != first
@@ -556,7 +556,7 @@ def test_a_handshake_is_given_up_after_five_seconds():
     assert len(wire.low.links) == 0
 
 
-def test_an_answered_handshake_is_forgotten_after_five_seconds():
+def test_an_accepted_handshake_is_forgotten_after_five_seconds():
     wire = Wire()
     wire.say(wire.low, b"hi")
     wire.run(lose=lambda flight: flight.kind == DATA)
@@ -570,7 +570,7 @@ def test_an_answered_handshake_is_forgotten_after_five_seconds():
     assert len(wire.high.links) == 0
 
 
-def test_the_same_init_after_five_seconds_is_answered_anew():
+def test_the_same_init_after_five_seconds_gets_a_new_answer():
     wire = Wire()
     wire.say(wire.low, b"hi")
     wire.run(lose=lambda flight: flight.kind in (RESP, DATA))
@@ -584,17 +584,17 @@ def test_the_same_init_after_five_seconds_is_answered_anew():
 
 
 @pytest.mark.parametrize("key", [bytes(32), b"\x01" + bytes(31), (2**255 - 18).to_bytes(32, "little")])
-def test_a_key_that_is_none_leads_nowhere(key):
+def test_nothing_is_sent_to_an_unusable_key(key):
     wire = Wire()
     wire.say(wire.low, b"hi", to=Peer(wire.high.address, key))
     assert wire.flying == []
     assert len(wire.low.links) == 0
 
 
-def test_whoever_has_another_key_is_not_reached():
+def test_a_peer_with_another_key_is_not_reached():
     wire = Wire()
-    wire.talk(wire.low, b"hi", to=Peer(wire.high.address, public_of(b"somebody else's secret, 32 bytes")))
-    assert wire.kinds() == [INIT, COOKIE, INIT], "no answer: it cannot read this"
+    wire.talk(wire.low, b"hi", to=Peer(wire.high.address, public_of(b"the secret of another, 32 bytes.")))
+    assert wire.kinds() == [INIT, COOKIE, INIT], "no answer: the peer cannot read this"
     assert wire.high.events == []
     wire.link()
     wire.say(wire.low, b"not for the one with the session", to=Peer(wire.high.address, bytes(31) + b"\x09"))
@@ -604,7 +604,7 @@ def test_whoever_has_another_key_is_not_reached():
 # --- keys of a server ---
 
 
-def test_a_stranger_asks_for_the_keys():
+def test_an_unknown_party_can_ask_a_server_for_its_keys():
     wire = Wire()
     wire.post(wire.low, wire.low.links.hello(wire.high.address))
     wire.run()
@@ -617,7 +617,7 @@ def test_a_stranger_asks_for_the_keys():
     assert wire.high.heard == [b"hi"]
 
 
-def test_only_a_server_tells_its_keys():
+def test_only_a_server_answers_a_hello():
     wire = Wire()
     assert is_refused(wire.low.links, Hello(b"indx").encode(), wire.high.address)
 
@@ -628,20 +628,20 @@ def test_keys_that_nobody_asked_for_or_that_are_not_signed_are_refused():
     hello = wire.flying.pop()
     (keys,) = wire.high.links.receive_untrusted(hello.data, hello.source, wire.now)
     true = parse_untrusted(keys.data)
-    thief = Identity(bytes(31) + b"\x08", bytes(31) + b"\x09")
-    swapped = attrs.evolve(true, link_key=thief.public.link)
-    foreign = attrs.evolve(true, signing_key=thief.public.signing)
+    mallory = Identity(bytes(31) + b"\x08", bytes(31) + b"\x09")
+    swapped = attrs.evolve(true, link_key=mallory.public.link)
+    foreign = attrs.evolve(true, signing_key=mallory.public.signing)
     other_index = attrs.evolve(true, index=b"????")
     for forged in (swapped, foreign, other_index):
         assert is_refused(wire.low.links, forged.encode(), wire.high.address)
-    assert is_refused(wire.low.links, keys.data, ("10.9.9.9", 9)), "from somewhere else"
+    assert is_refused(wire.low.links, keys.data, ("10.9.9.9", 9)), "from another address"
     assert wire.low.links.receive_untrusted(keys.data, wire.high.address, wire.now) == [
         KeysLearned(wire.high.address, PublicKeys(true.signing_key, true.link_key))
     ]
     assert is_refused(wire.low.links, keys.data, wire.high.address), "once"
 
 
-def test_questions_for_keys_take_bounded_room():
+def test_the_number_of_key_queries_is_bounded():
     wire = Wire()
     for port in range(1, 1000):
         wire.low.links.hello(("10.0.0.2", port))
@@ -651,8 +651,8 @@ def test_questions_for_keys_take_bounded_room():
 # --- crossed handshakes ---
 
 
-def every_order(play, limit: int = 100_000):
-    """Run `play` with each sequence of choices that it can make: it calls choose(n) for a number below n."""
+def every_order(scenario, limit: int = 100_000):
+    """Run `scenario` once for each sequence of choices. It calls choose(n) to choose a number below n."""
     script: list[list[int]] = []
     for _ in range(limit):
         place = 0
@@ -664,7 +664,7 @@ def every_order(play, limit: int = 100_000):
             place += 1
             return script[place - 1][0]
 
-        play(choose)
+        scenario(choose)
         yield
         while script and script[-1][0] + 1 >= script[-1][1]:
             script.pop()
@@ -678,14 +678,14 @@ def every_order(play, limit: int = 100_000):
 def test_crossed_inits_in_every_order_of_arrival(is_renewal):
     orders = 0
 
-    def play(choose) -> None:
+    def scenario(choose) -> None:
         wire = Wire()
         if is_renewal:
             wire.link()
             wire.now += 121
         for party in wire.parties:
             wire.say(party, b"crossing")
-        for data in [flight for flight in wire.flying if flight.kind == DATA]:  # of the session that is renewed
+        for data in [flight for flight in wire.flying if flight.kind == DATA]:  # on the session that is renewed
             wire.flying.remove(data)
             wire.land(data)
         while wire.flying:
@@ -694,7 +694,7 @@ def test_crossed_inits_in_every_order_of_arrival(is_renewal):
         assert RESET not in wire.kinds()
         wire.check_that_both_talk_undisturbed()
 
-    for _ in every_order(play):
+    for _ in every_order(scenario):
         orders += 1
     assert orders > 50
 
@@ -717,7 +717,7 @@ def test_crossed_inits_in_any_order_with_copies_and_losses(seed):
                     wire.land(flight)
         wire.now += 0.1
     wire.run()
-    wire.now += 1.1  # a RESET may have used up its turn
+    wire.now += 1.1  # so that the next RESET counts again
     for party in wire.parties:
         for text in (b"0", b"1", b"2"):
             wire.talk(party, text)
@@ -727,7 +727,7 @@ def test_crossed_inits_in_any_order_with_copies_and_losses(seed):
     wire.check_that_both_talk_undisturbed()
 
 
-def test_a_crossing_init_is_answered_on_the_session_that_counts():
+def test_a_crossing_init_is_answered_on_the_session_of_the_lower_key():
     wire = Wire()
     wire.say(wire.low, b"hi")
     wire.run(lose=lambda flight: flight.kind == DATA)
@@ -741,7 +741,7 @@ def test_a_crossing_init_is_answered_on_the_session_that_counts():
         assert wire.kinds() == [DATA]
 
 
-def test_of_crossed_inits_the_lower_keys_wins():
+def test_of_crossed_inits_that_of_the_lower_key_wins():
     wire = Wire()
     wire.say(wire.high, b"from high")
     wire.say(wire.low, b"from low")
@@ -753,7 +753,7 @@ def test_of_crossed_inits_the_lower_keys_wins():
 # --- a link is renewed, replaced, lost ---
 
 
-def test_a_session_is_renewed_after_two_minutes_and_the_old_one_lives_ten_seconds_more():
+def test_a_session_is_renewed_after_two_minutes_and_the_old_one_receives_for_ten_more_seconds():
     wire = Wire()
     wire.link()
     wire.now += 119
@@ -777,7 +777,7 @@ def test_a_session_is_renewed_after_two_minutes_and_the_old_one_lives_ten_second
     wire.check_that_both_talk_undisturbed()
 
 
-def test_of_many_sessions_of_one_peer_the_latest_two_are_kept():
+def test_only_the_latest_two_sessions_of_a_peer_are_kept():
     wire = Wire()
     for _ in range(6):
         wire.now += 1
@@ -797,7 +797,7 @@ def test_the_old_session_carries_on_until_the_new_one_answers():
     assert (wire.high.heard[-1], wire.low.heard[-1]) == (b"on the old one", b"so do I")
 
 
-def test_nobody_uses_a_session_for_more_than_three_minutes():
+def test_a_session_is_not_used_for_more_than_three_minutes():
     wire = Wire()
     wire.link()
     wire.say(wire.low, b"late")
@@ -806,7 +806,7 @@ def test_nobody_uses_a_session_for_more_than_three_minutes():
     assert [step.data[0] for step in wire.land(late)] == [RESET]
     wire.flying.clear()
     wire.kinds()
-    wire.talk(wire.low, b"anew")
+    wire.talk(wire.low, b"again")
     assert wire.kinds() == [INIT, COOKIE, INIT, RESP, DATA]
     for party in wire.parties:
         wire.now += 181
@@ -848,7 +848,7 @@ def test_a_restart_of_either_side_is_noticed_by_a_reset(side, sender):
     wire.check_that_both_talk_undisturbed()
 
 
-def test_a_reset_brings_at_most_one_handshake_a_second_and_no_answer():
+def test_resets_start_at_most_one_handshake_a_second():
     wire = Wire()
     wire.link()
     wire.say(wire.low, b"hi")
@@ -865,7 +865,7 @@ def test_a_reset_brings_at_most_one_handshake_a_second_and_no_answer():
     assert set(started) <= {INIT, COOKIE}
 
 
-def test_resets_bring_at_most_one_handshake_a_second_even_if_each_succeeds():
+def test_resets_start_at_most_one_handshake_a_second_even_if_each_succeeds():
     wire = Wire()
     wire.link()
     inits = 0
@@ -887,7 +887,7 @@ def test_the_session_goes_on_after_a_forged_reset():
     wire.say(wire.low, b"hi")
     index = wire.flying.pop().data[4:8]
     assert is_refused(wire.low.links, Reset(b"????").encode(), wire.high.address)
-    assert is_refused(wire.low.links, Reset(index).encode(), ("10.9.9.9", 9)), "from somewhere else"
+    assert is_refused(wire.low.links, Reset(index).encode(), ("10.9.9.9", 9)), "from another address"
     wire.land(Flight(Reset(index).encode(), wire.high.address, wire.low.address))
     wire.flying.clear()
     wire.talk(wire.low, b"still")
@@ -895,12 +895,12 @@ def test_the_session_goes_on_after_a_forged_reset():
     assert (wire.high.heard[-1], wire.low.heard[-1]) == (b"still", b"here")
 
 
-# --- other addresses ---
+# --- peers that move ---
 
 ELSEWHERE = ("10.0.7.7", 777)
 
 
-def test_whoever_moves_proves_it_and_goes_on():
+def test_a_peer_that_moves_proves_it_and_its_session_goes_on():
     wire = Wire()
     wire.link()
     before = wire.low.peer
@@ -909,24 +909,24 @@ def test_whoever_moves_proves_it_and_goes_on():
     wire.talk(wire.low, b"from elsewhere")
     assert wire.kinds() == [DATA, CHALLENGE, PROOF]
     assert wire.high.events[-2:] == [Received(before, b"from elsewhere"), Moved(before, wire.low.peer)]
-    wire.talk(wire.high, b"found you")
+    wire.talk(wire.high, b"at your new address")
     wire.talk(wire.low, b"well done")
     assert wire.kinds() == [DATA, DATA]
     assert wire.high.events[-1] == Received(wire.low.peer, b"well done")
-    assert wire.low.heard[-1] == b"found you"
+    assert wire.low.heard[-1] == b"at your new address"
     wire.check_that_both_talk_undisturbed()
 
 
-def test_whoever_moves_before_the_first_data_proves_it_too():
+def test_a_peer_that_moves_before_the_first_data_proves_it_too():
     wire = Wire()
-    wire.say(wire.low, b"hello from on the way")
+    wire.say(wire.low, b"hello while I move")
     before = wire.low.peer
     while wire.flying:
         flight = wire.flying.pop(0)
         if flight.kind == DATA:
             wire.low.address = flight.source = ELSEWHERE
         wire.land(flight)
-    assert wire.high.events == [Received(before, b"hello from on the way"), Moved(before, wire.low.peer)]
+    assert wire.high.events == [Received(before, b"hello while I move"), Moved(before, wire.low.peer)]
 
 
 def test_a_lost_challenge_is_repeated_with_the_next_message():
@@ -942,18 +942,18 @@ def test_a_lost_challenge_is_repeated_with_the_next_message():
     assert isinstance(wire.high.events[-1], Moved)
 
 
-def test_a_packet_sent_on_from_another_port_changes_nothing():
+def test_a_datagram_relayed_from_another_address_changes_nothing():
     wire = Wire()
     wire.link()
-    wire.say(wire.low, b"caught on its way")
+    wire.say(wire.low, b"caught by an attacker")
     caught = wire.flying.pop()
     steps = wire.land(attrs.evolve(caught, source=ELSEWHERE))
-    assert steps[0] == Received(wire.low.peer, b"caught on its way")
+    assert steps[0] == Received(wire.low.peer, b"caught by an attacker")
     (challenge,) = [flight for flight in wire.flying if flight.kind == CHALLENGE]
     assert challenge.target == ELSEWHERE
     assert len(challenge.data) <= len(caught.data)
     wire.flying.clear()
-    # The thief can show the challenge to the one it was meant for, but gets no proof to show in turn:
+    # The attacker can relay the challenge to the true peer, but does not get the proof:
     wire.land(Flight(challenge.data, ELSEWHERE, wire.low.address))
     assert wire.flying == []
     wire.talk(wire.high, b"to where you were")
@@ -961,7 +961,7 @@ def test_a_packet_sent_on_from_another_port_changes_nothing():
     assert not any(isinstance(event, Moved) for event in wire.high.events)
 
 
-def test_a_proof_from_another_address_than_the_challenged_one_proves_nothing():
+def test_a_proof_from_an_address_that_was_not_challenged_is_ignored():
     wire = Wire()
     wire.link()
     wire.low.address = ELSEWHERE
@@ -969,7 +969,7 @@ def test_a_proof_from_another_address_than_the_challenged_one_proves_nothing():
     wire.run(lose=lambda flight: flight.kind == PROOF)
     proof = wire.log[-1]
     assert wire.land(attrs.evolve(proof, source=("10.0.8.8", 888))) == []
-    assert wire.land(proof) == [], "used up"
+    assert wire.land(proof) == [], "the challenge is used up"
     assert not any(isinstance(event, Moved) for event in wire.high.events)
 
 
@@ -984,7 +984,7 @@ def test_a_proof_must_carry_the_challenge():
     assert not any(isinstance(event, Moved) for event in wire.high.events)
 
 
-def test_each_move_has_a_challenge_of_its_own():
+def test_each_move_has_its_own_challenge():
     wire = Wire()
     wire.link()
     home = wire.low.address
@@ -1001,11 +1001,11 @@ def test_each_move_has_a_challenge_of_its_own():
         moves = len(wire.high.events)
         (mine,) = wire.low.links._sessions.values()
         wire.land(Flight(mine.seal(address_and_token[1], PROOF), address, wire.high.address))
-        assert len(wire.high.events) == moves, "each is proven once"
+        assert len(wire.high.events) == moves, "a proof counts once"
     assert len(tokens) == 3
 
 
-def test_only_the_newest_packet_can_tell_of_another_address():
+def test_only_the_newest_datagram_can_show_a_move():
     wire = Wire()
     wire.link()
     wire.say(wire.low, b"an older one, held back")
@@ -1027,7 +1027,7 @@ def test_no_challenge_is_longer_than_its_cause():
 # --- attacks ---
 
 
-def test_10000_spoofed_inits_leave_no_trace_and_cost_no_computation():
+def test_10000_spoofed_inits_take_no_memory_and_no_computation():
     wire = Wire()
     wire.link()
     high = wire.high
@@ -1051,7 +1051,7 @@ def with_cookie(party: Party, init: Init, source, now: float) -> Init:
 
 
 def flood(party: Party, sources, now: float, *, first: int = 0) -> int:
-    """A different, valid INIT with its cookie from each of these; how many were answered."""
+    """Send a different, valid INIT with its cookie from each of these sources; return how many were answered."""
     answered = 0
     for n, source in enumerate(sources, start=first):
         secret = X25519PrivateKey.from_private_bytes((1 + n).to_bytes(32, "big"))
@@ -1085,7 +1085,7 @@ def test_twenty_handshakes_a_second_from_one_port_and_five_at_once():
     source = ("10.5.5.5", 5)
     used = wire.high.key.used
     assert flood(wire.high, [source] * 50, wire.now) == 5
-    assert wire.high.key.used - used == 2 * 5, "who is refused costs no computation"
+    assert wire.high.key.used - used == 2 * 5, "a refused INIT costs no computation"
     assert flood(wire.high, [source] * 50, wire.now + 0.1, first=50) == 2
 
 
@@ -1094,7 +1094,7 @@ def test_a_thousand_handshakes_a_second_from_one_address():
     assert flood(wire.high, [("10.5.5.5", port) for port in range(1, 1101)], wire.now) == 1000
 
 
-def test_unfinished_handshakes_take_bounded_room_and_the_newest_counts():
+def test_the_number_of_unfinished_handshakes_is_bounded_and_the_newest_is_kept():
     wire = Wire()
     flood(wire.high, [("10.5.5.5", 5)] * 5, wire.now)
     assert len(wire.high.links) == 4
@@ -1104,14 +1104,14 @@ def test_unfinished_handshakes_take_bounded_room_and_the_newest_counts():
     assert wire.high.heard == [b"nevertheless"]
 
 
-def test_whoever_speaks_to_many_takes_bounded_room():
+def test_the_number_of_started_handshakes_is_bounded():
     wire = Wire()
     for n in range(1100):
         wire.low.links.send(Peer(("10.6.6.6", n + 1), wire.high.public), b"hi", wire.now)
     assert len(wire.low.links) == 1024
 
 
-def test_sessions_take_bounded_room(monkeypatch):
+def test_the_number_of_sessions_is_bounded(monkeypatch):
     monkeypatch.setattr("trio_chat.link.links.MAX_SESSIONS", 20)
     wire = Wire()
     for n in range(30):
@@ -1123,7 +1123,7 @@ def test_sessions_take_bounded_room(monkeypatch):
 
 
 def conversation() -> Wire:
-    """A wire whose log has every type of datagram in it."""
+    """A wire whose log has every type of datagram."""
     wire = Wire()
     wire.post(wire.low, wire.low.links.hello(wire.high.address))
     wire.run()
@@ -1132,7 +1132,7 @@ def conversation() -> Wire:
     wire.low.address = ELSEWHERE
     wire.talk(wire.low, b"from elsewhere, with some length")
     wire.high.restart()
-    wire.talk(wire.low, b"to somebody who has forgotten")
+    wire.talk(wire.low, b"to a peer that has restarted")
     assert {flight.kind for flight in wire.log} == set(range(1, 10))
     return wire
 
@@ -1174,7 +1174,7 @@ def test_every_recorded_datagram_cut_short_or_longer():
             for size in range(len(flight.data)):
                 data = flight.data[:size]
                 answered = [] if is_refused(party.links, data, flight.source, wire.now) else data
-                # Under an index that is not known (any longer), a shorter DATA is DATA too.
+                # For an index without a session, any DATA of 32 bytes or more is answered with a RESET.
                 assert not answered or (flight.kind == DATA and size >= 32 and flight.data[4:8])
             if flight.kind != DATA:
                 assert is_refused(party.links, flight.data + b"\0", flight.source, wire.now)
@@ -1183,8 +1183,8 @@ def test_every_recorded_datagram_cut_short_or_longer():
 
 @given(st.integers(0, 10**9), st.integers(0, 10**9), st.integers(1, 255))
 @settings(max_examples=60)
-def test_a_changed_copy_that_comes_first_neither_gets_in_nor_stops_the_true_one(which, place, change):
-    """Each side gets, before each of its datagrams or one of them, a copy with a byte changed."""
+def test_a_changed_copy_that_arrives_first_is_refused_and_does_not_stop_the_true_one(which, place, change):
+    """Before one of the datagrams, the receiver gets a copy of it with one byte changed."""
     wire = Wire()
     wire.post(wire.low, wire.low.links.hello(wire.high.address))
     wire.say(wire.low, b"a message of some length")
@@ -1196,7 +1196,7 @@ def test_a_changed_copy_that_comes_first_neither_gets_in_nor_stops_the_true_one(
             changed = bytearray(flight.data)
             at = place % len(changed)
             if flight.kind == RESP and 8 <= at < 12:
-                at += 4  # the responder's index is not covered: see the test below
+                at += 4  # the responder's index is not authenticated: see the next test
             changed[at] ^= change
             party = wire.high if flight.target == wire.high.address else wire.low
             before = len(party.links)
@@ -1216,7 +1216,7 @@ def test_a_changed_copy_that_comes_first_neither_gets_in_nor_stops_the_true_one(
     assert len([event for event in wire.low.events if isinstance(event, KeysLearned)]) == 1
 
 
-def test_a_resp_with_its_index_changed_costs_a_handshake_and_not_the_message():
+def test_a_resp_with_a_changed_index_costs_a_handshake_but_not_the_message():
     wire = Wire()
     wire.say(wire.low, b"hi")
     while wire.flying:
@@ -1229,7 +1229,7 @@ def test_a_resp_with_its_index_changed_costs_a_handshake_and_not_the_message():
     assert wire.high.heard == [b"hi"]
 
 
-def test_cookies_that_keep_coming_do_not_keep_anyone_sending():
+def test_a_flood_of_cookies_causes_few_inits():
     wire = Wire()
     wire.say(wire.low, b"hi")
     index = wire.flying.pop().data[4:8]
@@ -1240,7 +1240,7 @@ def test_cookies_that_keep_coming_do_not_keep_anyone_sending():
     assert sent <= 3
 
 
-def test_cookies_that_somebody_has_made_up_do_not_keep_the_true_one_out():
+def test_forged_cookies_do_not_keep_the_true_one_out():
     wire = Wire()
     wire.say(wire.low, b"hi")
     index = wire.flying[0].data[4:8]
@@ -1253,7 +1253,7 @@ def test_cookies_that_somebody_has_made_up_do_not_keep_the_true_one_out():
     assert wire.high.heard == [b"hi"]
 
 
-def test_an_answer_from_another_address_is_none():
+def test_an_answer_from_another_address_is_refused():
     wire = Wire()
     wire.say(wire.low, b"hi")
     wire.run(lose=lambda flight: flight.kind == RESP)
@@ -1264,7 +1264,7 @@ def test_an_answer_from_another_address_is_none():
     assert is_refused(wire.low.links, cookie.data, ("10.9.9.9", 9), wire.now)
 
 
-def test_data_for_no_session_gets_a_shorter_reset_and_a_reset_nothing():
+def test_data_for_an_unknown_session_gets_a_shorter_reset_and_a_reset_gets_no_answer():
     wire = Wire()
     data = header(DATA, b"indx") + bytes(24)
     assert wire.high.links.receive_untrusted(data, ELSEWHERE, wire.now) == [

@@ -1,4 +1,7 @@
-"""What messages know of themselves: their answers, and what makes two of them the same."""
+"""Messages: the answers that a request builds, and what makes two letters or names the same.
+
+Pure functions; hypothesis generates the messages.
+"""
 
 import attrs
 import pytest
@@ -49,7 +52,7 @@ CREDENTIALS = Credentials(PublicKeys(bytes(range(32)), bytes(32)), bytes(64))
 
 @given(requests())
 @settings(max_examples=50)
-def test_whoever_is_asked_answers_with_the_kind_and_id_of_the_request(request):
+def test_answers_carry_the_kind_and_id_of_the_request(request):
     for answer in (request.ack(), request.busy(), request.refused(Reason.UNKNOWN)):
         assert (answer.of, answer.id) == (request.kind, request.id)
 
@@ -73,12 +76,12 @@ def test_each_request_builds_its_own_answers():
 
 
 @given(answers())
-def test_an_answer_is_repeatable_unless_it_asks_to_come_again(answer):
-    comes_again = isinstance(answer, Busy) or getattr(answer, "reason", None) is Reason.NOT_REGISTERED
-    assert is_repeatable(answer) is not comes_again
+def test_an_answer_is_repeatable_unless_it_asks_to_try_again(answer):
+    asks_to_try_again = isinstance(answer, Busy) or getattr(answer, "reason", None) is Reason.NOT_REGISTERED
+    assert is_repeatable(answer) is not asks_to_try_again
 
 
-def test_final_or_not():
+def test_which_answers_are_repeatable():
     assert is_repeatable(Ack(Save.kind, ID))
     for reason in set(Reason) - {Reason.NOT_REGISTERED}:
         assert is_repeatable(Refused(Save.kind, ID, reason))
@@ -86,13 +89,13 @@ def test_final_or_not():
     assert not is_repeatable(Busy(Save.kind, ID))
 
 
-def test_names_are_compared_without_case():
+def test_names_are_compared_ignoring_case():
     assert fold("Bob") == fold("bOB") != fold("bob2")
 
 
-def test_a_letter_is_the_same_whichever_way_and_whenever_it_comes():
+def test_the_key_of_a_letter_does_not_depend_on_how_or_when_it_arrives():
     letter = Letter(LetterKind.DIRECT, ID, "Alice", 1.0, b"sealed")
-    assert letter.key == Letter(LetterKind.DIRECT, ID, "alice", 2.0, b"sealed anew").key
+    assert letter.key == Letter(LetterKind.DIRECT, ID, "alice", 2.0, b"sealed again").key
     others = [
         *(Letter(kind, ID, "Alice", 1.0, b"sealed") for kind in set(LetterKind) - {LetterKind.DIRECT}),
         Letter(LetterKind.DIRECT, bytes(16), "Alice", 1.0, b"sealed"),
@@ -102,12 +105,12 @@ def test_a_letter_is_the_same_whichever_way_and_whenever_it_comes():
 
 
 @pytest.mark.parametrize("text", ["", "x" * (16 * 1024 + 1), "ä" * 8193])
-def test_a_text_that_is_no_text_cannot_even_be_made(text):
+def test_a_message_with_an_invalid_text_cannot_be_created(text):
     with pytest.raises(ValueError, match=r"empty|longer"):
         DirectMessage(ID, "alice", "bob", text)
 
 
-def test_a_fingerprint_is_16_letters_and_digits_of_the_key_that_the_server_gives_for_a_name():
+def test_a_fingerprint_has_16_characters_and_depends_on_the_signing_key_only():
     row = Record("bob", "10.0.0.2", 2, True, 1.0, CREDENTIALS)
     assert row.fingerprint == fingerprint(bytes(range(32))) == "mmg4-2klg-yqzw-neis"
     assert attrs.evolve(row, credentials=None).fingerprint == ""

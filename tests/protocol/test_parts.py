@@ -1,4 +1,7 @@
-"""Repeatable requests: the memory of answers, and long messages in parts under any loss, order and duplication."""
+"""The memory of requests and answers, and long messages in parts under any loss, order and duplication.
+
+Pure functions; loss and order are drawn from the seeds of hypothesis.
+"""
 
 import random
 
@@ -30,7 +33,7 @@ def bitmap(indexes) -> int:
     return sum(1 << index for index in indexes)
 
 
-# --- what became of a request ---
+# --- the memory of requests and answers ---
 
 
 def test_a_request_is_new_then_in_work_then_answered():
@@ -40,15 +43,15 @@ def test_a_request_is_new_then_in_work_then_answered():
     assert memory.recall("a") is Seen.IN_WORK
     memory.settle("a", b"answer")
     assert memory.recall("a") == b"answer"
-    assert memory.recall("b") is Seen.NEW, "others are not concerned"
+    assert memory.recall("b") is Seen.NEW, "other keys are not affected"
 
 
-def test_a_request_that_was_not_taken_is_new_again():
+def test_a_request_that_was_not_handled_is_new_again():
     memory = DuplicateMemory()
     memory.begin("a")
     memory.forget("a")
     assert memory.recall("a") is Seen.NEW
-    memory.forget("never heard of")
+    memory.forget("unknown")
     assert len(memory) == 0
 
 
@@ -62,7 +65,7 @@ def test_the_oldest_is_forgotten_first():
     assert len(memory) == 3
 
 
-def test_an_answer_that_comes_when_its_request_is_forgotten_takes_no_room():
+def test_an_answer_to_a_forgotten_request_is_not_stored():
     memory = DuplicateMemory(limit=2)
     for key in "abc":
         memory.begin(key)
@@ -88,11 +91,11 @@ def test_the_memory_never_exceeds_its_limit_and_never_invents_an_answer(steps):
         assert all(memory.recall(key) in (Seen.NEW, Seen.IN_WORK, b"%d" % key) for key in range(10))
 
 
-# --- parts going out ---
+# --- sending parts ---
 
 
 @pytest.mark.parametrize("size", [1, MAX_PLAINTEXT])
-def test_what_fits_travels_whole(size):
+def test_a_short_message_is_sent_in_one_datagram(size):
     data = bytes(size)
     outgoing = OutgoingRequest(Save.kind, ID, data)
     assert outgoing.missing() == [data]
@@ -102,7 +105,7 @@ def test_what_fits_travels_whole(size):
 
 @given(sizes())
 @settings(fast, max_examples=50)
-def test_a_longer_message_is_cut_into_parts_that_fit(size):
+def test_a_longer_message_is_split_into_parts_that_fit(size):
     data = random.Random(size).randbytes(size)
     datagrams = OutgoingRequest(Save.kind, ID, data).missing()
     parts = [decode_untrusted(datagram) for datagram in datagrams]
@@ -112,13 +115,13 @@ def test_a_longer_message_is_cut_into_parts_that_fit(size):
     assert b"".join(part.body for part in parts) == data
 
 
-def test_there_is_a_longest_message():
+def test_too_long_a_message_is_refused():
     OutgoingRequest(Save.kind, ID, bytes(LONGEST))
     with pytest.raises(ValueError, match="too long"):
         OutgoingRequest(Save.kind, ID, bytes(LONGEST + 1))
 
 
-def test_only_what_the_receiver_lacks_is_sent_again():
+def test_only_missing_parts_are_sent_again():
     outgoing = OutgoingRequest(Save.kind, ID, bytes(5 * 1100))
     everything = outgoing.missing()
     outgoing.acknowledge(bitmap([0, 2, 3]))
@@ -142,7 +145,7 @@ def test_a_receiver_that_had_to_forget_gets_the_parts_again():
     assert outgoing.missing() == everything[:4]
 
 
-# --- parts coming in ---
+# --- receiving parts ---
 
 
 def test_each_part_is_acknowledged_with_all_that_are_held():
@@ -155,7 +158,7 @@ def test_each_part_is_acknowledged_with_all_that_are_held():
     assert assembly.add("a", parts[1]) == (PartAck(Save.kind, ID, 0b1111), bytes(range(250)) * 16)
 
 
-def test_each_copy_completes_the_message_again_until_it_was_taken():
+def test_each_copy_of_a_part_completes_the_message_again_until_it_is_dropped():
     parts = in_parts(bytes(4000))
     assembly = Assembly()
     for part in parts:
@@ -177,7 +180,7 @@ def test_messages_of_different_senders_do_not_mix():
     assert assembly.add("them", theirs[0])[1] == b"t" * 2000
 
 
-def test_parts_of_another_cut_start_anew():
+def test_parts_of_a_different_split_replace_the_earlier_ones():
     two, three = in_parts(b"2" * 2200), in_parts(b"3" * 3300)
     assembly = Assembly()
     assembly.add("a", three[0])
@@ -188,9 +191,9 @@ def test_parts_of_another_cut_start_anew():
 
 @given(sizes(), st.integers(0, 2**64), st.floats(0, 0.7), st.sampled_from([0, 3, 10]))
 @settings(fast, max_examples=60)
-def test_a_long_message_gets_through_any_loss_order_and_duplication(size, seed, loss, forgetful):
-    """Sender and receiver over a network that loses, doubles and shuffles, both ways. `forgetful`: once, while so
-    many parts are held, the receiver forgets them all."""
+def test_a_long_message_survives_loss_reordering_and_duplication(size, seed, loss, forgetful):
+    """Sender and receiver over a network that loses, duplicates and reorders in both directions. `forgetful`: when the
+    receiver holds this number of parts for the first time, it forgets them all."""
     dice = random.Random(seed)
     data = dice.randbytes(size)
     outgoing, assembly, whole = OutgoingRequest(Save.kind, ID, data), Assembly(), None
@@ -204,7 +207,7 @@ def test_a_long_message_gets_through_any_loss_order_and_duplication(size, seed, 
     rounds = 0
     while whole is None:
         rounds += 1
-        assert rounds < 500, "it does not come to an end"
+        assert rounds < 500, "the exchange does not end"
         for datagram in across(outgoing.missing()):
             part_ack, whole_now = assembly.add("a", decode_untrusted(datagram))
             whole = whole or whole_now
@@ -221,7 +224,7 @@ def test_a_long_message_gets_through_any_loss_order_and_duplication(size, seed, 
 # --- bounded memory ---
 
 
-def test_what_has_waited_longest_is_forgotten_and_the_newest_can_always_be_completed():
+def test_the_oldest_message_is_dropped_and_the_newest_can_always_be_completed():
     assembly = Assembly(limit=100_000)
     longest = in_parts(bytes(LONGEST))
     for sender in "abc":
@@ -229,7 +232,7 @@ def test_what_has_waited_longest_is_forgotten_and_the_newest_can_always_be_compl
             assembly.add(sender, part)
     assert assembly.add("c", longest[-1])[1] == bytes(LONGEST)
     part_ack, _ = assembly.add("a", longest[-1])
-    assert part_ack.held == 1 << 31, "all that it had of the first one is gone"
+    assert part_ack.held == 1 << 31, "the parts of the first message are gone"
 
 
 @given(st.integers(0, 2**64), st.sampled_from([1, 100, 1100]))
@@ -241,12 +244,12 @@ def test_a_flood_of_first_parts_is_bounded_however_small_they_are(seed, body):
     for _ in range(1500):
         part = Part(Save.kind, ID, dice.randrange(31), 32, dice.randbytes(body))
         part_ack, _ = assembly.add(dice.randrange(1000), part)
-        assert part_ack.held >> part.index & 1, "the newest is never the one to go"
-        # Each part costs its body and some bookkeeping, so the number of messages is bounded, too.
+        assert part_ack.held >> part.index & 1, "the newest is never dropped"
+        # Each part costs its body and a fixed overhead, so the number of messages is bounded too.
         assert len(assembly) * (body + 200) <= limit
 
 
-def test_the_message_that_a_part_belongs_to_is_not_the_one_to_go():
+def test_the_message_that_just_got_a_part_is_not_dropped():
     assembly = Assembly(limit=55_000)
     longest, long = in_parts(bytes(LONGEST)), in_parts(bytes(11_000))
     for part in longest[:-1]:
@@ -254,20 +257,20 @@ def test_the_message_that_a_part_belongs_to_is_not_the_one_to_go():
     for part in long[:-1]:
         assembly.add("second", part)
     assert assembly.add("first", longest[-1])[1] == bytes(LONGEST)
-    assert assembly.add("second", long[-1])[0].held == 1 << len(long) - 1, "this one had to go"
+    assert assembly.add("second", long[-1])[0].held == 1 << len(long) - 1, "this one was dropped"
 
 
 @pytest.mark.parametrize("again", [in_parts(bytes(5000)), [in_parts(bytes(2200))[1], in_parts(bytes(3300))[1]]])
-def test_what_comes_again_or_is_cut_anew_takes_no_more_room(again):
+def test_copies_and_different_splits_take_no_more_room(again):
     assembly = Assembly(limit=60_000)
     first = in_parts(bytes(2000))
     assembly.add("first", first[0])
     for part in again * 100:
         assembly.add("second", part)
-    assert assembly.add("first", first[1])[1] == bytes(2000), "nobody had to be forgotten"
+    assert assembly.add("first", first[1])[1] == bytes(2000), "no message was dropped"
 
 
-def test_dropping_gives_the_room_back():
+def test_dropping_a_message_frees_its_room():
     assembly = Assembly(limit=50_000)
     first, long = in_parts(bytes(2000)), in_parts(bytes(20_000))
     assembly.add("a", first[0])
@@ -276,10 +279,10 @@ def test_dropping_gives_the_room_back():
             assembly.add(sender, part)
         assembly.drop(sender)
         assembly.drop(sender)
-    assert assembly.add("a", first[1])[1] == bytes(2000), "nobody had to be forgotten"
+    assert assembly.add("a", first[1])[1] == bytes(2000), "no message was dropped"
 
 
-def test_what_gets_no_more_parts_is_forgotten_at_the_second_sweep():
+def test_a_message_without_new_parts_is_dropped_at_the_second_sweep():
     ours, theirs = in_parts(b"o" * 2000), in_parts(b"t" * 2000)
     assembly = Assembly()
     assembly.add("given up", ours[0])

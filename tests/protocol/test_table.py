@@ -1,4 +1,7 @@
-"""The client table: changes, pages and epochs, and copies of it that are fed in any order."""
+"""The client table: changes, pages and epochs, and copies that get their pages in any order.
+
+Pure functions; hypothesis chooses the order of the pages.
+"""
 
 import random
 
@@ -34,31 +37,31 @@ def directory_of(count: int, epoch: bytes = EPOCH) -> ServerTable:
 
 
 def bring_up_to_date(directory: ServerTable, table: ClientTable) -> int:
-    """Serve a table as the server does, each change answered with the version held; return how many it took."""
+    """Apply changes until the table is up to date, as the server does; return how many it took."""
     epoch = directory.version.epoch
     for pages in range(1000):
         change = directory.change_since(table.version, ID)
         if change is None:
             return pages
         table.apply(change, epoch)
-    raise AssertionError("it does not come to an end")
+    raise AssertionError("the changes do not end")
 
 
 def rows(table: ServerTable | ClientTable, names: list[str]) -> dict[str, Record]:
     return {name: table[name] for name in names}
 
 
-# --- what the server says ---
+# --- the server's table ---
 
 
-def test_the_whole_table_for_someone_new():
+def test_a_new_client_gets_the_whole_table():
     directory = directory_of(3)
     change = directory.change_since(None, ID)
     records = (record("n0"), record("n1"), record("n2"))
     assert change == TableChange(ID, Version(EPOCH, 0), Version(EPOCH, 3), records)
 
 
-def test_only_the_rows_that_changed_each_once_and_as_it_is_now():
+def test_each_changed_row_is_sent_once_in_its_present_state():
     directory = directory_of(5)
     held = directory.version
     directory.put(record("n3", online=False))
@@ -69,18 +72,18 @@ def test_only_the_rows_that_changed_each_once_and_as_it_is_now():
     assert change.records == (record("n3", online=False), record("n1", port=2))
 
 
-def test_nothing_for_someone_who_is_up_to_date():
+def test_a_client_that_is_up_to_date_gets_nothing():
     directory = directory_of(3)
     assert directory.change_since(Version(EPOCH, 3), ID) is None
 
 
 @pytest.mark.parametrize("held", [Version(LATER, 2), Version(LATER, 3), Version(EPOCH, 4), Version(EPOCH, 2**53)])
-def test_someone_who_holds_nonsense_is_given_the_table_from_its_beginning(held):
+def test_a_client_with_an_impossible_version_gets_the_table_from_its_beginning(held):
     directory = directory_of(3)
     assert directory.change_since(held, ID) == directory.change_since(None, ID)
 
 
-def test_names_are_looked_up_without_case_and_kept_as_registered_last():
+def test_look_ups_ignore_case_and_the_name_is_kept_as_registered_last():
     directory = directory_of(0)
     directory.put(record("bob"))
     directory.put(record("Bob"))
@@ -128,10 +131,10 @@ def test_a_row_carries_the_credentials_that_the_name_has_now():
         assert table["bob"].credentials == shown
 
 
-# --- what a client makes of it ---
+# --- the copy of a client ---
 
 
-def test_a_table_is_a_mapping_in_which_case_does_not_matter():
+def test_a_client_table_is_a_mapping_that_ignores_case():
     table = ClientTable()
     assert (len(table), list(table), table.version) == (0, [], None)
     directory = ServerTable(EPOCH)
@@ -167,7 +170,7 @@ def test_a_change_applies_to_exactly_the_version_before_it():
     directory.put(record("n1", online=False))
     two, both = directory.change_since(second, ID), directory.change_since(first, ID)
 
-    assert table.apply(two, EPOCH) == (), "it has overtaken the one before it"
+    assert table.apply(two, EPOCH) == (), "it arrived before the change that it follows"
     assert table["n1"].online
     assert table.version == first
     assert table.apply(one, EPOCH) == one.records
@@ -201,7 +204,7 @@ def test_pages_while_the_directory_moves_on():
     assert len(table) == 201
 
 
-def test_after_a_server_restart_the_table_starts_anew():
+def test_after_a_server_restart_the_table_is_replaced():
     table = ClientTable()
     bring_up_to_date(directory_of(3), table)
     after = ServerTable(LATER)
@@ -233,11 +236,11 @@ def test_a_page_of_the_next_server_waits_for_the_registration_there():
     assert table.version == present.version
 
 
-def test_a_change_from_one_epoch_to_another_is_nonsense():
+def test_a_change_from_one_epoch_to_another_is_ignored():
     table = ClientTable()
     bring_up_to_date(directory_of(3), table)
-    nonsense = TableChange(ID, Version(EPOCH, 3), Version(LATER, 4), (record("eve"),))
-    assert table.apply(nonsense, EPOCH) == table.apply(nonsense, LATER) == ()
+    mixed = TableChange(ID, Version(EPOCH, 3), Version(LATER, 4), (record("eve"),))
+    assert table.apply(mixed, EPOCH) == table.apply(mixed, LATER) == ()
     assert "eve" not in table
 
 
@@ -245,7 +248,7 @@ def test_a_change_from_one_epoch_to_another_is_nonsense():
 
 
 class AnyPagesInAnyOrder(RuleBasedStateMachine):
-    """A directory that moves on and is restarted, and a client that gets pages late, twice, out of order or never."""
+    """A server table that changes and restarts, and a client that gets pages late, twice, out of order or never."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -269,7 +272,7 @@ class AnyPagesInAnyOrder(RuleBasedStateMachine):
 
     @rule(late=st.integers(0, 10))
     def send_a_page(self, late):
-        """For what the client holds, or once claimed to hold, or for someone new."""
+        """For the version that the client holds, one that it held before, or none."""
         held = [self.table.version, None, *(page.after for page in self.pages)][late % (len(self.pages) + 2)]
         if change := self.directory.change_since(held, ID):
             self.pages.append(change)

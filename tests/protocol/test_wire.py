@@ -1,6 +1,6 @@
-"""Bytes and messages: what is a message comes through unchanged, and what is not gives WireError and nothing else.
+"""Every message is unchanged after encoding and decoding; anything else raises WireError, and nothing else.
 
-Bytes by chance and by mutation are in tests/fuzz/.
+Pure functions, with messages from hypothesis. Random and mutated bytes are in tests/fuzz/.
 """
 
 import math
@@ -55,7 +55,7 @@ def with_fields(kind: int, fields: object) -> bytes:
 
 
 def in_short(value: object) -> str:
-    """The name of a parameter that may be long."""
+    """A short id for a parameter that may be long."""
     return f"{len(value)} bytes" if isinstance(value, bytes) else f"{value!r:.12}"
 
 
@@ -67,13 +67,13 @@ def is_refused(data: bytes) -> bool:
     return False
 
 
-# --- there and back ---
+# --- encoding and decoding ---
 
 
 @pytest.mark.parametrize("message_class", MESSAGES)
 @settings(fast, max_examples=30)
 @given(st.data())
-def test_every_message_comes_through_unchanged(message_class, data):
+def test_every_message_is_unchanged_after_encoding_and_decoding(message_class, data):
     message = data.draw(of_kind(message_class))
     decoded = decode_untrusted(encode(message))
     assert decoded == message
@@ -117,7 +117,7 @@ FULL_RECORD = attrs.evolve(
     ],
     ids=lambda message: type(message).__name__,
 )
-def test_the_longest_of_what_travels_whole(longest):
+def test_the_longest_messages_that_must_fit_into_one_datagram(longest):
     assert len(encode(longest)) <= MAX_PLAINTEXT
     assert decode_untrusted(encode(longest)) == longest
 
@@ -133,7 +133,7 @@ def test_the_longest_of_what_travels_whole(longest):
     ],
     ids=lambda message: type(message).__name__,
 )
-def test_the_longest_of_what_may_travel_in_parts(longest):
+def test_the_longest_messages_that_are_sent_in_parts(longest):
     data = encode(longest)
     parts = OutgoingRequest(longest.kind, ID, data).missing()
     assert 1 < len(parts) <= MAX_PARTS
@@ -151,7 +151,7 @@ def test_a_letter_may_be_empty():
     assert decode_untrusted(encode(missed)) == missed
 
 
-def test_what_is_left_out_has_its_usual_value():
+def test_a_field_that_is_left_out_has_its_default():
     fields = fields_of(SAMPLES[Register])
     del fields["returning"]
     assert decode_untrusted(with_fields(Register.kind, fields)) == attrs.evolve(SAMPLES[Register], returning=False)
@@ -169,10 +169,10 @@ def test_fields_of_a_newer_version_are_skipped(sample):
         assert decode_untrusted(with_fields(sample.kind, fields)) == sample, extra
 
 
-# --- what is not a message ---
+# --- bytes that are not a message ---
 
 
-def test_any_bytes_behind_a_kind():
+def test_random_bytes_after_a_kind_are_refused():
     dice = random.Random(1)
     for _ in range(10_000):
         kind = dice.choice(MESSAGES).kind
@@ -180,20 +180,20 @@ def test_any_bytes_behind_a_kind():
 
 
 @pytest.mark.parametrize("sample", SAMPLES.values(), ids=lambda sample: type(sample).__name__)
-def test_a_message_that_is_cut_short_or_goes_on_is_none(sample):
+def test_a_message_that_is_cut_short_or_continued_is_refused(sample):
     whole = encode(sample)
     assert all(is_refused(whole[:size]) for size in range(len(whole)))
     assert is_refused(whole + b"\xc0")
     assert is_refused(whole + whole)
 
 
-def test_there_are_no_other_kinds():
+def test_unknown_kinds_are_refused():
     for kind in set(range(256)) - {message_class.kind for message_class in MESSAGES}:
         assert is_refused(with_fields(kind, {"of": 1, "id": ID, "name": "bob"}))
 
 
 @pytest.mark.parametrize("sample", SAMPLES.values(), ids=lambda sample: type(sample).__name__)
-def test_no_field_may_be_missing_or_nothing(sample):
+def test_a_missing_field_or_none_is_refused(sample):
     fields = fields_of(sample)
     for name in fields:
         may_be_missing = (type(sample), name) == (Register, "returning")
@@ -204,7 +204,7 @@ def test_no_field_may_be_missing_or_nothing(sample):
 
 
 @pytest.mark.parametrize("other", [None, True, 1, -1.5, "text", b"bytes", [], ["of", 1], {"of": 1}, {1: 2}])
-def test_what_is_no_map_of_fields_is_no_message(other):
+def test_anything_but_a_map_of_fields_is_refused(other):
     assert all(is_refused(with_fields(message_class.kind, other)) for message_class in MESSAGES)
 
 
@@ -217,7 +217,7 @@ def test_deep_nesting(nest):
 
 
 @pytest.mark.parametrize("text", [b"\xff", b"\xc3", b"\xc0\x80", b"\xed\xa0\x80", b"\xf5\x80\x80\x80", b"hi\xfe"])
-def test_text_that_is_no_utf_8(text):
+def test_text_that_is_not_utf_8_is_refused(text):
     written = bytes((0xA0 | len(text),)) + text
     fields = b"\xa2id\xc4\x10" + ID + b"\xa6sender\xa5alice\xa9recipient\xa3bob"
     chat = bytes((DirectMessage.kind,))
@@ -265,7 +265,7 @@ def test_credentials_are_keys_and_a_certificate(wrong):
 
 
 def in_every_place(shown) -> list[bytes]:
-    """These credentials in all messages that carry some."""
+    """These credentials in each kind of message that carries credentials."""
     row = fields_of(RECORD) | {"credentials": shown}
     return [
         replaced(SAMPLES[Register], credentials=shown),
@@ -275,7 +275,7 @@ def in_every_place(shown) -> list[bytes]:
 
 
 @pytest.mark.parametrize("returning", [0, 1, "true", None, b""])
-def test_who_returns_does_or_does_not(returning):
+def test_flags_are_booleans(returning):
     assert is_refused(replaced(SAMPLES[Register], returning=returning))
     assert is_refused(replaced(SAMPLES[Delivered], opened=returning))
 
@@ -311,7 +311,7 @@ def test_a_time_is_a_number_of_seconds_until_the_year_9999(time):
         *(b"bob", 7, None),
     ],
 )
-def test_what_is_no_name(name):
+def test_invalid_names_are_refused(name):
     for sample, field in [
         *((Register, "name"), (Heartbeat, "name"), (Find, "name"), (Save, "recipient"), (Letters, "recipient")),
     ]:
@@ -324,7 +324,7 @@ def test_what_is_no_name(name):
 
 
 @pytest.mark.parametrize("name", ["a", "7", "Bob", "x" * 32, "a_.-", "0-0"])
-def test_what_is_a_name(name):
+def test_valid_names_are_accepted(name):
     assert decode_untrusted(replaced(SAMPLES[Register], name=name)).name == name
 
 
@@ -341,7 +341,7 @@ def test_a_host_in_the_table_is_numeric(host):
 
 
 @pytest.mark.parametrize("port", [0, -1, 65536, 2**40, "80", 80.5])
-def test_a_port_in_the_table_is_a_port(port):
+def test_a_port_in_the_table_is_valid(port):
     assert is_refused(replaced(SAMPLES[TableChange], records=[fields_of(RECORD) | {"port": port}]))
     assert is_refused(replaced(SAMPLES[Found], record=fields_of(RECORD) | {"port": port}))
 
@@ -366,7 +366,7 @@ def test_a_receipt_has_no_more_than_96_bytes(receipt):
 
 
 @pytest.mark.parametrize("unreadable", [-1, 2**MAX_BATCH, 2**64 - 1, 1.0, True, "1", b"\1"])
-def test_what_is_unreadable_is_a_bit_for_each_letter_of_a_batch(unreadable):
+def test_unreadable_has_one_bit_for_each_letter_of_a_batch(unreadable):
     assert is_refused(replaced(SAMPLES[Taken], unreadable=unreadable))
 
 
@@ -383,11 +383,11 @@ def test_a_batch_has_1_to_10_letters_and_receipts_and_a_page_up_to_64_rows():
 
 
 @pytest.mark.parametrize("kind", ["", "Direct", "letter", 1, None])
-def test_there_are_no_other_kinds_of_letters(kind):
+def test_unknown_kinds_of_letters_are_refused(kind):
     assert is_refused(replaced(SAMPLES[Letters], letters=[fields_of(LETTER) | {"kind": kind}]))
 
 
-def test_there_are_no_other_reasons_to_refuse():
+def test_unknown_reasons_are_refused():
     for reason in Reason:
         assert decode_untrusted(replaced(SAMPLES[Refused], reason=reason.value)).reason is reason
     assert is_refused(replaced(SAMPLES[Refused], reason="mood"))
@@ -402,12 +402,12 @@ def test_there_are_no_other_reasons_to_refuse():
         *({"of": 0}, {"of": 128}),
     ],
 )
-def test_what_is_no_part(changes):
+def test_invalid_parts_are_refused(changes):
     assert is_refused(replaced(SAMPLES[Part], **changes))
 
 
 @pytest.mark.parametrize("held", [-1, 2**32, 1.0])
-def test_a_part_ack_speaks_of_32_parts_at_most(held):
+def test_a_part_ack_has_bits_for_32_parts_at_most(held):
     assert is_refused(replaced(SAMPLES[PartAck], held=held))
 
 

@@ -1,7 +1,6 @@
-"""Requests over datagrams: windows, attempts, re-sends, parts, repeated answers, and answers that are not taken.
+"""Requests over datagrams: windows, attempts, resends, parts, repeated answers, and answers that are refused.
 
-Two endpoints on the network in memory, in virtual time; what is asked for is of no importance here, and nothing is
-sealed but in the last tests.
+Endpoints on the network in memory, in virtual time. Datagrams are sealed only in the last tests.
 """
 
 import secrets
@@ -32,7 +31,7 @@ def heartbeat() -> Heartbeat:
 
 
 class Party:
-    """An endpoint, what it was asked, and what it answers: an answer maker or a Reaction."""
+    """An endpoint, the requests that it got, and `reply`, which returns its answer or a Reaction."""
 
     def __init__(self, endpoint: Endpoint) -> None:
         self.endpoint = endpoint
@@ -85,7 +84,7 @@ async def test_five_windows_of_half_a_second(network, autojump_clock):
         assert b.asked == []
 
 
-async def test_re_sent_at_100_and_250_ms_inside_the_window(network, autojump_clock):
+async def test_a_request_is_sent_again_at_100_and_250_ms_inside_the_window(network, autojump_clock):
     async with open_parties(network) as (a, _):
         network.cut(A, B)
         assert await a.endpoint.request(TO_B, heartbeat(), resend=RESEND_DELAYS) is None
@@ -93,7 +92,7 @@ async def test_re_sent_at_100_and_250_ms_inside_the_window(network, autojump_clo
         assert times(network, Heartbeat) == pytest.approx([0, 0.1, 0.25])
 
 
-async def test_a_late_answer_inside_the_window_counts_and_after_it_does_not(network, autojump_clock):
+async def test_an_answer_counts_inside_the_window_and_not_after_it(network, autojump_clock):
     async with open_parties(network) as (a, b):
         network.set(Conditions(delay=(0.49, 0.49)), B, A)
         assert isinstance(await a.endpoint.request(TO_B, heartbeat()), Ack)
@@ -112,7 +111,7 @@ async def test_copies_of_a_request_are_answered_but_not_handled_again(network, a
         assert len(times(network, Ack)) == 3
 
 
-async def test_copies_stay_without_an_answer_while_it_is_in_work(network, autojump_clock, nursery):
+async def test_copies_of_a_request_in_work_are_ignored(network, autojump_clock, nursery):
     async with open_parties(network) as (a, b):
         b.reply = lambda request: Reaction.IN_WORK
 
@@ -127,7 +126,7 @@ async def test_copies_stay_without_an_answer_while_it_is_in_work(network, autoju
         assert len(b.asked) == 1
 
 
-async def test_a_request_met_by_silence_is_new_each_time(network, autojump_clock):
+async def test_a_request_without_an_answer_is_handled_each_time(network, autojump_clock):
     async with open_parties(network) as (a, b):
         b.reply = lambda request: Reaction.SILENCE if len(b.asked) < 3 else request.ack()
         assert isinstance(await a.endpoint.request(TO_B, heartbeat(), windows=5), Ack)
@@ -135,7 +134,7 @@ async def test_a_request_met_by_silence_is_new_each_time(network, autojump_clock
 
 
 @pytest.mark.parametrize("refuse", [lambda r: r.busy(), lambda r: r.refused(Reason.NOT_REGISTERED)])
-async def test_what_may_change_is_not_remembered(network, autojump_clock, refuse):
+async def test_answers_that_may_change_are_not_remembered(network, autojump_clock, refuse):
     async with open_parties(network) as (a, b):
         request = heartbeat()
         b.reply = refuse
@@ -160,7 +159,7 @@ async def test_forged_answers_settle_nothing(network, autojump_clock):
 
         def forge(data, source, destination):
             if source == A:
-                network.inject(encode(Ack(DirectMessage.kind, new_id())), B, A)  # a wrong id
+                network.inject(encode(Ack(DirectMessage.kind, new_id())), B, A)  # another id
                 network.inject(encode(request.ack()), C, A)  # from another address
                 network.inject(encode(Ack(Save.kind, request.id)), B, A)  # for another kind of request
                 network.inject(encode(PartAck(Save.kind, request.id, 1)), B, A)
@@ -171,7 +170,7 @@ async def test_forged_answers_settle_nothing(network, autojump_clock):
         assert a.endpoint.counts.unexpected_answers == 3
 
 
-async def test_a_long_message_travels_in_parts_and_arrives_once(network, autojump_clock):
+async def test_a_long_message_is_sent_in_parts_and_arrives_once(network, autojump_clock):
     async with open_parties(network) as (a, b):
         request = DirectMessage(new_id(), "x", "y", LONG)
         assert isinstance(await a.endpoint.request(TO_B, request), Ack)
@@ -198,7 +197,7 @@ async def test_only_the_parts_that_are_missing_are_sent_again(network, autojump_
         assert b.asked == [request]
 
 
-async def test_the_lost_answer_to_a_long_message_is_asked_for_with_one_part(network, autojump_clock):
+async def test_one_part_is_enough_to_get_the_lost_answer_to_a_long_message(network, autojump_clock):
     async with open_parties(network) as (a, b):
         network.filters.append(lambda data, source, _: source == A or len(times(network, Ack)) != 1)
         request = DirectMessage(new_id(), "x", "y", LONG)
@@ -208,7 +207,7 @@ async def test_the_lost_answer_to_a_long_message_is_asked_for_with_one_part(netw
         assert len(late) == 1
 
 
-async def test_a_long_message_met_by_silence_keeps_its_parts(network, autojump_clock):
+async def test_the_parts_of_a_message_without_an_answer_are_kept(network, autojump_clock):
     async with open_parties(network) as (a, b):
         b.reply = lambda request: Reaction.SILENCE if len(b.asked) < 2 else request.ack()
         request = DirectMessage(new_id(), "x", "y", LONG)
@@ -216,14 +215,14 @@ async def test_a_long_message_met_by_silence_keeps_its_parts(network, autojump_c
         assert len([time for time in times(network, Part) if time > 0]) == 1
 
 
-async def test_parts_without_an_answer_prove_life(network, autojump_clock):
+async def test_a_part_ack_without_an_answer_is_returned(network, autojump_clock):
     async with open_parties(network) as (a, b):
         b.reply = lambda request: Reaction.SILENCE
         answer = await a.endpoint.request(TO_B, DirectMessage(new_id(), "x", "y", LONG))
         assert isinstance(answer, PartAck)
 
 
-async def test_parts_that_are_no_message_are_dropped(network, autojump_clock):
+async def test_parts_that_are_not_a_message_are_dropped(network, autojump_clock):
     async with open_parties(network) as (_, b):
         id_ = new_id()
         for index, body in enumerate([b"\xff" * 1000, b"\xff"]):
@@ -242,10 +241,10 @@ async def test_long_messages_survive_a_bad_network(network, autojump_clock):
         requests = [Save(new_id(), "x", f"{n}{LONG}".encode()) for n in range(20)]
         for request in requests:
             assert isinstance(await a.endpoint.request(TO_B, request, windows=5, resend=RESEND_DELAYS), Ack)
-        assert b.asked == requests, "each one once, unharmed"
+        assert b.asked == requests, "each one once, unchanged"
 
 
-async def test_a_fan_out_waits_one_window_and_tells_who_answered(network, autojump_clock):
+async def test_a_fan_out_waits_one_window_and_reports_each_answer(network, autojump_clock):
     async with open_parties(network) as (a, _), open_party(network, C) as c:
         c.reply = lambda request: Reaction.SILENCE
         answered = []
@@ -258,7 +257,7 @@ async def test_a_fan_out_waits_one_window_and_tells_who_answered(network, autoju
         assert len(c.asked) == 3
 
 
-async def test_a_fan_out_ends_with_the_last_answer_and_one_to_nobody_at_once(network, autojump_clock):
+async def test_a_fan_out_ends_with_the_last_answer_and_an_empty_one_at_once(network, autojump_clock):
     async with open_parties(network) as (a, _), open_party(network, C):
         await a.endpoint.fan_out({}, lambda *_: None)
         await a.endpoint.fan_out({TO_B: heartbeat(), TO_C: heartbeat()}, lambda *_: None)
@@ -281,10 +280,10 @@ async def test_a_large_fan_out_lets_others_run(network, autojump_clock, nursery)
                 {plain_peer(("10.9.0.1", port)): heartbeat() for port in range(1, 1025)}, lambda *_: None
             )
         gaps = [after - before for before, after in pairwise([*turns, 1024])]
-        assert max(gaps) <= 512, "sent in bursts of 256, with a turn for the others after each"
+        assert max(gaps) <= 512, "other tasks run after each burst of 256"
 
 
-async def test_abandoned_requests_end_as_silence_at_once(network, autojump_clock, nursery):
+async def test_abandoned_requests_end_at_once_without_an_answer(network, autojump_clock, nursery):
     async with open_parties(network) as (a, b):
         b.reply = lambda request: Reaction.SILENCE
         answers = []
@@ -330,7 +329,7 @@ async def open_sealed_party(network, address, identity):
 
 @asynccontextmanager
 async def open_sealed_parties(network):
-    """Two who have spoken to each other before, and what each calls the other."""
+    """Two parties with a session, and the peer that each is for the other."""
     async with open_sealed_party(network, A, ALICE) as a, open_sealed_party(network, B, BOB) as b:
         to_a, to_b = Peer(A, ALICE.public.link), Peer(B, BOB.public.link)
         assert isinstance(await a.endpoint.request(to_b, heartbeat()), Ack)
@@ -338,7 +337,7 @@ async def open_sealed_parties(network):
         yield a, b, to_a, to_b
 
 
-async def test_the_first_request_to_a_peer_links_up_at_once(network, autojump_clock):
+async def test_the_first_request_to_a_peer_starts_a_session_at_once(network, autojump_clock):
     async with open_sealed_parties(network):
         assert trio.current_time() == 0
 
@@ -353,7 +352,7 @@ async def test_a_request_follows_a_peer_that_moves(network, autojump_clock, nurs
 
         nursery.start_soon(ask)
         await trio.sleep(0.1)
-        assert b.asked == [], "it went to where b was"
+        assert b.asked == [], "it was sent to the old address of b"
         assert isinstance(await b.endpoint.request(to_a, heartbeat(), resend=RESEND_DELAYS), Ack)
         await trio.sleep(0.5)
         assert a.moves == [(to_b, Peer(C, BOB.public.link))]
@@ -362,7 +361,7 @@ async def test_a_request_follows_a_peer_that_moves(network, autojump_clock, nurs
         nursery.cancel_scope.cancel()
 
 
-async def test_what_was_answered_before_a_move_is_answered_the_same_after_it(network, autojump_clock):
+async def test_a_request_gets_the_same_answer_after_a_move(network, autojump_clock):
     async with open_sealed_parties(network) as (a, b, to_a, _):
         request = heartbeat()
         assert isinstance(await b.endpoint.request(to_a, request), Ack)

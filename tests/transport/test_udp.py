@@ -1,6 +1,6 @@
-"""The real UdpSocket, on loopback: beside tests/end_to_end the only tests with real sockets and real time.
+"""The real UdpSocket, on the loopback interface: errors are counted or reported, and no other task is blocked.
 
-What the endpoint makes of datagrams is tested in virtual time, over tests/network.py.
+Real sockets and real time, with timeouts of 10 seconds. The endpoint is tested in virtual time, with tests/network.py.
 """
 
 import errno
@@ -30,7 +30,7 @@ needs_ipv6 = pytest.mark.skipif(not has_loopback_6(), reason="this machine has n
 
 @pytest.fixture
 async def bind():
-    """UDP.bind, and everything bound is closed at the end."""
+    """UDP.bind; all sockets are closed at the end."""
     bound: list[UdpSocket] = []
 
     def bind_one(host: str | None = "127.0.0.1", port: int = 0) -> UdpSocket:
@@ -44,7 +44,7 @@ async def bind():
 
 @pytest.fixture
 def ipv4_only(monkeypatch):
-    """A machine whose IPv6 is missing or cannot be dual-stack."""
+    """A machine without IPv6, or without dual-stack sockets."""
     monkeypatch.setattr(socket, "has_dualstack_ipv6", lambda: False)
 
 
@@ -56,7 +56,7 @@ async def receive(receiver: UdpSocket, count: int = 1) -> list[tuple[bytes, Addr
     return got
 
 
-# --- there and back ---
+# --- sending and receiving ---
 
 
 async def test_a_datagram_goes_there_and_its_answer_back(bind):
@@ -90,7 +90,7 @@ async def test_an_address_in_mapped_form_is_the_ipv4_address(bind):
     assert await receive(peer) == [(b"hi", party.address)]
 
 
-async def test_nothing_at_all_is_a_datagram_too(bind):
+async def test_an_empty_datagram_arrives(bind):
     a, b = bind(), bind()
     a.send(b"", b.address)
     assert await receive(b) == [(b"", a.address)]
@@ -133,7 +133,7 @@ async def test_a_stream_of_datagrams_does_not_starve_other_tasks(bind, nursery):
 # --- addresses that cannot be used ---
 
 
-async def test_a_port_in_use_is_said_in_one_line(bind):
+async def test_a_port_in_use_is_reported_in_one_line(bind):
     taken = bind()
     port = taken.address[1]
     with pytest.raises(AddressError) as caught:
@@ -159,14 +159,14 @@ async def test_an_address_of_another_machine_cannot_be_bound(bind):
 
 
 @pytest.mark.parametrize("port", [-1, 65536, 2**40])
-async def test_what_is_no_port_is_refused(bind, port):
+async def test_an_invalid_port_is_refused(bind, port):
     with pytest.raises(AddressError, match=f"not a port: {port}"):
         bind("127.0.0.1", port)
     with pytest.raises(AddressError, match=f"not a port: {port}"):
         await UDP.resolve("127.0.0.1", port)
 
 
-async def test_a_socket_that_the_system_will_not_make_is_an_address_error(bind, monkeypatch):
+async def test_a_socket_that_cannot_be_created_is_an_address_error(bind, monkeypatch):
     def refuse(*_):
         raise OSError(errno.EMFILE, "Too many open files")
 
@@ -175,7 +175,7 @@ async def test_a_socket_that_the_system_will_not_make_is_an_address_error(bind, 
         bind()
 
 
-async def test_a_system_that_grants_no_large_buffers_still_gives_a_socket(bind, monkeypatch):
+async def test_a_socket_works_without_large_buffers(bind, monkeypatch):
     class Stingy(socket.socket):
         def setsockopt(self, level, option, value):
             if option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
@@ -246,7 +246,7 @@ async def test_an_error_instead_of_a_datagram_is_counted_and_the_next_one_arrive
         def recvfrom(self, size):
             if self.troubles:
                 self.troubles -= 1
-                raise OSError(number, "as some systems report an unreachable peer")
+                raise OSError(number, "some systems report an unreachable peer like this")
             return super().recvfrom(size)
 
     monkeypatch.setattr(socket, "socket", Resetting)
@@ -285,7 +285,7 @@ async def test_after_closing_nothing_is_received_or_sent_and_the_port_is_free(bi
     party.close()
     with pytest.raises(trio.ClosedResourceError):
         await party.receive_batch()
-    party.send(b"from the grave", address)
+    party.send(b"after closing", address)
     assert party.lost == 1
     assert bind(*address).address == address
 
@@ -330,7 +330,7 @@ async def test_a_host_that_does_not_resolve_is_an_address_error(host):
 
 
 class Names(trio.abc.HostnameResolver):
-    """A resolver that knows one host of four addresses, and on request the IPv4 ones alone."""
+    """A resolver that knows one host with four addresses. If asked for IPv4, it returns only those."""
 
     known = ("fe80::1", "2001:db8::1", "192.0.2.1", "192.0.2.1")
 
@@ -354,14 +354,14 @@ class Names(trio.abc.HostnameResolver):
 
 @pytest.fixture
 async def names():
-    """Host names come from Names instead of this machine's resolver, for this run of trio."""
+    """Names is used instead of this machine's resolver, for this run of trio."""
     resolver = Names()
     trio.socket.set_custom_hostname_resolver(resolver)
     return resolver
 
 
 @needs_ipv6
-async def test_each_address_comes_once_in_the_order_of_preference_and_none_is_link_local(names):
+async def test_each_address_is_returned_once_in_order_of_preference_and_none_is_link_local(names):
     assert await UDP.resolve("many.example", 5) == [("2001:db8::1", 5), ("192.0.2.1", 5)]
 
 

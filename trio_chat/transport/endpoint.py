@@ -349,7 +349,7 @@ def _assembled_untrusted(data: bytes, part: Part) -> Request | None:
         message: Message = decode_untrusted(data)
     except WireError:
         return None
-    # Another kind or id would evade the memory of duplicates, which was asked for the key that the parts name.
+    # With another kind or id, its answer would not free the parts, which are stored under the key that they name.
     if isinstance(message, Request) and (message.kind, message.id) == (part.of, part.id):
         return message
     return None
