@@ -3,11 +3,33 @@
 Form only. What is encrypted in them, or forged, is found out in handshake.py and session.py.
 """
 
-from typing import ClassVar, Self
+from struct import Struct
+from typing import ClassVar
 
 import attrs
 
 from trio_chat.protocol.wire import WireError
+
+__all__ = [
+    "CHALLENGE",
+    "DATA",
+    "DATA_OVERHEAD",
+    "INDEX_SIZE",
+    "NO_COOKIE",
+    "PATH_SIZE",
+    "PROOF",
+    "TOKEN_SIZE",
+    "Cookie",
+    "Hello",
+    "Init",
+    "Keys",
+    "Packet",
+    "Path",
+    "Reset",
+    "Resp",
+    "header",
+    "parse_untrusted",
+]
 
 INDEX_SIZE = 4
 """Bytes of an index, by which the receiver of a datagram finds its session or handshake."""
@@ -34,24 +56,14 @@ def header(kind: int, index: bytes) -> bytes:
 
 @attrs.frozen
 class _Layout:
-    """A datagram of fixed size: the header, then byte fields of the sizes in `sizes`, in the order of the class."""
+    """A datagram of fixed size: the header, then fields of bytes, given by `sizes` in their order."""
 
     kind: ClassVar[int]
-    sizes: ClassVar[tuple[int, ...]]
+    sizes: ClassVar[dict[str, int]]
     index: bytes
 
     def encode(self) -> bytes:
-        return header(self.kind, self.index) + b"".join(attrs.astuple(self, recurse=False)[1:])
-
-    @classmethod
-    def parse_untrusted(cls, data: bytes) -> Self:
-        if len(data) != 8 + sum(cls.sizes):
-            raise WireError("a datagram of this type has another size")
-        fields, start = [data[4:8]], 8
-        for size in cls.sizes:
-            fields.append(data[start : start + size])
-            start += size
-        return cls(*fields)
+        return header(self.kind, self.index) + b"".join([getattr(self, name) for name in self.sizes])
 
 
 @attrs.frozen
@@ -62,7 +74,7 @@ class Hello(_Layout):
     """
 
     kind: ClassVar[int] = 1
-    sizes: ClassVar[tuple[int, ...]] = (128,)
+    sizes: ClassVar[dict[str, int]] = {"padding": 128}
     padding: bytes = bytes(128)
 
 
@@ -71,7 +83,7 @@ class Keys(_Layout):
     """The X25519 and Ed25519 keys of a server; the second has signed the first."""
 
     kind: ClassVar[int] = 2
-    sizes: ClassVar[tuple[int, ...]] = (32, 32, 64)
+    sizes: ClassVar[dict[str, int]] = {"link_key": 32, "signing_key": 32, "signature": 64}
     link_key: bytes
     signing_key: bytes
     signature: bytes
@@ -82,7 +94,7 @@ class Init(_Layout):
     """The first handshake message, 112 bytes: e, sealed s, 16 sealed random bytes. `index` is the initiator's."""
 
     kind: ClassVar[int] = 3
-    sizes: ClassVar[tuple[int, ...]] = (112, 16)
+    sizes: ClassVar[dict[str, int]] = {"message": 112, "cookie": 16}
     message: bytes
     cookie: bytes = NO_COOKIE
 
@@ -97,7 +109,7 @@ class Cookie(_Layout):
     """Asks for the INIT with this `index` again, with this cookie in it."""
 
     kind: ClassVar[int] = 4
-    sizes: ClassVar[tuple[int, ...]] = (16,)
+    sizes: ClassVar[dict[str, int]] = {"cookie": 16}
     cookie: bytes
 
 
@@ -106,7 +118,7 @@ class Resp(_Layout):
     """The second handshake message, 48 bytes: e, tag. `index` is that of the INIT, `sender` the responder's own."""
 
     kind: ClassVar[int] = 5
-    sizes: ClassVar[tuple[int, ...]] = (INDEX_SIZE, 48)
+    sizes: ClassVar[dict[str, int]] = {"sender": INDEX_SIZE, "message": 48}
     sender: bytes
     message: bytes
 
@@ -116,7 +128,7 @@ class Reset(_Layout):
     """Says that the index of a DATA belongs to no session here."""
 
     kind: ClassVar[int] = 7
-    sizes: ClassVar[tuple[int, ...]] = ()
+    sizes: ClassVar[dict[str, int]] = {}
 
 
 @attrs.frozen
@@ -129,8 +141,9 @@ class Path:
 
 
 Packet = Hello | Keys | Init | Cookie | Resp | Reset | Path
-_CLASSES: dict[int, type[Hello | Keys | Init | Cookie | Resp | Reset]] = {
-    one.kind: one for one in (Hello, Keys, Init, Cookie, Resp, Reset)
+_LAYOUTS: dict[int, tuple[type[Hello | Keys | Init | Cookie | Resp | Reset], Struct]] = {
+    one.kind: (one, Struct("4x4s" + "".join(f"{size}s" for size in one.sizes.values())))
+    for one in (Hello, Keys, Init, Cookie, Resp, Reset)
 }
 
 
@@ -143,10 +156,12 @@ def parse_untrusted(data: bytes) -> Packet:
         raise WireError("not the header of a link datagram")
     if data[0] in Path.kinds and len(data) == PATH_SIZE:
         return Path(data[0], data[4:8])
-    found = _CLASSES.get(data[0])
-    if found is None:
+    if data[0] not in _LAYOUTS:
         raise WireError("not a type of link datagram")
-    packet = found.parse_untrusted(data)
+    packet_class, layout = _LAYOUTS[data[0]]
+    if len(data) != layout.size:
+        raise WireError("a datagram of this type has another size")
+    packet = packet_class(*layout.unpack(data))
     if isinstance(packet, Hello) and any(packet.padding):
         raise WireError("a HELLO is padded with zeros")
     return packet
