@@ -10,27 +10,6 @@ import attrs
 
 from trio_chat.protocol.wire import WireError
 
-__all__ = [
-    "CHALLENGE",
-    "DATA",
-    "DATA_OVERHEAD",
-    "INDEX_SIZE",
-    "NO_COOKIE",
-    "PATH_SIZE",
-    "PROOF",
-    "TOKEN_SIZE",
-    "Cookie",
-    "Hello",
-    "Init",
-    "Keys",
-    "Packet",
-    "Path",
-    "Reset",
-    "Resp",
-    "header",
-    "parse_untrusted",
-]
-
 INDEX_SIZE = 4
 """Bytes of an index, by which the receiver of a datagram finds its session or handshake."""
 
