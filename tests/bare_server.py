@@ -77,12 +77,12 @@ class BareServer:
         """Register a name that is free or his own, and bring him the table."""
         admission = self.register(name, peer, **options)
         assert isinstance(admission, Admission)
-        self.bring_table(admission.registration)
-        return admission.registration
+        self.bring_table(admission.session)
+        return admission.session
 
-    def bring_table(self, stay) -> None:
-        while isinstance(change := self.service.next_step(stay, self.id()), TableChange):
-            stay.held = change.after
+    def bring_table(self, session) -> None:
+        while isinstance(change := self.service.next_step(session, self.id()), TableChange):
+            session.held = change.after
 
     def leave(self, peer):
         return self.ask(peer, Deregister(self.id()))
@@ -96,12 +96,12 @@ class BareServer:
     def find(self, peer, name):
         return self.ask(peer, Find(self.id(), name))
 
-    def finds_no_letters(self, stay) -> None:
+    def finds_no_letters(self, session) -> None:
         """A look into the store finds nothing, and nothing came while it was under way."""
-        self.service.found_empty(stay.name, self.service.deposits(stay.name))
+        self.service.found_empty(session.name, self.service.deposits(session.name))
 
-    def step(self, stay):
-        return self.service.next_step(stay, self.id())
+    def step(self, session):
+        return self.service.next_step(session, self.id())
 
     def online(self) -> dict[str, Peer]:
-        return {stay.name: stay.peer for stay in self.service.online()}
+        return {session.name: session.peer for session in self.service.online()}

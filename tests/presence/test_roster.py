@@ -3,9 +3,11 @@
 import pytest
 import trio
 
+from tests.memory_listener import MemoryListener, Visitor, came, went
 from tests.stage import SERVER, SERVER_IDENTITY, identity_of
 from trio_chat.client.chat import open_chat
 from trio_chat.presence.roster import Roster
+from trio_chat.presence.server import serve_listeners
 from trio_chat.server.server import serve_chat
 from trio_chat.storage.memory import MemoryServerStore
 
@@ -158,3 +160,42 @@ async def test_after_a_restart_nobody_is_there_until_heard_from(
         assert bob.online
         assert told[2:] == [("bob", True)]
     nursery.cancel_scope.cancel()
+
+
+async def watcher_of_bob_and_2(listener):
+    watcher, two = Visitor(await listener.connect()), Visitor(await listener.connect())
+    assert await watcher.asks(1, "bob", 2, push=True) == came("bob")
+    await two.asks(2)
+    assert await watcher.hears() == came(2)
+    return watcher
+
+
+@pytest.mark.parametrize("_turn", range(10))  # trio runs the tasks of one moment in any order
+async def test_a_server_that_ends_closes_the_connections_and_tells_of_nobodys_going(
+    chat_server, network, roster, told, autojump_clock, _turn
+):
+    listener = MemoryListener()
+    async with trio.open_nursery() as server:
+        await server.start(chat_server, trio.CancelScope())
+        await server.start(serve_listeners, [listener], roster)
+        async with open_chat("bob", SERVER, network=network):
+            watcher = await watcher_of_bob_and_2(listener)
+            server.cancel_scope.cancel()
+    assert await watcher.hears() is None
+    assert "bob" not in roster
+    assert 2 not in roster
+
+
+async def test_a_chat_that_ends_before_its_presence_service_leaves_nobody_online(
+    chat_server, network, nursery, roster, autojump_clock
+):
+    listener, chat = MemoryListener(), trio.CancelScope()
+    await nursery.start(chat_server, chat)
+    await nursery.start(serve_listeners, [listener], roster)
+    async with open_chat("bob", SERVER, network=network):
+        watcher = await watcher_of_bob_and_2(listener)
+        chat.cancel()
+        assert await watcher.hears() == went("bob")
+        assert await watcher.hears_all(1) == []
+        assert 2 in roster
+        nursery.cancel_scope.cancel()
