@@ -135,7 +135,7 @@ async def test_one_line_for_each_piece_of_news(options, lines, nursery, capsys):
     assert capsys.readouterr().err.endswith("friends: the presence server has closed the connection\n")
 
 
-@pytest.mark.parametrize("_turn", range(4))  # trio runs the tasks of one moment in any order
+@pytest.mark.parametrize("_turn", range(8))  # trio runs the tasks of one moment in any order
 async def test_ctrl_c_while_the_chat_is_at_work_tells_no_watcher_that_everybody_has_gone(
     nursery, monkeypatch, tmp_path, _turn
 ):

@@ -10,7 +10,7 @@ from trio.testing import lockstep_stream_pair
 from tests.memory_listener import STILL_THERE, WHAT_THEY_COUNT, MemoryListener, Visitor, came, play, went
 from trio_chat.errors import AddressError
 from trio_chat.presence.roster import Roster
-from trio_chat.presence.server import MAX_NEWS, News, serve_listeners, serve_presence
+from trio_chat.presence.server import MAX_NEWS, NewsQueue, serve_listeners, serve_presence
 
 
 class House:
@@ -372,7 +372,7 @@ async def test_beyond_so_much_news_that_of_one_friend_folds_and_the_log_says_so(
 
 
 def test_news_is_bounded_keeps_its_order_and_forgets():
-    news = News()
+    news = NewsQueue()
     for move in range(3 * MAX_NEWS):
         news.add(move % 5000, move >= 2 * MAX_NEWS)
     assert len(news) == MAX_NEWS + 5000
