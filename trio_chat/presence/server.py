@@ -173,18 +173,15 @@ class NewsQueue:
     def __len__(self) -> int:
         return len(self._changes) + len(self._folded)
 
-    @property
-    def is_folding(self) -> bool:
-        """Whether changes are being replaced."""
-        return bool(self._folded)
-
-    def add(self, friend: Friend, online: bool) -> None:
-        # Until all that is folded has been told: a newer change must not overtake an older one.
+    def add(self, friend: Friend, online: bool) -> bool:
+        """Add a change. Returns False if the queue is so long that it may have replaced another one."""
+        # Until all that is folded has been taken: a newer change must not overtake an older one.
         if not self._folded and len(self._changes) < MAX_NEWS:
             self._changes.append((friend, online))
-        else:
-            self._folded[friend] = online
-            self._folded.move_to_end(friend)
+            return True
+        self._folded[friend] = online
+        self._folded.move_to_end(friend)
+        return False
 
     def take(self) -> tuple[Friend, bool]:
         """The oldest change; there must be one."""
@@ -281,8 +278,7 @@ class _Connection:
     # --- answers and news ---
 
     def _add_news(self, friend: Friend, online: bool) -> None:
-        self._news.add(friend, online)
-        if self._news.is_folding and not self._has_folded and self._request is not None:
+        if not self._news.add(friend, online) and not self._has_folded and self._request is not None:
             self._has_folded = True
             text = "over %d pieces of news wait for user %d: of each friend, the latest now replaces the one before"
             log.warning(text, MAX_NEWS, self._request.user_id)
