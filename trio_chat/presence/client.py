@@ -52,7 +52,9 @@ class Friends(AsyncIterator[FriendChanged]):
         try:
             with trio.fail_after(seconds):
                 while (fields := self._received.take()) is None:
-                    self._received.feed(await self._receive())
+                    if not (data := await self._stream.receive_some()):
+                        raise PresenceLost("the presence server has closed the connection")
+                    self._received.feed(data)
             return parse_answer(fields)
         except Refusal as refused:
             raise PresenceRefused(refused.code, refused.text) from None
@@ -60,15 +62,8 @@ class Friends(AsyncIterator[FriendChanged]):
             raise PresenceLost("the presence server says what is no answer") from error
         except trio.TooSlowError:
             raise PresenceLost("the presence server is not responding") from None
-
-    async def _receive(self) -> bytes | bytearray:
-        try:
-            data = await self._stream.receive_some()
         except trio.BrokenResourceError:
-            data = b""
-        if not data:
-            raise PresenceLost("the presence server has closed the connection")
-        return data
+            raise PresenceLost("the presence server has closed the connection") from None
 
 
 @asynccontextmanager

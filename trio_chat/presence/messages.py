@@ -50,10 +50,7 @@ class Refusal(Exception):
 
 @attrs.frozen
 class Watch:
-    """A request: the user who asks, and the friends to watch.
-
-    With `push`, changes are sent at once, one object a line; without, each request is answered by one change.
-    """
+    """A request: who asks, and the friends to watch. `push`: changes are sent at once, one object a line."""
 
     user_id: int
     friends: tuple[Friend, ...]

@@ -46,9 +46,7 @@ class Roster:
             self._tell(who, False)
 
     def note(self, name: str, online: bool) -> None:
-        """Take over what the chat's table says about a name. The same again changes nothing: rows change for other
-        reasons, too, such as another address.
-        """
+        """Take over a row of the chat's table. It may say the same as before: an address changed, for example."""
         if online and name not in self:
             self.enter(name)
         elif not online and name in self:

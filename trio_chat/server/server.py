@@ -89,8 +89,7 @@ async def serve_chat(
     links = Links(own.link, secrets.token_bytes, ServerKeys(own.public, sign_link_key(own)))
     with closing(network.bind(host, port)) as socket:
         endpoint = Endpoint(socket, links)
-        key = own.public.signing
-        server = _Server(endpoint, key, store or MemoryServerStore(), events, roster or Roster(), clock)
+        server = _Server(endpoint, own.public.signing, store or MemoryServerStore(), events, roster or Roster(), clock)
         try:
             await server.run(socket.address, task_status)
         finally:
@@ -137,17 +136,15 @@ class _Server:
                 nursery.start_soon(self._do, nursery, peer, request, work)
 
     def clear_roster(self) -> None:
-        """Note everybody as offline: without its server, nobody can be reached by the chat.
-
-        Watchers hear of it if their presence service goes on. One that is cancelled together with the chat can send
-        nothing any more: there, the end of the server is not shown as everybody's leaving.
+        """Note everybody as offline, for a presence service that goes on. One that is cancelled together with the chat
+        sends nothing any more: its watchers see that the server ends, not that everybody leaves.
         """
         for session in self._service.online():
             self._roster.note(session.name, online=False)
 
     def _receive(self, peer: Peer, request: Request) -> Answer | Reaction:
-        # A claim lasts as long as its client does not answer, so their number is limited. Saves and GroupPosts have a
-        # limit of their own in the service. What needs no task, such as a Heartbeat, is answered under any load.
+        # A claim lasts while its client does not answer: anybody could start any number. Saves and GroupPosts have a
+        # limit of their own in the service, and what needs no task, such as a Heartbeat, is answered under any load.
         if isinstance(request, Register) and self._registering >= MAX_REGISTERING:
             return Reaction.SILENCE
         outcome = self._service.receive(peer, request, trio.current_time(), self._clock())

@@ -300,14 +300,13 @@ class Service:
         return self._by_name.get(fold(session.name)) is session
 
     def mark_offline(self, session: Session, at: float) -> bool:
-        """End a session and show its name as offline. This is the only place where that happens; the callers are:
+        """End a session and show its name as offline. Nothing else does that. The callers and their reasons:
 
-        - `receive`, for a Deregister, and `_admit`, when the same key registers another name;
-        - the delivery loop, when a delivery and PROBES (5) probes of one window each were not answered;
-        - the sweep in server.py, after SILENCE_LIMIT (65 s) without a request.
+        - `receive`: a Deregister; `_admit`: the same key has registered another name;
+        - the delivery loop: a delivery and PROBES (5) probes, of one window each, were not answered;
+        - the sweep in server.py: no request for SILENCE_LIMIT (65 s).
 
-        Returns False, and changes nothing, if the session has ended: its name may have registered again while the
-        caller waited for the last probe.
+        Returns False if the session had ended: its name may have registered again during the last probe.
         """
         if not self.is_current(session):
             return False

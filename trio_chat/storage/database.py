@@ -67,8 +67,8 @@ def _create(path: Path) -> bool:
 
 def _prepare(connection: sqlite3.Connection, schema: Schema, path: Path) -> None:
     # Nothing is written before it is clear that the file is ours and that no other program uses it.
-    # EXCLUSIVE: the lock of the first transaction is kept until the connection is closed. Two servers on one file
-    # would give the same numbers twice. A lock also ends with its process, so a crash leaves nothing to clean up.
+    # EXCLUSIVE keeps the first lock until the connection is closed: two servers on one file would both number letters.
+    # It ends with the process, so a crash leaves nothing to clean up.
     connection.execute("PRAGMA locking_mode = EXCLUSIVE")
     version = _number(connection, "PRAGMA user_version")
     is_empty = _number(connection, "SELECT count(*) FROM sqlite_master") == 0
@@ -89,7 +89,7 @@ def _prepare(connection: sqlite3.Connection, schema: Schema, path: Path) -> None
 
 
 def _number(connection: sqlite3.Connection, query: str) -> int:
-    with closing(connection.execute(query)) as cursor:  # a cursor left open would hold back journal_mode
+    with closing(connection.execute(query)) as cursor:
         number: int = cursor.fetchone()[0]
         return number
 

@@ -30,12 +30,7 @@ Runner = Callable[[Callable[[], T]], Awaitable[T]]
 def in_thread() -> "Runner[Any]":
     """Run transactions in a worker thread, one at a time."""
     # Its own limiter: trio's default one may be used up by other threads, such as those that wait for terminal input.
-    limiter = trio.CapacityLimiter(1)
-
-    async def run(work: Callable[[], T]) -> T:
-        return await trio.to_thread.run_sync(work, limiter=limiter)
-
-    return run
+    return partial(trio.to_thread.run_sync, limiter=trio.CapacityLimiter(1))
 
 
 @attrs.define(eq=False)
@@ -93,8 +88,8 @@ class GroupCommit:
         """Run one transaction. If a request fails, run them all again, each in a savepoint of its own."""
         self._connection.execute("BEGIN IMMEDIATE")
         outcomes = [capture(request, self._connection) for request in requests]
-        # Requests fail through bugs only. So savepoints, which cost two statements for each, are for this case: the
-        # failed request is undone, and the others, which may have come from other people, keep their effect.
+        # Only a bug makes a request fail. So savepoints, two more statements for each, are used in this case alone: the
+        # failed request is undone, and those of other people keep their effect.
         if any(isinstance(outcome, Error) for outcome in outcomes):
             self._roll_back("ROLLBACK")
             self._connection.execute("BEGIN IMMEDIATE")

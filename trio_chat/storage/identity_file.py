@@ -39,7 +39,7 @@ def open_identity(path: Path, random: Callable[[int], bytes] = secrets.token_byt
     identity = read_identity(path)
     if identity is None:
         try:
-            _make(path, _text(Identity.new(random)))
+            _make(path, Identity.new(random))
         except OSError as error:
             raise IdentityError(f"cannot make the identity file {path}: {_reason(error)}") from error
         identity = read_identity(path)  # not ours, if another program was first
@@ -69,11 +69,6 @@ def read_identity(path: Path) -> Identity | None:
     return Identity(*(bytes.fromhex(found[key].decode("ascii")) for key in ("signing", "link")))
 
 
-def _text(identity: Identity) -> bytes:
-    signing, link = identity.signing_secret.hex(), identity.link_secret.hex()
-    return f"trio_chat identity 1\nsigning {signing}\nlink {link}\n".encode("ascii")
-
-
 def _check(path: Path, mode: int) -> None:
     if not stat.S_ISREG(mode):
         what = "a folder" if stat.S_ISDIR(mode) else "not a file"
@@ -83,15 +78,16 @@ def _check(path: Path, mode: int) -> None:
         raise IdentityError(f"cannot use the identity file {path}: others can read it; {remedy}")
 
 
-def _make(path: Path, text: bytes) -> None:
-    """Create a file with this text, durable, unless there is one by now. Raises OSError."""
+def _make(path: Path, identity: Identity) -> None:
+    """Create the file of an identity, durable, unless there is a file by now. Raises OSError."""
+    text = f"trio_chat identity 1\nsigning {identity.signing_secret.hex()}\nlink {identity.link_secret.hex()}\n"
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     # A program that is killed half-way must not leave a file that is refused ever after. So the text is written under
     # another name, mode 0600 from the beginning, and gets its own name when it is whole and on the disk.
     fd, temporary = tempfile.mkstemp(prefix=".identity-", dir=path.parent)
     try:
         with open(fd, "wb") as file:
-            file.write(text)
+            file.write(text.encode("ascii"))
             file.flush()
             os.fsync(fd)
         with suppress(FileExistsError):

@@ -139,13 +139,9 @@ class SqliteServerStore:
 
 
 def _load(database: sqlite3.Connection) -> tuple[list[Record], list[str], list[OpenPost]]:
-    names = database.execute(
-        "SELECT name, host, port, since, signing, link, certificate FROM names ORDER BY since"
-    ).fetchall()
-    waiting = database.execute(
-        "SELECT DISTINCT recipient FROM letters UNION SELECT name FROM names WHERE missed > 0"
-    ).fetchall()
-    posts = database.execute("SELECT sender, id, sent_at, body, recipients FROM posts ORDER BY number").fetchall()
+    names = database.execute("SELECT name, host, port, since, signing, link, certificate FROM names ORDER BY since")
+    waiting = database.execute("SELECT DISTINCT recipient FROM letters UNION SELECT name FROM names WHERE missed > 0")
+    posts = database.execute("SELECT sender, id, sent_at, body, recipients FROM posts ORDER BY number")
     return (
         [Record(name, host, port, False, since, _credentials(*keys)) for name, host, port, since, *keys in names],
         [fold(name) for (name,) in waiting],
