@@ -1,5 +1,6 @@
-"""A service without a shell: the test plays it. It keeps what is to be kept, hands over what is to be handed over,
-and reports what came of it.
+"""The service without its server: the test does what server.py does, and reports the results to the service.
+
+There is no clock: time moves by a fixed step at each request.
 """
 
 import attrs
@@ -26,12 +27,12 @@ def elsewhere(peer: Peer, address: tuple[str, int] = ("10.0.0.9", 9)) -> Peer:
 
 
 def identity_of(peer: Peer) -> Identity:
-    """The private keys of A, B, C or D, wherever he is."""
+    """The private keys of A, B, C or D, at any address."""
     return _IDENTITIES[peer.key]
 
 
 def credentials_of(peer: Peer, name: str) -> Credentials:
-    """What A, B, C or D rightly shows for a name."""
+    """The credentials of A, B, C or D for a name."""
     return credentials(identity_of(peer), name=name, server_key=SERVER_KEY)
 
 
@@ -41,7 +42,7 @@ def program_at(peer: Peer) -> bytes:
 
 
 class BareServer:
-    """A service, the rows that it told, and new ids. At each request the clock moves by `pace` seconds."""
+    """A service, the rows that it reported, and new ids. At each request the clock moves by `pace` seconds."""
 
     def __init__(self) -> None:
         self.told: list[Record] = []
@@ -59,30 +60,30 @@ class BareServer:
         return self.service.receive(peer, request, self.now, 1000 + self.now)
 
     def register(self, name, peer, *, shown=None, program=None, returning=False):
-        """Ask for a name, with the credentials of who asks, if he shows no others, and confirm a claim."""
+        """Register a name, with the peer's own credentials unless others are `shown`, and confirm a claim."""
         outcome, request = self.claim(name, peer, shown=shown, program=program, returning=returning)
         return self.confirm(peer, request, outcome) if isinstance(outcome, Claim) else outcome
 
     def confirm(self, peer, request, claim):
-        """Whoever laid this claim says that he is there."""
+        """The program behind this claim answers."""
         return self.service.confirmed(peer, request, claim, self.now, 1000 + self.now)
 
     def claim(self, name, peer, *, shown=None, program=None, returning=False):
-        """The same without a confirmation: what comes of it, and the request."""
+        """The same without a confirmation. Returns the outcome and the request."""
         shown = shown or credentials_of(peer, name)
         request = Register(self.id(), name, shown, program or program_at(peer), returning)
         return self.ask(peer, request), request
 
     def enter(self, name, peer, **options) -> Session:
-        """Register a name that is free or his own, and bring him the table."""
+        """Register a name that is free or the peer's own, and bring the table."""
         admission = self.register(name, peer, **options)
         assert isinstance(admission, Admission)
-        self.bring_table(admission.registration)
-        return admission.registration
+        self.bring_table(admission.session)
+        return admission.session
 
-    def bring_table(self, stay) -> None:
-        while isinstance(change := self.service.next_step(stay, self.id()), TableChange):
-            stay.held = change.after
+    def bring_table(self, session) -> None:
+        while isinstance(change := self.service.next_step(session, self.id()), TableChange):
+            session.held = change.after
 
     def leave(self, peer):
         return self.ask(peer, Deregister(self.id()))
@@ -96,12 +97,12 @@ class BareServer:
     def find(self, peer, name):
         return self.ask(peer, Find(self.id(), name))
 
-    def finds_no_letters(self, stay) -> None:
+    def finds_no_letters(self, session) -> None:
         """A look into the store finds nothing, and nothing came while it was under way."""
-        self.service.found_empty(stay.name, self.service.deposits(stay.name))
+        self.service.found_empty(session.name, self.service.deposits(session.name))
 
-    def step(self, stay):
-        return self.service.next_step(stay, self.id())
+    def step(self, session):
+        return self.service.next_step(session, self.id())
 
     def online(self) -> dict[str, Peer]:
-        return {stay.name: stay.peer for stay in self.service.online()}
+        return {session.name: session.peer for session in self.service.online()}

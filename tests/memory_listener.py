@@ -1,6 +1,6 @@
-"""A listener in memory for the presence service, a client that speaks line by line, and the ancestor's client.
+"""For tests of the presence service: a listener in memory, a client that is driven by hand, and the ancestor's client.
 
-Nothing here knows how the service works inside.
+They use only what a client sees. They are as deterministic as the clock of the test.
 """
 
 import errno
@@ -15,7 +15,7 @@ DAY = 24 * 3600.0
 
 
 class MemoryListener(trio.abc.Listener):
-    """Who connects gets one end of a pair of streams in memory, the server the other."""
+    """Each connection is a pair of streams in memory: one end for the client, one for the server."""
 
     def __init__(self, pair=memory_stream_pair):
         self.pair = pair
@@ -43,7 +43,7 @@ class MemoryListener(trio.abc.Listener):
 
 
 class Visitor:
-    """Someone at one end of a connection."""
+    """The client's end of a connection, driven by hand."""
 
     def __init__(self, stream):
         self.stream = stream
@@ -95,19 +95,19 @@ STILL_THERE = {"msg": "are you still there?", "error": 0}
 
 @attrs.define
 class Count:
-    """What an ancestor has heard of its friends."""
+    """How many changes an ancestor's client has received."""
 
     comings: int = 0
     goings: int = 0
     error: int = 0
 
 
-async def ancestor(connect, user_id, friends, *, joins=0.0, stays):
+async def ancestor(connect, user_id, friends, *, after=0.0, seconds):
     """The ancestor's client: no line ends, 256 bytes are one object, one request a second. Returns what it counted."""
     count = Count()
-    await trio.sleep(joins)
+    await trio.sleep(after)
     async with await connect() as stream:
-        with trio.move_on_after(stays):
+        with trio.move_on_after(seconds):
             while not count.error:
                 await stream.send_all(json.dumps({"user_id": user_id, "friends": friends}).encode())
                 match json.loads(await stream.receive_some(256)):
@@ -122,20 +122,20 @@ async def ancestor(connect, user_id, friends, *, joins=0.0, stays):
 
 
 async def play(connect):
-    """The ancestors' play of five seconds: what each of them counted, by user."""
+    """The ancestors' demonstration of five seconds: what each client counted, by user."""
     counts = {}
 
-    async def perform(user_id, friends, **times):
+    async def run(user_id, friends, **times):
         counts[user_id] = await ancestor(connect, user_id, friends, **times)
 
     async with trio.open_nursery() as nursery:
-        for user_id, friends, joins, stays in (
+        for user_id, friends, after, seconds in (
             (1, [2, 3, 4], 0.0, 5.0),
             (2, [1, 3, 4], 0.3, 1.0),
             (3, [1, 4], 1.3, 2.0),
             (5, [2, 3, 4, 5], 0.0, 5.0),
         ):
-            nursery.start_soon(partial(perform, user_id, friends, joins=joins, stays=stays))
+            nursery.start_soon(partial(run, user_id, friends, after=after, seconds=seconds))
     return counts
 
 

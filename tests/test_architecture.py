@@ -26,7 +26,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "link": {"protocol", "crypto"},
     "storage": {"errors", "tasks", "protocol", "crypto"},
     "transport": {"errors", "protocol", "link"},
-    "server": {"errors", "protocol", "crypto", "presence", "link", "storage", "transport"},
+    "server": {"errors", "tasks", "protocol", "crypto", "presence", "link", "storage", "transport"},
     "client": {"errors", "tasks", "protocol", "crypto", "link", "storage", "transport"},
     "terminal": {"errors", "protocol", "presence", "client"},
     "cli": {"errors", "protocol", "crypto", "presence", "storage", "server", "client", "terminal", "trio_chat"},

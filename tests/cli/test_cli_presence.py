@@ -1,13 +1,19 @@
 """The presence commands: arguments, what is printed, exit codes."""
 
+import signal
 from functools import partial
 
+import click
 import pytest
 import trio
 
-from trio_chat import Roster, serve_presence
+from tests.memory_listener import Visitor, came
+from trio_chat import Roster, open_chat, serve_presence
+from trio_chat.cli.keys import IN_MEMORY
 from trio_chat.cli.main import main
 from trio_chat.cli.presence import friend, place
+from trio_chat.cli.server import show_server
+from trio_chat.storage.memory import MemoryServerStore
 
 pytestmark = pytest.mark.usefixtures("data_folder")
 
@@ -127,6 +133,43 @@ async def test_one_line_for_each_piece_of_news(options, lines, nursery, capsys):
     assert codes == [1]
     assert printed.splitlines() == lines
     assert capsys.readouterr().err.endswith("friends: the presence server has closed the connection\n")
+
+
+@pytest.mark.parametrize("_turn", range(8))  # trio runs the tasks of one moment in any order
+async def test_ctrl_c_while_the_chat_is_at_work_tells_no_watcher_that_everybody_has_gone(
+    nursery, monkeypatch, tmp_path, _turn
+):
+    said, listening, ended = [], trio.Event(), trio.Event()
+
+    async def serve():
+        with pytest.raises(BaseExceptionGroup) as caught:
+            await show_server(0, HOST, IN_MEMORY, str(tmp_path / "server.key"), (HOST, 0))
+        assert caught.group_contains(KeyboardInterrupt)
+        ended.set()
+
+    async def interrupted(*_):
+        signal.raise_signal(signal.SIGINT)
+        await trio.sleep_forever()
+
+    def say(line, err=False):
+        said.append(line)
+        if line.startswith("Presence on"):
+            listening.set()
+
+    monkeypatch.setattr(click, "echo", say)
+    monkeypatch.setattr(MemoryServerStore, "post", interrupted)
+    nursery.start_soon(serve)
+    with trio.fail_after(30):
+        await listening.wait()
+        chat_port, presence_port = (int(line.rpartition(":")[2]) for line in (said[0], said[-1]))
+        async with open_chat("bob", (HOST, chat_port)) as bob:
+            watcher = Visitor(await trio.open_tcp_stream(HOST, presence_port))
+            assert await watcher.asks(1, "bob", push=True) == came("bob")
+            nursery.start_soon(bob.send_all, "hi")
+            assert await watcher.hears() is None
+            await watcher.leaves()
+            await ended.wait()
+            nursery.cancel_scope.cancel()
 
 
 async def test_whoever_is_refused_is_told_why(roster, capsys):

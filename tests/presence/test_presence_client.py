@@ -1,4 +1,7 @@
-"""The presence client in virtual time: against the service itself, and against servers that do as they please."""
+"""The presence client, against the real service and against servers that misbehave.
+
+In virtual time, over streams in memory.
+"""
 
 import math
 
@@ -16,15 +19,15 @@ SERVER = ("presence.example", 8081)
 
 
 @pytest.fixture
-def door():
+def listener():
     return MemoryListener()
 
 
 @pytest.fixture
-async def roster(door, nursery):
-    """The roster of a service behind that door."""
+async def roster(listener, nursery):
+    """The roster of a service at that listener."""
     roster = Roster()
-    await nursery.start(serve_listeners, [door], roster)
+    await nursery.start(serve_listeners, [listener], roster)
     return roster
 
 
@@ -44,18 +47,18 @@ async def next_of(news):
 # --- with the service ---
 
 
-async def test_friends_come_and_go(door, roster, autojump_clock):
+async def test_friends_come_and_go(listener, roster, autojump_clock):
     roster.enter(3)
     roster.enter(2)
-    async with watch_friends(1, [2, 3, "Bob"], SERVER, connect=door.connect) as news:
+    async with watch_friends(1, [2, 3, "Bob"], SERVER, connect=listener.connect) as news:
         roster.note("bob", True)
         roster.leave(2)
         assert [await next_of(news) for _ in range(4)] == [on(2), on(3), on("Bob"), off(2)]
 
 
-async def test_one_is_on_line_for_as_long_as_the_context_is_open(door, roster, autojump_clock):
-    async with watch_friends(1, [2], SERVER, connect=door.connect) as news:
-        async with watch_friends(2, (), SERVER, connect=door.connect):
+async def test_the_user_is_online_as_long_as_the_context_is_open(listener, roster, autojump_clock):
+    async with watch_friends(1, [2], SERVER, connect=listener.connect) as news:
+        async with watch_friends(2, (), SERVER, connect=listener.connect):
             assert await next_of(news) == on(2)
             await trio.sleep(1000)
             assert 1 in roster
@@ -69,10 +72,10 @@ async def test_one_is_on_line_for_as_long_as_the_context_is_open(door, roster, a
     assert 1 not in roster
 
 
-async def test_the_news_goes_on_by_itself(door, roster, autojump_clock):
+async def test_the_news_goes_on_by_itself(listener, roster, autojump_clock):
     heard = []
     with trio.move_on_after(1000):
-        async with watch_friends(1, ["bob"], SERVER, connect=door.connect) as news:
+        async with watch_friends(1, ["bob"], SERVER, connect=listener.connect) as news:
             for online in (True, False, True):
                 roster.note("bob", online)
             async for change in news:
@@ -82,18 +85,18 @@ async def test_the_news_goes_on_by_itself(door, roster, autojump_clock):
 
 @pytest.mark.parametrize(("user_id", "friends", "code"), [(1, [1], 6), (0, [], 5), (1, ["b d"], 5), (1, [2] * 9**5, 3)])
 async def test_what_the_server_does_not_accept_is_an_error_on_entering(
-    door, roster, autojump_clock, user_id, friends, code
+    listener, roster, autojump_clock, user_id, friends, code
 ):
     with pytest.raises(PresenceRefused) as caught:
-        async with watch_friends(user_id, friends, SERVER, connect=door.connect):
+        async with watch_friends(user_id, friends, SERVER, connect=listener.connect):
             pytest.fail("it was to be refused")
     assert caught.value.code == code
     assert str(caught.value) == f"refused with error {code}: {caught.value.text!r}"
 
 
-async def test_cancelling_leaves(door, roster, autojump_clock):
+async def test_cancelling_leaves(listener, roster, autojump_clock):
     with trio.move_on_after(10):
-        async with watch_friends(1, [2], SERVER, connect=door.connect) as news:
+        async with watch_friends(1, [2], SERVER, connect=listener.connect) as news:
             await next_of(news)
     await trio.sleep(1)
     assert 1 not in roster
@@ -102,12 +105,12 @@ async def test_cancelling_leaves(door, roster, autojump_clock):
 # --- with other servers ---
 
 
-async def reach(door, *answers, then=None):
+async def reach(listener, *answers, then=None):
     """Watches at a server that says these bytes, one after the other; returns what is heard until it is over."""
     heard = []
 
     async def serve():
-        stream = await door.accept()
+        stream = await listener.accept()
         for answer in answers:
             await stream.send_all(answer)
             await trio.sleep(1)
@@ -118,7 +121,7 @@ async def reach(door, *answers, then=None):
         nursery.start_soon(serve)
         error = None
         try:
-            async with watch_friends(1, [2], SERVER, connect=door.connect) as news:
+            async with watch_friends(1, [2], SERVER, connect=listener.connect) as news:
                 heard.append("entered")
                 async for change in news:
                     heard.append(change)
@@ -149,14 +152,14 @@ async def is_silent(stream):
         ([b'{"error": 0, "msg": ""}', b'{"online": false, "user_id": 2}[]'], closes, ["entered", off(2)], "no answer"),
     ],
 )
-async def test_a_server_that_goes_is_an_error(door, autojump_clock, answers, then, heard, clue):
-    got, error = await reach(door, *answers, then=then)
+async def test_a_server_that_goes_is_an_error(listener, autojump_clock, answers, then, heard, clue):
+    got, error = await reach(listener, *answers, then=then)
     assert got == heard
     assert isinstance(error, PresenceLost)
     assert clue in str(error)
 
 
-async def test_a_reset_is_the_end(door, autojump_clock):
+async def test_a_reset_is_the_end(listener, autojump_clock):
     class Reset(trio.abc.Stream):
         async def send_all(self, data):
             raise trio.BrokenResourceError
@@ -179,15 +182,15 @@ async def test_a_reset_is_the_end(door, autojump_clock):
             pytest.fail("it was to be lost")
 
 
-async def test_what_the_server_said_is_told_escaped(door, autojump_clock):
-    heard, error = await reach(door, b'{"error": 7, "msg": "no\\u001b[2J\\u202e"}', then=is_silent)
+async def test_the_text_of_a_refusal_is_escaped(listener, autojump_clock):
+    heard, error = await reach(listener, b'{"error": 7, "msg": "no\\u001b[2J\\u202e"}', then=is_silent)
     assert heard == []
     assert (error.code, error.text) == (7, "no\x1b[2J\u202e")
     assert str(error) == r"refused with error 7: 'no\x1b[2J\u202e'"
 
 
-async def test_a_refusal_comes_after_the_news_before_it(door, autojump_clock):
-    heard, error = await reach(door, b'{"online": true, "user_id": 2}{"error": 5, "msg": "no"}')
+async def test_a_refusal_comes_after_the_news_before_it(listener, autojump_clock):
+    heard, error = await reach(listener, b'{"online": true, "user_id": 2}{"error": 5, "msg": "no"}')
     assert heard == ["entered", on(2)]
     assert error.code == 5
 

@@ -1,11 +1,13 @@
-"""Who is there, and who is told of it: the roster by itself, and beside a chat."""
+"""The roster: who is online and who is told of it. First alone, then shared with a chat, in virtual time."""
 
 import pytest
 import trio
 
+from tests.memory_listener import MemoryListener, Visitor, came, went
 from tests.stage import SERVER, SERVER_IDENTITY, identity_of
 from trio_chat.client.chat import open_chat
 from trio_chat.presence.roster import Roster
+from trio_chat.presence.server import serve_listeners
 from trio_chat.server.server import serve_chat
 from trio_chat.storage.memory import MemoryServerStore
 
@@ -23,7 +25,7 @@ def told(roster):
     return told
 
 
-def test_each_coming_and_going_is_told_in_order(roster, told):
+def test_each_change_is_told_in_order(roster, told):
     for _ in range(3):
         roster.enter(2)
         roster.enter(3)
@@ -32,7 +34,7 @@ def test_each_coming_and_going_is_told_in_order(roster, told):
     assert told == [(2, True), (3, True), (2, False)] + [(2, True), (2, False)] * 2
 
 
-def test_a_user_is_there_until_the_last_connection_ends(roster, told):
+def test_a_user_is_online_until_the_last_connection_ends(roster, told):
     roster.enter(2)
     roster.enter(2)
     roster.leave(2)
@@ -43,7 +45,7 @@ def test_a_user_is_there_until_the_last_connection_ends(roster, told):
     assert told == [(2, True), (2, False)]
 
 
-def test_a_name_is_there_or_not_however_often_it_is_said(roster, told):
+def test_a_name_that_is_noted_again_changes_nothing(roster, told):
     for name, online in (("bob", False), ("Bob", True), ("BOB", True), ("bob", False)):
         roster.note(name, online)
     assert told == [("bob", True), ("bob", False)]
@@ -53,20 +55,20 @@ def test_a_name_is_there_or_not_however_often_it_is_said(roster, told):
     assert "Carol" in roster
 
 
-def test_a_number_and_a_name_of_the_same_digits_are_two(roster, told):
+def test_a_number_and_a_name_of_the_same_digits_are_different(roster, told):
     roster.note("2", True)
     assert told == []
     assert 2 not in roster
 
 
-def test_watching_gives_those_who_are_there_in_the_order_asked_for(roster):
+def test_watch_returns_those_who_are_online_in_the_order_asked_for(roster):
     roster.enter(2)
     roster.note("Bob", True)
     roster.enter(5)
     assert roster.watch(["BOB", 4, 5, 2], lambda *news: None) == ["bob", 5, 2]
 
 
-def test_whoever_does_not_watch_any_longer_is_told_nothing(roster):
+def test_after_unwatch_a_watcher_is_told_nothing(roster):
     mine, theirs = [], []
     watchers = [lambda *news: mine.append(news), lambda *news: theirs.append(news)]
     for watcher in watchers:
@@ -78,7 +80,7 @@ def test_whoever_does_not_watch_any_longer_is_told_nothing(roster):
     assert theirs == [("bob", True), (2, True)]
 
 
-def test_nothing_is_held_of_who_is_neither_there_nor_watched(roster):
+def test_nothing_is_kept_about_somebody_neither_online_nor_watched(roster):
     empty = [len(held) for held in vars(roster).values()]
     for number in range(100):
         roster.watch([number, f"n{number}"], print)
@@ -90,7 +92,7 @@ def test_nothing_is_held_of_who_is_neither_there_nor_watched(roster):
     assert [len(held) for held in vars(roster).values()] == empty
 
 
-# --- beside a chat ---
+# --- shared with a chat ---
 
 
 @pytest.fixture
@@ -124,7 +126,7 @@ async def test_names_of_the_chat_come_and_go(chat_server, network, nursery, told
     nursery.cancel_scope.cancel()
 
 
-async def test_a_name_that_moves_has_not_gone(chat_server, network, nursery, told, autojump_clock):
+async def test_a_name_that_registers_elsewhere_does_not_go_offline(chat_server, network, nursery, told, autojump_clock):
     await nursery.start(chat_server, trio.CancelScope())
     scope = trio.CancelScope()
 
@@ -143,7 +145,7 @@ async def test_a_name_that_moves_has_not_gone(chat_server, network, nursery, tol
     nursery.cancel_scope.cancel()
 
 
-async def test_after_a_restart_nobody_is_there_until_heard_from(
+async def test_after_a_restart_nobody_is_online_until_they_register(
     chat_server, network, nursery, roster, told, autojump_clock
 ):
     scope = trio.CancelScope()
@@ -158,3 +160,42 @@ async def test_after_a_restart_nobody_is_there_until_heard_from(
         assert bob.online
         assert told[2:] == [("bob", True)]
     nursery.cancel_scope.cancel()
+
+
+async def watcher_of_bob_and_2(listener):
+    watcher, two = Visitor(await listener.connect()), Visitor(await listener.connect())
+    assert await watcher.asks(1, "bob", 2, push=True) == came("bob")
+    await two.asks(2)
+    assert await watcher.hears() == came(2)
+    return watcher
+
+
+@pytest.mark.parametrize("_turn", range(10))  # trio runs the tasks of one moment in any order
+async def test_a_server_that_ends_closes_connections_and_tells_nobody_that_others_have_gone(
+    chat_server, network, roster, told, autojump_clock, _turn
+):
+    listener = MemoryListener()
+    async with trio.open_nursery() as server:
+        await server.start(chat_server, trio.CancelScope())
+        await server.start(serve_listeners, [listener], roster)
+        async with open_chat("bob", SERVER, network=network):
+            watcher = await watcher_of_bob_and_2(listener)
+            server.cancel_scope.cancel()
+    assert await watcher.hears() is None
+    assert "bob" not in roster
+    assert 2 not in roster
+
+
+async def test_a_chat_that_ends_before_its_presence_service_leaves_nobody_online(
+    chat_server, network, nursery, roster, autojump_clock
+):
+    listener, chat = MemoryListener(), trio.CancelScope()
+    await nursery.start(chat_server, chat)
+    await nursery.start(serve_listeners, [listener], roster)
+    async with open_chat("bob", SERVER, network=network):
+        watcher = await watcher_of_bob_and_2(listener)
+        chat.cancel()
+        assert await watcher.hears() == went("bob")
+        assert await watcher.hears_all(1) == []
+        assert 2 in roster
+        nursery.cancel_scope.cancel()

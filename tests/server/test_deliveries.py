@@ -7,6 +7,8 @@ import pytest
 import trio
 
 from tests.network import Conditions
+from tests.raw_peer import RawPeer
+from tests.stage import SERVER_KEY, SERVER_PEER, identity_of
 from trio_chat.client.events import (
     Delivery,
     Fallback,
@@ -33,6 +35,7 @@ from trio_chat.protocol.messages import (
     Taken,
 )
 from trio_chat.storage.memory import MemoryServerStore
+from trio_chat.transport.endpoint import new_id
 
 
 def receipts(player) -> list[ReceiptReceived]:
@@ -237,6 +240,20 @@ async def test_a_receipt_begets_no_receipt_and_waits_for_its_owner(stage, autoju
     assert len(receipts(alice)) == 1
     assert bob.texts() == ["hi"]
     assert receipts(bob) == []
+
+
+async def test_letters_of_one_sender_that_arrive_together_stay_in_order(stage, autojump_clock, nursery):
+    bob = await stage.enter("bob")
+    await bob.chat.deregister()
+    writer = RawPeer(stage.network, ("10.0.3.3", 6000), identity_of("alice"))
+    nursery.start_soon(writer.listen)
+    writer.says(SERVER_PEER, writer.register("alice", SERVER_KEY))
+    await stage.pass_time(0.1)
+    sent = [Save(new_id(), "bob", b"sealed, it seems") for _ in range(10)]
+    for save in sent:
+        writer.says(SERVER_PEER, save)
+    await stage.pass_time(1)
+    assert [letter.id for letter in await stage.server_store.waiting("bob")] == [save.id for save in sent]
 
 
 async def test_an_unknown_name_is_asked_of_the_server(stage, autojump_clock):

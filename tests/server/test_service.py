@@ -70,36 +70,36 @@ def test_who_registers_is_in_the_table_where_the_datagram_came_from(server):
     admission = server.register("alice", A)
     assert admission.record == Record("alice", "10.0.0.1", 1, True, 1001.0, credentials_of(A, "alice"))
     assert (admission.ended, admission.superseded) == ((), [])
-    assert (admission.registration.peer, admission.registration.since) == (A, 1001.0)
+    assert (admission.session.peer, admission.session.since) == (A, 1001.0)
     assert server.told == [admission.record]
     assert server.service.directory["alice"] == admission.record
-    assert server.service.is_present(admission.registration)
-    assert server.service.registration("ALICE") is admission.registration
+    assert server.service.is_current(admission.session)
+    assert server.service.session("ALICE") is admission.session
 
 
 def test_the_zone_of_an_address_stays_with_the_server(server):
     place = elsewhere(A, ("fe80::1%eth0", 7))
     admission = server.register("alice", place)
-    assert admission.registration.peer == place
+    assert admission.session.peer == place
     assert admission.record.address == ("fe80::1", 7)
 
 
 def test_who_deregisters_is_off_line_since_then(server):
-    stay = server.enter("alice", A)
+    session = server.enter("alice", A)
     request = Deregister(server.id())
     assert server.ask(A, request) == Deregistered(Deregister.kind, request.id)
     assert server.told[-1] == Record("alice", "10.0.0.1", 1, False, 1002.0, credentials_of(A, "alice"))
     assert server.online() == {}
-    assert not server.service.is_present(stay)
-    assert server.step(stay) is NextStep.REST
+    assert not server.service.is_current(session)
+    assert server.step(session) is NextStep.REST
 
 
-def test_the_same_program_at_the_same_address_begins_a_new_stay(server):
+def test_the_same_program_at_the_same_address_begins_a_new_session(server):
     first = server.enter("alice", A)
     admission = server.register("alice", A)
     assert (admission.ended, admission.superseded) == ((first,), [])
-    assert not server.service.is_present(first)
-    assert server.service.is_present(admission.registration)
+    assert not server.service.is_current(first)
+    assert server.service.is_current(admission.session)
     assert coming_and_going(server) == [("alice", True), ("alice", True)]
 
 
@@ -107,7 +107,7 @@ def test_another_name_from_the_same_place_ends_the_first(server):
     alice = server.enter("alice", A)
     server.enter("bob", A)
     assert coming_and_going(server) == [("alice", True), ("alice", False), ("bob", True)]
-    assert not server.service.is_present(alice)
+    assert not server.service.is_current(alice)
     assert server.online() == {"bob": A}
 
 
@@ -147,11 +147,11 @@ def test_stamps_tell_what_came_before_what_though_the_clock_stands_still_or_goes
 
 @contextmanager
 def nothing_happens(server):
-    """What is asked in here changes no row and no stay, tells nobody, and is no sign of life."""
+    """What is asked in here changes no row and no session, tells nobody, and is no sign of life."""
 
     def state():
-        stays = [(id(stay), stay.peer, stay.heard_at) for stay in server.service.online()]
-        return list(server.told), stays, server.service.directory.version
+        sessions = [(id(session), session.peer, session.heard_at) for session in server.service.online()]
+        return list(server.told), sessions, server.service.directory.version
 
     before = state()
     yield
@@ -168,7 +168,7 @@ SINCE_THEN = {
     "she is there": lambda server: server,
     "she has left": lambda server: server.leave(A) and server,
     "she was held for gone": lambda server: (
-        server.service.mark_offline(server.service.registration("alice"), 1.0) and server
+        server.service.mark_offline(server.service.session("alice"), 1.0) and server
     ),
     "she is elsewhere": lambda server: server.enter("alice", elsewhere(A)) and server,
     "the server was restarted": came_back_after_a_restart,
@@ -193,7 +193,7 @@ def test_of_two_keys_that_come_at_the_same_moment_the_first_has_the_name(server,
     server.pace = 0.0
     admission = server.register("alice", first)
     assert is_refused(server.register("Alice", second), Reason.TAKEN)
-    assert server.service.is_present(admission.registration)
+    assert server.service.is_current(admission.session)
     server.leave(first)
     assert is_refused(server.register("alice", second), Reason.TAKEN)
 
@@ -279,9 +279,9 @@ def test_who_has_the_servers_keys_is_a_stranger_like_any_other(server):
 @pytest.mark.parametrize("name", ["alice", "ALICE"])
 def test_a_name_without_credentials_goes_to_the_first_key_that_comes(server, name):
     server.service.load([Record("Alice", "10.0.0.8", 8, False, 500.0)], ["Alice"])
-    stay = server.enter(name, B)
+    session = server.enter(name, B)
     assert server.service.directory["alice"].credentials == credentials_of(B, name)
-    assert server.step(stay) is NextStep.LETTERS, "what waits for a name waits for its owner"
+    assert server.step(session) is NextStep.LETTERS, "what waits for a name waits for its owner"
     assert is_refused(server.register("Alice", A), Reason.TAKEN)
     server.leave(B)
     assert is_refused(server.register("Alice", A), Reason.TAKEN)
@@ -294,10 +294,10 @@ def test_a_name_without_credentials_goes_to_the_first_key_that_comes(server, nam
 def test_the_owner_takes_over_from_another_place_at_once(server, name):
     old = server.enter("alice", A)
     admission = server.register(name, elsewhere(A))
-    since = admission.registration.since
+    since = admission.session.since
     assert admission.record == Record(name, "10.0.0.9", 9, True, since, credentials_of(A, name))
     assert (admission.ended, admission.superseded) == ((old,), [old])
-    assert not server.service.is_present(old)
+    assert not server.service.is_current(old)
     assert server.online() == {name: elsewhere(A)}
     assert coming_and_going(server) == [("alice", True), (name, True)], "the name was never off line"
     assert is_not_registered(say(server, A, Heartbeat))
@@ -316,7 +316,7 @@ def test_another_program_at_the_same_place_replaces_and_there_is_nobody_to_tell(
     old = server.enter("alice", A)
     admission = server.register("alice", A, program=bytes(16))
     assert (admission.ended, admission.superseded) == ((old,), [])
-    assert server.service.is_present(admission.registration)
+    assert server.service.is_current(admission.session)
 
 
 def test_the_owner_may_come_with_another_link_key(server):
@@ -331,7 +331,7 @@ def test_the_owner_may_come_with_another_link_key(server):
     server.enter("alice2", A)
     assert server.online() == {"alice": place, "alice2": A}, "the former key stands for the name no longer"
     both = server.register("alice", A)
-    assert [stay.name for stay in both.ended] == ["alice2", "alice"]
+    assert [session.name for session in both.ended] == ["alice2", "alice"]
     assert server.online() == {"alice": A}
 
 
@@ -339,7 +339,7 @@ def test_nothing_is_taken_over_before_the_newcomer_has_confirmed_that_he_is_ther
     old = server.enter("alice", A)
     claim, request = server.claim("alice", elsewhere(A))
     assert isinstance(claim, Claim)
-    assert server.service.is_present(old)
+    assert server.service.is_current(old)
     server.leave(A)
     assert isinstance(server.confirm(elsewhere(A), request, claim), Admission)
 
@@ -438,14 +438,14 @@ def test_two_people_that_swap_addresses(server):
 
 
 def test_who_moves_stays_and_is_in_the_table_where_he_is_now(server):
-    stay, row = server.enter("Alice", A), server.told[-1]
+    session, row = server.enter("Alice", A), server.told[-1]
     place = elsewhere(A, ("fe80::1%eth0", 7))
     say(server, A, Heartbeat)
     server.service.moved(A, place)
     assert server.told[1:] == [attrs.evolve(row, host="fe80::1", port=7)], "and it counts as no coming or going"
     assert server.service.directory["alice"] == server.told[-1]
-    assert server.service.is_present(stay)
-    assert (stay.peer, stay.since) == (place, row.since)
+    assert server.service.is_current(session)
+    assert (session.peer, session.since) == (place, row.since)
     assert server.online() == {"Alice": place}
     assert isinstance(say(server, place, Heartbeat), Ack)
     assert is_not_registered(say(server, A, Heartbeat))
@@ -497,16 +497,16 @@ class AnyOwners:
         return elsewhere(self.dice.choice((A, B, C)), self.dice.choice(self.PLACES))
 
     def go_on(self) -> None:
-        stays = self.server.service.online()
+        sessions = self.server.service.online()
         match self.dice.choice(["register", "register", "steal", "leave", "mark_offline", "move"]):
             case "register":
                 self.register(self.somebody(), self.dice.choice(("alice", "Alice", "bob", "BOB", "carol")))
-            case "steal" if stays:
-                self.steal(self.somebody(), self.dice.choice(stays))
+            case "steal" if sessions:
+                self.steal(self.somebody(), self.dice.choice(sessions))
             case "leave":
                 self.server.leave(self.somebody())
-            case "mark_offline" if stays and self.dice.random() < 0.3:
-                self.server.service.mark_offline(self.dice.choice(stays), 1000 + self.server.now)
+            case "mark_offline" if sessions and self.dice.random() < 0.3:
+                self.server.service.mark_offline(self.dice.choice(sessions), 1000 + self.server.now)
             case "move":
                 peer = self.somebody()
                 self.server.service.moved(peer, elsewhere(peer, self.dice.choice(self.PLACES)))
@@ -519,26 +519,30 @@ class AnyOwners:
         elif not (returning and is_refused(outcome, Reason.ELSEWHERE)):
             assert isinstance(outcome, Admission)
             self.owners[fold(name)] = peer.key
-            assert self.server.service.registration(name).peer == peer
+            assert self.server.service.session(name).peer == peer
 
-    def steal(self, peer, stay) -> None:
-        shown = self.server.service.directory[stay.name].credentials
-        if peer.key != stay.peer.key:
+    def steal(self, peer, session) -> None:
+        shown = self.server.service.directory[session.name].credentials
+        if peer.key != session.peer.key:
             if self.dice.random() < 0.5:
                 shown = attrs.evolve(shown, keys=attrs.evolve(shown.keys, link=peer.key))
             with nothing_happens(self.server):
-                assert self.server.register(stay.name, peer, shown=shown) is Reaction.SILENCE
+                assert self.server.register(session.name, peer, shown=shown) is Reaction.SILENCE
 
     def check(self) -> None:
-        stays = self.server.service.online()
-        assert len({stay.peer.key for stay in stays}) == len({fold(stay.name) for stay in stays}) == len(stays)
+        sessions = self.server.service.online()
+        assert (
+            len({session.peer.key for session in sessions})
+            == len({fold(session.name) for session in sessions})
+            == len(sessions)
+        )
         rows = {fold(row.name): row for row in self.server.told}
         assert rows == {name: self.server.service.directory[name] for name in self.owners}
         for name, row in rows.items():
-            stay = self.server.service.registration(name)
+            session = self.server.service.session(name)
             assert row.credentials.keys.link == self.owners[name]
-            assert row.online == (stay is not None)
-            assert stay is None or (stay.name, stay.peer) == (row.name, Peer(row.address, self.owners[name]))
+            assert row.online == (session is not None)
+            assert session is None or (session.name, session.peer) == (row.name, Peer(row.address, self.owners[name]))
 
     def check_words(self) -> None:
         """Everybody speaks from everywhere: in no name but his own, and only where he came in."""
@@ -564,22 +568,22 @@ def test_nobody_speaks_in_anothers_name_whatever_is_tried(seed, steps):
 # --- who is gone ---
 
 
-def test_a_verdict_of_silence_ends_the_stay_that_it_is_about(server):
-    stay = server.enter("alice", A)
-    assert server.service.mark_offline(stay, 1234.0)
+def test_mark_offline_ends_the_session_that_it_is_given(server):
+    session = server.enter("alice", A)
+    assert server.service.mark_offline(session, 1234.0)
     assert server.told[-1] == Record("alice", "10.0.0.1", 1, False, 1234.0, credentials_of(A, "alice"))
     assert server.online() == {}
-    assert not server.service.mark_offline(stay, 1235.0)
+    assert not server.service.mark_offline(session, 1235.0)
     assert coming_and_going(server) == [("alice", True), ("alice", False)], "and ends it once"
 
 
 @pytest.mark.parametrize("back_at", [A, elsewhere(A)])
-def test_a_verdict_of_silence_on_an_old_stay_condemns_nobody(server, back_at):
+def test_mark_offline_for_an_old_session_changes_nothing(server, back_at):
     old = server.enter("alice", A)
     server.leave(A)
     new = server.enter("alice", back_at)
     assert not server.service.mark_offline(old, 1234.0)
-    assert server.service.is_present(new)
+    assert server.service.is_current(new)
     assert server.online() == {"alice": back_at}
 
 
@@ -770,7 +774,7 @@ def test_the_limit_is_for_one_sender_and_one_mailbox_however_they_are_written(cr
 
 
 def test_what_was_too_fast_leaves_no_trace(crowd):
-    bob = crowd.service.registration("bob")
+    bob = crowd.service.session("bob")
     same = crowd.id()
     for deposit in [crowd.save(A, "bob") for _ in range(300)]:
         crowd.service.kept(deposit)
@@ -795,7 +799,7 @@ def test_a_sender_who_is_too_fast_is_there(crowd):
     saves(crowd, 300)
     crowd.now += 0.1
     assert saves(crowd, 1) == ["too fast"]
-    assert crowd.service.registration("alice") not in crowd.service.overdue(crowd.now + SILENCE_LIMIT)
+    assert crowd.service.session("alice") not in crowd.service.overdue(crowd.now + SILENCE_LIMIT)
 
 
 def test_who_was_superseded_under_another_name_does_not_fight_back(server):

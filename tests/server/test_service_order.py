@@ -25,7 +25,7 @@ def server() -> BareServer:
 def test_the_table_comes_before_letters(server):
     server.enter("alice", A)
     admission = server.register("bob", B)
-    bob = admission.registration
+    bob = admission.session
     server.service.kept(server.save(A, "bob"))
     change = server.step(bob)
     assert isinstance(change, TableChange)
@@ -33,12 +33,12 @@ def test_the_table_comes_before_letters(server):
     assert server.step(bob).records == change.records, "until it is known to be held"
     bob.held = change.after
     assert server.step(bob) is NextStep.LETTERS
-    assert not bob.in_care
+    assert not bob.catching_up
 
 
 def test_a_table_that_moves_on_is_brought_until_it_is_the_latest(server):
     server.enter("alice", A)
-    bob = server.register("bob", B).registration
+    bob = server.register("bob", B).session
     bob.held = server.step(bob).after
     server.leave(A)
     assert server.step(bob).records == (server.service.directory["alice"],)
@@ -49,7 +49,7 @@ def test_who_has_the_latest_table_gets_the_next_change_by_fan_out(server):
     assert server.step(bob) is NextStep.REST
     server.enter("alice", A)
     assert server.step(bob) is NextStep.REST
-    bob.in_care = True  # the fan-out was met by silence
+    bob.catching_up = True  # the fan-out was met by silence
     assert isinstance(server.step(bob), TableChange)
 
 
@@ -311,18 +311,18 @@ class AnyPlay:
         for person in self.people.values():
             self.server.enter(person.name, person.peer)
 
-    def stay(self, person: Person) -> Session | None:
-        return self.server.service.registration(person.name)
+    def session_of(self, person: Person) -> Session | None:
+        return self.server.service.session(person.name)
 
     def go_on(self) -> None:
         """One thing happens to somebody."""
         person = self.dice.choice(list(self.people.values()))
         things = ["write", "post", "commit", "commit", "fan-out", "look", "look", "end", "end", "come or go", "move"]
         match self.dice.choice(things):
-            case "write" if self.stay(person):
+            case "write" if self.session_of(person):
                 recipient = self.dice.choice("abc")
                 self.take(self.server.save(person.peer, recipient), [recipient])
-            case "post" if self.stay(person):
+            case "post" if self.session_of(person):
                 post = self.server.post(person.peer)
                 self.take(post, post.left)
             case "commit" if self.to_commit:
@@ -334,7 +334,7 @@ class AnyPlay:
             case "end" if person.look:
                 self.end_delivery(person, self.dice.choice(["lost", "unacknowledged", "acknowledged", "acknowledged"]))
             case "come or go" if self.dice.random() < 0.3:
-                if self.stay(person):
+                if self.session_of(person):
                     self.server.leave(person.peer)
                 else:
                     self.server.enter(person.name, person.peer)
@@ -342,7 +342,7 @@ class AnyPlay:
                 self.move(person)
 
     def move(self, person) -> None:
-        """From one place to the other: within a stay, or by coming in there while it is still present here."""
+        """From one place to the other: within a session, or by coming in there while it is still present here."""
         before, person.peer = person.peer, elsewhere(person.peer, self.dice.choice([("10.0.0.8", 8), ("10.0.0.9", 9)]))
         if self.dice.random() < 0.5:
             self.server.service.moved(before, person.peer)
@@ -366,7 +366,7 @@ class AnyPlay:
 
     def end_fan_out(self, number, post) -> None:
         for target in post.targets:
-            if self.server.service.is_present(target) and self.dice.random() < 0.7:
+            if self.server.service.is_current(target) and self.dice.random() < 0.7:
                 self.people[target.name].sees(number)
                 if self.dice.random() < 0.7:
                     self.server.service.handed_over(post, target.name)
@@ -377,8 +377,8 @@ class AnyPlay:
 
     def look(self, person) -> None:
         """A delivery task looks into the store."""
-        stay = self.stay(person)
-        if stay and not person.look and self.server.step(stay) is NextStep.LETTERS:
+        session = self.session_of(person)
+        if session and not person.look and self.server.step(session) is NextStep.LETTERS:
             batch = sorted(person.mailbox)[: self.dice.randint(1, 3)]
             person.look = (self.server.service.deposits(person.name), batch)
 
@@ -386,7 +386,7 @@ class AnyPlay:
         (deposits, batch), person.look = person.look, None
         if not batch:
             self.server.service.found_empty(person.name, deposits)
-        elif outcome != "lost" and self.stay(person):
+        elif outcome != "lost" and self.session_of(person):
             for number in batch:
                 person.sees(number)
                 if outcome == "acknowledged":
@@ -399,8 +399,8 @@ class AnyPlay:
         for number, post in self.open_posts:
             self.end_fan_out(number, post)
         for person in self.people.values():
-            stay = self.stay(person) or self.server.enter(person.name, person.peer)
-            while person.look or self.server.step(stay) is NextStep.LETTERS:
+            session = self.session_of(person) or self.server.enter(person.name, person.peer)
+            while person.look or self.server.step(session) is NextStep.LETTERS:
                 self.look(person)
                 self.end_delivery(person, "acknowledged")
 

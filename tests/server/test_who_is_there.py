@@ -15,6 +15,7 @@ from trio_chat.client.events import SignedOff
 from trio_chat.errors import InvalidName, NameTaken, NotRegistered, ServerNotResponding, SignedInElsewhere
 from trio_chat.link.packets import Hello
 from trio_chat.protocol.messages import (
+    Confirm,
     Deregister,
     Deregistered,
     Heartbeat,
@@ -24,6 +25,7 @@ from trio_chat.protocol.messages import (
     TableChange,
     Takeover,
 )
+from trio_chat.server import server as server_module
 
 
 def comings_and_goings(stage, name):
@@ -177,6 +179,23 @@ async def test_a_late_word_of_a_takeover_does_not_end_the_registration_after_it(
     assert old.chat.online
     assert not new.chat.online
     assert old.heard == []
+
+
+async def test_only_so_many_registrations_are_in_progress_and_the_next_ones_follow(
+    stage, autojump_clock, nursery, monkeypatch
+):
+    monkeypatch.setattr(server_module, "MAX_REGISTERING", 3)
+    alice = await stage.enter("alice")
+    claimant = RawPeer(stage.network, ("10.0.3.3", 6000), identity_of("alice"))
+    nursery.start_soon(claimant.listen)
+    for _ in range(10):
+        claimant.says(SERVER_PEER, claimant.register("alice", SERVER_KEY))
+        await stage.pass_time(0.01)
+    assert len({confirm.id for confirm in claimant.of(Confirm)}) == 3
+    assert (await alice.chat.send_all("hello")) is None, "only registrations wait"
+    began = trio.current_time()
+    await stage.enter("bob")
+    assert 1 < trio.current_time() - began < 1.6, "a claim that nobody confirms is over after three windows"
 
 
 async def test_the_same_address_replaces_at_once(stage, autojump_clock):

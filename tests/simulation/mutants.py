@@ -153,7 +153,7 @@ def no_receipt_for_the_absent(stack):
     async def forgetful(self, name, letters, taken):
         async def only_relayed(name, handed, relayed):
             handed = list(handed)
-            absent = {one.letter.key for one in handed if self._service.registration(one.letter.sender) is None}
+            absent = {one.letter.key for one in handed if self._service.session(one.letter.sender) is None}
             return await store.acknowledge(name, handed, set(relayed) | absent)
 
         store = self._store
@@ -179,13 +179,13 @@ def fan_out_not_resumed(stack):
 
 @bug("a verdict of silence marks offline a newer registration")
 def verdict_on_the_newer(stack):
-    def mark_offline(self, registration, at):
-        present = self.registration(registration.name)
-        if present is not None:
-            self._leave(present, at)
-        return present is not None
+    mark_offline = Service.mark_offline
 
-    instead(stack, Service, "mark_offline", mark_offline)
+    def mark_the_newer(self, session, at):
+        current = self.session(session.name)
+        return current is not None and mark_offline(self, current, at)
+
+    instead(stack, Service, "mark_offline", mark_the_newer)
 
 
 @bug("a client that is gone is kept on line")

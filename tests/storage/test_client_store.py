@@ -11,7 +11,7 @@ import trio
 from tests.storage.backends import backends, first_schema, inline
 from trio_chat.protocol.records import Letter, LetterKind
 from trio_chat.storage import memory
-from trio_chat.storage.client_store import SCHEMA, open_client_store
+from trio_chat.storage.client_store import CLIENT_SCHEMA, open_client_store
 from trio_chat.storage.database import open_database
 from trio_chat.storage.interface import SERVER, OpenedLetter
 from trio_chat.storage.memory import MemoryClientStore
@@ -323,7 +323,7 @@ async def test_what_was_pinned_is_written_though_the_store_is_closed_in_the_mids
 async def test_a_file_of_the_first_schema_is_read_on(tmp_path):
     path = tmp_path / "store.db"
     texts = ["shown before", "ä\0\x1b[31m\r\n\t🙂 ", "", "x" * 16 * 1024]
-    with closing(open_database(path, first_schema(SCHEMA))) as database:
+    with closing(open_database(path, first_schema(CLIENT_SCHEMA))) as database:
         database.executemany(
             "INSERT INTO letters (kind, sender, id, sent_at, text, count, shown) VALUES (?, ?, ?, ?, ?, ?, ?)",
             [

@@ -16,10 +16,10 @@ from tests.forkserver import open_program
 from tests.storage.backends import inline
 from trio_chat.errors import StoreError
 from trio_chat.protocol.records import Letter, LetterKind, Record
-from trio_chat.storage import client_store, server_store
+from trio_chat.storage.client_store import CLIENT_SCHEMA
 from trio_chat.storage.database import Schema, open_database
 from trio_chat.storage.interface import HandedOver
-from trio_chat.storage.server_store import SCHEMA, open_server_store
+from trio_chat.storage.server_store import SERVER_SCHEMA, open_server_store
 
 ONE = Schema(0x12345678, ("CREATE TABLE a (x)",))
 TWO = Schema(0x12345678, ("CREATE TABLE a (x)", "ALTER TABLE a ADD COLUMN y; INSERT INTO a VALUES (1, 2)"))
@@ -55,15 +55,15 @@ def test_a_schema_is_brought_up_to_date(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("store", "digest"),
+    ("schema", "digest"),
     [
-        (server_store, "b59775926a3e6f5c"),
-        (client_store, "25800fada3ec0d59"),
+        (SERVER_SCHEMA, "b59775926a3e6f5c"),
+        (CLIENT_SCHEMA, "25800fada3ec0d59"),
     ],
 )
-def test_what_files_have_been_made_with_is_never_changed(store, digest):
+def test_what_files_have_been_made_with_is_never_changed(schema, digest):
     """Only files that are new would get the change: write another migration."""
-    first = " ".join(store.SCHEMA.migrations[0].split())
+    first = " ".join(schema.migrations[0].split())
     assert hashlib.sha256(first.encode()).hexdigest()[:16] == digest
 
 
@@ -87,7 +87,7 @@ def test_another_programs_database_is_left_alone(tmp_path):
 def test_a_clients_store_is_no_servers_store(tmp_path):
     path = tmp_path / "store.db"
     open_database(path, ONE).close()
-    assert "another program" in refused(path, SCHEMA)
+    assert "another program" in refused(path, SERVER_SCHEMA)
 
 
 @pytest.mark.parametrize("content", [b"Dear diary, ...", b"SQLite format 3\0" + b"\xff" * 2000])

@@ -19,7 +19,7 @@ from tests.storage.backends import backends, inline
 from trio_chat.errors import NoHistory
 from trio_chat.protocol.records import LetterKind
 from trio_chat.storage import history, memory
-from trio_chat.storage.client_store import SCHEMA, open_client_store
+from trio_chat.storage.client_store import CLIENT_SCHEMA, open_client_store
 from trio_chat.storage.database import Schema, open_database
 from trio_chat.storage.interface import Entry, OpenedLetter
 from trio_chat.storage.memory import MemoryClientStore
@@ -260,9 +260,10 @@ async def test_nothing_that_is_typed_is_too_much(words, name, count):
 def database_of(texts):
     """A history in memory, with these texts."""
     database = sqlite3.connect(":memory:", isolation_level=None)
-    for script in SCHEMA.migrations:
+    for script in CLIENT_SCHEMA.migrations:
         database.executescript(script)
-    history.write_entries(database, [history.Noted(n, came(n, text)) for n, text in enumerate(texts, 1)])
+    for n, text in enumerate(texts, 1):
+        history.write_entry(database, history.Noted(n, came(n, text)))
     return database
 
 
@@ -441,7 +442,7 @@ async def test_a_time_without_leaves_a_gap_and_nothing_else(path):
 
 
 async def test_a_file_of_the_second_schema_begins_with_the_letters_that_were_shown(path):
-    with closing(open_database(path, Schema(SCHEMA.application_id, SCHEMA.migrations[:2]))) as database:
+    with closing(open_database(path, Schema(CLIENT_SCHEMA.application_id, CLIENT_SCHEMA.migrations[:2]))) as database:
         database.executemany(
             "INSERT INTO letters (kind, sender, id, sent_at, text, count, shown) VALUES (?, ?, ?, ?, ?, 0, ?)",
             [

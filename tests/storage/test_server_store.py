@@ -26,7 +26,7 @@ from trio_chat.storage.interface import (
     oldest_batch,
 )
 from trio_chat.storage.memory import MemoryServerStore
-from trio_chat.storage.server_store import SCHEMA, open_server_store
+from trio_chat.storage.server_store import SERVER_SCHEMA, open_server_store
 
 KIB = 1024
 PEOPLE = ("alice", "bob", "carol")
@@ -700,7 +700,7 @@ async def test_to_forget_an_answer_is_not_to_forget_the_letter(store):
 async def test_a_file_of_the_first_schema_is_read_on(tmp_path):
     path, text = tmp_path / "store.db", "ä\0\x1b[31m\n 🙂"
     old, size = text.encode(), len(text.encode())
-    with closing(open_database(path, first_schema(SCHEMA))) as database:
+    with closing(open_database(path, first_schema(SERVER_SCHEMA))) as database:
         database.executemany(
             "INSERT INTO names VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             [("alice", "::1", 2, 2.0, 0, 0, 0, None), ("Bob", "10.0.0.2", 3, 3.0, 2, size + 2, 4, group(9).id)],

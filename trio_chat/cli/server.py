@@ -3,6 +3,7 @@
 The commands themselves are declared in cli/main.py, which also runs these and turns what they raise into exit codes.
 """
 
+import signal
 from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
@@ -91,16 +92,27 @@ async def show_server(
     identity = open_identity(Path(keys) if keys else server_file(port, "key"))
     path = Path(store) if store else server_file(port, "db")
     opening = nullcontext(MemoryServerStore()) if store == IN_MEMORY else open_server_store(path)
-    async with opening as opened, trio.open_nursery() as nursery:
-        roster = Roster()
-        address = await nursery.start(run_server, port, host, opened, click.echo, roster, identity)
-        if presence:
-            serve = partial(serve_presence, presence[1], host=presence[0], roster=roster)
-            presence = await nursery.start(serve)
-        click.echo(f"Listening on {show_address(address)}", err=True)
-        click.echo(f"Key: {fingerprint(identity.public.signing)}", err=True)
-        if presence:
-            click.echo(f"Presence on {show_address(presence)}", err=True)
+    async with opening as opened, trio.open_nursery() as interrupts:
+        async with trio.open_nursery() as nursery:
+            roster = Roster()
+            address = await nursery.start(run_server, port, host, opened, click.echo, roster, identity)
+            if presence:
+                serve = partial(serve_presence, presence[1], host=presence[0], roster=roster)
+                presence = await nursery.start(serve)
+            click.echo(f"Listening on {show_address(address)}", err=True)
+            click.echo(f"Key: {fingerprint(identity.public.signing)}", err=True)
+            if presence:
+                click.echo(f"Presence on {show_address(presence)}", err=True)
+            interrupts.start_soon(_interrupt_all)
+        interrupts.cancel_scope.cancel()
+
+
+async def _interrupt_all() -> None:
+    # Otherwise Ctrl-C is raised in whichever task runs. In one of the chat's, it would end the chat first, and for a
+    # moment the presence service would go on and tell its watchers that everybody has gone.
+    with trio.open_signal_receiver(signal.SIGINT) as signals:
+        async for _ in signals:
+            raise KeyboardInterrupt
 
 
 async def forget(name: str, path: Path) -> None:

@@ -1,1 +1,8 @@
-"""Who is there, told over TCP in JSON: server.py, client.py, the roster between them, the form of what is said."""
+"""Who is online, told over TCP in JSON.
+
+server       the service: connections, answers, pushed news
+client       watches friends at a service
+roster       who is online, and who watches whom; shared with a chat
+messages     requests and answers
+json_stream  JSON objects in a stream of bytes
+"""

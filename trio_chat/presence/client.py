@@ -1,6 +1,6 @@
-"""The presence client: who of one's friends comes and goes, as the server tells it.
+"""The presence client: one TCP connection that tells which friends come and go, and a task that keeps it alive.
 
-One TCP connection with a task that keeps it alive; what is said there is in presence/messages.py.
+The form of requests and answers is in presence/messages.py.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
@@ -15,21 +15,20 @@ from trio_chat.tasks import open_background
 
 __all__ = ["FriendChanged", "Friends", "watch_friends"]
 
-PATIENCE = 5.0
-"""Seconds that it may take to be connected, and then to be answered."""
-SIGN_OF_LIFE_EVERY = 5.0
-"""Seconds between two requests: the server gives us up after 15."""
-SILENCE = 15.0
-"""Seconds without a word, in spite of them, after which the server is gone."""
-CHUNK = 4096
+CONNECT_TIMEOUT = 5.0
+"""Seconds for the connection, and as many for the first answer."""
+REQUEST_EVERY = 5.0
+"""Seconds between two requests. The server closes the connection after 15 seconds without one."""
+ANSWER_TIMEOUT = 15.0
+"""Seconds without any answer after which the server is lost: three requests were not answered."""
 
 Connect = Callable[[str, int], Awaitable[trio.abc.Stream]]
 
 
 class Friends(AsyncIterator[FriendChanged]):
-    """The news of one's friends, in order and complete, for as long as the context is open.
+    """The changes of one's friends, in order and complete, as long as the context is open.
 
-    Raises PresenceLost when the server goes.
+    Raises PresenceLost when the server has gone.
     """
 
     def __init__(self, stream: trio.abc.Stream) -> None:
@@ -39,20 +38,23 @@ class Friends(AsyncIterator[FriendChanged]):
 
     async def begin(self) -> None:
         """Wait for the first answer. Raises PresenceLost, PresenceRefused."""
-        self._first = await self._answer(PATIENCE)
+        self._first = await self._answer(CONNECT_TIMEOUT)
 
     async def __anext__(self) -> FriendChanged:
         change, self._first = self._first, None
         while change is None:
-            change = await self._answer(SILENCE)
+            change = await self._answer(ANSWER_TIMEOUT)
         return change
 
-    async def _answer(self, patience: float) -> FriendChanged | None:
+    async def _answer(self, seconds: float) -> FriendChanged | None:
+        # Objects that were received together are taken without waiting: a reader of many must not hold up other tasks.
         await trio.lowlevel.checkpoint()
         try:
-            with trio.fail_after(patience):
+            with trio.fail_after(seconds):
                 while (fields := self._received.take()) is None:
-                    self._received.feed(await self._receive())
+                    if not (data := await self._stream.receive_some()):
+                        raise PresenceLost("the presence server has closed the connection")
+                    self._received.feed(data)
             return parse_answer(fields)
         except Refusal as refused:
             raise PresenceRefused(refused.code, refused.text) from None
@@ -60,25 +62,18 @@ class Friends(AsyncIterator[FriendChanged]):
             raise PresenceLost("the presence server says what is no answer") from error
         except trio.TooSlowError:
             raise PresenceLost("the presence server is not responding") from None
-
-    async def _receive(self) -> bytes | bytearray:
-        try:
-            data = await self._stream.receive_some(CHUNK)
         except trio.BrokenResourceError:
-            data = b""
-        if not data:
-            raise PresenceLost("the presence server has closed the connection")
-        return data
+            raise PresenceLost("the presence server has closed the connection") from None
 
 
 @asynccontextmanager
 async def watch_friends(
     user_id: int, friends: Iterable[int | str], server: tuple[str, int], *, connect: Connect = trio.open_tcp_stream
 ) -> AsyncIterator[Friends]:
-    """Be on line with a presence service, as the user `user_id`, and hear who of one's friends comes and goes.
+    """Be online at a presence service as the user `user_id`, and hear which friends come and go.
 
-    It is entered when the server has answered; friends who are on line already are the first news. Who does not
-    read the news for long is given up by the server.
+    The block begins when the server has answered; friends who are online already are the first changes. The server
+    closes the connection if the changes are not read for long.
 
     Args:
         user_id: a positive integer.
@@ -88,32 +83,32 @@ async def watch_friends(
 
     Raises:
         AddressError: the host does not resolve.
-        PresenceLost: nobody answers there, or, later, the server has gone.
+        PresenceLost: nobody answers there, or the server has gone later.
         PresenceRefused: the server does not accept the user or a friend.
     """
-    asked = encode_request(Watch(user_id, tuple(friends), push=True))
-    async with await _connected(connect, *server) as stream, open_background() as nursery:
-        nursery.start_soon(_keep_alive, stream, asked)
-        news = Friends(stream)
-        await news.begin()
-        yield news
+    request = encode_request(Watch(user_id, tuple(friends), push=True))
+    async with await _connect(connect, *server) as stream, open_background() as nursery:
+        nursery.start_soon(_keep_alive, stream, request)
+        changes = Friends(stream)
+        await changes.begin()
+        yield changes
 
 
-async def _connected(connect: Connect, host: str, port: int) -> trio.abc.Stream:
+async def _connect(connect: Connect, host: str, port: int) -> trio.abc.Stream:
     if not 1 <= port <= 65535:
         raise AddressError(f"not a port: {port}")
     try:
-        with trio.fail_after(PATIENCE):
+        with trio.fail_after(CONNECT_TIMEOUT):
             return await connect(host, port)
     except (OSError, ValueError, trio.TooSlowError) as error:
-        # Only a look-up that fails has a number, or is no name at all: attempts to connect fail as one, unnumbered.
+        # A failed look-up has an errno, or is a ValueError. Failed attempts to connect come as one OSError without.
         if isinstance(error, ValueError) or (isinstance(error, OSError) and error.errno is not None):
             raise AddressError(f"cannot find the host {host!r}") from error
         raise PresenceLost(f"no presence server answers at {host!r}, port {port}") from error
 
 
-async def _keep_alive(stream: trio.abc.Stream, asked: bytes) -> None:
-    with suppress(trio.BrokenResourceError):  # which whoever reads finds out, too
+async def _keep_alive(stream: trio.abc.Stream, request: bytes) -> None:
+    with suppress(trio.BrokenResourceError):  # the reading task finds out, too, and raises PresenceLost
         while True:
-            await stream.send_all(asked)
-            await trio.sleep(SIGN_OF_LIFE_EVERY)
+            await stream.send_all(request)
+            await trio.sleep(REQUEST_EVERY)

@@ -1,6 +1,6 @@
-"""JSON objects out of a stream of bytes, however the bytes are cut into pieces: where one ends, and what is in it.
+"""Finds and decodes JSON objects in a stream of bytes, however the bytes are cut into pieces.
 
-Knows the form and its bounds, and nothing of what the objects mean.
+The bounds of an object are here; what the objects mean is in messages.py.
 """
 
 import re
@@ -13,7 +13,7 @@ MAX_OBJECT = 64 * 1024
 """The longest object, in bytes."""
 
 MAX_DEPTH = 32
-"""How deep objects and lists may stand within each other."""
+"""How deep objects and lists may be nested."""
 
 _BLANKS = b" \t\r\n"
 _MARK = re.compile(rb'["{}\[\]]')
@@ -23,14 +23,14 @@ _decoder = msgspec.json.Decoder(dict[str, object])
 
 
 class JsonError(Exception):
-    """These bytes do not begin with an object within the bounds. The stream is of no use any longer."""
+    """The bytes do not begin with an object within the bounds. The stream cannot be read any further."""
 
 
 class JsonStream:
-    """Bytes in, as they come; objects out, one at a time. Between objects may stand blanks, or nothing.
+    """Takes bytes and returns objects, one at a time. There may be blanks between objects, or nothing.
 
     An object is strict JSON in UTF-8: no NaN, no number beyond a double, no lone surrogate. Of a repeated key the
-    last value counts. Each byte is looked at once, however small the pieces.
+    last value counts. Each byte is scanned once, however small the pieces: one byte a packet costs no more.
     """
 
     def __init__(self) -> None:
@@ -40,7 +40,7 @@ class JsonStream:
         self._closers: list[bytes] = []
 
     def feed(self, data: bytes | bytearray) -> None:
-        """Take more bytes. Call `take` until it gives None before the next ones: only that looks at the bounds."""
+        """Add bytes. Before the next call, call `take` until it returns None: only `take` checks the bounds."""
         self._buffer += data
 
     def take(self) -> dict[str, object] | None:
@@ -70,7 +70,7 @@ class JsonStream:
             self._seen = mark.end()
             match mark[0]:
                 case b"\\":
-                    self._seen += 1  # it may not even be here yet
+                    self._seen += 1  # skips the escaped byte, which may not have arrived yet
                 case b'"':
                     self._in_string = not self._in_string
                 case b"{" | b"[" as opener:

@@ -1,6 +1,6 @@
-"""What the presence service and its clients say to each other: JSON objects and what they mean.
+"""The requests and answers of the presence service: their JSON objects, and the bounds of what is in them.
 
-Form and bounds only: who is there is told by the server's roster, and when something is said by its tasks.
+Who is online is in roster.py; when something is sent is decided in server.py.
 """
 
 import json
@@ -36,11 +36,11 @@ MAX_USER_ID = 2**63 - 1
 NOT_A_REQUEST, INVALID_ID, OWN_FRIEND = 3, 5, 6
 
 STILL_THERE = b'{"msg": "are you still there?", "error": 0}'
-"""The answer when there is no news."""
+"""The answer when nothing has changed."""
 
 
 class Refusal(Exception):
-    """A request that is answered by an error, after which the connection closes."""
+    """A request that is answered with an error. The connection is closed after it."""
 
     def __init__(self, code: int, text: str) -> None:
         super().__init__(code, text)
@@ -50,7 +50,7 @@ class Refusal(Exception):
 
 @attrs.frozen
 class Watch:
-    """A request: the user who asks, and whose comings and goings it wants. `push`: at once, one object a line."""
+    """A request: who asks, and the friends to watch. `push`: changes are sent at once, one object a line."""
 
     user_id: int
     friends: tuple[Friend, ...]
@@ -59,7 +59,7 @@ class Watch:
 
 @attrs.frozen
 class FriendChanged:
-    """A friend came on line, or went off line. `user_id` is what the friend was called in the request."""
+    """A friend is online or offline now. `user_id` is the friend as written in the request."""
 
     user_id: Friend
     online: bool
@@ -71,7 +71,7 @@ def fold_friend(friend: Friend) -> Friend:
 
 
 def _is_user_id(given: object) -> bool:
-    return type(given) is int and 1 <= given <= MAX_USER_ID  # True is no user
+    return type(given) is int and 1 <= given <= MAX_USER_ID  # not isinstance: True is an int
 
 
 def _is_friend(given: object) -> TypeGuard[Friend]:
@@ -79,9 +79,9 @@ def _is_friend(given: object) -> TypeGuard[Friend]:
 
 
 def parse_watch(fields: dict[str, object]) -> Watch:
-    """The request that a JSON object is; fields that it does not know are skipped.
+    """The request in a JSON object. Unknown fields are ignored.
 
-    Raises Refusal: code 3 for what is no request, 5 for what is no user or friend, 6 for a friend of oneself.
+    Raises Refusal: code 3 for a wrong form, 5 for an invalid user or friend, 6 for oneself as a friend.
     """
     user_id, friends, push = fields.get("user_id"), fields.get("friends"), fields.get("push", False)
     if type(user_id) is not int or not _is_user_id(user_id):
@@ -103,8 +103,8 @@ def encode_request(watch: Watch) -> bytes:
 
 
 def encode_news(friend: Friend, online: bool) -> bytes:
-    """The bytes of a piece of news."""
-    who = friend if isinstance(friend, int) else f'"{friend}"'  # a name has nothing to escape
+    """The bytes of one change."""
+    who = friend if isinstance(friend, int) else f'"{friend}"'  # no character of a NAME needs an escape
     return f'{{"online": {"true" if online else "false"}, "user_id": {who}}}'.encode()
 
 
@@ -114,9 +114,9 @@ def encode_refusal(refused: Refusal) -> bytes:
 
 
 def parse_answer(fields: dict[str, object]) -> FriendChanged | None:
-    """The news that an answer brings; None for a mere sign of life, and for what a newer server may say.
+    """The change in an answer; None for STILL_THERE, and for answers that only newer servers know.
 
-    Raises Refusal with what the server said.
+    Raises Refusal with the server's code and text.
     """
     match fields:
         case {"online": bool(online), "user_id": friend} if _is_friend(friend):

@@ -1,6 +1,6 @@
-"""Who is there: users of the presence service by number, those of the chat by name; and who wants to know of whom.
+"""Who is online, users of the presence service by number and those of the chat by name, and who watches whom.
 
-It tells each coming and going at once, none left out or merged. It does not wait, and knows no connection.
+Each change is told at once, none left out or merged. Nothing here waits or knows a connection.
 """
 
 from collections.abc import Callable, Iterable
@@ -10,58 +10,59 @@ from trio_chat.presence.messages import Friend, fold_friend
 __all__ = ["Roster", "Watcher"]
 
 Watcher = Callable[[Friend, bool], object]
-"""Called with who it is (names in the form in which they are compared) and whether they are now on line.
+"""Called with a friend (a name in the form in which names are compared) and whether they are online now.
 
-It must neither wait nor call the roster back.
+It must neither wait nor change the roster: others are still to be told of the same change.
 """
 
 
 class Roster:
-    """One roster may serve a chat and a presence service: then names of the one are friends in the other.
+    """Who is online and who watches whom. One roster may serve a chat and a presence service.
 
-    It holds who is on line and what is watched, and forgets the rest.
+    Nothing is kept about somebody who is neither online nor watched: anybody may watch any number.
     """
 
     def __init__(self) -> None:
-        self._stays: dict[Friend, int] = {}
+        self._connections: dict[Friend, int] = {}
+        # A dict as an ordered set: watchers are told in the order in which they began.
         self._watchers: dict[Friend, dict[Watcher, None]] = {}
 
     def __contains__(self, who: Friend) -> bool:
-        return fold_friend(who) in self._stays
+        return fold_friend(who) in self._connections
 
     def enter(self, who: Friend) -> None:
-        """One more connection of this user: the first one is its coming."""
+        """Count one more connection of this user; with the first they are online."""
         who = fold_friend(who)
-        self._stays[who] = self._stays.get(who, 0) + 1
-        if self._stays[who] == 1:
+        self._connections[who] = self._connections.get(who, 0) + 1
+        if self._connections[who] == 1:
             self._tell(who, True)
 
     def leave(self, who: Friend) -> None:
-        """One connection less: the end of the last one is its going."""
+        """Count one connection less; without any they are offline."""
         who = fold_friend(who)
-        self._stays[who] -= 1
-        if not self._stays[who]:
-            del self._stays[who]
+        self._connections[who] -= 1
+        if not self._connections[who]:
+            del self._connections[who]
             self._tell(who, False)
 
     def note(self, name: str, online: bool) -> None:
-        """What the chat's table says of a name; to say it again changes nothing."""
+        """Take over a row of the chat's table. It may say the same as before: an address changed, for example."""
         if online and name not in self:
             self.enter(name)
         elif not online and name in self:
             self.leave(name)
 
     def watch(self, friends: Iterable[Friend], watcher: Watcher) -> list[Friend]:
-        """Tell the watcher from now on of these; return those who are on line already, in the order asked for."""
+        """Tell the watcher about these from now on; return those who are online already, in the order asked for."""
         present = []
         for friend in map(fold_friend, friends):
             self._watchers.setdefault(friend, {})[watcher] = None
-            if friend in self._stays:
+            if friend in self._connections:
                 present.append(friend)
         return present
 
     def unwatch(self, friends: Iterable[Friend], watcher: Watcher) -> None:
-        """Tell it no longer of these."""
+        """Stop telling the watcher about these."""
         for friend in map(fold_friend, friends):
             watchers = self._watchers[friend]
             del watchers[watcher]

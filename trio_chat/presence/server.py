@@ -1,6 +1,6 @@
-"""The presence service: JSON over TCP, one task that reads and one that pushes for each connection.
+"""The presence service: JSON over TCP. Each connection has a task that answers requests and one that pushes news.
 
-Who is there is the roster's business, the form of what is said that of presence/messages.py. Knows no datagrams.
+Who is online is in roster.py, the form of requests and answers in messages.py. No datagrams here.
 """
 
 import errno
@@ -27,28 +27,29 @@ from trio_chat.presence.messages import (
     parse_watch,
 )
 from trio_chat.presence.roster import Roster
+from trio_chat.tasks import WakeUp
 
-__all__ = ["Listener", "News", "serve_listeners", "serve_presence"]
+__all__ = ["Listener", "NewsQueue", "serve_listeners", "serve_presence"]
 
 log = logging.getLogger(__name__)
 
-FIRST_REQUEST = 5.0
-"""Seconds within which a connection has to bring its first whole request."""
-SILENCE = 15.0
-"""Seconds between two requests after which a user counts as gone."""
-NOT_READING = 5.0
-"""Seconds that a piece of what we say may take to be taken."""
-FAREWELL = 1.0
-"""Seconds for which we go on reading after an error: to close earlier could take the error away from its reader."""
+FIRST_REQUEST_TIMEOUT = 5.0
+"""Seconds in which a new connection must bring one whole request."""
+NEXT_REQUEST_TIMEOUT = 15.0
+"""Seconds between two whole requests after which a user is offline."""
+SEND_TIMEOUT = 5.0
+"""Seconds in which a client must take what it is sent."""
+LINGER = 1.0
+"""Seconds for which a connection is read and ignored after an error."""
 
 MAX_CONNECTIONS = 10_000
 MAX_NEWS = 10_000
-"""So many pieces of news wait for a watcher, all different; beyond them, one for each friend."""
-PUSHED_AT_ONCE = 500
-CHUNK = 4096
+"""The most changes that wait for one watcher; beyond them, one for each friend."""
+NEWS_PER_SEND = 500
+READ_SIZE = 4096
 
-PAUSE = 0.1
-COMPLAIN_EVERY = 60.0
+ACCEPT_RETRY = 0.1
+LOG_EVERY = 60.0
 
 Listener = trio.abc.Listener[trio.abc.HalfCloseableStream]
 
@@ -62,12 +63,13 @@ async def serve_presence(
 ) -> None:
     """Tell who comes and goes until cancelled; `await nursery.start(...)` returns the address that it is bound to.
 
-    At most 10,000 connections are served at once; more of them wait. There is no log-in and nothing is secret.
+    At most 10,000 connections are served at once; more of them wait. There are no passwords and no secrets here. When
+    it is cancelled, the connections are closed, and nobody is told that the others have gone.
 
     Args:
         port: the TCP port; 0 is any that is free.
         host: the address to listen on, or a name for it (all its addresses, but with port 0 the first one alone).
-        roster: who is there, shared with a chat whose names can then be friends; None is one of its own.
+        roster: who is online. Share it with a chat, and its names can be friends; None is a new one.
 
     Raises:
         AddressError: the host does not resolve, or the port is in use.
@@ -92,7 +94,7 @@ async def _listen(host: str, port: int) -> list[trio.SocketListener]:
         raise AddressError(f"cannot listen on {where!r}: not a host name") from error
     if port:
         return [first, *others]
-    for other in others:  # which has another port
+    for other in others:  # each address got a port of its own, and only one port can be told
         await other.aclose()
     return [first]
 
@@ -104,89 +106,90 @@ async def serve_listeners(
     max_connections: int = MAX_CONNECTIONS,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """The same on listeners that are open already, and are closed at the end."""
-    door = _Door(roster, max_connections)
+    """The same on listeners that are open already. They are closed at the end."""
+    server = _Server(roster, max_connections)
     async with trio.open_nursery() as nursery:
         for listener in listeners:
-            nursery.start_soon(door.keep, listener, nursery)
+            nursery.start_soon(server.accept_loop, listener, nursery)
         task_status.started()
 
 
-class _Door:
-    """Lets connections in, no more than there is room for."""
+class _Server:
+    """Accepts connections, up to a maximum."""
 
     def __init__(self, roster: Roster, max_connections: int) -> None:
         self._roster = roster
         self._max = max_connections
-        self._room = trio.Semaphore(max_connections)
-        self._silent_until = 0.0
+        self._free = trio.Semaphore(max_connections)
+        self._next_log = 0.0
 
-    async def keep(self, listener: Listener, nursery: trio.Nursery) -> None:
+    async def accept_loop(self, listener: Listener, nursery: trio.Nursery) -> None:
         async with listener:
             while True:
-                if not self._room.value:
-                    self._complain(f"{self._max} connections are open: newcomers wait until one ends")
-                await self._room.acquire()
-                nursery.start_soon(self._attend, await self._accept(listener))
+                if not self._free.value:
+                    self._log(f"{self._max} connections are open: newcomers wait until one ends")
+                # Before accept: those beyond the maximum wait in the kernel's backlog and cost no file descriptor.
+                await self._free.acquire()
+                nursery.start_soon(self._serve_connection, await self._accept(listener))
 
     async def _accept(self, listener: Listener) -> trio.abc.HalfCloseableStream:
         while True:
             try:
                 return await listener.accept()
             except OSError as error:
-                # The limit of open files, as a rule. The connection stays in the queue and would fail again at once.
+                # Usually EMFILE: too many open files. The connection stays in the backlog, so without a pause the next
+                # accept would fail at once, and the loop would use up the processor.
                 reason = os.strerror(error.errno) if error.errno else str(error)
-                self._complain(f"cannot accept a connection: {reason}; trying again every {PAUSE} s")
-                await trio.sleep(PAUSE)
+                self._log(f"cannot accept a connection: {reason}; trying again every {ACCEPT_RETRY} s")
+                await trio.sleep(ACCEPT_RETRY)
 
-    def _complain(self, complaint: str) -> None:
+    def _log(self, warning: str) -> None:
         now = trio.current_time()
-        if now >= self._silent_until:
-            self._silent_until = now + COMPLAIN_EVERY
-            log.warning("%s", complaint)
+        if now >= self._next_log:
+            self._next_log = now + LOG_EVERY
+            log.warning("%s", warning)
 
-    async def _attend(self, stream: trio.abc.HalfCloseableStream) -> None:
+    async def _serve_connection(self, stream: trio.abc.HalfCloseableStream) -> None:
         connection = _Connection(stream, self._roster)
         try:
             await connection.run()
         finally:
             connection.leave()
-            await trio.aclose_forcefully(stream)
-            self._room.release()
+            await trio.aclose_forcefully(stream)  # closes it even when cancelled
+            self._free.release()
 
 
-class News:
-    """What a watcher has still to be told, oldest first: pieces of (friend, on line?).
+class NewsQueue:
+    """The changes that a watcher has not been told yet, oldest first: (friend, online).
 
-    Beyond MAX_NEWS of them, a piece takes the place of the one of the same friend that waits there.
+    Beyond MAX_NEWS of them, a change replaces the one of the same friend that waits there: a watcher that reads slowly
+    hears the latest state of each friend, and memory is bounded by the number of friends.
     """
 
     def __init__(self) -> None:
-        self._pieces: deque[tuple[Friend, bool]] = deque()
+        self._changes: deque[tuple[Friend, bool]] = deque()
         self._folded: OrderedDict[Friend, bool] = OrderedDict()
 
     def __len__(self) -> int:
-        return len(self._pieces) + len(self._folded)
+        return len(self._changes) + len(self._folded)
 
-    @property
-    def folds(self) -> bool:
-        """Whether there are more of them than are kept apart."""
-        return bool(self._folded)
-
-    def add(self, friend: Friend, online: bool) -> None:
-        if not self._folded and len(self._pieces) < MAX_NEWS:
-            self._pieces.append((friend, online))
-        else:
-            self._folded[friend] = online
-            self._folded.move_to_end(friend)
+    def add(self, friend: Friend, online: bool) -> bool:
+        """Add a change. Returns False if the queue is so long that it may have replaced another one."""
+        # Until all that is folded has been taken: a newer change must not overtake an older one.
+        if not self._folded and len(self._changes) < MAX_NEWS:
+            self._changes.append((friend, online))
+            return True
+        self._folded[friend] = online
+        self._folded.move_to_end(friend)
+        return False
 
     def take(self) -> tuple[Friend, bool]:
-        """The oldest piece; there must be one."""
-        return self._pieces.popleft() if self._pieces else self._folded.popitem(last=False)
+        """The oldest change; there must be one."""
+        return self._changes.popleft() if self._changes else self._folded.popitem(last=False)
 
     def forget(self, friends: Collection[Friend]) -> None:
         """Drop what is about these."""
-        self._pieces = deque(piece for piece in self._pieces if piece[0] not in friends)
+        self._changes = deque(change for change in self._changes if change[0] not in friends)
         for friend in friends:
             self._folded.pop(friend, None)
 
@@ -197,48 +200,49 @@ class _Connection:
     def __init__(self, stream: trio.abc.HalfCloseableStream, roster: Roster) -> None:
         self._stream = stream
         self._roster = roster
-        self._life = trio.CancelScope()
+        self._scope = trio.CancelScope()
         self._request: Watch | None = None
-        self._friends: dict[Friend, Friend] = {}  # as they are compared: as they were called
-        self._news = News()
+        self._friends: dict[Friend, Friend] = {}  # the form in which they are compared: the form in the request
+        self._news = NewsQueue()
         self._has_folded = False
-        self._bell = trio.Event()
-        self._turn = trio.Lock()
+        self._wake_up = WakeUp()
+        self._send_lock = trio.Lock()
 
     async def run(self) -> None:
-        self._life.deadline = trio.current_time() + FIRST_REQUEST
+        """Serve the client until it has gone. A deadline is moved by whole requests only, not by each byte."""
+        self._scope.deadline = trio.current_time() + FIRST_REQUEST_TIMEOUT
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._push_news)
-            with self._life:
+            with self._scope:
                 await self._answer_requests()
             nursery.cancel_scope.cancel()
 
     def leave(self) -> None:
-        """Its user is no longer here by this connection, and it hears nothing more."""
+        """End the user's presence by this connection, and the news for it. May be called twice."""
         if self._request is not None:
-            self._roster.unwatch(self._friends, self._tell)
+            self._roster.unwatch(self._friends, self._add_news)
             self._roster.leave(self._request.user_id)
-        self._request, self._friends, self._news = None, {}, News()
+        self._request, self._friends, self._news = None, {}, NewsQueue()
 
     # --- requests ---
 
     async def _answer_requests(self) -> None:
         received = JsonStream()
         try:
-            while data := await self._stream.receive_some(CHUNK):
+            while data := await self._stream.receive_some(READ_SIZE):
                 received.feed(data)
                 while (fields := received.take()) is not None:
-                    self._heed(parse_watch(fields))
-                    await self._say(self._answer)
+                    self._handle_request(parse_watch(fields))
+                    await self._send(self._make_answer)
         except JsonError as error:
             await self._refuse(Refusal(NOT_A_REQUEST, str(error)))
         except Refusal as refused:
             await self._refuse(refused)
         except trio.BrokenResourceError:
-            pass  # it was reset
+            pass  # the client has reset the connection
 
-    def _heed(self, request: Watch) -> None:
-        self._life.deadline = trio.current_time() + SILENCE
+    def _handle_request(self, request: Watch) -> None:
+        self._scope.deadline = trio.current_time() + NEXT_REQUEST_TIMEOUT
         before = self._request
         if before is not None and request.user_id != before.user_id:
             raise Refusal(INVALID_ID, "Invalid user id: it can't change")
@@ -246,73 +250,76 @@ class _Connection:
         if before is None:
             self._roster.enter(request.user_id)
         if before is None or request.friends != before.friends:
-            self._befriend(request.friends)
+            self._set_friends(request.friends)
 
-    def _befriend(self, friends: Sequence[Friend]) -> None:
+    def _set_friends(self, friends: Sequence[Friend]) -> None:
         before, self._friends = self._friends, {}
         for friend in friends:
             self._friends.setdefault(fold_friend(friend), friend)
         former = before.keys() - self._friends.keys()
         if former:
-            self._roster.unwatch(former, self._tell)
+            self._roster.unwatch(former, self._add_news)
+            # What waits about them could not be encoded any more: the form in the request is gone.
             self._news.forget(former)
-        for friend in self._roster.watch([friend for friend in self._friends if friend not in before], self._tell):
-            self._tell(friend, True)
+        for friend in self._roster.watch([one for one in self._friends if one not in before], self._add_news):
+            self._add_news(friend, True)
 
     async def _refuse(self, refused: Refusal) -> None:
         self.leave()
-        self._life.deadline = trio.current_time() + NOT_READING + FAREWELL
-        await self._say(lambda: encode_refusal(refused))
-        with trio.move_on_after(FAREWELL), suppress(trio.BrokenResourceError):
+        self._scope.deadline = trio.current_time() + SEND_TIMEOUT + LINGER
+        await self._send(lambda: encode_refusal(refused))
+        # To close a socket with unread data resets the connection, and a reset can take the error away from a client
+        # that has not read it yet. So the client's data is read until it closes, too.
+        with trio.move_on_after(LINGER), suppress(trio.BrokenResourceError):
             await self._stream.send_eof()
-            while await self._stream.receive_some(CHUNK):
+            while await self._stream.receive_some(READ_SIZE):
                 pass
 
-    # --- what it is told ---
+    # --- answers and news ---
 
-    def _tell(self, friend: Friend, online: bool) -> None:
-        self._news.add(friend, online)
-        if self._news.folds and not self._has_folded and self._request is not None:
+    def _add_news(self, friend: Friend, online: bool) -> None:
+        if not self._news.add(friend, online) and not self._has_folded and self._request is not None:
             self._has_folded = True
             text = "over %d pieces of news wait for user %d: of each friend, the latest now replaces the one before"
             log.warning(text, MAX_NEWS, self._request.user_id)
         if self._pushes():
-            self._bell.set()
+            self._wake_up.set()
 
-    def _answer(self) -> bytes:
+    def _make_answer(self) -> bytes:
         if self._pushes():
-            return self._lines() or STILL_THERE + b"\n"
+            return self._next_lines() or STILL_THERE + b"\n"
         return self._next_news() if self._news else STILL_THERE
 
     async def _push_news(self) -> None:
         while True:
-            await self._bell.wait()
-            self._bell = trio.Event()
-            await self._say(self._lines)
+            await self._wake_up.wait()
+            await self._send(self._next_lines)
 
     def _pushes(self) -> bool:
         return self._request is not None and self._request.push
 
-    def _lines(self) -> bytes:
+    def _next_lines(self) -> bytes:
         if not self._pushes():
             return b""
-        lines = [self._next_news() + b"\n" for _ in range(min(len(self._news), PUSHED_AT_ONCE))]
+        lines = [self._next_news() + b"\n" for _ in range(min(len(self._news), NEWS_PER_SEND))]
         if self._news:
-            self._bell.set()
+            self._wake_up.set()
         return b"".join(lines)
 
     def _next_news(self) -> bytes:
         friend, online = self._news.take()
         return encode_news(self._friends[friend], online)
 
-    async def _say(self, words: Callable[[], bytes]) -> None:
-        """Say what there is to say when it is this task's turn; who does not take it in time has gone."""
-        async with self._turn:
-            if self._life.cancel_called:
-                return  # who knows how much of the last words was taken
-            said = words()
+    async def _send(self, make: Callable[[], bytes]) -> None:
+        """Send what `make` returns. A client that does not take it within SEND_TIMEOUT has gone."""
+        # Both tasks send, and a stream can be written by one task at a time. News is taken from the queue under the
+        # lock only, so it leaves in order, and none is pushed after a request without `push`.
+        async with self._send_lock:
+            if self._scope.cancel_called:
+                return  # the other task's send has failed: part of an object may have been taken
+            data = make()
             try:
-                with trio.fail_after(NOT_READING):
-                    await self._stream.send_all(said)
+                with trio.fail_after(SEND_TIMEOUT):
+                    await self._stream.send_all(data)
             except (trio.TooSlowError, trio.BrokenResourceError):
-                self._life.cancel()
+                self._scope.cancel()

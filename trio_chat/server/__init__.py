@@ -1,1 +1,6 @@
-"""The server: tasks and sockets around the decisions of server/service.py. Knows nothing of the client."""
+"""The chat server. Nothing here knows the client.
+
+server    serve_chat(): tasks and sockets, registrations, the table
+service   its decisions (pure), and who is online
+delivery  the delivery loop of each session
+"""

@@ -1,6 +1,6 @@
-"""One delivery task for each stay of a name: it brings the table, then letters in order, and finds out who is gone.
+"""One delivery loop for each session: it sends the table, then letters in order, and finds out who has gone.
 
-What comes next is decided by server/service.py; here is the waiting.
+What to send next is decided in server/service.py; the waiting is here.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,7 +17,7 @@ from trio_chat.transport.endpoint import ACK_WINDOW, RESEND_DELAYS, Endpoint, ne
 __all__ = ["PROBES", "Deliveries"]
 
 PROBES = 5
-"""Windows without any answer after which a client is gone."""
+"""Windows of 500 ms without any answer after which a client is marked offline."""
 
 
 @attrs.define(eq=False)
@@ -45,25 +45,26 @@ class Deliveries:
         if bell is not None:
             bell.set()
 
-    async def delivery_loop(self, stay: Session) -> None:
-        """Deliver to one stay until it ends."""
-        while self._service.is_present(stay):
-            bell = self._bells.setdefault(fold(stay.name), trio.Event())
-            match self._service.next_step(stay, new_id()):
+    async def delivery_loop(self, session: Session) -> None:
+        """Deliver to one session until it ends."""
+        while self._service.is_current(session):
+            bell = self._bells.setdefault(fold(session.name), trio.Event())
+            match self._service.next_step(session, new_id()):
                 case TableChange() as change:
-                    alive = await self._bring_table(stay, change)
+                    alive = await self._bring_table(session, change)
                 case NextStep.LETTERS:
-                    alive = await self._hand_over_letters(stay)
+                    alive = await self._hand_over_letters(session)
                 case NextStep.REST:
                     await bell.wait()
                     continue
-            if not alive and self._service.is_present(stay) and not await self.is_alive(stay, PROBES):
-                self._service.mark_offline(stay, self._clock())
+            # 3 s in all: the delivery's own window, then the probes. Anything that it answers proves that it is alive.
+            if not alive and self._service.is_current(session) and not await self.is_alive(session, PROBES):
+                self._service.mark_offline(session, self._clock())
 
-    async def is_alive(self, stay: Session, windows: int) -> bool:
+    async def is_alive(self, session: Session, windows: int) -> bool:
         """Probe a client for so many windows, until the first answer."""
-        probe = Heartbeat(new_id(), stay.name)
-        return await self._endpoint.request(stay.peer, probe, windows=windows, resend=RESEND_DELAYS) is not None
+        probe = Heartbeat(new_id(), session.name)
+        return await self._endpoint.request(session.peer, probe, windows=windows, resend=RESEND_DELAYS) is not None
 
     async def relayed(self, letter: Letter) -> HandedOver | None:
         """Is a letter that is in the store acknowledged by its recipient within one window? If so, by what?
@@ -77,28 +78,28 @@ class Deliveries:
             await relay.over.wait()
         return relay.handed
 
-    async def _bring_table(self, stay: Session, change: TableChange) -> bool:
-        answer = await self._endpoint.request(stay.peer, change, resend=RESEND_DELAYS)
+    async def _bring_table(self, session: Session, change: TableChange) -> bool:
+        answer = await self._endpoint.request(session.peer, change, resend=RESEND_DELAYS)
         if isinstance(answer, TableHeld):
-            # One miss is free: who comes back may hold more than we know of.
-            is_progress = answer.version is not None and (answer.version == change.after or stay.held is None)
-            stay.held = answer.version
+            # One miss is free: a client that comes back may hold another version than the server knows of.
+            is_progress = answer.version is not None and (answer.version == change.after or session.held is None)
+            session.held = answer.version
             if is_progress:
                 return True
         return await self._alive_but_not_served(answer)
 
-    async def _hand_over_letters(self, stay: Session) -> bool:
-        deposits = self._service.deposits(stay.name)
-        letters = await self._store.waiting(stay.name)
-        if not self._service.is_present(stay):
+    async def _hand_over_letters(self, session: Session) -> bool:
+        deposits = self._service.deposits(session.name)
+        letters = await self._store.waiting(session.name)
+        if not self._service.is_current(session):
             return True
         if not letters:
-            self._service.found_empty(stay.name, deposits)
+            self._service.found_empty(session.name, deposits)
             return True
-        request = Letters(new_id(), stay.name, tuple(letters))
-        answer = await self._endpoint.request(stay.peer, request, resend=RESEND_DELAYS)
+        request = Letters(new_id(), session.name, tuple(letters))
+        answer = await self._endpoint.request(session.peer, request, resend=RESEND_DELAYS)
         if isinstance(answer, Taken) and len(answer.receipts) == len(letters):
-            await self._acknowledged(stay.name, letters, answer)
+            await self._acknowledged(session.name, letters, answer)
             return True
         return await self._alive_but_not_served(answer)
 
@@ -117,7 +118,7 @@ class Deliveries:
             self.wake(sender)
 
     async def _alive_but_not_served(self, answer: Answer | PartAck | None) -> bool:
-        """Was there any answer? Busy or nonsense is not answered as fast as it comes."""
+        """Was there any answer? After Busy or a wrong answer, wait: the next try would follow at once."""
         if answer is not None:
             await trio.sleep(ACK_WINDOW)
         return answer is not None

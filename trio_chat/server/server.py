@@ -1,6 +1,7 @@
 """The chat server: the tasks around the decisions of server/service.py.
 
-A listener decides on each request at once; what has to wait for the store or a client goes to a task of its own.
+The task that reads the socket decides on each request at once. What has to wait for the store or for a client runs in
+a task of its own; the delivery to each session is in server/delivery.py.
 """
 
 import logging
@@ -33,9 +34,10 @@ from trio_chat.protocol.messages import (
 )
 from trio_chat.protocol.records import RETENTION, Address, Reason, Record, Version
 from trio_chat.server.delivery import Deliveries
-from trio_chat.server.service import Admission, Claim, Deposit, Outcome, Post, Service, Session
+from trio_chat.server.service import MAX_IN_WORK, Admission, Claim, Deposit, Outcome, Post, Service, Session
 from trio_chat.storage.interface import ServerStore, Status
 from trio_chat.storage.memory import MemoryServerStore
+from trio_chat.tasks import WakeUp
 from trio_chat.transport.endpoint import RESEND_DELAYS, SERVER_ATTEMPTS, Endpoint, new_id
 from trio_chat.transport.udp import UDP, Network
 
@@ -43,9 +45,13 @@ __all__ = ["serve_chat"]
 
 log = logging.getLogger(__name__)
 
-WORK_LIMIT = 1024
+MAX_REGISTERING = 1024
+"""The most registrations in progress. More are not answered; their clients send them again."""
+
 CLAIM_WINDOWS = 3
-SWEEP_EVERY = 5.0
+
+OVERDUE_CHECK_EVERY = 5.0
+"""Seconds between two looks for silent sessions."""
 
 Work = Claim | Admission | Deposit | Post
 
@@ -67,10 +73,10 @@ async def serve_chat(
     Args:
         port: the UDP port; 0 is any that is free.
         host: the address to listen on, or a name for it; None is every address of the machine.
-        identity: the server's keys, by which clients know it; None makes new ones.
+        identity: the server's keys, by which clients know it; None draws new ones.
         store: keeps names and letters; None keeps them in memory.
         events: gets each changed row of the client table, in order, none merged. What does not fit is dropped.
-        roster: is told who comes and goes; for `serve_presence`, whose users then may have names as friends.
+        roster: is told who comes and goes. Share it with `serve_presence`, so that its users can watch names.
         network: where the socket comes from.
         clock: tells seconds since 1970, UTC.
 
@@ -83,8 +89,7 @@ async def serve_chat(
     links = Links(own.link, secrets.token_bytes, ServerKeys(own.public, sign_link_key(own)))
     with closing(network.bind(host, port)) as socket:
         endpoint = Endpoint(socket, links)
-        key = own.public.signing
-        server = _Server(endpoint, key, store or MemoryServerStore(), events, roster or Roster(), clock)
+        server = _Server(endpoint, own.public.signing, store or MemoryServerStore(), events, roster or Roster(), clock)
         try:
             await server.run(socket.address, task_status)
         finally:
@@ -108,8 +113,11 @@ class _Server:
         self._clock = clock
         self._service = Service(key, secrets.token_bytes(8), self._row_changed)
         self._deliveries = Deliveries(endpoint, self._service, store, clock)
-        self._table_changed = trio.Event()
-        self._to_work, self._work = trio.open_memory_channel[tuple[Peer, Request, Work]](WORK_LIMIT)
+        self._table_changed = WakeUp()
+        self._registering = 0
+        # Never full: both limits count what waits in here, too.
+        limit = MAX_REGISTERING + MAX_IN_WORK
+        self._to_work, self._work = trio.open_memory_channel[tuple[Peer, Request, Work]](limit)
 
     async def run(self, address: Address, task_status: trio.TaskStatus[Address]) -> None:
         records, with_letters, open_posts = await self._store.load()
@@ -122,69 +130,79 @@ class _Server:
             nursery.start_soon(self._publish_table)
             nursery.start_soon(self._sweep)
             task_status.started(address)
+            # One task a turn of the scheduler, which is what the channel is for: tasks that start in the same turn run
+            # in any order, and two letters from one datagram batch could reach the store the wrong way round.
             async for peer, request, work in self._work:
-                nursery.start_soon(self._do, peer, request, work)
+                nursery.start_soon(self._do, nursery, peer, request, work)
 
     def clear_roster(self) -> None:
-        """Without its server, nobody of the chat is there."""
-        for stay in self._service.online():
-            self._roster.note(stay.name, online=False)
+        """Note everybody as offline, for a presence service that goes on. One that is cancelled together with the chat
+        sends nothing any more: its watchers see that the server ends, not that everybody leaves.
+        """
+        for session in self._service.online():
+            self._roster.note(session.name, online=False)
 
     def _receive(self, peer: Peer, request: Request) -> Answer | Reaction:
-        if self._work.statistics().current_buffer_used == WORK_LIMIT:
+        # A claim lasts while its client does not answer: anybody could start any number. Saves and GroupPosts have a
+        # limit of their own in the service, and what needs no task, such as a Heartbeat, is answered under any load.
+        if isinstance(request, Register) and self._registering >= MAX_REGISTERING:
             return Reaction.SILENCE
         outcome = self._service.receive(peer, request, trio.current_time(), self._clock())
         match outcome:
             case Claim() | Admission() | Deposit() | Post():
+                self._registering += isinstance(request, Register)
                 self._to_work.send_nowait((peer, request, outcome))
                 return Reaction.IN_WORK
         return outcome
 
-    async def _do(self, peer: Peer, request: Request, work: Work) -> None:
+    async def _do(self, nursery: trio.Nursery, peer: Peer, request: Request, work: Work) -> None:
         match request, work:
-            case Register(), Claim():
-                await self._settle_claim(peer, request, work)
-            case Register(), Admission():
-                await self._admit(peer, request, work)
+            case Register(), Claim() | Admission():
+                await self._register(nursery, peer, request, work)
             case Save(), Deposit():
                 await self._deposit(peer, request, work)
             case GroupPost(), Post():
                 await self._post(peer, request, work)
 
-    # --- who is there ---
+    # --- who is online ---
 
-    async def _settle_claim(self, peer: Peer, request: Register, claim: Claim) -> None:
-        outcome: Outcome = claim
-        while isinstance(outcome, Claim):
-            confirm = Confirm(new_id(), request.program)
-            answer = await self._endpoint.request(peer, confirm, windows=CLAIM_WINDOWS, resend=RESEND_DELAYS)
-            if not isinstance(answer, Ack):
-                break
-            outcome = self._service.confirmed(peer, request, outcome, trio.current_time(), self._clock())
-        match outcome:
-            case Admission() as admission:
-                await self._admit(peer, request, admission)
-            case Refused() as refused:
-                self._endpoint.answer(peer, request, refused)
-            case _:
-                self._endpoint.forget(peer, request)
+    async def _register(self, nursery: trio.Nursery, peer: Peer, request: Register, outcome: Outcome) -> None:
+        try:
+            # Again if the name got a newer session meanwhile: this confirmation may be older than that session.
+            while isinstance(outcome, Claim):
+                confirm = Confirm(new_id(), request.program)
+                answer = await self._endpoint.request(peer, confirm, windows=CLAIM_WINDOWS, resend=RESEND_DELAYS)
+                if not isinstance(answer, Ack):
+                    break
+                outcome = self._service.confirmed(peer, request, outcome, trio.current_time(), self._clock())
+            match outcome:
+                case Admission() as admission:
+                    await self._admit(nursery, peer, request, admission)
+                case Refused() as refused:
+                    self._endpoint.answer(peer, request, refused)
+                case _:  # not confirmed: no answer, and the next copy of the request is a new claim
+                    self._endpoint.forget(peer, request)
+        finally:
+            self._registering -= 1
 
-    async def _admit(self, peer: Peer, request: Register, admission: Admission) -> None:
-        stay, record = admission.registration, admission.record
+    async def _admit(self, nursery: trio.Nursery, peer: Peer, request: Register, admission: Admission) -> None:
+        # First of all: the former program may be dead, and a post or a delivery would wait for its answer.
         for ended in admission.ended:
             self._endpoint.abandon(ended.peer)
-        waiting = await self._store.enrol(record)
+        # Before the answer: whose a name is must be on the disk when its client believes to have it.
+        waiting = await self._store.enrol(admission.record)
         version = self._service.directory.version
-        self._endpoint.answer(peer, request, request.registered(version, waiting, record.since))
-        async with trio.open_nursery() as nursery:
+        self._endpoint.answer(peer, request, request.registered(version, waiting, admission.session.since))
+        # A task of the server, not of this registration, which is short: see MAX_REGISTERING.
+        nursery.start_soon(self._deliveries.delivery_loop, admission.session)
+        async with trio.open_nursery() as takeovers:
             for superseded in admission.superseded:
-                nursery.start_soon(self._tell_takeover, superseded)
-            await self._deliveries.delivery_loop(stay)
+                takeovers.start_soon(self._tell_takeover, superseded)
 
-    async def _tell_takeover(self, stay: Session) -> None:
-        # If it does not hear this, it will hear it when it comes back: see Service.
+    async def _tell_takeover(self, session: Session) -> None:
+        # A program that misses this is refused (ELSEWHERE) when it comes back by itself.
         await self._endpoint.request(
-            stay.peer, Takeover(new_id(), stay.since), windows=SERVER_ATTEMPTS, resend=RESEND_DELAYS
+            session.peer, Takeover(new_id(), session.since), windows=SERVER_ATTEMPTS, resend=RESEND_DELAYS
         )
 
     def _row_changed(self, record: Record) -> None:
@@ -198,42 +216,49 @@ class _Server:
                 log.warning("nobody takes the server's events: one was dropped")
 
     async def _sweep(self) -> None:
+        """Mark offline who has been silent for too long: probes go only to clients that do not take a delivery."""
         while True:
-            await trio.sleep(SWEEP_EVERY)
-            for stay in self._service.overdue(trio.current_time()):
-                self._service.mark_offline(stay, self._clock())
+            await trio.sleep(OVERDUE_CHECK_EVERY)
+            for session in self._service.overdue(trio.current_time()):
+                self._service.mark_offline(session, self._clock())
             await self._store.forget_answers(self._clock() - RETENTION)
 
     # --- the table ---
 
     async def _publish_table(self) -> None:
-        """Rounds of fan-outs: changes that come during one round travel together in the next."""
+        """Rounds of fan-outs: changes that are made during one round travel together in the next."""
         while True:
             await self._table_changed.wait()
-            self._table_changed = trio.Event()
-            while stays := self._behind():
-                await self._table_round(stays)
+            while sessions := self._outdated():
+                await self._table_round(sessions)
 
-    def _behind(self) -> dict[Peer, Session]:
+    def _outdated(self) -> dict[Peer, Session]:
         version = self._service.directory.version
-        return {stay.peer: stay for stay in self._service.online() if not stay.in_care and stay.held != version}
+        return {
+            session.peer: session
+            for session in self._service.online()
+            if not session.catching_up and session.held != version
+        }
 
-    async def _table_round(self, stays: dict[Peer, Session]) -> None:
-        silent = dict(stays)
+    async def _table_round(self, sessions: dict[Peer, Session]) -> None:
+        silent = dict(sessions)
+        # Most of them hold the same version: each difference is computed once.
         changes: dict[Version | None, TableChange | None] = {}
-        for stay in stays.values():
-            if stay.held not in changes:
-                changes[stay.held] = self._service.directory.change_since(stay.held, new_id())
+        for session in sessions.values():
+            if session.held not in changes:
+                changes[session.held] = self._service.directory.change_since(session.held, new_id())
 
         def settled(peer: Peer, answer: Answer) -> None:
+            # Another version means that the change did not fit what the client holds: it counts as silent.
             if isinstance(answer, TableHeld) and answer.version == requests[peer].after:
                 silent.pop(peer).held = answer.version
 
-        requests = {peer: change for peer, stay in stays.items() if (change := changes[stay.held])}
+        requests = {peer: change for peer, session in sessions.items() if (change := changes[session.held])}
         await self._endpoint.fan_out(requests, settled)
-        for stay in silent.values():
-            stay.in_care = True
-            self._deliveries.wake(stay.name)
+        # To their own delivery loops, which probe them, too: one silent client costs the others a single window.
+        for session in silent.values():
+            session.catching_up = True
+            self._deliveries.wake(session.name)
 
     # --- messages ---
 
@@ -254,7 +279,7 @@ class _Server:
                 return request.saved(kept.sent_at)
             case Status.DELIVERED | Status.UNREADABLE as status:
                 return request.delivered(kept.receipt, status is Status.DELIVERED)
-        if self._service.registration(recipient) and (handed := await self._deliveries.relayed(letter)):
+        if self._service.session(recipient) and (handed := await self._deliveries.relayed(letter)):
             return request.delivered(handed.receipt, handed.opened)
         return request.saved(kept.sent_at)
 
@@ -269,7 +294,7 @@ class _Server:
         self._service.ended(post.letter)
 
     async def _hand_out(self, post: Post) -> None:
-        names = {stay.peer: stay.name for stay in post.targets}
+        names = {session.peer: session.name for session in post.targets}
 
         def settled(peer: Peer, answer: Answer) -> None:
             if isinstance(answer, Taken):

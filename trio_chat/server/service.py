@@ -1,7 +1,7 @@
-"""The server's decisions: a request in, an answer or a piece of work out. Also who is there, and in which order
+"""The server's decisions: a request in, an answer or a piece of work out. Also who is online, and the order in which
 each name gets its letters.
 
-Knows no store and no socket: the shell (server/server.py) does the work and reports what came of it.
+No store, socket or clock: server/server.py does the work and reports the results.
 """
 
 import enum
@@ -30,18 +30,19 @@ from trio_chat.protocol.token_buckets import TokenBuckets
 __all__ = ["SILENCE_LIMIT", "Admission", "Claim", "Deposit", "NextStep", "Outcome", "Post", "Service", "Session"]
 
 SILENCE_LIMIT = 65.0
-"""Seconds without a heartbeat after which a client counts as gone."""
+"""Seconds without a request after which a client is marked offline: three missed heartbeats (20 s) and a margin."""
 
 TICK = 1e-6
 MAX_NAMES = 10_000
 MAX_IN_WORK = 1024
+"""The most Saves and GroupPosts in progress. More are not answered; their clients send them again."""
 
 LETTERS_A_SECOND, LETTERS_AT_ONCE = 100 / 60, 300
 """How many letters one sender may put into one mailbox."""
 
 
 class NextStep(enum.Enum):
-    """What a name's delivery task does next, beside sending a TableChange."""
+    """What the delivery loop of a session does next, besides sending a TableChange."""
 
     LETTERS = "hand over letters"
     REST = "nothing to do"
@@ -49,11 +50,11 @@ class NextStep(enum.Enum):
 
 @attrs.define(eq=False)
 class Session:
-    """One stay of one name. A verdict on a stay says nothing of the next one under the same name.
+    """One registration of a name at one address. When it ends, a newer one of the same name is not affected.
 
     `since`: the time of its registration, by which the client knows it.
-    `held`: the version of the table that the client holds, as far as is known.
-    `in_care`: its own delivery task brings it the table; fan-outs take it up again when it has the latest version.
+    `held`: the version of the table that the client holds, as far as the server knows.
+    `catching_up`: its own delivery loop sends it the table; fan-outs leave it out until it has the latest version.
     """
 
     name: str
@@ -62,14 +63,15 @@ class Session:
     since: float
     heard_at: float
     held: Version | None = None
-    in_care: bool = True
+    catching_up: bool = True
 
 
 @attrs.frozen
 class Claim:
-    """The name is held by another program of the same owner: if this one is really there, call `Service.confirmed`.
+    """Another program of the same owner holds the name. Ask the new one to confirm, then call `Service.confirmed`.
 
-    `at`: when it was laid.
+    Without this, a Register that was delayed in the network would take the name from a newer program.
+    `at`: when the Register, or its last confirmation, arrived.
     """
 
     at: float
@@ -79,24 +81,23 @@ class Claim:
 class Admission:
     """The name is registered: put the record into the store, then answer.
 
-    `ended`: the stays that it takes the place of. Requests to them are not waited for any longer, and those of
-    another program are to be told.
+    `ended`: the sessions that the new one replaces. Nothing waits for their answers any more.
     """
 
-    registration: Session
+    session: Session
     record: Record
     ended: tuple[Session, ...]
 
     @property
     def superseded(self) -> list[Session]:
-        """The stays of other programs, which their owner has left for this one."""
-        new = self.registration
-        return [stay for stay in self.ended if stay.program != new.program and stay.peer != new.peer]
+        """Those of other programs elsewhere, which get a Takeover; at the new one's own address nobody else listens."""
+        new = self.session
+        return [ended for ended in self.ended if ended.program != new.program and ended.peer != new.peer]
 
 
 @attrs.frozen
 class Deposit:
-    """A letter to store and, if its recipient is there, to hand over at once."""
+    """A letter to store and, if its recipient is online, to hand over at once."""
 
     recipient: str
     letter: Letter
@@ -132,7 +133,7 @@ Outcome = Answer | Reaction | Claim | Admission | Deposit | Post
 
 
 class Service:
-    """The table, the registrations and the lanes of the server with this public Ed25519 key.
+    """The table, the sessions and the lanes of the server with this public Ed25519 key.
 
     `changed` is called with each new row of the table, in order, none left out.
     """
@@ -149,7 +150,7 @@ class Service:
         self._latest = 0.0
 
     def load(self, records: Iterable[Record], with_letters: Iterable[str]) -> None:
-        """What a store kept; everyone in it is off line until heard from."""
+        """Begin with what a store kept; everybody is offline until they register."""
         for record in records:
             self.directory.put(attrs.evolve(record, online=False))
             self._stamp(record.since)
@@ -158,7 +159,7 @@ class Service:
             self._lanes[fold(name)].letters = True
 
     def _stamp(self, at: float) -> float:
-        """No two things happen at the same time, nor does time go back: stamps tell what came before what."""
+        """A time later than any before: clients compare `since` and `sent_at`, and the clock may stand or go back."""
         self._latest = max(at, self._latest + TICK)
         return self._latest
 
@@ -170,6 +171,7 @@ class Service:
         if isinstance(request, Register):
             return self._register(peer, request, now, at)
         sender = self._by_key.get(peer.key)
+        # The right key at another address is a program that was replaced, or has not registered there.
         if sender is None or sender.peer != peer:
             return request.refused(Reason.NOT_REGISTERED)
         if isinstance(request, Heartbeat) and fold(request.name) != fold(sender.name):
@@ -179,7 +181,7 @@ class Service:
             case Heartbeat():
                 return request.ack()
             case Deregister():
-                self._leave(sender, at)
+                self.mark_offline(sender, at)
                 return request.deregistered()
             case Find(name=name):
                 return request.found(self.directory[name]) if self._is_owned(name) else request.refused(Reason.UNKNOWN)
@@ -194,15 +196,16 @@ class Service:
         return name in self.directory and self.directory[name].credentials is not None
 
     def confirmed(self, peer: Peer, request: Register, claim: Claim, now: float, at: float) -> Outcome:
-        """Whoever laid this claim was there when he was asked: decide as if he had just come.
+        """The program behind this claim has answered: decide as if its Register had just arrived.
 
-        If the name has changed hands since, that may be long ago: the outcome is another claim, to be confirmed again.
+        Its answer may have been delayed, too. If the name has a newer session by now, the outcome is another Claim.
         """
         return self._register(peer, request, now, self._stamp(at), claim)
 
     def _register(self, peer: Peer, request: Register, now: float, at: float, claim: Claim | None = None) -> Outcome:
-        """A name belongs to the key that it was first registered with, and its owner is where he last came in."""
+        """A name belongs to the key that first registered it; the owner is where they registered last."""
         name, keys = request.name, request.credentials.keys
+        # Credentials are in the table for everybody to read. Only their owner has a link with this key.
         if keys.link != peer.key:
             return Reaction.SILENCE
         if not verify_identity(keys, request.credentials.certificate, name=name, server_key=self._key):
@@ -210,10 +213,11 @@ class Service:
         known = self.directory[name].credentials if name in self.directory else None
         if known is not None and known.keys.signing != keys.signing:
             return request.refused(Reason.TAKEN)
-        elsewhere = [stay for stay in self._stays_of(peer, name) if stay.program != request.program]
+        elsewhere = [session for session in self._sessions_of(peer, name) if session.program != request.program]
+        # A program that comes back by itself must not take the name from one that its owner started later.
         if elsewhere and request.returning:
             return request.refused(Reason.ELSEWHERE)
-        if elsewhere and (claim is None or any(stay.since > claim.at for stay in elsewhere)):
+        if elsewhere and (claim is None or any(session.since > claim.at for session in elsewhere)):
             return Claim(at)
         if len(self.directory) >= MAX_NAMES and name not in self.directory:
             return Reaction.SILENCE
@@ -221,30 +225,30 @@ class Service:
 
     def _admit(self, peer: Peer, request: Register, now: float, at: float) -> Admission:
         name = request.name
-        ended = self._stays_of(peer, name)
-        for stay in ended:
-            if fold(stay.name) == fold(name):
-                self._end(stay)
+        ended = self._sessions_of(peer, name)
+        for session in ended:
+            if fold(session.name) == fold(name):
+                self._end(session)  # the row stays online: nobody is told of an absence that did not happen
             else:
-                self._leave(stay, at)
-        registration = Session(name, peer, request.program, at, now)
-        self._by_name[fold(name)] = self._by_key[peer.key] = registration
+                self.mark_offline(session, at)
+        new = Session(name, peer, request.program, at, now)
+        self._by_name[fold(name)] = self._by_key[peer.key] = new
         self._lanes.setdefault(fold(name), _Lane())
-        record = Record(name, *_shown(peer), True, at, request.credentials)
+        record = Record(name, *_shown_address(peer), True, at, request.credentials)
         self._put(record)
-        return Admission(registration, record, ended)
+        return Admission(new, record, ended)
 
-    def _stays_of(self, peer: Peer, name: str) -> tuple[Session, ...]:
-        """The present stays of a key and of a name, which make room for a new one of both."""
-        return tuple(dict.fromkeys(filter(None, (self._by_key.get(peer.key), self.registration(name)))))
+    def _sessions_of(self, peer: Peer, name: str) -> tuple[Session, ...]:
+        """The sessions of a key and of a name, which end when this key registers this name."""
+        return tuple(dict.fromkeys(filter(None, (self._by_key.get(peer.key), self.session(name)))))
 
     def moved(self, before: Peer, after: Peer) -> None:
-        """Somebody has proven that he is at another address now; if he is registered, his stay goes on there."""
-        stay = self._by_key.get(before.key)
-        if stay is not None and stay.peer == before:
-            stay.peer = after
-            host, port = _shown(after)
-            self._put(attrs.evolve(self.directory[stay.name], host=host, port=port))
+        """A peer has proven that it is at another address now: its session, if it has one, continues there."""
+        session = self._by_key.get(before.key)
+        if session is not None and session.peer == before:
+            session.peer = after
+            host, port = _shown_address(after)
+            self._put(attrs.evolve(self.directory[session.name], host=host, port=port))
 
     def _save(self, sender: Session, request: Save, now: float, at: float) -> Outcome:
         if not self._is_owned(request.recipient):
@@ -263,7 +267,7 @@ class Service:
         if not self._begin(letter):
             return Reaction.SILENCE
         post = Post(letter, self._lanes.keys() - {fold(sender.name)}, [])
-        for name, lane in self._lanes.items():  # not over the set, whose order is another one each time
+        for name, lane in self._lanes.items():  # not over the set: its order differs from run to run
             if name not in post.left:
                 continue
             if name in self._by_name and lane.is_free():
@@ -281,38 +285,42 @@ class Service:
         """The Save or GroupPost that brought this letter has been answered, or given up."""
         self._in_work.discard(letter.key)
 
-    # --- who is there ---
+    # --- who is online ---
 
-    def registration(self, name: str) -> Session | None:
-        """The present stay of a name; None when it is off line."""
+    def session(self, name: str) -> Session | None:
+        """The session of a name; None when it is offline."""
         return self._by_name.get(fold(name))
 
     def online(self) -> list[Session]:
-        """All present stays."""
+        """The sessions of all who are online."""
         return list(self._by_name.values())
 
-    def is_present(self, registration: Session) -> bool:
-        """Is this stay still the present one of its name?"""
-        return self._by_name.get(fold(registration.name)) is registration
+    def is_current(self, session: Session) -> bool:
+        """Is this still the session of its name?"""
+        return self._by_name.get(fold(session.name)) is session
 
-    def mark_offline(self, registration: Session, at: float) -> bool:
-        """Its probes stayed silent: it is gone, unless its name has registered anew meanwhile."""
-        if not self.is_present(registration):
+    def mark_offline(self, session: Session, at: float) -> bool:
+        """End a session and show its name as offline. Nothing else does that. The callers and their reasons:
+
+        - `receive`: a Deregister; `_admit`: the same key has registered another name;
+        - the delivery loop: a delivery and PROBES (5) probes, of one window each, were not answered;
+        - the sweep in server.py: no request for SILENCE_LIMIT (65 s).
+
+        Returns False if the session had ended: its name may have registered again during the last probe.
+        """
+        if not self.is_current(session):
             return False
-        self._leave(registration, at)
+        self._end(session)
+        self._put(attrs.evolve(self.directory[session.name], online=False, since=at))
         return True
 
     def overdue(self, now: float) -> list[Session]:
-        """The stays that have not been heard from for SILENCE_LIMIT."""
-        return [present for present in self._by_name.values() if now - present.heard_at > SILENCE_LIMIT]
+        """The sessions that have not been heard from for SILENCE_LIMIT."""
+        return [session for session in self._by_name.values() if now - session.heard_at > SILENCE_LIMIT]
 
-    def _end(self, registration: Session) -> None:
-        del self._by_name[fold(registration.name)]
-        del self._by_key[registration.peer.key]
-
-    def _leave(self, registration: Session, at: float) -> None:
-        self._end(registration)
-        self._put(attrs.evolve(self.directory[registration.name], online=False, since=at))
+    def _end(self, session: Session) -> None:
+        del self._by_name[fold(session.name)]
+        del self._by_key[session.peer.key]
 
     def _put(self, record: Record) -> None:
         self.directory.put(record)
@@ -320,16 +328,16 @@ class Service:
 
     # --- in which order ---
 
-    def next_step(self, registration: Session, id: bytes) -> TableChange | NextStep:
+    def next_step(self, session: Session, id: bytes) -> TableChange | NextStep:
         """What to send to a client next: the table first, then letters, as long as its lane is free."""
-        if not self.is_present(registration):
+        if not self.is_current(session):
             return NextStep.REST
-        if registration.in_care:
-            change = self.directory.change_since(registration.held, id)
+        if session.catching_up:
+            change = self.directory.change_since(session.held, id)
             if change is not None:
                 return change
-            registration.in_care = False
-        lane = self._lanes[fold(registration.name)]
+            session.catching_up = False
+        lane = self._lanes[fold(session.name)]
         return NextStep.LETTERS if lane.letters and not lane.open_posts else NextStep.REST
 
     def kept(self, deposit: Deposit) -> None:
@@ -364,7 +372,7 @@ class Service:
         self.withdraw(post)
 
     def withdraw(self, post: Post) -> None:
-        """The post stands in nobody's way any longer."""
+        """The post no longer holds back anybody's letters."""
         for name in post.left:
             self._lanes[name].open_posts -= 1
 
@@ -376,7 +384,7 @@ class Service:
         return post
 
 
-def _shown(peer: Peer) -> tuple[str, int]:
-    """Host and port, without the interface that stands behind some addresses of IPv6."""
+def _shown_address(peer: Peer) -> tuple[str, int]:
+    """Host and port, without the zone of an IPv6 address: fe80::1%eth0 means nothing on another machine."""
     host, port = peer.address
     return host.partition("%")[0], port

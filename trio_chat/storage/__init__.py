@@ -1,1 +1,12 @@
-"""What outlives a message: the store protocols and their backends. Nothing here talks to the network."""
+"""What outlives a message. Nothing here uses the network.
+
+interface      the protocols of the two stores, and the limits of mailboxes
+memory         both stores in memory
+server_store   the server's, in SQLite: names, mailboxes, posts
+client_store   a client's, in SQLite: letters, seen messages, pinned keys, history
+history        the tables of a client's history
+search_query   what a search of the history means
+group_commit   many requests in one transaction
+database       opening a SQLite file
+identity_file  a person's or a server's keys
+"""

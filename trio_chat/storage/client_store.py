@@ -1,7 +1,7 @@
-"""The ClientStore on SQLite: the letters of one name at one server, which messages it has seen, whose key is whose,
-and what was written (history.py).
+"""The ClientStore on SQLite: the letters of one name at one server, the messages it has seen, and the keys of others.
 
-Letters are durable when `keep` returns; what was seen, shown, pinned or noted is written behind, within WRITE_BEHIND.
+Letters are durable when `keep` returns; all else is written a little later (WRITE_BEHIND), so that a direct message
+needs no fsync before it is answered. The tables of the history are in history.py.
 """
 
 import sqlite3
@@ -16,16 +16,16 @@ from trio_chat.errors import NoHistory
 from trio_chat.protocol.records import RETENTION, LetterKind, fold
 from trio_chat.storage.database import Schema, open_database
 from trio_chat.storage.group_commit import GroupCommit, Runner, in_thread
-from trio_chat.storage.history import MIGRATION, Noted, find_entries, newest_entries, write_entries
+from trio_chat.storage.history import MIGRATION, Noted, drop_oldest_entries, find_entries, newest_entries, write_entry
 from trio_chat.storage.interface import Entry, LetterKey, OpenedLetter
-from trio_chat.tasks import open_background
+from trio_chat.tasks import WakeUp, open_background
 
-__all__ = ["SCHEMA", "SqliteClientStore", "open_client_store"]
+__all__ = ["CLIENT_SCHEMA", "SqliteClientStore", "open_client_store"]
 
 WRITE_BEHIND = 0.1
-"""Seconds after which what was seen, shown, pinned and noted is on its way to the disk."""
+"""Seconds for which what was seen, shown, pinned and noted is gathered before it is written."""
 
-SCHEMA = Schema(
+CLIENT_SCHEMA = Schema(
     application_id=0x74434843,  # "tCHC"
     migrations=(
         """
@@ -55,23 +55,19 @@ SCHEMA = Schema(
 
 @asynccontextmanager
 async def open_client_store(
-    path: Path,
-    run: Runner[object] | None = None,
-    clock: Callable[[], float] = time.time,
-    *,
-    history: bool = True,
+    path: Path, run: Runner[object] | None = None, clock: Callable[[], float] = time.time, *, history: bool = True
 ) -> AsyncIterator["SqliteClientStore"]:
-    """Open the store in a file, made if it is not there; write what is outstanding and close it at the end.
+    """Open the store in a file, which is created if needed; write what is outstanding and close it at the end.
 
     `run` runs a transaction; None is a worker thread. `clock` tells seconds since 1970, UTC. The history has the newest
-    100,000 entries; with `history=False` none is added, what is in it stays there unread, and of letters the texts are
-    forgotten when they have been shown.
+    100,000 entries. With `history=False` none is added, what is in it stays there unread, and the text of a letter is
+    deleted when it has been shown.
 
     Raises:
         StoreError: the file cannot be used.
         StoreFailed: something could not be made durable; the block has been cancelled.
     """
-    with closing(open_database(path, SCHEMA)) as connection:
+    with closing(open_database(path, CLIENT_SCHEMA)) as connection:
         commits = GroupCommit(connection, run or in_thread())
         store = SqliteClientStore(connection, commits, clock, history)
         try:
@@ -80,7 +76,8 @@ async def open_client_store(
                 nursery.start_soon(store._write_behind)
                 yield store
         finally:
-            # Here and now: a cancelled block could not wait for the writer any more. Nobody was promised this write.
+            # Without a thread: a cancelled block cannot wait for one. If it fails, nothing was promised: the messages
+            # come again and are shown twice, which is better than an error in place of the block's own.
             with suppress(sqlite3.Error), connection:
                 connection.execute("BEGIN IMMEDIATE")
                 store._outstanding()(connection)
@@ -104,27 +101,25 @@ class SqliteClientStore:
         kept = [OpenedLetter(LetterKind(kind), *row) for kind, *row in unshown]
         self._unshown = {letter.key: letter for letter in kept}
         self._pins: dict[str, bytes] = dict(connection.execute("SELECT name, key FROM pins"))
-        self._to_see: list[LetterKey] = []
-        self._to_show: list[LetterKey] = []
-        self._to_pin: list[tuple[str, bytes]] = []
         ((self._number,),) = connection.execute("SELECT coalesce(max(number), 0) FROM entries")
-        self._to_note: list[Noted] = []
-        self._behind = trio.Event()
+        self._unwritten: list[Callable[[sqlite3.Connection], object]] = []
+        self._wake_up = WakeUp()
 
     def has(self, key: LetterKey) -> bool:
         return key in self._seen
 
     def saw(self, key: LetterKey) -> None:
         self._seen.add(key)
-        self._to_see.append(key)
-        self._behind.set()
+        at = self._clock()
+        self._write_later(lambda database: _see(database, key, at))
 
     async def keep(self, letters: Iterable[OpenedLetter]) -> None:
         new: list[OpenedLetter] = []
         known: list[OpenedLetter] = []
         for letter in letters:
             (known if letter.key in self._seen else new).append(letter)
-        # From now on, not from the commit on: meanwhile the same message may come straight from its sender.
+        # Before the commit: meanwhile the same message may come directly from its sender, and would be shown twice. If
+        # the commit fails, the program ends, so nothing that is lost stays marked as seen.
         self._seen.update(letter.key for letter in new)
         at = self._clock()
         kept = await self._commits.submit(lambda database: _keep(database, new, known, at))
@@ -136,16 +131,14 @@ class SqliteClientStore:
     def shown(self, letter: OpenedLetter) -> None:
         if self._unshown.pop(letter.key, None) and letter.entry:
             self._note(letter.entry, letter.key)
-        self._to_show.append(letter.key)
-        self._behind.set()
+        self._write_later(lambda database: _mark_shown(database, letter.key, self._keeps_history))
 
     def pinned(self, name: str) -> bytes | None:
         return self._pins.get(fold(name))
 
     def pin(self, name: str, key: bytes) -> None:
         self._pins[fold(name)] = key
-        self._to_pin.append((fold(name), key))
-        self._behind.set()
+        self._write_later(lambda database: _pin(database, fold(name), key))
 
     def note(self, entry: Entry) -> None:
         self._note(entry)
@@ -159,7 +152,7 @@ class SqliteClientStore:
     async def _ask(self, request: Callable[[sqlite3.Connection], list[Entry]]) -> list[Entry]:
         if not self._keeps_history:
             raise NoHistory
-        outstanding = self._outstanding()
+        outstanding = self._outstanding()  # an answer must have what was noted a moment ago
 
         def ask(database: sqlite3.Connection) -> list[Entry]:
             outstanding(database)
@@ -170,41 +163,44 @@ class SqliteClientStore:
     def _note(self, entry: Entry, letter: LetterKey | None = None) -> None:
         if self._keeps_history:
             self._number += 1
-            self._to_note.append(Noted(self._number, entry, letter))
-            self._behind.set()
+            noted = Noted(self._number, entry, letter)
+            self._write_later(lambda database: write_entry(database, noted))
+
+    def _write_later(self, write: Callable[[sqlite3.Connection], object]) -> None:
+        # One list, in order: a message that was seen and its entry in the history go into the same transaction.
+        self._unwritten.append(write)
+        self._wake_up.set()
 
     async def _write_behind(self) -> None:
         while True:
-            await self._behind.wait()
+            await self._wake_up.wait()
             await trio.sleep(WRITE_BEHIND)
-            self._behind = trio.Event()
-            seen, shown, pinned = len(self._to_see), len(self._to_show), len(self._to_pin)
-            noted = len(self._to_note)
-            await self._commits.submit(self._outstanding())
-            # Not before: a store that is closed meanwhile writes once more what may not have been written.
-            del self._to_see[:seen], self._to_show[:shown], self._to_pin[:pinned], self._to_note[:noted]
+            if count := len(self._unwritten):
+                await self._commits.submit(self._outstanding())
+                # Not before: if the store is closed meanwhile, nobody knows whether this is on the disk, and the end of
+                # `open_client_store` writes it again. So each of these writes must have the same effect twice.
+                del self._unwritten[:count]
 
     def _outstanding(self) -> Callable[[sqlite3.Connection], None]:
-        seen, shown, pins, at = self._to_see.copy(), self._to_show.copy(), self._to_pin.copy(), self._clock()
-        noted, keeps_history = self._to_note.copy(), self._keeps_history
+        writes = self._unwritten.copy()
 
         def write(database: sqlite3.Connection) -> None:
-            _remember(database, seen, shown, pins, at)
-            if keeps_history:
-                write_entries(database, noted)
-            else:
-                _forget_texts(database, shown)
+            for one in writes:
+                one(database)
+            drop_oldest_entries(database)
 
         return write
 
 
-# --- the requests, each as a whole or not at all ---
+# --- what a transaction does ---
 
 
 def _keep(
     database: sqlite3.Connection, new: list[OpenedLetter], known: list[OpenedLetter], at: float
 ) -> list[OpenedLetter]:
-    """Insert letters; return those that were not there. Of those known the id may not have been written yet."""
+    """Insert letters; return those that were not there."""
+    # The server forgets a letter that is acknowledged. One that came directly, too, may still be in the write-behind:
+    # that it was seen must be on the disk first.
     for letter in known:
         _see(database, letter.key, at)
     kept = []
@@ -219,21 +215,15 @@ def _keep(
     return kept
 
 
-def _remember(
-    database: sqlite3.Connection,
-    seen: Iterable[LetterKey],
-    shown: Iterable[LetterKey],
-    pins: Iterable[tuple[str, bytes]],
-    at: float,
-) -> None:
-    for key in seen:
-        _see(database, key, at)
-    database.executemany("UPDATE letters SET shown = 1 WHERE kind = ? AND sender = ? AND id = ?", shown)
-    database.executemany("INSERT OR REPLACE INTO pins VALUES (?, ?)", pins)
+def _mark_shown(database: sqlite3.Connection, key: LetterKey, keeps_text: bool) -> None:
+    database.execute(
+        "UPDATE letters SET shown = 1, text = CASE WHEN ? THEN text END WHERE kind = ? AND sender = ? AND id = ?",
+        (keeps_text, *key),
+    )
 
 
-def _forget_texts(database: sqlite3.Connection, letters: Iterable[LetterKey]) -> None:
-    database.executemany("UPDATE letters SET text = NULL WHERE kind = ? AND sender = ? AND id = ?", letters)
+def _pin(database: sqlite3.Connection, name: str, key: bytes) -> None:
+    database.execute("INSERT OR REPLACE INTO pins VALUES (?, ?)", (name, key))
 
 
 def _see(database: sqlite3.Connection, key: LetterKey, at: float) -> None:

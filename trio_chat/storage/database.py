@@ -1,6 +1,6 @@
-"""One SQLite file: opened for one program alone, checked, and brought to the present schema.
+"""One SQLite file: opened for one program alone, checked, and brought to the newest schema.
 
-What is in its tables is the stores' business, and when a transaction ends is group_commit.py's.
+The tables are in the stores' modules, transactions in group_commit.py.
 """
 
 import os
@@ -18,48 +18,46 @@ __all__ = ["Schema", "open_database"]
 
 @attrs.frozen
 class Schema:
-    """Whose file it is (`application_id`, four bytes) and the scripts that lead from each version to the next."""
+    """What kind of file it is (`application_id`, four bytes) and the scripts from each version to the next."""
 
     application_id: int
     migrations: Sequence[str]
 
 
 def open_database(path: Path, schema: Schema) -> sqlite3.Connection:
-    """Open or make a database file, mode 0600, and hold it until the connection is closed.
+    """Open or create a database file, mode 0600, and keep it locked until the connection is closed.
 
     Commits are durable when they return (WAL, synchronous=FULL). A file that is refused is left as it was.
 
     Raises:
-        StoreError: the folder cannot be written, the file is no database or another program's, or its schema is newer
-            than this program.
+        StoreError: the folder cannot be written, the file is not a database or another program's, or its schema is
+            newer than this program.
         StoreHeld: another program holds it.
     """
     try:
-        is_new = _make_file(path)
-        connection = sqlite3.connect(
-            f"{path.absolute().as_uri()}?mode=rw",
-            uri=True,
-            timeout=0,
-            isolation_level=None,
-            check_same_thread=False,
-        )
+        is_new = _create(path)
+        # mode=rw: SQLite must not create it, with a mode after the umask. timeout=0: a second program is told at once.
+        # The connection is used in worker threads, one at a time, with transactions of our own (isolation_level).
+        uri = f"{path.absolute().as_uri()}?mode=rw"
+        connection = sqlite3.connect(uri, uri=True, timeout=0, isolation_level=None, check_same_thread=False)
     except (OSError, sqlite3.Error) as error:
         raise StoreError(f"cannot open the store {path}: {_reason(error)}") from error
     try:
-        _take(connection, schema, path)
+        _prepare(connection, schema, path)
     except (sqlite3.Error, StoreError) as error:
         connection.close()
+        if isinstance(error, sqlite3.OperationalError) and "locked" in str(error):
+            # It stays, though new: who holds it was only a moment slower to create it, and uses it.
+            raise StoreHeld(f"cannot use the store {path}: another program holds it") from error
         if is_new:
             path.unlink()
         if isinstance(error, StoreError):
             raise
-        if isinstance(error, sqlite3.OperationalError) and "locked" in str(error):
-            raise StoreHeld(f"cannot use the store {path}: another program holds it") from error
         raise StoreError(f"cannot use the store {path}: {_reason(error)}") from error
     return connection
 
 
-def _make_file(path: Path) -> bool:
+def _create(path: Path) -> bool:
     with suppress(FileExistsError):
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
@@ -67,17 +65,19 @@ def _make_file(path: Path) -> bool:
     return False
 
 
-def _take(connection: sqlite3.Connection, schema: Schema, path: Path) -> None:
-    # Nothing is written before it is clear that the file is ours and that nobody else holds it.
+def _prepare(connection: sqlite3.Connection, schema: Schema, path: Path) -> None:
+    # Nothing is written before it is clear that the file is ours and that no other program uses it.
+    # EXCLUSIVE keeps the first lock until the connection is closed: two servers on one file would both number letters.
+    # It ends with the process, so a crash leaves nothing to clean up.
     connection.execute("PRAGMA locking_mode = EXCLUSIVE")
-    version = _pragma(connection, "user_version")
-    is_empty = _count(connection, "sqlite_master") == 0
-    if not is_empty and _pragma(connection, "application_id") != schema.application_id:
+    version = _number(connection, "PRAGMA user_version")
+    is_empty = _number(connection, "SELECT count(*) FROM sqlite_master") == 0
+    if not is_empty and _number(connection, "PRAGMA application_id") != schema.application_id:
         raise StoreError(f"cannot use the store {path}: it is another program's database")
     if version > len(schema.migrations):
         raise StoreError(f"cannot use the store {path}: it was written by a newer trio_chat")
-    connection.execute("BEGIN IMMEDIATE")
-    connection.execute("ROLLBACK")
+    # WAL needs one fsync for a commit, a rollback journal several. NORMAL, the usual choice with it, needs none, but a
+    # power cut would take commits that have been answered.
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
     for number, script in enumerate(schema.migrations[version:], start=version + 1):
@@ -88,16 +88,10 @@ def _take(connection: sqlite3.Connection, schema: Schema, path: Path) -> None:
         )
 
 
-def _pragma(connection: sqlite3.Connection, name: str) -> int:
-    with closing(connection.execute(f"PRAGMA {name}")) as cursor:
-        value: int = cursor.fetchone()[0]
-        return value
-
-
-def _count(connection: sqlite3.Connection, table: str) -> int:
-    with closing(connection.execute(f"SELECT count(*) FROM {table}")) as cursor:  # noqa: S608 - a constant
-        value: int = cursor.fetchone()[0]
-        return value
+def _number(connection: sqlite3.Connection, query: str) -> int:
+    with closing(connection.execute(query)) as cursor:
+        number: int = cursor.fetchone()[0]
+        return number
 
 
 def _reason(error: Exception) -> str:

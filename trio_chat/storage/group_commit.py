@@ -1,4 +1,4 @@
-"""Many requests, one fsync: what gathers while a transaction runs goes into the next one together.
+"""Group commit: requests that arrive while a transaction runs go into the next one together, with one fsync for all.
 
 A request is a function of the connection. It is answered when its transaction is durable, and never before.
 """
@@ -20,43 +20,40 @@ __all__ = ["GROUP", "GroupCommit", "in_thread"]
 log = logging.getLogger(__name__)
 
 GROUP = 256
-"""The most requests in one transaction; as many more may wait."""
+"""The most requests in one transaction. As many more may wait in the queue."""
 
 T = TypeVar("T")
-Request = Callable[[sqlite3.Connection], T]
+StoreRequest = Callable[[sqlite3.Connection], T]
 Runner = Callable[[Callable[[], T]], Awaitable[T]]
 
 
 def in_thread() -> "Runner[Any]":
-    """Run transactions in a worker thread, one at a time, that no other use of threads can hold up."""
-    limiter = trio.CapacityLimiter(1)
-
-    async def run(work: Callable[[], T]) -> T:
-        return await trio.to_thread.run_sync(work, limiter=limiter)
-
-    return run
+    """Run transactions in a worker thread, one at a time."""
+    # Its own limiter: trio's default one may be used up by other threads, such as those that wait for terminal input.
+    return partial(trio.to_thread.run_sync, limiter=trio.CapacityLimiter(1))
 
 
 @attrs.define(eq=False)
 class _Waiting:
-    request: Request[Any]
+    request: StoreRequest[Any]
     answered: trio.Event = attrs.Factory(trio.Event)
     outcome: Outcome[Any] | None = None
 
 
 class GroupCommit:
-    """The one user of a connection. Run `write` as a task for as long as requests are submitted."""
+    """The only user of a connection. Run `write` as a task for as long as requests are submitted."""
 
     def __init__(self, connection: sqlite3.Connection, run: "Runner[Any]") -> None:
         self._connection = connection
         self._run = run
         self._to_writer, self._requests = trio.open_memory_channel[_Waiting](GROUP)
 
-    async def submit(self, request: Request[T]) -> T:
+    async def submit(self, request: StoreRequest[T]) -> T:
         """Run a request in the next transaction; return what it returned, once that is durable.
 
-        Raises what it raised; then nothing of it is in the database. It may be run twice, but takes effect once.
-        Requests take effect in the order in which they are submitted.
+        Raises what it raised; then nothing of it is in the database. A request may run twice (the first transaction was
+        rolled back), so it must change nothing but the database. Requests take effect in the order of the calls. A
+        caller that is cancelled does not take its request back.
         """
         waiting = _Waiting(request)
         await self._to_writer.send(waiting)
@@ -69,14 +66,16 @@ class GroupCommit:
         """Commit and answer until cancelled.
 
         Raises:
-            StoreFailed: a transaction could not be made durable. Nobody in it is answered: whether it is on the
-                disk is not known, and what a later fsync would say of it is worth nothing.
+            StoreFailed: a transaction could not be made durable. Nobody in it is answered, because nobody knows what
+                is on the disk. Trying again would not help: after a failed fsync the system may drop the pages, and
+                the next fsync reports success without them.
         """
         async for first in self._requests:
             group = [first]
             while len(group) < GROUP and self._requests.statistics().current_buffer_used:
                 group.append(self._requests.receive_nowait())
             try:
+                # A thread that has begun is not abandoned when this task is cancelled: it uses the connection.
                 outcomes = await self._run(partial(self._transact, [waiting.request for waiting in group]))
             except sqlite3.Error as error:
                 log.critical("the store failed: %s", error)
@@ -85,34 +84,37 @@ class GroupCommit:
                 waiting.outcome = outcome
                 waiting.answered.set()
 
-    def _transact(self, requests: Sequence[Request[Any]]) -> list[Outcome[Any]]:
-        """One transaction. If a request fails, it is begun anew with a savepoint around each."""
+    def _transact(self, requests: Sequence[StoreRequest[Any]]) -> list[Outcome[Any]]:
+        """Run one transaction. If a request fails, run them all again, each in a savepoint of its own."""
         self._connection.execute("BEGIN IMMEDIATE")
         outcomes = [capture(request, self._connection) for request in requests]
+        # Only a bug makes a request fail. So savepoints, two more statements for each, are used in this case alone: the
+        # failed request is undone, and those of other people keep their effect.
         if any(isinstance(outcome, Error) for outcome in outcomes):
             self._roll_back("ROLLBACK")
             self._connection.execute("BEGIN IMMEDIATE")
-            outcomes = [self._apart(request) for request in requests]
+            outcomes = [self._run_in_savepoint(request) for request in requests]
         self._connection.execute("COMMIT")
         return outcomes
 
-    def _apart(self, request: Request[Any]) -> Outcome[Any]:
-        self._connection.execute("SAVEPOINT apart")
+    def _run_in_savepoint(self, request: StoreRequest[Any]) -> Outcome[Any]:
+        self._connection.execute("SAVEPOINT request")
         outcome: Outcome[Any] = capture(request, self._connection)
         if isinstance(outcome, Error):
-            if _is_the_store(outcome.error):
+            # A full or broken disk is everybody's failure: the requester would take it for a refusal and go on.
+            if _is_disk_failure(outcome.error):
                 raise outcome.error
-            self._roll_back("ROLLBACK TO apart")
-        self._connection.execute("RELEASE apart")
+            self._roll_back("ROLLBACK TO request")
+        self._connection.execute("RELEASE request")
         return outcome
 
     def _roll_back(self, statement: str) -> None:
-        if self._connection.in_transaction:  # some failures have ended it already
+        if self._connection.in_transaction:  # SQLite rolls back by itself after SQLITE_FULL, SQLITE_IOERR and others
             self._connection.execute(statement)
 
 
-def _is_the_store(error: BaseException) -> bool:
-    """Is it the store that failed (disk full, I/O), rather than the request that was wrong?"""
+def _is_disk_failure(error: BaseException) -> bool:
+    """Did the store fail (disk full, I/O), rather than the request?"""
     return isinstance(error, sqlite3.DatabaseError) and not isinstance(
         error, sqlite3.IntegrityError | sqlite3.DataError | sqlite3.ProgrammingError | sqlite3.NotSupportedError
     )

@@ -1,23 +1,22 @@
-"""What was written, by whom and to whom: the tables of a client's history, and how they are filled and asked.
+"""The tables of a client's history, and functions of a connection that write, drop, list and search its entries.
 
-Functions of a connection, for the client store's transactions; when these run is its business. The text of a letter
-stays where letters are kept, and is not stored twice: an entry names its letter, and the index is over both.
+The client store calls them in its transactions. The text of a letter is not stored twice: its entry points to the row
+of the letter, and the full-text index covers both.
 """
 
 import sqlite3
-from collections.abc import Iterable
 
 import attrs
 
 from trio_chat.storage.interface import Entry, LetterKey
 from trio_chat.storage.search_query import fts5_query, without_surrogates
 
-__all__ = ["KEPT", "MIGRATION", "Noted", "find_entries", "newest_entries", "write_entries"]
+__all__ = ["KEPT", "MIGRATION", "Noted", "drop_oldest_entries", "find_entries", "newest_entries", "write_entry"]
 
 KEPT = 100_000
-"""Entries that are kept, the newest ones."""
+"""How many entries are kept, the newest ones."""
 
-# Letters that have been shown already are the beginning of the history.
+# The history begins with the letters that have been shown before there was one.
 MIGRATION = """
     CREATE TABLE entries (
         number INTEGER PRIMARY KEY, at REAL NOT NULL, peer TEXT NOT NULL COLLATE NOCASE, sent INTEGER NOT NULL,
@@ -40,33 +39,33 @@ MIGRATION = """
 
 @attrs.frozen
 class Noted:
-    """An entry and its number, and the key of the letter that it came as, if it did."""
+    """An entry, its number, and the key of the letter in which it came, if it did."""
 
     number: int
     entry: Entry
     letter: LetterKey | None = None
 
 
-def write_entries(database: sqlite3.Connection, noted: Iterable[Noted]) -> None:
-    """Add entries, those left out that are there, and drop those that are too many."""
-    for one in noted:
-        entry, letter = one.entry, one.letter
-        inserted = database.execute(
-            "INSERT OR IGNORE INTO entries (number, at, peer, sent, to_all, text, letter) VALUES (?, ?, ?, ?, ?, ?,"
-            " (SELECT number FROM letters WHERE kind = ? AND sender = ? AND id = ?))",
-            (one.number, entry.at, entry.peer, entry.sent, entry.group, None if letter else entry.text)
-            + (letter or (None, None, None)),
-        )
-        if inserted.rowcount:
-            database.execute("INSERT INTO history_index (rowid, text) VALUES (?, ?)", (one.number, entry.text))
-    _drop(database)
+def write_entry(database: sqlite3.Connection, noted: Noted) -> None:
+    """Add an entry, unless it is there: the store may write it twice."""
+    entry, letter = noted.entry, noted.letter
+    inserted = database.execute(
+        "INSERT OR IGNORE INTO entries (number, at, peer, sent, to_all, text, letter) VALUES (?, ?, ?, ?, ?, ?,"
+        " (SELECT number FROM letters WHERE kind = ? AND sender = ? AND id = ?))",
+        (noted.number, entry.at, entry.peer, entry.sent, entry.group, None if letter else entry.text)
+        + (letter or (None, None, None)),
+    )
+    # The index has no table of its own (external content): rows enter and leave it by hand, once each.
+    if inserted.rowcount:
+        database.execute("INSERT INTO history_index (rowid, text) VALUES (?, ?)", (noted.number, entry.text))
 
 
-def _drop(database: sqlite3.Connection) -> None:
+def drop_oldest_entries(database: sqlite3.Connection) -> None:
     """Drop the oldest entries, beyond KEPT, and the texts of their letters."""
     ((last,),) = database.execute("SELECT max(number) - ? FROM entries", (KEPT,))
     if last is None or last <= 0:
         return
+    # From the index first, which has to be told the text that it holds for each.
     database.execute(
         "INSERT INTO history_index (history_index, rowid, text)"
         " SELECT 'delete', number, text FROM history WHERE number <= ?",
@@ -85,11 +84,11 @@ def newest_entries(database: sqlite3.Connection, peer: str | None, count: int) -
 
 
 def find_entries(database: sqlite3.Connection, words: str, count: int) -> list[Entry]:
-    """The newest entries with all these words, oldest first; see words.py."""
+    """The newest entries with all these words, oldest first; see search_query.py."""
     query = fts5_query(words)
     if not query:
         return []
-    # The limit in here, too, for a word that is everywhere.
+    # The limit is inside, too: a word that is in every entry must not build a list of all of them.
     found = "SELECT rowid FROM history_index WHERE history_index MATCH ? ORDER BY rowid DESC LIMIT ?"
     return _entries(database, f"WHERE number IN ({found})", (query, _within(count)), count)
 
@@ -103,5 +102,5 @@ def _entries(database: sqlite3.Connection, condition: str, values: tuple[str | i
 
 
 def _within(count: int) -> int:
-    """A limit that SQLite understands: negative ones would be none."""
+    """A limit for SQLite, to which a negative one would mean no limit."""
     return max(0, min(count, KEPT))

@@ -1,6 +1,6 @@
-"""One identity in one file: made at first use, whole or not at all, and read by its owner alone.
+"""One identity in one file: created at first use, whole or not at all, and readable by its owner alone.
 
-What the keys are good for is crypto/letters.py's business, and where the file lies is its user's.
+What the keys are for is in crypto/; where the file is, the caller decides.
 """
 
 import errno
@@ -24,25 +24,25 @@ _LONGEST = 1024
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 _NO_LINKS = {errno.EPERM, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK}
 
-_IS_WINDOWS = os.name == "nt"  # which has neither modes nor folders that can be synced
+_IS_WINDOWS = os.name == "nt"  # no file modes there, and a folder cannot be opened for fsync
 
 
 def open_identity(path: Path, random: Callable[[int], bytes] = secrets.token_bytes) -> Identity:
-    """The identity in a file; where there is no file, new keys are drawn and written to it, mode 0600.
+    """The identity in a file. If there is no file, new keys are drawn and written to it, mode 0600.
 
-    Of two programs that make the same file at once, both get the keys of the first one. A file that is refused is
-    left as it was.
+    If two programs create the same file at once, both get the keys of the first one. A file that is refused is left
+    as it was.
 
     Raises:
-        IdentityError: others can read the file, it is damaged or none of ours, or it cannot be read or made.
+        IdentityError: others can read the file, it is damaged or not an identity, or it cannot be read or created.
     """
     identity = read_identity(path)
     if identity is None:
         try:
-            _make(path, _text(Identity.new(random)))
+            _make(path, Identity.new(random))
         except OSError as error:
             raise IdentityError(f"cannot make the identity file {path}: {_reason(error)}") from error
-        identity = read_identity(path)  # which may be another one than ours
+        identity = read_identity(path)  # not ours, if another program was first
     if identity is None:
         raise IdentityError(f"cannot make the identity file {path}: it is gone again")
     return identity
@@ -51,14 +51,14 @@ def open_identity(path: Path, random: Callable[[int], bytes] = secrets.token_byt
 def read_identity(path: Path) -> Identity | None:
     """The identity in a file; None if there is no file. Raises IdentityError as `open_identity` does."""
     try:
-        # Whatever else has that name, such as a pipe that nobody writes to, must not hold us up.
+        # O_NONBLOCK: to open a named pipe that nobody writes to would wait for ever.
         fd = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
         raise IdentityError(f"cannot read the identity file {path}: {_reason(error)}") from error
     try:
-        _check(path, os.fstat(fd).st_mode)
+        _check(path, os.fstat(fd).st_mode)  # of the open file: the name may lead to another one by now
         found = _FORM.fullmatch(os.read(fd, _LONGEST))
     except OSError as error:
         raise IdentityError(f"cannot read the identity file {path}: {_reason(error)}") from error
@@ -67,11 +67,6 @@ def read_identity(path: Path) -> Identity | None:
     if found is None:
         raise IdentityError(f"cannot use the identity file {path}: it is damaged, or not an identity file")
     return Identity(*(bytes.fromhex(found[key].decode("ascii")) for key in ("signing", "link")))
-
-
-def _text(identity: Identity) -> bytes:
-    signing, link = identity.signing_secret.hex(), identity.link_secret.hex()
-    return f"trio_chat identity 1\nsigning {signing}\nlink {link}\n".encode("ascii")
 
 
 def _check(path: Path, mode: int) -> None:
@@ -83,13 +78,16 @@ def _check(path: Path, mode: int) -> None:
         raise IdentityError(f"cannot use the identity file {path}: others can read it; {remedy}")
 
 
-def _make(path: Path, text: bytes) -> None:
-    """A new file with this text, durable. Raises OSError; that there is one meanwhile is none."""
+def _make(path: Path, identity: Identity) -> None:
+    """Create the file of an identity, durable, unless there is a file by now. Raises OSError."""
+    text = f"trio_chat identity 1\nsigning {identity.signing_secret.hex()}\nlink {identity.link_secret.hex()}\n"
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    fd, temporary = tempfile.mkstemp(prefix=".identity-", dir=path.parent)  # mode 0600, whatever the umask
+    # A program that is killed half-way must not leave a file that is refused ever after. So the text is written under
+    # another name, mode 0600 from the beginning, and gets its own name when it is whole and on the disk.
+    fd, temporary = tempfile.mkstemp(prefix=".identity-", dir=path.parent)
     try:
         with open(fd, "wb") as file:
-            file.write(text)
+            file.write(text.encode("ascii"))
             file.flush()
             os.fsync(fd)
         with suppress(FileExistsError):
@@ -98,25 +96,24 @@ def _make(path: Path, text: bytes) -> None:
         with suppress(FileNotFoundError):
             os.unlink(temporary)
     if not _IS_WINDOWS:
-        _sync_folder(path.parent)
+        # The name is in the folder: without this, a power cut could take it, and the keys that own the user's name.
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
 
 
 def _give_name(temporary: str, path: Path) -> None:
-    """Raises FileExistsError if someone else was quicker."""
+    """Raises FileExistsError if another program was first."""
     try:
+        # A rename would replace a file that another program made meanwhile, and whose keys it uses; a link fails.
         os.link(temporary, path)
     except OSError as error:
         if error.errno not in _NO_LINKS:
             raise
-        os.rename(temporary, path)  # over the file of whoever was quicker by a hair, but whole
-
-
-def _sync_folder(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+        # Some file systems (FAT, some network shares) have no links. The race remains there, with whole files.
+        os.rename(temporary, path)
 
 
 def _reason(error: OSError | ValueError) -> str:

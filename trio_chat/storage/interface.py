@@ -1,8 +1,7 @@
-"""What a server and a client keep, as protocols: any backend that passes the contract tests will do.
+"""What a server and a client keep, as protocols. A backend is right if it passes the tests in tests/storage/.
 
 Names are compared without regard to case. What a method reports as done is durable when it returns. Calls take effect
-in the order in which they are made, whether or not the one before has returned.
-Times are seconds since 1970, UTC.
+in the order in which they are made, even if an earlier one has not returned yet. Times are seconds since 1970, UTC.
 """
 
 import enum
@@ -40,11 +39,11 @@ BATCH_LETTERS = MAX_BATCH
 BATCH_BYTES = 16 * 1024
 
 SERVER = ""
-"""What the server's own key is pinned under: no name is empty."""
+"""The name under which the server's key is pinned: no person's name is empty."""
 
 
 class Status(enum.Enum):
-    """What came of a Save or a GroupPost: kept just now, or what a former copy of it was answered."""
+    """The result of a Save or a GroupPost: kept now, or the answer that an earlier copy of it got."""
 
     NEW = "kept now"
     SAVED = "kept before"
@@ -55,7 +54,7 @@ class Status(enum.Enum):
 
 @attrs.frozen
 class Kept:
-    """A status, when the server took the message (at its first copy), and what its recipient gave for it, if he did."""
+    """A status, the time when the server took the first copy, and the recipient's receipt if there is one."""
 
     status: Status
     sent_at: float
@@ -64,7 +63,7 @@ class Kept:
 
 @attrs.frozen
 class OpenPost:
-    """A group message whose fan-out had not ended, and the names that still have to get it."""
+    """A group message whose fan-out has not ended, and the names that have not got it yet."""
 
     letter: Letter
     left: frozenset[str]
@@ -72,7 +71,7 @@ class OpenPost:
 
 @attrs.frozen
 class HandedOver:
-    """A letter that its recipient has acknowledged, what he gave for it, and whether he could open it."""
+    """A letter that its recipient has acknowledged, their receipt, and whether they could open it."""
 
     letter: Letter
     receipt: bytes = b""
@@ -80,7 +79,7 @@ class HandedOver:
 
 
 def oldest_batch(letters: Iterable[Letter]) -> list[Letter]:
-    """The first of these letters that go together: at most BATCH_LETTERS, and BATCH_BYTES of bodies or one letter."""
+    """The first of these letters, as many as go together: at most BATCH_LETTERS and BATCH_BYTES, but at least one."""
     batch: list[Letter] = []
     size = 0
     for letter in letters:
@@ -95,49 +94,37 @@ class ServerStore(Protocol):
     """Names, mailboxes, open group posts, and the answers given to Saves and GroupPosts."""
 
     async def load(self) -> tuple[list[Record], list[str], list[OpenPost]]:
-        """All names ever registered, off line, each with its credentials if it has any; the names with letters
-        waiting; the open posts in order.
-        """
-        ...
+        """All names ever registered, as offline; the names with letters waiting; the open posts in order."""
 
     async def enrol(self, record: Record) -> int:
-        """Remember a name, with the credentials of the record in place of those that it had.
+        """Remember a name with the credentials of this record.
 
-        Returns how many letters will come to it: RECEIPTS left out, open posts counted.
+        Returns how many letters wait for it: without receipts, with open posts.
         """
-        ...
 
     async def forget(self, name: str) -> bool:
-        """Take the credentials from a name, so that the next key that registers it has it. Its mailbox stays.
-
-        Returns False if there is no such name.
-        """
-        ...
+        """Remove a name's credentials: the next key that registers it owns it and its mailbox. False: no such name."""
 
     async def save(self, recipient: str, letter: Letter) -> Kept:
         """Put a direct letter at the end of a mailbox, unless (sender, id) has been answered before or it is full.
 
         A mailbox holds MAILBOX_LETTERS letters or MAILBOX_BYTES of bodies, RECEIPTS not counted.
         """
-        ...
 
     async def post(self, letter: Letter, recipients: Collection[str]) -> Kept:
         """Keep a group letter with the names that have to get it; its place in their mailboxes is that of now."""
-        ...
 
     async def finish_post(self, letter: Letter, left: Collection[str]) -> None:
         """Turn an open post into letters for those left; the post goes, in the same transaction.
 
         Where a mailbox is full the letter is not kept but counted.
         """
-        ...
 
     async def waiting(self, name: str) -> Sequence[Letter]:
         """The oldest letters of a mailbox, in order: see `oldest_batch`.
 
         When these are the last ones and group letters were not kept, a letter with their count follows.
         """
-        ...
 
     async def acknowledge(self, name: str, handed: Iterable[HandedOver], relayed: Collection[LetterKey]) -> list[str]:
         """Remove letters that have been handed over. In the same transaction, for each direct one that was there:
@@ -146,19 +133,17 @@ class ServerStore(Protocol):
 
         Returns the names that got receipts.
         """
-        ...
 
     async def forget_answers(self, before: float) -> None:
         """Drop the answers to Saves and GroupPosts that were taken before this time."""
-        ...
 
 
 @attrs.frozen
 class Entry:
-    """A message in the history of a client: to `peer` if it was `sent`, else from him.
+    """A message in the history of a client: to `peer` if it was `sent`, else from `peer`.
 
-    `group`: to everyone; then `peer` of one's own is empty. `at`: when it went or came, by our clock; when the server
-    took it, by its clock, if it came as a letter.
+    `group`: to everyone; `peer` is empty if it was sent. `at`: when it was sent or received, by the client's clock; of
+    a letter, when the server took it, by the server's.
     """
 
     at: float
@@ -170,7 +155,7 @@ class Entry:
 
 @attrs.frozen
 class OpenedLetter:
-    """A letter as its recipient keeps it: `text` is what was in it, None if it could not be opened."""
+    """A letter as its recipient keeps it. `text` is None if it could not be opened."""
 
     kind: LetterKind
     id: bytes
@@ -186,59 +171,45 @@ class OpenedLetter:
 
     @property
     def entry(self) -> Entry | None:
-        """What of it belongs into the history: nothing of receipts, counts, and what could not be opened."""
+        """Its entry in the history; None for receipts, counts, and what could not be opened."""
         if self.text is None or self.kind not in (LetterKind.DIRECT, LetterKind.GROUP):
             return None
         return Entry(self.sent_at, self.sender, self.text, group=self.kind is LetterKind.GROUP)
 
 
 class ClientStore(Protocol):
-    """Letters received, what has been seen, the keys by which others are known, and what was written, for one name at
-    one server.
-    """
+    """Letters received, the messages seen, the keys of others, and the history, for one name at one server."""
 
     def has(self, key: LetterKey) -> bool:
-        """Has the message with this `Letter.key` come before, on whichever path?"""
-        ...
+        """Has the message with this `Letter.key` arrived before, directly or as a letter?"""
 
     def saw(self, key: LetterKey) -> None:
-        """A direct message came straight from its sender. May become durable a little later (100 ms)."""
-        ...
+        """Remember a message that came directly from its sender. May become durable a little later (100 ms)."""
 
     async def keep(self, letters: Iterable[OpenedLetter]) -> None:
-        """Make letters durable, those left out that came before; they are unshown until `shown`."""
-        ...
+        """Make letters durable, except those that arrived before. They are unshown until `shown` is called."""
 
     def unshown(self) -> list[OpenedLetter]:
         """Letters kept but not shown, in order."""
-        ...
 
     def shown(self, letter: OpenedLetter) -> None:
-        """A kept letter has been shown, and is in the history. May become durable a little later (100 ms)."""
-        ...
+        """Mark a kept letter as shown, and add it to the history. May become durable a little later (100 ms)."""
 
     def pinned(self, name: str) -> bytes | None:
-        """The Ed25519 key by which a name is known, or under SERVER the server; None if there is none yet."""
-        ...
+        """The Ed25519 key that was pinned for a name, or for SERVER; None if there is none."""
 
     def pin(self, name: str, key: bytes) -> None:
-        """From now on a name is known by this key, whatever it was before. May become durable later (100 ms)."""
-        ...
+        """Pin this key for a name, in place of any other. May become durable a little later (100 ms)."""
 
     def note(self, entry: Entry) -> None:
-        """Add to the history what did not come as a letter. May become durable a little later (100 ms), together
-        with what was `saw` in the same moment.
-        """
-        ...
+        """Add what did not come as a letter to the history. Durable a little later, with a `saw` at that time."""
 
     async def history(self, peer: str | None, count: int) -> list[Entry]:
         """The newest entries, oldest first: all, or those of one peer. Raises NoHistory if none is kept."""
-        ...
 
     async def search(self, words: str, count: int) -> list[Entry]:
         """The newest entries with all these words in their texts, oldest first.
 
-        Case and marks on letters do not matter; the last word may be the beginning of one. Nothing in `words` means
-        anything else. Raises NoHistory if none is kept.
+        Case and accents do not matter; the last word may be the beginning of one. There are no operators. Raises
+        NoHistory if none is kept.
         """
-        ...

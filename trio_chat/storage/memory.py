@@ -1,6 +1,6 @@
-"""Both stores in memory: they outlive a session or a `serve_chat`, but not the process.
+"""Both stores in memory. They may be used by one `serve_chat` or `open_chat` after the other; the process keeps them.
 
-Each method runs without a checkpoint and so is one transaction.
+No method has a checkpoint, so each is one transaction.
 """
 
 from collections import OrderedDict, deque
@@ -34,7 +34,7 @@ HISTORY_LIMIT = 1000
 
 @attrs.define
 class _Mailbox:
-    """Letters by the number under which the server took them, and the count of group letters not kept."""
+    """The letters by number, and how many group letters were not kept."""
 
     letters: dict[int, Letter] = attrs.Factory(dict)
     keys: set[LetterKey] = attrs.Factory(set)
@@ -85,12 +85,9 @@ class MemoryServerStore:
         self._answers: OrderedDict[LetterKey, Kept] = OrderedDict()
 
     async def load(self) -> tuple[list[Record], list[str], list[OpenPost]]:
+        records = [attrs.evolve(record, online=False) for record in self._records.values()]
         waiting = [name for name, mailbox in self._mailboxes.items() if mailbox.letters or mailbox.missed]
-        return (
-            [attrs.evolve(record, online=False) for record in self._records.values()],
-            waiting,
-            [OpenPost(post.letter, post.left) for post in self._posts.values()],
-        )
+        return records, waiting, [OpenPost(post.letter, post.left) for post in self._posts.values()]
 
     async def enrol(self, record: Record) -> int:
         name = fold(record.name)
@@ -138,13 +135,7 @@ class MemoryServerStore:
         batch = oldest_batch(mailbox.letters[number] for number in sorted(mailbox.letters))
         if mailbox.missed and len(batch) == len(mailbox.letters) < BATCH_LETTERS:
             batch.append(
-                Letter(
-                    LetterKind.MISSED,
-                    mailbox.missed_id,
-                    self._records[fold(name)].name,
-                    0.0,
-                    count=mailbox.missed,
-                )
+                Letter(LetterKind.MISSED, mailbox.missed_id, self._records[fold(name)].name, 0.0, count=mailbox.missed)
             )
         return batch
 

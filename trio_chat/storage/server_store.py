@@ -1,6 +1,6 @@
 """The ServerStore on SQLite: names, mailboxes, open group posts and answers, durable when a method returns.
 
-Each method is one request of a group commit: the function that it submits runs as a whole or not at all.
+Each method submits one function to the group commit. It takes effect as a whole or not at all.
 """
 
 import sqlite3
@@ -24,9 +24,9 @@ from trio_chat.storage.interface import (
 )
 from trio_chat.tasks import open_background
 
-__all__ = ["SCHEMA", "SqliteServerStore", "open_server_store"]
+__all__ = ["SERVER_SCHEMA", "SqliteServerStore", "open_server_store"]
 
-SCHEMA = Schema(
+SERVER_SCHEMA = Schema(
     application_id=0x74434853,  # "tCHS"
     migrations=(
         """
@@ -71,7 +71,7 @@ SCHEMA = Schema(
 
 @asynccontextmanager
 async def open_server_store(path: Path, run: Runner[object] | None = None) -> AsyncIterator["SqliteServerStore"]:
-    """Open the store in a file, made if it is not there; close it when the block ends.
+    """Open the store in a file, which is created if needed; close it when the block ends.
 
     `run` runs a transaction; None is a worker thread.
 
@@ -79,7 +79,7 @@ async def open_server_store(path: Path, run: Runner[object] | None = None) -> As
         StoreError: the file cannot be used.
         StoreFailed: something could not be made durable; the block has been cancelled.
     """
-    with closing(open_database(path, SCHEMA)) as connection:
+    with closing(open_database(path, SERVER_SCHEMA)) as connection:
         async with open_background() as nursery:
             commits = GroupCommit(connection, run or in_thread())
             nursery.start_soon(commits.write)
@@ -135,17 +135,13 @@ class SqliteServerStore:
         return self._number
 
 
-# --- the requests, each as a whole or not at all ---
+# --- what a transaction does ---
 
 
 def _load(database: sqlite3.Connection) -> tuple[list[Record], list[str], list[OpenPost]]:
-    names = database.execute(
-        "SELECT name, host, port, since, signing, link, certificate FROM names ORDER BY since"
-    ).fetchall()
-    waiting = database.execute(
-        "SELECT DISTINCT recipient FROM letters UNION SELECT name FROM names WHERE missed > 0"
-    ).fetchall()
-    posts = database.execute("SELECT sender, id, sent_at, body, recipients FROM posts ORDER BY number").fetchall()
+    names = database.execute("SELECT name, host, port, since, signing, link, certificate FROM names ORDER BY since")
+    waiting = database.execute("SELECT DISTINCT recipient FROM letters UNION SELECT name FROM names WHERE missed > 0")
+    posts = database.execute("SELECT sender, id, sent_at, body, recipients FROM posts ORDER BY number")
     return (
         [Record(name, host, port, False, since, _credentials(*keys)) for name, host, port, since, *keys in names],
         [fold(name) for (name,) in waiting],
@@ -248,7 +244,7 @@ def _acknowledge(
     return receipted
 
 
-# --- what they are made of ---
+# --- parts of it ---
 
 
 def _answer(database: sqlite3.Connection, letter: Letter) -> Kept | None:
@@ -267,7 +263,7 @@ def _remember(database: sqlite3.Connection, letter: Letter, status: Status, rece
 
 
 def _put(database: sqlite3.Connection, recipient: str, number: int, letter: Letter) -> bool:
-    """Into the mailbox, if there is room."""
+    """Put a letter into a mailbox, if there is room."""
     size = len(letter.body)
     letters, held = database.execute("SELECT letters, bytes FROM names WHERE name = ?", (recipient,)).fetchone()
     if letters >= MAILBOX_LETTERS or held + size > MAILBOX_BYTES:
@@ -287,7 +283,7 @@ def _insert(database: sqlite3.Connection, recipient: str, number: int, letter: L
 
 
 def _take(database: sqlite3.Connection, name: str, letter: Letter) -> bool:
-    """Out of the mailbox, if it is there."""
+    """Remove a letter from a mailbox, if it is there."""
     deleted = database.execute(
         "DELETE FROM letters WHERE recipient = ? AND kind = ? AND sender = ? AND id = ?",
         (name, letter.kind, letter.sender, letter.id),
