@@ -14,7 +14,7 @@ import trio
 import trio.testing
 
 from tests.network import Conditions, MemoryNetwork, Sent, open_memory_network
-from tests.stage import SERVER, Player, Stage, open_stage
+from tests.stage import SERVER, Person, Stage, open_stage
 from tests.test_architecture import MAY_IMPORT
 from trio_chat.link.packets import parse_untrusted
 from trio_chat.protocol.messages import DirectMessage, GroupPost, Letters, Register, TableChange
@@ -55,7 +55,7 @@ class Cast:
 
     def __init__(self, stage: Stage, network: MemoryNetwork) -> None:
         self.stage = stage
-        self.players: dict[str, Player] = {}
+        self.players: dict[str, Person] = {}
         self._network = network
         self._notes: list[Note] = []
         self._begun_at = 0.0

@@ -1,7 +1,7 @@
-"""A server and its players on a network in memory: the stage for plays in virtual time.
+"""A real server and real clients on a network in memory, in virtual time.
 
-Each player is a real `open_chat` in a task of its own, which writes down what it hears. Nothing waits for real:
-with `autojump_clock` the clock jumps whenever everyone waits, so the order of events is the same each time.
+Each client is an `open_chat` in its own task, which records the events. No test waits in real time: with
+`autojump_clock` the clock jumps whenever all tasks wait. So everything happens in the same order in each run.
 """
 
 import itertools
@@ -29,13 +29,13 @@ SERVER_PEER = Peer(SERVER, SERVER_IDENTITY.public.link)
 
 
 def identity_of(name: str) -> Identity:
-    """The keys of a person, the same in each play."""
+    """The keys of a person, the same in each test."""
     secret = fold(name).encode().ljust(32, b".")
     return Identity(secret, secret[::-1])
 
 
-class Player:
-    """One person: the chat, what was heard, and the power switch of the machine."""
+class Person:
+    """One person: their chat, the events that they were shown, and a way to kill their program."""
 
     def __init__(self, chat: Chat, host: str, store: MemoryClientStore, scope: trio.CancelScope) -> None:
         self.chat = chat
@@ -47,17 +47,17 @@ class Player:
         self._scope = scope
 
     async def kill(self) -> None:
-        """The machine loses power: no word to anyone."""
+        """End the program as a power cut would: the server is not told."""
         self._scope.cancel()
         await self.dead.wait()
 
     def texts(self) -> list[str]:
-        """The texts heard, in order."""
+        """The texts that were shown, in order."""
         return [event.text for event in self.heard if hasattr(event, "text")]
 
 
 class Stage:
-    """Where a play takes place. Time passes by `pass_time` only, and costs nothing."""
+    """The server and the network of one test. Only `pass_time` lets time pass."""
 
     def __init__(self, network: MemoryNetwork, nursery: trio.Nursery, tap: Wiretap) -> None:
         self.network = network
@@ -77,7 +77,7 @@ class Stage:
         await self._nursery.start(self._serve)
 
     async def kill_server(self) -> None:
-        """The server's machine loses power."""
+        """End the server as a power cut would."""
         self._server_scope.cancel()
         await self._server_dead.wait()
 
@@ -90,23 +90,23 @@ class Stage:
         store: MemoryClientStore | None = None,
         identity: Identity | None = None,
         listening: bool = True,
-    ) -> Player:
-        """Open a chat for a player, by default on a machine of its own and with the keys of that name.
+    ) -> Person:
+        """Open a chat for a person, by default at a host of their own and with the keys of that name.
 
-        `listening`: reads its events.
+        `listening`: read the events and record them.
         """
         if host is None:
             number = next(self._hosts)
             host = f"10.0.{1 + number // 200}.{1 + number % 200}"
-        own, kept = identity or identity_of(name), store or MemoryClientStore()
-        return await self._nursery.start(partial(self._play, name, host, port, own, kept, listening))
+        identity, store = identity or identity_of(name), store or MemoryClientStore()
+        return await self._nursery.start(partial(self._run_client, name, host, port, identity, store, listening))
 
     async def pass_time(self, seconds: float) -> None:
-        """Let virtual time pass."""
+        """Let this much virtual time pass."""
         await trio.sleep(seconds)
 
     def lose(self, fits: Callable[[Message, Address, Address], bool], *, times: int = 1_000_000) -> None:
-        """Lose the next so many datagrams that fit (message, source, destination)."""
+        """Lose the next datagrams for which `fits(message, source, destination)`, at most `times` of them."""
         left = [times]
 
         def passes(data: bytes, source: Address, destination: Address) -> bool:
@@ -119,7 +119,7 @@ class Stage:
         self.network.filters.append(passes)
 
     def sent(self, kind: type, *, source: str | None = None, destination: str | None = None) -> list[Message]:
-        """The messages of a kind that went over the network so far, by host."""
+        """The messages of this kind that were sent over the network so far, from and to these hosts."""
         found = []
         for line in self.network.log:
             message = self.tap.message(line.data)
@@ -153,7 +153,7 @@ class Stage:
                     self.changes.append(record)
         self._server_dead.set()
 
-    async def _play(
+    async def _run_client(
         self,
         name: str,
         host: str,
@@ -161,7 +161,7 @@ class Stage:
         identity: Identity,
         store: MemoryClientStore,
         listening: bool,
-        task_status: trio.TaskStatus[Player],
+        task_status: trio.TaskStatus[Person],
     ) -> None:
         with trio.CancelScope() as scope:
             async with open_chat(
@@ -174,21 +174,21 @@ class Stage:
                 network=self.network,
                 clock=trio.current_time,
             ) as chat:
-                player = Player(chat, host, store, scope)
-                task_status.started(player)
+                person = Person(chat, host, store, scope)
+                task_status.started(person)
                 if not listening:
                     await trio.sleep_forever()
                 async for event in chat.events:
                     if isinstance(event, TableChanged):
-                        player.table_changes += 1
+                        person.table_changes += 1
                     else:
-                        player.heard.append(event)
-        player.dead.set()
+                        person.heard.append(event)
+        person.dead.set()
 
 
 @asynccontextmanager
 async def open_stage(network: MemoryNetwork) -> AsyncIterator[Stage]:
-    """A stage with a server that has started."""
+    """A stage with a running server."""
     with open_wiretap() as tap:
         async with trio.open_nursery() as nursery:
             stage = Stage(network, nursery, tap)

@@ -1,7 +1,6 @@
 """A chat for people on one network: `open_chat` to take part, `serve_chat` to serve it.
 
-Names are re-exported here and live elsewhere: the client in client/, the server in server/, errors in errors.py,
-keys in crypto/letters.py, and the files for names, letters and keys in storage/.
+Nothing is defined here; the names are in the packages and modules that they are imported from.
 """
 
 from trio_chat.client.chat import Chat, open_chat

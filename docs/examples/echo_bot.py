@@ -1,4 +1,4 @@
-"""Says to everyone what they say to it, until Ctrl-C: echo_bot.py HOST PORT."""
+"""Sends each message back to its sender, until Ctrl-C: echo_bot.py HOST PORT."""
 
 import sys
 from contextlib import suppress

@@ -1,4 +1,4 @@
-"""Says hello to one and to everyone: hello.py NAME HOST PORT."""
+"""Says hello to one person, then to everyone: hello.py NAME HOST PORT."""
 
 import sys
 

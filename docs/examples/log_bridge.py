@@ -1,7 +1,7 @@
-"""Writes what is said to everyone to a file, a line each, and misses nothing: log_bridge.py FILE HOST PORT.
+"""Writes each message to everyone into a file, one a line, and misses none: log_bridge.py FILE HOST PORT.
 
-Beside the file it keeps its keys, which its name belongs to, and its letters: what is said while it does not run
-comes when it runs again.
+Next to that file it keeps its keys and its letters. Messages that are sent while it does not run come when it runs
+again.
 """
 
 import sys

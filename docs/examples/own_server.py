@@ -1,4 +1,4 @@
-"""A server of one's own, with presence, that prints who comes and goes: own_server.py PORT PRESENCE-PORT."""
+"""A server with presence that prints who comes and goes: own_server.py PORT PRESENCE-PORT."""
 
 import sys
 from functools import partial
@@ -21,5 +21,5 @@ async def main(port, presence_port):
 
 try:
     trio.run(main, int(sys.argv[1]), int(sys.argv[2]))
-except* KeyboardInterrupt:  # which comes out of a nursery in a group
+except* KeyboardInterrupt:  # a nursery raises it in an exception group
     pass

@@ -1,4 +1,4 @@
-"""Prints when friends come and go, as user 7: watch.py HOST PORT FRIEND..."""
+"""Prints when friends come and go; the user id is 7: watch.py HOST PORT FRIEND..."""
 
 import sys
 from contextlib import suppress

@@ -196,7 +196,7 @@ async def test_only_the_server_speaks_for_the_server(stage, autojump_clock, nurs
         Letters(new_id(), "alice", letters),
         TableChange(new_id(), version, version, ()),
         Heartbeat(new_id(), "alice"),
-        Takeover(new_id(), alice.chat._membership.stay.at),
+        Takeover(new_id(), alice.chat._registration.registered.at),
         DirectMessage(new_id(), "mallory", "bob", "for somebody else"),
         Save(new_id(), "alice", b"I am no server"),
     ):

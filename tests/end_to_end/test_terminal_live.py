@@ -157,6 +157,7 @@ async def message_to(chat):
     with trio.fail_after(PATIENCE):
         async for event in chat.events:
             if isinstance(event, MessageReceived):
+                chat.mark_shown()
                 return event.text
     return None
 

@@ -410,7 +410,7 @@ async def test_who_is_not_registered_is_told_so_and_a_late_copy_changes_nothing(
     alice = await stage.enter("alice")
     (register,) = stage.sent(Register)
     await alice.chat.deregister()
-    again = await alice.chat._endpoint.request(SERVER_PEER, register)
+    again = await alice.chat._context.endpoint.request(SERVER_PEER, register)
     await stage.pass_time(1)
     assert comings_and_goings(stage, "alice") == [True, False]
     assert isinstance(again, Registered), "the stored answer is repeated"

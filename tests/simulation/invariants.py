@@ -25,8 +25,8 @@ KEPT = {
     "DuplicateMemory._known",  # answers, to repeat them
     "SqliteClientStore._seen",  # ids of 30 days
     "TokenBuckets._buckets",  # rates of senders and hosts
-    "Chat._detours",  # at most one a name
-    "Trust._verified",  # at most one a name
+    "Chat._relay_until",  # at most one a name
+    "KeyPins._verified",  # at most one a name
     "Links._hellos",  # at most one a server that has not answered yet
     "Post.left",  # of the latest one, which the loop over the work still has in its hand
 }

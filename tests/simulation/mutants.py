@@ -239,14 +239,14 @@ def late_confirmations_count(stack):
 
 @bug("the late answer of a former server keeps the table of the present one out")
 def late_answer_of_a_former_server(stack):
-    def take_table(self, change, stay):
-        records = self.table.apply(change, stay.version.epoch)
+    def take_table(self, change, registered):
+        context = self._context
+        records = context.table.apply(change, registered.version.epoch)
         if records:
-            self.trust.note(records)
+            context.pins.pin_new(records)
             self._table_moved.set()
-            self._table_moved = trio.Event()
-            self.inbox.table_changed()
-        return TableHeld(change.kind, change.id, self.table.version)
+            context.event_queue.table_changed()
+        return TableHeld(change.kind, change.id, context.table.version)
 
     instead(stack, Registration, "take_table", take_table)
 
@@ -270,12 +270,12 @@ def parts_are_never_forgotten(stack):
 
 @bug("a table that comes at the last moment is given up, and messages acknowledged that nobody can read yet")
 def the_last_moment_is_too_late(stack):
-    async def hold_table(self, stay):
+    async def wait_for_table(self, registered):
         silent = 0
-        while not self.table.holds(stay.version):
+        while not self._context.table.holds(registered.version):
             with trio.move_on_after(ACK_WINDOW) as window:
                 await self._table_moved.wait()
-            if self._doubted is stay:
+            if self._outdated is registered:
                 return False
             silent = silent + 1 if window.cancelled_caught else 0
             if silent and isinstance(await self._heartbeat(), Refused):
@@ -284,7 +284,7 @@ def the_last_moment_is_too_late(stack):
                 raise ServerNotResponding
         return True
 
-    instead(stack, Registration, "_hold_table", hold_table)
+    instead(stack, Registration, "_wait_for_table", wait_for_table)
     always = property(lambda self: True, lambda self, value: None)
     stack.enter_context(patch.object(Chat, "_is_open", always, create=True))
 

@@ -1,4 +1,4 @@
-"""What waits to be read by the user: a bounded channel of events, in which table changes fold into one.
+"""The events that wait for the user: a bounded queue in which changes of the table fold into one.
 
 What the events mean, and who is told that there was no room, is decided elsewhere.
 """
@@ -12,20 +12,23 @@ from trio_chat.client.events import Event, TableChanged
 __all__ = ["BACKLOG", "EventQueue"]
 
 BACKLOG = 256
-"""Events that may wait; what comes beyond is turned away and stays with its sender or the server."""
+"""Events that may wait. What comes beyond that is turned away and stays with its sender or the server."""
 
-
-def _nothing() -> None: ...
+_Queued = tuple[Event, Callable[[], object] | None]
 
 
 class EventQueue:
-    """Iterate over it to get the events; the iteration ends when the chat is closed. So many may wait; 0: none."""
+    """At most `capacity` events for one reader; 0 takes none. The iteration ends when the queue is closed and empty.
+
+    The event that was taken last is in hand until the reader asks for the next one or calls `mark_shown`. A reader
+    that was cancelled may have been about to show it: so the next `async for` begins with the event in hand.
+    """
 
     def __init__(self, capacity: int = BACKLOG) -> None:
         self._capacity = capacity
-        self.shed = 0
-        """Events that were turned away because the user did not keep up."""
-        self._send, self._receive = trio.open_memory_channel[tuple[Event, Callable[[], object]]](capacity)
+        self._send, self._receive = trio.open_memory_channel[_Queued](capacity)
+        self._in_hand: _Queued | None = None
+        self._to_repeat: _Queued | None = None
         self._change_queued = False
         self._change_owed = False
 
@@ -35,36 +38,53 @@ class EventQueue:
         return self._receive.statistics().current_buffer_used >= self._capacity
 
     def offer(self, event: Event) -> bool:
-        """Add an event if there is room; tell whether there was."""
+        """Add an event if there is room; return whether there was."""
         try:
-            self._send.send_nowait((event, _nothing))
+            self._send.send_nowait((event, None))
         except trio.WouldBlock:
-            self.shed += 1
             return False
         return True
 
-    async def put(self, event: Event, read: Callable[[], object] = _nothing) -> None:
-        """Add an event as soon as there is room; `read` is called when the user takes it."""
-        await self._send.send((event, read))
+    async def put(self, event: Event, shown: Callable[[], object] | None = None) -> None:
+        """Add an event as soon as there is room. `shown` is called when it has been shown."""
+        await self._send.send((event, shown))
 
     def table_changed(self) -> None:
-        """Add TableChanged unless one is waiting; where there is no room now, it follows later."""
+        """Add TableChanged unless one is waiting. If there is no room, it is added when the reader has made some."""
         if not self._change_queued:
-            self._change_queued = not self.full and self.offer(TableChanged())
+            self._change_queued = self.offer(TableChanged())
             self._change_owed = not self._change_queued
+
+    def mark_shown(self) -> None:
+        """The event that was taken last has been shown. Does nothing if it is marked already."""
+        if self._in_hand is not None:
+            _, shown = self._in_hand
+            self._in_hand = self._to_repeat = None
+            if shown is not None:
+                shown()
 
     def close(self) -> None:
         """No more events will come; those that wait can still be read."""
         self._send.close()
 
     def __aiter__(self) -> "EventQueue":
+        # A new loop: the one before has ended without asking for more.
+        self._to_repeat = self._in_hand
         return self
 
     async def __anext__(self) -> Event:
-        event, read = await self._receive.__anext__()
-        read()
-        if isinstance(event, TableChanged):
-            self._change_queued = False
-        if self._change_owed:
-            self.table_changed()
-        return event
+        queued = self._to_repeat
+        if queued is None:
+            # Before waiting, so that the last event counts too when the iteration ends here.
+            self.mark_shown()
+            # A cancellation cannot fall between taking an event out of the channel and holding it.
+            queued = self._in_hand = await self._receive.__anext__()
+            # Before the reader looks at the table: a change during that look needs an event of its own.
+            if isinstance(queued[0], TableChanged):
+                self._change_queued = False
+            if self._change_owed:
+                self.table_changed()
+        else:
+            await trio.lowlevel.checkpoint()
+            self._to_repeat = None  # after the checkpoint: if that is cancelled, the event must come again
+        return queued[0]

@@ -1,7 +1,6 @@
-"""What a user is told: one attrs class for each thing that can arrive on `Chat.events`, and what became of a send.
+"""The events of a chat, one attrs class each, and what became of a message that was sent.
 
-`Entry`, of the history, lives with the stores that keep it. Plain facts only; how they look is the console's business.
-Times are seconds since 1970, UTC, by the server's clock.
+How they look to a person is not decided here. Times are seconds since 1970, UTC, by the server's clock.
 """
 
 import enum
@@ -34,10 +33,10 @@ __all__ = [
 
 
 class Fallback(enum.Enum):
-    """Why a message goes by the server."""
+    """Why a message goes through the server."""
 
     NO_ACK = "the recipient did not acknowledge it within the window"
-    OFFLINE = "the table says that the recipient is off line"
+    OFFLINE = "the table says that the recipient is offline"
     DETOUR = "the recipient did not answer directly within the last 60 seconds, or has no address for us"
 
 
@@ -54,7 +53,7 @@ class Delivery:
 
 @attrs.frozen
 class MessageReceived:
-    """A direct message, now: from its sender or relayed by the server."""
+    """A message from one person, sent now: directly, or relayed by the server."""
 
     sender: str
     text: str
@@ -62,7 +61,7 @@ class MessageReceived:
 
 @attrs.frozen
 class GroupMessageReceived:
-    """A message to everyone, now."""
+    """A message to everyone, sent now."""
 
     sender: str
     text: str
@@ -70,9 +69,9 @@ class GroupMessageReceived:
 
 @attrs.frozen
 class LetterReceived:
-    """A message from the time away, taken by the server at `sent_at`.
+    """A message from the time away, which the server saved at `sent_at`.
 
-    `group` tells whether it went to everyone; `first`, whether it is the first one since the latest registration.
+    `group`: was it sent to everyone? `first`: is it the first one since the latest registration?
     """
 
     sender: str
@@ -100,23 +99,23 @@ class MessageNotOpened:
 
 @attrs.frozen
 class ForgedReceiptReceived:
-    """The server says that a message has reached its recipient, but what it shows for it is not from him."""
+    """The server says that a message has reached its recipient, but the recipient did not sign that receipt."""
 
     recipient: str
 
 
 @attrs.frozen
 class LetterUnreadable:
-    """A letter came in the name of `sender` that is not from him, was changed on its way, or cannot be opened."""
+    """A letter in the name of `sender` that they did not write, that was changed, or that cannot be opened."""
 
     sender: str
 
 
 @attrs.frozen
 class KeyWarning:
-    """The server gives another key for a name than we know it by (fingerprints).
+    """The server gives another key for a name than before (fingerprints of both).
 
-    Nothing is sent to that name or taken from it until `Chat.trust(name)`.
+    Nothing is sent to that name or accepted from it until `Chat.trust(name)`.
     """
 
     name: str
@@ -126,7 +125,7 @@ class KeyWarning:
 
 @attrs.frozen
 class GroupMessagesMissed:
-    """So many group messages found the mailbox full and were not kept."""
+    """This many messages to everyone were not kept for us, because our mailbox was full."""
 
     count: int
 
@@ -138,8 +137,8 @@ class TableChanged:
 
 @attrs.frozen
 class SignedOff:
-    """`Chat.online` is now False: our owner signed in from another place (`error` is SignedInElsewhere), or the server
-    held us for gone, and coming back by ourselves failed with `error`.
+    """`Chat.online` is False now: our owner signed in from another place (`error` is SignedInElsewhere), or the server
+    had forgotten us, and registering again failed with `error`.
     """
 
     error: ChatError
@@ -147,7 +146,7 @@ class SignedOff:
 
 @attrs.frozen
 class ServerSilent:
-    """The server does not respond; it is tried again and again (`open_chat(reconnect=True)`)."""
+    """The server does not respond; we keep trying (`open_chat(reconnect=True)`)."""
 
 
 @attrs.frozen

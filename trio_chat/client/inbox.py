@@ -1,98 +1,82 @@
-"""Messages as they arrive at a client, directly or as letters: each is shown once, whichever paths it took.
+"""Messages as they arrive at a client, directly or as letters: each is queued for the user once, whichever way it came.
 
-A letter is acknowledged when the store has it, a direct message when it waits to be read. What is not signed by the
-one in whose name it comes is not shown. Nothing is sent from here but these answers.
+A direct message is acknowledged when it is queued, a letter when the store has it. What is not signed by the person
+in whose name it comes is not shown. Nothing but these answers is sent from here.
 """
 
 import hashlib
-from collections.abc import Callable, Mapping
 from functools import partial
 
 import attrs
 import trio
 
-from trio_chat.client.event_queue import EventQueue
-from trio_chat.client.events import (
-    Event,
-    ForgedReceiptReceived,
-    GroupMessageReceived,
-    GroupMessagesMissed,
-    LetterReceived,
-    LetterUnreadable,
-    MessageNotOpened,
-    MessageReceived,
-    ReceiptReceived,
-)
-from trio_chat.client.trust import Trust
-from trio_chat.crypto.identities import Identity
-from trio_chat.crypto.letters import OpenedText, Unreadable, open_letter_untrusted, open_post_untrusted
+from trio_chat.client import events
+from trio_chat.client.context import ClientContext
+from trio_chat.crypto.letters import Unreadable, open_letter_untrusted, open_post_untrusted
 from trio_chat.crypto.receipts import make_receipt, sign_unreadable, verify_receipt, verify_unreadable
 from trio_chat.errors import KeyChanged
 from trio_chat.link.session import Peer
 from trio_chat.protocol.duplicates import Reaction
 from trio_chat.protocol.messages import Answer, DirectMessage, Letters
-from trio_chat.protocol.records import RETENTION, Letter, LetterKind, Record, fold
-from trio_chat.storage.interface import ClientStore, Entry, LetterKey, OpenedLetter
-from trio_chat.transport.endpoint import Endpoint
+from trio_chat.protocol.records import RETENTION, Letter, LetterKind, fold
+from trio_chat.storage.interface import Entry, LetterKey, OpenedLetter
 
 __all__ = ["Inbox"]
 
-Batches = tuple[trio.MemorySendChannel[tuple[Peer, Letters]], trio.MemoryReceiveChannel[tuple[Peer, Letters]]]
+_Batches = tuple[trio.MemorySendChannel[tuple[Peer, Letters]], trio.MemoryReceiveChannel[tuple[Peer, Letters]]]
 
 
 @attrs.define(eq=False)
 class Inbox:
-    """What one person gets. `take_message` and `take_letters` are called by the reading task and never wait."""
+    """What one person receives. `take_message` and `take_letters` are called by the reading task and never wait."""
 
-    name: str
-    identity: Identity
-    trust: Trust
-    table: Mapping[str, Record]
-    endpoint: Endpoint
-    store: ClientStore
-    inbox: EventQueue
-    clock: Callable[[], float]
-    _on_line_since: float = attrs.field(init=False, default=float("inf"))
+    _context: ClientContext
+    _registered_at: float = attrs.field(init=False, default=float("inf"))
     _first_letter: bool = attrs.field(init=False, default=True)
+    # A letter is unshown in the store for as long as it waits in the event queue: it must not be queued again.
     _queued: set[LetterKey] = attrs.field(init=False, factory=set)
-    # One batch may wait while the letters of the one before are being shown: the server sends one at a time.
-    _batches: Batches = attrs.field(init=False, factory=lambda: trio.open_memory_channel[tuple[Peer, Letters]](1))
+    # One batch may wait while the letters of the one before are being queued: the server sends one at a time.
+    _batches: _Batches = attrs.field(init=False, factory=lambda: trio.open_memory_channel[tuple[Peer, Letters]](1))
 
-    def came_on_line(self, at: float) -> None:
+    def on_registered(self, at: float) -> None:
         """A registration: what the server took before this time (its clock) is from the time away."""
-        self._on_line_since = at
+        self._registered_at = at
         self._first_letter = True
 
     # --- what arrives ---
 
     def take_message(self, peer: Peer, message: DirectMessage) -> Answer | Reaction:
-        """A direct message: acknowledged if it waits to be read, or did before."""
-        if fold(message.recipient) != fold(self.name) or not self._is_from(peer, message.sender):
+        """Queue a direct message, unless it has come before, and acknowledge it."""
+        context = self._context
+        if fold(message.recipient) != fold(context.name) or not self._is_from(peer, message.sender):
             return Reaction.SILENCE
+        # The key that it has as a letter: if our receipt is lost, the same message comes again by the server.
         key = (LetterKind.DIRECT, fold(message.sender), message.id)
-        if not self.store.has(key):
-            if not self.inbox.offer(MessageReceived(message.sender, message.text)):
-                return Reaction.SILENCE
-            self.store.saw(key)
-            self.store.note(Entry(self.clock(), message.sender, message.text))
-        receipt = make_receipt(self.identity, id=message.id, sender=message.sender, text=message.text)
-        return message.receipt(receipt)
+        if not context.store.has(key):
+            if not context.event_queue.offer(events.MessageReceived(message.sender, message.text)):
+                return Reaction.SILENCE  # the sender then gives it to the server, which keeps it
+            context.store.saw(key)
+            context.store.note(Entry(context.clock(), message.sender, message.text))
+        return message.receipt(self._receipt(message.id, message.sender, message.text))
 
     def _is_from(self, peer: Peer, sender: str) -> bool:
-        record = self.table.get(sender)
+        record = self._context.table.get(sender)
         try:
-            keys = self.trust.keys(record) if record else None
+            keys = self._context.pins.keys(record) if record else None
         except KeyChanged:
             return False
+        # The handshake of the link has proven that the peer has this key; `keys` says that it is the sender's.
         return keys is not None and keys.link == peer.key
 
     def take_letters(self, peer: Peer, request: Letters) -> Answer | Reaction:
-        """Letters from the server: acknowledged by `read` when they are stored."""
-        if fold(request.recipient) != fold(self.name):
+        """Accept a batch of letters from the server; `letters_loop` acknowledges it when it is stored."""
+        if fold(request.recipient) != fold(self._context.name):
             return Reaction.SILENCE
-        # The row of someone who has just come may be on its way yet.
-        strangers = [letter for letter in request.letters if letter.sender not in self.table]
-        if self.inbox.full or strangers:
+        # The row of somebody who registered just now may still be on its way. Without their key, the letter would
+        # be unreadable, and its sender would be told so.
+        has_unknown_senders = any(letter.sender not in self._context.table for letter in request.letters)
+        # What is stored here is removed from the server. A program that reads nothing (backlog 0) must leave it there.
+        if self._context.event_queue.full or has_unknown_senders:
             return request.busy()
         try:
             self._batches[0].send_nowait((peer, request))
@@ -100,24 +84,27 @@ class Inbox:
             return request.busy()
         return Reaction.IN_WORK
 
-    async def read(self) -> None:
-        """Store, acknowledge and show letters until cancelled, beginning with those that were stored but not shown."""
-        await self._show()
+    async def letters_loop(self) -> None:
+        """Store, acknowledge and queue letters until cancelled, beginning with those that an earlier program stored."""
+        await self._queue_unshown()
         async for peer, request in self._batches[1]:
             opened = [self._open_untrusted(letter) for letter in request.letters]
-            receipts = tuple(map(self._receipt, request.letters, opened))
-            unreadable = sum(1 << place for place, one in enumerate(opened) if _is_unread(one))
-            await self.store.keep(opened)
-            self.endpoint.answer(peer, request, request.taken(receipts, unreadable))
-            await self._show()
+            receipts = tuple(
+                self._receipt(letter.id, letter.sender, one.text) if letter.kind is LetterKind.DIRECT else b""
+                for letter, one in zip(request.letters, opened, strict=True)
+            )
+            unreadable = sum(
+                1 << n for n, one in enumerate(opened) if one.kind is LetterKind.DIRECT and one.text is None
+            )
+            # Stored first: the server removes what is acknowledged, and the sender is told "received".
+            await self._context.store.keep(opened)
+            self._context.endpoint.answer(peer, request, request.taken(receipts, unreadable))
+            await self._queue_unshown()
 
-    # --- letters ---
+    # --- opening letters ---
 
     def _open_untrusted(self, letter: Letter) -> OpenedLetter:
-        """What a letter says; text None if it does not say it for sure.
-
-        Such a one does not get the id that it claims, or else what has that id would be taken for a copy of it.
-        """
+        """What a letter says; its text is None if nobody can be sure that the sender wrote it."""
         text = ""
         try:
             match letter.kind:
@@ -126,75 +113,69 @@ class Inbox:
                 case LetterKind.RECEIPT | LetterKind.UNREADABLE:
                     self._check_untrusted(letter)
         except Unreadable:
+            # Not under its own id: the real letter with that id may still come, and would be dropped as a copy.
             other_id = hashlib.sha256(letter.id + letter.body).digest()[: len(letter.id)]
             return OpenedLetter(letter.kind, other_id, letter.sender, letter.sent_at, None)
         return OpenedLetter(letter.kind, letter.id, letter.sender, letter.sent_at, text, letter.count)
 
     def _read_untrusted(self, letter: Letter) -> str:
-        opened = self._opened_untrusted(letter)
-        if self.clock() - opened.sent_at > RETENTION:
-            raise Unreadable("it may have been shown before, but that would be forgotten")
-        return opened.text
-
-    def _opened_untrusted(self, letter: Letter) -> OpenedText:
         key, id_, sender = self._key(letter), letter.id, letter.sender
         if letter.kind is LetterKind.GROUP:
-            return open_post_untrusted(letter.body, key, id=id_, sender=sender)
-        return open_letter_untrusted(letter.body, self.identity, key, id=id_, sender=sender, recipient=self.name)
+            opened = open_post_untrusted(letter.body, key, id=id_, sender=sender)
+        else:
+            own, name = self._context.identity, self._context.name
+            opened = open_letter_untrusted(letter.body, own, key, id=id_, sender=sender, recipient=name)
+        # By the sender's signed time. The ids of older ones are forgotten: a server could have a copy shown again.
+        if self._context.clock() - opened.sent_at > RETENTION:
+            raise Unreadable("it may have been shown before, but that would be forgotten")
+        return opened.text
 
     def _check_untrusted(self, letter: Letter) -> None:
         key, body, id_ = self._key(letter), letter.body, letter.id
         if letter.kind is LetterKind.RECEIPT:
-            is_genuine = verify_receipt(body, key, id=id_, sender=self.name)
+            is_genuine = verify_receipt(body, key, id=id_, sender=self._context.name)
         else:
-            is_genuine = verify_unreadable(key, body, id=id_, sender=self.name)
+            is_genuine = verify_unreadable(key, body, id=id_, sender=self._context.name)
         if not is_genuine:
             raise Unreadable("not signed by the one who is said to have it")
 
     def _key(self, letter: Letter) -> bytes:
-        key = self.trust.signing_key(letter.sender)
+        # Not the key in the table: letters that are signed with the pinned one are genuine, whatever it says now.
+        key = self._context.pins.signing_key(letter.sender)
         if key is None:
             raise Unreadable("nobody has this name")
         return key
 
-    def _receipt(self, letter: Letter, opened: OpenedLetter) -> bytes:
-        if letter.kind is not LetterKind.DIRECT:
-            return b""
-        if opened.text is None:
-            return sign_unreadable(self.identity, id=letter.id, sender=letter.sender)
-        return make_receipt(self.identity, id=letter.id, sender=letter.sender, text=opened.text)
+    def _receipt(self, id: bytes, sender: str, text: str | None) -> bytes:
+        if text is None:
+            return sign_unreadable(self._context.identity, id=id, sender=sender)
+        return make_receipt(self._context.identity, id=id, sender=sender, text=text)
 
-    # --- showing ---
-
-    async def _show(self) -> None:
-        for letter in self.store.unshown():
+    async def _queue_unshown(self) -> None:
+        for letter in self._context.store.unshown():
             if letter.key not in self._queued:
                 self._queued.add(letter.key)
-                await self.inbox.put(self._event(letter), partial(self._was_read, letter))
+                await self._context.event_queue.put(self._event(letter), partial(self._mark_shown, letter))
 
-    def _was_read(self, letter: OpenedLetter) -> None:
+    def _mark_shown(self, letter: OpenedLetter) -> None:
         self._queued.discard(letter.key)
-        self.store.shown(letter)
+        self._context.store.shown(letter)
 
-    def _event(self, letter: OpenedLetter) -> Event:
+    def _event(self, letter: OpenedLetter) -> events.Event:
         sender, text = letter.sender, letter.text
         match letter.kind:
             case LetterKind.MISSED:
-                return GroupMessagesMissed(letter.count)
+                return events.GroupMessagesMissed(letter.count)
             case LetterKind.RECEIPT | LetterKind.UNREADABLE if text is None:
-                return ForgedReceiptReceived(sender)
+                return events.ForgedReceiptReceived(sender)
             case LetterKind.RECEIPT:
-                return ReceiptReceived(sender, letter.sent_at)
+                return events.ReceiptReceived(sender, letter.sent_at)
             case LetterKind.UNREADABLE:
-                return MessageNotOpened(sender, letter.sent_at)
+                return events.MessageNotOpened(sender, letter.sent_at)
         if text is None:
-            return LetterUnreadable(sender)
+            return events.LetterUnreadable(sender)
         is_group = letter.kind is LetterKind.GROUP
-        if letter.sent_at > self._on_line_since:
-            return (GroupMessageReceived if is_group else MessageReceived)(sender, text)
+        if letter.sent_at > self._registered_at:
+            return (events.GroupMessageReceived if is_group else events.MessageReceived)(sender, text)
         first, self._first_letter = self._first_letter, False
-        return LetterReceived(sender, text, letter.sent_at, is_group, first)
-
-
-def _is_unread(letter: OpenedLetter) -> bool:
-    return letter.kind is LetterKind.DIRECT and letter.text is None
+        return events.LetterReceived(sender, text, letter.sent_at, is_group, first)

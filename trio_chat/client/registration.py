@@ -1,6 +1,6 @@
-"""Being on line: finding the server, coming, going, coming back by oneself, and the client table.
+"""Being registered: discovering the server, registering, deregistering, registering again, and the client table.
 
-What is said while one is on line is the business of session.py and mail.py.
+What is sent and received while registered is in chat.py and inbox.py.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -11,190 +11,181 @@ from typing import TypeVar
 import attrs
 import trio
 
-from trio_chat.client.event_queue import EventQueue
+from trio_chat.client.context import ClientContext
 from trio_chat.client.events import ServerBack, ServerSilent, SignedOff
 from trio_chat.client.inbox import Inbox
-from trio_chat.client.trust import Trust
-from trio_chat.crypto.identities import Identity, credentials
+from trio_chat.crypto.identities import credentials
 from trio_chat.errors import NameTaken, NotRegistered, ServerNotResponding, SignedInElsewhere
 from trio_chat.link.session import Peer
+from trio_chat.protocol import messages
 from trio_chat.protocol.duplicates import Reaction
-from trio_chat.protocol.messages import (
-    Answer,
-    Confirm,
-    Deregister,
-    Deregistered,
-    Find,
-    GroupPost,
-    Heartbeat,
-    PartAck,
-    Refused,
-    Register,
-    Registered,
-    Save,
-    TableChange,
-    Takeover,
-)
+from trio_chat.protocol.messages import Answer, PartAck, Refused, Registered
 from trio_chat.protocol.records import Address, Reason
-from trio_chat.protocol.table import ClientTable
-from trio_chat.transport.endpoint import ACK_WINDOW, RESEND_DELAYS, SERVER_ATTEMPTS, Endpoint, new_id
+from trio_chat.tasks import WakeUp
+from trio_chat.transport.endpoint import ACK_WINDOW, RESEND_DELAYS, SERVER_ATTEMPTS, new_id
 
 __all__ = ["Registration"]
 
 _T = TypeVar("_T")
 
 SILENT_ROUNDS = 3
-"""How often a window without a piece of the table, and one heartbeat, may pass before the server is given up."""
+"""How often a window without a page of the table, and a heartbeat after it, may pass before the server is given up."""
 
 HEARTBEAT_EVERY = 20.0
 SILENT_PAUSE = 5.0
 """Seconds until the next heartbeat when one had no answer."""
 
 PAUSES = (1.0, 2.0, 4.0, 8.0, 15.0)
-"""Seconds between tries to reach a silent server; the last one holds on."""
+"""Seconds between tries to reach a silent server; the last one is repeated."""
 
 
 @attrs.define(eq=False)
 class Registration:
-    """One person's registration with the server at one of the `candidates`.
+    """One person's registration with the server, which is at one of the `candidates`.
 
-    `stay` is the server's word for the present one, None while off line. `reconnect`: wait for a silent server.
+    `registered` is the server's latest answer, None while offline. `reconnect`: wait for a silent server, do not raise.
     """
 
-    name: str
-    candidates: Sequence[Address]
-    identity: Identity
-    trust: Trust
-    table: ClientTable
-    endpoint: Endpoint
-    inbox: EventQueue
-    mail: Inbox
-    reconnect: bool
-    stay: Registered | None = attrs.field(init=False, default=None)
+    _context: ClientContext
+    _candidates: Sequence[Address]
+    _inbox: Inbox
+    _reconnect: bool
+    registered: Registered | None = attrs.field(init=False, default=None)
     server: Peer = attrs.field(init=False, default=Peer(("", 0), b""))
+    # Distinguishes this program from others with the same key: see `confirm`.
     _program: bytes = attrs.field(init=False, factory=new_id)
-    _table_moved: trio.Event = attrs.field(init=False, factory=trio.Event)
-    _doubted: Registered | None = attrs.field(init=False, default=None)
-    _doubt: trio.Event = attrs.field(init=False, factory=trio.Event)
-    _coming_or_going: trio.Lock = attrs.field(init=False, factory=trio.Lock)
+    # The registration that turned out to be with a former server: see `take_table`.
+    _outdated: Registered | None = attrs.field(init=False, default=None)
+    _check_now: WakeUp = attrs.field(init=False, factory=WakeUp)
+    # One task at a time registers or deregisters, so at most one waits for the table.
+    _lock: trio.Lock = attrs.field(init=False, factory=trio.Lock)
+    _table_moved: WakeUp = attrs.field(init=False, factory=WakeUp)
 
-    # --- coming and going ---
+    # --- registering and deregistering ---
 
-    async def enter(self) -> None:
-        """Find the server and register, for the first time."""
-        await self.patiently(self._meet_and_register, tell=False)
+    async def connect(self) -> None:
+        """Discover the server and register, for the first time."""
+        async with self._lock:
+            await self._retry_while_silent(self._discover_and_register, report=False)
 
     async def register(self) -> int:
-        """Come on line; see `Chat.register`."""
-        async with self._coming_or_going:
-            return await self.patiently(self._register)
+        """Register; see `Chat.register`."""
+        async with self._lock:
+            return await self._retry_while_silent(self._register)
 
     async def deregister(self) -> None:
-        """Go off line; see `Chat.deregister`."""
-        async with self._coming_or_going:
-            if self.stay is None:
+        """Deregister; see `Chat.deregister`."""
+        async with self._lock:
+            if self.registered is None:
                 raise NotRegistered
-            request = Deregister(new_id())
-            await self.endpoint.request(self.server, request, windows=SERVER_ATTEMPTS, on_answer=self._deregistered)
-            if self.stay is not None:
+            await self._context.endpoint.request(
+                self.server, messages.Deregister(new_id()), windows=SERVER_ATTEMPTS, on_answer=self._on_deregistered
+            )
+            if self.registered is not None:
                 raise ServerNotResponding
 
-    async def _meet_and_register(self) -> None:
-        if not await self._meet(SERVER_ATTEMPTS):
+    async def _discover_and_register(self) -> None:
+        if not await self._discover_server(SERVER_ATTEMPTS):
             raise ServerNotResponding
         await self._register()
 
-    async def _meet(self, windows: int) -> bool:
-        """Ask the server for its keys: of several addresses the first one to answer is taken."""
-        met = await self.endpoint.learn(self.candidates, windows)
-        if met is None:
+    async def _discover_server(self, windows: int) -> bool:
+        """Ask the candidates for the server's keys; the first one to answer is taken. False if nobody answers."""
+        found = await self._context.endpoint.learn(self._candidates, windows)
+        if found is None:
             return False
-        self.trust.meet_server(met.keys)
-        self.server = Peer(met.address, met.keys.link)
+        self._context.pins.check_server(found.keys)
+        self.server = Peer(found.address, found.keys.link)
         return True
 
     async def _register(self, *, returning: bool = False) -> int:
         for _ in range(SERVER_ATTEMPTS):
-            stay = await self._ask_for_a_stay(returning)
-            if await self._hold_table(stay):
-                return stay.waiting
+            registered = await self._request_registration(returning)
+            if await self._wait_for_table(registered):
+                return registered.waiting
         raise ServerNotResponding
 
-    async def _ask_for_a_stay(self, returning: bool) -> Registered:
-        own = credentials(self.identity, name=self.name, server_key=self.trust.server_key)
-        request = Register(new_id(), self.name, own, self._program, returning)
-        answer = await self.endpoint.request(self.server, request, windows=SERVER_ATTEMPTS, on_answer=self._registered)
-        match answer:
-            case Registered():
-                self.trust.keep_server()
+    async def _request_registration(self, returning: bool) -> Registered:
+        context = self._context
+        own = credentials(context.identity, name=context.name, server_key=context.pins.server_key)
+        request = messages.Register(new_id(), context.name, own, self._program, returning)
+        match await context.endpoint.request(
+            self.server, request, windows=SERVER_ATTEMPTS, on_answer=self._on_registered
+        ):
+            case Registered() as answer:
+                context.pins.pin_server()
                 return answer
             case Refused(reason=Reason.TAKEN):
-                raise NameTaken(self.name)
+                raise NameTaken(context.name)
             case Refused(reason=Reason.ELSEWHERE):
                 raise SignedInElsewhere
         raise ServerNotResponding
 
-    def _registered(self, answer: Answer) -> None:
-        # Called by the reading task: what follows the answer at its heels must find the client registered.
+    def _on_registered(self, answer: Answer) -> None:
+        # Called by the reading task: the next datagram may bring the table, and must find the client registered.
         if isinstance(answer, Registered):
-            self.stay = answer
-            self.mail.came_on_line(answer.at)
+            self.registered = answer
+            self._inbox.on_registered(answer.at)
 
-    def _deregistered(self, answer: Answer) -> None:
+    def _on_deregistered(self, answer: Answer) -> None:
         # Refused: the server does not know us, which is what we wanted.
-        if isinstance(answer, Deregistered | Refused):
-            self.stay = None
+        if isinstance(answer, messages.Deregistered | Refused):
+            self.registered = None
 
-    async def _hold_table(self, stay: Registered) -> bool:
-        """Wait until the table is here; False if the server has forgotten us before it could bring it."""
+    async def _wait_for_table(self, registered: Registered) -> bool:
+        """Wait until the table is complete; False if the server has forgotten us, or is a former one."""
         silent = 0
-        while not self.table.holds(stay.version):
+        while not self._context.table.holds(registered.version):
+            # Not at the end of the loop: the table may have come during the last heartbeat.
             if silent == SILENT_ROUNDS:
                 raise ServerNotResponding
             with trio.move_on_after(ACK_WINDOW) as window:
                 await self._table_moved.wait()
-            if self._doubted is stay:
+            if self._outdated is registered:
                 return False
             silent = silent + 1 if window.cancelled_caught else 0
+            # A server that was restarted since its answer does not know us, and sends no table.
             if silent and isinstance(await self._heartbeat(), Refused):
                 return False
         return True
 
-    async def _return(self, stay: Registered) -> None:
-        """The server does not know us under that stay: register anew, unless that has been done."""
-        async with self._coming_or_going:
-            if self.stay is not stay:
+    async def _register_again(self, registered: Registered) -> None:
+        """The server does not know us by that registration: register again, unless that has been done."""
+        async with self._lock:
+            # Several requests may have been refused: only the first one that comes here registers.
+            if self.registered is not registered:
                 return
             try:
+                # `returning`: nobody asked for this, so it must not take the name from another program of our owner.
                 await self._register(returning=True)
             except (NameTaken, SignedInElsewhere):
-                self.stay = None
+                self.registered = None
                 raise
 
     # --- asking the server ---
 
-    async def ask(self, request: Save | GroupPost | Find) -> Answer:
-        """Ask the server, patiently; if it does not know us (any longer), register and ask again."""
-        return await self.patiently(partial(self._ask, request))
+    async def ask(self, request: messages.Save | messages.GroupPost | messages.Find) -> Answer:
+        """Ask the server; if it does not know us (any longer), register and ask again."""
+        return await self._retry_while_silent(partial(self._ask, request))
 
-    async def _ask(self, request: Save | GroupPost | Find) -> Answer:
+    async def _ask(self, request: messages.Save | messages.GroupPost | messages.Find) -> Answer:
         for _ in range(SERVER_ATTEMPTS):
-            stay = self.stay
-            if stay is None:
+            registered = self.registered
+            if registered is None:
                 raise NotRegistered
-            answer = await self.endpoint.request(self.server, request, windows=SERVER_ATTEMPTS)
+            answer = await self._context.endpoint.request(self.server, request, windows=SERVER_ATTEMPTS)
             match answer:
                 case None | PartAck():
                     raise ServerNotResponding
                 case Refused(reason=Reason.NOT_REGISTERED):
-                    await self._return(stay)
+                    await self._register_again(registered)
                 case _:
                     return answer
         raise ServerNotResponding
 
-    async def patiently(self, ask: Callable[[], Awaitable[_T]], *, tell: bool = True) -> _T:
-        """Ask again and again while the server is silent, if that was wished."""
-        pauses = chain(PAUSES, repeat(PAUSES[-1])) if self.reconnect else iter(())
+    async def _retry_while_silent(self, ask: Callable[[], Awaitable[_T]], *, report: bool = True) -> _T:
+        """With `reconnect`, repeat this until the server responds; `report` its silence and its return as events."""
+        pauses = chain(PAUSES, repeat(PAUSES[-1])) if self._reconnect else iter(())
         was_silent = False
         while True:
             try:
@@ -203,74 +194,82 @@ class Registration:
                 pause = next(pauses, None)
                 if pause is None:
                     raise
-                if tell and not was_silent:
-                    self.inbox.offer(ServerSilent())
+                if report and not was_silent:
+                    self._context.event_queue.offer(ServerSilent())
                 was_silent = True
                 await trio.sleep(pause)
-                await self._meet(windows=1)  # where another server has come in its place, we must not wait for ever
+                # A new server with other keys cannot open what is sealed to the old ones, and would be silent for ever.
+                # Asking for its keys raises ServerKeyChanged.
+                await self._discover_server(windows=1)
             else:
-                if tell and was_silent:
-                    self.inbox.offer(ServerBack())
+                if report and was_silent:
+                    self._context.event_queue.offer(ServerBack())
                 return answer
 
-    async def beat(self) -> None:
-        """Tell the server from time to time that we are there, until cancelled."""
+    async def heartbeat_loop(self) -> None:
+        """Tell the server regularly that we are here, and register again when it does not know us; until cancelled."""
         pause = HEARTBEAT_EVERY
         while True:
             with trio.move_on_after(pause):
-                await self._doubt.wait()
-            self._doubt = trio.Event()
-            stay, pause = self.stay, HEARTBEAT_EVERY
-            if stay is None:
+                await self._check_now.wait()
+            registered, pause = self.registered, HEARTBEAT_EVERY
+            if registered is None:
                 continue
-            answer = None if self._doubted is stay else await self._heartbeat()
+            # A heartbeat does not show that a registration is outdated: the present server knows us, too.
+            answer = None if self._outdated is registered else await self._heartbeat()
             if answer is None:
                 pause = SILENT_PAUSE
-            if self._doubted is stay or isinstance(answer, Refused):
+            if self._outdated is registered or isinstance(answer, Refused):
                 try:
-                    await self._return(stay)
+                    await self._register_again(registered)
                 except (NameTaken, SignedInElsewhere) as error:
-                    await self.inbox.put(SignedOff(error))
+                    # Not `offer`: the user has to be told, even if there is no room now.
+                    await self._context.event_queue.put(SignedOff(error))
                 except ServerNotResponding:
                     continue
 
     async def _heartbeat(self) -> Answer | PartAck | None:
-        return await self.endpoint.request(self.server, Heartbeat(new_id(), self.name), resend=RESEND_DELAYS)
+        request = messages.Heartbeat(new_id(), self._context.name)
+        return await self._context.endpoint.request(self.server, request, resend=RESEND_DELAYS)
 
     # --- what arrives; called by the reading task ---
 
-    def moved(self, before: Peer, now: Peer) -> None:
-        """Somebody is at another address now: the server, perhaps."""
+    def on_peer_moved(self, before: Peer, now: Peer) -> None:
+        """Somebody has another address now: the server, perhaps."""
         if before == self.server:
             self.server = now
 
-    def confirm(self, request: Confirm) -> Answer | Reaction:
+    def confirm(self, request: messages.Confirm) -> Answer | Reaction:
         """The server asks whether it is us who want to take our name over from another program."""
+        # Not if an earlier program at this address did: its Register arrives late, and a newer one may have the name.
         return request.ack() if request.program == self._program else Reaction.SILENCE
 
-    def take_table(self, change: TableChange, stay: Registered) -> Answer:
-        """A change of the client table.
-
-        One of another epoch than that of our stay says that a former server took us in, and that its answer came late.
-        """
-        if change.after.epoch != stay.version.epoch:
-            self._doubted = stay
-            self._doubt.set()
+    def take_table(self, change: messages.TableChange, registered: Registered) -> Answer:
+        """Apply a change of the table."""
+        # Each start of the server begins a new epoch. If it was restarted while we registered, both servers may have
+        # answered. If the answer of the former arrives last, `registered` names its epoch, and `table.apply` drops
+        # every change of the present server. Such a change shows it: register again.
+        if change.after.epoch != registered.version.epoch:
+            self._outdated = registered
+            self._check_now.set()
             self._table_moved.set()
-            self._table_moved = trio.Event()
-        records = self.table.apply(change, stay.version.epoch)
-        for warning in self.trust.note(records):
-            self.inbox.offer(warning)
+        context = self._context
+        records = context.table.apply(change, registered.version.epoch)
+        context.pins.pin_new(records)
+        for warning in context.pins.new_warnings(records):
+            context.event_queue.offer(warning)
         if records:
             self._table_moved.set()
-            self._table_moved = trio.Event()
-            self.inbox.table_changed()
-        return change.held(self.table.version)
+            context.event_queue.table_changed()
+        return change.held(context.table.version)
 
-    def take_takeover(self, request: Takeover, stay: Registered) -> Answer | Reaction:
-        """Our owner has signed in from another place: we are off line, and do not fight back."""
-        if request.since == stay.at:
-            if not self.inbox.offer(SignedOff(SignedInElsewhere())):
+    def take_takeover(self, request: messages.Takeover, registered: Registered) -> Answer | Reaction:
+        """Our owner has signed in from another place: we are offline now."""
+        # We do not register again: two programs with the same key would take the name from each other for ever.
+        # A late Takeover may mean an earlier registration: the owner may have registered here again since.
+        if request.since == registered.at:
+            # If there is no room to tell the user, the server has to send it again.
+            if not self._context.event_queue.offer(SignedOff(SignedInElsewhere())):
                 return Reaction.SILENCE
-            self.stay = None
+            self.registered = None
         return request.ack()

@@ -1,0 +1,98 @@
+"""Which key belongs to whom: the keys of the server and of each name are pinned at first sight, as ssh does.
+
+A key that the server gives is believed once and compared afterwards. Nothing is opened or sealed here.
+"""
+
+from collections.abc import Iterable, Mapping
+
+from trio_chat.client.events import KeyWarning
+from trio_chat.crypto.identities import verify_identity
+from trio_chat.errors import KeyChanged, ServerKeyChanged
+from trio_chat.protocol.records import Credentials, PublicKeys, Record, fingerprint, fold
+from trio_chat.storage.interface import SERVER, ClientStore
+
+__all__ = ["KeyPins"]
+
+
+class KeyPins:
+    """The pins of one person at one server, in the store that keeps them.
+
+    `expected`: the fingerprint that the server must have. It counts more than the pin.
+    """
+
+    def __init__(self, store: ClientStore, expected: str | None = None) -> None:
+        self._store = store
+        self._expected = expected
+        self._verified: dict[str, Credentials] = {}
+        self._warned: dict[str, str] = {}
+        self.server_key = b""
+        """The Ed25519 key of the server that was found."""
+
+    def check_server(self, keys: PublicKeys) -> None:
+        """Raise ServerKeyChanged unless this is the server that we know, or the first one."""
+        offered, pinned = fingerprint(keys.signing), self._store.pinned(SERVER)
+        known = self._expected or (fingerprint(pinned) if pinned else offered)
+        if known != offered:
+            raise ServerKeyChanged(known, offered)
+        self.server_key = keys.signing
+
+    def pin_server(self) -> None:
+        """Pin the server that was found. Only after an answer over its link: anybody can send its public keys."""
+        if self._store.pinned(SERVER) != self.server_key:
+            self._store.pin(SERVER, self.server_key)
+
+    def keys(self, record: Record) -> PublicKeys | None:
+        """The keys of a name as its row gives them; None if it gives none, or none that are certified for this name.
+
+        Raises KeyChanged if the name is pinned to another key.
+        """
+        if record.credentials is None or not self._is_certified(record.name, record.credentials):
+            return None
+        if changed := self._changed_key(record):
+            raise changed
+        return record.credentials.keys
+
+    def signing_key(self, name: str) -> bytes | None:
+        """The Ed25519 key that a name is pinned to, whatever the server says of it now."""
+        return self._store.pinned(fold(name))
+
+    def pin_new(self, records: Iterable[Record]) -> None:
+        """Pin the key of each name that has no pin."""
+        for record in records:
+            if record.credentials is not None and self.signing_key(record.name) is None:
+                self.pin(record.name, record.credentials)
+
+    def pin(self, name: str, credentials: Credentials) -> None:
+        """Pin a name to this key, whatever it was pinned to before."""
+        self._store.pin(fold(name), credentials.keys.signing)
+
+    def new_warnings(self, records: Iterable[Record]) -> list[KeyWarning]:
+        """A warning for each of these names that has another key than its pin, once for each such key."""
+        warnings = []
+        for record in records:
+            changed = self._changed_key(record)
+            if changed and self._warned.get(fold(record.name)) != changed.offered:
+                self._warned[fold(record.name)] = changed.offered
+                warnings.append(KeyWarning(changed.name, changed.pinned, changed.offered))
+        return warnings
+
+    def changed(self, table: Mapping[str, Record]) -> set[str]:
+        """The names, folded, that have another key than their pin."""
+        return {fold(record.name) for record in table.values() if self._changed_key(record)}
+
+    def _changed_key(self, record: Record) -> KeyChanged | None:
+        if record.credentials is None:
+            return None
+        pinned = self.signing_key(record.name)
+        if pinned is None or pinned == record.credentials.keys.signing:
+            return None
+        return KeyChanged(record.name, fingerprint(pinned), record.fingerprint)
+
+    def _is_certified(self, name: str, credentials: Credentials) -> bool:
+        # Asked for each direct message: the same credentials are verified only once.
+        if self._verified.get(fold(name)) == credentials:
+            return True
+        if not verify_identity(credentials.keys, credentials.certificate, name=name, server_key=self.server_key):
+            return False
+        self._verified[fold(name)] = credentials
+        return True
