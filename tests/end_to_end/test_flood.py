@@ -14,7 +14,7 @@ from itertools import chain
 import pytest
 import trio
 
-from tests.end_to_end.processes import PATIENCE, open_stage
+from tests.end_to_end.processes import PATIENCE, open_programs
 from trio_chat.link.packets import Cookie, Init, parse_untrusted
 
 pytestmark = pytest.mark.xdist_group("presence")  # which measures time, and is not to be flooded
@@ -79,25 +79,25 @@ def open_sources():
 
 async def test_a_client_registers_while_thousands_of_spoofed_inits_come_in_each_second():
     with open_sources() as sources:
-        async with open_stage() as stage:
-            server = await stage.server()
+        async with open_programs() as programs:
+            server = await programs.server()
             flood = Flood(("127.0.0.1", server.port), sources)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(trio.to_thread.run_sync, flood.run)
                 try:
                     await trio.sleep(0.5)
-                    x = await stage.client("x", server)
+                    x = await programs.client("x", server)
                     await x.types("send_all I did not notice anything")
                     await x.sees("[Group Message received by Server.]")
                     await x.types("exit")
                     await x.sees("[You are Offline. Bye.]")
-                    await x.leaves(0)
+                    await x.exits(0)
                     while flood.sent < LEAST:  # noqa: ASYNC110 - a thread does it
                         await trio.sleep(0.05)
                 finally:
                     flood.end()
             server.interrupt()
-            _, complaints = await server.last_words()
+            _, complaints = await server.rest()
             assert complaints == []
 
         heard = [list(answers(source)) for source in sources]
