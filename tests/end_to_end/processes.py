@@ -308,7 +308,7 @@ def switches(pid):
 
 @asynccontextmanager
 async def open_programs():
-    """The programs of one test; at its end none is left. A failed assertion is raised as it is, with the record."""
+    """The programs of one test; at its end none is left. A failure is raised as it is, with the record."""
     with TemporaryDirectory() as data_folder:
         async with _open_programs(data_folder) as programs:
             yield programs
@@ -321,7 +321,7 @@ async def _open_programs(data_folder):
         programs = Programs(nursery, data_folder)
         try:
             yield programs
-        except AssertionError as error:
+        except (AssertionError, ExceptionGroup) as error:
             failure = error
         finally:
             with trio.CancelScope(shield=True):
