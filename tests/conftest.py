@@ -56,7 +56,7 @@ async def network() -> AsyncIterator[MemoryNetwork]:
 
 @pytest.fixture
 async def stage(network: MemoryNetwork) -> AsyncIterator[Stage]:
-    """A server on that network. The test must ask for `autojump_clock` as well: pytest-trio takes clocks of tests only."""
+    """A server on that network. The test must ask for `autojump_clock` itself: pytest-trio sees no other clock."""
     async with open_stage(network) as stage:
         yield stage
 

@@ -25,7 +25,7 @@ TICK = 0.01
 LEAST = RATE * 3 // 2
 """How many there are at least: the flood goes on until the client has left, and longer on a busy machine."""
 MOST_UNANSWERED = RATE // 25
-"""How many may wait for the server. Where it gets little of a busy machine there are fewer than RATE a second: more would
+"""How many may wait for the server. If it gets little of a busy machine, there are fewer than RATE a second: more would
 fill the buffer of its socket, and the system would drop the client's datagrams before the server can see them."""
 LOST = 0.5
 """Seconds without an answer after which the unanswered ones are taken for lost."""
