@@ -59,7 +59,7 @@ def crash(session: nox.Session) -> None:
 
 @nox.session
 def simulate(session: nox.Session) -> None:
-    """The whole system from seeds. `-- --seeds 1000`, `-- --seed 42 --trace`, `-- --zoo`."""
+    """The whole system from seeds. `-- --seeds 1000`, `-- --seed 42 --trace`, `-- --mutants`."""
     session.install("-e", ".[tests]")
     session.run("python", "-m", "tests.simulation.run", *session.posargs)
 
