@@ -60,9 +60,8 @@ class Program:
         self._ended = trio.Event()
         self._scope = trio.CancelScope()
         self.disk.start()
-        self._world.trace.note(
-            self.name, f"starts run {self.runs} at {self.address[0]}:{self.address[1]}", for_all=True
-        )
+        host, port = self.address
+        self._world.trace.note(self.name, f"starts run {self.runs} at {host}:{port}", for_all=True)
         self._world.nursery.start_soon(self._run_to_the_end)
 
     async def kill(self) -> None:

@@ -19,7 +19,7 @@ WAITING_ROWS = {
 
 
 def sizes() -> Counter[str]:
-    """For all programs together: the number of tasks by name, and the length of each collection by class and attribute."""
+    """Of all programs together: the number of tasks by name, the lengths of collections by class and attribute."""
     found: Counter[str] = Counter()
     seen: set[int] = set()
     for task in _tasks(trio.lowlevel.current_root_task()):

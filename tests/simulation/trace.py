@@ -111,7 +111,7 @@ class Trace:
     # --- printed ---
 
     def lines(self) -> list[str]:
-        """All of it. Of a datagram the message and the length: no seed fixes its bytes, as HPKE draws its own random ones."""
+        """All of it. Of datagrams only message and length: HPKE draws random bytes of its own, which no seed fixes."""
         return [self._line(entry) for entry in self.entries]
 
     def excerpt(self, text: str | None, people: set[str]) -> list[str]:

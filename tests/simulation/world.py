@@ -197,7 +197,7 @@ class World:
                 self.server.start()
 
     async def _someone_is_greeted(self) -> None:
-        """A client that registers, and waits for the table, gets messages at once; it may be killed before it shows them."""
+        """A client that registers gets messages before it has the table. It may be killed before it shows them."""
         person = self.dice.choice(self.people)
         await person.kill()
         self._set_conditions(0.0, 0.01)
@@ -314,7 +314,7 @@ class World:
     # --- how it ends ---
 
     async def end(self) -> None:
-        """The network is healed, everyone returns, some time passes; then clients are killed, to see who is marked offline."""
+        """The network is healed and everyone returns. Later, clients are killed to see who is marked offline."""
         if self.dice.random() < 0.3:
             await self._someone_is_answered_late()  # last, as a later restart of the server would repair the damage
         self.trace.note("world", "is healed", for_all=True)
@@ -346,7 +346,7 @@ class World:
         await trio.sleep(30)
 
     async def _one_is_restarted(self, person: Person) -> None:
-        """They are back before or while the server marks them offline. Datagrams to somebody else are late meanwhile."""
+        """They return before or while the server marks them offline. Datagrams to somebody else are late then."""
         others = [one for one in self.people if one is not person]
         direction = SERVER[0], self.dice.choice(others).seen_at[0]
         self.network.set(Conditions(delay=(0.0, 1.2)), *direction)
