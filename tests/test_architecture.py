@@ -257,7 +257,7 @@ def _holds(value: ast.AST | None, names: set[str]) -> bool:
 
 
 def names_defined_twice(modules: list[Module]) -> dict[str, list[str]]:
-    """Public names of classes, functions and constants, and the modules if there are several. Each module has a `log`."""
+    """Public names of classes, functions and constants, with the modules that define them. Each may have a `log`."""
     paths: dict[str, list[str]] = {}
     for module in modules:
         for name in _defined_names(module) - {"log"}:
