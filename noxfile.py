@@ -1,26 +1,27 @@
-"""The project's checks. Plain `nox` runs all of them with the Python it runs under itself, 3.11 or newer."""
+"""The checks of the project. `nox` without arguments runs those of `.ci/run`, with its own Python (3.11 or newer)."""
 
 from pathlib import Path
 
 import nox
 
 nox.options.sessions = ["tests", "coverage", "lint", "types", "docs"]
+nox.options.reuse_venv = "yes"
 
 PYTEST = ("-m", "pytest", "-n", "auto", "--dist", "loadgroup")
-COMPILED = {"PYTHONDONTWRITEBYTECODE": ""}  # or else each program that a play starts would compile the package anew
-nox.options.reuse_venv = "yes"
+# Tests start new interpreters. Without bytecode files each of them would compile the package.
+COMPILED = {"PYTHONDONTWRITEBYTECODE": ""}
 
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Every test, on all cores. Arguments after `--` go to pytest."""
+    """All tests, in several processes. Arguments after `--` go to pytest."""
     session.install("-e", ".[tests]")
     session.run("python", *PYTEST, *session.posargs, env=COMPILED)
 
 
 @nox.session
 def coverage(session: nox.Session) -> None:
-    """The same with branch coverage, which takes twice as long."""
+    """The same with branch coverage. It takes twice as long."""
     session.install("-e", ".[tests]")
     session.run("coverage", "erase")
     session.run("coverage", "run", *PYTEST, *session.posargs, env=COMPILED)
@@ -30,7 +31,7 @@ def coverage(session: nox.Session) -> None:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """ruff, as linter and as judge of the formatting."""
+    """ruff: lint and formatting."""
     session.install("ruff")
     session.run("ruff", "check")
     session.run("ruff", "format", "--check")
@@ -52,35 +53,35 @@ def docs(session: nox.Session) -> None:
 
 @nox.session
 def crash(session: nox.Session) -> None:
-    """SIGKILL, more often than the tests do it. `-- --cycles 300`: so many servers, then so many clients."""
+    """Kill and restart servers, then clients, and count lost messages. `-- --cycles 300` for more than a few."""
     session.install("-e", ".[tests]")
     session.run("python", "-m", "tests.crash.run", *session.posargs)
 
 
 @nox.session
 def simulate(session: nox.Session) -> None:
-    """The whole system from seeds. `-- --seeds 1000`, `-- --seed 42 --trace`, `-- --zoo`."""
+    """Simulate the whole system. `-- --seeds 1000`, `-- --seed 42 --trace`, `-- --mutants`."""
     session.install("-e", ".[tests]")
     session.run("python", "-m", "tests.simulation.run", *session.posargs)
 
 
 @nox.session
 def fuzz(session: nox.Session) -> None:
-    """Mutated input for all that faces the network. `-- --minutes 5`, `-- --seed 2 --target links`."""
+    """Mutated input for everything that reads from the network. `-- --minutes 5`, `-- --seed 2 --target links`."""
     session.install("-e", ".[tests]")
     session.run("python", "-m", "tests.fuzz.run", *session.posargs)
 
 
 @nox.session
 def flood(session: nox.Session) -> None:
-    """A real client registers while 10,000 spoofed handshakes come in each second; on a quiet machine."""
+    """A real client registers during 10,000 spoofed handshakes a second. Needs a machine that is otherwise idle."""
     session.install("-e", ".[tests]")
     session.run("python", "-m", "pytest", "tests/end_to_end/test_flood.py", env={"FLOOD": "10000"})
 
 
 @nox.session
 def benchmarks(session: nox.Session) -> None:
-    """Each benchmark's table, as this machine has it."""
+    """Print the table of each benchmark."""
     session.install("-e", ".")
     for benchmark in sorted(Path("benchmarks").glob("*.py")):
         session.run("python", str(benchmark))

@@ -2,7 +2,6 @@
 
 import gc
 import os
-import shutil
 import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -10,25 +9,31 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+from tests.memory_folder import MEMORY
 from tests.network import MemoryNetwork, open_memory_network
 from tests.stage import Stage, open_stage
 
-# A background job, as a build may be, is started with SIGINT ignored, and would hand that on to the programs
-# that the tests interrupt.
+# A build may run as a background job, which ignores SIGINT. The programs that tests interrupt would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# All tests, and what they import, stay to the end: to look for garbage there, again and again, took a tenth of it all.
+# What is imported, and the tests themselves, stay until the end. To look for garbage there took a tenth of all time.
 gc.disable()
 
-# Few, for the suite is short; `nox -s fuzz` looks as long as one likes.
-hypothesis.settings.register_profile("suite", max_examples=40, deadline=None)
+# Few examples, and the same ones each time, at whatever speed: the suite passes on any machine or on none.
+# `nox -s fuzz` looks for new ones.
+hypothesis.settings.register_profile(
+    "suite",
+    max_examples=40,
+    derandomize=True,
+    database=None,
+    deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow, hypothesis.HealthCheck.data_too_large],
+)
 hypothesis.settings.load_profile("suite")
 
-# What is under `tmp_path` is kept in memory where there is plenty: no test cuts the power, and on a disk that others
-# use as well hundreds of small databases wait for each other. Programs of the plays have their files on the disk.
-IN_MEMORY, PLENTY = Path("/dev/shm"), 2**29  # noqa: S108 - pytest makes folders there that are its own
-if IN_MEMORY.is_dir() and shutil.disk_usage(IN_MEMORY).free > PLENTY:
-    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(IN_MEMORY))
+# No test cuts the power. And on a disk that others use as well, hundreds of small databases wait for each other.
+if MEMORY is not None:
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
 
 
 def pytest_collection_finish() -> None:
@@ -38,26 +43,26 @@ def pytest_collection_finish() -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """What `-n auto` is: two more than there are cores, as someone always waits for a program's windows."""
+    """What `-n auto` means: two more than there are cores, as tests of programs mostly wait."""
     return (os.cpu_count() or 1) + 2
 
 
 @pytest.fixture
 async def network() -> AsyncIterator[MemoryNetwork]:
-    """A faultless network in memory, seed 0; ask for `autojump_clock` beside it."""
+    """A network in memory without faults, seed 0. The test must ask for `autojump_clock` as well."""
     async with open_memory_network() as network:
         yield network
 
 
 @pytest.fixture
 async def stage(network: MemoryNetwork) -> AsyncIterator[Stage]:
-    """A server on that network; ask for `autojump_clock` beside it (a test's clock must be its own argument)."""
+    """A server on that network. The test must ask for `autojump_clock` itself: pytest-trio sees no other clock."""
     async with open_stage(network) as stage:
         yield stage
 
 
 @pytest.fixture
 def data_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """The user's data folder: one of the test's own, and not there yet."""
+    """The user's data folder during a test. It does not exist yet."""
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
     return tmp_path / "data" / "trio_chat"

@@ -1,1 +1,1 @@
-"""Kill -9 in the middle of the mail: a play with real processes, and the count of what came of it."""
+"""Kill -9 while messages are sent: real processes that are killed, and a count of what was lost or came twice."""

@@ -1,7 +1,7 @@
-"""A client of the crash play, in a process of its own: sends and posts as fast as answers come, comes and goes.
+"""A client of the crash test, in a process of its own: sends and posts as fast as answers come, leaves and returns.
 
-What it did it writes into its diary, one line each, afterwards. It judges nothing; count.py does.
-Standard input is its cue: the first byte lets it speak, the second one hushes it, and at the end it leaves.
+It writes what it did into its log, one line each, afterwards. count.py checks the logs.
+Its standard input controls it: the first byte starts the messages, the second one stops them, the end of input ends it.
 """
 
 import json
@@ -37,17 +37,17 @@ from trio_chat import (
     open_identity,
 )
 
-SPEAKERS = 4
-"""Messages of one client that may be on their way at the same time."""
+SENDERS = 4
+"""Messages of one client that may be in progress at the same time."""
 POSTS = 1 / 6
 """How many of the messages go to everyone."""
-HERE, AWAY = (0.2, 0.8), (0.05, 0.3)
-"""For how long a client stays and is away, from and to, in seconds."""
+ONLINE, OFFLINE = (0.2, 0.8), (0.05, 0.3)
+"""For how long a client is registered, and is not, from and to, in seconds."""
 REFUSED = 0.2
-"""For how long whoever was refused says nothing, in seconds; the limit lets a letter in every 0.6."""
+"""How long a sender waits after a refusal, in seconds. The limit lets one letter in every 0.6."""
 
 
-class Diary:
+class Log:
     """Lines that a SIGKILL leaves whole: each is appended by one write, and begins with the time and what was done."""
 
     def __init__(self, path):
@@ -57,99 +57,99 @@ class Diary:
         os.write(self._fd, json.dumps([time.monotonic(), *what]).encode() + b"\n")
 
 
-class Voice:
-    """One life of one client: what it says, and when it is there to say it."""
+class Sender:
+    """One run of one client: what it sends, and when it is registered."""
 
-    def __init__(self, chat: Chat, diary, life, others):
-        self.hushed = False
+    def __init__(self, chat: Chat, log, run, others):
+        self.stopped = False
         self._chat = chat
-        self._diary = diary
-        self._life = life
+        self._log = log
+        self._run = run
         self._others = others
-        self._said = 0
+        self._sent = 0
 
-    async def speak(self):
-        """One message after the other, each to one or to everyone."""
-        while not self.hushed:
+    async def send_messages(self):
+        """One message after the other, each to one person or to everyone."""
+        while not self.stopped:
             try:
-                await self._say()
+                await self._send_one()
             except NotRegistered:
-                await self._wait_to_be_back()
+                await self._wait_until_online()
             except (MailboxFull, TooFast) as error:
-                self._diary.note("refused", type(error).__name__)
+                self._log.note("refused", type(error).__name__)
                 await trio.sleep(REFUSED)
             except (NotOpened, ForgedReceipt, KeyChanged) as error:
-                self._diary.note("alarm", repr(error))
+                self._log.note("alarm", repr(error))
                 await trio.sleep(REFUSED)
 
-    async def _wait_to_be_back(self):
-        while not self._chat.online:  # noqa: ASYNC110 - nothing tells
+    async def _wait_until_online(self):
+        while not self._chat.online:  # noqa: ASYNC110 - there is no event for it
             await trio.sleep(0.02)
 
-    async def _say(self):
+    async def _send_one(self):
         recipient = None if random.random() < POSTS else random.choice(self._others)
-        self._said += 1
-        text = f"{self._chat.name} {self._life}.{self._said} {'post' if recipient is None else 'message'}"
-        self._diary.note("tries", text, recipient)
+        self._sent += 1
+        text = f"{self._chat.name} {self._run}.{self._sent} {'post' if recipient is None else 'message'}"
+        self._log.note("tries", text, recipient)
         if recipient is None:
             await self._chat.send_all(text)
-            self._diary.note("sent", text, "posted", None)
+            self._log.note("sent", text, "posted", None)
         else:
             delivery = await self._chat.send(recipient, text)
-            self._diary.note("sent", text, delivery.how, delivery.sent_at)
+            self._log.note("sent", text, delivery.how, delivery.sent_at)
 
-    async def come_and_go(self):
-        while not self.hushed:
-            await trio.sleep(random.uniform(*HERE))
-            await self.go_and_come()
+    async def leave_and_return_often(self):
+        while not self.stopped:
+            await trio.sleep(random.uniform(*ONLINE))
+            await self.leave_and_return()
 
-    async def go_and_come(self):
+    async def leave_and_return(self):
         with suppress(NotRegistered, ServerNotResponding):
             await self._chat.deregister()
-            await trio.sleep(random.uniform(*AWAY))
+            await trio.sleep(random.uniform(*OFFLINE))
         if not self._chat.online:
             await self._chat.register()
 
 
-async def show(chat, diary):
+async def log_events(chat, log):
     async for event in chat.events:
         match event:
             case MessageReceived() | GroupMessageReceived() | LetterReceived():
-                diary.note("shows", event.text)
+                log.note("shows", event.text)
             case ReceiptReceived():
-                diary.note("receipt", event.recipient, event.sent_at)
+                log.note("receipt", event.recipient, event.sent_at)
             case LetterUnreadable() | ForgedReceiptReceived() | MessageNotOpened() | KeyWarning() | SignedOff():
-                diary.note("alarm", repr(event))
+                log.note("alarm", repr(event))
 
 
-async def play(name, life, port, server_port, folder, others):
-    """One life: whoever is born again under the same name finds its keys and its store and goes on with its diary."""
+async def main(name, run, port, server_port, folder, others):
+    """One run. The next one of the same name finds its keys and its store, and appends to its log."""
     identity = open_identity(folder / f"{name}.key")
-    diary = Diary(folder / f"{name}.diary")
-    cues = trio.lowlevel.FdStream(os.dup(sys.stdin.fileno()))
+    log = Log(folder / f"{name}.log")
+    commands = trio.lowlevel.FdStream(os.dup(sys.stdin.fileno()))
     server = ("127.0.0.1", server_port)
     async with (
         open_client_store(folder / f"{name}.db") as store,
         open_chat(name, server, port=port, host="127.0.0.1", identity=identity, store=store, reconnect=True) as chat,
         trio.open_nursery() as nursery,
     ):
-        nursery.start_soon(show, chat, diary)
-        diary.note("here")
-        voice = Voice(chat, diary, life, others)
-        if await cues.receive_some(1):
-            async with trio.open_nursery() as talk:
-                for _ in range(SPEAKERS):
-                    talk.start_soon(voice.speak)
-                talk.start_soon(voice.come_and_go)
-                await cues.receive_some(1)
-                voice.hushed = True
-            # The server may not know us since its last start; nobody would wait for the next heartbeat to tell.
-            await voice.go_and_come()
-            diary.note("hushed")
-            await cues.receive_some(1)
+        nursery.start_soon(log_events, chat, log)
+        log.note("online")
+        sender = Sender(chat, log, run, others)
+        if await commands.receive_some(1):
+            async with trio.open_nursery() as senders:
+                for _ in range(SENDERS):
+                    senders.start_soon(sender.send_messages)
+                senders.start_soon(sender.leave_and_return_often)
+                await commands.receive_some(1)
+                sender.stopped = True
+            # A server that has been restarted may not know this client before its next heartbeat, which is far away.
+            await sender.leave_and_return()
+            log.note("stopped")
+            await commands.receive_some(1)
         nursery.cancel_scope.cancel()
 
 
 if __name__ == "__main__":
-    own_name, own_life, own_port, server_port, own_folder, *names = sys.argv[1:]
-    trio.run(play, own_name, int(own_life), int(own_port), int(server_port), Path(own_folder), names)
+    own_name, own_run, own_port, server_port, own_folder, *names = sys.argv[1:]
+    trio.run(main, own_name, int(own_run), int(own_port), int(server_port), Path(own_folder), names)

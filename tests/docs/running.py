@@ -11,10 +11,8 @@ In a transcript, line by line:
 """
 
 import os
-import random
 import re
 import shlex
-import socket
 import subprocess
 import sys
 from contextlib import asynccontextmanager
@@ -36,7 +34,7 @@ CHANGES_TABLE = ("reg", "dereg", "exit")
 PYTHON = os.path.dirname(sys.executable)
 
 
-class Screen(processes.Party):
+class Screen(processes.Program):
     """A process of which both outputs come on one screen."""
 
     async def listen(self):
@@ -54,7 +52,7 @@ class Screen(processes.Party):
         raise AssertionError(f"{self.name} was to end")
 
 
-class Stage(processes.Stage):
+class Stage(processes.Programs):
     """A stage on which shell commands are given, in a home of its own."""
 
     def __init__(self, nursery, home):
@@ -64,6 +62,8 @@ class Stage(processes.Stage):
             os.symlink(ROOT / folder, os.path.join(home, folder))
         path = os.pathsep.join([PYTHON, os.environ["PATH"]])
         self._environment |= {"HOME": home, "PATH": path, "PYTHONPATH": str(ROOT), "COLUMNS": "80"}
+        # A person at a terminal sees each line at once; here is a pipe.
+        self._environment["PYTHONUNBUFFERED"] = "1"
 
     async def run(self, name, command):
         """Starts a command, where it needs one in a shell, whose place a single program takes, and so its signals."""
@@ -76,7 +76,7 @@ class Stage(processes.Stage):
             is_single = not set(command) & set("|&;")
             shell = ["/bin/sh", "-c", f"exec {command}" if is_single else command]
             process = await trio.lowlevel.open_process(shell, stdin=subprocess.PIPE, stdout=subprocess.PIPE, **how)
-        return self._enter(Screen(self, name, process, process.stdin, process.stdout))
+        return self._add(Screen(self, name, process, process.stdin, process.stdout))
 
 
 @asynccontextmanager
@@ -137,7 +137,7 @@ class Play:
         """A documented text, as it has to be on this stage."""
         for port in PORTS:
             if port in text and not self.names.known(port):
-                self.names.bind(port, _free_port())
+                self.names.bind(port, str(processes.free_port()))
         return self.names.translate(text)
 
     async def end(self):
@@ -172,7 +172,7 @@ class Terminal:
         elif line in ("^C", f"{PROMPT}^C"):
             self.party.interrupt()
         elif line in ("^D", f"{PROMPT}^D"):
-            await self.party.types_no_more()
+            await self.party.ends_input()
         elif _is_typed(line):
             await self.party.types(self._play.to_stage(line.removeprefix(PROMPT)))
             if line.split()[1] in CHANGES_TABLE:
@@ -219,16 +219,3 @@ def _is_typed(line):
 
 def _is_help(words):
     return words in help_lines()
-
-
-def _free_port():
-    """A port that is free for both UDP and TCP, and is not given out by the system meanwhile."""
-    while True:
-        port = random.randrange(20_000, 30_000)
-        with socket.socket(type=socket.SOCK_DGRAM) as udp, socket.socket() as tcp:
-            try:
-                udp.bind(("", port))
-                tcp.bind(("", port))
-            except OSError:
-                continue
-            return str(port)

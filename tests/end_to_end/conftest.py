@@ -1,17 +1,17 @@
-"""When the plays are performed: all at once, beside the tests of the group `plays`, in the process that runs it."""
+"""When the conversations run: all at once, beside the tests of the group `conversations`, in that group's process."""
 
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import trio
 
-from tests.end_to_end.scripts_runner import perform_all
+from tests.end_to_end.conversations import run_all
 
 
 @pytest.fixture(scope="session")
-def performances(request):
-    """A future of what went wrong, by play. The plays that were asked for begin now: they mostly wait."""
+def conversations(request):
+    """A future of what failed, by conversation. Those that were asked for start now: they mostly wait."""
     calls = [item.callspec.params for item in request.session.items if hasattr(item, "callspec")]
-    wanted = {params["play"] for params in calls if "play" in params}
+    wanted = {params["conversation"] for params in calls if "conversation" in params}
     with ThreadPoolExecutor(1) as thread:
-        yield thread.submit(trio.run, perform_all, wanted)
+        yield thread.submit(trio.run, run_all, wanted)

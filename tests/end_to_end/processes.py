@@ -1,29 +1,33 @@
-"""A stage for real processes: starts servers and clients, types, listens, and records who said what and when.
+"""Real processes: starts servers and clients, types into them, reads their lines, and records who printed what when.
 
-Knows no play and no phrase but the one that may stand anywhere. Every wait has a deadline; to a failure the
-whole play so far is noted.
+Which program prints what is not known here, but for one line that may come at any time. Every wait has a deadline; a
+failed assertion gets the record as a note.
 """
 
 import os
+import random
 import re
 import signal
 import socket
 import subprocess
 import sys
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import trio
 
 from tests.forkserver import ENVIRONMENT, ROOT, open_program
 
-PATIENCE = 15
-"""How long anything may take, in seconds: five windows without the server, on a machine that is busy."""
-SETTLE = 0.15
-"""How long a change of the table may take to reach everyone, in seconds; in wording `group` they do not tell."""
+PATIENCE = 60
+"""How long anything may take, in seconds. It matters only when a test fails."""
+TIMERS = 0.15
+"""Seconds in which the server's and the clients' short timers expire: changes of the table wait for up to 100 ms."""
+LOOK_EVERY = 0.01
 LONGEST_SHOWN = 400
 """How much of a line the record shows."""
 ANYWHERE = "[Client Table Updated]"
+"""Clients print it when the server's table comes, which may be between any two other lines."""
 
 _VOLATILE = (
     (re.compile(r"\b\d\d:\d\d:\d\d\b"), "HH:MM:SS"),
@@ -33,18 +37,18 @@ _VOLATILE = (
 
 
 def plain(line):
-    """The line without what differs between performances: blanks, prompts, clock times, epochs, ports."""
+    """The line without what differs from run to run: blanks, prompts, clock times, epochs, ports."""
     line = " ".join(re.sub(r"^(>>> ?)+", "", line.strip()).split())
     for pattern, replacement in _VOLATILE:
         line = pattern.sub(replacement, line)
     return line
 
 
-class Party:
-    """One process on the stage. What it says waits here, line by line, until it is looked at."""
+class Program:
+    """One running program. Its lines are kept until the test looks at them."""
 
-    def __init__(self, stage, name, process, keyboard, screen):
-        self.stage = stage
+    def __init__(self, programs, name, process, keyboard, screen):
+        self.programs = programs
         self.name = name
         self.process = process
         self.keyboard = keyboard
@@ -54,10 +58,10 @@ class Party:
         self.updates = 0
         self._lines_in, self._lines = trio.open_memory_channel(10_000)
         self._errors_in, self._errors = trio.open_memory_channel(10_000)
-        self._stirred = trio.Event()
+        self._updated = trio.Event()
 
     async def listen(self):
-        """Writes down both outputs until they end."""
+        """Reads both outputs until they end."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._listen_to, self.screen, self._lines_in, "|")
             nursery.start_soon(self._listen_to, self.process.stderr, self._errors_in, "!")
@@ -77,84 +81,84 @@ class Party:
     def _note(self, line, lines, mark):
         if not plain(line):
             return
-        self.stage.note(self.name, mark, line)
+        self.programs.note(self.name, mark, line)
         if mark == "|" and plain(line) == ANYWHERE:
             self.updates += 1
-            self._stirred.set()
-            self._stirred = trio.Event()
+            self._updated.set()
+            self._updated = trio.Event()
         else:
             lines.send_nowait(line)
 
     async def types(self, command):
         """Types one line."""
-        self.stage.note(self.name, ">", command)
+        self.programs.note(self.name, ">", command)
         try:
             await self.keyboard.send_all(command.encode() + b"\n")
         except trio.BrokenResourceError:
-            raise AssertionError(f"{self.name} is gone and cannot type {command}") from None
+            raise AssertionError(f"{self.name} has ended and cannot read {command}") from None
 
-    async def types_no_more(self):
-        """Ends its standard input."""
-        self.stage.note(self.name, ">", "(end of input)")
+    async def ends_input(self):
+        """Closes its standard input."""
+        self.programs.note(self.name, ">", "(end of input)")
         await self.keyboard.aclose()
 
-    async def says(self):
-        """The next line exactly as it stands behind its prompt, but for the one that may stand anywhere."""
+    async def next_line(self):
+        """The next line of its output, exactly, without the prompt. ANYWHERE is left out."""
         return (await self._next(self._lines, "its next line")).removeprefix(">>> ")
 
-    async def complains(self):
-        """The next line on standard error."""
-        return await self._next(self._errors, "its next complaint")
+    async def next_error(self):
+        """The next line of its standard error."""
+        return await self._next(self._errors, "its next line on standard error")
 
     async def sees(self, *lines):
-        """The next lines are these, once they are plain."""
+        """The next lines are these, apart from what differs from run to run."""
         for line in lines:
             got = await self._next(self._lines, line)
             if plain(got) != plain(line):
-                raise AssertionError(f"{self.name} was to say\n    {plain(line)}\nbut said\n    {plain(got)}")
+                raise AssertionError(f"{self.name} should print\n    {plain(line)}\nbut printed\n    {plain(got)}")
 
-    async def hears_of_the_table(self, since=0):
-        """Waits until the table was announced more than `since` times in all."""
+    async def sees_update(self, since=0):
+        """Waits until ANYWHERE was printed more than `since` times in all."""
         with trio.move_on_after(PATIENCE):
             while self.updates <= since:
-                await self._stirred.wait()
+                await self._updated.wait()
             return
-        raise AssertionError(f"{self.name} was to say {ANYWHERE}")
+        raise AssertionError(f"{self.name} should print {ANYWHERE}")
 
-    async def leaves(self, code):
-        """It ends with that exit code, and has said nothing that was not looked at, on either output."""
+    async def exits(self, code):
+        """It ends with that exit code, and both outputs have been looked at completely."""
         with trio.move_on_after(PATIENCE):
             await self.process.wait()
             await self._ends(self._lines)
             await self._ends(self._errors)
         if self.process.returncode != code:
-            raise AssertionError(f"{self.name} was to leave with {code}, not {self.process.returncode}")
+            raise AssertionError(f"{self.name} should exit with {code}, not {self.process.returncode}")
 
-    async def last_words(self):
-        """What it says until it ends, on standard output and on standard error."""
+    async def rest(self):
+        """All lines until it ends, of standard output and of standard error."""
         with trio.move_on_after(PATIENCE):
             return [line async for line in self._lines], [line async for line in self._errors]
-        raise AssertionError(f"{self.name} was to end")
+        raise AssertionError(f"{self.name} should end")
 
     def freezes(self):
         """SIGSTOP: neither reads nor answers."""
-        self.stage.note(self.name, "-", "freezes")
+        self.programs.note(self.name, "-", "freezes")
         self.process.send_signal(signal.SIGSTOP)
 
     def thaws(self):
         """SIGCONT."""
-        self.stage.note(self.name, "-", "thaws")
+        self.programs.note(self.name, "-", "thaws")
         self.process.send_signal(signal.SIGCONT)
 
     async def is_killed(self):
-        """SIGKILL, and the end of it."""
-        self.stage.note(self.name, "-", "is killed")
+        """SIGKILL."""
+        self.programs.note(self.name, "-", "is killed")
         self.process.kill()
-        await self.leaves(-signal.SIGKILL)
+        await self.exits(-signal.SIGKILL)
 
     def interrupt(self):
         """Ctrl-C."""
-        self.stage.note(self.name, ">", "^C")
+        self.programs.note(self.name, ">", "^C")
         self.process.send_signal(signal.SIGINT)
 
     async def _next(self, lines, expected):
@@ -162,23 +166,32 @@ class Party:
             try:
                 return await lines.receive()
             except trio.EndOfChannel:
-                raise AssertionError(f"{self.name} is gone and never said\n    {expected}") from None
-        raise AssertionError(f"{self.name} never said\n    {expected}")
+                raise AssertionError(f"{self.name} has ended and never printed\n    {expected}") from None
+        raise AssertionError(f"{self.name} never printed\n    {expected}")
 
     async def _ends(self, lines):
         async for line in lines:
-            raise AssertionError(f"{self.name} also said\n    {line}")
+            raise AssertionError(f"{self.name} also printed\n    {line}")
 
 
 def free_port():
-    """A UDP port that was free a moment ago."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
-        udp.bind(("127.0.0.1", 0))
-        return udp.getsockname()[1]
+    """A port that is free for UDP and TCP, and that neither the system nor another test hands out during these tests.
+
+    The system hands out ports above 32,768. Among tests, a TCP socket at a second port marks the first one as taken.
+    """
+    while True:
+        port = random.randrange(10_000, 15_000)
+        with socket.socket() as mark, socket.socket() as tcp, socket.socket(type=socket.SOCK_DGRAM) as udp:
+            with suppress(OSError):
+                mark.bind(("127.0.0.1", port + 5_000))
+                tcp.bind(("", port))
+                udp.bind(("", port))
+                mark.detach()  # stays open until this process ends
+                return port
 
 
-class Stage:
-    """Where one play takes place; `record` is all that happened, in order."""
+class Programs:
+    """The programs of one test, in one data folder. `record` is all that happened, in order."""
 
     def __init__(self, nursery, data_folder):
         self._environment = ENVIRONMENT | {
@@ -188,7 +201,7 @@ class Stage:
             "XDG_STATE_HOME": data_folder,
         }
         self.record = []
-        self.parties = []
+        self.running = []
         self._nursery = nursery
         self._opened_at = trio.current_time()
 
@@ -197,13 +210,13 @@ class Stage:
         self.record.append(f"{trio.current_time() - self._opened_at:7.3f} {who:>8} {mark} {shown}")
 
     async def start(self, name, *arguments):
-        """Starts `python -m trio_chat` with these arguments and pipes all around."""
+        """Starts `python -m trio_chat` with these arguments, and pipes for its streams."""
         self._note_start(name, arguments)
         process = await open_program("trio_chat", arguments, env=self._environment)
-        return self._enter(Party(self, name, process, process.stdin, process.stdout))
+        return self._add(Program(self, name, process, process.stdin, process.stdout))
 
     async def start_at_a_terminal(self, name, *arguments):
-        """The same at a terminal; its lines come as a terminal shows them, echo and prompts included."""
+        """The same at a terminal, with its echo and prompts in the lines, and a pipe for standard error."""
         here, there = os.openpty()
         self._note_start(name, arguments)
         process = await trio.lowlevel.open_process(
@@ -216,70 +229,105 @@ class Stage:
         )
         os.close(there)
         terminal = trio.lowlevel.FdStream(here)
-        return self._enter(Party(self, name, process, terminal, terminal))
+        return self._add(Program(self, name, process, terminal, terminal))
 
     def _note_start(self, name, arguments):
         self.note(name, "$", " ".join(["-m", "trio_chat", *map(str, arguments)]))
 
-    def _enter(self, party):
-        self.parties.append(party)
-        self._nursery.start_soon(party.listen)
-        return party
+    def _add(self, program):
+        self.running.append(program)
+        self._nursery.start_soon(program.listen)
+        return program
 
     async def server(self, *arguments):
-        """A server that listens on its `port`, a free one without arguments; where it serves a chat, with its `key`."""
+        """A server that listens on its `port`, a free one if no arguments are given. `key`: that of a chat server."""
         arguments = arguments or ("server", 0)
-        party = await self.start("server", *arguments)
-        said = await party.complains()
-        if not re.fullmatch(r"Listening on \S+:\d+", said):
-            raise AssertionError("the server was to say where it listens")
-        party.port = int(said.rpartition(":")[2])
+        program = await self.start("server", *arguments)
+        line = await program.next_error()
+        if not re.fullmatch(r"Listening on \S+:\d+", line):
+            raise AssertionError(f"the server should print where it listens, not\n    {line}")
+        program.port = int(line.rpartition(":")[2])
         if arguments[0] != "presence":
-            said = await party.complains()
-            if not re.fullmatch(r"Key: [a-z2-7]{4}(-[a-z2-7]{4}){3}", said):
-                raise AssertionError("the server was to show its key")
-            party.key = said.removeprefix("Key: ")
-        return party
+            line = await program.next_error()
+            if not re.fullmatch(r"Key: [a-z2-7]{4}(-[a-z2-7]{4}){3}", line):
+                raise AssertionError(f"the server should print its key, not\n    {line}")
+            program.key = line.removeprefix("Key: ")
+        return program
 
     async def client(self, name, server, *options, host="127.0.0.1"):
         """A client in the wording `group` that is registered and known to everyone."""
-        party = await self.start(name, "client", name, host, server.port, *options)
-        await party.sees("[Welcome, You are registered.]")
+        program = await self.start(name, "client", name, host, server.port, *options)
+        await program.sees("[Welcome, You are registered.]")
         await self.settle()
-        return party
+        return program
 
     async def settle(self):
-        """Waits for a change of the table to be known to everyone."""
-        await trio.sleep(SETTLE)
+        """Waits until all programs have done what they had to do: then everyone has the server's newest table.
+
+        Clients in the wording `group` do not print when it comes, and a busy machine may take any time for it.
+        """
+        await self._until_asleep()
+        await trio.sleep(TIMERS)
+        await self._until_asleep()
+
+    async def _until_asleep(self):
+        """Waits for a moment in which no program runs or could run; on loopback, then, nothing is in transit either."""
+        with trio.move_on_after(PATIENCE):
+            before = None
+            while True:
+                pids = [program.process.pid for program in self.running if program.process.returncode is None]
+                now = [switches(pid) for pid in pids]
+                # All were asleep when they were looked at, and none has been scheduled until all were looked at again.
+                if now == before and None not in now:
+                    return
+                before = now
+                await trio.sleep(LOOK_EVERY)
+        raise AssertionError("the programs should come to rest")
 
     async def close(self):
-        """Whoever is still here is killed. Whether they were to be here yet is for the play to say."""
-        for party in self.parties:
-            party.process.kill()
-            await party.process.wait()
+        """Kills the programs that still run. Whether they should is for the test to say."""
+        for program in self.running:
+            program.process.kill()
+            await program.process.wait()
+
+
+def switches(pid):
+    """How often each thread of a process was scheduled; None if one of them runs, or waits for a processor or a disk.
+
+    Where there is no /proc, as on macOS, it is always the same.
+    """
+    counts = []
+    for status in Path(f"/proc/{pid}/task").glob("*/status"):
+        with suppress(FileNotFoundError, ProcessLookupError):  # the thread has just ended
+            fields = dict(line.split(":\t", 1) for line in status.read_text().splitlines() if ":\t" in line)
+            if fields["State"][0] in "RD":
+                return None
+            counts.append((fields["Pid"], fields["voluntary_ctxt_switches"], fields["nonvoluntary_ctxt_switches"]))
+    return counts
 
 
 @asynccontextmanager
-async def open_stage():
-    """A stage; at its end nobody is left on it. A failed assertion comes out bare, the record noted to it."""
+async def open_programs():
+    """The programs of one test; at its end none is left. A failure is raised as it is, with the record."""
     with TemporaryDirectory() as data_folder:
-        async with _open_stage(data_folder) as stage:
-            yield stage
+        async with _open_programs(data_folder) as programs:
+            yield programs
 
 
 @asynccontextmanager
-async def _open_stage(data_folder):
+async def _open_programs(data_folder):
     failure = None
     async with trio.open_nursery() as nursery:
-        stage = Stage(nursery, data_folder)
+        programs = Programs(nursery, data_folder)
         try:
-            yield stage
-        except AssertionError as error:
+            yield programs
+        except (AssertionError, ExceptionGroup) as error:
             failure = error
         finally:
             with trio.CancelScope(shield=True):
-                await stage.close()
+                await programs.close()
+            # What the programs have left in their pipes is read, for the record.
             nursery.cancel_scope.deadline = trio.current_time() + 1
     if failure is not None:
-        failure.add_note("\n".join(["The play so far:", *stage.record]))
+        failure.add_note("\n".join(["What happened:", *programs.record]))
         raise failure

@@ -4,35 +4,35 @@ import re
 
 import pytest
 
-from tests.end_to_end.processes import free_port, open_stage
+from tests.end_to_end.processes import free_port, open_programs
 
-pytestmark = [pytest.mark.usefixtures("performances"), pytest.mark.xdist_group("plays")]
+pytestmark = [pytest.mark.usefixtures("conversations"), pytest.mark.xdist_group("conversations")]
 
 
 async def leaves_politely(client):
     await client.types("exit")
     await client.sees("[You are Offline. Bye.]")
-    await client.leaves(0)
+    await client.exits(0)
 
 
 async def stops(server):
     server.interrupt()
-    await server.last_words()
-    await server.leaves(130)
+    await server.rest()
+    await server.exits(130)
 
 
 async def test_a_pipe_is_read_to_its_end_each_command_after_the_last_one_was_answered():
-    async with open_stage() as stage:
-        server = await stage.server()
-        y = await stage.client("y", server)
-        z = await stage.client("z", server)
+    async with open_programs() as programs:
+        server = await programs.server()
+        y = await programs.client("y", server)
+        z = await programs.client("z", server)
         await z.types("dereg")
         await z.sees("[You are Offline. Bye.]")
 
-        x = await stage.start("x", "client", "x", "127.0.0.1", server.port)
+        x = await programs.start("x", "client", "x", "127.0.0.1", server.port)
         for command in ("send z are you away?", "send y hi", "send nobody hi", "send_all bye", "who knows"):
             await x.types(command)
-        await x.types_no_more()
+        await x.ends_input()
 
         await x.sees(
             "[Welcome, You are registered.]",
@@ -44,97 +44,97 @@ async def test_a_pipe_is_read_to_its_end_each_command_after_the_last_one_was_ans
             "[You are Offline. Bye.]",
         )
         await y.sees("x: hi", "Group Chat x: bye")
-        await x.leaves(0)
+        await x.exits(0)
 
 
 async def test_with_stay_a_client_goes_on_listening_after_the_end_of_its_input():
-    async with open_stage() as stage:
-        server = await stage.server()
-        x = await stage.client("x", server, "--stay")
-        y = await stage.client("y", server)
+    async with open_programs() as programs:
+        server = await programs.server()
+        x = await programs.client("x", server, "--stay")
+        y = await programs.client("y", server)
         await x.types("send y I shall only listen")
-        await x.types_no_more()
+        await x.ends_input()
         await x.sees("[Message received by y.]")
         await y.sees("x: I shall only listen")
 
         await y.types("send x good")
         await x.sees("y: good")
         x.interrupt()
-        await x.leaves(130)
+        await x.exits(130)
 
 
 async def test_exit_deregisters_first():
-    async with open_stage() as stage:
-        server = await stage.server()
-        x = await stage.client("x", server)
+    async with open_programs() as programs:
+        server = await programs.server()
+        x = await programs.client("x", server)
         await server.sees("[Client table updated.]", "{'x': ('x', '127.0.0.1', 3333, True)}")
         await x.types("exit")
         await server.sees("[Client table updated.]", "{'x': ('x', '127.0.0.1', 3333, False)}")
         await x.sees("[You are Offline. Bye.]")
-        await x.leaves(0)
+        await x.exits(0)
 
 
 async def test_at_a_terminal_ctrl_d_leaves_as_exit_does():
-    async with open_stage() as stage:
-        server = await stage.server()
-        y = await stage.start_at_a_terminal("y", "client", "y", "127.0.0.1", server.port)
+    async with open_programs() as programs:
+        server = await programs.server()
+        y = await programs.start_at_a_terminal("y", "client", "y", "127.0.0.1", server.port)
         await server.sees("[Client table updated.]", "{'y': ('y', '127.0.0.1', 3333, True)}")
-        x = await stage.client("x", server)
+        x = await programs.client("x", server)
         await y.types("send x hi")
         await x.sees("y: hi")
         await x.types("send y hello")
         await x.sees("[Message received by y.]")
         await y.types("\x04")
-        shown = "\n".join((await y.last_words())[0])
-        await y.leaves(0)
+        shown = "\n".join((await y.rest())[0])
+        await y.exits(0)
     for line in (">>> [Welcome, You are registered.]", ">>> [Message received by x.]", ">>> x: hello"):
         assert line in shown
     assert ">>> [You are Offline. Bye.]" in shown[shown.index("x: hello") :]
 
 
 async def test_without_a_server_a_client_gives_up():
-    async with open_stage() as stage:
-        x = await stage.start("x", "client", "x", "127.0.0.1", free_port())
-        y = await stage.start("y", "-c", "y", "127.0.0.1", free_port(), free_port(), "--wording", "channel")
+    async with open_programs() as programs:
+        x = await programs.start("x", "client", "x", "127.0.0.1", free_port())
+        y = await programs.start("y", "-c", "y", "127.0.0.1", free_port(), free_port(), "--wording", "channel")
         await x.sees("[Server not responding]", "[Exiting]")
         await y.sees("[Message sent failed]", "[Server is shut down]", "[Exiting]")
-        await x.leaves(1)
-        await y.leaves(1)
+        await x.exits(1)
+        await y.exits(1)
 
 
 async def test_a_name_belongs_to_its_key_in_any_case(tmp_path):
-    async with open_stage() as stage:
-        server = await stage.server()
-        bob = await stage.client("Bob", server)
+    async with open_programs() as programs:
+        server = await programs.server()
+        bob = await programs.client("Bob", server)
         other_key = ("--identity", tmp_path / "other.key", "--store", ":memory:")
-        other = await stage.start("bOB", "client", "bOB", "127.0.0.1", server.port, *other_key)
+        other = await programs.start("bOB", "client", "bOB", "127.0.0.1", server.port, *other_key)
         await other.sees("[Name bOB is taken.]")
-        await other.leaves(2)
+        await other.exits(2)
         await leaves_politely(bob)
 
 
 async def test_the_same_key_signs_in_from_another_place_and_the_first_program_ends():
-    async with open_stage() as stage:
-        server = await stage.server()
-        first = await stage.client("x", server)
-        second = await stage.client("x", server, "--store", ":memory:")
+    async with open_programs() as programs:
+        server = await programs.server()
+        first = await programs.client("x", server)
+        second = await programs.client("x", server, "--store", ":memory:")
         await first.sees("[Signed in from another place.]", "[Exiting]")
-        await first.leaves(0)
-        y = await stage.client("y", server)
+        await first.exits(0)
+        y = await programs.client("y", server)
         await y.types("send x still there?")
         await y.sees("[Message received by x.]")
         await second.sees("y: still there?")
 
 
 async def test_another_key_of_the_server_than_before_is_a_warning_and_the_end(tmp_path):
-    async with open_stage() as stage:
-        server = await stage.server("server", free_port())
-        await leaves_politely(await stage.client("x", server))
+    async with open_programs() as programs:
+        server = await programs.server("server", free_port())
+        await leaves_politely(await programs.client("x", server))
         await stops(server)
-        other = await stage.server("server", server.port, "--identity", tmp_path / "other.key")
+        other = await programs.server("server", server.port, "--identity", tmp_path / "other.key")
         assert other.key != server.key
 
-        x = await stage.start("x", "client", "x", "127.0.0.1", server.port)
+        x = await programs.start("x", "client", "x", "127.0.0.1", server.port)
         await x.sees(
             "[WARNING: the key of the server has changed!]",
             f"[It was {server.key}, now it is {other.key}.]",
@@ -142,41 +142,41 @@ async def test_another_key_of_the_server_than_before_is_a_warning_and_the_end(tm
             f" start with --server-key {other.key}]",
             "[Exiting]",
         )
-        await x.leaves(2)
-        await stage.client("x", other, "--server-key", other.key)
+        await x.exits(2)
+        await programs.client("x", other, "--server-key", other.key)
 
 
 async def test_a_name_whose_key_is_lost_is_forgotten_and_then_another_key_has_it(tmp_path):
-    async with open_stage() as stage:
-        server = await stage.server("server", free_port())
-        await leaves_politely(await stage.client("bob", server))
+    async with open_programs() as programs:
+        server = await programs.server("server", free_port())
+        await leaves_politely(await programs.client("bob", server))
         await stops(server)
-        operator = await stage.start("operator", "server", "forget", "BOB", "--port", server.port)
+        operator = await programs.start("operator", "server", "forget", "BOB", "--port", server.port)
         await operator.sees("The name BOB is free.")
-        await operator.leaves(0)
+        await operator.exits(0)
 
-        server = await stage.server("server", server.port)
+        server = await programs.server("server", server.port)
         new_key = ("--identity", tmp_path / "new.key", "--store", ":memory:")
-        await stage.client("bob", server, *new_key)
-        old = await stage.start("old", "client", "bob", "127.0.0.1", server.port)
+        await programs.client("bob", server, *new_key)
+        old = await programs.start("old", "client", "bob", "127.0.0.1", server.port)
         await old.sees("[Name bob is taken.]")
-        await old.leaves(2)
+        await old.exits(2)
 
 
 async def test_the_flags_of_the_ancestors_take_the_ports_that_they_are_given():
-    async with open_stage() as stage:
-        server = await stage.server("-s", free_port())
+    async with open_programs() as programs:
+        server = await programs.server("-s", free_port())
         client_port = free_port()
-        await stage.start("x", "-c", "x", "127.0.0.1", server.port, client_port)
+        await programs.start("x", "-c", "x", "127.0.0.1", server.port, client_port)
         await server.sees("[Client table updated.]")
-        assert await server.says() == f"{{'x': ('x', '127.0.0.1', {client_port}, True)}}"
+        assert await server.next_line() == f"{{'x': ('x', '127.0.0.1', {client_port}, True)}}"
 
 
 async def test_an_address_that_cannot_be_used_is_one_line_on_standard_error():
-    async with open_stage() as stage:
-        taken = (await stage.server()).port
+    async with open_programs() as programs:
+        taken = (await programs.server()).port
         attempts = {
-            await stage.start("x", *arguments): clue
+            await programs.start("x", *arguments): clue
             for clue, *arguments in (
                 (str(taken), "server", taken),
                 (str(taken), "-c", "x", "127.0.0.1", taken, taken),
@@ -185,18 +185,18 @@ async def test_an_address_that_cannot_be_used_is_one_line_on_standard_error():
                 ("another program holds it", "server", 0),
             )
         }
-        for party, clue in attempts.items():
-            said, complaints = await party.last_words()
+        for program, clue in attempts.items():
+            said, complaints = await program.rest()
             assert said == []
             assert len(complaints) == 1, complaints
             assert clue in complaints[0]
-            await party.leaves(2)
+            await program.exits(2)
 
 
 async def test_a_wrong_usage_is_explained_without_a_traceback():
-    async with open_stage() as stage:
+    async with open_programs() as programs:
         attempts = [
-            await stage.start("x", *arguments)
+            await programs.start("x", *arguments)
             for arguments in (
                 (),
                 ("server", "65536"),
@@ -205,30 +205,30 @@ async def test_a_wrong_usage_is_explained_without_a_traceback():
                 ("-c", "x", "127.0.0.1"),
             )
         ]
-        for party in attempts:
-            said, complaints = await party.last_words()
+        for program in attempts:
+            said, complaints = await program.rest()
             assert said + complaints
             assert "Traceback" not in "".join(said + complaints)
-            await party.leaves(2)
+            await program.exits(2)
 
 
 @pytest.mark.parametrize("host", ["::1", "localhost"])
 async def test_a_server_is_reached_by_ipv6_and_by_name(host):
-    async with open_stage() as stage:
-        server = await stage.server()
-        x = await stage.client("x", server, host=host)
-        y = await stage.client("y", server, host=host)
+    async with open_programs() as programs:
+        server = await programs.server()
+        x = await programs.client("x", server, host=host)
+        y = await programs.client("y", server, host=host)
         await x.types("send y hi")
         await y.sees("x: hi")
         await x.sees("[Message received by y.]")
 
 
 async def test_the_demo_plays_a_conversation_and_ends():
-    async with open_stage() as stage:
-        demo = await stage.start("demo", "demo")
-        said, complaints = await demo.last_words()
+    async with open_programs() as programs:
+        demo = await programs.start("demo", "demo")
+        said, complaints = await demo.rest()
         assert complaints == []
-        await demo.leaves(0)
+        await demo.exits(0)
     for phrase in (
         r"\[Message received by \w+\.\]",
         r"\[Offline Message sent at \d\d:\d\d:\d\d received by the server and saved\.\]",

@@ -4,29 +4,29 @@ import re
 
 import pytest
 
-from tests.end_to_end.processes import open_stage
+from tests.end_to_end.processes import open_programs
 
-pytestmark = pytest.mark.xdist_group("programs")  # one after the other, beside the plays
+pytestmark = pytest.mark.xdist_group("programs")  # one after the other, beside the conversations
 
 
-async def shows(party, *lines):
+async def shows(program, *lines):
     """Its next lines are these, behind the date and the time."""
     for line in lines:
-        said = await party.says()
+        said = await program.next_line()
         assert re.fullmatch(r"\[\d{4}-\d\d-\d\d \d\d:\d\d:\d\d " + re.escape(line) + r"\]", said), said
 
 
-async def leaves(party):
-    await party.types("exit")
-    await party.sees("[You are Offline. Bye.]")
-    await party.leaves(0)
+async def leaves(program):
+    await program.types("exit")
+    await program.sees("[You are Offline. Bye.]")
+    await program.exits(0)
 
 
 async def test_the_history_is_there_at_the_next_start():
-    async with open_stage() as stage:
-        server = await stage.server()
-        x = await stage.client("x", server)
-        y = await stage.client("y", server)
+    async with open_programs() as programs:
+        server = await programs.server()
+        x = await programs.client("x", server)
+        y = await programs.client("y", server)
         await x.types("send y The build is green.")
         await x.sees("[Message received by y.]")
         await y.sees("x: The build is green.")
@@ -37,7 +37,7 @@ async def test_the_history_is_there_at_the_next_start():
         await y.types("send x Bye.")
         await y.sees("[Offline Message sent at 00:00:00 received by the server and saved.]")
 
-        x = await stage.client("x", server)
+        x = await programs.client("x", server)
         await x.sees("[You have offline messages:]", "y: 00:00:00 Bye.")
         await x.types("history")
         await shows(x, "to y: The build is green.", "Group Chat y: Well done!", "y: Bye.")
@@ -56,10 +56,10 @@ async def test_the_history_is_there_at_the_next_start():
 
 @pytest.mark.parametrize("options", [["--no-history"], ["--no-history", "--store", ":memory:"]])
 async def test_with_no_history_none_is_kept(options):
-    async with open_stage() as stage:
-        server = await stage.server()
-        x = await stage.client("x", server, *options)
-        y = await stage.client("y", server)
+    async with open_programs() as programs:
+        server = await programs.server()
+        x = await programs.client("x", server, *options)
+        y = await programs.client("y", server)
         await x.types("send y hi")
         await x.sees("[Message received by y.]")
         await y.sees("x: hi")
@@ -69,6 +69,6 @@ async def test_with_no_history_none_is_kept(options):
         await leaves(x)
 
         if ":memory:" not in options:
-            x = await stage.client("x", server)
+            x = await programs.client("x", server)
             await x.types("history")
             await x.sees("[Nothing found.]")

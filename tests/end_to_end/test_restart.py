@@ -3,19 +3,19 @@
 Real processes, and stores in files, as the command line has them when nothing else is said.
 """
 
-from tests.end_to_end.processes import free_port, open_stage
+from tests.end_to_end.processes import free_port, open_programs
 
 
 async def test_letters_survive_a_killed_server_and_clients_find_it_again():
-    async with open_stage() as stage:
+    async with open_programs() as programs:
         port = free_port()
-        server = await stage.server("server", port)
-        x = await stage.client("x", server, "--reconnect")
-        y = await stage.client("y", server)
+        server = await programs.server("server", port)
+        x = await programs.client("x", server, "--reconnect")
+        y = await programs.client("y", server)
         await y.types("exit")
         await y.sees("[You are Offline. Bye.]")
-        await y.leaves(0)
-        await stage.settle()
+        await y.exits(0)
+        await programs.settle()
         await x.types("send y before")
         await x.sees("[Offline Message sent at 00:00:00 received by the server and saved.]")
         await x.types("send_all to all")
@@ -25,9 +25,9 @@ async def test_letters_survive_a_killed_server_and_clients_find_it_again():
 
         await x.types("send y meanwhile")
         await x.sees("[Server not responding, trying again.]")
-        server = await stage.server("server", port)
+        server = await programs.server("server", port)
         await x.sees("[Offline Message sent at 00:00:00 received by the server and saved.]", "[Server is back.]")
-        y = await stage.client("y", server)
+        y = await programs.client("y", server)
         await y.sees(
             "[You have offline messages:]",
             "x: 00:00:00 before",
@@ -39,9 +39,9 @@ async def test_letters_survive_a_killed_server_and_clients_find_it_again():
 
 
 async def test_a_client_waits_for_a_server_that_is_not_there_yet():
-    async with open_stage() as stage:
+    async with open_programs() as programs:
         port = free_port()
-        x = await stage.start("x", "client", "x", "127.0.0.1", port, "--reconnect")
+        x = await programs.start("x", "client", "x", "127.0.0.1", port, "--reconnect")
         await x.sees("[Server not responding, trying again.]")
-        await stage.server("server", port, "--store", ":memory:")
+        await programs.server("server", port, "--store", ":memory:")
         await x.sees("[Welcome, You are registered.]")

@@ -4,69 +4,69 @@ import json
 
 import pytest
 
-from tests.end_to_end.processes import open_stage
+from tests.end_to_end.processes import open_programs
 
-pytestmark = pytest.mark.xdist_group("programs")  # one after the other, beside the plays
+pytestmark = pytest.mark.xdist_group("programs")  # one after the other, beside the conversations
 
 
-async def is_told(party, event):
+async def is_told(program, event):
     """The next object with that name; those before it are left out."""
     while True:
-        fields = json.loads(await party.says())
+        fields = json.loads(await program.next_line())
         if fields["event"] == event:
             return fields
 
 
 async def test_a_robot_reports_and_a_program_reads():
-    async with open_stage() as stage:
-        server = await stage.server()
-        reader = await stage.start("reader", "client", "reader", "127.0.0.1", server.port, "--json")
+    async with open_programs() as programs:
+        server = await programs.server()
+        reader = await programs.start("reader", "client", "reader", "127.0.0.1", server.port, "--json")
         assert await is_told(reader, "registered") == {"event": "registered", "waiting": 0}
         (row,) = (await is_told(reader, "table"))["rows"]
         assert (row["name"], row["online"], row["host"]) == ("reader", True, "127.0.0.1")
 
         async def robot(*args, sender="robot"):
             address = f"127.0.0.1:{server.port}"
-            party = await stage.start("robot", "send", *args, "--as", sender, "--server", address)
-            said, complaints = await party.last_words()
+            program = await programs.start("robot", "send", *args, "--as", sender, "--server", address)
+            said, complaints = await program.rest()
             assert len(said + complaints) == 1
-            return party, said + complaints
+            return program, said + complaints
 
-        party, _ = await robot("reader", "\x1b[2J grün")
-        await party.leaves(0)
+        program, _ = await robot("reader", "\x1b[2J grün")
+        await program.exits(0)
         message = {"event": "message", "sender": "robot", "text": "\x1b[2J grün"}
         assert await is_told(reader, "message") == message
 
-        party, (line,) = await robot("robot", "hi", sender="reader")
-        await party.leaves(2)
+        program, (line,) = await robot("robot", "hi", sender="reader")
+        await program.exits(2)
         assert line.endswith("reader is in use by another program here")
-        party, (line,) = await robot("nobody", "hi")
-        await party.leaves(2)
+        program, (line,) = await robot("nobody", "hi")
+        await program.exits(2)
         assert line.endswith("no such user: nobody")
 
         await reader.types("send robot Thanks.")
         delivery = await is_told(reader, "delivery")
         assert (delivery["recipient"], delivery["how"]) == ("robot", "saved")
-        await reader.types_no_more()
+        await reader.ends_input()
         await is_told(reader, "deregistered")
-        await reader.leaves(0)
+        await reader.exits(0)
 
-        party, (line,) = await robot("reader", "Come back!")
-        await party.leaves(3)
+        program, (line,) = await robot("reader", "Come back!")
+        await program.exits(3)
         assert line.endswith("received by the server and saved.]")
 
-        client = await stage.start("robot", "client", "robot", "127.0.0.1", server.port, "--json")
+        client = await programs.start("robot", "client", "robot", "127.0.0.1", server.port, "--json")
         letter = await is_told(client, "letter")
         assert (letter["sender"], letter["text"], letter["sent_at"]) == ("reader", "Thanks.", delivery["sent_at"])
         server.process.kill()
-        await server.last_words()
+        await server.rest()
         await client.types("send_all still there?")
         error = await is_told(client, "error")
         assert error == {"event": "error", "error": "ServerNotResponding", "text": "the server is not responding"}
-        await client.leaves(1)
+        await client.exits(1)
 
-        gone = await stage.start(
+        gone = await programs.start(
             "robot", "send", "reader", "hi", "--as", "robot", "--server", f"127.0.0.1:{server.port}"
         )
         await gone.sees("[Server not responding]", "[Exiting]")
-        await gone.leaves(1)
+        await gone.exits(1)

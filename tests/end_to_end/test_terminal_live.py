@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 import trio
 
-from tests.end_to_end.processes import open_stage
+from tests.end_to_end.processes import open_programs
 from tests.forkserver import open_from_scratch, open_program
 from tests.pseudo_terminal import PseudoTerminal
 from trio_chat import MessageReceived, open_chat
 
-pytestmark = pytest.mark.xdist_group("programs")  # one after the other, beside the plays
+pytestmark = pytest.mark.xdist_group("programs")  # one after the other, beside the conversations
 
 PATIENCE = 15
 ENTER, CTRL_C, CTRL_D, CTRL_U = "\r", "\x03", "\x04", "\x15"
@@ -43,8 +43,8 @@ class Sitting(PseudoTerminal):
 class House:
     """A server, and people at terminals."""
 
-    def __init__(self, stage, server, nursery, home):
-        self.stage, self.server, self.home = stage, server, Path(home)
+    def __init__(self, programs, server, nursery, home):
+        self.programs, self.server, self.home = programs, server, Path(home)
         self._nursery = nursery
 
     async def sits_down(self, name, *options, columns=80, rows=24, opening=open_program, **environment):
@@ -77,8 +77,8 @@ class House:
 
 @asynccontextmanager
 async def open_house(tmp_path):
-    async with open_stage() as stage, trio.open_nursery() as nursery:
-        yield House(stage, await stage.server(), nursery, tmp_path)
+    async with open_programs() as programs, trio.open_nursery() as nursery:
+        yield House(programs, await programs.server(), nursery, tmp_path)
         nursery.cancel_scope.cancel()
 
 

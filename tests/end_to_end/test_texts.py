@@ -3,9 +3,9 @@
 import pytest
 
 import trio_chat
-from tests.end_to_end.processes import open_stage
+from tests.end_to_end.processes import open_programs
 
-pytestmark = [pytest.mark.usefixtures("performances"), pytest.mark.xdist_group("plays")]
+pytestmark = [pytest.mark.usefixtures("conversations"), pytest.mark.xdist_group("conversations")]
 
 LIMIT = 16 * 1024
 
@@ -19,25 +19,25 @@ def long_text():
 
 async def test_16_kib_arrive_as_typed_on_every_way_and_once():
     text = long_text()
-    async with open_stage() as stage:
-        server = await stage.server()
-        x = await stage.client("x", server)
-        y = await stage.client("y", server)
+    async with open_programs() as programs:
+        server = await programs.server()
+        x = await programs.client("x", server)
+        y = await programs.client("y", server)
 
         await x.types(f"send y {text}")
-        assert await y.says() == f"x: {text}"
+        assert await y.next_line() == f"x: {text}"
         await x.sees("[Message received by y.]")
 
         await y.types("dereg")
         await y.sees("[You are Offline. Bye.]")
-        await stage.settle()
+        await programs.settle()
         await x.types(f"send y {text}")
         await x.sees("[Offline Message sent at 23:32:21 received by the server and saved.]")
         await y.types("reg")
         await y.sees("[RegSent]", "[You have offline messages:]")
-        assert (await y.says()).endswith(f" {text}")
+        assert (await y.next_line()).endswith(f" {text}")
         await x.sees("[Offline Message sent at 23:32:21 received by y.]")
-        await stage.settle()
+        await programs.settle()
 
         y.freezes()
         await x.types(f"send y {text}")
@@ -46,22 +46,22 @@ async def test_16_kib_arrive_as_typed_on_every_way_and_once():
             "[Offline Message sent at 23:32:21 received by the server and saved.]",
         )
         y.thaws()
-        assert await y.says() == f"x: {text}"
+        assert await y.next_line() == f"x: {text}"
         await x.sees("[Offline Message sent at 23:32:21 received by y.]")
 
         await x.types(f"send y {text}")
-        assert await y.says() == f"x: {text}"
+        assert await y.next_line() == f"x: {text}"
         await x.sees("[Message relayed to y by the server.]")
         y.interrupt()
-        await y.leaves(130)
+        await y.exits(130)
 
 
 async def test_what_would_move_the_cursor_is_printed_escaped():
-    async with open_stage() as stage:
-        server = await stage.server()
-        y = await stage.client("y", server)
+    async with open_programs() as programs:
+        server = await programs.server()
+        y = await programs.client("y", server)
         async with trio_chat.open_chat("x", ("127.0.0.1", server.port)) as x:
             await x.send("y", "one\ntwo\x1b[2J\t\0\x9b\u202e end")
-            assert await y.says() == r"x: one\ntwo\x1b[2J\t\x00\x9b\u202e end"
+            assert await y.next_line() == r"x: one\ntwo\x1b[2J\t\x00\x9b\u202e end"
             await x.send_all("\r[Welcome, You are registered.]")
-            assert await y.says() == r"Group Chat x: \r[Welcome, You are registered.]"
+            assert await y.next_line() == r"Group Chat x: \r[Welcome, You are registered.]"

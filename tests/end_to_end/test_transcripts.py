@@ -2,13 +2,13 @@
 
 import pytest
 
-from tests.end_to_end.scripts_runner import SCRIPTS
+from tests.end_to_end.conversations import SCRIPTS
 
-pytestmark = [pytest.mark.usefixtures("performances"), pytest.mark.xdist_group("plays")]
+pytestmark = [pytest.mark.usefixtures("conversations"), pytest.mark.xdist_group("conversations")]
 
 
-@pytest.mark.parametrize("play", SCRIPTS)
-def test_transcript(play, performances):
-    failures = performances.result()
-    if play in failures:
-        pytest.fail(failures[play], pytrace=False)
+@pytest.mark.parametrize("conversation", SCRIPTS)
+def test_transcript(conversation, conversations):
+    failures = conversations.result()
+    if conversation in failures:
+        pytest.fail(failures[conversation], pytrace=False)

@@ -1,4 +1,4 @@
-"""A zoo of bugs, each a small patch that is applied while a seed is played: the simulation must notice every one."""
+"""Mutants: known bugs, each a small patch to the program. The simulation must notice every one of them."""
 
 import math
 from collections.abc import Callable
@@ -26,27 +26,28 @@ from trio_chat.storage.server_store import SqliteServerStore
 from trio_chat.transport import endpoint
 from trio_chat.transport.endpoint import ACK_WINDOW, Endpoint, _KeyQuery, new_id
 
-Bug = Callable[[ExitStack], None]
+Mutant = Callable[[ExitStack], None]
 """A function that patches the program until its ExitStack closes."""
 
-ZOO: dict[str, Bug] = {}
+MUTANTS: dict[str, Mutant] = {}
+"""All of them, by what the bug is."""
 
 
-def bug(name: str) -> Callable[[Bug], Bug]:
-    """Puts a bug into the zoo."""
+def mutant(name: str) -> Callable[[Mutant], Mutant]:
+    """Adds a function to MUTANTS."""
 
-    def put(function: Bug) -> Bug:
-        ZOO[name] = function
+    def add(function: Mutant) -> Mutant:
+        MUTANTS[name] = function
         return function
 
-    return put
+    return add
 
 
-def instead(stack: ExitStack, owner, name: str, new) -> None:
+def replace(stack: ExitStack, owner, name: str, new) -> None:
     stack.enter_context(patch.object(owner, name, new))
 
 
-@bug("a client acknowledges letters before they are on its disk")
+@mutant("a client acknowledges letters before they are on its disk")
 def acknowledges_before_commit(stack):
     keep = SqliteClientStore.keep
 
@@ -58,10 +59,10 @@ def acknowledges_before_commit(stack):
         await trio.sleep(0.5)
         await keep(store, letters)
 
-    instead(stack, SqliteClientStore, "keep", late)
+    replace(stack, SqliteClientStore, "keep", late)
 
 
-@bug("the server acknowledges letters before they are on its disk")
+@mutant("the server acknowledges letters before they are on its disk")
 def saved_before_commit(stack):
     save = SqliteServerStore.save
 
@@ -73,10 +74,10 @@ def saved_before_commit(stack):
         await trio.sleep(0.5)
         await save(store, recipient, letter)
 
-    instead(stack, SqliteServerStore, "save", at_once)
+    replace(stack, SqliteServerStore, "save", at_once)
 
 
-@bug("the server removes letters before they are acknowledged")
+@mutant("the server removes letters before they are acknowledged")
 def removes_before_acknowledged(stack):
     waiting = SqliteServerStore.waiting
 
@@ -85,25 +86,25 @@ def removes_before_acknowledged(stack):
         await self.acknowledge(name, [HandedOver(letter) for letter in letters], {letter.key for letter in letters})
         return letters
 
-    instead(stack, SqliteServerStore, "waiting", take)
+    replace(stack, SqliteServerStore, "waiting", take)
 
 
-@bug("a new id on the way by the server")
+@mutant("the same message gets a new id when it goes by the server")
 def new_id_on_the_fallback_path(stack):
     send_letter = Chat._send_letter
 
     async def renamed(self, message, keys):
         return await send_letter(self, attrs.evolve(message, id=new_id()), keys)
 
-    instead(stack, Chat, "_send_letter", renamed)
+    replace(stack, Chat, "_send_letter", renamed)
 
 
-@bug("no memory of what was shown")
+@mutant("a client does not remember what it has shown")
 def no_memory_of_what_was_shown(stack):
-    instead(stack, SqliteClientStore, "has", lambda self, key: False)
+    replace(stack, SqliteClientStore, "has", lambda self, key: False)
 
 
-@bug("letters are answered while they are still being stored")
+@mutant("letters are acknowledged while they are still being stored")
 def answers_while_in_work(stack):
     take = Inbox.take_letters
 
@@ -111,10 +112,10 @@ def answers_while_in_work(stack):
         take(self, peer, request)
         return request.taken(tuple(b"" for _ in request.letters), 0)
 
-    instead(stack, Inbox, "take_letters", too_soon)
+    replace(stack, Inbox, "take_letters", too_soon)
 
 
-@bug("an answer is matched by its id alone")
+@mutant("an answer is matched to a request by its id alone")
 def matched_by_id_alone(stack):
     settle = Endpoint._settle
 
@@ -122,10 +123,10 @@ def matched_by_id_alone(stack):
         fits = [waiting for waiting in self._waiting if waiting[2] == key[2]]
         settle(self, fits[0] if key not in self._waiting and fits else key, answer)
 
-    instead(stack, Endpoint, "_settle", loosely)
+    replace(stack, Endpoint, "_settle", loosely)
 
 
-@bug("an answer is matched by its kind alone")
+@mutant("an answer is matched to a request by its kind alone")
 def matched_by_kind_alone(stack):
     settle = Endpoint._settle
 
@@ -133,20 +134,20 @@ def matched_by_kind_alone(stack):
         fits = [waiting for waiting in self._waiting if waiting[:2] == key[:2]]
         settle(self, fits[0] if key not in self._waiting and fits else key, answer)
 
-    instead(stack, Endpoint, "_settle", loosely)
+    replace(stack, Endpoint, "_settle", loosely)
 
 
-@bug("a stale change of the table is applied")
+@mutant("an outdated change of the table is applied")
 def stale_table_change(stack):
     def apply(self, change, epoch):
         self._records.update((fold(record.name), record) for record in change.records)
         self.version = change.after
         return change.records
 
-    instead(stack, ClientTable, "apply", apply)
+    replace(stack, ClientTable, "apply", apply)
 
 
-@bug("no receipt for a sender who is not there")
+@mutant("no receipt for a sender who is offline")
 def no_receipt_for_the_absent(stack):
     acknowledge = Deliveries._acknowledged
 
@@ -163,10 +164,10 @@ def no_receipt_for_the_absent(stack):
         finally:
             self._store = store
 
-    instead(stack, Deliveries, "_acknowledged", forgetful)
+    replace(stack, Deliveries, "_acknowledged", forgetful)
 
 
-@bug("the fan-out of a message to everyone is not resumed after a crash")
+@mutant("the delivery of a message to everyone is not resumed after a crash")
 def fan_out_not_resumed(stack):
     load = server_store._load
 
@@ -174,10 +175,10 @@ def fan_out_not_resumed(stack):
         records, waiting, _ = load(database)
         return records, waiting, []
 
-    instead(stack, server_store, "_load", forgetful)
+    replace(stack, server_store, "_load", forgetful)
 
 
-@bug("a verdict of silence marks offline a newer registration")
+@mutant("a client that does not answer has its newer registration marked offline")
 def verdict_on_the_newer(stack):
     mark_offline = Service.mark_offline
 
@@ -185,59 +186,59 @@ def verdict_on_the_newer(stack):
         current = self.session(session.name)
         return current is not None and mark_offline(self, current, at)
 
-    instead(stack, Service, "mark_offline", mark_the_newer)
+    replace(stack, Service, "mark_offline", mark_the_newer)
 
 
-@bug("a client that is gone is kept on line")
+@mutant("a client that has ended is never marked offline")
 def the_dead_are_kept(stack):
     async def always(self, stay, windows):
         return True
 
-    instead(stack, Deliveries, "is_alive", always)
-    instead(stack, Service, "overdue", lambda self, now: [])
+    replace(stack, Deliveries, "is_alive", always)
+    replace(stack, Service, "overdue", lambda self, now: [])
 
 
-@bug("newer letters overtake older ones")
+@mutant("newer letters are delivered before older ones")
 def overtaking(stack):
     waiting = server_store._waiting
 
     def backwards(database, name):
         return waiting(database, name)[::-1]
 
-    instead(stack, server_store, "_waiting", backwards)
-    instead(stack, _Lane, "is_free", lambda self: True)
+    replace(stack, server_store, "_waiting", backwards)
+    replace(stack, _Lane, "is_free", lambda self: True)
 
 
-@bug("a request that was handled is handled again")
+@mutant("a repeated request is handled again")
 def no_duplicate_memory(stack):
-    instead(stack, DuplicateMemory, "recall", lambda self, key: Seen.NEW)
-    instead(stack, server_store, "_answer", lambda database, letter: None)
+    replace(stack, DuplicateMemory, "recall", lambda self, key: Seen.NEW)
+    replace(stack, server_store, "_answer", lambda database, letter: None)
 
 
-# --- what the simulation itself has found ---
+# --- bugs that the simulation found ---
 
 
-@bug("a registration that comes late takes the name from a newer program")
+@mutant("a registration that arrives late takes the name from a newer program")
 def claims_are_not_confirmed(stack):
     register = Service._register
 
     def at_once(self, peer, request, now, at, claim=None):
         return register(self, peer, request, now, at, Claim(at))
 
-    instead(stack, Service, "_register", at_once)
+    replace(stack, Service, "_register", at_once)
 
 
-@bug("so does a confirmation that comes late")
+@mutant("a confirmation that arrives late takes the name from a newer program")
 def late_confirmations_count(stack):
     confirmed = Service.confirmed
 
-    def as_if_he_had_just_come(self, peer, request, claim, now, at):
+    def as_if_new(self, peer, request, claim, now, at):
         return confirmed(self, peer, request, Claim(math.inf), now, at)
 
-    instead(stack, Service, "confirmed", as_if_he_had_just_come)
+    replace(stack, Service, "confirmed", as_if_new)
 
 
-@bug("the late answer of a former server keeps the table of the present one out")
+@mutant("a late answer of a restarted server makes clients ignore its successor's table")
 def late_answer_of_a_former_server(stack):
     def take_table(self, change, registered):
         context = self._context
@@ -248,10 +249,10 @@ def late_answer_of_a_former_server(stack):
             context.event_queue.table_changed()
         return TableHeld(change.kind, change.id, context.table.version)
 
-    instead(stack, Registration, "take_table", take_table)
+    replace(stack, Registration, "take_table", take_table)
 
 
-@bug("two searches for a silent server disturb each other")
+@mutant("two key queries for a silent server disturb each other")
 def searches_disturb_each_other(stack):
     known = {}
 
@@ -260,15 +261,15 @@ def searches_disturb_each_other(stack):
             self.one_is_here = trio.Event()
             return self.found.pop(next(address for address in self.addresses if address in self.found))
 
-    instead(stack, endpoint, "_KeyQuery", lambda addresses: known.setdefault(id(addresses), Shared(addresses)))
+    replace(stack, endpoint, "_KeyQuery", lambda addresses: known.setdefault(id(addresses), Shared(addresses)))
 
 
-@bug("the parts of messages that were given up are never forgotten")
+@mutant("parts of incomplete messages are never dropped")
 def parts_are_never_forgotten(stack):
-    instead(stack, Assembly, "sweep", lambda self: None)
+    replace(stack, Assembly, "sweep", lambda self: None)
 
 
-@bug("a table that comes at the last moment is given up, and messages acknowledged that nobody can read yet")
+@mutant("a table that arrives at the last moment is dropped, and messages are acknowledged that cannot be shown yet")
 def the_last_moment_is_too_late(stack):
     async def wait_for_table(self, registered):
         silent = 0
@@ -284,12 +285,12 @@ def the_last_moment_is_too_late(stack):
                 raise ServerNotResponding
         return True
 
-    instead(stack, Registration, "_wait_for_table", wait_for_table)
+    replace(stack, Registration, "_wait_for_table", wait_for_table)
     always = property(lambda self: True, lambda self, value: None)
     stack.enter_context(patch.object(Chat, "_is_open", always, create=True))
 
 
-@bug("a store that fails while its program is ended comes out as a group")
+@mutant("the failure of a store during the end of its program is raised in an exception group")
 def a_failure_in_a_group(stack):
     @asynccontextmanager
     async def open_background():
@@ -300,5 +301,5 @@ def a_failure_in_a_group(stack):
         except BaseExceptionGroup as group:
             raise group.exceptions[0] if len(group.exceptions) == 1 else group from None
 
-    instead(stack, client_store, "open_background", open_background)
-    instead(stack, server_store, "open_background", open_background)
+    replace(stack, client_store, "open_background", open_background)
+    replace(stack, server_store, "open_background", open_background)

@@ -1,4 +1,4 @@
-"""The programs of a world, each through all its lives: real clients, and the real server, over real stores."""
+"""The programs of a world, each through all its runs: the real server and real clients with real stores."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import trio
 
 from tests.simulation.disk import Disk
-from tests.simulation.ledger import Message
 from tests.simulation.seed import now
+from tests.simulation.trace import Message
 from tests.stage import SERVER, SERVER_IDENTITY, identity_of
 from trio_chat.client.chat import Chat, open_chat
 from trio_chat.client.events import TableChanged
@@ -25,75 +25,76 @@ if TYPE_CHECKING:
     from tests.simulation.world import World
 
 PAUSES = (0.0, 0.3, 3.0)
-"""Seconds until a program is started again that its disk has ended."""
+"""Seconds until a program that has ended because its disk failed is started again."""
 
 
 class Program:
-    """One program on its machine, with its disk. `_run` is a life of it."""
+    """One program on its machine, with its disk. `_run` runs it once."""
 
     def __init__(self, world: World, name: str, address: Address, seed: str) -> None:
         self.name = name
         self.address = address
         self.seen_at = address
-        """Where it is for the others: a router may stand before it."""
+        """Its address for the others, which may be that of a router."""
         self.disk = Disk(world.folder, name, random.Random(f"disk {seed} {name}"))
-        self.life = 0
+        self.runs = 0
         self._world = world
         self._scope = trio.CancelScope()
         self._ended = trio.Event()
         self._ended.set()
-        self._doing: list[trio.CancelScope] = []
+        self._in_progress: list[trio.CancelScope] = []
 
     async def _run(self) -> None:
         raise NotImplementedError
 
     @property
-    def lives(self) -> bool:
+    def is_running(self) -> bool:
         """Is the program running?"""
         return not self._ended.is_set()
 
     def start(self) -> None:
-        """Start the program, unless it runs; it comes on line as soon as it can."""
-        if self.lives:
+        """Start the program, unless it is running. A client registers as soon as it can."""
+        if self.is_running:
             return
-        self.life += 1
+        self.runs += 1
         self._ended = trio.Event()
         self._scope = trio.CancelScope()
         self.disk.start()
-        self._world.ledger.note(self.name, f"starts life {self.life} at {self.address[0]}:{self.address[1]}", fate=True)
-        self._world.nursery.start_soon(self._live)
+        host, port = self.address
+        self._world.trace.note(self.name, f"starts run {self.runs} at {host}:{port}", for_all=True)
+        self._world.nursery.start_soon(self._run_to_the_end)
 
     async def kill(self) -> None:
-        """Power cut, if it runs."""
-        if not self.lives:
+        """Cut the power, if it is running."""
+        if not self.is_running:
             return
         self._end("is killed")
         self.disk.cut_power()
         self._scope.cancel()
         await self._ended.wait()
 
-    async def _live(self) -> None:
+    async def _run_to_the_end(self) -> None:
         with self._scope:
             try:
                 await self._run()
             except StoreFailed:
                 self._end("ends: its disk has failed")
-                self._world.nursery.start_soon(self._come_back, self._world.dice.choice(PAUSES))
-        for scope in self._doing:
+                self._world.nursery.start_soon(self._restart, self._world.dice.choice(PAUSES))
+        for scope in self._in_progress:
             scope.cancel()
         self._ended.set()
 
-    async def _come_back(self, pause: float) -> None:
+    async def _restart(self, pause: float) -> None:
         await trio.sleep(pause)
         self.start()
 
     def _end(self, how: str) -> None:
-        self._world.ledger.note(self.name, how, fate=True)
-        self._world.ledger.ends.append((trio.current_time(), self.name))
+        self._world.trace.note(self.name, how, for_all=True)
+        self._world.trace.ends.append((trio.current_time(), self.name))
 
 
 class Server(Program):
-    """The server; each row that it changes is noted."""
+    """The server. Each change of its table is noted."""
 
     async def _run(self) -> None:
         to_rows, rows = trio.open_memory_channel[Record](10_000)
@@ -111,24 +112,24 @@ class Server(Program):
 
     async def _note(self, rows: trio.MemoryReceiveChannel[Record]) -> None:
         async for record in rows:
-            self._world.ledger.note("server", f"holds {record.name} for {'here' if record.online else 'gone'}")
+            self._world.trace.note("server", f"marks {record.name} {'online' if record.online else 'offline'}")
             person = self._world.person(record.name)
             if record.online:
-                person.taken_in = person.life
-            elif self._world.is_calm and person.lives and person.taken_in == person.life:
-                self._world.ledger.wrongly_gone.append((trio.current_time(), record.name))
+                person.registered_run = person.runs
+            elif self._world.is_calm and person.is_running and person.registered_run == person.runs:
+                self._world.trace.wrongly_offline.append((trio.current_time(), record.name))
 
 
 class Person(Program):
-    """One name: who bears it says things, and what is shown to him is noted."""
+    """One person and their client. What they send and what they are shown is noted."""
 
     chat: Chat | None = None
-    taken_in: int = 0
-    """The latest life in which the server registered him."""
+    registered_run: int = 0
+    """The latest run that the server registered."""
 
     @property
-    def is_there(self) -> bool:
-        """Is he on line, as far as his own program knows?"""
+    def is_online(self) -> bool:
+        """Are they registered, as far as their own program knows?"""
         return self.chat is not None and self.chat.online
 
     async def _run(self) -> None:
@@ -149,22 +150,22 @@ class Person(Program):
                 ) as chat,
             ):
                 self.chat = chat
-                world.ledger.registered.setdefault(self.name, trio.current_time())
-                world.ledger.note(self.name, "is on line")
+                world.trace.registered.setdefault(self.name, trio.current_time())
+                world.trace.note(self.name, "is online")
                 async for event in chat.events:
                     if not isinstance(event, TableChanged):
-                        world.ledger.note(self.name, f"is shown {event}")
-                        world.ledger.shown[self.name].append((trio.current_time(), self.life, event))
+                        world.trace.note(self.name, f"is shown {event}")
+                        world.trace.shown[self.name].append((trio.current_time(), self.runs, event))
         finally:
             self.chat = None
 
-    async def say(self, recipient: str | None, text: str) -> None:
-        """Send a message, and note what became of it."""
-        ledger, chat = self._world.ledger, self.chat
-        known = frozenset(ledger.registered)
-        message = ledger.messages[text] = Message(text, self.name, recipient, trio.current_time(), known)
-        ledger.note(self.name, f"says {text!r} to {recipient or 'everyone'}")
-        with self.in_this_life():
+    async def send(self, recipient: str | None, text: str) -> None:
+        """Send a message, and note the result."""
+        trace, chat = self._world.trace, self.chat
+        known = frozenset(trace.registered)
+        message = trace.messages[text] = Message(text, self.name, recipient, trio.current_time(), known)
+        trace.note(self.name, f"sends {text!r} to {recipient or 'everyone'}")
+        with self.in_this_run():
             try:
                 if recipient is None:
                     await chat.send_all(text)
@@ -174,14 +175,14 @@ class Person(Program):
                     message.how, message.sent_at = delivery.how, delivery.sent_at
             except ChatError as error:
                 message.error = error
-                ledger.note(self.name, f"cannot say {text!r}: {error!r}")
+                trace.note(self.name, f"cannot send {text!r}: {error!r}")
             message.ended = trio.current_time()
-            ledger.note(self.name, f"knows of {text!r}: {message.how}")
+            trace.note(self.name, f"is told of {text!r}: {message.how}")
 
     @contextmanager
-    def in_this_life(self) -> Iterator[None]:
-        """What a program does ends with it."""
+    def in_this_run(self) -> Iterator[None]:
+        """The block is cancelled when the program ends."""
         with trio.CancelScope() as scope:
-            self._doing.append(scope)
+            self._in_progress.append(scope)
             yield
-        self._doing.remove(scope)
+        self._in_progress.remove(scope)

@@ -1,4 +1,4 @@
-"""What makes a world play the same each time: one seed for the order of tasks, the random bytes and the clock."""
+"""What makes a world the same each time: one seed for the order of tasks, for the random bytes and for the clock."""
 
 import random
 import secrets
@@ -9,12 +9,12 @@ import trio
 import trio._core._run as scheduler
 
 DAY = 1_700_000_000.0
-"""What the clocks show at the beginning: seconds since 1970."""
+"""What the clocks show at the start, in seconds since 1970."""
 
 
 @contextmanager
 def fixed_by(seed: int) -> Iterator[random.Random]:
-    """Everything that chance decides is decided by the seed: trio's order of tasks, and all random bytes."""
+    """The seed decides everything that is random: trio's order of tasks, and all random bytes."""
     dice = random.Random(seed)
     before = scheduler._ALLOW_DETERMINISTIC_SCHEDULING, scheduler._r.getstate(), secrets.token_bytes
     scheduler._ALLOW_DETERMINISTIC_SCHEDULING = True

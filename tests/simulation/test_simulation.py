@@ -1,4 +1,4 @@
-"""Some seeds of the simulation, and that a seed fixes everything. Many more: `nox -s simulate`."""
+"""Some seeds of the simulation keep all promises, and a seed fixes everything. `nox -s simulate` runs many more."""
 
 import random
 import subprocess
@@ -9,42 +9,40 @@ from pathlib import Path
 import pytest
 import trio._core._run as scheduler
 
-from tests.simulation.mutants import ZOO
-from tests.simulation.run import play, report, trace_hash
+from tests.simulation.mutants import MUTANTS
+from tests.simulation.run import report, simulate, trace_hash
 
 ROOT = Path(__file__).parents[2]
 STEPS = 8
-"""A few of what the long runs have: here there is little time."""
+"""Few, as the suite has little time."""
 
-HASH = "from tests.simulation.run import play, trace_hash; print(trace_hash(play(7, steps=8)))"
+HASH = "from tests.simulation.run import simulate, trace_hash; print(trace_hash(simulate(7, steps=8)))"
 
 
 @pytest.mark.parametrize("seed", range(40))
 def test_the_promises_are_kept(seed):
-    assert report(seed, play(seed, STEPS)) == []
+    assert report(seed, simulate(seed, STEPS)) == []
 
 
-def test_a_seeded_bug_is_noticed_and_told_as_a_play():
+def test_a_mutant_is_noticed_and_an_excerpt_of_the_trace_is_printed():
     with ExitStack() as patched:
-        ZOO["a new id on the way by the server"](patched)
-        world = play(3, steps=12)
+        MUTANTS["the same message gets a new id when it goes by the server"](patched)
+        world = simulate(3, steps=12)
     first, *_ = lines = report(3, world)
     assert first.startswith("seed 3: nothing is shown twice: ")
-    text = next(message for message in world.ledger.messages.values() if message.mark in first)
+    text = next(message for message in world.trace.messages.values() if message.mark in first)
     start = lines.index(f"--- seed 3, nothing is shown twice: the message {text.text[:40]!r}")
-    play_of_it = lines[start:]
-    says = next(n for n, line in enumerate(play_of_it) if f"{text.sender} says {text.mark}" in line)
-    chat = next(
-        n for n, line in enumerate(play_of_it) if f"{text.sender:>6} -> {text.recipient:<6} DirectMessage" in line
-    )
-    saves = next(n for n, line in enumerate(play_of_it) if f"{text.sender:>6} -> server Save" in line)
-    shown = [n for n, line in enumerate(play_of_it) if f"{text.recipient} is shown" in line and text.mark in line]
-    assert says < chat < shown[-1]
-    assert says < saves < shown[-1]
+    excerpt = lines[start:]
+    sends = next(n for n, line in enumerate(excerpt) if f"{text.sender} sends {text.mark}" in line)
+    chat = next(n for n, line in enumerate(excerpt) if f"{text.sender:>6} -> {text.recipient:<6} DirectMessage" in line)
+    saves = next(n for n, line in enumerate(excerpt) if f"{text.sender:>6} -> server Save" in line)
+    shown = [n for n, line in enumerate(excerpt) if f"{text.recipient} is shown" in line and text.mark in line]
+    assert sends < chat < shown[-1]
+    assert sends < saves < shown[-1]
     assert len(shown) > 1
 
 
-def test_one_seed_is_one_play_in_any_process():
+def test_a_seed_is_the_same_in_any_process():
     processes = [
         subprocess.Popen([sys.executable, "-c", HASH], cwd=ROOT, env={"PYTHONHASHSEED": seed}, stdout=subprocess.PIPE)
         for seed in ("1", "2")
@@ -54,8 +52,8 @@ def test_one_seed_is_one_play_in_any_process():
     assert first == second
 
 
-def test_another_seed_is_another_play():
-    assert trace_hash(play(1, steps=5)) != trace_hash(play(2, steps=5))
+def test_another_seed_is_different():
+    assert trace_hash(simulate(1, steps=5)) != trace_hash(simulate(2, steps=5))
 
 
 def test_the_private_names_of_trio_that_fix_the_order_of_tasks_are_there():

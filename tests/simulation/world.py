@@ -1,7 +1,6 @@
 """A world that a seed fixes: the order of tasks, the clock, the network, ids and keys, disks, and who does what when.
 
-In it run the real server and real clients over real stores. What happened is noted in a ledger; whether that keeps the
-promises is for books.py to say.
+The real server and real clients run in it with real stores. What happens is noted in a trace; invariants.py checks it.
 """
 
 import itertools
@@ -15,10 +14,10 @@ from typing import get_args
 import trio
 
 from tests.network import Conditions
-from tests.simulation import idle
-from tests.simulation.disk import Fate
-from tests.simulation.ledger import LONG, Ledger
+from tests.simulation.disk import Failure
 from tests.simulation.programs import Person, Program, Server
+from tests.simulation.sizes import sizes
+from tests.simulation.trace import LONG, Trace
 from tests.stage import SERVER
 from trio_chat.client.registration import SILENT_ROUNDS
 from trio_chat.errors import ChatError, NotRegistered
@@ -28,95 +27,95 @@ from trio_chat.transport.endpoint import ACK_WINDOW
 
 NAMES = ("ann", "bob", "cid", "dee", "eve", "fay", "gus", "hal")
 PATIENCE = SILENT_ROUNDS * 2 * ACK_WINDOW
-"""Seconds after which a client that gets no table gives the server up."""
+"""Seconds after which a client that gets no table gives up."""
 
 KINDS = (*get_args(Request), *get_args(Answer))
 STEP = (0.0, 0.02, 0.3, 1.0, 4.0)
-"""Seconds that pass between two things that happen: at most one of these."""
+"""Seconds between two events, at most: one of these is drawn each time."""
 
 
 class World:
-    """Who is in it, and what can happen to them."""
+    """The programs, and what can happen to them."""
 
-    def __init__(self, seed: int, ledger: Ledger, nursery: trio.Nursery, dice: random.Random, folder: Path) -> None:
-        self.network = ledger.network
+    def __init__(self, seed: int, trace: Trace, nursery: trio.Nursery, dice: random.Random, folder: Path) -> None:
+        self.network = trace.network
         self.nursery = nursery
         self.dice = dice
         self.folder = folder
-        self.ledger = ledger
+        self.trace = trace
         self.server = Server(self, "server", SERVER, str(seed))
         self.people = [
             Person(self, name, (f"10.0.1.{number}", 6000), str(seed))
             for number, name in enumerate(NAMES[: dice.randint(3, len(NAMES))], start=1)
         ]
-        self.ledger.shown = {person.name: [] for person in self.people}
-        self.ledger.hosts = {one.address[0]: one.name for one in self.programs}
+        self.trace.shown = {person.name: [] for person in self.people}
+        self.trace.hosts = {one.address[0]: one.name for one in self.programs}
         self.is_healed = False
-        """Has everyone returned, and does nothing more go wrong but what the end has in store?"""
+        """Is the network healed, with everyone back? From then on only the events of `end` happen."""
         self.is_calm = False
-        """Does nothing stand between the server and those who are on line, as has been so for a while?"""
-        self.missed_by: set[str] = set()
-        """Who has noticed that somebody vanished."""
+        """Has the network been healed for so long that nobody who is online may be marked offline?"""
+        self.aware: set[str] = set()
+        """Those whose table showed the killed client offline."""
         self.tables: dict[str, dict[str, Record] | None] = {}
         self.online: dict[str, bool] = {}
-        self.idle: tuple[Counter[str], Counter[str]] = (Counter(), Counter())
-        """The size of everything when all had just come, and at the end."""
+        self.sizes: tuple[Counter[str], Counter[str]] = (Counter(), Counter())
+        """The size of everything when all had just registered, and at the end."""
         self._withheld: tuple[Program, tuple[type, ...]] | None = None
-        """What does not get through to whom."""
+        """A program, and the kinds of messages that do not reach it."""
         self._texts = itertools.count(1)
         self._hosts = itertools.count(1)
 
     @property
     def programs(self) -> list[Program]:
-        """All of them, the server first."""
+        """The server, then all clients."""
         return [self.server, *self.people]
 
     def person(self, name: str) -> Person:
-        """Who bears this name."""
+        """The person with this name."""
         return next(person for person in self.people if person.name == name)
 
-    async def live(self, steps: int) -> None:
-        """From the first start to the end; everybody is still there when it returns."""
+    async def run(self, steps: int) -> None:
+        """From the first start to the end. All programs are still running when it returns."""
         for program in self.programs:
             program.start()
         await trio.sleep(1)
-        at_first = idle.sizes()
+        at_first = sizes()
         for _ in range(steps):
-            await self.go_on()
+            await self.step()
             await trio.sleep(self.dice.choice(STEP) * self.dice.random())
         await self.end()
-        self.idle = at_first, idle.sizes()
+        self.sizes = at_first, sizes()
         self.tables = {person.name: person.chat and dict(person.chat.table) for person in self.people}
-        self.online = {person.name: person.is_there for person in self.people}
+        self.online = {person.name: person.is_online for person in self.people}
 
     # --- what happens ---
 
-    async def go_on(self) -> None:
-        """One thing happens, to whom the dice fall."""
+    async def step(self) -> None:
+        """One random event."""
         match self.dice.choices(list(CHANCES), list(CHANCES.values()))[0]:
-            case "say":
-                self._someone_says(self.ledger.registered)
+            case "send":
+                self._someone_sends(self.trace.registered)
             case "post":
-                self._someone_says([None])
-            case "weather":
-                self._weather()
+                self._someone_sends([None])
+            case "conditions":
+                self._change_conditions()
             case "leave":
                 self._someone_leaves()
             case "kill":
-                await self._someone_dies()
+                await self._someone_is_killed()
             case "cut":
                 self._cut()
-            case "mend":
-                self.ledger.note("wires", "are mended", fate=True)
+            case "heal":
+                self.trace.note("network", "is healed", for_all=True)
                 self.network.heal()
             case "move":
                 await self._someone_moves()
             case "reroute":
                 self._someone_is_rerouted()
-            case "stumble":
-                await self._someone_stumbles()
-            case "welcome":
-                await self._someone_is_welcomed()
+            case "kill early":
+                await self._someone_is_killed_early()
+            case "greet":
+                await self._someone_is_greeted()
             case "withhold":
                 self._a_kind_is_withheld()
             case "late answer":
@@ -126,152 +125,152 @@ class World:
             case "server":
                 await self._the_server_is_restarted()
 
-    def _weather(self) -> None:
-        self._set_weather(self.dice.choice((0.0, 0.05, 0.2, 0.5)), self.dice.choice((0.0, 0.01, 0.1, 0.4, 1.5)))
+    def _change_conditions(self) -> None:
+        self._set_conditions(self.dice.choice((0.0, 0.05, 0.2, 0.5)), self.dice.choice((0.0, 0.01, 0.1, 0.4, 1.5)))
 
-    def _set_weather(self, loss: float, late: float) -> None:
+    def _set_conditions(self, loss: float, late: float) -> None:
         self.network.default = Conditions(loss, self.dice.choice((0.0, 0.1)), (0.0, late))
-        self.ledger.note("wires", f"now lose {loss:.0%} and take up to {late} s", fate=True)
+        self.trace.note("network", f"now loses {loss:.0%} and takes up to {late} s", for_all=True)
 
     def _slow_down(self, person: Person) -> None:
-        """From this address, what he says takes long; he will be at another one before the end."""
-        self.ledger.note("wires", f"now take up to 1.4 s for what {person.name} says", fate=True)
+        """What they send from this address takes long. They will have another address before the end."""
+        self.trace.note("network", f"now takes up to 1.4 s for what {person.name} sends", for_all=True)
         self.network.set(Conditions(delay=(0.2, 1.4)), person.seen_at[0])
 
     def _cut(self) -> None:
         a, b = self.dice.sample(self.programs, 2)
         both = self.dice.random() < 0.5
-        self.ledger.note("wires", f"cut from {a.name} to {b.name}{' and back' if both else ''}", fate=True)
+        self.trace.note("network", f"is cut from {a.name} to {b.name}{' and back' if both else ''}", for_all=True)
         self.network.cut(a.seen_at[0], b.seen_at[0], both=both)
 
-    def _someone_says(self, recipients: Iterable[str | None]) -> None:
-        """Somebody who is there speaks to one of these; None is everyone."""
+    def _someone_sends(self, recipients: Iterable[str | None]) -> None:
+        """Somebody who is online sends a message to one of these; None is everyone."""
         pairs = [
-            (speaker, recipient)
-            for speaker in self.people
+            (sender, recipient)
+            for sender in self.people
             for recipient in recipients
-            if speaker.is_there and recipient != speaker.name
+            if sender.is_online and recipient != sender.name
         ]
         if pairs:
-            speaker, recipient = self.dice.choice(pairs)
-            text = f"{next(self._texts)} {speaker.name}" + self.dice.choice(("", "", "", LONG))
-            self.nursery.start_soon(speaker.say, recipient, text)
+            sender, recipient = self.dice.choice(pairs)
+            text = f"{next(self._texts)} {sender.name}" + self.dice.choice(("", "", "", LONG))
+            self.nursery.start_soon(sender.send, recipient, text)
 
     def _someone_leaves(self) -> None:
-        there = [person for person in self.people if person.chat is not None]
-        if there:
-            self.nursery.start_soon(self._leave_and_return, self.dice.choice(there))
+        clients = [person for person in self.people if person.chat is not None]
+        if clients:
+            self.nursery.start_soon(self._leave_and_return, self.dice.choice(clients))
 
     async def _leave_and_return(self, person: Person) -> None:
         chat, away = person.chat, self.dice.choice((0.0, 0.4, 2.0, 15.0))
-        with person.in_this_life(), suppress(ChatError):
+        with person.in_this_run(), suppress(ChatError):
             with suppress(NotRegistered):
-                self.ledger.note(person.name, "leaves", fate=True)
+                self.trace.note(person.name, "leaves", for_all=True)
                 await chat.deregister()
             await trio.sleep(away)
-            self.ledger.note(person.name, "returns", fate=True)
+            self.trace.note(person.name, "returns", for_all=True)
             await chat.register()
 
-    async def _someone_dies(self) -> None:
+    async def _someone_is_killed(self) -> None:
         person = self.dice.choice(self.people)
         await person.kill()
         if self.dice.random() < 0.7:
             person.start()
 
-    async def _someone_stumbles(self) -> None:
-        """A program that is killed while it comes on line, or before it is missed, and started again.
+    async def _someone_is_killed_early(self) -> None:
+        """A client is killed while it registers, or before it is marked offline, and started again, several times.
 
-        Its words, and those of a server that stumbles beside it, may be long on their way when their time is over.
+        What it sent, and what a server sent that is killed as well, may arrive long after the program's end.
         """
         person = self.dice.choice(self.people)
         for _ in range(3):
-            if person.lives:
+            if person.is_running:
                 await person.kill()
                 await trio.sleep(self.dice.choice((0.0, self.dice.uniform(2.0, 4.0))))
-            self._set_weather(0.0, 0.1)
+            self._set_conditions(0.0, 0.1)
             person.start()
             await trio.sleep(self.dice.uniform(0.0, 0.5))
-            self._set_weather(0.0, 1.5)
+            self._set_conditions(0.0, 1.5)
             await trio.sleep(self.dice.uniform(0.0, self.dice.choice((0.1, 1.0))))
-            if self.server.lives and self.dice.random() < 0.2:
+            if self.server.is_running and self.dice.random() < 0.2:
                 await self.server.kill()
                 self.server.start()
 
-    async def _someone_is_welcomed(self) -> None:
-        """Who comes on line, and waits for the table, is spoken to at once, and may be killed before he can hear it."""
+    async def _someone_is_greeted(self) -> None:
+        """A client that registers gets messages before it has the table. It may be killed before it shows them."""
         person = self.dice.choice(self.people)
         await person.kill()
-        self._set_weather(0.0, 0.01)
+        self._set_conditions(0.0, 0.01)
         self._withhold(person, TableChange, Ack)
         person.start()
         after = PATIENCE + self.dice.random() * self.dice.choice((-0.4, -PATIENCE, 2.0))
-        self.nursery.start_soon(self._withhold_no_more, after)
+        self.nursery.start_soon(self._deliver_again, after)
         until = trio.current_time() + after + self.dice.uniform(-1.0, 1.5)
         while trio.current_time() < until:
             await trio.sleep(0.2)
-            self._someone_says({person.name} & self.ledger.registered.keys())
+            self._someone_sends({person.name} & self.trace.registered.keys())
         if self.dice.random() < 0.7:
             await person.kill()
             person.start()
 
     async def _someone_is_answered_late(self) -> None:
-        """The server is killed while its answer to a registration is on the way, and its successor answers, too."""
-        there = [person for person in self.people if person.is_there]
-        if there and self.server.lives:
-            person = self.dice.choice(there)
-            self._set_weather(0.0, 0.02)
-            self._withhold(person, Registered)  # so that the table is here before the answer
+        """The server is killed while its answer to a registration is in transit, and its successor answers as well."""
+        online = [person for person in self.people if person.is_online]
+        if online and self.server.is_running:
+            person = self.dice.choice(online)
+            self._set_conditions(0.0, 0.02)
+            self._withhold(person, Registered)  # so that the table arrives before the answer
             self.nursery.start_soon(self._register_again, person)
-            await self._withhold_no_more(ACK_WINDOW * self.dice.random())
-            self._set_weather(0.0, 1.5)
+            await self._deliver_again(ACK_WINDOW * self.dice.random())
+            self._set_conditions(0.0, 1.5)
             await trio.sleep(self.dice.uniform(0.2, 1.5))
             await self.server.kill()
             self.server.start()
-            self._set_weather(0.0, 0.02)
+            self._set_conditions(0.0, 0.02)
             self._withhold(person, Registered)
-            await self._withhold_no_more(2.0)
+            await self._deliver_again(2.0)
 
     def _a_kind_is_withheld(self) -> None:
         program, kind = self.dice.choice(self.programs), self.dice.choice(KINDS)
         self._withhold(program, kind)
-        self.nursery.start_soon(self._withhold_no_more, self.dice.uniform(0.5, 4.0))
+        self.nursery.start_soon(self._deliver_again, self.dice.uniform(0.5, 4.0))
 
     def _withhold(self, program: Program, *kinds: type) -> None:
         self._withheld = program, kinds
         names = " and ".join(kind.__name__ for kind in kinds)
-        self.ledger.note("wires", f"withhold {names} from {program.name}", fate=True)
+        self.trace.note("network", f"withholds {names} from {program.name}", for_all=True)
 
-    async def _withhold_no_more(self, after: float) -> None:
+    async def _deliver_again(self, after: float) -> None:
         await trio.sleep(after)
         self._withheld = None
 
     def passes(self, data: bytes, source: Address, destination: Address) -> bool:
-        """A filter for the network: is this not of a kind that is withheld from whom it is for?"""
+        """A filter for the network: may this datagram reach its destination?"""
         if self._withheld is None:
             return True
         program, kinds = self._withheld
-        said = self.ledger.tap.message(data)
-        kind = said.of if isinstance(said, Part) else getattr(said, "kind", None)
+        message = self.trace.tap.message(data)
+        kind = message.of if isinstance(message, Part) else getattr(message, "kind", None)
         return destination != program.seen_at or kind not in {one.kind for one in kinds}
 
     async def _register_again(self, person: Person) -> None:
-        with person.in_this_life(), suppress(ChatError):
+        with person.in_this_run(), suppress(ChatError):
             await person.chat.register()
 
     async def _someone_moves(self) -> None:
-        """His program ends on one machine, perhaps while it registers, and starts with his disk on another one.
+        """A client ends on one machine, perhaps while it registers, and starts on another one with the same disk.
 
-        Or he stops over at a third one, where he has just been asked whether it is him, and his answer takes long.
+        Or it starts on a third one in between. There the server has asked it to confirm, and its answer takes long.
         """
         person = self.dice.choice(self.people)
-        match self.dice.choice(("at once", "while he registers", "stops over")):
-            case "while he registers" if person.is_there:
-                self._set_weather(0.0, 1.5)
+        match self.dice.choice(("at once", "while registering", "by a third machine")):
+            case "while registering" if person.is_online:
+                self._set_conditions(0.0, 1.5)
                 self.nursery.start_soon(self._register_again, person)
                 await trio.sleep(self.dice.uniform(0.0, 0.2))
-                self._set_weather(0.0, 0.02)
-            case "stops over":
-                self._set_weather(0.0, 0.02)
+                self._set_conditions(0.0, 0.02)
+            case "by a third machine":
+                self._set_conditions(0.0, 0.02)
                 await self._start_elsewhere(person)
                 await trio.sleep(self.dice.uniform(0.05, 0.1))
                 self._slow_down(person)
@@ -284,30 +283,30 @@ class World:
         person.start()
 
     def _someone_is_rerouted(self) -> None:
-        """His router gets another address; his program goes on."""
+        """Their router gets another address; their program goes on."""
         person = self.dice.choice(self.people)
         person.seen_at = self._new_address(person)
-        self.ledger.note(person.name, f"is seen at {person.seen_at[0]} from now on", fate=True)
+        self.trace.note(person.name, f"is seen at {person.seen_at[0]} from now on", for_all=True)
         self.network.translate(person.address, person.seen_at)
 
     def _new_address(self, person: Person) -> Address:
         host = f"10.0.2.{next(self._hosts)}"
-        self.ledger.hosts[host] = person.name
+        self.trace.hosts[host] = person.name
         return (host, 6000)
 
     def _a_disk_fails(self) -> None:
         program = self.dice.choice(self.programs)
-        program.disk.next_commit = self.dice.choice(list(Fate))
+        program.disk.next_commit = self.dice.choice(list(Failure))
         if self.dice.random() < 0.3:
-            self.nursery.start_soon(self._pull_the_plug_at, program.disk.failed, program)
+            self.nursery.start_soon(self._kill_at, program.disk.failed, program)
 
-    async def _pull_the_plug_at(self, moment: trio.Event, program: Program) -> None:
+    async def _kill_at(self, moment: trio.Event, program: Program) -> None:
         await moment.wait()
-        if not self.is_healed:  # else it is too late: he has returned to stay
+        if not self.is_healed:  # else it is too late: this program has to run until the end
             await program.kill()
 
     async def _the_server_is_restarted(self) -> None:
-        if self.server.lives:
+        if self.server.is_running:
             await self.server.kill()
             await trio.sleep(self.dice.choice((0.0, 0.3, 3.0)))
         self.server.start()
@@ -315,10 +314,10 @@ class World:
     # --- how it ends ---
 
     async def end(self) -> None:
-        """The network heals, everyone returns and a while passes; then it is seen who is missed, and who is not."""
+        """The network is healed and everyone returns. Later, clients are killed to see who is marked offline."""
         if self.dice.random() < 0.3:
-            await self._someone_is_answered_late()  # at last, as any later end of the server would make up for it
-        self.ledger.note("world", "heals", fate=True)
+            await self._someone_is_answered_late()  # last, as a later restart of the server would repair the damage
+        self.trace.note("world", "is healed", for_all=True)
         self.is_healed = True
         self.network.default = Conditions()
         self.network.heal()
@@ -333,49 +332,49 @@ class World:
                     await person.chat.register()
         await trio.sleep(20)
         self.is_calm = True
-        await self._one_vanishes(self.people[0])
+        await self._one_is_killed(self.people[0])
         for _ in range(3):
-            await self._one_stumbles_in_fair_weather(self.dice.choice(self.people))
-        await trio.sleep(200)  # as long as a link that is not used any more is remembered
+            await self._one_is_restarted(self.dice.choice(self.people))
+        await trio.sleep(200)  # until sessions that are no longer used are forgotten
 
-    async def _one_vanishes(self, person: Person) -> None:
+    async def _one_is_killed(self, person: Person) -> None:
         others = [one for one in self.people if one is not person]
         await person.kill()
         await trio.sleep(90)
-        self.missed_by = {one.name for one in others if one.chat and not one.chat.table[person.name].online}
+        self.aware = {one.name for one in others if one.chat and not one.chat.table[person.name].online}
         person.start()
         await trio.sleep(30)
 
-    async def _one_stumbles_in_fair_weather(self, person: Person) -> None:
-        """He is back before his silence has been noticed, or while it is; somebody hears of both late."""
+    async def _one_is_restarted(self, person: Person) -> None:
+        """They return before or while the server marks them offline. Datagrams to somebody else are late then."""
         others = [one for one in self.people if one is not person]
-        wire = SERVER[0], self.dice.choice(others).seen_at[0]
-        self.network.set(Conditions(delay=(0.0, 1.2)), *wire)
+        direction = SERVER[0], self.dice.choice(others).seen_at[0]
+        self.network.set(Conditions(delay=(0.0, 1.2)), *direction)
         await person.kill()
         await trio.sleep(self.dice.random())
-        speaker = self.dice.choice(others)
-        self.nursery.start_soon(speaker.say, None, f"{next(self._texts)} {speaker.name}")
+        sender = self.dice.choice(others)
+        self.nursery.start_soon(sender.send, None, f"{next(self._texts)} {sender.name}")
         await trio.sleep(self.dice.uniform(0, 4))
         person.start()
         await trio.sleep(10)
-        self.network.set(Conditions(), *wire)
+        self.network.set(Conditions(), *direction)
 
 
 CHANCES = {
-    "say": 40,
+    "send": 40,
     "post": 12,
-    "weather": 6,
+    "conditions": 6,
     "leave": 8,
     "kill": 6,
     "cut": 5,
-    "mend": 4,
+    "heal": 4,
     "move": 3,
     "reroute": 4,
-    "stumble": 4,
-    "welcome": 4,
+    "kill early": 4,
+    "greet": 4,
     "late answer": 4,
     "withhold": 3,
     "disk": 5,
     "server": 3,
 }
-"""How likely each thing is to happen next."""
+"""The weight of each event."""

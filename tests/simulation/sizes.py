@@ -1,4 +1,4 @@
-"""How much everything holds that is in the memory of the programs that run now: tasks, waiting requests, letters."""
+"""How much the running programs hold in memory and files: tasks, pending requests, waiting letters. Finds leaks."""
 
 import sqlite3
 from collections import Counter
@@ -9,24 +9,24 @@ import trio
 
 PACKAGE = "trio_chat."
 COUNTS = {"_Lane.open_posts", "_Lane.pending"}
-"""Numbers that say how much of something is going on."""
+"""Attributes that are a count of something in progress."""
 
-WAITING = {
+WAITING_ROWS = {
     "server": ("SELECT count(*) FROM letters", "SELECT count(*) FROM posts"),
     "client": ("SELECT count(*) FROM letters WHERE NOT shown",),
 }
-"""What waits in the files of each kind of store."""
+"""Queries for what waits in the files of each kind of store."""
 
 
 def sizes() -> Counter[str]:
-    """What there is of each kind, in all programs together: tasks by name, and the lengths of all that holds things."""
+    """Of all programs together: the number of tasks by name, the lengths of collections by class and attribute."""
     found: Counter[str] = Counter()
-    known: set[int] = set()
+    seen: set[int] = set()
     for task in _tasks(trio.lowlevel.current_root_task()):
         if task.name.startswith(PACKAGE):
             found[f"task {task.name}"] += 1
         for part in _parts(task):
-            _measure(part, found, known)
+            _measure(part, found, seen)
     return found
 
 
@@ -38,23 +38,23 @@ def _tasks(task: trio.lowlevel.Task) -> Iterator[trio.lowlevel.Task]:
 
 
 def _parts(task: trio.lowlevel.Task) -> Iterator[Any]:
-    """What of the package the functions of a task have at hand."""
+    """The local variables of all functions that a task is in."""
     coroutine = task.coro
     while (frame := getattr(coroutine, "cr_frame", None)) is not None:
         yield from frame.f_locals.values()
         coroutine = coroutine.cr_await
 
 
-def _measure(part: Any, found: Counter[str], known: set[int]) -> None:
-    if not type(part).__module__.startswith(PACKAGE) or id(part) in known:
+def _measure(part: Any, found: Counter[str], seen: set[int]) -> None:
+    if not type(part).__module__.startswith(PACKAGE) or id(part) in seen:
         return
-    known.add(id(part))
+    seen.add(id(part))
     for name, value in _attributes(part):
         where = f"{type(part).__name__}.{name}"
         if isinstance(value, dict | list | set) or type(value).__name__ == "deque":
             found[where] += len(value)
             for one in value.values() if isinstance(value, dict) else value:
-                _measure(one, found, known)
+                _measure(one, found, seen)
         elif isinstance(value, trio.MemoryReceiveChannel):
             found[where] += value.statistics().current_buffer_used
         elif isinstance(value, sqlite3.Connection):
@@ -62,12 +62,12 @@ def _measure(part: Any, found: Counter[str], known: set[int]) -> None:
         elif where in COUNTS:
             found[where] += value
         else:
-            _measure(value, found, known)
+            _measure(value, found, seen)
 
 
 def _count_waiting(database: sqlite3.Connection, found: Counter[str]) -> None:
     tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master")}
-    for query in WAITING["server" if "posts" in tables else "client"]:
+    for query in WAITING_ROWS["server" if "posts" in tables else "client"]:
         found[query] += database.execute(query).fetchone()[0]
 
 

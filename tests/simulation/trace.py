@@ -1,0 +1,187 @@
+"""All that happened in a world, in order: who did what, and every datagram.
+
+It can be printed as a whole, or in excerpts that a person can read: what concerns one message. It judges nothing.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+from unittest.mock import patch
+
+import attrs
+import trio
+
+from tests.network import MemoryNetwork, Sent
+from tests.wiretap import Wiretap
+from trio_chat.client import chat, inbox
+from trio_chat.client.events import Event
+from trio_chat.errors import ChatError
+from trio_chat.link.packets import CHALLENGE, DATA, PROOF, Cookie, Hello, Init, Keys, Reset, Resp
+from trio_chat.protocol.messages import Letters
+from trio_chat.protocol.records import Address
+
+LONG = " long" * 600
+"""The end of long texts. It is not printed."""
+
+BEFORE, AFTER = 10.0, 1.0
+"""The excerpt about a message also has what concerns everybody, from so many seconds before until so many after it."""
+
+LINKS = {form.kind: form.__name__ for form in (Hello, Keys, Init, Cookie, Resp, Reset)} | {
+    DATA: "Data",
+    CHALLENGE: "Challenge",
+    PROOF: "Proof",
+}
+"""Names of datagrams without a message."""
+
+
+@attrs.define(eq=False)
+class Message:
+    """A message to one person, or (None) to everyone, and what its sender was told about it."""
+
+    text: str
+    sender: str
+    recipient: str | None
+    begun: float
+    known: frozenset[str]
+    how: str = "unknown"
+    sent_at: float | None = None
+    ended: float | None = None
+    error: ChatError | None = None
+    ids: set[bytes] = attrs.Factory(set)
+
+    @property
+    def mark(self) -> str:
+        """What each line about it contains: texts begin with their number."""
+        return f"'{self.text.split()[0]} "
+
+
+@attrs.frozen
+class Action:
+    """Somebody did something, or something was done to them."""
+
+    time: float
+    who: str
+    what: str
+    for_all: bool = False
+    """Does it concern everybody's messages, as a kill or a cut connection does?"""
+
+
+@attrs.define(eq=False)
+class Trace:
+    """What was done and sent, all messages, and what each person was shown: (time, run, event)."""
+
+    network: MemoryNetwork
+    tap: Wiretap
+    hosts: dict[str, str] = attrs.Factory(dict)
+    entries: list[Action | int] = attrs.Factory(list)
+    messages: dict[str, Message] = attrs.Factory(dict)
+    shown: dict[str, list[tuple[float, int, Event]]] = attrs.Factory(dict)
+    ends: list[tuple[float, str]] = attrs.Factory(list)
+    """When whose program ended without a chance to save anything."""
+    registered: dict[str, float] = attrs.Factory(dict)
+    wrongly_offline: list[tuple[float, str]] = attrs.Factory(list)
+    """Who was marked offline while they were online and nothing was between them and the server."""
+
+    def note(self, who: str, what: str, *, for_all: bool = False) -> None:
+        """Record that something was done."""
+        self.entries.append(Action(trio.current_time(), who, what.replace(LONG, " long..."), for_all))
+
+    def record(self, data: bytes, source: Address, destination: Address) -> bool:
+        """A filter for the network that drops nothing and records the order."""
+        self.entries.append(len(self.network.log) - 1)
+        return True
+
+    @contextmanager
+    def recording_ids(self) -> Iterator[None]:
+        """Record the ids of messages: most datagrams about them contain nothing else of them."""
+
+        def recorded(write: Callable[..., bytes]) -> Callable[..., bytes]:
+            def record(*args: Any, id: bytes, text: str, **options: Any) -> bytes:
+                if text in self.messages:
+                    self.messages[text].ids.add(id)
+                return write(*args, id=id, text=text, **options)
+
+            return record
+
+        with ExitStack() as patched:
+            for module, name in ((chat, "seal_letter"), (chat, "sign_post"), (inbox, "make_receipt")):
+                patched.enter_context(patch.object(module, name, recorded(getattr(module, name))))
+            yield
+
+    # --- printed ---
+
+    def lines(self) -> list[str]:
+        """All of it. Of datagrams only message and length: HPKE draws random bytes of its own, which no seed fixes."""
+        return [self._line(entry) for entry in self.entries]
+
+    def excerpt(self, text: str | None, people: set[str]) -> list[str]:
+        """What concerns one message; without a message, what concerns these people and the server, but no messages.
+
+        In both cases, with what concerned everybody shortly before and after.
+        """
+        message = self.messages.get(text) if text else None
+        if message is not None:
+            people = people | {message.sender, *filter(None, [message.recipient])}
+        concerns = self._of_message(message) if message else self._of_people(people)
+        about = {number for number, entry in enumerate(self.entries) if concerns(entry)}
+        times = [self._time(self.entries[number]) for number in about] or [0.0]
+        actors = people | {"server", "network", "world"}
+        return [
+            self._line(entry)
+            for number, entry in enumerate(self.entries)
+            if number in about
+            or (
+                isinstance(entry, Action)
+                and entry.for_all
+                and entry.who in actors
+                and min(times) - BEFORE <= entry.time <= max(times) + AFTER
+            )
+        ]
+
+    def _time(self, entry: Action | int) -> float:
+        return entry.time if isinstance(entry, Action) else self.network.log[entry].time
+
+    def _of_message(self, message: Message) -> Callable[[Action | int], bool]:
+        receipt = f"sent_at={message.sent_at}"
+
+        def concerns(entry: Action | int) -> bool:
+            if isinstance(entry, Action):
+                return message.mark in entry.what or (entry.who == message.sender and receipt in entry.what)
+            inside = self.tap.message(self.network.log[entry].data)
+            letters = inside.letters if isinstance(inside, Letters) else ()
+            return inside is not None and bool(message.ids & {inside.id, *(letter.id for letter in letters)})
+
+        return concerns
+
+    def _of_people(self, people: set[str]) -> Callable[[Action | int], bool]:
+        def concerns(entry: Action | int) -> bool:
+            if isinstance(entry, Action):
+                return entry.who in people
+            line = self.network.log[entry]
+            return {self._name(line.source), self._name(line.destination)} - {"server"} <= people
+
+        return concerns
+
+    def _name(self, address: Address) -> str:
+        return self.hosts.get(address[0], address[0])
+
+    def _line(self, entry: Action | int) -> str:
+        if isinstance(entry, Action):
+            return f"{entry.time:10.4f} {entry.who:>7} {entry.what}"
+        sent = self.network.log[entry]
+        way = f"{self._name(sent.source):>6} -> {self._name(sent.destination):<6}"
+        return f"{sent.time:10.4f} {way} {self._inside(sent)}, {len(sent.data)} B, {_arrival(sent.delays)}"
+
+    def _inside(self, sent: Sent) -> str:
+        inside = self.tap.message(sent.data)
+        if inside is None:
+            return LINKS.get(sent.data[0], "?")
+        details = [f"{letter.kind.name} {letter.id[:2].hex()}" for letter in getattr(inside, "letters", ())]
+        details += [f"{name}={getattr(inside, name)!r}" for name in ("of", "index", "reason") if hasattr(inside, name)]
+        return " ".join([type(inside).__name__, inside.id[:2].hex(), *details])
+
+
+def _arrival(delays: tuple[float, ...]) -> str:
+    if not delays:
+        return "lost"
+    return " and ".join(f"{delay:.3f} s" for delay in delays) if any(delays) else "at once"
