@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[1]
 COLUMNS, ROWS = 80, 16
 PATIENCE = 15.0
 """How long to wait for any line, in seconds."""
-CLIENT = "python -m trio_chat client alice 127.0.0.1 5000"
+CLIENT = "trio-chat client alice 127.0.0.1 5000"
 
 
 def command(*arguments: object) -> list[str]:
