@@ -93,6 +93,8 @@ class Shell(processes.Stage):
             self._environment |= {"PYTHONPATH": str(ROOT)}
         path = os.pathsep.join([*programs, os.environ["PATH"]])
         self._environment |= {"HOME": home, "PATH": path, "COLUMNS": "80"}
+        # At a terminal each line appears at once. Here is a pipe.
+        self._environment["PYTHONUNBUFFERED"] = "1"
 
     async def run(self, name, command):
         """Start a command."""
