@@ -4,7 +4,7 @@ from pathlib import Path
 
 import nox
 
-nox.options.sessions = ["tests", "coverage", "lint", "types", "docs"]
+nox.options.sessions = ["tests", "readme", "coverage", "lint", "types", "docs"]
 nox.options.reuse_venv = "yes"
 
 PYTEST = ("-m", "pytest", "-n", "auto", "--dist", "loadgroup")
@@ -17,6 +17,13 @@ def tests(session: nox.Session) -> None:
     """All tests, in several processes. Arguments after `--` go to pytest."""
     session.install("-e", ".[tests]")
     session.run("python", *PYTEST, *session.posargs, env=COMPILED)
+
+
+@nox.session
+def readme(session: nox.Session) -> None:
+    """Every command of the README, as printed, in a fresh copy of the repository. One of them runs all tests."""
+    session.install("-e", ".[tests]")
+    session.run("python", "-m", "tests.docs.fresh_clone")
 
 
 @nox.session

@@ -1,10 +1,10 @@
-"""What sealing costs: a round trip between two processes over loopback, bare, unsealed and sealed.
+"""Measures the cost of encryption: round trips between two processes over loopback.
 
     python benchmarks/links.py [ROUND-TRIPS]
 
-The floor is a blocking socket that echoes as many bytes. Above it a request is asked and answered by two endpoints,
-one time with links that seal nothing, one time with real ones, one time as a message whose receipt is signed by its
-reader and verified by its sender, as chat messages are. The four take turns; the best turn of each counts.
+Four cases: a blocking socket that echoes as many bytes, which is the lower limit; a request between two endpoints
+without encryption; the same with encryption; and an encrypted message whose receipt is signed and verified, as in the
+chat. The four are measured in turns. The best turn of each counts: other programs can only make a turn slower.
 """
 
 import multiprocessing
@@ -28,18 +28,18 @@ from trio_chat.transport.udp import UDP
 ROUND_TRIPS = 4000
 TURNS = 5
 HOST = "127.0.0.1"
-HERE, THERE = Identity(b"h" * 32, b"H" * 32), Identity(b"t" * 32, b"T" * 32)
+OWN, OTHER = Identity(b"h" * 32, b"H" * 32), Identity(b"t" * 32, b"T" * 32)
 SIZE = len(encode(Heartbeat(new_id(), "alice")))
 
 
 class PlainLinks:
-    """Links that seal nothing; everybody has the same key."""
+    """Links without encryption. All peers have the same key."""
 
     def send(self, peer, plaintext, now):
         return [Transmit(plaintext, peer.address)]
 
     def receive_untrusted(self, datagram, address, now):
-        return [Received(Peer(address, THERE.public.link), datagram)]
+        return [Received(Peer(address, OTHER.public.link), datagram)]
 
     def sweep(self, now):
         pass
@@ -49,10 +49,10 @@ def links(identity, sealed):
     return Links(identity.link, secrets.token_bytes) if sealed else PlainLinks()
 
 
-def take(peer, request):
-    """What the other side answers."""
+def answer(peer, request):
+    """The answer of the other process."""
     if isinstance(request, DirectMessage):
-        return request.receipt(make_receipt(THERE, id=request.id, sender=request.sender, text=request.text))
+        return request.receipt(make_receipt(OTHER, id=request.id, sender=request.sender, text=request.text))
     return request.ack()
 
 
@@ -69,7 +69,7 @@ def serve(port, sealed):
     async def run():
         with closing(UDP.bind(HOST, 0)) as bound:
             port.send(bound.address[1])
-            await Endpoint(bound, links(THERE, sealed)).listen(take)
+            await Endpoint(bound, links(OTHER, sealed)).listen(answer)
 
     trio.run(run)
 
@@ -78,38 +78,38 @@ def bare_round_trips(port, count):
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as bare:
         bare.connect((HOST, port))
         data = bytes(SIZE)
-        begun = time.perf_counter()
+        started = time.perf_counter()
         for _ in range(count):
             bare.send(data)
             bare.recv(65536)
-        return time.perf_counter() - begun
+        return time.perf_counter() - started
 
 
 def round_trips(port, count, sealed, signed=False):
     async def run():
-        peer = Peer((HOST, port), THERE.public.link)
+        peer = Peer((HOST, port), OTHER.public.link)
         with closing(UDP.bind(HOST, 0)) as bound:
-            endpoint = Endpoint(bound, links(HERE, sealed))
+            endpoint = Endpoint(bound, links(OWN, sealed))
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(endpoint.listen, take)
-                await ask(endpoint, peer, signed)  # the handshake is made once for many messages
-                begun = time.perf_counter()
+                nursery.start_soon(endpoint.listen, answer)
+                await ask(endpoint, peer, signed)  # the handshake, which many messages share, is not measured
+                started = time.perf_counter()
                 for _ in range(count):
                     await ask(endpoint, peer, signed)
-                taken = time.perf_counter() - begun
+                elapsed = time.perf_counter() - started
                 nursery.cancel_scope.cancel()
-        return taken
+        return elapsed
 
     return trio.run(run)
 
 
 async def ask(endpoint, peer, signed):
     request = DirectMessage(new_id(), "alice", "bob", "hi") if signed else Heartbeat(new_id(), "alice")
-    answer = await endpoint.request(peer, request)
-    if answer is None:
+    response = await endpoint.request(peer, request)
+    if response is None:
         raise SystemExit("a round trip took longer than a window: the machine is too busy to measure")
-    if signed and not verify_receipt(answer.receipt, THERE.public.signing, id=request.id, sender="alice", text="hi"):
-        raise SystemExit("a receipt is forged")
+    if signed and not verify_receipt(response.receipt, OTHER.public.signing, id=request.id, sender="alice", text="hi"):
+        raise SystemExit("a receipt is not valid")
 
 
 def child(run, *arguments):

@@ -1,9 +1,10 @@
-"""How fast news of friends travels, pushed and polled, and what it costs the server, which is a process of its own.
+"""Measures how fast news of friends arrives, pushed and polled, and how much CPU time the server needs for it.
 
     python benchmarks/presence.py [CONNECTIONS]
 
-Each watcher has 20 friends; 1,000 people come and go, one event after the other, whether the last one has been told
-or not. One process plays them all over loopback. Linux only: it reads the server's CPU time in /proc.
+Each watcher has 20 friends. 1,000 people come online and go offline, at a fixed rate, whether or not the news of the
+last event has arrived. The server is one process, and this process is all the others, over loopback. Linux only: the
+CPU time is read from /proc.
 """
 
 import json
@@ -22,9 +23,9 @@ from collections import Counter, deque
 CONNECTIONS = 5000
 FRIENDS = 20
 PEOPLE = 5000
-MOVERS = 1000
+CHANGING = 1000
 EVENTS_A_SECOND = 100.0
-THERE_AT_ONCE = 50
+ONLINE_AT_ONCE = 50
 STAR = 999_999
 STAR_EVENTS = 20
 
@@ -61,21 +62,21 @@ class Server:
 
 
 class Watchers:
-    """All watchers: they ask every so often, and note when the last of them has heard of an event."""
+    """All watchers. They send requests at a fixed rate. Each event is measured until its last watcher has the news."""
 
     def __init__(self, server, count, push):
-        self.told = 0
+        self.received = 0
         self.latencies = []
         self._every = KEEP_ALIVE_EVERY if push else POLL_EVERY
         self._push = push
         self._selector = selectors.DefaultSelector()
         self._due = deque()
         self._waiting = {}
-        self.fame = Counter()
-        dice = random.Random(1)
+        self.watcher_counts = Counter()
+        rng = random.Random(1)
         for user_id in range(1, count + 1):
-            friends = [*(PEOPLE + number for number in dice.sample(range(1, PEOPLE + 1), FRIENDS - 1)), STAR]
-            self.fame.update(friends)
+            friends = [*(PEOPLE + number for number in rng.sample(range(1, PEOPLE + 1), FRIENDS - 1)), STAR]
+            self.watcher_counts.update(friends)
             connected, request = server.connect(user_id, friends, push)
             connected.recv(4096)
             connected.setblocking(False)
@@ -85,12 +86,12 @@ class Watchers:
             self._due.append((start + self._every * number / count, key.fileobj, key.data))
 
     def expect(self, who, online):
-        """Something happens now."""
-        if self.fame[who]:
-            self._waiting[who, online] = [time.perf_counter(), self.fame[who]]
+        """An event happens now: start to measure it."""
+        if self.watcher_counts[who]:
+            self._waiting[who, online] = [time.perf_counter(), self.watcher_counts[who]]
 
-    def live(self, until):
-        """Ask and hear until some time, or until nothing is expected any more; tell whether that was so."""
+    def run_until(self, until):
+        """Send requests and receive news until a time of `perf_counter`."""
         while (now := time.perf_counter()) < until:
             while self._due and self._due[0][0] <= now:
                 _, connected, request = self._due.popleft()
@@ -99,17 +100,17 @@ class Watchers:
                     self._due.append((now + self._every, connected, request))
             wake = min(until, self._due[0][0] if self._due else until)
             for key, _ in self._selector.select(max(0.0, wake - time.perf_counter())):
-                self._hear(key)
+                self._receive(key)
 
     def settle(self):
-        """Until everyone has heard of everything."""
+        """Run until all watchers have received all news."""
         give_up = time.perf_counter() + GIVE_UP
         while self._waiting and time.perf_counter() < give_up:
-            self.live(time.perf_counter() + 0.005)
+            self.run_until(time.perf_counter() + 0.005)
         if self._waiting:
-            raise SystemExit(f"after {GIVE_UP} s, {len(self._waiting)} events were not heard of by everyone")
+            raise SystemExit(f"after {GIVE_UP} s, {len(self._waiting)} events have not reached all watchers")
 
-    def _hear(self, key):
+    def _receive(self, key):
         data = key.fileobj.recv(65536)
         now = time.perf_counter()
         if not data:
@@ -117,7 +118,7 @@ class Watchers:
         if not self._push:
             self._due.append((now + self._every, key.fileobj, key.data))
         for online, who in NEWS.findall(data):
-            self.told += 1
+            self.received += 1
             event = (int(who), online == b"true")
             waiting = self._waiting[event]
             waiting[1] -= 1
@@ -131,29 +132,29 @@ class Watchers:
         self._selector.close()
 
 
-def come_and_go(server, watchers):
-    """2,000 events at a steady pace, a few people there at any time."""
-    dice = random.Random(2)
-    to_come = deque(PEOPLE + number for number in dice.sample(range(1, PEOPLE + 1), MOVERS))
-    there = deque()
+def run_changes(server, watchers):
+    """2,000 events at a fixed rate. Only a few people are online at a time."""
+    rng = random.Random(2)
+    waiting = deque(PEOPLE + number for number in rng.sample(range(1, PEOPLE + 1), CHANGING))
+    online = deque()
     at = time.perf_counter()
-    while to_come or there:
-        if to_come and len(there) < THERE_AT_ONCE:
-            who = to_come.popleft()
+    while waiting or online:
+        if waiting and len(online) < ONLINE_AT_ONCE:
+            who = waiting.popleft()
             watchers.expect(who, True)
-            there.append((who, server.connect(who, [], push=False)[0]))
+            online.append((who, server.connect(who, [], push=False)[0]))
         else:
-            who, connected = there.popleft()
+            who, connected = online.popleft()
             connected.recv(4096)
             watchers.expect(who, False)
             connected.close()
         at += 1 / EVENTS_A_SECOND
-        watchers.live(at)
+        watchers.run_until(at)
     watchers.settle()
 
 
-def star_comes_and_goes(server, watchers):
-    """Someone whom everybody watches; each event waits until the last one has been heard of."""
+def run_changes_of_the_star(server, watchers):
+    """Changes of one person whom everybody watches. Each waits until all watchers know of the last one."""
     watchers.latencies = []
     for _ in range(STAR_EVENTS // 2):
         watchers.expect(STAR, True)
@@ -172,25 +173,25 @@ def measure(count, push):
     try:
         watchers = Watchers(server, count, push)
         cpu, since = server.cpu(), time.perf_counter()
-        watchers.live(since + IDLE)
+        watchers.run_until(since + IDLE)
         idle = (server.cpu() - cpu) / (time.perf_counter() - since)
         cpu, since = server.cpu(), time.perf_counter()
-        come_and_go(server, watchers)
-        took, used, told = time.perf_counter() - since, server.cpu() - cpu, watchers.told
+        run_changes(server, watchers)
+        took, used, received = time.perf_counter() - since, server.cpu() - cpu, watchers.received
         ordinary = watchers.latencies
-        star = star_comes_and_goes(server, watchers) if push else None
+        star = run_changes_of_the_star(server, watchers) if push else None
         watchers.close()
     finally:
         server.stop()
     return {
-        "notifications": f"{told:,}",
+        "notifications": f"{received:,}",
         "event to last watcher's bytes, median": milliseconds(statistics.median(ordinary)),
         "event to last watcher's bytes, p99": milliseconds(statistics.quantiles(ordinary, n=100)[98]),
         "the same, watched by everybody, median": milliseconds(statistics.median(star)) if star else "-",
         "server CPU, of one core": f"{used / took:.1%}",
         "server CPU without any news": f"{idle:.1%}",
-        "server CPU per notification": f"{used / told * 1e6:.0f} us",
-        "server CPU per notification, beyond that": f"{(used - idle * took) / told * 1e6:.0f} us",
+        "server CPU per notification": f"{used / received * 1e6:.0f} us",
+        "server CPU per notification, beyond that": f"{(used - idle * took) / received * 1e6:.0f} us",
     }
 
 
@@ -202,11 +203,9 @@ def main():
     wanted = int(sys.argv[1]) if len(sys.argv) > 1 else CONNECTIONS
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    count = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard - 2 * THERE_AT_ONCE)
+    count = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard - 2 * ONLINE_AT_ONCE)
     pushed, polled = measure(count, push=True), measure(count, push=False)
-    print(
-        f"{count:,} watchers, {FRIENDS} friends each; {2 * MOVERS:,} comings and goings, {EVENTS_A_SECOND:.0f} a second"
-    )
+    print(f"{count:,} watchers, {FRIENDS} friends each; {2 * CHANGING:,} changes, {EVENTS_A_SECOND:.0f} a second")
     print(f"{'':44}{'push':>12}{'poll, 1 s':>12}")
     for what, value in pushed.items():
         print(f"{what:44}{value:>12}{polled[what]:>12}")

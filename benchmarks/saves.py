@@ -1,10 +1,10 @@
-"""How many Saves a second a whole server makes durable, beside what SQLite alone does on the same disk.
+"""Measures how many Saves a second a server makes durable, compared with SQLite alone on the same disk.
 
-    python benchmarks/saves.py
+    python benchmarks/saves.py [SAVES]
 
-The server is a process of its own, with its store in a file and real UDP in between; this process asks it as fast as
-a plain socket and its end of a sealed link can. Bodies are random bytes, as long as a sealed text: who stores them
-cannot tell. Of the rounds the best one counts: whatever else uses the disk can only make them slower.
+The server is a process with its store in a file. This process sends requests over UDP as fast as a plain socket and one
+encrypted session can. Bodies are random bytes, as long as a sealed text. The best round counts: other programs that use
+the disk can only make a round slower.
 """
 
 import os
@@ -33,15 +33,15 @@ from trio_chat.storage.identity_file import open_identity
 from trio_chat.storage.server_store import open_server_store
 
 ROUNDS = 5
-SAVES = 20_000
-ONE_BY_ONE = 2_000
+SAVES = int(sys.argv[1]) if len(sys.argv) > 1 else 20_000
+ONE_BY_ONE = SAVES // 10
 GROUP = 64
 IN_FLIGHT = 512
-"""Twice what the store puts into one transaction, half of what the server takes into work."""
+"""Twice the size of a transaction of the store, and half of the requests that the server works on at a time."""
 WINDOW = 0.5
 BUFFER = 4 * 1024 * 1024
-NAMES = [f"recipient-{number}" for number in range(SAVES // 250)]
-"""All of them away, none with more letters than one sender may put into a mailbox at once."""
+NAMES = [f"recipient-{number}" for number in range(SAVES // 250 + 1)]
+"""All of them are offline. None gets more letters than the limit for one sender to one person allows."""
 TEXT = "A message as people write them, to somebody who is away and will read it some time later. " * 2
 SIZE = len(TEXT) + LETTER_OVERHEAD
 
@@ -66,10 +66,10 @@ def body():
 
 
 def raw(folder, count, group):
-    """Rows a second into one plain table, opened as the stores are."""
+    """Rows per second into one plain table, in a database opened like the stores."""
     rows = [(recipient(number), "direct", "sender", os.urandom(16), time.time(), body()) for number in range(count)]
     with closing(open_database(folder / "raw.db", RAW)) as database:
-        began = time.perf_counter()
+        started = time.perf_counter()
         for start in range(0, count, group):
             database.execute("BEGIN IMMEDIATE")
             for row in rows[start : start + group]:
@@ -77,14 +77,14 @@ def raw(folder, count, group):
                     "INSERT INTO letters (recipient, kind, sender, id, sent_at, body) VALUES (?, ?, ?, ?, ?, ?)", row
                 )
             database.execute("COMMIT")
-        return count / (time.perf_counter() - began)
+        return count / (time.perf_counter() - started)
 
 
 # --- the server's store, without a server ---
 
 
 async def store_alone(folder):
-    """Saves a second into the store, as many at once as below."""
+    """Saves per second into the store, with as many in flight as below."""
     letters = [
         (recipient(n), Letter(LetterKind.DIRECT, os.urandom(16), "sender", time.time(), body())) for n in range(SAVES)
     ]
@@ -97,18 +97,18 @@ async def store_alone(folder):
     async with open_server_store(folder / "server.db") as store:
         for name in NAMES:
             await store.enrol(Record(name, "127.0.0.1", 1, False, 0.0))
-        began = time.perf_counter()
+        started = time.perf_counter()
         async with trio.open_nursery() as nursery:
             for _ in range(IN_FLIGHT):
                 nursery.start_soon(save)
-        return SAVES / (time.perf_counter() - began)
+        return SAVES / (time.perf_counter() - started)
 
 
 # --- the whole server ---
 
 
 class Client:
-    """Asks with many requests in flight, and answers only what keeps it on line."""
+    """Sends requests with many in flight, and answers only what keeps it online."""
 
     def __init__(self, port, server_keys):
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -127,7 +127,7 @@ class Client:
         return Register(os.urandom(16), name, own, program=bytes(16))
 
     def ask(self, requests, in_flight):
-        """Send requests, each as its id and its bytes; return their answers, in the order in which they came."""
+        """Send requests, given as pairs of id and bytes. Return the answers in the order of their arrival."""
         todo, waiting, answers = iter(requests), {}, []
         answered_at = time.monotonic()
         while True:
@@ -136,7 +136,7 @@ class Client:
                 self._send(data)
             if not waiting:
                 return answers
-            for answer in self._hear():
+            for answer in self._receive():
                 if waiting.pop(answer.id, None):
                     answers.append(answer)
                     answered_at = time.monotonic()
@@ -144,7 +144,7 @@ class Client:
                 self._send_again(waiting.values())
                 answered_at = time.monotonic()
 
-    def _hear(self):
+    def _receive(self):
         with suppress(TimeoutError, WireError):
             datagram = self._socket.recv(2048)
             for step in self._links.receive_untrusted(datagram, self._server.address, time.monotonic()):
@@ -181,13 +181,13 @@ class Client:
         self._socket.close()
 
 
-def packed(request):
+def encoded(request):
     return request.id, encode(request)
 
 
 @contextmanager
 def running_server(folder):
-    """The server as anyone starts it, on a free port: that port, and its public keys."""
+    """A server from the command line, on a free port. Yields the port and its public keys."""
     keys = folder / "server.key"
     command = [sys.executable, "-m", "trio_chat", "server", "0", "--host", "127.0.0.1"]
     command += ["--store", str(folder / "server.db"), "--identity", str(keys)]
@@ -200,19 +200,19 @@ def running_server(folder):
 
 
 def whole_server(folder):
-    """Saves a second over real UDP, each answered when it is durable."""
-    saves = [packed(Save(os.urandom(16), recipient(number), body())) for number in range(SAVES)]
+    """Saves per second over UDP. Each is answered when it is durable."""
+    saves = [encoded(Save(os.urandom(16), recipient(number), body())) for number in range(SAVES)]
     with running_server(folder) as (port, server_keys), closing(Client(port, server_keys)) as client:
-        # One key that registers as one name after the other leaves all but the last off line.
-        client.ask([packed(client.register(name)) for name in (*NAMES, "sender")], in_flight=1)
+        # One key registers all names, one after the other: that leaves all but the last one offline.
+        client.ask([encoded(client.register(name)) for name in (*NAMES, "sender")], in_flight=1)
         client.resent = 0
-        began = time.perf_counter()
+        started = time.perf_counter()
         answers = client.ask(saves, IN_FLIGHT)
-        rate = SAVES / (time.perf_counter() - began)
+        rate = SAVES / (time.perf_counter() - started)
     if not all(isinstance(answer, Saved) for answer in answers):
         sys.exit("not everything was saved")
     if client.resent:
-        print(f"a round with {client.resent} requests sent twice, as no answer came for {WINDOW} s", file=sys.stderr)
+        print(f"a round sent {client.resent} requests again: no answer came for {WINDOW} s", file=sys.stderr)
     return rate
 
 

@@ -1,7 +1,8 @@
-"""The sequence diagrams and the plan of the house: `python -m docs.diagrams` records and draws them anew.
+"""The sequence diagrams and the diagram of the packages. `python -m docs.diagrams` draws them again.
 
-Each sequence is recorded from a server and its clients on a network in memory, in virtual time; nothing is drawn that
-was not sent. The plan is that of tests/test_architecture.py. The tests compare what is drawn with what is in _static/.
+A sequence diagram is a recording: a server and its clients run on a network in memory, in virtual time, and each
+datagram is one arrow. The packages and their imports are read from tests/test_architecture.py. The tests compare the
+files in _static/ with what this module draws now.
 """
 
 import re
@@ -22,14 +23,14 @@ from trio_chat.terminal.wordings import Phrase, Phrasebook
 
 STATIC = Path(__file__).parent / "_static"
 TRAVEL = 0.01
-"""Seconds that a datagram takes."""
+"""How long a datagram travels, in seconds."""
 
 # --- recording ---
 
 
 @attrs.frozen
 class Arrow:
-    """A datagram. `text` is the message in it, or, where it carries none, the name of the datagram."""
+    """A datagram. `text` is its message, or the datagram's own type if it carries no message (`carries` is false)."""
 
     time: float
     source: str
@@ -40,7 +41,7 @@ class Arrow:
 
 @attrs.frozen
 class Note:
-    """What somebody types, or sees."""
+    """A line that somebody types or reads."""
 
     time: float
     who: str
@@ -50,8 +51,8 @@ class Note:
 Step = Arrow | Note
 
 
-class Cast:
-    """The people of a scene, and what happens from the moment at which it begins."""
+class Recording:
+    """The clients of one diagram, and what happens after `begin()`."""
 
     def __init__(self, stage: Stage, network: MemoryNetwork) -> None:
         self.stage = stage
@@ -66,12 +67,12 @@ class Cast:
         await self.stage.pass_time(1)
 
     async def begin(self) -> None:
-        """What was before is not drawn."""
+        """Start to record. Registrations before this moment are not drawn."""
         await self.stage.pass_time(1)
         self._network.log.clear()
         self._begun_at = trio.current_time()
         for name, player in self.players.items():
-            player.heard = _Ear(self, name)
+            player.heard = _EventList(self, name)
 
     def types(self, who: str, line: str) -> None:
         self._notes.append(Note(trio.current_time(), who, f"> {line}"))
@@ -81,19 +82,19 @@ class Cast:
         self._notes += [Note(trio.current_time(), who, line) for line in shown]
 
     def steps(self) -> list[Step]:
-        """All that happened, in order; what happened at the same moment is put in an order that is always the same."""
+        """All steps by time. Steps of one moment are sorted by name, so that each run gives the same drawing."""
         notes = sorted(self._notes, key=lambda note: (self.begun(note), note.who))
         arrows = sorted(map(self._arrow, self._network.log), key=lambda arrow: (self.begun(arrow), *_order(arrow)))
         return sorted([*notes, *arrows], key=self.begun)
 
     def begun(self, step: Step) -> int:
-        """Milliseconds since the scene began."""
+        """Milliseconds since the recording began."""
         return round((step.time - self._begun_at) * 1000)
 
     def _arrow(self, sent: Sent) -> Arrow:
         names = {player.host: name for name, player in self.players.items()} | {SERVER[0]: "server"}
         message = self.stage.tap.message(sent.data)
-        text = _said(message) if message else type(parse_untrusted(sent.data)).__name__.upper()
+        text = _label(message) if message else type(parse_untrusted(sent.data)).__name__.upper()
         return Arrow(sent.time, names[sent.source[0]], names[sent.destination[0]], text, message is not None)
 
 
@@ -101,19 +102,19 @@ def _order(arrow: Arrow) -> tuple[str, str, str]:
     return (arrow.source, arrow.destination, arrow.text)
 
 
-class _Ear(list):
-    """Notes what is heard."""
+class _EventList(list):
+    """A client's list of events which records each event that is appended."""
 
-    def __init__(self, cast: Cast, name: str) -> None:
+    def __init__(self, recording: Recording, name: str) -> None:
         super().__init__()
-        self._cast = cast
+        self._recording = recording
         self._name = name
 
     def append(self, event: object) -> None:
-        self._cast.sees(self._name, Phrasebook().event(event))
+        self._recording.sees(self._name, Phrasebook().event(event))
 
 
-def _said(message: object) -> str:
+def _label(message: object) -> str:
     name = type(message).__name__
     match message:
         case DirectMessage():
@@ -129,43 +130,43 @@ def _said(message: object) -> str:
     return name
 
 
-async def direct(cast: Cast) -> None:
+async def direct(recording: Recording) -> None:
     """Alice writes to Bob for the first time."""
-    await cast.enter("alice", "bob")
-    await cast.begin()
-    await _send(cast, "alice", "bob", "Hello, Bob!")
+    await recording.enter("alice", "bob")
+    await recording.begin()
+    await _send(recording, "alice", "bob", "Hello, Bob!")
 
 
-async def saved(cast: Cast) -> None:
-    """Alice writes to Bob, who is away; he comes back."""
-    await cast.enter("alice", "bob")
-    await cast.players["bob"].chat.deregister()
-    await cast.begin()
-    await _send(cast, "alice", "bob", "Are you coming?")
-    await cast.stage.pass_time(0.48)
-    cast.types("bob", "reg")
-    await cast.players["bob"].chat.register()
-    await cast.stage.pass_time(0.5)
+async def saved(recording: Recording) -> None:
+    """Alice writes to Bob, who is away; Bob comes back."""
+    await recording.enter("alice", "bob")
+    await recording.players["bob"].chat.deregister()
+    await recording.begin()
+    await _send(recording, "alice", "bob", "Are you coming?")
+    await recording.stage.pass_time(0.48)
+    recording.types("bob", "reg")
+    await recording.players["bob"].chat.register()
+    await recording.stage.pass_time(0.5)
 
 
-async def group(cast: Cast) -> None:
+async def group(recording: Recording) -> None:
     """Carol writes to everyone."""
-    await cast.enter("alice", "bob", "carol")
-    await cast.begin()
-    cast.types("carol", "send_all Lunch at noon?")
-    await cast.players["carol"].chat.send_all("Lunch at noon?")
-    cast.sees("carol", Phrasebook().lines(Phrase.POSTED))
-    await cast.stage.pass_time(0.5)
+    await recording.enter("alice", "bob", "carol")
+    await recording.begin()
+    recording.types("carol", "send_all Lunch at noon?")
+    await recording.players["carol"].chat.send_all("Lunch at noon?")
+    recording.sees("carol", Phrasebook().lines(Phrase.POSTED))
+    await recording.stage.pass_time(0.5)
 
 
-async def _send(cast: Cast, sender: str, recipient: str, text: str) -> None:
-    cast.types(sender, f"send {recipient} {text}")
-    delivery = await cast.players[sender].chat.send(recipient, text)
-    cast.sees(sender, Phrasebook().delivery(delivery, recipient))
-    await cast.stage.pass_time(0.5)
+async def _send(recording: Recording, sender: str, recipient: str, text: str) -> None:
+    recording.types(sender, f"send {recipient} {text}")
+    delivery = await recording.players[sender].chat.send(recipient, text)
+    recording.sees(sender, Phrasebook().delivery(delivery, recipient))
+    await recording.stage.pass_time(0.5)
 
 
-Scene = Callable[[Cast], Awaitable[None]]
+Scene = Callable[[Recording], Awaitable[None]]
 SCENES: dict[str, tuple[Scene, tuple[str, ...]]] = {
     "direct": (direct, ("alice", "server", "bob")),
     "saved": (saved, ("alice", "server", "bob")),
@@ -177,13 +178,13 @@ async def _record(scene: Scene) -> list[tuple[int, Step]]:
     async with open_memory_network() as network:
         network.default = Conditions(delay=(TRAVEL, TRAVEL))
         async with open_stage(network) as stage:
-            cast = Cast(stage, network)
-            await scene(cast)
-            return [(cast.begun(step), step) for step in cast.steps()]
+            recording = Recording(stage, network)
+            await scene(recording)
+            return [(recording.begun(step), step) for step in recording.steps()]
 
 
 def record(name: str) -> list[tuple[int, Step]]:
-    """The steps of a scene, each with the milliseconds at which it happens."""
+    """The steps of a scene, each with its time in milliseconds."""
     return trio.run(_record, SCENES[name][0], clock=trio.testing.MockClock(autojump_threshold=0))
 
 
@@ -209,28 +210,28 @@ def sequence(name: str) -> str:
     steps = record(name)
     people = SCENES[name][1]
     apart = BREADTH // (len(people) - 1)
-    lanes = {who: LEFT + 110 + number * apart for number, who in enumerate(people)}
-    width, height = max(lanes.values()) + 130, TOP + STEP * (len(steps) + 1)
+    columns = {who: LEFT + 110 + number * apart for number, who in enumerate(people)}
+    width, height = max(columns.values()) + 130, TOP + STEP * (len(steps) + 1)
     drawn = [_open(width, height, (SCENES[name][0].__doc__ or "").strip())]
-    for who, x in lanes.items():
+    for who, x in columns.items():
         drawn.append(f'<line class="life" x1="{x}" y1="{TOP - 14}" x2="{x}" y2="{height - 12}"/>')
         drawn.append(f'<rect class="head" x="{x - 48}" y="14" width="96" height="26" rx="5"/>')
         drawn.append(_text(x, 32, who, "name"))
-    told = -1
+    last_time = -1
     for number, (time, step) in enumerate(steps):
         y = TOP + STEP * number + 24
-        if time != told:
+        if time != last_time:
             drawn.append(_text(LEFT - 20, y + 4, f"{time} ms", "time", "end"))
-            told = time
-        drawn += _arrow(step, lanes, y) if isinstance(step, Arrow) else _note(step, lanes, y, width)
+            last_time = time
+        drawn += _arrow(step, columns, y) if isinstance(step, Arrow) else _note(step, columns, y, width)
     return "\n".join([*drawn, "</svg>", ""])
 
 
-def _arrow(step: Arrow, lanes: dict[str, int], y: int) -> list[str]:
-    start, end = lanes[step.source], lanes[step.destination]
+def _arrow(step: Arrow, columns: dict[str, int], y: int) -> list[str]:
+    start, end = columns[step.source], columns[step.destination]
     inward = 5 if end > start else -5
     kind, words = ("arrow", "") if step.carries else ("shake", "faint")
-    apart = min(abs(start - other) for other in lanes.values() if other != start)
+    apart = min(abs(start - other) for other in columns.values() if other != start)
     near = start + (apart if end > start else -apart) // 2
     return [
         f'<line class="{kind}" x1="{start}" y1="{y}" x2="{end - inward}" y2="{y}"/>',
@@ -240,9 +241,9 @@ def _arrow(step: Arrow, lanes: dict[str, int], y: int) -> list[str]:
     ]
 
 
-def _note(step: Note, lanes: dict[str, int], y: int, width: int) -> list[str]:
+def _note(step: Note, columns: dict[str, int], y: int, width: int) -> list[str]:
     half = (len(step.text) * 7.4 + 16) / 2
-    x = min(max(lanes[step.who], LEFT + half - 10), width - half - 8)
+    x = min(max(columns[step.who], LEFT + half - 10), width - half - 8)
     box = f'<rect class="note" x="{x - half:.0f}" y="{y - 15}" width="{2 * half:.0f}" height="22" rx="4"/>'
     return [box, _text(round(x), y, step.text, "typed")]
 
@@ -269,27 +270,29 @@ def _text(x: int, y: int, text: str, kind: str = "", anchor: str = "middle") -> 
     return f'<text{styled} x="{x}" y="{y}" text-anchor="{anchor}">{escape(text, quote=False)}</text>'
 
 
-# --- the house ---
+# --- the packages ---
 
-PLACES = {
-    "cli": (280, 0),
-    "terminal": (140, 1),
-    "client": (140, 2),
-    "server": (420, 2),
-    "transport": (140, 3),
-    "storage": (320, 3),
-    "link": (140, 4),
-    "presence": (450, 4),
-    "crypto": (240, 5),
-    "protocol": (280, 6),
-    "errors": (280, 7),
+POSITIONS = {
+    "cli": (300, 0),
+    "terminal": (250, 1),
+    "server": (510, 1),
+    "presence": (90, 2),
+    "client": (250, 3),
+    "transport": (330, 4),
+    "storage": (510, 4),
+    "link": (330, 5),
+    "crypto": (420, 6),
+    "protocol": (260, 7),
+    "errors": (260, 8),
 }
-"""Where a part stands: how far to the right, and on which floor, from the roof down."""
+"""Where a package is drawn: x in pixels, and its row from the top. The tests check that no line crosses a box."""
 NOT_DRAWN = {"tasks", "__main__", "trio_chat"}
+BOX = (116, 30)
+ROW = 70
 
 
-def walls() -> set[tuple[str, str]]:
-    """Which part may import which: (above, below). What may be done by way of a part in between is left out."""
+def imports() -> set[tuple[str, str]]:
+    """Pairs of (package, package that it may import). A pair is left out if a longer way leads there, too."""
     may = {
         (above, below) for above, allowed in MAY_IMPORT.items() for below in allowed if not {above, below} & NOT_DRAWN
     }
@@ -297,24 +300,37 @@ def walls() -> set[tuple[str, str]]:
     return {pair for pair in may if not any((pair[0], part) in may and (part, pair[1]) in may for part in parts)}
 
 
-def house() -> str:
-    """The SVG of the package."""
-    width, high = 560, 74
-    height = high * 8 + 30
-    places = {part: (x, 46 + high * floor) for part, (x, floor) in PLACES.items()}
-    drawn = [_open(width, height, "Who may import whom")]
-    for above, below in sorted(walls()):
-        (x1, y1), (x2, y2) = places[above], places[below]
-        drawn.append(f'<line class="arrow" x1="{x1}" y1="{y1 + 15}" x2="{x2}" y2="{y2 - 17}"/>')
-    for part, (x, y) in places.items():
-        drawn.append(f'<rect class="head" x="{x - 60}" y="{y - 16}" width="120" height="30" rx="5"/>')
-        drawn.append(_text(x, y + 4, part, "name"))
+def center(part: str) -> tuple[int, int]:
+    """The middle of a package's box, in pixels."""
+    x, row = POSITIONS[part]
+    return x, 36 + ROW * row
+
+
+def line(above: str, below: str) -> tuple[int, int, int, int]:
+    """x1, y1, x2, y2 of an arrow, from the bottom of one box to the top of the other."""
+    (x1, y1), (x2, y2) = center(above), center(below)
+    return x1, y1 + BOX[1] // 2, x2, y2 - BOX[1] // 2 - 1
+
+
+def packages() -> str:
+    """The SVG of the packages."""
+    width, high = BOX
+    drawn = [_open(590, 36 * 2 + ROW * 8, "Which package may import which")]
+    for pair in sorted(imports()):
+        x1, y1, x2, y2 = line(*pair)
+        drawn.append(f'<line class="arrow" x1="{x1}" y1="{y1}" x2="{x2}" y2="{y2}"/>')
+    for part in POSITIONS:
+        x, y = center(part)
+        drawn.append(
+            f'<rect class="head" x="{x - width // 2}" y="{y - high // 2}" width="{width}" height="{high}" rx="5"/>'
+        )
+        drawn.append(_text(x, y + 5, part, "name"))
     return "\n".join([*drawn, "</svg>", ""])
 
 
 def drawings() -> dict[str, str]:
-    """All of them: file names and SVGs."""
-    return {f"{name}.svg": sequence(name) for name in SCENES} | {"house.svg": house()}
+    """All diagrams: file names and SVGs."""
+    return {f"{name}.svg": sequence(name) for name in SCENES} | {"packages.svg": packages()}
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""The picture of the terminal: `python -m docs.picture` plays a short chat and draws Alice's screen as it then is.
+"""The picture of the terminal. `python -m docs.picture` runs a short chat and draws Alice's screen at its end.
 
-Alice sits at a real terminal, a pty; Bob, Carol and the server are processes in pipes. Nothing is drawn that the
-client did not print.
+Alice's client runs at a real pseudo-terminal; Bob, Carol and the server are processes with pipes. The picture shows
+exactly what the client printed. docs/screen.py keeps the screen and draws it.
 """
 
 import fcntl
@@ -23,19 +23,19 @@ PICTURE = Path(__file__).parent / "_static" / "terminal.svg"
 ROOT = Path(__file__).parents[1]
 COLUMNS, ROWS = 80, 16
 PATIENCE = 15.0
-"""Seconds that anything may take."""
-CLIENT = "python -m trio_chat client alice 127.0.0.1 5000"
+"""How long to wait for any line, in seconds."""
+CLIENT = "trio-chat client alice 127.0.0.1 5000"
 
 
 def command(*arguments: object) -> list[str]:
     return [sys.executable, "-m", "trio_chat", *map(str, arguments)]
 
 
-class Person:
-    """Somebody in a pipe."""
+class Piped:
+    """A program whose input and output are pipes."""
 
     def __init__(self, environment: dict[str, str], *arguments: object) -> None:
-        self.process = subprocess.Popen(  # noqa: S603  (it is ours)
+        self.process = subprocess.Popen(  # noqa: S603  (our own program)
             command(*arguments),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -44,26 +44,26 @@ class Person:
             text=True,
         )
 
-    def says(self, line: str) -> None:
+    def type(self, line: str) -> None:
         print(line, file=self.process.stdin, flush=True)
 
-    def hears(self, words: str) -> str:
-        """Read until a line with these words."""
+    def wait_for(self, words: str) -> str:
+        """Read lines until one contains `words`; return that line."""
         for line in self.process.stdout:
             if words in line:
                 return line
-        raise RuntimeError(f"nobody said {words!r}")
+        raise RuntimeError(f"the program ended without {words!r}")
 
 
-class Typist:
-    """Alice, at a terminal of her own."""
+class AtTerminal:
+    """A program at a pseudo-terminal, with the screen that it draws."""
 
     def __init__(self, environment: dict[str, str], *arguments: object) -> None:
         self.screen = Screen(COLUMNS, ROWS)
         here, there = pty.openpty()
         fcntl.ioctl(there, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, COLUMNS, 0, 0))
         self._terminal = here
-        self.process = subprocess.Popen(  # noqa: S603  (it is ours)
+        self.process = subprocess.Popen(  # noqa: S603  (our own program)
             command(*arguments),
             stdin=there,
             stdout=there,
@@ -73,22 +73,22 @@ class Typist:
         )
         os.close(there)
 
-    def types(self, text: str) -> None:
-        """Type at the speed at which a program may be typed at."""
+    def type(self, text: str) -> None:
+        """Type one character after the other, as a person does: all at once would be a paste."""
         for character in text:
             os.write(self._terminal, character.encode())
-            self.watches(0.005)
+            self.watch(0.005)
 
-    def sees(self, words: str) -> None:
-        """Wait until a line of the screen matches this pattern."""
+    def wait_for(self, words: str) -> None:
+        """Wait until a line of the screen matches this regular expression."""
         until = time.monotonic() + PATIENCE
         while not any(re.search(words, line) for line in self.screen.lines()):
             if time.monotonic() > until:
                 raise RuntimeError("\n".join([f"not on the screen: {words!r}", *self.screen.lines()]))
-            self.watches(0.05)
+            self.watch(0.05)
 
-    def watches(self, seconds: float) -> None:
-        """Look at the screen for so long."""
+    def watch(self, seconds: float) -> None:
+        """Feed the screen with the program's output for so many seconds."""
         until = time.monotonic() + seconds
         while (left := until - time.monotonic()) > 0:
             if select.select([self._terminal], [], [], left)[0]:
@@ -103,16 +103,16 @@ class Typist:
         os.close(self._terminal)
 
 
-def play(environment: dict[str, str]) -> Screen:
-    """The chat; the screen is as it is at its end."""
-    people = [Person(environment, "server", 0, "--host", "127.0.0.1")]
-    port = people[0].hears("Listening").rpartition(":")[2].strip()
-    alice = Typist(environment, "client", "alice", "127.0.0.1", port)
+def run_chat(environment: dict[str, str]) -> Screen:
+    """Run the server and the three clients; return Alice's screen at the end."""
+    people = [Piped(environment, "server", 0, "--host", "127.0.0.1")]
+    port = people[0].wait_for("Listening").rpartition(":")[2].strip()
+    alice = AtTerminal(environment, "client", "alice", "127.0.0.1", port)
     try:
-        alice.sees(r"\[Welcome")
-        people += [Person(environment, "client", name, "127.0.0.1", port) for name in ("bob", "carol")]
+        alice.wait_for(r"\[Welcome")
+        people += [Piped(environment, "client", name, "127.0.0.1", port) for name in ("bob", "carol")]
         for person in people[1:]:
-            person.hears("Welcome")
+            person.wait_for("Welcome")
         _converse(alice, *people[1:])
         return alice.screen
     finally:
@@ -122,36 +122,36 @@ def play(environment: dict[str, str]) -> Screen:
             person.process.communicate()
 
 
-def _converse(alice: Typist, bob: Person, carol: Person) -> None:
-    bob.says("send alice Morning! Is the build green?")
-    alice.sees("bob: Morning!")
-    alice.types("send bob All green since ten.\r")
-    alice.sees(r"\[Message received by bob")
-    carol.says("send_all Lunch at noon? alice, bob?")
-    alice.sees("carol: Lunch")
-    bob.says("dereg")
-    bob.hears("Offline")
-    alice.watches(0.3)
-    alice.types("send bob Are you coming?\r")
-    alice.sees("server and saved")
-    alice.types("who\r")
-    alice.sees("carol  on line")
-    bob.says("reg")
-    bob.hears("Are you coming?")
-    alice.sees("Offline Message .* received by bob")
-    bob.says("send_all On my way.")
-    alice.sees("bob: On my way.")
-    alice.types("send carol Keep us a sea")
-    alice.watches(0.3)
+def _converse(alice: AtTerminal, bob: Piped, carol: Piped) -> None:
+    bob.type("send alice Morning! Is the build green?")
+    alice.wait_for("bob: Morning!")
+    alice.type("send bob All green since ten.\r")
+    alice.wait_for(r"\[Message received by bob")
+    carol.type("send_all Lunch at noon? alice, bob?")
+    alice.wait_for("carol: Lunch")
+    bob.type("dereg")
+    bob.wait_for("Offline")
+    alice.watch(0.3)
+    alice.type("send bob Are you coming?\r")
+    alice.wait_for("server and saved")
+    alice.type("who\r")
+    alice.wait_for("carol  on line")
+    bob.type("reg")
+    bob.wait_for("Are you coming?")
+    alice.wait_for("Offline Message .* received by bob")
+    bob.type("send_all On my way.")
+    alice.wait_for("bob: On my way.")
+    alice.type("send carol Keep us a sea")
+    alice.watch(0.3)
 
 
 def capture() -> str:
-    """The picture, as it comes out now."""
+    """The picture as SVG, from a run right now."""
     with tempfile.TemporaryDirectory() as home:
         environment = {key: value for key, value in os.environ.items() if not key.startswith(("COVERAGE_", "NO_COLOR"))}
         environment |= {"HOME": home, "XDG_DATA_HOME": home, "XDG_STATE_HOME": home, "PYTHONPATH": str(ROOT)}
         environment |= {"LC_ALL": "C.UTF-8", "COLORTERM": ""}
-        return as_svg(play(environment), CLIENT, "A chat of three, as Alice sees it")
+        return as_svg(run_chat(environment), CLIENT, "A chat of three people, on the screen of Alice")
 
 
 if __name__ == "__main__":

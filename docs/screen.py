@@ -1,6 +1,6 @@
-"""A terminal's screen: bytes of a program in, cells with colours out, and the screen as SVG.
+"""A small terminal emulator: takes a program's output, keeps cells with colours, and draws them as SVG.
 
-Knows as much of the escape sequences as our client and prompt_toolkit use; whatever else comes is skipped.
+It knows the escape sequences that our client and prompt_toolkit use, and skips all others.
 """
 
 import re
@@ -23,7 +23,7 @@ _BASIC = (
 
 @attrs.frozen
 class Style:
-    """How a cell looks; a colour is `#rrggbb`, None the terminal's own."""
+    """How a cell looks. A colour is `#rrggbb`, or None for the terminal's default."""
 
     colour: str | None = None
     background: str | None = None
@@ -39,7 +39,7 @@ BLANK: Cell = (" ", PLAIN)
 
 
 class Screen:
-    """So many rows of so many columns."""
+    """The cells of a terminal, and where its cursor is."""
 
     def __init__(self, columns: int, rows: int) -> None:
         self.columns = columns
@@ -49,12 +49,12 @@ class Screen:
         self.column = 0
         self.bells = 0
         self.answers: list[bytes] = []
-        """What the program has asked the terminal for, and has to get as input."""
+        """Replies to the program's questions, such as where the cursor is. They must be written to its input."""
         self._style = PLAIN
         self._rest = ""
 
     def feed(self, data: str) -> None:
-        """Take in what the program writes."""
+        """Handle output of the program. An escape sequence may be cut anywhere; its rest comes with the next call."""
         data = self._rest + data
         cut = data.rfind("\x1b")
         if cut >= 0 and not _PIECES.match(data, cut):
@@ -71,7 +71,7 @@ class Screen:
                 self._command(piece["final"], numbers)
 
     def lines(self) -> list[str]:
-        """The text of each row, without the blanks at its end."""
+        """The text of each row, without trailing blanks."""
         return ["".join(text for text, _ in row).rstrip() for row in self.cells]
 
     def _write(self, text: str) -> None:
@@ -148,7 +148,7 @@ class Screen:
 
 
 def _styled(style: Style, numbers: list[int]) -> Style:
-    """The style after an escape sequence that ends with m."""
+    """The style after an SGR sequence (`ESC [ ... m`) with these numbers."""
     left = iter(numbers)
     for number in left:
         match number:
@@ -175,7 +175,7 @@ def _styled(style: Style, numbers: list[int]) -> Style:
 
 
 def _colour(left: Iterator[int]) -> str | None:
-    """The colour that stands behind 38 or 48: one of 256, or red, green and blue."""
+    """The colour after 38 or 48: one of 256, or red, green and blue."""
     if next(left, 0) == 2:
         return "#" + "".join(f"{next(left, 0):02x}" for _ in range(3))
     number = next(left, 0)
@@ -200,7 +200,10 @@ _STYLE = f"""
 
 
 def as_svg(screen: Screen, title: str, description: str) -> str:
-    """The screen in a window with this title; each piece of a row is as wide as its cells, whatever the font."""
+    """The screen in a window with this title.
+
+    `textLength` makes each text as wide as its cells, whatever font the reader has.
+    """
     width, height = round(screen.columns * WIDE + 2 * BORDER), BAR + screen.rows * HIGH + BORDER
     drawn = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" role="img">',
@@ -236,7 +239,8 @@ def _piece(text: str, style: Style, column: int, top: int) -> list[str]:
         return drawn
     x += (len(text) - len(text.lstrip())) * WIDE
     text = text.strip()
-    looks = [f'fill="{colour}"'] if colour else []
+    # Not `fill="..."`: the style sheet's rule for `text` would override a presentation attribute.
+    looks = [f'style="fill: {colour}"'] if colour else []
     looks += ['class="bold"'] if style.bold else []
     looks += ['opacity="0.62"'] if style.dim else []
     place = f'x="{x:.1f}" y="{top + 16}" textLength="{len(text) * WIDE:.1f}" lengthAdjust="spacingAndGlyphs"'

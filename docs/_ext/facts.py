@@ -1,6 +1,6 @@
-"""Tables and numbers that the package itself gives: messages, phrases, constants.
+"""Tables and numbers that are read from the package: messages, phrases, constants.
 
-How they are shown is here, and nothing of what they are.
+Only how they are shown is defined here. Names, values and meanings come from the package.
 """
 
 import ast
@@ -25,7 +25,7 @@ from trio_chat.terminal.wordings import Phrase
 
 
 def value_of(path: str) -> object:
-    """What `transport.endpoint.ACK_WINDOW` is in the package."""
+    """The value of a constant such as `transport.endpoint.ACK_WINDOW`."""
     module, _, name = path.rpartition(".")
     return getattr(importlib.import_module(f"trio_chat.{module}"), name)
 
@@ -54,7 +54,7 @@ class Value(SphinxRole):
 
 
 def meaning_of(path: str) -> str:
-    """The string below a constant, in its module."""
+    """The docstring below a constant in its module."""
     module, _, name = path.rpartition(".")
     body = ast.parse(inspect.getsource(importlib.import_module(f"trio_chat.{module}"))).body
     for line, below in itertools.pairwise(body):
@@ -69,11 +69,11 @@ def meaning_of(path: str) -> str:
 
 
 Cell = str | list[str]
-"""A text, or lines below each other."""
+"""A paragraph, or a list of lines."""
 
 
 class _Table(SphinxDirective):
-    """A table of texts, in which only backticks mean anything."""
+    """A table of plain texts. Text between backticks is shown as code; there is no other markup."""
 
     def table(self, head: list[str], rows: list[list[Cell]], widths: list[int]) -> nodes.Node:
         group = nodes.tgroup(cols=len(head))
@@ -86,67 +86,67 @@ class _Table(SphinxDirective):
         return nodes.row("", *(nodes.entry("", self._block(cell)) for cell in cells))
 
     def _block(self, cell: Cell) -> nodes.Node:
-        """A paragraph, or a line below the other."""
+        """A paragraph, or a block of lines."""
         if isinstance(cell, str):
             return nodes.paragraph("", "", *self._inline(cell))
         return nodes.line_block("", *(nodes.line("", "", *self._inline(line)) for line in cell))
 
     def _inline(self, text: str) -> list[nodes.Node]:
-        """The text, what stands between backticks as code; nothing else in it means anything."""
+        """Split a text at its backticks."""
         pieces = re.split(r"(`[^`]*`)", text)
         return [nodes.literal("", one[1:-1]) if one.startswith("`") else nodes.Text(one) for one in pieces if one]
 
 
 class Messages(_Table):
-    """The requests, or the answers and parts: kind, name and meaning, fields, and answers of its own."""
+    """The table of requests, or that of answers and parts."""
 
     required_arguments = 1
 
     def run(self) -> list[nodes.Node]:
         if self.arguments[0] == "requests":
             rows = [[*common(one), ", ".join(own_answers(one)) or "only Ack"] for one in messages.REQUESTS]
-            return [self.table(["kind", "message", "fields", "answer of its own"], rows, [8, 40, 37, 15])]
+            return [self.table(["kind", "message", "fields", "own answer"], rows, [8, 40, 37, 15])]
         answers = sorted([*messages.ANSWERS, messages.PartAck, messages.Part], key=lambda one: one.kind)
         return [self.table(["kind", "message", "fields"], list(map(common, answers)), [8, 46, 46])]
 
 
 class Records(_Table):
-    """The classes that messages carry."""
+    """The table of classes that messages carry."""
 
     def run(self) -> list[nodes.Node]:
         carried = (records.Record, records.Credentials, records.PublicKeys, records.Version, records.Letter)
-        rows = [[f"`{one.__name__}`: {said_of(one)}", fields_of(one)] for one in carried]
+        rows = [[f"`{one.__name__}`: {docstring_of(one)}", fields_of(one)] for one in carried]
         rows += [
-            [f"`{one.__name__}`: {said_of(one)}", [f'`"{member.value}"`' for member in one]]
+            [f"`{one.__name__}`: {docstring_of(one)}", [f'`"{member.value}"`' for member in one]]
             for one in (records.LetterKind, records.Reason)
         ]
         return [self.table(["what", "fields or values"], rows, [45, 55])]
 
 
 def common(message: type) -> list[Cell]:
-    return [str(message.kind), f"`{message.__name__}`: {said_of(message)}", fields_of(message)]
+    return [str(message.kind), f"`{message.__name__}`: {docstring_of(message)}", fields_of(message)]
 
 
-def said_of(one: type) -> str:
+def docstring_of(one: type) -> str:
     return " ".join(inspect.cleandoc(one.__doc__ or "").split())
 
 
 def own_answers(request: type) -> list[str]:
-    """The answers that only this request may get: what its own methods build."""
+    """The answers that only this request can get: those that its own methods build."""
     built = [typing.get_type_hints(made).get("return") for made in vars(request).values() if inspect.isfunction(made)]
     return [f"`{one.__name__}`" for one in built if one in messages.ANSWERS]
 
 
 def fields_of(one: type) -> Cell:
-    """Its fields with types and bounds, but for those that all requests or all answers have."""
+    """The fields with types and limits, without those that all requests or all answers have."""
     hints = typing.get_type_hints(one, include_extras=True)
-    told = {"of", "id"} if one in messages.ANSWERS else {"id"} if one in messages.REQUESTS else set()
-    fields = [field for field in attrs.fields(one) if field.name not in told]
+    common_fields = {"of", "id"} if one in messages.ANSWERS else {"id"} if one in messages.REQUESTS else set()
+    fields = [field for field in attrs.fields(one) if field.name not in common_fields]
     return [f"`{field.name}`: {type_text(hints[field.name], field)}" for field in fields] or "none"
 
 
 def type_text(hint: object, field: "attrs.Attribute[typing.Any]") -> str:
-    """A type with its bounds, in words."""
+    """A type with its limits, in words."""
     text = _type_text(hint)
     if field.validator is not None and hint is str:
         text = f"text of 1 to {records.MAX_TEXT:,} bytes"
@@ -198,22 +198,24 @@ def _range(meta: msgspec.Meta) -> str:
 
 
 class Phrases(_Table):
-    """Every line that a client says, in both wordings."""
+    """The table of lines that a client prints, in both wordings."""
 
     def run(self) -> list[nodes.Node]:
-        rows = [[phrase.when, said(phrase.group), said(phrase.channel, phrase.group)] for phrase in Phrase]
+        rows = [
+            [phrase.when, phrase_cell(phrase.group), phrase_cell(phrase.channel, phrase.group)] for phrase in Phrase
+        ]
         return [self.table(["what happened", "wording `group`", "wording `channel`"], rows, [28, 38, 34])]
 
 
-def said(template: str, same_as: str | None = None) -> Cell:
-    """A phrase, line by line."""
+def phrase_cell(template: str, same_as: str | None = None) -> Cell:
+    """The cell of a phrase: one entry for each line."""
     if template == same_as:
         return "the same"
     return [f"`{line}`" for line in template.split(" / ")] if template else ""
 
 
 class Limits(_Table):
-    """Constants of the package with what is said of them there; what says nothing there is said here, behind a `|`."""
+    """The table of constants. A meaning is the constant's docstring, or else the text after `|`."""
 
     has_content = True
 

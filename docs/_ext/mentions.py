@@ -1,6 +1,6 @@
-"""Links in docstrings: `x` is a link where x is documented, and code where it is not.
+"""Links in docstrings: `x` becomes a link if x is documented, and plain code if it is not.
 
-Things are documented under the names of the front door, trio_chat.x, wherever they live.
+Names are documented as trio_chat.x, the name that users import, whichever module defines them.
 """
 
 import re
@@ -15,7 +15,7 @@ import trio_chat
 
 
 class Mention(SphinxRole):
-    """What stands between single backticks."""
+    """The role of text between single backticks."""
 
     def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
         shown = nodes.literal("", self.text)
@@ -28,7 +28,7 @@ class Mention(SphinxRole):
 
 
 def find(app: Sphinx, env: BuildEnvironment, node: pending_xref, shown: nodes.Node) -> nodes.Node | None:
-    """What a type is called at the front door."""
+    """Resolve a name of an inner module, such as a type in a signature, to its public name."""
     name = node["reftarget"].rpartition(".")[2]
     if node.get("refdomain") == "py" and name in trio_chat.__all__ and node["reftarget"] != f"trio_chat.{name}":
         node["reftype"] = "obj"
@@ -40,7 +40,7 @@ def find(app: Sphinx, env: BuildEnvironment, node: pending_xref, shown: nodes.No
 
 
 def describe(app: Sphinx, what: str, name: str, one: object, options: object, lines: list[str]) -> None:
-    """What stands before a colon would be taken for the type of a property: give it a dash."""
+    """Write a dash for the first colon: napoleon would read the words before it as the type of the property."""
     if what == "property":
         lines[0] = lines[0].replace(": ", " \N{EN DASH} ")
 

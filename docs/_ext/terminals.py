@@ -1,6 +1,6 @@
-"""The directive `terminal`: what somebody sees and types, with his name above it. The tests play it.
+"""The directive `terminal`: a transcript of one terminal, with the name of its user above.
 
-How it looks is here; what it means is told in tests/docs/running.py.
+Only its look is defined here. The tests run each transcript; its language is described in tests/docs/running.py.
 """
 
 from docutils import nodes
@@ -16,7 +16,7 @@ _COMMAND = "|".join(COMMANDS)
 
 
 class Transcript(RegexLexer):
-    """What is typed stands out from what is printed."""
+    """Highlights what is typed."""
 
     name = "trio_chat transcript"
     tokens = {  # noqa: RUF012
@@ -31,7 +31,7 @@ class Transcript(RegexLexer):
 
 
 class Terminal(SphinxDirective):
-    """The terminal with the name that is the argument."""
+    """The directive. Its argument is the name of the terminal."""
 
     required_arguments = 1
     has_content = True

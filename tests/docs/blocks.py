@@ -1,6 +1,6 @@
-"""The fenced blocks of the documentation, as they stand in its Markdown, hidden ones included.
+"""Finds the fenced blocks in the Markdown of the documentation, hidden ones included.
 
-What is done with a block is not known here.
+What the tests do with a block is in the other modules.
 """
 
 import re
@@ -12,12 +12,12 @@ ROOT = Path(__file__).parents[2]
 PAGES = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")))
 
 _OPENING = re.compile(r" {0,3}(?P<fence>`{3,})(?P<info>[^`]*)")
-_OFFSTAGE = re.compile(r"<!-- (?P<info>terminal \S+)")
+_HIDDEN = re.compile(r"<!-- (?P<info>terminal \S+)")
 
 
 @attrs.frozen
 class Block:
-    """One block. `line` is that of its fence; `info` what stands behind the fence."""
+    """One block. `line` is the line number of its fence, `info` the text after the fence."""
 
     page: str
     line: int
@@ -40,7 +40,7 @@ class Block:
 
     @property
     def first(self):
-        """The first line, by which people know it."""
+        """The first line."""
         return self.lines[0].strip() if self.lines else ""
 
     def __str__(self):
@@ -48,7 +48,7 @@ class Block:
 
 
 def blocks_of(path):
-    """The blocks of a page, in order. `<!-- terminal NAME` ... `-->` is a block that its readers do not see."""
+    """The blocks of a page, in order. `<!-- terminal NAME` ... `-->` is a hidden block: readers do not see it."""
     page = path.relative_to(ROOT).as_posix()
     found, opened, ends, lines = [], None, "", []
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
@@ -60,7 +60,7 @@ def blocks_of(path):
                 lines.append(line)
         elif match := _OPENING.fullmatch(line):
             opened, ends, lines = (number, match["info"].strip()), match["fence"], []
-        elif match := _OFFSTAGE.fullmatch(line):
+        elif match := _HIDDEN.fullmatch(line):
             opened, ends, lines = (number, match["info"]), "-->", []
     if opened is not None:
         raise AssertionError(f"{page}:{opened[0]}: this block does not end")

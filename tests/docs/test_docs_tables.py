@@ -1,4 +1,4 @@
-"""What the pages name of the package is there, and all that is public is on a page."""
+"""What the pages name exists in the package, and everything public is on a page. Reads files only."""
 
 import importlib
 import re
@@ -18,8 +18,8 @@ def test_the_reference_has_every_public_name():
     assert len(documented) == len(set(documented))
 
 
-def named():
-    """The constants that pages show by their value."""
+def named_constants():
+    """The constants whose values the pages show."""
     for path in PAGES:
         yield from re.findall(r"\{value\}`(\w[\w.]+)", path.read_text(encoding="utf-8"))
         for block in blocks_of(path):
@@ -27,13 +27,13 @@ def named():
                 yield from (line.partition("|")[0].strip() for line in block.lines)
 
 
-@pytest.mark.parametrize("path", sorted(set(named())))
-def test_a_constant_is_there(path):
+@pytest.mark.parametrize("path", sorted(set(named_constants())))
+def test_a_constant_exists(path):
     module, _, name = path.rpartition(".")
     assert hasattr(importlib.import_module(f"trio_chat.{module}"), name)
 
 
-def test_the_protocol_is_shown_whole():
+def test_the_page_of_the_protocol_has_all_tables():
     kinds = [block.info for block in blocks_of(DOCS / "protocol.md")]
     assert kinds == [
         "{message-table} requests",

@@ -1,4 +1,7 @@
-"""What is written and what is read: long texts of mixed scripts, and texts that would move the cursor."""
+"""Texts are read as they were written: 16 KiB in many scripts. Control characters are printed escaped.
+
+Real processes; each wait is for a printed line, with a deadline.
+"""
 
 import pytest
 
@@ -11,13 +14,13 @@ LIMIT = 16 * 1024
 
 
 def long_text():
-    """Exactly 16 KiB of UTF-8 in scripts of one to four bytes a character; two blanks in a row among them."""
+    """Exactly 16 KiB of UTF-8, with characters of one to four bytes, and with two blanks in a row."""
     sample = "Grüße  an alle; Привет, мир; 你好世界; नमस्ते; שלום; مرحبا; 🦊🐙; "
     text = sample * (LIMIT // len(sample.encode()))
     return text + "." * (LIMIT - len(text.encode()))
 
 
-async def test_16_kib_arrive_as_typed_on_every_way_and_once():
+async def test_16_kib_arrive_once_and_unchanged_on_every_path():
     text = long_text()
     async with open_programs() as programs:
         server = await programs.server()
@@ -56,7 +59,7 @@ async def test_16_kib_arrive_as_typed_on_every_way_and_once():
         await y.exits(130)
 
 
-async def test_what_would_move_the_cursor_is_printed_escaped():
+async def test_control_characters_are_printed_escaped():
     async with open_programs() as programs:
         server = await programs.server()
         y = await programs.client("y", server)
