@@ -92,6 +92,8 @@ async def test_however_it_ends_the_terminal_is_as_before_and_the_code_is_right(t
             await person.sees(lambda picture: picture.lines[-1:] == [">>> half"])
         for name in ("ctrl_d", "exits", "is_left"):
             people[name].type(CTRL_U)
+        people["ctrl_c"].type(CTRL_C)
+        await people["ctrl_c"].sees(lambda picture: picture.lines[-1:] == [">>>"])
 
         people["ctrl_c"].type(CTRL_C)
         people["ctrl_d"].type(CTRL_D)

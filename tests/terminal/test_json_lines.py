@@ -1,4 +1,4 @@
-"""What happens, told to a program: each object has a name and fields, the documentation lists them, nothing leaks."""
+"""Results as JSON: each object has a name and fields, as documented, and no control character gets out."""
 
 import json
 import re
@@ -16,7 +16,6 @@ from trio_chat import (
     ChatError,
     Delivery,
     Entry,
-    Event,
     Fallback,
     ForgedReceiptReceived,
     GroupMessageReceived,
@@ -35,23 +34,33 @@ from trio_chat import (
     SignedOff,
     TableChanged,
 )
-from trio_chat.terminal.commands import help_lines
-from trio_chat.terminal.conversation import converse
-from trio_chat.terminal.json_lines import EVENTS, History, JsonBook, Result, Table, as_json, fields_of
-from trio_chat.terminal.wordings import Phrase, TableRow
+from trio_chat.terminal.commands import UnknownCommand, help_lines
+from trio_chat.terminal.conversation import run_conversation
+from trio_chat.terminal.json_lines import EVENTS, JsonRenderer, as_json, fields_of
+from trio_chat.terminal.results import (
+    CameBack,
+    Failed,
+    HistoryList,
+    ProgramInterrupted,
+    RegistrationSent,
+    Result,
+    SignedOn,
+    TableList,
+    TableRow,
+)
 
 PAGE = Path(__file__).parents[2] / "docs" / "scripting.md"
-BOOK = JsonBook()
+RENDERER = JsonRenderer()
 ANY_TEXT = st.text(st.characters(exclude_categories=()))
 
 ROW = {"name": "y", "host": "::1", "port": 9, "online": True, "since": 0.5, "key": "", "key_changed": False}
 ENTRY = {"at": 0.5, "peer": "y", "text": "hi", "sent": False, "group": True}
 
 
-def told(lines):
+def objects(lines):
     """The objects of some lines, each of them one line of printable ASCII."""
-    assert all(re.fullmatch(r"[ -~]*", line) for line in lines)
-    return [json.loads(line) for line in lines]
+    assert all(re.fullmatch(r"[ -~]*", line.text) for line in lines)
+    return [json.loads(line.text) for line in lines]
 
 
 # --- the form ---
@@ -81,13 +90,18 @@ def told(lines):
     ],
 )
 def test_an_event_is_one_object(event, fields):
-    assert told(BOOK.event(event)) == [fields]
+    assert objects(RENDERER.render(event)) == [fields]
 
 
-def test_every_class_has_a_name_of_its_own():
-    events = {*typing.get_args(Event)} - {TableChanged}  # which is told by the table itself
-    assert {*EVENTS} == events | {*typing.get_args(Result)}
-    assert len({*EVENTS.values()}) == len(EVENTS)
+@pytest.mark.parametrize("result", [TableChanged(), RegistrationSent(), ProgramInterrupted()])
+def test_some_results_have_no_object(result):
+    assert RENDERER.render(result) == ()
+
+
+def test_every_other_class_has_a_name_of_its_own():
+    assert {*EVENTS} == {*typing.get_args(Result)} - {TableChanged, RegistrationSent, ProgramInterrupted}
+    assert len({*EVENTS.values()}) == len(EVENTS) - 1
+    assert EVENTS[SignedOn] == EVENTS[CameBack], "to a program they are the same"
 
 
 def test_the_documentation_lists_every_event_with_its_fields():
@@ -100,39 +114,36 @@ def test_the_documentation_lists_every_event_with_its_fields():
 
 
 @pytest.mark.parametrize("kind", EVENTS)
-def test_what_is_told_has_the_fields_that_it_should_have(kind):
+def test_each_object_has_the_fields_of_its_class(kind):
     values = {field.name: NameTaken("x") if field.type is ChatError else "z" for field in attrs.fields(kind)}
-    if kind is Table:
+    if kind is TableList:
         values = {"rows": (TableRow(**ROW),)}
-    if kind is History:
+    if kind is HistoryList:
         values = {"entries": (Entry(**ENTRY),)}
-    (fields,) = told([as_json(kind(**values))])
+    fields = json.loads(as_json(kind(**values)))
     assert tuple(fields) == ("event", *fields_of(kind))
 
 
 @given(ANY_TEXT)
 @example("\x00\x1b[2J\x7f\x85\u202e\u2028\ud800")
-def test_whatever_others_write_comes_back_whole_and_harms_no_terminal(text):
-    assert told(BOOK.event(MessageReceived("x", text))) == [{"event": "message", "sender": "x", "text": text}]
-    assert told(BOOK.lines(Phrase.UNKNOWN_COMMAND, text=text))[0]["text"] == f"no such command: {text}"
-
-
-@pytest.mark.parametrize("phrase", Phrase)
-def test_each_phrase_has_an_object_or_says_nothing(phrase):
-    for fields in told(BOOK.lines(phrase, name="y", text="{0}", at=1.0, count=2, key="k", pinned="p")):
-        assert fields["event"] in EVENTS.values()
+def test_every_text_comes_back_whole_and_harms_no_terminal(text):
+    assert objects(RENDERER.render(MessageReceived("x", text))) == [{"event": "message", "sender": "x", "text": text}]
+    (error,) = objects(RENDERER.render(Failed(UnknownCommand(text))))
+    assert error["text"] == f"no such command: {text}"
 
 
 @pytest.mark.parametrize("error", [MailboxFull("y"), ServerNotResponding(), ChatError("b@d\x1b")])
-def test_an_error_is_told_by_its_class(error):
-    assert told(BOOK.error(error)) == [{"event": "error", "error": type(error).__name__, "text": str(error)}]
+def test_an_error_has_the_name_of_its_class(error):
+    assert objects(RENDERER.render(Failed(error))) == [
+        {"event": "error", "error": type(error).__name__, "text": str(error)}
+    ]
     assert hasattr(trio_chat.errors, type(error).__name__)
 
 
 # --- a conversation ---
 
 
-class Script:
+class ScriptedChat:
     """A chat of `x` that answers at once."""
 
     def __init__(self):
@@ -191,8 +202,8 @@ TABLE = {"event": "table", "rows": [ROW | {"key": "aaaa", "key_changed": True}]}
 
 
 async def run(*typed, happens=()):
-    """What a program is told of a conversation."""
-    chat, said = Script(), []
+    """The objects of a conversation."""
+    chat, shown = ScriptedChat(), []
     keys, lines = trio.open_memory_channel(10)
     for event in happens:
         chat.happens.send_nowait(event)
@@ -200,8 +211,8 @@ async def run(*typed, happens=()):
         keys.send_nowait(line)
     keys.close()
     with trio.fail_after(5):
-        await converse(chat, lines, said.append, BOOK)
-    return told(said)
+        await run_conversation(chat, lines, shown.append, RENDERER)
+    return objects(shown)
 
 
 REGISTERED, DEREGISTERED = {"event": "registered", "waiting": 2}, {"event": "deregistered"}
@@ -218,7 +229,7 @@ REGISTERED, DEREGISTERED = {"event": "registered", "waiting": 2}, {"event": "der
             ],
         ),
         ("send z hi", [{"event": "error", "error": "MailboxFull", "text": "the mailbox of z is full"}]),
-        ("send", [{"event": "error", "error": "InvalidText", "text": "a text has 1 to 16384 bytes, not 0"}]),
+        ("send y", [{"event": "error", "error": "WrongUsage", "text": "usage: send NAME TEXT"}]),
         ("send_all hi", [{"event": "posted"}]),
         ("who", [TABLE]),
         ("trust y", [{"event": "trusted", "name": "y", "key": "k"}]),
