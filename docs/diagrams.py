@@ -18,7 +18,9 @@ from tests.stage import SERVER, Player, Stage, open_stage
 from tests.test_architecture import MAY_IMPORT
 from trio_chat.link.packets import parse_untrusted
 from trio_chat.protocol.messages import DirectMessage, GroupPost, Letters, Register, TableChange
-from trio_chat.terminal.wordings import Phrase, Phrasebook
+from trio_chat.terminal.results import MessageSent, PostAccepted
+from trio_chat.terminal.styling import Line
+from trio_chat.terminal.wordings import Phrasebook
 
 STATIC = Path(__file__).parent / "_static"
 TRAVEL = 0.01
@@ -76,9 +78,9 @@ class Cast:
     def types(self, who: str, line: str) -> None:
         self._notes.append(Note(trio.current_time(), who, f"> {line}"))
 
-    def sees(self, who: str, lines: tuple[str, ...]) -> None:
-        shown = (re.sub(r"\d\d:\d\d:\d\d", "12:03:50", line) for line in lines)
-        self._notes += [Note(trio.current_time(), who, line) for line in shown]
+    def sees(self, who: str, lines: tuple[Line, ...]) -> None:
+        shown = (re.sub(r"\d\d:\d\d:\d\d", "12:03:50", line.text) for line in lines)
+        self._notes += [Note(trio.current_time(), who, text) for text in shown]
 
     def steps(self) -> list[Step]:
         """All that happened, in order; what happened at the same moment is put in an order that is always the same."""
@@ -110,7 +112,7 @@ class _Ear(list):
         self._name = name
 
     def append(self, event: object) -> None:
-        self._cast.sees(self._name, Phrasebook().event(event))
+        self._cast.sees(self._name, Phrasebook().render(event))
 
 
 def _said(message: object) -> str:
@@ -154,14 +156,14 @@ async def group(cast: Cast) -> None:
     await cast.begin()
     cast.types("carol", "send_all Lunch at noon?")
     await cast.players["carol"].chat.send_all("Lunch at noon?")
-    cast.sees("carol", Phrasebook().lines(Phrase.POSTED))
+    cast.sees("carol", Phrasebook().render(PostAccepted()))
     await cast.stage.pass_time(0.5)
 
 
 async def _send(cast: Cast, sender: str, recipient: str, text: str) -> None:
     cast.types(sender, f"send {recipient} {text}")
     delivery = await cast.players[sender].chat.send(recipient, text)
-    cast.sees(sender, Phrasebook().delivery(delivery, recipient))
+    cast.sees(sender, Phrasebook().render(MessageSent(recipient, delivery.how, delivery.sent_at)))
     await cast.stage.pass_time(0.5)
 
 
