@@ -198,7 +198,7 @@ def _range(meta: msgspec.Meta) -> str:
 
 
 class Phrases(_Table):
-    """Every line that a client says, in both wordings."""
+    """Every line that a client prints, in both wordings."""
 
     def run(self) -> list[nodes.Node]:
         rows = [[phrase.when, said(phrase.group), said(phrase.channel, phrase.group)] for phrase in Phrase]

@@ -190,8 +190,8 @@ async def test_a_terminal_that_is_hung_up_has_ended():
         async with trio.open_nursery() as nursery:
             nursery.start_soon(at.run, sender)
             with trio.fail_after(10):
-                await trio.lowlevel.wait_readable(terminal.here)
-                os.close(terminal.here)
+                await trio.lowlevel.wait_readable(terminal.controller)
+                os.close(terminal.controller)
                 assert [line async for line in lines] == []
     terminal.close()
 
@@ -263,7 +263,7 @@ async def test_a_stopped_terminal_stops_nothing_but_itself_and_fills_no_memory()
     assert heads == [f"{number:05}" for number in range(shown)]
 
 
-async def test_cancelled_at_a_stopped_terminal_it_ends_nevertheless(monkeypatch):
+async def test_cancelled_at_a_stopped_terminal_it_ends_all_the_same(monkeypatch):
     monkeypatch.setattr(prompt, "GRACE", 0.2)
     async with person_at_prompt(at_once=True, is_left="stopped") as person:
         person.type("half")
@@ -276,7 +276,7 @@ async def test_cancelled_at_a_stopped_terminal_it_ends_nevertheless(monkeypatch)
 
 
 @pytest.mark.parametrize("checkpoints", [0, 3])
-async def test_cancelled_with_much_to_print_at_a_stopped_terminal_it_ends_nevertheless(checkpoints, monkeypatch):
+async def test_cancelled_with_much_to_print_at_a_stopped_terminal_it_ends_all_the_same(checkpoints, monkeypatch):
     monkeypatch.setattr(prompt, "GRACE", 0.2)
     with trio.fail_after(10):
         async with person_at_prompt(at_once=True, is_left="stopped") as person:

@@ -113,7 +113,7 @@ def test_the_name_is_coloured_and_what_is_for_the_reader_is_bold():
         ("bold reverse", "bob"),
         ("bold", ", hi"),
     ]
-    assert styled(PHRASEBOOK.lines(Phrase.ACKNOWLEDGED, name="alice")[0]) == [
+    assert styled(PHRASEBOOK.lines(Phrase.RECEIVED, name="alice")[0]) == [
         ("dim", "[Message received by "),
         ("bold #875fff", "alice"),
         ("dim", ".]"),

@@ -54,7 +54,7 @@ class WrongUsage(ChatError):
 
 
 class AlreadyRegistered(ChatError):
-    """`reg` while on line."""
+    """`reg` while online."""
 
 
 class OnlyYourself(ChatError):
@@ -78,14 +78,14 @@ class SendAll:
 
 @attrs.frozen
 class Reg:
-    """Come back on line. The name is the user's own, as the ancestors want it; None if it is left out."""
+    """Come back online. The name is the user's own, as the ancestors want it; None if it is left out."""
 
     name: str | None
 
 
 @attrs.frozen
 class Dereg:
-    """Go off line and keep the program running. The name is as in `Reg`."""
+    """Go offline and keep the program running. The name is as in `Reg`."""
 
     name: str | None
 
@@ -124,7 +124,7 @@ class Help:
 
 @attrs.frozen
 class Exit:
-    """Go off line and end the program."""
+    """Go offline and end the program."""
 
 
 @attrs.frozen
@@ -197,14 +197,14 @@ def _without_words(command: Command) -> Callable[[str], Command | None]:
 COMMANDS: dict[str, CommandRow] = {
     "send": CommandRow("send NAME TEXT", "a message to one person; kept while they are away", _send),
     "send_all": CommandRow("send_all TEXT", "a message to everyone", lambda rest: SendAll(rest) if rest else None),
-    "reg": CommandRow("reg [NAME]", "come back on line", lambda rest: Reg(rest.strip() or None)),
-    "dereg": CommandRow("dereg [NAME]", "go off line, and stay here", lambda rest: Dereg(rest.strip() or None)),
-    "who": CommandRow("who", "who is on line, who is away, and the key of each", _without_words(Who())),
+    "reg": CommandRow("reg [NAME]", "come back online", lambda rest: Reg(rest.strip() or None)),
+    "dereg": CommandRow("dereg [NAME]", "go offline, and stay here", lambda rest: Dereg(rest.strip() or None)),
+    "who": CommandRow("who", "who is online, who is away, and the key of each", _without_words(Who())),
     "trust": CommandRow("trust NAME", "accept somebody's new key, after a warning", _trust),
     "history": CommandRow(
         "history [NAME] [N]", f"the newest messages, N or {DEFAULT_COUNT} of them, of all or NAME", _history
     ),
     "search": CommandRow("search WORDS", f"the newest {DEFAULT_COUNT} messages with all these words", _search),
     "help": CommandRow("help", "this list", _without_words(Help())),
-    "exit": CommandRow("exit", "go off line, and leave; so does Ctrl-D", _without_words(Exit())),
+    "exit": CommandRow("exit", "go offline, and leave; so does Ctrl-D", _without_words(Exit())),
 }

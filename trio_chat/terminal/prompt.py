@@ -27,6 +27,7 @@ from prompt_toolkit.output.vt100 import Vt100_Output
 from prompt_toolkit.renderer import print_formatted_text
 from prompt_toolkit.styles import Style
 
+from trio_chat.protocol.records import fold
 from trio_chat.terminal.editor import Editor, Interrupted, Keyboard, TypedLines
 from trio_chat.terminal.screen import PROMPT
 from trio_chat.terminal.styling import Line, LineStyle, styled
@@ -162,7 +163,7 @@ class Prompt:
             keyboard,
             self._output,
             submit=self._submit,
-            names=lambda: trio.from_thread.run_sync(lambda: sorted(self.names(), key=str.lower)),
+            names=lambda: trio.from_thread.run_sync(lambda: sorted(self.names(), key=fold)),
             question=question,
             history=history,
             colours=colours,

@@ -33,7 +33,7 @@ __all__ = [
 
 @attrs.frozen
 class SignedOn:
-    """The program has started and is on line; so many letters follow."""
+    """The program has started and is online; so many letters follow."""
 
     waiting: int
 

@@ -22,9 +22,6 @@ COLOURS = (
 )
 """Those of a terminal's 256 colours that can be read on black and on white. Red is left out: it means an error."""
 
-_NAME = "bold"
-_MENTION = "bold reverse"
-
 
 class LineStyle(enum.Enum):
     """The kind of a line, which decides how it is styled."""
@@ -76,11 +73,11 @@ def mentions(text: str, name: str) -> bool:
 def styled(line: Line) -> list[Fragment]:
     """The fragments of a line; together they are its text."""
     style, end = _STYLES[line.style], line.name_at + len(line.name)
-    fragments = [(style, line.text[: line.name_at]), (f"{_NAME} {colour_of(line.name)}", line.text[line.name_at : end])]
+    fragments = [(style, line.text[: line.name_at]), (f"bold {colour_of(line.name)}", line.text[line.name_at : end])]
     # Only what comes after the name can mention somebody: a sender may have the reader's name.
     rest = line.text[end:]
     if line.mention and (found := _mention(line.mention).search(rest)):
-        fragments += [("bold", rest[: found.start()]), (_MENTION, found[0])]
+        fragments += [("bold", rest[: found.start()]), ("bold reverse", found[0])]
         style, rest = "bold", rest[found.end() :]
     return [fragment for fragment in [*fragments, (style, rest)] if fragment[1]]
 

@@ -18,10 +18,12 @@ from trio_chat.terminal import commands, results
 from trio_chat.terminal.styling import Line, mentions
 from trio_chat.terminal.styling import LineStyle as Style
 
-__all__ = ["Phrase", "Phrasebook", "Wording", "escape", "show_address"]
+__all__ = ["MAX_TEXT_LINES", "Phrase", "Phrasebook", "Wording", "escape", "show_address"]
 
 TAB = 4
 """Columns from one tab stop to the next, counted from the beginning of a text."""
+MAX_TEXT_LINES = 200
+"""Later line ends of a text are escaped: 16 KiB of line ends would fill the screen, and take half a second to print."""
 
 _LINE_END = re.compile(r"\r\n?|\n")
 
@@ -41,15 +43,10 @@ class Phrase(enum.Enum):
 
     REGISTERED = Style.SYSTEM, "registered", "[Welcome, You are registered.]", ""
     TABLE_CHANGED = Style.SYSTEM, "the table changed", "", "[Client Table Updated]"
-    ACKNOWLEDGED = (
-        Style.SYSTEM,
-        "message acknowledged",
-        "[Message received by {name}.]",
-        "[Message has been received by {name}.]",
-    )
+    RECEIVED = Style.SYSTEM, "acknowledged", "[Message received by {name}.]", "[Message has been received by {name}.]"
     MESSAGE = Style.DIRECT, "message arrives", "{name}: {text}", "{name} : {text}"
     NO_ACK = Style.SYSTEM, "no acknowledgement", "[No ACK from {name}, message sent to server.]"
-    KNOWN_AWAY = Style.SYSTEM, "message to someone off line", "", "[No ACK from {name}, message sent to server.]"
+    KNOWN_AWAY = Style.SYSTEM, "message to someone offline", "", "[No ACK from {name}, message sent to server.]"
     SAVED = (
         Style.SYSTEM,
         "server stored it",
@@ -64,12 +61,7 @@ class Phrase(enum.Enum):
     REG_SENT = Style.SYSTEM, "registering again", "[RegSent]", ""
     LETTERS = Style.SYSTEM, "before the first letter of a return", "[You have offline messages:]", "[You have message]"
     LETTER = Style.DIRECT, "letter that came while away", "{name}: {time} {text}", "{stamp} {name} : {text}"
-    GROUP_LETTER = (
-        Style.GROUP,
-        "group message that came while away",
-        "Group Chat {name}: {time} {text}",
-        "{stamp} Channel_Message {name} : {text}",
-    )
+    GROUP_LETTER = Style.GROUP, "to all", "Group Chat {name}: {time} {text}", "{stamp} Channel_Message {name} : {text}"
     HAS_LETTERS = Style.SYSTEM, "registered again, letters follow", ""
     NO_LETTERS = Style.SYSTEM, "registered again, no new letter", "[You have no offline messages.]", ""
     MISSED = Style.ERROR, "group messages missed", "[{count} group messages were not kept: your mailbox was full.]"
@@ -88,8 +80,8 @@ class Phrase(enum.Enum):
         "invalid name",
         "[Not a name: {name}. A name has 1 to 32 letters, digits, _ . - and begins with a letter or digit.]",
     )
-    OFFLINE = Style.ERROR, "a command while off line", "[You are offline. Type reg to come back.]"
-    ALREADY_REGISTERED = Style.ERROR, "reg while on line", "[You are already registered.]"
+    OFFLINE = Style.ERROR, "a command while offline", "[You are offline. Type reg to come back.]"
+    ALREADY_REGISTERED = Style.ERROR, "reg while online", "[You are already registered.]"
     ONLY_YOURSELF = Style.ERROR, "reg or dereg of another name", "[You can only do that for yourself.]"
     TO_ONESELF = Style.ERROR, "a message to oneself", "[You cannot send to yourself.]"
     NOTHING = Style.ERROR, "an empty message", "[Nothing to send.]"
@@ -115,11 +107,7 @@ class Phrase(enum.Enum):
     )
     TRUSTED = Style.SYSTEM, "a new key accepted", "[The key of {name} is trusted now: {key}]"
     NOT_OPENED = Style.ERROR, "message not opened", "[Message received by {name}, who could not open it.]"
-    LETTER_NOT_OPENED = (
-        Style.ERROR,
-        "the same, for a saved message",
-        "[Offline Message sent at {time} could not be opened by {name}.]",
-    )
+    SAVED_NOT_OPENED = Style.ERROR, "the same, saved", "[Offline Message sent at {time} could not be opened by {name}.]"
     UNREADABLE = (
         Style.WARNING,
         "unreadable letter",
@@ -127,28 +115,18 @@ class Phrase(enum.Enum):
     )
     FORGED_RECEIPT = Style.WARNING, "forged receipt", "[WARNING: the server showed a forged receipt of {name}.]"
     HEADING = Style.PLAIN, "who: above the rows", "{name}  status    since     {text}  {key}"
-    ONLINE_ROW = Style.PLAIN, "who: someone on line", "{name}  on line   {time}  {text}  {key}"
+    ONLINE_ROW = Style.PLAIN, "who: someone online", "{name}  on line   {time}  {text}  {key}"
     AWAY_ROW = Style.PLAIN, "who: someone away", "{name}  off line  {time}  {text}  {key}"
     ROW_CHANGED = Style.PLAIN, "who: after a key that has changed", "{key}  KEY CHANGED"
     PASTE = Style.SYSTEM, "several lines are pasted", "[Paste of {count} lines: send them all? y/n]"
     ENTRY = Style.PLAIN, "history: a message received", "[{date} {name}: {text}]", "[{date} {name} : {text}]"
-    POST = (
-        Style.PLAIN,
-        "the same, to everyone",
-        "[{date} Group Chat {name}: {text}]",
-        "[{date} Channel_Message {name} : {text}]",
-    )
+    POST = Style.PLAIN, "to all", "[{date} Group Chat {name}: {text}]", "[{date} Channel_Message {name} : {text}]"
     OWN_ENTRY = Style.PLAIN, "history: a message sent", "[{date} to {name}: {text}]", "[{date} to {name} : {text}]"
-    OWN_POST = (
-        Style.PLAIN,
-        "the same, to everyone",
-        "[{date} Group Chat to all: {text}]",
-        "[{date} Channel_Message to all : {text}]",
-    )
+    OWN_POST = Style.PLAIN, "to all", "[{date} Group Chat to all: {text}]", "[{date} Channel_Message to all : {text}]"
     NOTHING_FOUND = Style.PLAIN, "history: no message", "[Nothing found.]"
     NO_HISTORY = Style.ERROR, "the same, with --no-history", "[No history is kept.]"
-    FRIEND_ONLINE = Style.SYSTEM, "presence: a friend comes on line", "[{name} is online]"
-    FRIEND_AWAY = Style.SYSTEM, "presence: a friend goes off line", "[{name} is away]"
+    FRIEND_ONLINE = Style.SYSTEM, "presence: a friend comes online", "[{name} is online]"
+    FRIEND_AWAY = Style.SYSTEM, "presence: a friend goes offline", "[{name} is away]"
     OTHER_ERROR = Style.ERROR, "any other error", "[{text}]"
 
     def __init__(self, style: Style, when: str, group: str, channel: str | None = None) -> None:
@@ -179,7 +157,7 @@ _ERRORS: dict[type[errors.ChatError], Phrase] = {
     errors.ForgedReceipt: Phrase.FORGED_RECEIPT,
 }
 """The phrases of errors whose only fields are a name and two keys."""
-_SENT = {"direct": Phrase.ACKNOWLEDGED, "relayed": Phrase.RELAYED, "saved": Phrase.SAVED}
+_SENT = {"direct": Phrase.RECEIVED, "relayed": Phrase.RELAYED, "saved": Phrase.SAVED}
 _BY_SERVER = {events.Fallback.NO_ACK: Phrase.NO_ACK, events.Fallback.OFFLINE: Phrase.KNOWN_AWAY}
 
 _BIDI = (0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
@@ -287,7 +265,7 @@ class Phrasebook:
             case events.ReceiptReceived(recipient, sent_at):
                 return self.lines(Phrase.RECEIPT, name=recipient, at=sent_at)
             case events.MessageNotOpened(recipient, sent_at):
-                return self.lines(Phrase.LETTER_NOT_OPENED, name=recipient, at=sent_at)
+                return self.lines(Phrase.SAVED_NOT_OPENED, name=recipient, at=sent_at)
             case events.ForgedReceiptReceived(recipient):
                 return self.lines(Phrase.FORGED_RECEIPT, name=recipient)
             case events.LetterUnreadable(sender):
@@ -316,13 +294,10 @@ class Phrasebook:
         widths = [max(map(len, column)) for column in zip(heading, *(cells for _, *cells in shown), strict=True)]
         lines = [attrs.evolve(self._row(Phrase.HEADING, heading, widths, 0.0), name="")]
         for row, name, address, key in shown:
+            last = self.lines(Phrase.ROW_CHANGED, key=key)[0].text if row.key_changed else key
             phrase = Phrase.ONLINE_ROW if row.online else Phrase.AWAY_ROW
-            if not row.key_changed:
-                lines.append(self._row(phrase, (name, address, key), widths, row.since))
-                continue
-            (changed,) = self.lines(Phrase.ROW_CHANGED, key=key)
-            line = self._row(phrase, (name, address, changed.text), widths, row.since)
-            lines.append(attrs.evolve(line, style=Style.WARNING))
+            line = self._row(phrase, (name, address, last), widths, row.since)
+            lines.append(attrs.evolve(line, style=Style.WARNING) if row.key_changed else line)
         return tuple(lines)
 
     def _row(self, phrase: Phrase, cells: tuple[str, str, str], widths: list[int], since: float) -> Line:
@@ -371,7 +346,7 @@ def _fill(style: Style, template: str, text: str, fields: dict[str, str]) -> Ite
 
 
 def _text_lines(text: str) -> list[str]:
-    *lines, last = (escape(line.expandtabs(TAB)) for line in _LINE_END.split(text))
+    *lines, last = (escape(line.expandtabs(TAB)) for line in _LINE_END.split(text, MAX_TEXT_LINES - 1))
     # A line end at the very end is no line more.
     return [*lines, last] if last or not lines else lines
 
