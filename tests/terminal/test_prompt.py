@@ -8,10 +8,12 @@ import os
 import stat
 import termios
 import threading
+from collections import deque
 from contextlib import asynccontextmanager
 
 import pytest
 import trio
+from trio.testing import wait_all_tasks_blocked
 
 from tests.pseudo_terminal import PseudoTerminal
 from trio_chat import MessageReceived
@@ -214,6 +216,30 @@ async def test_at_the_end_everything_is_printed_and_the_prompt_is_gone():
             person.show(f"x: {number}")
         person.scope.cancel()
     assert person.terminal.picture.everything == [f">>> x: {number}" for number in range(100)] + [">>> (the end)"]
+
+
+async def test_a_line_that_is_typed_while_the_prompt_ends_is_sent(nursery):
+    class Typed(deque):
+        """Gets a line from the thread, which then ends, right after it was found empty."""
+
+        def __bool__(self):
+            if at._is_up:
+                self.append("late")
+                at._is_up = False
+                return False
+            return len(self) > 0
+
+    terminal = PseudoTerminal()
+    with terminal.open() as stdin:
+        at = Prompt(Keyboard(stdin), Tty(terminal.fd), question)
+        at._typed, at._is_up = Typed(), True
+        sender, lines = trio.open_memory_channel(1)
+        nursery.start_soon(at._send_typed, sender)
+        await wait_all_tasks_blocked()
+        at._stop(None)
+        with trio.fail_after(10):
+            assert await lines.receive() == "late"
+    terminal.close()
 
 
 async def test_a_line_shown_when_its_event_loop_has_closed_is_printed(monkeypatch):
