@@ -104,6 +104,13 @@ async def test_lines_appear_above_the_one_that_is_typed():
         assert await person.next() == "half a line"
 
 
+async def test_lines_that_come_before_the_prompt_is_up_appear_above_it():
+    async with person_at_prompt(at_once=True) as person:
+        person.show("x: early")
+        person.show("y: early, too")
+        await person.sees(lambda picture: picture.lines == [">>> x: early", ">>> y: early, too", ">>>"])
+
+
 async def test_a_long_line_is_edited_over_several_rows_while_others_talk():
     words = "send bob " + "long " * 30
     async with person_at_prompt(40, 12) as person:
@@ -242,17 +249,23 @@ async def test_a_line_that_is_typed_while_the_prompt_ends_is_sent(nursery):
     terminal.close()
 
 
-async def test_a_line_shown_when_its_event_loop_has_closed_is_printed(monkeypatch):
+async def test_lines_shown_when_the_event_loop_has_closed_are_printed(monkeypatch):
     def print_rest(at):
         trio.from_thread.run_sync(at.show, Line("x: late"))
-        print_the_others(at)
+        at._print_unprinted = lambda: print_and_show(at)
+        original(at)
 
-    print_the_others = Prompt._print_rest
+    def print_and_show(at):
+        del at._print_unprinted
+        at._print_unprinted()
+        trio.from_thread.run_sync(at.show, Line("x: later"))
+
+    original = Prompt._print_rest
     monkeypatch.setattr(Prompt, "_print_rest", print_rest)
     async with person_at_prompt() as person:
         person.type(CTRL_D)
         assert await person.rest() == []
-    assert ">>> x: late" in person.terminal.picture.everything
+    assert person.terminal.picture.everything[:2] == [">>> x: late", ">>> x: later"]
 
 
 async def test_before_and_after_it_lines_are_printed_at_once(nursery):

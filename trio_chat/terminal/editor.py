@@ -28,6 +28,7 @@ from prompt_toolkit.output import ColorDepth, Output
 from trio_chat.protocol.records import fold
 from trio_chat.terminal.commands import COMMANDS
 from trio_chat.terminal.screen import PROMPT
+from trio_chat.terminal.styling import LINE_END
 
 __all__ = ["MAX_KEPT_LINES", "Editor", "Interrupted", "Keyboard", "TypedLines"]
 
@@ -36,7 +37,7 @@ MAX_KEPT_LINES = 1000
 MAX_KEPT_LENGTH = 1000
 """In characters; a longer line is not kept."""
 RESIZE_POLLING = 0.1
-"""How often, in seconds, the size of the terminal is read: SIGWINCH reaches only the main thread."""
+"""How often, in seconds, the size of the terminal is read: Python handles SIGWINCH only in the main thread."""
 SUSPEND_DELAY = 0.1
 """In seconds. SIGTSTP may be taken by another thread, and the terminal's mode must last until it has stopped us all."""
 MENU_ROWS = 5
@@ -44,7 +45,6 @@ MENU_ROWS = 5
 
 _NAMES_FOLLOW = ("send", "trust", "history")
 _SENDS_TO = re.compile(r"\s*(?:send +\S+ |send_all )", re.IGNORECASE)
-_LINE_END = re.compile(r"\r\n?|\n")
 
 
 class Interrupted(Exception):
@@ -180,7 +180,7 @@ class Editor:
         keys = KeyBindings()
         asks = Condition(lambda: bool(self._pasted))
         has_text = Condition(lambda: bool(self._session.default_buffer.text))
-        # Eager: the question takes every key, also one that could begin a longer sequence.
+        # Eager: the question takes every key, before any other binding.
         keys.add(Keys.Any, filter=asks, eager=True)(self._answer)
         keys.add(Keys.BracketedPaste, filter=~asks & has_focus(DEFAULT_BUFFER))(self._paste)
         # In an empty line, and while the history is searched, prompt_toolkit's own Ctrl-C remains.
@@ -193,7 +193,7 @@ class Editor:
         """Ask about several lines. Pasted into `send bob`, each one becomes a `send bob`, and not a command."""
         buffer = event.current_buffer
         before, after = buffer.document.text_before_cursor, buffer.document.text_after_cursor
-        first, *others = [line for line in _LINE_END.split(event.data) if line] or [""]
+        first, *others = [line for line in LINE_END.split(event.data) if line] or [""]
         if not others:
             buffer.insert_text(first)
             return
@@ -216,7 +216,7 @@ class Editor:
 
     def _suspend(self, event: KeyPressEvent) -> None:
         def stop() -> None:
-            # Cooked for the shell. 0 is the whole process group, as Ctrl-Z means.
+            # The mode in which the shell expects the terminal. 0 is our process group: all of the job must stop.
             with cooked_mode(self._keyboard.fileno()):
                 os.kill(0, signal.SIGTSTP)
                 time.sleep(SUSPEND_DELAY)

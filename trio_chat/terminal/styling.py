@@ -11,10 +11,13 @@ import attrs
 
 from trio_chat.protocol.records import fold
 
-__all__ = ["COLOURS", "Line", "LineStyle", "colour_of", "mentions", "styled"]
+__all__ = ["COLOURS", "LINE_END", "Line", "LineStyle", "colour_of", "mentions", "styled"]
 
 Fragment = tuple[str, str]
 """A style of prompt_toolkit, and the plain text that has it."""
+
+LINE_END = re.compile(r"\r\n?|\n")
+"""What ends a line in a text: LF, CR LF or CR alone."""
 
 COLOURS = (
     *("#af5f00", "#5f8700", "#008700", "#00875f", "#008787", "#0087af"),

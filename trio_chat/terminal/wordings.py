@@ -4,7 +4,6 @@ Whatever another person or the server wrote is escaped here. When something is s
 """
 
 import enum
-import re
 import time
 from collections.abc import Iterable, Iterator
 
@@ -15,7 +14,7 @@ from trio_chat.client import events
 from trio_chat.presence.messages import FriendChanged
 from trio_chat.protocol.records import MAX_TEXT
 from trio_chat.terminal import commands, results
-from trio_chat.terminal.styling import Line, mentions
+from trio_chat.terminal.styling import LINE_END, Line, mentions
 from trio_chat.terminal.styling import LineStyle as Style
 
 __all__ = ["MAX_TEXT_LINES", "Phrase", "Phrasebook", "Wording", "escape", "show_address"]
@@ -24,8 +23,6 @@ TAB = 4
 """Columns from one tab stop to the next, counted from the beginning of a text."""
 MAX_TEXT_LINES = 200
 """Later line ends of a text are escaped: 16 KiB of line ends would fill the screen, and take half a second to print."""
-
-_LINE_END = re.compile(r"\r\n?|\n")
 
 
 class Wording(enum.StrEnum):
@@ -346,7 +343,7 @@ def _fill(style: Style, template: str, text: str, fields: dict[str, str]) -> Ite
 
 
 def _text_lines(text: str) -> list[str]:
-    *lines, last = (escape(line.expandtabs(TAB)) for line in _LINE_END.split(text, MAX_TEXT_LINES - 1))
+    *lines, last = (escape(line.expandtabs(TAB)) for line in LINE_END.split(text, MAX_TEXT_LINES - 1))
     # A line end at the very end is no line more.
     return [*lines, last] if last or not lines else lines
 
