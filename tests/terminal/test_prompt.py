@@ -24,7 +24,7 @@ from trio_chat.terminal.styling import Line
 from trio_chat.terminal.wordings import Phrasebook
 
 ENTER, TAB, UP = "\r", "\t", "\x1b[A"
-CTRL_A, CTRL_C, CTRL_D, CTRL_U = "\x01", "\x03", "\x04", "\x15"
+CTRL_A, CTRL_C, CTRL_D, CTRL_R, CTRL_U = "\x01", "\x03", "\x04", "\x12", "\x15"
 
 
 def question(count):
@@ -189,6 +189,16 @@ async def test_ctrl_c_clears_a_line_and_interrupts_in_an_empty_one():
             assert [await person.next(), await person.next()] == ["who", "who"]
             person.type(CTRL_C)
             await trio.sleep_forever()
+
+
+async def test_ctrl_c_ends_a_search_in_the_history_and_keeps_the_line():
+    async with person_at_prompt() as person:
+        person.type(f"who{ENTER}half")
+        await person.sees(">>> half")
+        person.type(f"{CTRL_R}wh")
+        await person.sees(lambda picture: picture.lines[-1] != ">>> half")
+        person.type(f"{CTRL_C}{ENTER}")
+        assert [await person.next(), await person.next()] == ["who", "half"]
 
 
 async def test_a_terminal_that_is_hung_up_has_ended():
