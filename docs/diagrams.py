@@ -19,7 +19,9 @@ from tests.stage import SERVER, Person, Stage, open_stage
 from tests.test_architecture import MAY_IMPORT
 from trio_chat.link.packets import parse_untrusted
 from trio_chat.protocol.messages import DirectMessage, GroupPost, Letters, Register, TableChange
-from trio_chat.terminal.wordings import Phrase, Phrasebook
+from trio_chat.terminal.results import MessageSent, PostAccepted
+from trio_chat.terminal.styling import Line
+from trio_chat.terminal.wordings import Phrasebook
 
 STATIC = Path(__file__).parent / "_static"
 TRAVEL = 0.01
@@ -77,9 +79,9 @@ class Recording:
     def types(self, who: str, line: str) -> None:
         self._notes.append(Note(trio.current_time(), who, f"> {line}"))
 
-    def sees(self, who: str, lines: tuple[str, ...]) -> None:
-        shown = (re.sub(r"\d\d:\d\d:\d\d", "12:03:50", line) for line in lines)
-        self._notes += [Note(trio.current_time(), who, line) for line in shown]
+    def sees(self, who: str, lines: tuple[Line, ...]) -> None:
+        shown = (re.sub(r"\d\d:\d\d:\d\d", "12:03:50", line.text) for line in lines)
+        self._notes += [Note(trio.current_time(), who, text) for text in shown]
 
     def steps(self) -> list[Step]:
         """All steps by time. Steps of one moment are sorted by name, so that each run gives the same drawing."""
@@ -111,7 +113,7 @@ class _EventList(list):
         self._name = name
 
     def append(self, event: object) -> None:
-        self._recording.sees(self._name, Phrasebook().event(event))
+        self._recording.sees(self._name, Phrasebook().render(event))
 
 
 def _label(message: object) -> str:
@@ -155,14 +157,14 @@ async def group(recording: Recording) -> None:
     await recording.begin()
     recording.types("carol", "send_all Lunch at noon?")
     await recording.players["carol"].chat.send_all("Lunch at noon?")
-    recording.sees("carol", Phrasebook().lines(Phrase.POSTED))
+    recording.sees("carol", Phrasebook().render(PostAccepted()))
     await recording.stage.pass_time(0.5)
 
 
 async def _send(recording: Recording, sender: str, recipient: str, text: str) -> None:
     recording.types(sender, f"send {recipient} {text}")
     delivery = await recording.players[sender].chat.send(recipient, text)
-    recording.sees(sender, Phrasebook().delivery(delivery, recipient))
+    recording.sees(sender, Phrasebook().render(MessageSent(recipient, delivery.how, delivery.sent_at)))
     await recording.stage.pass_time(0.5)
 
 

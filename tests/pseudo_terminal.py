@@ -1,6 +1,6 @@
-"""A terminal of our own: a pseudo terminal whose screen is drawn in memory, as a person would see it.
+"""A pseudo terminal whose screen is drawn in memory, as a person would see it.
 
-It knows the control sequences that prompt_toolkit writes at a prompt, and fails at any other.
+It knows the control sequences that prompt_toolkit writes at a prompt, and fails at any other one.
 """
 
 import fcntl
@@ -18,7 +18,7 @@ _PATIENCE = 10
 
 
 class Picture:
-    """Rows of characters and a cursor; rows that leave at the top are in `above`. A resize cuts or fills the rows."""
+    """Rows of characters and a cursor; rows that have scrolled off the top are in `above`."""
 
     def __init__(self, columns, rows):
         self.columns, self.rows = columns, rows
@@ -31,7 +31,7 @@ class Picture:
 
     @property
     def lines(self):
-        """What is on the screen, without blanks at the ends, and without empty rows at the bottom."""
+        """The rows on the screen, without blanks at their ends, and without empty rows at the bottom."""
         lines = ["".join(row).rstrip() for row in self._grid]
         while lines and not lines[-1]:
             lines.pop()
@@ -39,11 +39,11 @@ class Picture:
 
     @property
     def everything(self):
-        """The same, and what has left at the top."""
+        """The same, and the rows that have scrolled off the top."""
         return self.above + self.lines
 
     def resize(self, columns, rows):
-        """As a terminal does that does not wrap its lines anew: the bottom stays."""
+        """Cut or fill the rows, as a terminal that does not wrap its lines again; the bottom rows remain."""
         while len(self._grid) > rows and self._y < len(self._grid) - 1:
             self._grid.pop()
         while len(self._grid) > rows:
@@ -55,7 +55,7 @@ class Picture:
         self._x = min(self._x, columns - 1)
 
     def feed(self, text):
-        """Draws what was written."""
+        """Draw what was written."""
         text, self._rest = self._rest + text, ""
         place = 0
         while place < len(text):
@@ -69,7 +69,7 @@ class Picture:
                 self._rest = text[place:]
                 return
             else:
-                raise AssertionError(f"a sequence that is not known: {text[place : place + 20]!r}")
+                raise AssertionError(f"an unknown sequence: {text[place : place + 20]!r}")
 
     def _put(self, character):
         match character:
@@ -122,7 +122,7 @@ class Picture:
             case "m":
                 pass
             case other:
-                raise AssertionError(f"a command that is not known: {numbers}{other}")
+                raise AssertionError(f"an unknown command: {numbers}{other}")
 
     def _erase_row(self):
         self._grid[self._y][self._x :] = [" "] * (self.columns - self._x)
@@ -132,25 +132,25 @@ class PseudoTerminal:
     """A pseudo terminal: `fd` is for the program, `picture` is what a person sees, `raw` all that was written."""
 
     def __init__(self, columns=80, rows=24):
-        self.here, self.fd = os.openpty()
+        self.controller, self.fd = os.openpty()
         self._set_size(columns, rows)
         self.before = termios.tcgetattr(self.fd)
         self.picture = Picture(columns, rows)
         self.raw = b""
-        self._looks = True
-        self._news = trio.Event()
+        self._reads = True
+        self._drawn = trio.Event()
 
     @property
     def is_as_before(self):
-        """Whether the modes of the terminal (what `stty -a` shows) are those of the beginning."""
+        """Whether the modes of the terminal (what `stty -a` shows) are those from before the program."""
         return termios.tcgetattr(self.fd) == self.before
 
     def open(self):
-        """What is to be standard input of a program in this process."""
+        """Open the terminal as standard input for a program in this process."""
         return open(os.dup(self.fd))
 
     def resize(self, columns, rows):
-        """The person resizes the window."""
+        """Resize the window."""
         self._set_size(columns, rows)
         self.picture.resize(columns, rows)
 
@@ -158,54 +158,54 @@ class PseudoTerminal:
         fcntl.ioctl(self.fd, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
 
     def stop(self):
-        """The person looks no more: nothing is taken from the program."""
-        self._looks = False
+        """Read nothing more from the program, as after Ctrl-S."""
+        self._reads = False
 
     def go_on(self):
-        """The person looks again."""
-        self._looks = True
+        """Read again, as after Ctrl-Q."""
+        self._reads = True
 
     async def show(self):
-        """Draws what the program writes, until cancelled."""
+        """Draw what the program writes, until cancelled."""
         rest = b""
         while True:
-            await trio.lowlevel.wait_readable(self.here)
-            if not self._looks:
+            await trio.lowlevel.wait_readable(self.controller)
+            if not self._reads:
                 await trio.sleep(0.01)
                 continue
-            data = os.read(self.here, 65536)
+            data = os.read(self.controller, 65536)
             self.raw += data
             text, rest = _decoded(rest + data)
             self.picture.feed(text)
-            self._news.set()
-            self._news = trio.Event()
+            self._drawn.set()
+            self._drawn = trio.Event()
 
     async def has_drawn(self):
-        """Waits until all that has been written is on the screen; somebody has to look."""
-        while select.select([self.here], [], [], 0)[0]:  # noqa: ASYNC110 - there is no event for nothing more to come
+        """Wait until everything that was written is on the screen; `show` must be running."""
+        while select.select([self.controller], [], [], 0)[0]:  # noqa: ASYNC110 - no event tells that nothing more comes
             await trio.sleep(0.001)
 
     def type(self, keys):
-        """The person types."""
-        os.write(self.here, keys.encode())
+        """Type these keys."""
+        os.write(self.controller, keys.encode())
 
     def paste(self, text):
-        """The person pastes."""
+        """Paste this text, as a terminal with bracketed paste does."""
         self.type(f"\x1b[200~{text}\x1b[201~")
 
     async def sees(self, is_there):
-        """Waits until a line is on the screen, or whatever a function of the picture says; returns the picture."""
+        """Wait until a line is on the screen, or until a function of the picture is true; return the picture."""
         wanted = is_there if callable(is_there) else lambda picture: is_there in picture.lines
         with trio.move_on_after(_PATIENCE):
             while not wanted(self.picture):
-                await self._news.wait()
+                await self._drawn.wait()
             return self.picture
         shown = "\n".join(self.picture.everything[-30:])
         raise AssertionError(f"never seen: {is_there!r}; the screen shows\n{shown}")
 
     def close(self):
-        """The window is closed."""
-        for fd in (self.here, self.fd):
+        """Close the window."""
+        for fd in (self.controller, self.fd):
             with suppress(OSError):
                 os.close(fd)
 

@@ -257,16 +257,3 @@ def _is_typed(line):
     words = line.removeprefix(PROMPT)
     is_command = words.split()[:1] != [] and words.split()[0] in COMMANDS
     return line.startswith(PROMPT) and is_command and words not in help_lines()
-
-
-def str(processes.free_port()):
-    """A port that is free for UDP and TCP, and outside of the range from which the system takes ports."""
-    while True:
-        port = random.randrange(20_000, 30_000)
-        with socket.socket(type=socket.SOCK_DGRAM) as udp, socket.socket() as tcp:
-            try:
-                udp.bind(("", port))
-                tcp.bind(("", port))
-            except OSError:
-                continue
-            return str(port)

@@ -1,4 +1,7 @@
-"""The client at a terminal: real processes, a pseudo terminal each, and how they leave it."""
+"""The client at a terminal: what people see there, and that it is left as it was before.
+
+Real processes, a pseudo terminal for each; the tests wait for what must appear on a screen.
+"""
 
 import os
 import signal
@@ -14,52 +17,52 @@ from tests.forkserver import open_from_scratch, open_program
 from tests.pseudo_terminal import PseudoTerminal
 from trio_chat import MessageReceived, open_chat
 
-pytestmark = pytest.mark.xdist_group("programs")  # one after the other, beside the conversations
+pytestmark = pytest.mark.xdist_group("programs")  # in one worker, like all tests of processes
 
 PATIENCE = 15
 ENTER, CTRL_C, CTRL_D, CTRL_U = "\r", "\x03", "\x04", "\x15"
 PER_SECOND, MESSAGES = 500, 750
 
 
-class Sitting(PseudoTerminal):
-    """A person at a terminal, in which the client runs."""
+class PersonAtClient(PseudoTerminal):
+    """A person at a terminal in which the client runs; `process` is the client."""
 
     async def ends(self):
-        """The client ends with the code that is returned, and its terminal is as before."""
+        """Wait until the client ends, and the terminal is as before; return the exit code."""
         with trio.fail_after(PATIENCE):
             code = await self.process.wait()
         assert self.is_as_before
         return code
 
     async def leaves(self, code):
-        """The client ends with this code; its terminal is as before, and the prompt is gone."""
+        """Wait until the client ends with this code, the terminal is as before, and the prompt is gone."""
         assert await self.ends() == code, "\n".join(self.picture.everything)
         await self.has_drawn()
         await self.sees(lambda picture: "2004" not in picture.modes)
-        assert "25" in self.picture.modes, "the cursor is to be seen"
+        assert "25" in self.picture.modes, "the cursor is visible"
         assert not self.picture.lines or self.picture.lines[-1] != ">>>"
 
 
-class House:
+class Clients:
     """A server, and people at terminals."""
 
     def __init__(self, programs, server, nursery, home):
         self.programs, self.server, self.home = programs, server, Path(home)
         self._nursery = nursery
 
-    async def sits_down(self, name, *options, columns=80, rows=24, opening=open_program, **environment):
-        """Someone starts a client."""
+    async def start(self, name, *options, columns=80, rows=24, opening=open_program, **environment):
+        """Start a client at a terminal; return the person there."""
         paths = {f"XDG_{kind}_HOME": str(self.home / kind.lower()) for kind in ("DATA", "STATE")}
         inherited = {key: value for key, value in os.environ.items() if not key.startswith(("COVERAGE_", "NO_COLOR"))}
         env = inherited | paths | {"TERM": "xterm-256color", "LC_ALL": "C.UTF-8"} | environment
-        person = Sitting(columns, rows)
+        person = PersonAtClient(columns, rows)
         arguments = ["client", name, "127.0.0.1", self.server.port, *options]
         person.process = await opening("trio_chat", arguments, terminal=person.fd, env=env)
-        self._nursery.start_soon(self._attend, person)
+        self._nursery.start_soon(self._show, person)
         return person
 
-    async def _attend(self, person):
-        """Someone looks at the screen; when nobody does any more, the program and the terminal are closed."""
+    async def _show(self, person):
+        """Draw the screen; when that is cancelled, end the client and close the terminal."""
         try:
             await person.show()
         finally:
@@ -68,30 +71,32 @@ class House:
                 await person.process.wait()
                 person.close()
 
-    async def welcomes(self, name, *options, **how):
-        """Someone sits down, and is registered."""
-        person = await self.sits_down(name, *options, **how)
+    async def register(self, name, *options, **how):
+        """The same; the client has registered."""
+        person = await self.start(name, *options, **how)
         await person.sees(">>> [Welcome, You are registered.]")
         return person
 
 
 @asynccontextmanager
-async def open_house(tmp_path):
+async def open_clients(tmp_path):
     async with open_programs() as programs, trio.open_nursery() as nursery:
-        yield House(programs, await programs.server(), nursery, tmp_path)
+        yield Clients(programs, await programs.server(), nursery, tmp_path)
         nursery.cancel_scope.cancel()
 
 
-async def test_however_it_ends_the_terminal_is_as_before_and_the_code_is_right(tmp_path):
-    async with open_house(tmp_path) as house:
+async def test_after_every_end_the_terminal_is_as_before_and_the_code_is_right(tmp_path):
+    async with open_clients(tmp_path) as clients:
         names = ("ctrl_c", "ctrl_d", "exits", "sigterm", "sigint", "is_stopped", "is_left")
-        people = {name: await house.sits_down(name) for name in names}
+        people = {name: await clients.start(name) for name in names}
         for person in people.values():
             await person.sees(">>> [Welcome, You are registered.]")
             person.type("half")
             await person.sees(lambda picture: picture.lines[-1:] == [">>> half"])
         for name in ("ctrl_d", "exits", "is_left"):
             people[name].type(CTRL_U)
+        people["ctrl_c"].type(CTRL_C)
+        await people["ctrl_c"].sees(lambda picture: picture.lines[-1:] == [">>>"])
 
         people["ctrl_c"].type(CTRL_C)
         people["ctrl_d"].type(CTRL_D)
@@ -110,7 +115,7 @@ async def test_however_it_ends_the_terminal_is_as_before_and_the_code_is_right(t
         assert people["sigterm"].picture.lines == [">>> [Welcome, You are registered.]"]
 
         people["is_stopped"].process.send_signal(signal.SIGTERM)
-        house.server.process.kill()
+        clients.server.process.kill()
         people["is_left"].type(f"dereg{ENTER}")
         await people["is_left"].leaves(1)
         assert people["is_left"].picture.lines[-3:] == [
@@ -123,18 +128,18 @@ async def test_however_it_ends_the_terminal_is_as_before_and_the_code_is_right(t
 
 @pytest.mark.parametrize("moment", [0.2, 0.5, 0.8])
 async def test_a_signal_at_any_moment_leaves_the_terminal_as_before(tmp_path, moment):
-    async with open_house(tmp_path) as house:
-        person = await house.sits_down("x", opening=open_from_scratch)
+    async with open_clients(tmp_path) as clients:
+        person = await clients.start("x", opening=open_from_scratch)
         await trio.sleep(moment)
         person.process.send_signal(signal.SIGTERM)
         assert await person.ends() in (143, -signal.SIGTERM)
 
 
 async def test_a_half_typed_line_survives_a_flood_and_a_resize(tmp_path):
-    async with open_house(tmp_path) as house:
-        person = await house.welcomes("bob")
-        async with open_chat("dave", ("127.0.0.1", house.server.port)) as chat, trio.open_nursery() as flood:
-            flood.start_soon(pour, chat, "bob")
+    async with open_clients(tmp_path) as clients:
+        person = await clients.register("bob")
+        async with open_chat("dave", ("127.0.0.1", clients.server.port)) as chat, trio.open_nursery() as flood:
+            flood.start_soon(flood_with_messages, chat, "bob")
             typed = "send dave I can still type"
             for place, key in enumerate(typed):
                 person.type(key)
@@ -145,7 +150,7 @@ async def test_a_half_typed_line_survives_a_flood_and_a_resize(tmp_path):
                     person.resize(80, 24)
         await person.sees(lambda picture: len(numbers_in(picture)) == MESSAGES)
         assert sorted(numbers_in(person.picture)) == list(range(MESSAGES))
-        # The last message may just have been printed, and the line below it not yet be drawn anew.
+        # The last message may just have been printed, and the typed line below it not yet been drawn again.
         await person.sees(lambda picture: [line for line in picture.lines if "type" in line] == [f">>> {typed}"])
         person.type(f"{CTRL_U}send_all done{ENTER}")
         await person.sees(">>> [Group Message received by Server.]")
@@ -162,7 +167,7 @@ async def message_to(chat):
     return None
 
 
-async def pour(chat, name):
+async def flood_with_messages(chat, name):
     async with trio.open_nursery() as nursery:
         begun = trio.current_time()
         for number in range(MESSAGES):
@@ -171,16 +176,16 @@ async def pour(chat, name):
 
 
 def numbers_in(picture):
-    """The messages of the flood that stand on lines of their own."""
+    """The numbers of the flood's messages that are on lines of their own."""
     whole = [line.removeprefix(">>> dave: flood ") for line in picture.everything if line.startswith(">>> dave: flood")]
     return [int(number) for number in whole]
 
 
-async def test_a_person_hears_is_rung_completes_and_pastes(tmp_path):
-    async with open_house(tmp_path) as house:
-        bob = await house.welcomes("bob", columns=100)
-        carol = await house.welcomes("carol", "--no-bell", "--no-history", NO_COLOR="1", columns=100)
-        async with open_chat("alice", ("127.0.0.1", house.server.port)) as alice:
+async def test_messages_the_bell_completion_and_pastes(tmp_path):
+    async with open_clients(tmp_path) as clients:
+        bob = await clients.register("bob", columns=100)
+        carol = await clients.register("carol", "--no-bell", "--no-history", NO_COLOR="1", columns=100)
+        async with open_chat("alice", ("127.0.0.1", clients.server.port)) as alice:
             await alice.send("bob", "hello")
             await alice.send("carol", "hello")
             await bob.sees(">>> alice: hello")

@@ -65,6 +65,6 @@ async def test_control_characters_are_printed_escaped():
         y = await programs.client("y", server)
         async with trio_chat.open_chat("x", ("127.0.0.1", server.port)) as x:
             await x.send("y", "one\ntwo\x1b[2J\t\0\x9b\u202e end")
-            assert await y.next_line() == r"x: one\ntwo\x1b[2J\t\x00\x9b\u202e end"
+            await y.sees("x: one", r"   two\x1b[2J \x00\x9b\u202e end")
             await x.send_all("\r[Welcome, You are registered.]")
-            assert await y.next_line() == r"Group Chat x: \r[Welcome, You are registered.]"
+            await y.sees("Group Chat x: ", "              [Welcome, You are registered.]")

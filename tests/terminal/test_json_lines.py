@@ -1,4 +1,4 @@
-"""Results as JSON: each object has a name and fields, the documentation lists them, and no control character gets out."""
+"""Results as JSON: each object has a name and fields, as documented, and no control character gets out."""
 
 import json
 import re
@@ -16,7 +16,6 @@ from trio_chat import (
     ChatError,
     Delivery,
     Entry,
-    Event,
     Fallback,
     ForgedReceiptReceived,
     GroupMessageReceived,
@@ -135,7 +134,9 @@ def test_every_text_comes_back_whole_and_harms_no_terminal(text):
 
 @pytest.mark.parametrize("error", [MailboxFull("y"), ServerNotResponding(), ChatError("b@d\x1b")])
 def test_an_error_has_the_name_of_its_class(error):
-    assert objects(RENDERER.render(Failed(error))) == [{"event": "error", "error": type(error).__name__, "text": str(error)}]
+    assert objects(RENDERER.render(Failed(error))) == [
+        {"event": "error", "error": type(error).__name__, "text": str(error)}
+    ]
     assert hasattr(trio_chat.errors, type(error).__name__)
 
 

@@ -1,37 +1,46 @@
-"""The prompt at a terminal: what a person types and sees, and how the terminal is left."""
+"""The prompt at a terminal: what a person types and sees, and how the terminal is left.
+
+A real pseudo terminal, whose screen is drawn in memory; the tests wait for what must appear on it.
+"""
 
 import logging
 import os
 import stat
 import termios
 import threading
+from collections import deque
 from contextlib import asynccontextmanager
 
 import pytest
 import trio
+from trio.testing import wait_all_tasks_blocked
 
 from tests.pseudo_terminal import PseudoTerminal
 from trio_chat import MessageReceived
 from trio_chat.terminal import editor, prompt
-from trio_chat.terminal.editor import MOST_LINES, Keyboard, TypedLines
-from trio_chat.terminal.prompt import ROOM, Prompt, Tty
+from trio_chat.terminal.editor import MAX_KEPT_LINES, Keyboard, TypedLines
+from trio_chat.terminal.prompt import MAX_UNPRINTED, Prompt, Tty
+from trio_chat.terminal.styling import Line
 from trio_chat.terminal.wordings import Phrasebook
 
 ENTER, TAB, UP = "\r", "\t", "\x1b[A"
-CTRL_A, CTRL_C, CTRL_D, CTRL_U = "\x01", "\x03", "\x04", "\x15"
+CTRL_A, CTRL_C, CTRL_D, CTRL_R, CTRL_U = "\x01", "\x03", "\x04", "\x12", "\x15"
 
 
 def question(count):
     return f"[{count} lines?]"
 
 
-class Sitting:
+class PersonAtPrompt:
     """A person at a prompt; `lines` are those that were typed."""
 
     def __init__(self, terminal, prompt, lines, scope):
         self.terminal, self.prompt, self.scope = terminal, prompt, scope
         self._lines = lines
         self.type, self.paste, self.sees = terminal.type, terminal.paste, terminal.sees
+
+    def show(self, text):
+        self.prompt.show(Line(text))
 
     async def next(self):
         with trio.fail_after(10):
@@ -43,8 +52,8 @@ class Sitting:
 
 
 @asynccontextmanager
-async def sit_down(columns=80, rows=24, *, at_once=False, is_left="free", **how):
-    """Someone at a prompt; afterwards the prompt is gone, and the terminal as before."""
+async def person_at_prompt(columns=80, rows=24, *, at_once=False, is_left="free", **how):
+    """A person at a prompt; afterwards the prompt is gone, and the terminal as before."""
     terminal = PseudoTerminal(columns, rows)
     try:
         with terminal.open() as stdin:
@@ -56,15 +65,15 @@ async def sit_down(columns=80, rows=24, *, at_once=False, is_left="free", **how)
                     await nursery.start(at.run, sender)
                     if not at_once:
                         await terminal.sees(">>>")
-                    yield Sitting(terminal, at, lines, nursery.cancel_scope)
+                    yield PersonAtPrompt(terminal, at, lines, nursery.cancel_scope)
                     nursery.cancel_scope.cancel()
                 assert terminal.is_as_before
                 terminal.go_on()
                 if is_left == "stopped":
-                    # Its thread can go at last.
+                    # Now its thread can end.
                     while trio.to_thread.current_default_thread_limiter().borrowed_tokens:
                         await trio.lowlevel.checkpoint()
-                at.say("(the end)")
+                at.show(Line("(the end)"))
                 await terminal.sees(lambda picture: picture.lines[-1:] == [">>> (the end)"])
                 assert terminal.picture.modes & {"2004", "25"} == {"25"}, "pasting is as before, and there is a cursor"
                 outside.cancel_scope.cancel()
@@ -73,20 +82,20 @@ async def sit_down(columns=80, rows=24, *, at_once=False, is_left="free", **how)
 
 
 async def test_a_line_is_typed_and_stays_above_the_next_one():
-    async with sit_down() as person:
+    async with person_at_prompt() as person:
         person.type(f"send bob hi{ENTER}who{ENTER}")
         assert [await person.next(), await person.next()] == ["send bob hi", "who"]
         person.type("half")
         await person.sees(lambda picture: picture.lines == [">>> send bob hi", ">>> who", ">>> half"])
 
 
-async def test_what_is_said_appears_above_the_line_that_is_typed():
-    async with sit_down() as person:
-        person.prompt.say("[Welcome]")
+async def test_lines_appear_above_the_one_that_is_typed():
+    async with person_at_prompt() as person:
+        person.show("[Welcome]")
         person.type("half a ")
         await person.sees(">>> half a")
-        person.prompt.say("x: hello")
-        person.prompt.say("y: hello, too")
+        person.show("x: hello")
+        person.show("y: hello, too")
         person.type("line")
         await person.sees(
             lambda picture: picture.lines == [">>> [Welcome]", ">>> x: hello", ">>> y: hello, too", ">>> half a line"]
@@ -95,26 +104,33 @@ async def test_what_is_said_appears_above_the_line_that_is_typed():
         assert await person.next() == "half a line"
 
 
+async def test_lines_that_come_before_the_prompt_is_up_appear_above_it():
+    async with person_at_prompt(at_once=True) as person:
+        person.show("x: early")
+        person.show("y: early, too")
+        await person.sees(lambda picture: picture.lines == [">>> x: early", ">>> y: early, too", ">>>"])
+
+
 async def test_a_long_line_is_edited_over_several_rows_while_others_talk():
     words = "send bob " + "long " * 30
-    async with sit_down(40, 12) as person:
+    async with person_at_prompt(40, 12) as person:
         person.type(words)
         for number in range(30):
-            person.prompt.say(f"x: {number}")
+            person.show(f"x: {number}")
         await person.sees(lambda picture: ">>> x: 29" in picture.lines)
         person.type(f"{CTRL_A}yes: {ENTER}")
         assert await person.next() == f"yes: {words}"
 
 
 async def test_the_prompt_follows_the_size_of_the_terminal():
-    async with sit_down() as person:
+    async with person_at_prompt() as person:
         person.type("half typed")
         await person.sees(">>> half typed")
         for size in ((40, 12), (100, 30)):
             person.terminal.resize(*size)
             await person.sees(lambda picture: picture.lines[-1:] == [">>> half typed"])
             person.type(".")
-            person.prompt.say(f"x: {'a' * (size[0] - 7)}")
+            person.show(f"x: {'a' * (size[0] - 7)}")
             await person.sees(f">>> x: {'a' * (size[0] - 7)}")
             person.type("\b")
         person.type(ENTER)
@@ -122,7 +138,7 @@ async def test_the_prompt_follows_the_size_of_the_terminal():
 
 
 async def test_a_resize_alone_is_followed():
-    async with sit_down() as person:
+    async with person_at_prompt() as person:
         person.type("send bob " + "x" * 50)
         await person.sees(">>> send bob " + "x" * 50)
         await trio.sleep(0.7)  # until nothing more comes of the keys
@@ -138,10 +154,10 @@ async def test_the_terminal_never_echoes_by_itself_while_the_prompt_is_up(monkey
         wrote(tty, text)
 
     wrote = Tty.write
-    async with sit_down() as person:
+    async with person_at_prompt() as person:
         monkeypatch.setattr(Tty, "write", write)
         for number in range(3):
-            person.prompt.say(f"x: {number}")
+            person.show(f"x: {number}")
             await person.sees(f">>> x: {number}")
         assert echoes
         assert not any(echoes)
@@ -149,7 +165,7 @@ async def test_the_terminal_never_echoes_by_itself_while_the_prompt_is_up(monkey
 
 
 async def test_ctrl_d_ends_the_input_after_what_was_typed():
-    async with sit_down() as person:
+    async with person_at_prompt() as person:
         person.type(f"who{ENTER}help{ENTER}")
         await person.sees(">>> help")
         person.type(CTRL_D)
@@ -157,18 +173,32 @@ async def test_ctrl_d_ends_the_input_after_what_was_typed():
 
 
 async def test_ctrl_d_in_a_line_is_not_the_end():
-    async with sit_down() as person:
+    async with person_at_prompt() as person:
         person.type(f"who{CTRL_D}{ENTER}")
         assert await person.next() == "who"
 
 
-async def test_ctrl_c_interrupts():
+async def test_ctrl_c_clears_a_line_and_interrupts_in_an_empty_one():
     with pytest.RaisesGroup(KeyboardInterrupt, flatten_subgroups=True):
-        async with sit_down() as person:
-            person.type("half")
+        async with person_at_prompt() as person:
+            person.type(f"who{ENTER}half")
             await person.sees(">>> half")
             person.type(CTRL_C)
+            await person.sees(lambda picture: picture.lines == [">>> who", ">>>"])
+            person.type(f"{UP}{ENTER}")
+            assert [await person.next(), await person.next()] == ["who", "who"]
+            person.type(CTRL_C)
             await trio.sleep_forever()
+
+
+async def test_ctrl_c_ends_a_search_in_the_history_and_keeps_the_line():
+    async with person_at_prompt() as person:
+        person.type(f"who{ENTER}half")
+        await person.sees(">>> half")
+        person.type(f"{CTRL_R}wh")
+        await person.sees(lambda picture: picture.lines[-1] != ">>> half")
+        person.type(f"{CTRL_C}{ENTER}")
+        assert [await person.next(), await person.next()] == ["who", "half"]
 
 
 async def test_a_terminal_that_is_hung_up_has_ended():
@@ -179,36 +209,79 @@ async def test_a_terminal_that_is_hung_up_has_ended():
         async with trio.open_nursery() as nursery:
             nursery.start_soon(at.run, sender)
             with trio.fail_after(10):
-                await trio.lowlevel.wait_readable(terminal.here)
-                os.close(terminal.here)
+                await trio.lowlevel.wait_readable(terminal.controller)
+                os.close(terminal.controller)
                 assert [line async for line in lines] == []
     terminal.close()
 
 
 @pytest.mark.parametrize("checkpoints", range(20))
-async def test_whoever_ends_it_before_it_is_up_gets_the_terminal_back(checkpoints):
-    async with sit_down(at_once=True) as person:
-        person.prompt.say("x: hello")
+async def test_cancelled_before_it_is_up_it_restores_the_terminal(checkpoints):
+    async with person_at_prompt(at_once=True) as person:
+        person.show("x: hello")
         for _ in range(checkpoints):
             await trio.lowlevel.checkpoint()
         person.scope.cancel()
     assert ">>> x: hello" in person.terminal.picture.lines
 
 
-async def test_at_the_end_everything_is_said_and_the_prompt_is_gone():
-    async with sit_down() as person:
+async def test_at_the_end_everything_is_printed_and_the_prompt_is_gone():
+    async with person_at_prompt() as person:
         person.type("half")
         await person.sees(">>> half")
         for number in range(100):
-            person.prompt.say(f"x: {number}")
+            person.show(f"x: {number}")
         person.scope.cancel()
     assert person.terminal.picture.everything == [f">>> x: {number}" for number in range(100)] + [">>> (the end)"]
 
 
-async def test_outside_of_its_life_lines_are_printed_at_once(nursery):
+async def test_a_line_that_is_typed_while_the_prompt_ends_is_sent(nursery):
+    class Typed(deque):
+        """Gets a line from the thread, which then ends, right after it was found empty."""
+
+        def __bool__(self):
+            if at._is_up:
+                self.append("late")
+                at._is_up = False
+                return False
+            return len(self) > 0
+
     terminal = PseudoTerminal()
     with terminal.open() as stdin:
-        Prompt(Keyboard(stdin), Tty(terminal.fd), question, colours=False).say("[Exiting]")
+        at = Prompt(Keyboard(stdin), Tty(terminal.fd), question)
+        at._typed, at._is_up = Typed(), True
+        sender, lines = trio.open_memory_channel(1)
+        nursery.start_soon(at._send_typed, sender)
+        await wait_all_tasks_blocked()
+        at._stop(None)
+        with trio.fail_after(10):
+            assert await lines.receive() == "late"
+    terminal.close()
+
+
+async def test_lines_shown_when_the_event_loop_has_closed_are_printed(monkeypatch):
+    def print_rest(at):
+        trio.from_thread.run_sync(at.show, Line("x: late"))
+        at._print_unprinted = lambda: print_and_show(at)
+        original(at)
+
+    def print_and_show(at):
+        del at._print_unprinted
+        at._print_unprinted()
+        trio.from_thread.run_sync(at.show, Line("x: later"))
+
+    original = Prompt._print_rest
+    monkeypatch.setattr(Prompt, "_print_rest", print_rest)
+    async with person_at_prompt() as person:
+        person.type(CTRL_D)
+        assert await person.rest() == []
+    assert person.terminal.picture.everything[:2] == [">>> x: late", ">>> x: later"]
+
+
+async def test_before_and_after_it_lines_are_printed_at_once(nursery):
+    terminal = PseudoTerminal()
+    with terminal.open() as stdin:
+        Prompt(Keyboard(stdin), Tty(terminal.fd), question, colours=False).show(Line("[Exiting]"))
         nursery.start_soon(terminal.show)
         await terminal.sees(">>> [Exiting]")
         nursery.cancel_scope.cancel()
@@ -219,48 +292,48 @@ async def test_outside_of_its_life_lines_are_printed_at_once(nursery):
 
 
 async def test_a_stopped_terminal_stops_nothing_but_itself_and_fills_no_memory():
-    said = 0
-    async with sit_down() as person:
+    shown = 0
+    async with person_at_prompt() as person:
         person.terminal.stop()
         with trio.move_on_after(1) as until_full:
             while True:
                 with trio.move_on_after(0.3) as waiting:
-                    await person.prompt.room()
+                    await person.prompt.ready()
                 if waiting.cancelled_caught:
                     break
-                person.prompt.say(f"{said:05} {'x' * 994}")
-                said += 1
-        assert not until_full.cancelled_caught, "there is always room"
-        assert said * 1000 <= 2 * ROOM
+                person.show(f"{shown:05} {'x' * 994}")
+                shown += 1
+        assert not until_full.cancelled_caught, "it is always ready"
+        assert shown * 1000 <= 2 * MAX_UNPRINTED
         person.terminal.go_on()
-        await person.prompt.room()
-        await person.sees(lambda picture: any(f"{said - 1:05} x" in line for line in picture.everything))
+        await person.prompt.ready()
+        await person.sees(lambda picture: any(f"{shown - 1:05} x" in line for line in picture.everything))
     heads = [line[4:9] for line in person.terminal.picture.everything if line.startswith(">>> 0")]
-    assert heads == [f"{number:05}" for number in range(said)]
+    assert heads == [f"{number:05}" for number in range(shown)]
 
 
-async def test_whoever_ends_it_while_the_terminal_is_stopped_does_not_wait_for_ever(monkeypatch):
+async def test_cancelled_at_a_stopped_terminal_it_ends_all_the_same(monkeypatch):
     monkeypatch.setattr(prompt, "GRACE", 0.2)
-    async with sit_down(at_once=True, is_left="stopped") as person:
+    async with person_at_prompt(at_once=True, is_left="stopped") as person:
         person.type("half")
         await person.sees(">>> half")
         person.terminal.stop()
-        person.prompt.say("x" * 50_000)
-        while person.prompt._said:
+        person.show("x" * 50_000)
+        while person.prompt._unprinted:
             await trio.lowlevel.checkpoint()
         assert not person.terminal.is_as_before
 
 
 @pytest.mark.parametrize("checkpoints", [0, 3])
-async def test_nor_while_much_is_still_to_be_said_when_it_ends(checkpoints, monkeypatch):
+async def test_cancelled_with_much_to_print_at_a_stopped_terminal_it_ends_all_the_same(checkpoints, monkeypatch):
     monkeypatch.setattr(prompt, "GRACE", 0.2)
     with trio.fail_after(10):
-        async with sit_down(at_once=True, is_left="stopped") as person:
+        async with person_at_prompt(at_once=True, is_left="stopped") as person:
             person.terminal.stop()
             for _ in range(checkpoints):
                 await trio.lowlevel.checkpoint()
             for _ in range(2000):
-                person.prompt.say("x" * 60)
+                person.show("x" * 60)
 
 
 # --- completion ---
@@ -273,7 +346,7 @@ async def test_commands_and_names_are_completed():
         asked.append(threading.current_thread())
         return ["carol", "Bob", "bert"]
 
-    async with sit_down() as person:
+    async with person_at_prompt() as person:
         person.prompt.names = names
         person.type(f"tr{TAB}")
         await person.sees(">>> trust")
@@ -287,7 +360,7 @@ async def test_commands_and_names_are_completed():
         assert await person.next() == "send Bob hi "
         person.type(f"send b{TAB}")
         await person.sees(lambda picture: [line.strip() for line in picture.lines[-2:]] == ["bert", "Bob"])
-        person.type(f"{CTRL_U}wh{TAB}")
+        person.type(f"{CTRL_U}WH{TAB}")
         await person.sees(">>> who")
         person.type(ENTER)
         assert await person.next() == "who"
@@ -298,7 +371,7 @@ async def test_commands_and_names_are_completed():
 
 
 async def test_a_paste_of_several_lines_asks_once_and_sends_each():
-    async with sit_down() as person:
+    async with person_at_prompt() as person:
         person.paste("send x one\r\n\r\nsend y two\rwho\n")
         await person.sees("[3 lines?]")
         person.type(f"hm{ENTER}")
@@ -312,7 +385,7 @@ async def test_a_paste_of_several_lines_asks_once_and_sends_each():
 
 @pytest.mark.parametrize("key", ["n", "N", "\x1b", CTRL_D])
 async def test_a_paste_that_is_not_to_be_sent_leaves_the_line_as_it_was(key):
-    async with sit_down() as person:
+    async with person_at_prompt() as person:
         person.type("half a line")
         await person.sees(">>> half a line")
         person.paste("one\ntwo")
@@ -329,13 +402,14 @@ async def test_a_paste_that_is_not_to_be_sent_leaves_the_line_as_it_was(key):
         ("send bob ", ["send bob one", "send bob two"]),
         ("  send  bob well: ", ["  send  bob well: one", "  send  bob two"]),
         ("send_all ", ["send_all one", "send_all two"]),
+        ("SEND bob ", ["SEND bob one", "SEND bob two"]),
         ("send bob", ["send bobone", "two"]),
         ("who ", ["who one", "two"]),
         ("", ["one", "two"]),
     ],
 )
 async def test_lines_pasted_into_a_message_are_messages_to_the_same_people(typed, sent):
-    async with sit_down() as person:
+    async with person_at_prompt() as person:
         person.type(typed)
         person.paste("one\ntwo\n")
         await person.sees("[2 lines?]")
@@ -344,7 +418,7 @@ async def test_lines_pasted_into_a_message_are_messages_to_the_same_people(typed
 
 
 async def test_a_paste_of_one_line_is_typed():
-    async with sit_down() as person:
+    async with person_at_prompt() as person:
         person.type("send bob ")
         person.paste("hi\n")
         await person.sees(">>> send bob hi")
@@ -352,17 +426,20 @@ async def test_a_paste_of_one_line_is_typed():
         assert await person.next() == "send bob hi, bob"
 
 
-async def test_ctrl_c_interrupts_the_question_too():
+async def test_ctrl_c_clears_a_paste_and_the_line_before_it():
     with pytest.RaisesGroup(KeyboardInterrupt, flatten_subgroups=True):
-        async with sit_down() as person:
+        async with person_at_prompt() as person:
+            person.type("send bob ")
             person.paste("one\ntwo")
             await person.sees("[2 lines?]")
+            person.type(CTRL_C)
+            await person.sees(lambda picture: picture.lines == [">>>"])
             person.type(CTRL_C)
             await trio.sleep_forever()
 
 
 async def test_pasted_control_characters_do_not_reach_the_terminal():
-    async with sit_down() as person:
+    async with person_at_prompt() as person:
         person.paste("send x \x1b[31mred\x07\nsend x \x9b2J")
         await person.sees("[2 lines?]")
         person.type("y")
@@ -372,18 +449,18 @@ async def test_pasted_control_characters_do_not_reach_the_terminal():
         assert person.terminal.picture.bells == 0
 
 
-# --- what was typed before ---
+# --- the history of typed lines ---
 
 
-async def test_what_was_typed_is_there_the_next_time(tmp_path):
+async def test_typed_lines_are_there_the_next_time(tmp_path):
     path = tmp_path / "state" / "typed"
-    async with sit_down(history=TypedLines(path)) as person:
+    async with person_at_prompt(history=TypedLines(path)) as person:
         person.type(f"send bob grüße{ENTER}who{ENTER}who{ENTER}")
         assert [await person.next() for _ in range(3)] == ["send bob grüße", "who", "who"]
     assert path.read_text() == "send bob grüße\nwho\n"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
-    async with sit_down(history=TypedLines(path)) as person:
+    async with person_at_prompt(history=TypedLines(path)) as person:
         await person.sees(">>>")
         person.type(f"{UP}{UP}!{ENTER}")
         assert await person.next() == "send bob grüße!"
@@ -391,16 +468,16 @@ async def test_what_was_typed_is_there_the_next_time(tmp_path):
 
 def test_the_history_is_bounded_and_nobody_else_may_read_it(tmp_path):
     path = tmp_path / "typed"
-    path.write_text("".join(f"{number}\n" for number in range(3 * MOST_LINES)))
+    path.write_text("".join(f"{number}\n" for number in range(3 * MAX_KEPT_LINES)))
     path.chmod(0o644)
-    latest = [str(number) for number in range(2 * MOST_LINES, 3 * MOST_LINES)]
+    latest = [str(number) for number in range(2 * MAX_KEPT_LINES, 3 * MAX_KEPT_LINES)]
     assert list(TypedLines(path).load_history_strings()) == latest[::-1]
     assert path.read_text().split() == latest
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     path.chmod(0o644)
     history = TypedLines(path)
     history.store_string("one more")
-    history.store_string("x" * (editor.LONGEST_KEPT + 1))
+    history.store_string("x" * (editor.MAX_KEPT_LENGTH + 1))
     history.store_string("two\nlines")
     assert path.read_text().splitlines() == [*latest, "one more"]
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
@@ -413,7 +490,7 @@ def test_only_the_end_of_a_huge_history_is_read(tmp_path):
 
 
 @pytest.mark.parametrize("place", ["/dev/null/typed", "/"])
-def test_without_a_place_there_is_no_history(place):
+def test_without_a_usable_file_there_is_no_history(place):
     history = TypedLines(prompt.Path(place))
     assert list(history.load_history_strings()) == []
     history.store_string("who")
@@ -423,52 +500,62 @@ def test_without_a_place_there_is_no_history(place):
 
 
 def message(text="hi"):
-    return Phrasebook(owner="bob").event(MessageReceived("alice", text))[0]
+    return Phrasebook(owner="bob").render(MessageReceived("alice", text))[0]
 
 
 async def test_lines_have_colours():
-    async with sit_down() as person:
-        person.prompt.say(message())
+    async with person_at_prompt() as person:
+        person.prompt.show(message())
         await person.sees(">>> alice: hi")
         assert b"\x1b[0;38;5;99;1malice" in person.terminal.raw
 
 
 async def test_without_colours_nothing_has_a_style():
-    async with sit_down(colours=False) as person:
-        person.prompt.say(message())
+    async with person_at_prompt(colours=False) as person:
+        person.prompt.show(message())
         person.type("half")
         await person.sees(">>> half")
         styles = set(person.terminal.raw.split(b"\x1b["))
         assert not [style for style in styles if b"m" in style and not style.startswith((b"0m", b"m", b"?"))]
 
 
-async def test_what_is_for_us_rings_once_for_all_that_came_together():
-    async with sit_down() as person:
+async def test_lines_that_come_together_ring_once():
+    async with person_at_prompt() as person:
         for _ in range(50):
-            person.prompt.say(message())
-        person.prompt.say("[last]")
+            person.prompt.show(message())
+        person.show("[last]")
         await person.sees(">>> [last]")
         assert 1 <= person.terminal.picture.bells <= 3
-        person.prompt.say("[Client Table Updated]")
+        person.show("[Client Table Updated]")
         await person.sees(">>> [Client Table Updated]")
         assert 1 <= person.terminal.picture.bells <= 3
 
 
 async def test_without_a_bell_nothing_rings():
-    async with sit_down(bell=False) as person:
-        person.prompt.say(message())
+    async with person_at_prompt(bell=False) as person:
+        person.prompt.show(message())
         await person.sees(">>> alice: hi")
         assert person.terminal.picture.bells == 0
 
 
 async def test_no_control_character_of_others_reaches_the_terminal():
-    async with sit_down() as person:
-        person.prompt.say(message("a\x1b[2Jb\x9b2Jc\x07\r<b>d</b>"))
-        await person.sees(r">>> alice: a\x1b[2Jb\x9b2Jc\x07\r<b>d</b>")
+    async with person_at_prompt() as person:
+        person.prompt.show(message("a\x1b[2Jb\x9b2Jc\x07<b>d</b>"))
+        await person.sees(r">>> alice: a\x1b[2Jb\x9b2Jc\x07<b>d</b>")
 
 
-async def test_what_is_logged_is_said():
-    async with sit_down(logs=True) as person:
+async def test_the_lines_of_a_message_stand_below_its_beginning():
+    async with person_at_prompt() as person:
+        person.prompt.show(Line("before"))
+        for line in Phrasebook(owner="bob").render(MessageReceived("alice", "one\n>>> carol: two")):
+            person.prompt.show(line)
+        person.type("half")
+        expected = [">>> before", ">>> alice: one", ">>>        >>> carol: two", ">>> half"]
+        await person.sees(lambda picture: picture.lines == expected)
+
+
+async def test_log_records_are_shown():
+    async with person_at_prompt(logs=True) as person:
         person.type("half")
         await person.sees(">>> half")
         logging.getLogger("trio_chat").error("the store is\nfull")

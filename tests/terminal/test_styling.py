@@ -113,7 +113,7 @@ def test_the_name_is_coloured_and_what_is_for_the_reader_is_bold():
         ("bold reverse", "bob"),
         ("bold", ", hi"),
     ]
-    assert styled(PHRASEBOOK.lines(Phrase.ACKNOWLEDGED, name="alice")[0]) == [
+    assert styled(PHRASEBOOK.lines(Phrase.RECEIVED, name="alice")[0]) == [
         ("dim", "[Message received by "),
         ("bold #875fff", "alice"),
         ("dim", ".]"),
@@ -137,4 +137,4 @@ def test_a_message_of_several_lines_rings_once_and_is_marked_wherever_it_mention
     first, second, third = PHRASEBOOK.render(GroupMessageReceived("x", "hi\nBob and bob\nbye"))
     assert [line.rings for line in (first, second, third)] == [True, False, False]
     assert ("bold reverse", "Bob") in styled(second)
-    assert styled(third) == [("", "               bye")]
+    assert styled(third) == [("", "              bye")]

@@ -61,7 +61,7 @@ from trio_chat.terminal.results import (
     TableRow,
     WentOffline,
 )
-from trio_chat.terminal.wordings import Phrase, Phrasebook, Wording, escape
+from trio_chat.terminal.wordings import MAX_TEXT_LINES, Phrase, Phrasebook, Wording, escape
 
 GROUP = Phrasebook()
 CHANNEL = Phrasebook(Wording.CHANNEL)
@@ -116,7 +116,7 @@ FORGED = ["[WARNING: the server showed a forged receipt of y.]"]
         (Phrase.REGISTERED, {}, ["[Welcome, You are registered.]"], []),
         (Phrase.TABLE_CHANGED, {}, [], ["[Client Table Updated]"]),
         (
-            Phrase.ACKNOWLEDGED,
+            Phrase.RECEIVED,
             {"name": "y"},
             ["[Message received by y.]"],
             ["[Message has been received by y.]"],
@@ -180,7 +180,7 @@ FORGED = ["[WARNING: the server showed a forged receipt of y.]"]
         (Phrase.SERVER_KEY_CHANGED, {"pinned": OLD, "key": NEW}, SERVER_KEY_CHANGED, SAME),
         (Phrase.TRUSTED, {"name": "y", "key": NEW}, [f"[The key of y is trusted now: {NEW}]"], SAME),
         (Phrase.NOT_OPENED, {"name": "y"}, NOT_OPENED, SAME),
-        (Phrase.LETTER_NOT_OPENED, {"name": "y", "at": AT}, LETTER_NOT_OPENED, SAME),
+        (Phrase.SAVED_NOT_OPENED, {"name": "y", "at": AT}, LETTER_NOT_OPENED, SAME),
         (Phrase.UNREADABLE, {"name": "y"}, UNREADABLE, SAME),
         (Phrase.FORGED_RECEIPT, {"name": "y"}, FORGED, SAME),
         (
@@ -363,12 +363,14 @@ def test_errors(error, lines):
 
 
 def test_the_table_has_columns_as_wide_as_what_is_in_them():
-    table = TableList((
-        TableRow("alice", "127.0.0.1", 59217, True, AT, OLD, False),
-        TableRow("bob-the-builder", "2001:db8::1", 9, False, AT + 1, NEW, True),
-        TableRow("x", "10.0.0.1", 9, True, AT, "", False),
-        TableRow("y", "10.0.0.1", 9, False, AT, "", True),
-    ))
+    table = TableList(
+        (
+            TableRow("alice", "127.0.0.1", 59217, True, AT, OLD, False),
+            TableRow("bob-the-builder", "2001:db8::1", 9, False, AT + 1, NEW, True),
+            TableRow("x", "10.0.0.1", 9, True, AT, "", False),
+            TableRow("y", "10.0.0.1", 9, False, AT, "", True),
+        )
+    )
     assert texts(GROUP.render(table)) == [
         "name             status    since     address          fingerprint",
         f"alice            on line   05:26:36  127.0.0.1:59217  {OLD}",
@@ -411,6 +413,12 @@ def test_controls_are_shown_and_nothing_else_is_touched(text, shown):
 )
 def test_the_lines_of_a_text_stand_below_its_beginning(text, shown):
     assert texts(GROUP.render(MessageReceived("x", text))) == shown
+
+
+def test_a_text_has_a_limited_number_of_lines_and_loses_nothing():
+    lines = texts(GROUP.render(MessageReceived("x", "a\n" * 1000)))
+    assert len(lines) == MAX_TEXT_LINES
+    assert lines[-2:] == ["   a", "   " + r"a\n" * (1001 - MAX_TEXT_LINES)]
 
 
 @given(ANY_TEXT)

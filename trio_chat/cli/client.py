@@ -22,8 +22,8 @@ from trio_chat.storage.client_store import open_client_store
 from trio_chat.storage.identity_file import open_identity
 from trio_chat.storage.interface import ClientStore
 from trio_chat.storage.memory import MemoryClientStore
-from trio_chat.terminal.conversation import converse
-from trio_chat.terminal.json_lines import Book
+from trio_chat.terminal.conversation import run_conversation
+from trio_chat.terminal.results import Renderer
 from trio_chat.terminal.screen import Screen, read_lines
 from trio_chat.terminal.wordings import Phrasebook
 
@@ -75,22 +75,23 @@ class ClientOptions:
         )
 
 
-async def talk(place: ClientOptions, screen: Screen, book: Book) -> None:
-    """Chat from standard input to the screen until `exit` or the end of input. Raises as `converse` does."""
+async def talk(place: ClientOptions, screen: Screen, book: Renderer) -> None:
+    """Chat from standard input to the screen until `exit` or the end of input. Raises as `run_conversation` does."""
     check_name(place.name)
     identity = place.open_identity()
     # Where standard input is closed, its number may be given to something else: read nothing, then.
     fd = os.open(os.devnull, os.O_RDONLY) if sys.stdin is None else sys.stdin.fileno()
     lines_in, lines = trio.open_memory_channel[str](WAITING_LINES)
     async with place.open_store() as store, trio.open_nursery() as nursery:
-        nursery.start_soon(read_lines, fd, lines_in, screen.ask)
+        nursery.start_soon(read_lines, fd, lines_in, screen.show_prompt)
         opening = place.open_chat(identity, store)
-        await converse(opening, lines, screen.say, book, stay=place.stay, patient=place.reconnect)
+        stay, reconnect = place.stay, place.reconnect
+        await run_conversation(opening, lines, screen.show, book, stay=stay, reconnect=reconnect)
         nursery.cancel_scope.cancel()
 
 
 async def talk_at_terminal(place: ClientOptions, prompt: "Prompt", book: Phrasebook) -> int | None:
-    """Chat at a prompt until `exit`, Ctrl-D or SIGTERM; return the exit code. Raises as `converse` does."""
+    """Chat at a prompt until `exit`, Ctrl-D or SIGTERM; return the exit code. Raises as `run_conversation` does."""
     check_name(place.name)
     identity = place.open_identity()
     lines_in, lines = trio.open_memory_channel[str](WAITING_LINES)
@@ -99,8 +100,8 @@ async def talk_at_terminal(place: ClientOptions, prompt: "Prompt", book: Phraseb
             await nursery.start(prompt.run, lines_in)
             nursery.start_soon(_end_at, signals, life)
             opening = _with_names(prompt, place.open_chat(identity, store))
-            room, stay, patient = prompt.room, place.stay, place.reconnect
-            await converse(opening, lines, prompt.say, book, room=room, stay=stay, patient=patient)
+            ready, stay, reconnect = prompt.ready, place.stay, place.reconnect
+            await run_conversation(opening, lines, prompt.show, book, ready=ready, stay=stay, reconnect=reconnect)
             nursery.cancel_scope.cancel()
     return TERMINATED if life.cancelled_caught else None
 

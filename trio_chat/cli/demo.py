@@ -12,7 +12,8 @@ import trio
 from trio_chat.cli.server import run_server
 from trio_chat.client.chat import open_chat
 from trio_chat.storage.memory import MemoryServerStore
-from trio_chat.terminal.conversation import converse
+from trio_chat.terminal.conversation import run_conversation
+from trio_chat.terminal.styling import Line
 from trio_chat.terminal.wordings import Phrasebook
 
 __all__ = ["STORY", "Scene", "play"]
@@ -94,7 +95,7 @@ class _Actor:
         self._shown_in, self._shown = trio.open_memory_channel[str](1000)
 
     async def chat(self, server: tuple[str, int]) -> None:
-        await converse(open_chat(self.name, server, host=HOST), self._lines, self._say, Phrasebook())
+        await run_conversation(open_chat(self.name, server, host=HOST), self._lines, self._say, Phrasebook())
 
     async def type(self, line: str) -> None:
         self._echo(f"{self.name:<6} < {line}")
@@ -106,9 +107,9 @@ class _Actor:
             if re.sub(r"\b\d\d:\d\d:\d\d\b", "HH:MM:SS", line) == expected:
                 return
 
-    def _say(self, line: str) -> None:
-        self._echo(f"{self.name:<6} | >>> {line}")
-        self._shown_in.send_nowait(line)
+    def _say(self, line: Line) -> None:
+        self._echo(f"{self.name:<6} | >>> {line.text}")
+        self._shown_in.send_nowait(line.text)
 
 
 async def play(echo: Callable[[str], object], story: Sequence[Scene] = STORY, patience: float = PATIENCE) -> int:

@@ -33,9 +33,11 @@ from trio_chat.errors import (
     SignedInElsewhere,
     StoreFailed,
 )
-from trio_chat.terminal.json_lines import Book, JsonBook
-from trio_chat.terminal.screen import Screen
-from trio_chat.terminal.wordings import Phrase, Phrasebook, Wording
+from trio_chat.terminal.json_lines import JsonRenderer
+from trio_chat.terminal.results import Failed, ProgramInterrupted, Renderer
+from trio_chat.terminal.screen import PROMPT, Screen
+from trio_chat.terminal.styling import Line
+from trio_chat.terminal.wordings import Phrasebook, Wording
 
 if TYPE_CHECKING:
     from trio_chat.terminal.prompt import Prompt
@@ -67,7 +69,7 @@ def _serve(program: Callable[[], Awaitable[None]]) -> int:
 
 def _talk(place: ClientOptions, wording: str, as_json: bool, bell: bool) -> int:
     if as_json:
-        screen, json_book = Screen(sys.stdout, mark=""), JsonBook()
+        screen, json_book = Screen(sys.stdout, mark=""), JsonRenderer()
         return _run(partial(talk, place, screen, json_book), screen, json_book)
     book = Phrasebook(Wording(wording), place.name)
     is_terminal = sys.stdin is not None and sys.stdin.isatty() and sys.stdout is not None and sys.stdout.isatty()
@@ -81,24 +83,24 @@ def _talk(place: ClientOptions, wording: str, as_json: bool, bell: bool) -> int:
     return _run(partial(talk, place, screen, book), screen, book)
 
 
-def _run(program: Callable[[], Awaitable[int | None]], screen: "Screen | Prompt", book: Book) -> int:
+def _run(program: Callable[[], Awaitable[int | None]], screen: "Screen | Prompt", book: Renderer) -> int:
     """Run a program to its end, say its last words, and return the exit code."""
     code: int | None = POLITE
-    last_words: tuple[str, ...] = ()
+    last_words: tuple[Line, ...] = ()
     complaint: Exception | None = None
     try:
         code = trio.run(program)
     except* KeyboardInterrupt:
-        code, last_words = INTERRUPTED, book.lines(Phrase.INTERRUPTED)
+        code, last_words = INTERRUPTED, book.render(ProgramInterrupted())
     except* ServerNotResponding as group:
-        code, last_words = GONE, book.error(_first(group))
+        code, last_words = GONE, book.render(Failed(_first(group)))
     except* PresenceLost as group:
         code = GONE
         click.echo(f"{click.get_current_context().command_path}: {_first(group)}", err=True)
     except* SignedInElsewhere as group:
-        code, last_words = POLITE, book.error(_first(group))
+        code, last_words = POLITE, book.render(Failed(_first(group)))
     except* (NameTaken, ServerKeyChanged) as group:
-        code, last_words = REFUSED, book.error(_first(group))
+        code, last_words = REFUSED, book.render(Failed(_first(group)))
     except* StoreFailed:
         code = GONE  # which was logged where it happened
     except* ChatError as group:
@@ -109,7 +111,7 @@ def _run(program: Callable[[], Awaitable[int | None]], screen: "Screen | Prompt"
         screen.close()
         raise complaint
     for line in last_words:
-        screen.say(line)
+        screen.show(line)
     screen.close()
     return code or POLITE
 
@@ -241,9 +243,9 @@ def friends(user_id: int, named: tuple[int | str, ...], server: tuple[str, int],
 
     A FRIEND is the number of a user of the presence service, or the name of someone in the chat beside it.
     """
-    screen, book = Screen(sys.stdout), Phrasebook()
-    say, wording = (click.echo, None) if as_json else (screen.say, book)
-    return _run(partial(show_friends, user_id, named, server, say, wording), screen, book)
+    screen, book = Screen(sys.stdout, mark="" if as_json else PROMPT), Phrasebook()
+    wording = None if as_json else book
+    return _run(partial(show_friends, user_id, named, server, screen.show, wording), screen, book)
 
 
 @cli.command()
@@ -321,7 +323,7 @@ def send(
     """
     screen, book = Screen(sys.stdout), Phrasebook()
     me = ClientOptions(sender, address, store=store, identity=identity, server_key=server_key)
-    return _run(partial(send_one, me, recipient, text, screen.say, book), screen, book)
+    return _run(partial(send_one, me, recipient, text, screen.show, book), screen, book)
 
 
 @cli.command()

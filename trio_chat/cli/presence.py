@@ -13,6 +13,7 @@ import trio
 from trio_chat.presence.client import watch_friends
 from trio_chat.presence.messages import FriendChanged
 from trio_chat.presence.server import serve_presence
+from trio_chat.terminal.styling import Line
 from trio_chat.terminal.wordings import Phrasebook, show_address
 
 __all__ = ["friend", "place", "show_friends", "show_presence"]
@@ -44,7 +45,7 @@ async def show_friends(
     user_id: int,
     friends: tuple[int | str, ...],
     server: tuple[str, int],
-    say: Callable[[str], object],
+    show: Callable[[Line], object],
     book: Phrasebook | None,
 ) -> None:
     """Say the news of one's friends, one line each, until cancelled; in JSON if there is no phrasebook.
@@ -53,8 +54,8 @@ async def show_friends(
     """
     async with watch_friends(user_id, friends, server) as news:
         async for change in news:
-            for line in book.friend(change) if book else [_as_json(change)]:
-                say(line)
+            for line in book.render(change) if book else [Line(_as_json(change))]:
+                show(line)
 
 
 def _as_json(change: FriendChanged) -> str:

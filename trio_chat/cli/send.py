@@ -22,13 +22,15 @@ from trio_chat.errors import (
 )
 from trio_chat.protocol.records import MAX_TEXT, check_name, check_text
 from trio_chat.storage.interface import ClientStore
+from trio_chat.terminal.results import Failed, MessageSent
+from trio_chat.terminal.styling import Line
 from trio_chat.terminal.wordings import Phrasebook
 
 __all__ = ["send_one"]
 
 RECEIVED, REFUSED, SAVED = 0, 2, 3
 
-Say = Callable[[str], object]
+Say = Callable[[Line], object]
 
 _LONGEST_INPUT = 1024 * 1024
 _LINE_END = len("\r\n")
@@ -68,13 +70,13 @@ async def _send(
         ) as chat:
             outcome = await _outcome(chat, recipient, text)
             if isinstance(outcome, Delivery):
-                for line in book.delivery(outcome, recipient):
+                for line in book.render(MessageSent(recipient, outcome.how, outcome.sent_at)):
                     say(line)
     except ServerNotResponding:
         if outcome is None:  # else it is silent as we leave, and what became of the message is known
             raise
     except (NotRegistered, SignedInElsewhere):
-        for line in book.error(SignedInElsewhere()):
+        for line in book.render(Failed(SignedInElsewhere())):
             say(line)
         return REFUSED
     if isinstance(outcome, ChatError):

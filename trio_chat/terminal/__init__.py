@@ -1,1 +1,12 @@
-"""What a person sees and types. Knows the client library; knows nothing of the server, the wire or the arguments."""
+"""The console: what people type and see. It uses the client library, and does not know the server or the options.
+
+commands.py      a typed line -> a command; the table of commands
+conversation.py  runs a chat: commands and events -> results
+results.py       what there is to tell, and what a renderer is
+wordings.py      results -> lines, in the two wordings for people
+json_lines.py    results -> lines of JSON, for programs
+styling.py       lines, and their styles
+screen.py        reads and prints lines, in pipes and at simple terminals
+prompt.py        the prompt at a real terminal, in a thread of its own
+editor.py        the line that is typed there: keys, completion, pastes, history
+"""

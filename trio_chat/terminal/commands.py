@@ -1,6 +1,6 @@
-"""A typed line -> a command object. The command table lives here, and help is printed from it.
+"""A typed line -> a command object, by the table of commands, from which help is made, too.
 
-Nothing is sent or printed here.
+Commands are carried out in conversation.py; nothing is sent or printed here.
 """
 
 import re
@@ -8,8 +8,11 @@ from collections.abc import Callable
 
 import attrs
 
+from trio_chat.errors import ChatError
+
 __all__ = [
     "COMMANDS",
+    "AlreadyRegistered",
     "Command",
     "CommandRow",
     "Dereg",
@@ -17,24 +20,50 @@ __all__ = [
     "Exit",
     "Help",
     "History",
+    "OnlyYourself",
     "Reg",
     "Search",
     "Send",
     "SendAll",
-    "Trust",
-    "Unknown",
+    "TrustKey",
+    "UnknownCommand",
     "Who",
+    "WrongUsage",
     "help_lines",
     "parse",
 ]
 
-SHOWN, MOST = 20, 1000
-"""How many messages of the history are shown, if nothing else is said, and at most."""
+DEFAULT_COUNT, MAX_COUNT = 20, 1000
+"""How many messages of the history are shown when no number is given, and at most."""
+
+
+class UnknownCommand(ChatError):
+    """No command begins with that word, or it takes no words after it."""
+
+    def __init__(self, words: str) -> None:
+        super().__init__(f"no such command: {words}")
+        self.words = words
+
+
+class WrongUsage(ChatError):
+    """Words are missing after a command, or are not what it takes. `usage` is how it is typed."""
+
+    def __init__(self, usage: str) -> None:
+        super().__init__(f"usage: {usage}")
+        self.usage = usage
+
+
+class AlreadyRegistered(ChatError):
+    """`reg` while online."""
+
+
+class OnlyYourself(ChatError):
+    """`reg` or `dereg` with the name of somebody else."""
 
 
 @attrs.frozen
 class Send:
-    """A message to one person. Both are as typed; what is missing is empty."""
+    """A message to one person. Both are as typed, and not empty."""
 
     recipient: str
     text: str
@@ -42,40 +71,40 @@ class Send:
 
 @attrs.frozen
 class SendAll:
-    """A message to everyone."""
+    """A message to everyone, as typed, and not empty."""
 
     text: str
 
 
 @attrs.frozen
 class Reg:
-    """Come back on line. The ancestors give their own name; None when it is left out."""
+    """Come back online. The name is the user's own, as the ancestors want it; None if it is left out."""
 
     name: str | None
 
 
 @attrs.frozen
 class Dereg:
-    """Go off line and keep the program. The name as in `Reg`."""
+    """Go offline and keep the program running. The name is as in `Reg`."""
 
     name: str | None
 
 
 @attrs.frozen
 class Who:
-    """Show the table."""
+    """Show who is known to the server."""
 
 
 @attrs.frozen
-class Trust:
-    """Accept the key that somebody has now."""
+class TrustKey:
+    """Accept somebody's new key."""
 
     name: str
 
 
 @attrs.frozen
 class History:
-    """Show the newest messages: of all, or to and from one person."""
+    """Show the newest messages: all, or those to and from one person."""
 
     name: str | None
     count: int
@@ -83,7 +112,7 @@ class History:
 
 @attrs.frozen
 class Search:
-    """Show the newest messages with these words."""
+    """Show the newest messages that contain all these words."""
 
     words: str
 
@@ -95,27 +124,20 @@ class Help:
 
 @attrs.frozen
 class Exit:
-    """Go off line and leave."""
+    """Go offline and end the program."""
 
 
 @attrs.frozen
 class Empty:
-    """A line of nothing but blanks."""
+    """A blank line."""
 
 
-@attrs.frozen
-class Unknown:
-    """No command begins with that word, or it takes no words behind it."""
-
-    words: str
-
-
-Command = Send | SendAll | Reg | Dereg | Who | Trust | History | Search | Help | Exit | Empty | Unknown
+Command = Send | SendAll | Reg | Dereg | Who | TrustKey | History | Search | Help | Exit | Empty
 
 
 @attrs.frozen
 class CommandRow:
-    """One command: how it is typed, what it does, and what makes it out of the rest of its line (None: it cannot)."""
+    """One command: how it is typed, what it does, and what builds it from the words after it (None: it cannot)."""
 
     usage: str
     meaning: str
@@ -123,39 +145,43 @@ class CommandRow:
 
 
 def parse(line: str) -> Command:
-    """The command that a line, without its line end, stands for.
+    """The command that a line, without its line end, stands for; its first word is taken in any case.
 
-    A text is everything after exactly one space, kept as typed, blanks at its ends included. Elsewhere blanks
-    more or less do not matter.
+    A text is everything after exactly one space, kept as typed, with blanks at its ends. Elsewhere extra blanks do not
+    matter. Raises UnknownCommand, WrongUsage.
     """
     word, _, rest = line.lstrip().partition(" ")
     if not word:
         return Empty()
-    row = COMMANDS.get(word)
-    command = row.build(rest) if row else None
-    return command or Unknown(word if row is None else line.strip())
+    row = COMMANDS.get(word.lower())
+    if row is None:
+        raise UnknownCommand(word)
+    if command := row.build(rest):
+        return command
+    # `who goes there` is a message without its `send`, rather than a wrong `who`.
+    raise WrongUsage(row.usage) if " " in row.usage else UnknownCommand(line.strip())
 
 
 def help_lines() -> tuple[str, ...]:
-    """The command table, one line for each command."""
+    """How each command is typed and what it does, one line for each."""
     width = max(len(row.usage) for row in COMMANDS.values())
     return tuple(f"{row.usage:<{width}}  {row.meaning}" for row in COMMANDS.values())
 
 
-def _send(rest: str) -> Send:
+def _send(rest: str) -> Send | None:
     recipient, _, text = rest.lstrip().partition(" ")
-    return Send(recipient, text)
+    return Send(recipient, text) if recipient and text else None
 
 
-def _trust(rest: str) -> Trust | None:
+def _trust(rest: str) -> TrustKey | None:
     words = rest.split()
-    return Trust(words[0]) if len(words) == 1 else None
+    return TrustKey(words[0]) if len(words) == 1 else None
 
 
 def _history(rest: str) -> History | None:
     words = rest.split()
-    count = words.pop() if words and re.fullmatch("[0-9]+", words[-1]) else str(SHOWN)
-    if len(words) > 1 or len(count) > len(str(MOST)) or not 1 <= int(count) <= MOST:
+    count = words.pop() if words and re.fullmatch("[0-9]+", words[-1]) else str(DEFAULT_COUNT)
+    if len(words) > 1 or len(count) > len(str(MAX_COUNT)) or not 1 <= int(count) <= MAX_COUNT:
         return None
     return History(words[0] if words else None, int(count))
 
@@ -164,19 +190,21 @@ def _search(rest: str) -> Search | None:
     return Search(rest.strip()) if rest.strip() else None
 
 
-def _alone(command: Command) -> Callable[[str], Command | None]:
+def _without_words(command: Command) -> Callable[[str], Command | None]:
     return lambda rest: None if rest.strip() else command
 
 
 COMMANDS: dict[str, CommandRow] = {
     "send": CommandRow("send NAME TEXT", "a message to one person; kept while they are away", _send),
-    "send_all": CommandRow("send_all TEXT", "a message to everyone", SendAll),
-    "reg": CommandRow("reg [NAME]", "come back on line", lambda rest: Reg(rest.strip() or None)),
-    "dereg": CommandRow("dereg [NAME]", "go off line, and stay here", lambda rest: Dereg(rest.strip() or None)),
-    "who": CommandRow("who", "who is on line, who is away, and the key of each", _alone(Who())),
+    "send_all": CommandRow("send_all TEXT", "a message to everyone", lambda rest: SendAll(rest) if rest else None),
+    "reg": CommandRow("reg [NAME]", "come back online", lambda rest: Reg(rest.strip() or None)),
+    "dereg": CommandRow("dereg [NAME]", "go offline, and stay here", lambda rest: Dereg(rest.strip() or None)),
+    "who": CommandRow("who", "who is online, who is away, and the key of each", _without_words(Who())),
     "trust": CommandRow("trust NAME", "accept somebody's new key, after a warning", _trust),
-    "history": CommandRow("history [NAME] [N]", f"the newest messages, N or {SHOWN} of them, of all or NAME", _history),
-    "search": CommandRow("search WORDS", f"the newest {SHOWN} messages with all these words", _search),
-    "help": CommandRow("help", "this list", _alone(Help())),
-    "exit": CommandRow("exit", "go off line, and leave; so does Ctrl-D", _alone(Exit())),
+    "history": CommandRow(
+        "history [NAME] [N]", f"the newest messages, N or {DEFAULT_COUNT} of them, of all or NAME", _history
+    ),
+    "search": CommandRow("search WORDS", f"the newest {DEFAULT_COUNT} messages with all these words", _search),
+    "help": CommandRow("help", "this list", _without_words(Help())),
+    "exit": CommandRow("exit", "go offline, and leave; so does Ctrl-D", _without_words(Exit())),
 }

@@ -1,6 +1,6 @@
-"""A chat at the console: commands in, events in, lines out.
+"""A chat at the console: commands go in, lines come out. Events are shown by a task of their own.
 
-Each command waits for the answer to the one before; events are shown meanwhile, by a task of their own.
+What is typed is parsed in commands.py, and lines are made by a renderer (wordings.py, json_lines.py).
 """
 
 from collections.abc import AsyncIterable, Awaitable, Callable
@@ -11,175 +11,154 @@ import trio
 
 from trio_chat.client.chat import Chat
 from trio_chat.client.events import ServerSilent, SignedOff, TableChanged
-from trio_chat.errors import ChatError, InvalidText, ServerNotResponding, SignedInElsewhere
-from trio_chat.terminal.commands import (
-    Command,
-    Dereg,
-    Empty,
-    Exit,
-    Help,
-    History,
-    Reg,
-    Search,
-    Send,
-    SendAll,
-    Trust,
-    Unknown,
-    Who,
-    help_lines,
-    parse,
-)
-from trio_chat.terminal.json_lines import Book, JsonBook
-from trio_chat.terminal.wordings import Phrase, TableRow
+from trio_chat.errors import ChatError, ServerNotResponding, SignedInElsewhere
+from trio_chat.protocol.records import fold
+from trio_chat.terminal import commands, results
+from trio_chat.terminal.styling import Line
 
-__all__ = ["converse"]
+__all__ = ["run_conversation"]
 
-FIVE_WINDOWS = 2.6
-"""Seconds after which a server that was to register us counts as silent."""
+SILENT_AFTER = 2.6
+"""Seconds without an answer to a registration after which the server counts as silent: just over 5 windows of 0.5."""
 
 
-async def converse(
+async def run_conversation(
     opening: AbstractAsyncContextManager[Chat],
-    lines: AsyncIterable[str],
-    say: Callable[[str], object],
-    book: Book,
+    typed: AsyncIterable[str],
+    show: Callable[[Line], object],
+    renderer: results.Renderer,
     *,
-    room: Callable[[], Awaitable[object]] = trio.lowlevel.checkpoint,
+    ready: Callable[[], Awaitable[object]] = trio.lowlevel.checkpoint,
     stay: bool = False,
-    patient: bool = False,
+    reconnect: bool = False,
 ) -> None:
-    """Open a chat and do what the lines say; return after `exit` or the end of the lines, deregistered.
+    """Open a chat and do what the typed lines say; return after `exit` or the end of the lines, deregistered.
 
     Args:
-        opening: what `open_chat` gave.
-        lines: the commands, without line ends.
-        say: prints one line.
-        book: the wording, or JSON.
-        room: waits until `say` may go on; no event is taken and no command is done before.
-        stay: at the end of the lines, go on listening until cancelled.
-        patient: opening may take long, because it goes on trying; say so, then.
+        opening: what `open_chat` returned.
+        typed: the commands, without line ends.
+        show: prints one line.
+        renderer: makes the lines.
+        ready: waits until more can be shown; before that no event and no command is taken.
+        stay: at the end of the typed lines, go on listening until cancelled.
+        reconnect: `opening` tries again while the server is silent, so say that the server is silent.
 
     Raises:
-        ServerNotResponding, SignedInElsewhere: at any time; nothing has been printed of it.
-        ChatError: whatever `open_chat` raises.
+        ServerNotResponding, SignedInElsewhere: at any time; they have not been shown.
+        ChatError: what `open_chat` raises.
         All of them within exception groups, as they come out of the nursery.
     """
-    # The chat closes first: show_events then shows what was left in it, and ends.
+    # The nursery is outside: the chat closes first, then show_events shows what is left in it, and ends.
     async with trio.open_nursery() as nursery:
-        tell_silence = trio.CancelScope()
-        if patient:
-            nursery.start_soon(_tell_silence, tell_silence, say, book)
+        still_opening = trio.CancelScope()
+        if reconnect:
+            nursery.start_soon(_report_silence, still_opening, show, renderer)
         async with opening as chat:
-            tell_silence.cancel()
-            console = _Console(chat, say, book, room)
-            console.tell(book.lines(Phrase.REGISTERED, count=chat.waiting))
-            nursery.start_soon(console.show_events)
-            await console.take_commands(lines, stay)
+            still_opening.cancel()
+            conversation = _Conversation(chat, show, renderer, ready)
+            conversation.tell(results.SignedOn(chat.waiting))
+            nursery.start_soon(conversation.show_events)
+            await conversation.take_commands(typed, stay)
 
 
-async def _tell_silence(unless: trio.CancelScope, say: Callable[[str], object], book: Book) -> None:
-    with unless:
-        await trio.sleep(FIVE_WINDOWS)
-        for line in book.event(ServerSilent()):
-            say(line)
+async def _report_silence(
+    still_opening: trio.CancelScope, show: Callable[[Line], object], renderer: results.Renderer
+) -> None:
+    with still_opening:
+        await trio.sleep(SILENT_AFTER)
+        for line in renderer.render(ServerSilent()):
+            show(line)
 
 
 @attrs.frozen
-class _Console:
+class _Conversation:
     chat: Chat
-    say: Callable[[str], object]
-    book: Book
-    room: Callable[[], Awaitable[object]]
+    show: Callable[[Line], object]
+    renderer: results.Renderer
+    ready: Callable[[], Awaitable[object]]
 
-    def tell(self, lines: tuple[str, ...]) -> None:
-        for line in lines:
-            self.say(line)
+    def tell(self, result: results.Result) -> None:
+        for line in self.renderer.render(result):
+            self.show(line)
 
     async def show_events(self) -> None:
         async for event in self.chat.events:
-            await self.room()
+            await self.ready()
             match event:
                 case SignedOff(error=(ServerNotResponding() | SignedInElsewhere()) as error):
+                    # The conversation ends, whatever take_commands waits for: the nursery cancels it.
                     raise error
-                case TableChanged() if isinstance(self.book, JsonBook):
-                    self._show_table()  # a program would ask for it, and must not have to
+                case TableChanged() if self.renderer.lists_changed_table:
+                    self._tell_table()
                 case _:
-                    self.tell(self.book.event(event))
+                    self.tell(event)
 
-    async def take_commands(self, lines: AsyncIterable[str], stay: bool) -> None:
-        async for line in lines:
-            await self.room()
-            command = parse(line)
-            if isinstance(command, Exit):
+    async def take_commands(self, typed: AsyncIterable[str], stay: bool) -> None:
+        async for line in typed:
+            await self.ready()
+            if await self._do_line(line):
                 break
-            await self._run(command)
         else:
             if stay:
                 await trio.sleep_forever()
         if self.chat.online:
-            await self._run(Dereg(None))
+            await self._do_line("dereg")
 
-    async def _run(self, command: Command) -> None:
+    async def _do_line(self, line: str) -> bool:
+        """Do what a line says; return whether it was `exit`. Whatever goes wrong is told, unless it ends everything."""
         try:
+            command = commands.parse(line)
             await self._do(command)
         except (ServerNotResponding, SignedInElsewhere):
             raise
         except ChatError as error:
-            self.tell(self.book.error(error))
+            self.tell(results.Failed(error))
+            return False
+        return isinstance(command, commands.Exit)
 
-    async def _do(self, command: Command) -> None:
+    async def _do(self, command: commands.Command) -> None:
         match command:
-            case Send(recipient, text):
-                await self._send(recipient, text)
-            case SendAll(text):
+            case commands.Send(recipient, text):
+                delivery = await self.chat.send(
+                    recipient, text, on_fallback=lambda reason: self.tell(results.SentByServer(recipient, reason))
+                )
+                self.tell(results.MessageSent(recipient, delivery.how, delivery.sent_at))
+            case commands.SendAll(text):
                 await self.chat.send_all(text)
-                self.tell(self.book.lines(Phrase.POSTED))
-            case Reg(name) | Dereg(name) if name and name.lower() != self.chat.name.lower():
-                self.tell(self.book.lines(Phrase.ONLY_YOURSELF))
-            case Reg():
+                self.tell(results.PostAccepted())
+            case commands.Reg(name) | commands.Dereg(name) if name and fold(name) != fold(self.chat.name):
+                raise commands.OnlyYourself("nobody else can be registered or deregistered")
+            case commands.Reg():
                 await self._register()
-            case Dereg():
+            case commands.Dereg():
                 await self.chat.deregister()
-                self.tell(self.book.lines(Phrase.DEREGISTERED))
-            case Who():
-                self._show_table()
-            case Trust(name):
-                self.tell(self.book.lines(Phrase.TRUSTED, name=name, key=self.chat.trust(name)))
-            case History(name, count):
-                self.tell(self.book.history(await self.chat.history(name, count)))
-            case Search(words):
-                self.tell(self.book.history(await self.chat.search(words)))
-            case Help():
-                self.tell(self.book.help(help_lines()))
-            case Unknown(words):
-                self.tell(self.book.lines(Phrase.UNKNOWN_COMMAND, text=words))
-            case Empty() | Exit():
+                self.tell(results.WentOffline())
+            case commands.Who():
+                self._tell_table()
+            case commands.TrustKey(name):
+                self.tell(results.KeyTrusted(name, self.chat.trust(name)))
+            case commands.History(name, count):
+                self.tell(results.HistoryList(tuple(await self.chat.history(name, count))))
+            case commands.Search(words):
+                self.tell(results.HistoryList(tuple(await self.chat.search(words))))
+            case commands.Help():
+                self.tell(results.CommandList(commands.help_lines()))
+            case commands.Empty() | commands.Exit():
                 pass
-
-    async def _send(self, recipient: str, text: str) -> None:
-        if not recipient:
-            raise InvalidText(0)
-        delivery = await self.chat.send(
-            recipient, text, on_fallback=lambda reason: self.tell(self.book.fallback(reason, recipient))
-        )
-        self.tell(self.book.delivery(delivery, recipient))
 
     async def _register(self) -> None:
         if self.chat.online:
-            self.tell(self.book.lines(Phrase.ALREADY_REGISTERED))
-            return
-        self.tell(self.book.lines(Phrase.REG_SENT))
-        waiting = await self.chat.register()
-        self.tell(self.book.lines(Phrase.HAS_LETTERS if waiting else Phrase.NO_LETTERS, count=waiting))
+            raise commands.AlreadyRegistered("already registered")
+        self.tell(results.RegistrationSent())
+        self.tell(results.CameBack(await self.chat.register()))
 
-    def _show_table(self) -> None:
-        records = sorted(self.chat.table.values(), key=lambda record: record.name.lower())
+    def _tell_table(self) -> None:
+        records = sorted(self.chat.table.values(), key=lambda record: fold(record.name))
         changed = self.chat.untrusted
-        self.tell(
-            self.book.table(
-                TableRow(
-                    one.name, one.host, one.port, one.online, one.since, one.fingerprint, one.name.lower() in changed
-                )
-                for one in records
+        rows = (
+            results.TableRow(
+                one.name, one.host, one.port, one.online, one.since, one.fingerprint, fold(one.name) in changed
             )
+            for one in records
         )
+        self.tell(results.TableList(tuple(rows)))

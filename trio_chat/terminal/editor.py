@@ -1,6 +1,6 @@
-"""The line that is typed at a real terminal: editing, completion, what was typed before, and pastes of several lines.
+"""The line that is typed at a real terminal: editing, completion, history, and pastes of several lines.
 
-What the lines do, and what is said above them, is not known here.
+What the lines do is not known here, and what is shown above them is in prompt.py, whose thread runs all of this.
 """
 
 import os
@@ -25,43 +25,44 @@ from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from prompt_toolkit.keys import Keys
 from prompt_toolkit.output import ColorDepth, Output
 
+from trio_chat.protocol.records import fold
 from trio_chat.terminal.commands import COMMANDS
 from trio_chat.terminal.screen import PROMPT
+from trio_chat.terminal.styling import LINE_END
 
-__all__ = ["MOST_LINES", "Editor", "Interrupted", "Keyboard", "TypedLines"]
+__all__ = ["MAX_KEPT_LINES", "Editor", "Interrupted", "Keyboard", "TypedLines"]
 
-MOST_LINES = 1000
-"""How many typed lines are kept, the latest ones; up to twice as many may lie in the file."""
-LONGEST_KEPT = 1000
+MAX_KEPT_LINES = 1000
+"""How many typed lines are kept, the latest ones; the file may have up to twice as many."""
+MAX_KEPT_LENGTH = 1000
 """In characters; a longer line is not kept."""
-RESIZE = 0.1
-"""How often, in seconds, the size of the terminal is looked at: a thread hears no signal."""
-SUSPENDING = 0.1
-"""In seconds; another thread may be the one that takes the signal, and the mode must last until it has."""
-MENU = 5
+RESIZE_POLLING = 0.1
+"""How often, in seconds, the size of the terminal is read: Python handles SIGWINCH only in the main thread."""
+SUSPEND_DELAY = 0.1
+"""In seconds. SIGTSTP may be taken by another thread, and the terminal's mode must last until it has stopped us all."""
+MENU_ROWS = 5
 """How many rows the completions get."""
 
 _NAMES_FOLLOW = ("send", "trust", "history")
-_OPENING = re.compile(r"\s*(?:send +\S+ |send_all )")
-_LINE_END = re.compile(r"\r\n?|\n")
+_SENDS_TO = re.compile(r"\s*(?:send +\S+ |send_all )", re.IGNORECASE)
 
 
 class Interrupted(Exception):
-    """Ctrl-C was typed."""
+    """Ctrl-C was typed in an empty line."""
 
 
 class Keyboard(Vt100Input):
-    """The keys of a terminal, which stays raw while lines are said: a key that is typed then must not be echoed."""
+    """The keys of a terminal, which stays raw while lines are printed: keys typed meanwhile must not be echoed."""
 
     def cooked_mode(self) -> AbstractContextManager[None]:
-        """Nothing changes."""
+        """Do nothing. prompt_toolkit calls this while something is printed above the prompt."""
         return nullcontext()
 
 
 class TypedLines(History):
-    """What was typed, in a file that nobody else may read (mode 0600), one line after the other, oldest first.
+    """The lines that were typed, in a file that only its owner may read (mode 0600), oldest first.
 
-    A comfort: where the file cannot be read or written, there is no history, and nothing else is wrong.
+    They are a convenience: if the file cannot be read or written, there is no history, and nothing fails.
     """
 
     def __init__(self, path: Path) -> None:
@@ -69,17 +70,17 @@ class TypedLines(History):
         self._path = path
 
     def load_history_strings(self) -> Iterable[str]:
-        """What is kept, latest first."""
+        """The lines that are kept, latest first."""
         with suppress(OSError):
             lines = list(self._read())
-            if len(lines) > 2 * MOST_LINES:
-                self._replace(lines[-MOST_LINES:])
-            return reversed(lines[-MOST_LINES:])
+            if len(lines) > 2 * MAX_KEPT_LINES:
+                self._replace(lines[-MAX_KEPT_LINES:])
+            return reversed(lines[-MAX_KEPT_LINES:])
         return ()
 
     def store_string(self, string: str) -> None:
-        """Keep one more."""
-        if len(string) > LONGEST_KEPT or not string.isprintable():
+        """Keep one more line."""
+        if len(string) > MAX_KEPT_LENGTH or not string.isprintable():
             return
         with suppress(OSError):
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -88,22 +89,24 @@ class TypedLines(History):
     def _read(self) -> Iterator[str]:
         size = self._path.stat().st_size
         with self._path.open("rb") as file:
-            # However large somebody made it, the end is enough.
-            file.seek(max(0, size - 4 * LONGEST_KEPT * MOST_LINES))
+            # Only the end (a character has at most 4 bytes): somebody may have made the file very large.
+            file.seek(max(0, size - 4 * MAX_KEPT_LENGTH * MAX_KEPT_LINES))
             for line in file:
                 text = line.decode(errors="replace").rstrip("\n")
                 if text and text.isprintable():
                     yield text
 
     def _replace(self, lines: list[str]) -> None:
+        # The name is our own, since two clients may share the file; `replace` leaves no moment without a file.
         new = self._path.with_name(f"{self._path.name}.{os.getpid()}")
         self._write(new, lines, os.O_TRUNC)
         new.replace(self._path)
 
     def _write(self, path: Path, lines: list[str], how: int) -> None:
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | how, 0o600)
+        # Unbuffered: one write for each line, so that lines of two clients do not mix (O_APPEND).
         with open(fd, "wb", buffering=0) as file:
-            os.fchmod(fd, 0o600)
+            os.fchmod(fd, 0o600)  # the file may be older than this rule
             file.write("".join(f"{line}\n" for line in lines).encode(errors="replace"))
 
 
@@ -113,9 +116,9 @@ class Editor:
     Args:
         keyboard, output: the terminal.
         submit: takes finished lines: one, or those of a paste.
-        names: gives the names that can be completed; called by the thread that runs this.
-        question: asks whether so many pasted lines are to be sent.
-        history: what was typed before; None is nothing.
+        names: returns the names that can be completed; called by the thread that runs this.
+        question: makes the question whether so many pasted lines are to be sent.
+        history: the lines that were typed before; None for nothing.
         colours: whether there are any.
     """
 
@@ -132,14 +135,14 @@ class Editor:
     ) -> None:
         self._keyboard, self._submit, self._question = keyboard, submit, question
         self._pasted: list[str] = []
-        self._before_the_paste = Document()
+        self._before_paste = Document()
         self._session: PromptSession[None] = PromptSession(
             self._message,
             input=keyboard,
             output=output,
             completer=_Words(names),
             complete_while_typing=False,
-            reserve_space_for_menu=MENU,
+            reserve_space_for_menu=MENU_ROWS,
             history=history,
             key_bindings=self._keys(),
             color_depth=None if colours else ColorDepth.DEPTH_1_BIT,
@@ -147,20 +150,21 @@ class Editor:
             erase_when_done=True,
         )
         self._session.default_buffer.accept_handler = self._accept
-        self._session.app.terminal_size_polling_interval = RESIZE
+        self._session.app.terminal_size_polling_interval = RESIZE_POLLING
 
     @property
     def app(self) -> Application[None]:
-        """To be ended by its `exit`."""
+        """What `run` runs; its `exit` ends it."""
         return self._session.app
 
     def run(self, pre_run: Callable[[], None]) -> None:
-        """Take what is typed until `app.exit`; `pre_run` is called when that is possible.
+        """Take what is typed until `app.exit`, which can be called from `pre_run` on.
 
         Raises:
-            EOFError: Ctrl-D in an empty line, or nobody types any more.
-            Interrupted: Ctrl-C.
+            EOFError: Ctrl-D in an empty line, or the terminal was hung up.
+            Interrupted: Ctrl-C in an empty line.
         """
+        # Without handlers of its own: only the main thread has signals, and an error goes to `Prompt.run`.
         self._session.prompt(pre_run=pre_run, handle_sigint=False, set_exception_handler=False)
 
     def _message(self) -> str:
@@ -175,48 +179,53 @@ class Editor:
     def _keys(self) -> KeyBindings:
         keys = KeyBindings()
         asks = Condition(lambda: bool(self._pasted))
+        has_text = Condition(lambda: bool(self._session.default_buffer.text))
+        # Eager: the question takes every key, before any other binding.
         keys.add(Keys.Any, filter=asks, eager=True)(self._answer)
         keys.add(Keys.BracketedPaste, filter=~asks & has_focus(DEFAULT_BUFFER))(self._paste)
+        # In an empty line, and while the history is searched, prompt_toolkit's own Ctrl-C remains.
+        keys.add("c-c", filter=~asks & has_text & has_focus(DEFAULT_BUFFER))(lambda event: event.current_buffer.reset())
         if isinstance(self._keyboard, Vt100Input):
             keys.add("c-z", filter=~asks)(self._suspend)
         return keys
 
     def _paste(self, event: KeyPressEvent) -> None:
-        """Lines of a paste begin as the line does into which they are pasted, if that sends anything."""
+        """Ask about several lines. Pasted into `send bob`, each one becomes a `send bob`, and not a command."""
         buffer = event.current_buffer
         before, after = buffer.document.text_before_cursor, buffer.document.text_after_cursor
-        first, *others = [line for line in _LINE_END.split(event.data) if line] or [""]
+        first, *others = [line for line in LINE_END.split(event.data) if line] or [""]
         if not others:
             buffer.insert_text(first)
             return
-        opening = _OPENING.match(before)
+        opening = _SENDS_TO.match(before)
         lines = [before + first, *((opening[0] if opening else "") + line for line in others)]
         lines[-1] += after
-        self._pasted, self._before_the_paste = lines, buffer.document
+        self._pasted, self._before_paste = lines, buffer.document
         buffer.reset()
 
     def _answer(self, event: KeyPressEvent) -> None:
         key = event.key_sequence[0].key
         if key == Keys.ControlC:
-            event.app.exit(exception=Interrupted)
+            self._pasted = []  # and the line, which `_paste` has cleared, stays empty
         elif key in ("y", "Y"):
             lines, self._pasted = self._pasted, []
             self._submit(lines)
         elif key in ("n", "N", Keys.Escape, Keys.ControlD):
             self._pasted = []
-            event.current_buffer.document = self._before_the_paste
+            event.current_buffer.document = self._before_paste
 
     def _suspend(self, event: KeyPressEvent) -> None:
         def stop() -> None:
+            # The mode in which the shell expects the terminal. 0 is our process group: all of the job must stop.
             with cooked_mode(self._keyboard.fileno()):
                 os.kill(0, signal.SIGTSTP)
-                time.sleep(SUSPENDING)
+                time.sleep(SUSPEND_DELAY)
 
         run_in_terminal(stop)
 
 
 class _Words(Completer):
-    """Completes commands, and behind some of them names."""
+    """Completes commands, and names after some of them."""
 
     def __init__(self, names: Callable[[], Iterable[str]]) -> None:
         self._names = names
@@ -226,9 +235,9 @@ class _Words(Completer):
         *before, typed = document.text_before_cursor.lstrip().split(" ")
         if not before:
             for word, row in COMMANDS.items():
-                if word.startswith(typed):
+                if word.startswith(typed.lower()):
                     yield Completion(f"{word} " if " " in row.usage else word, -len(typed), display=word)
-        elif len(before) == 1 and before[0] in _NAMES_FOLLOW:
+        elif len(before) == 1 and before[0].lower() in _NAMES_FOLLOW:
             for name in self._names():
-                if name.lower().startswith(typed.lower()):
-                    yield Completion(f"{name} " if before[0] == "send" else name, -len(typed), display=name)
+                if fold(name).startswith(fold(typed)):
+                    yield Completion(f"{name} " if before[0].lower() == "send" else name, -len(typed), display=name)

@@ -1,6 +1,6 @@
-"""The screen and the keyboard: lines read from a file descriptor by a task, lines printed above a plain prompt.
+"""Standard input and output without a line editor: lines read from a file descriptor, lines printed to a stream.
 
-What the lines mean is not known here.
+What the lines mean is not known here. The prompt of a real terminal is in prompt.py.
 """
 
 import os
@@ -9,18 +9,20 @@ from typing import TextIO
 
 import trio
 
+from trio_chat.terminal.styling import Line
+
 __all__ = ["PROMPT", "LineSplitter", "Screen", "read_lines"]
 
 PROMPT = ">>> "
-LONGEST_LINE = 64 * 1024
+MAX_LINE = 64 * 1024
 """In bytes. The rest of a longer line is dropped; what is left is still too long for a message, and refused as such."""
 
 _CHUNK = 16 * 1024
-_CLEAR = "\r\x1b[K"
+_CLEAR_ROW = "\r\x1b[K"
 
 
 class Screen:
-    """Prints lines to a stream, each one flushed. With `prompt`, as a terminal wants it, a prompt stays below them.
+    """Prints lines to a stream, each one flushed. With `prompt`, for a simple terminal, a prompt stays below them.
 
     `mark` stands before each line.
     """
@@ -30,26 +32,27 @@ class Screen:
         self._prompt = prompt
         self._mark = mark
 
-    def say(self, line: str) -> None:
-        """Print one line. Raises BrokenPipeError when nobody reads any more."""
-        self._write(f"{_CLEAR}{self._mark}{line}\n{PROMPT}" if self._prompt else f"{self._mark}{line}\n")
+    def show(self, line: Line) -> None:
+        """Print one line. Raises BrokenPipeError when the reader of the stream is gone."""
+        text = f"{self._mark}{line.text}\n"
+        self._write(f"{_CLEAR_ROW}{text}{PROMPT}" if self._prompt else text)
 
-    def ask(self) -> None:
-        """Show the prompt."""
+    def show_prompt(self) -> None:
+        """Show the prompt, if there is one."""
         if self._prompt:
-            self._write(f"{_CLEAR}{PROMPT}")
+            self._write(f"{_CLEAR_ROW}{PROMPT}")
 
     def close(self) -> None:
-        """Take the prompt away."""
+        """Remove the prompt."""
         if self._prompt:
-            self._write(_CLEAR)
+            self._write(_CLEAR_ROW)
 
     def _write(self, text: str) -> None:
         print(text, end="", file=self._stream, flush=True)
 
 
 class LineSplitter:
-    """Bytes in, as they come; lines out, without their ends (LF or CR LF), what is not UTF-8 in them replaced."""
+    """Bytes in, in pieces of any size; lines out, without their ends (LF or CR LF). What is not UTF-8 is replaced."""
 
     def __init__(self) -> None:
         self._line = bytearray()
@@ -70,13 +73,15 @@ class LineSplitter:
         return lines
 
     def end(self) -> list[str]:
-        """No more will come; return the last line if it had no end."""
+        """The input has ended; return the last line if it had no end."""
         return [self._take()] if self._line else []
 
     def _keep(self, piece: bytes) -> None:
-        self._line += piece[: LONGEST_LINE - len(self._line)]
+        # Cut here, not in `_take`: an endless line must not fill the memory.
+        self._line += piece[: MAX_LINE - len(self._line)]
 
     def _take(self) -> str:
+        # Decoded only now: a read may end in the middle of a character.
         line = self._line.decode(errors="replace")
         self._line.clear()
         return line
@@ -85,12 +90,13 @@ class LineSplitter:
 async def read_lines(fd: int, lines: trio.MemorySendChannel[str], ask: Callable[[], object] = lambda: None) -> None:
     """Send the lines of a file descriptor to the channel, and close the channel at the end of input.
 
-    `ask` is called before each new line is waited for. Nothing is left behind when this is cancelled: no thread
-    that the program would wait for, and the descriptor blocks or not as before.
+    `ask` is called before a new line is waited for. Cancelling leaves nothing behind: no thread for which the program
+    would have to wait, and the descriptor is as blocking as before.
     """
     splitter = LineSplitter()
     async with lines:
         while True:
+            # Not in the middle of a line: a second prompt would erase what the terminal has echoed.
             if not splitter.inside_a_line:
                 ask()
             data = await _read(fd)
@@ -101,20 +107,23 @@ async def read_lines(fd: int, lines: trio.MemorySendChannel[str], ask: Callable[
 
 
 async def _read(fd: int) -> bytes:
+    # The descriptor stays blocking, and trio.lowlevel.FdStream is not used: O_NONBLOCK belongs to the open file, which
+    # the shell and other programs share, and who would find it changed.
     while True:
         try:
             await trio.lowlevel.wait_readable(fd)
             can_be_polled = True
         except OSError:
-            # A file, /dev/null, or anything on Windows.
+            # A regular file or /dev/null (epoll refuses them with EPERM), or anything but a socket on Windows.
             can_be_polled = False
         try:
             if can_be_polled:
                 return os.read(fd, _CHUNK)
+            # Such a read may block all the same: abandoned, it neither holds up the cancellation nor the end.
             return await trio.to_thread.run_sync(os.read, fd, _CHUNK, abandon_on_cancel=True)
         except BlockingIOError:
-            # Someone else made it non-blocking and was quicker.
+            # Another program has made the descriptor non-blocking, and has read before us.
             continue
         except OSError:
-            # The terminal was hung up, or the connection reset: there is no more to come.
+            # The terminal was hung up (EIO), or the connection reset: nothing more can come.
             return b""

@@ -1,35 +1,39 @@
-"""What a line is, and how a terminal shows it: its tone, whose name begins where, whether it is meant for us.
+"""Lines and how a terminal styles them: the kind of a line, the colour of a name, a mention of the reader.
 
-Styles only: the words are the phrasebook's, and nothing is written here.
+The texts are made in wordings.py and json_lines.py; nothing is written to a terminal here.
 """
 
 import enum
 import re
 import zlib
 
-__all__ = ["COLOURS", "Line", "LineStyle", "colour_of", "mentions", "styled"]
+import attrs
+
+from trio_chat.protocol.records import fold
+
+__all__ = ["COLOURS", "LINE_END", "Line", "LineStyle", "colour_of", "mentions", "styled"]
 
 Fragment = tuple[str, str]
 """A style of prompt_toolkit, and the plain text that has it."""
+
+LINE_END = re.compile(r"\r\n?|\n")
+"""What ends a line in a text: LF, CR LF or CR alone."""
 
 COLOURS = (
     *("#af5f00", "#5f8700", "#008700", "#00875f", "#008787", "#0087af"),
     *("#005fff", "#875fff", "#af5faf", "#d700d7", "#d70087"),
 )
-"""Some of the 256 of terminals that can be read on black and on white; none is red."""
-
-_NAME = "bold"
-_MENTION = "bold reverse"
+"""Those of a terminal's 256 colours that can be read on black and on white. Red is left out: it means an error."""
 
 
 class LineStyle(enum.Enum):
-    """What a line is."""
+    """The kind of a line, which decides how it is styled."""
 
-    PLAIN = "what was asked for"
-    DIRECT = "a person's message to us alone"
+    PLAIN = "the answer to a question"
+    DIRECT = "a person's message to the reader alone"
     GROUP = "a person's message to everyone"
     SYSTEM = "the routine of the system"
-    TROUBLE = "something was not done"
+    ERROR = "something was not done"
     WARNING = "somebody may be lying"
 
 
@@ -38,42 +42,30 @@ _STYLES = {
     LineStyle.DIRECT: "bold",
     LineStyle.GROUP: "",
     LineStyle.SYSTEM: "dim",
-    LineStyle.TROUBLE: "#ff0000",
+    LineStyle.ERROR: "#ff0000",
     LineStyle.WARNING: "bold #ff0000",
 }
 
 
-class Line(str):
-    """The text of a line that is said, and how it is meant. To whom it is only text, it is.
+@attrs.frozen
+class Line:
+    """One line to show: its text, already escaped and without a line end, and what its styling needs to know.
 
-    `name` is who is named in it (empty: nobody), from the place `at` on; `mention`, what stands behind that and is to
-    be marked. `rings`: it is for the owner of this client above all.
+    `name` is the person named in it (empty: nobody), who begins at `name_at` in the text; `mention` is a name to mark
+    after that. `rings`: the terminal's bell calls the reader.
     """
 
-    __slots__ = ("at", "mention", "name", "rings", "tone")
-
-    def __new__(
-        cls, text: str, tone: LineStyle, name: str = "", at: int = 0, *, mention: str = "", rings: bool = False
-    ) -> "Line":
-        """A line of these facts."""
-        line = super().__new__(cls, text)
-        line.tone, line.name, line.at, line.mention, line.rings = tone, name, at, mention, rings
-        return line
-
-    tone: LineStyle
-    name: str
-    at: int
-    mention: str
-    rings: bool
-
-    def calling(self, mention: str = "") -> "Line":
-        """The same line, meant for the owner of this client."""
-        return Line(self, self.tone, self.name, self.at, mention=mention, rings=True)
+    text: str
+    style: LineStyle = LineStyle.PLAIN
+    name: str = ""
+    name_at: int = 0
+    mention: str = ""
+    rings: bool = False
 
 
 def colour_of(name: str) -> str:
-    """The colour of a name: the same one everywhere and always, in whatever case it is written."""
-    return COLOURS[zlib.crc32(name.lower().encode(errors="replace")) % len(COLOURS)]
+    """The colour of a name: always the same one, in whatever case the name is written."""
+    return COLOURS[zlib.crc32(fold(name).encode(errors="replace")) % len(COLOURS)]
 
 
 def mentions(text: str, name: str) -> bool:
@@ -81,19 +73,18 @@ def mentions(text: str, name: str) -> bool:
     return bool(name) and _mention(name).search(text) is not None
 
 
-def styled(text: str) -> list[Fragment]:
+def styled(line: Line) -> list[Fragment]:
     """The fragments of a line; together they are its text."""
-    if not isinstance(text, Line):
-        return [("", text)]
-    tone = _STYLES[text.tone]
-    end = text.at + len(text.name)
-    fragments = [(tone, text[: text.at]), (f"{_NAME} {colour_of(text.name)}", text[text.at : end])]
-    rest = text[end:]
-    if text.mention and (found := _mention(text.mention).search(rest)):
-        fragments += [("bold", rest[: found.start()]), (_MENTION, found[0])]
-        tone, rest = "bold", rest[found.end() :]
-    return [fragment for fragment in [*fragments, (tone, rest)] if fragment[1]]
+    style, end = _STYLES[line.style], line.name_at + len(line.name)
+    fragments = [(style, line.text[: line.name_at]), (f"bold {colour_of(line.name)}", line.text[line.name_at : end])]
+    # Only what comes after the name can mention somebody: a sender may have the reader's name.
+    rest = line.text[end:]
+    if line.mention and (found := _mention(line.mention).search(rest)):
+        fragments += [("bold", rest[: found.start()]), ("bold reverse", found[0])]
+        style, rest = "bold", rest[found.end() :]
+    return [fragment for fragment in [*fragments, (style, rest)] if fragment[1]]
 
 
 def _mention(name: str) -> re.Pattern[str]:
+    # A name may contain `.` and `-`, so `\b` would find bob in bob-2; but a sentence may end with `bob.`.
     return re.compile(rf"(?<!\w)(?<!\w[.-]){re.escape(name)}(?![.-]?\w)", re.IGNORECASE)

@@ -1,0 +1,150 @@
+"""What a conversation has to tell: the results of commands, one attrs class each; events of the chat are results too.
+
+A renderer makes lines of them: a `Phrasebook` (wordings.py) for people, a `JsonRenderer` (json_lines.py) for programs.
+"""
+
+from typing import Protocol
+
+import attrs
+
+from trio_chat.client.events import Entry, Event, Fallback
+from trio_chat.errors import ChatError
+from trio_chat.terminal.styling import Line
+
+__all__ = [
+    "CameBack",
+    "CommandList",
+    "Failed",
+    "HistoryList",
+    "KeyTrusted",
+    "MessageSent",
+    "PostAccepted",
+    "ProgramInterrupted",
+    "RegistrationSent",
+    "Renderer",
+    "Result",
+    "SentByServer",
+    "SignedOn",
+    "TableList",
+    "TableRow",
+    "WentOffline",
+]
+
+
+@attrs.frozen
+class SignedOn:
+    """The program has started and is online; so many letters follow."""
+
+    waiting: int
+
+
+@attrs.frozen
+class RegistrationSent:
+    """`reg` asks the server; its answer follows."""
+
+
+@attrs.frozen
+class CameBack:
+    """`reg` has succeeded; so many letters follow."""
+
+    waiting: int
+
+
+@attrs.frozen
+class WentOffline:
+    """Deregistered."""
+
+
+@attrs.frozen
+class SentByServer:
+    """A message goes by the server, and why. A `MessageSent` or a `Failed` follows."""
+
+    recipient: str
+    reason: Fallback
+
+
+@attrs.frozen
+class MessageSent:
+    """How a message went; `how` and `sent_at` are those of `Delivery`."""
+
+    recipient: str
+    how: str
+    sent_at: float | None
+
+
+@attrs.frozen
+class PostAccepted:
+    """The server has a message to everyone."""
+
+
+@attrs.frozen
+class TableRow:
+    """One person in the table. `key`: their fingerprint, empty if there is none; `key_changed`: not the pinned one."""
+
+    name: str
+    host: str
+    port: int
+    online: bool
+    since: float
+    key: str
+    key_changed: bool
+
+
+@attrs.frozen
+class TableList:
+    """Who is known to the server, in the order of names."""
+
+    rows: tuple[TableRow, ...]
+
+
+@attrs.frozen
+class KeyTrusted:
+    """The key of a name, a fingerprint, is trusted now."""
+
+    name: str
+    key: str
+
+
+@attrs.frozen
+class HistoryList:
+    """Messages of the history, oldest first."""
+
+    entries: tuple[Entry, ...]
+
+
+@attrs.frozen
+class CommandList:
+    """The commands, a line of help for each."""
+
+    lines: tuple[str, ...]
+
+
+@attrs.frozen
+class Failed:
+    """Something was not done."""
+
+    error: ChatError
+
+
+@attrs.frozen
+class ProgramInterrupted:
+    """Ctrl-C has ended the program."""
+
+
+CommandAnswer = (
+    CameBack | WentOffline | MessageSent | PostAccepted | TableList | KeyTrusted | HistoryList | CommandList | Failed
+)
+"""What ends a command. A program can rely on exactly one of these for each."""
+
+Result = Event | SignedOn | RegistrationSent | SentByServer | CommandAnswer | ProgramInterrupted
+
+
+class Renderer(Protocol):
+    """Makes lines of results."""
+
+    @property
+    def lists_changed_table(self) -> bool:
+        """Whether each change of the table is shown as the whole table, a `TableList`, instead of a `TableChanged`."""
+
+    def render(self, result: Result) -> tuple[Line, ...]:
+        """The lines that tell a result; none if it is not worth a line."""
