@@ -27,6 +27,7 @@ __all__ = [
     "StoreHeld",
     "TooFast",
     "UnknownRecipient",
+    "WrongServerKey",
 ]
 
 
@@ -74,6 +75,15 @@ class ServerKeyChanged(ChatError):
     def __init__(self, pinned: str, offered: str) -> None:
         super().__init__(f"the key of the server has changed: it was {pinned}, now it is {offered}")
         self.pinned = pinned
+        self.offered = offered
+
+
+class WrongServerKey(ChatError):
+    """The server does not have the key that the user gave for it. `expected`, `offered`: the fingerprints of both."""
+
+    def __init__(self, expected: str, offered: str) -> None:
+        super().__init__(f"the key given for the server is {expected}, but the server's key is {offered}")
+        self.expected = expected
         self.offered = offered
 
 
