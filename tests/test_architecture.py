@@ -29,7 +29,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "server": {"errors", "protocol", "crypto", "presence", "link", "storage", "transport"},
     "client": {"errors", "tasks", "protocol", "crypto", "link", "storage", "transport"},
     "terminal": {"errors", "protocol", "presence", "client"},
-    "cli": {"errors", "protocol", "crypto", "presence", "storage", "server", "client", "terminal", "trio_chat"},
+    "cli": {"errors", "tasks", "protocol", "crypto", "presence", "storage", "server", "client", "terminal", "trio_chat"},
     "__main__": {"cli"},
     # trio_chat/__init__.py, which gives users their names
     "trio_chat": {"errors", "protocol", "crypto", "presence", "storage", "server", "client"},

@@ -6,8 +6,8 @@ import pytest
 import trio
 
 from trio_chat import Roster, serve_presence
+from trio_chat.cli.arguments import friend, host, host_and_port
 from trio_chat.cli.main import main
-from trio_chat.cli.presence import friend, place
 
 pytestmark = pytest.mark.usefixtures("data_folder")
 
@@ -70,8 +70,14 @@ async def test_a_port_in_use_is_told_in_one_line(args, roster, capsys):
         ("[fe80::1%eth0]:80", ("fe80::1%eth0", 80)),
     ],
 )
-def test_places(given, meant):
-    assert place(given) == meant
+def test_hosts_with_ports(given, meant):
+    assert host_and_port(given) == meant
+
+
+def test_an_address_in_brackets_is_the_same_host():
+    assert [host(given) for given in ("[::1]", "::1", "[fe80::1%eth0]", "localhost")] == [
+        *("::1", "::1", "fe80::1%eth0", "localhost")
+    ]
 
 
 def test_friends_are_numbers_and_names():

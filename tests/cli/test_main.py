@@ -29,9 +29,10 @@ from trio_chat import (
     open_server_store,
     serve_chat,
 )
-from trio_chat.cli.demo import STORY, Scene, play
+from trio_chat.cli.demo import CONVERSATION, run_demo
 from trio_chat.cli.main import main
-from trio_chat.cli.server import TableLog, run_server
+from trio_chat.cli.server import serve_and_print
+from trio_chat.cli.table_printer import TableView
 from trio_chat.protocol.records import Record, fingerprint
 from trio_chat.storage.memory import MemoryServerStore
 
@@ -75,7 +76,7 @@ def opened(monkeypatch):
     opened = Opened()
 
     @asynccontextmanager
-    async def open_fake(name, server, *, identity, server_key, port, store, reconnect):
+    async def open_fake(name, server, *, identity, server_key, port, store, reconnect, backlog):
         opened.calls.append((name, server, port))
         opened.identities.append(identity)
         opened.server_keys.append(server_key)
@@ -378,39 +379,39 @@ def row(name, port, online=True):
 
 
 def test_each_change_prints_the_table_in_the_order_of_arrival():
-    log = TableLog()
-    heading = ">>> [Client table updated.]"
-    assert log.lines(row("x", 3333)) == (heading, "{'x': ('x', '127.0.0.1', 3333, True)}")
-    log.lines(row("y", 1111))
-    assert log.lines(row("x", 3333, online=False)) == (
-        heading,
-        "{'x': ('x', '127.0.0.1', 3333, False), 'y': ('y', '127.0.0.1', 1111, True)}",
+    view = TableView()
+    heading = ">>> [Client table updated.]\n"
+    assert view.update(row("x", 3333)) == heading + "{'x': ('x', '127.0.0.1', 3333, True)}\n"
+    view.update(row("y", 1111))
+    assert view.update(row("x", 3333, online=False)) == (
+        heading + "{'x': ('x', '127.0.0.1', 3333, False), 'y': ('y', '127.0.0.1', 1111, True)}\n"
     )
 
 
 def test_a_name_in_other_letters_is_the_same_row():
-    log = TableLog()
-    log.lines(row("Bob", 1))
-    assert log.lines(row("bob", 2))[1] == "{'bob': ('bob', '127.0.0.1', 2, True)}"
+    view = TableView([row("Bob", 1)])
+    assert view.update(row("bob", 2)).endswith("\n{'bob': ('bob', '127.0.0.1', 2, True)}\n")
 
 
-def test_above_fifty_names_only_the_changed_row_is_printed():
-    log = TableLog()
-    printed = [log.lines(row(f"n{number}", number + 1))[1] for number in range(51)]
+def test_above_fifty_names_only_the_changed_rows_are_printed():
+    view = TableView()
+    printed = [view.update(row(f"n{number}", number + 1)) for number in range(51)]
     assert printed[49].count("127.0.0.1") == 50
-    assert printed[50] == "{'n50': ('n50', '127.0.0.1', 51, True)}"
-    assert log.lines(row("n7", 8, online=False))[1] == "{'n7': ('n7', '127.0.0.1', 8, False)}"
+    assert printed[50].endswith("\n{'n50': ('n50', '127.0.0.1', 51, True)}\n")
+    assert view.update(row("n7", 8, online=False), row("n9", 9)).endswith(
+        "\n{'n7': ('n7', '127.0.0.1', 8, False), 'n9': ('n9', '127.0.0.1', 9, True)}\n"
+    )
 
 
 async def test_the_server_prints_each_coming_and_going(nursery):
     printed, changes = trio.open_memory_channel(100)
     store = MemoryServerStore()
     await store.enrol(row("y", 7))
-    server = await nursery.start(run_server, 0, "127.0.0.1", store, printed.send_nowait)
+    server = await nursery.start(serve_and_print, 0, "127.0.0.1", store, printed.send)
     with trio.fail_after(5):
         async with open_chat("x", server, host="127.0.0.1") as chat:
             port = chat.table["x"].port
-        lines = [await changes.receive() for _ in range(4)]
+        lines = "".join([await changes.receive() for _ in range(2)]).splitlines()
     assert lines == [
         ">>> [Client table updated.]",
         f"{{'y': ('y', '127.0.0.1', 7, False), 'x': ('x', '127.0.0.1', {port}, True)}}",
@@ -555,21 +556,22 @@ async def test_where_no_server_was_there_is_nothing_to_forget(data_folder, capsy
 # --- the demo ---
 
 
-def test_the_demo_plays_its_story(capsys):
+def test_the_demo_shows_its_conversation(capsys):
     assert main(["demo"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    for scene in STORY:
-        assert f"# {scene.title}" in lines
+    for step in CONVERSATION.splitlines():
+        if step.startswith("#"):
+            assert step in lines
     assert "alice  < send bob Hello, Bob!" in lines
     assert "bob    | >>> alice: Hello, Bob!" in lines
     assert "server | >>> [Client table updated.]" in lines
     assert lines[-1].endswith(" | >>> [You are Offline. Bye.]")
 
 
-async def test_the_demo_tells_what_is_missing():
+async def test_the_demo_says_what_is_missing():
     printed = []
-    story = [Scene("Alice joins, and Bob says nothing.", "alice", None, (("bob", "hm"),)), *STORY[1:]]
-    assert await play(printed.append, story, patience=0.1) == 1
+    conversation = "# Alice joins, and Bob says nothing.\nalice joins\nbob | hm\n# Bob joins.\nbob joins\n"
+    assert await run_demo(printed.append, conversation, step_timeout=0.1) == 1
     assert printed[-1] == "\nThis did not appear: bob | hm"
     assert "\n# Bob joins." not in printed
 

@@ -9,7 +9,7 @@ import attrs
 import pytest
 import trio
 
-import trio_chat.cli.send
+import trio_chat.cli.client
 from tests.stage import SERVER, identity_of
 from trio_chat import (
     Delivery,
@@ -85,7 +85,7 @@ class FakeChat:
 def chat(monkeypatch):
     """What is opened instead of a chat."""
     chat = FakeChat()
-    monkeypatch.setattr(trio_chat.cli.send, "open_chat", chat.open)
+    monkeypatch.setattr(trio_chat.cli.client, "open_chat", chat.open)
     return chat
 
 

@@ -35,7 +35,7 @@ class Trust:
         return self._server
 
     def meet_server(self, keys: PublicKeys) -> None:
-        """Accept the server's key, or raise: WrongServerKey if only the `expected` one differs, else ServerKeyChanged."""
+        """Accept the server's key. Raises WrongServerKey if only `expected` differs, else ServerKeyChanged."""
         offered, pinned = fingerprint(keys.signing), self._store.pinned(SERVER)
         known = fingerprint(pinned) if pinned else offered
         if self._expected and self._expected != offered == known:
