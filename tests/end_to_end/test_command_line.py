@@ -223,6 +223,35 @@ async def test_a_server_is_reached_by_ipv6_and_by_name(host):
         await x.sees("[Message received by y.]")
 
 
+async def test_brackets_around_an_address_make_no_difference():
+    async with open_stage() as stage:
+        server = await stage.server()
+        await leaves_politely(await stage.client("alice", server, host="[::1]"))
+        shown = set()
+        for host in ("::1", "[::1]"):
+            party = await stage.start("alice", "fingerprint", "alice", host, server.port)
+            shown.add(await party.says())
+            await party.leaves(0)
+        assert len(shown) == 1, "the same files"
+
+
+@pytest.mark.parametrize("has_met_it", [False, True])
+async def test_a_mistyped_server_key_is_not_reported_as_another_server(has_met_it):
+    async with open_stage() as stage:
+        server = await stage.server()
+        if has_met_it:
+            await leaves_politely(await stage.client("x", server))
+        wrong = "aaaa-bbbb-cccc-dddd"
+        x = await stage.start("x", "client", "x", "127.0.0.1", server.port, "--server-key", wrong)
+        said, complaints = await x.last_words()
+        await x.leaves(2)
+    assert said == []
+    assert complaints == [
+        "python -m trio_chat client: --server-key is wrong:"
+        f" the key given for the server is {wrong}, but the server's key is {server.key}"
+    ]
+
+
 async def test_the_demo_plays_a_conversation_and_ends():
     async with open_stage() as stage:
         demo = await stage.start("demo", "demo")
