@@ -101,7 +101,7 @@ def test_friends_are_numbers_and_names():
         ),
     ],
 )
-async def test_one_line_for_each_piece_of_news(options, lines, nursery, capsys):
+async def test_one_line_for_each_change(options, lines, nursery, capsys):
     roster = Roster()
     roster.note("bob", True)
     roster.enter(2)
@@ -135,7 +135,7 @@ async def test_one_line_for_each_piece_of_news(options, lines, nursery, capsys):
     assert capsys.readouterr().err.endswith("friends: the presence server has closed the connection\n")
 
 
-async def test_whoever_is_refused_is_told_why(roster, capsys):
+async def test_a_refusal_is_reported_with_its_reason(roster, capsys):
     assert await run("friends", 1, 1, "--server", "{}:{}".format(*roster.address)) == 2
     assert 'refused with error 6: "[server] You can\'t be friend with yourself"' in capsys.readouterr().err
 

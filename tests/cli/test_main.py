@@ -1,5 +1,9 @@
-"""The command line: arguments, exit codes, last words, the server's print-outs, keys, the demo."""
+"""The command line: arguments, exit codes, how errors are reported, the server's print-outs, keys, the demo.
 
+Most tests call `main` in this process, with a fake chat or server that does at once what the test needs.
+"""
+
+import errno
 import io
 import os
 import re
@@ -24,6 +28,8 @@ from trio_chat import (
     ServerNotResponding,
     SignedInElsewhere,
     SignedOff,
+    StoreFailed,
+    WrongServerKey,
     open_chat,
     open_identity,
     open_server_store,
@@ -43,7 +49,7 @@ KEY = r"[a-z2-7]{4}(-[a-z2-7]{4}){3}"
 
 
 class FakeChat:
-    """Registered, silent, and gone when asked. Its owner may sign in at another place."""
+    """Registered and silent until it deregisters. Its user may sign in at another place."""
 
     name = "x"
     online = True
@@ -63,7 +69,7 @@ class FakeChat:
 
 @pytest.fixture
 def opened(monkeypatch):
-    """Puts a fake in the place of `open_chat`; holds what it was called with, and what to raise."""
+    """Replaces `open_chat` by a fake. Holds what it was called with, and what it shall raise."""
 
     @attrs.define
     class Opened:
@@ -93,7 +99,7 @@ def opened(monkeypatch):
 
 @pytest.fixture
 def type_in(monkeypatch, tmp_path):
-    """Makes standard input of some text; it is empty if nothing is typed in."""
+    """Sets the text of standard input; it is empty at first."""
     files = []
 
     def type_in(text):
@@ -110,7 +116,7 @@ def type_in(monkeypatch, tmp_path):
 
 @pytest.fixture
 async def terminal():
-    """What it shows, as a stream, and the file that a program has of it."""
+    """A terminal: what it shows, as a stream, and the file that a program writes to."""
     here, there = os.openpty()
     async with trio.lowlevel.FdStream(here) as screen:
         with os.fdopen(there, "wb", buffering=0) as keyboard:
@@ -119,7 +125,7 @@ async def terminal():
 
 @pytest.fixture
 def served(monkeypatch):
-    """Puts a server that ends at once in the place of `serve_chat`; holds the identities that it was given."""
+    """Replaces `serve_chat` by a server that ends at once. Holds the identities that it was given."""
     identities = []
 
     async def serve_nobody(port, *, host, store, events, roster, identity, task_status):
@@ -136,10 +142,10 @@ def shown_of(identity):
 
 
 async def rest_of(screen):
-    """What a terminal shows until nobody has it open any more."""
+    """What a terminal shows until no program has it open."""
     shown = b""
     async with screen:
-        with suppress(trio.BrokenResourceError):  # how Linux puts it
+        with suppress(trio.BrokenResourceError):  # how Linux reports it
             async for data in screen:
                 shown += data
     return shown
@@ -202,6 +208,13 @@ def test_without_arguments_help_is_shown(capsys):
     assert "-c NAME SERVER-IP SERVER-PORT CLIENT-PORT" in capsys.readouterr().out
 
 
+def test_a_group_with_a_port_shows_its_commands(capsys):
+    assert main(["server", "--help"]) == 0
+    assert "forget  Free a name whose owner has lost the key file." in capsys.readouterr().out
+    assert main(["server", "forget", "--help"]) == 0
+    assert " server forget [OPTIONS] NAME" in capsys.readouterr().out
+
+
 def test_the_version_is_told(capsys):
     assert main(["--version"]) == 0
     assert capsys.readouterr().out == f"trio-chat, version {trio_chat.__version__}\n"
@@ -227,6 +240,7 @@ def test_a_usage_error_names_the_program_as_it_was_started():
     ("args", "call"),
     [
         (["client", "x", "::1", "5000"], ("x", ("::1", 5000), 0)),
+        (["client", "x", "[::1]", "5000"], ("x", ("::1", 5000), 0)),
         (["client", "x", "localhost", "5000", "3333"], ("x", ("localhost", 5000), 3333)),
         (["-c", "x", "127.0.0.1", "5000", "3333"], ("x", ("127.0.0.1", 5000), 3333)),
     ],
@@ -293,7 +307,7 @@ ELSEWHERE = ["[Signed in from another place.]", "[Exiting]"]
         (KeyboardInterrupt(), 130, [], ["Caught keyboard interrupt. Exiting"]),
     ],
 )
-def test_the_last_words_of_a_client(error, code, group, channel, opened, type_in, capsys):
+def test_how_a_client_reports_why_it_ends(error, code, group, channel, opened, type_in, capsys):
     opened.error = error
     for wording, lines in (("group", group), ("channel", channel)):
         assert main(["client", "x", "127.0.0.1", "5000", "--wording", wording]) == code
@@ -301,7 +315,7 @@ def test_the_last_words_of_a_client(error, code, group, channel, opened, type_in
 
 
 @pytest.mark.parametrize("typing", ["going on", "closed", "ended, with --stay"])
-def test_whoever_signs_in_at_another_place_leaves_here_in_peace(typing, opened, type_in, monkeypatch, capsys):
+def test_a_client_whose_user_signs_in_at_another_place_ends_normally(typing, opened, type_in, monkeypatch, capsys):
     opened.is_elsewhere = True
     reading, writing = os.pipe()
     with open(reading) as stdin, open(writing, "w"):
@@ -326,10 +340,36 @@ def test_what_keeps_a_client_from_starting_is_told_on_stderr(error, opened, type
     assert err.endswith(f"client: {error}\n")
 
 
-def test_an_error_of_our_own_is_not_hidden(opened, type_in):
+def test_a_bug_is_not_hidden(opened, type_in):
     opened.error = ZeroDivisionError()
     with pytest.RaisesGroup(ZeroDivisionError, flatten_subgroups=True):
         main(["client", "x", "127.0.0.1", "5000"])
+    opened.error = OSError(errno.EBADF, "not the output's fault")
+    with pytest.raises(OSError, match="not the output's fault"):
+        main(["client", "x", "127.0.0.1", "5000"])
+    opened.error = ExceptionGroup("at once", [ZeroDivisionError(), ServerNotResponding()])
+    with pytest.RaisesGroup(ZeroDivisionError, flatten_subgroups=True):
+        main(["client", "x", "127.0.0.1", "5000"])
+
+
+@pytest.mark.parametrize(
+    ("errors", "code", "out", "err"),
+    [
+        ([ServerNotResponding(), NameTaken("x")], 2, "[Name x is taken.]", ""),
+        ([KeyboardInterrupt(), ServerNotResponding()], 1, "[Server not responding]", ""),
+        ([InvalidName("b@d"), KeyboardInterrupt()], 2, "", "not a valid name"),
+        ([SignedInElsewhere(), StoreFailed("full")], 1, "", ""),
+        ([SignedInElsewhere(), AddressError("in use")], 0, "[Signed in from another place.]", ""),
+        ([WrongServerKey(OLD, NEW)], 2, "", f"--server-key is wrong: {WrongServerKey(OLD, NEW)}"),
+    ],
+)
+def test_of_several_errors_the_most_important_one_is_reported(errors, code, out, err, opened, type_in, capsys):
+    for order in (errors, errors[::-1]):
+        opened.error = BaseExceptionGroup("at once", order)
+        assert main(["client", "x", "127.0.0.1", "5000"]) == code
+        shown = capsys.readouterr()
+        assert (out in shown.out, err in shown.err) == (True, True)
+        assert (bool(shown.out), bool(shown.err)) == (bool(out), bool(err))
 
 
 def test_ctrl_c_before_anything_has_begun(monkeypatch, capsys):
@@ -505,7 +545,11 @@ def test_fingerprints_are_shown_of_one_or_of_all(opened, served, type_in, data_f
     assert main(["fingerprint"]) == 0
     lines = f"{alice}  alice@localhost:5678\n{bob}  bob@[::1]:5000\n{server}  server on port 5678\n"
     assert capsys.readouterr() == (lines, "")
-    for args in (["BOB", "::1", "5000"], ["--identity", str(data_folder / "clients" / "bob@%3A%3A1_5000.key")]):
+    for args in (
+        ["BOB", "::1", "5000"],
+        ["bob", "[::1]", "5000"],
+        ["--identity", str(data_folder / "clients" / "bob@%3A%3A1_5000.key")],
+    ):
         assert main(["fingerprint", *args]) == 0
         assert capsys.readouterr() == (f"{bob}\n", "")
 
@@ -565,7 +609,7 @@ def test_the_demo_shows_its_conversation(capsys):
     assert "alice  < send bob Hello, Bob!" in lines
     assert "bob    | >>> alice: Hello, Bob!" in lines
     assert "server | >>> [Client table updated.]" in lines
-    assert lines[-1].endswith(" | >>> [You are Offline. Bye.]")
+    assert any(line.endswith(" | >>> [You are Offline. Bye.]") for line in lines[-3:]), "or the server's last table"
 
 
 async def test_the_demo_says_what_is_missing():

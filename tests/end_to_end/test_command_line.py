@@ -1,4 +1,7 @@
-"""The programs from outside: pipes, exit codes, the ancestors' flags, addresses that are wrong or unusual."""
+"""The commands as real processes: pipes, exit codes, the ancestors' flags, wrong or unusual addresses and keys.
+
+Each wait has a deadline; what differs from run to run (ports, clock times) is not compared.
+"""
 
 import re
 
@@ -9,7 +12,7 @@ from tests.end_to_end.processes import free_port, open_stage
 pytestmark = [pytest.mark.usefixtures("performances"), pytest.mark.xdist_group("plays")]
 
 
-async def leaves_politely(client):
+async def exits(client):
     await client.types("exit")
     await client.sees("[You are Offline. Bye.]")
     await client.leaves(0)
@@ -110,7 +113,7 @@ async def test_a_name_belongs_to_its_key_in_any_case(tmp_path):
         other = await stage.start("bOB", "client", "bOB", "127.0.0.1", server.port, *other_key)
         await other.sees("[Name bOB is taken.]")
         await other.leaves(2)
-        await leaves_politely(bob)
+        await exits(bob)
 
 
 async def test_the_same_key_signs_in_from_another_place_and_the_first_program_ends():
@@ -126,10 +129,10 @@ async def test_the_same_key_signs_in_from_another_place_and_the_first_program_en
         await second.sees("y: still there?")
 
 
-async def test_another_key_of_the_server_than_before_is_a_warning_and_the_end(tmp_path):
+async def test_if_the_server_has_another_key_a_client_warns_and_ends(tmp_path):
     async with open_stage() as stage:
         server = await stage.server("server", free_port())
-        await leaves_politely(await stage.client("x", server))
+        await exits(await stage.client("x", server))
         await stops(server)
         other = await stage.server("server", server.port, "--identity", tmp_path / "other.key")
         assert other.key != server.key
@@ -146,10 +149,10 @@ async def test_another_key_of_the_server_than_before_is_a_warning_and_the_end(tm
         await stage.client("x", other, "--server-key", other.key)
 
 
-async def test_a_name_whose_key_is_lost_is_forgotten_and_then_another_key_has_it(tmp_path):
+async def test_a_forgotten_name_can_be_registered_with_another_key(tmp_path):
     async with open_stage() as stage:
         server = await stage.server("server", free_port())
-        await leaves_politely(await stage.client("bob", server))
+        await exits(await stage.client("bob", server))
         await stops(server)
         operator = await stage.start("operator", "server", "forget", "BOB", "--port", server.port)
         await operator.sees("The name BOB is free.")
@@ -226,7 +229,7 @@ async def test_a_server_is_reached_by_ipv6_and_by_name(host):
 async def test_brackets_around_an_address_make_no_difference():
     async with open_stage() as stage:
         server = await stage.server()
-        await leaves_politely(await stage.client("alice", server, host="[::1]"))
+        await exits(await stage.client("alice", server, host="[::1]"))
         shown = set()
         for host in ("::1", "[::1]"):
             party = await stage.start("alice", "fingerprint", "alice", host, server.port)
@@ -240,7 +243,7 @@ async def test_a_mistyped_server_key_is_not_reported_as_another_server(has_met_i
     async with open_stage() as stage:
         server = await stage.server()
         if has_met_it:
-            await leaves_politely(await stage.client("x", server))
+            await exits(await stage.client("x", server))
         wrong = "aaaa-bbbb-cccc-dddd"
         x = await stage.start("x", "client", "x", "127.0.0.1", server.port, "--server-key", wrong)
         said, complaints = await x.last_words()

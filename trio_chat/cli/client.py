@@ -60,6 +60,7 @@ class ClientOptions:
 
     def open_identity(self) -> Identity:
         """Read the keys, or make them. Raises InvalidName, IdentityError."""
+        check_name(self.name)  # before a file is made, even one whose name was given
         return open_identity(Path(self.identity) if self.identity else client_file(self.name, self.server, "key"))
 
     def open_chat(
@@ -80,8 +81,6 @@ class ClientOptions:
 
 async def run_client(options: ClientOptions, screen: Screen, book: Book) -> None:
     """Chat from standard input to the screen until `exit` or the end of input. Raises as `converse` does."""
-    # Before a name, which may be anything, becomes part of a file name.
-    check_name(options.name)
     identity = options.open_identity()
     # If standard input is closed, its number may belong to another file by now: read nothing instead.
     fd = os.open(os.devnull, os.O_RDONLY) if sys.stdin is None else sys.stdin.fileno()
@@ -95,7 +94,6 @@ async def run_client(options: ClientOptions, screen: Screen, book: Book) -> None
 
 async def run_client_at_terminal(options: ClientOptions, prompt: "Prompt", book: Phrasebook) -> int | None:
     """Chat at a prompt until `exit`, Ctrl-D or SIGTERM; return the exit code. Raises as `converse` does."""
-    check_name(options.name)
     identity = options.open_identity()
     lines_in, lines = trio.open_memory_channel[str](WAITING_LINES)
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals, trio.CancelScope() as until_sigterm:

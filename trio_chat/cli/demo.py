@@ -52,7 +52,6 @@ bob | alice: HH:MM:SS Are you coming?
 alice | [Offline Message sent at HH:MM:SS received by bob.]
 # Bob answers both of them.
 bob < send_all On my way.
-bob | [Group Message received by Server.]
 alice | Group Chat bob: On my way.
 carol | Group Chat bob: On my way.
 # All three leave.

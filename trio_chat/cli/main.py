@@ -116,7 +116,9 @@ class _ServerGroup(click.Group):
     click would read `forget` as the PORT, and what follows it as options of `server`.
     """
 
+    # As those of a command that is no group: options may follow PORT, and the usage does not ask for a subcommand.
     allow_extra_args, allow_interspersed_args = False, True
+    collect_usage_pieces = click.Command.collect_usage_pieces
 
     def make_context(self, info_name: str | None, args: list[str], *rest: Any, **extra: Any) -> click.Context:
         """Give the arguments to a subcommand if the first one is its name."""
@@ -145,7 +147,7 @@ def cli() -> None:
     """
 
 
-@cli.group(cls=_ServerGroup, invoke_without_command=True, subcommand_metavar="| COMMAND ...")
+@cli.group(cls=_ServerGroup, invoke_without_command=True)
 @click.argument("port", type=ANY_PORT, default=5000)
 @click.option("--host", type=host, metavar="ADDRESS", help="Listen on this address only. Default: all addresses.")
 @_store("server-PORT.db in your data folder")
@@ -319,17 +321,15 @@ def main(args: Sequence[str] | None = None) -> int:
 
 def _main(args: list[str]) -> int:
     try:
-        code: int = cli.main(args, standalone_mode=False)
+        return int(cli.main(args, standalone_mode=False))
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
-        return REFUSED
     except click.UsageError as error:
         command = error.ctx.command_path if error.ctx else "trio-chat"
         click.echo(f"{command}: {error.format_message()}", err=True)
-        return REFUSED
     except click.Abort:
         return INTERRUPTED
-    return code
+    return REFUSED
 
 
 def _give_up_output(error: OSError) -> int:
@@ -340,7 +340,7 @@ def _give_up_output(error: OSError) -> int:
     except OSError:
         failed.append(sys.stderr)
     # Python flushes its buffers at exit. What they still hold would fail again, with a traceback.
-    for stream in failed:
+    for stream in filter(None, failed):
         with suppress(io.UnsupportedOperation):
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
     return FAILED

@@ -38,8 +38,7 @@ async def run_send(options: ClientOptions, recipient: str, text: str, screen: Sc
         ServerNotResponding: and what became of the message is not known.
         ChatError: whatever else keeps the message from being sent.
     """
-    # All arguments are checked before the first file is made.
-    check_name(options.name)
+    # All that can be checked is checked before the first file is made.
     check_name(recipient)
     text = _read(text)
     check_text(text)

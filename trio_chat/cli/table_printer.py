@@ -58,23 +58,18 @@ class TableView:
 
     def __init__(self, records: Iterable[Record] = ()) -> None:
         self._rows: dict[str, tuple[str, str, int, bool]] = {}
-        for record in records:
-            self._put(record)
+        self.update(*records)
 
     def update(self, *records: Record) -> str:
         """Put in rows that are new or have changed; return the print-out. Above 50 names it shows these rows alone."""
-        changed = [self._put(record) for record in records]
-        shown = self._rows.values() if len(self._rows) <= WHOLE_TABLE else changed
-        return f"{PROMPT}[Client table updated.]\n{ {row[0]: row for row in shown} }\n"
-
-    def _put(self, record: Record) -> tuple[str, str, int, bool]:
-        row = (record.name, record.host, record.port, record.online)
-        self._rows[fold(record.name)] = row
-        return row
+        changed = {fold(record.name): (record.name, record.host, record.port, record.online) for record in records}
+        self._rows |= changed
+        shown = self._rows if len(self._rows) <= WHOLE_TABLE else changed
+        return f"{PROMPT}[Client table updated.]\n{ {row[0]: row for row in shown.values()} }\n"
 
 
 class TablePrinter:
-    """Prints the changes of a table by `write`, which may wait for the reader; each is shown at once or with others."""
+    """Prints the changes of a table by `write`, which may wait for the reader as long as it likes."""
 
     def __init__(self, view: TableView, write: Callable[[str], Awaitable[object]]) -> None:
         self._view = view
@@ -90,9 +85,8 @@ class TablePrinter:
             nursery.start_soon(self._print_changes)
             # This task never waits for the reader: the server drops changes when the channel is full.
             async for record in changes:
-                name = fold(record.name)
-                _, count = self._waiting.pop(name, (record, 0))
-                self._waiting[name] = (record, count + 1)
+                _, count = self._waiting.pop(fold(record.name), (record, 0))
+                self._waiting[fold(record.name)] = (record, count + 1)
                 self._wake_up.set()
             nursery.cancel_scope.cancel()
 
@@ -102,26 +96,24 @@ class TablePrinter:
             while True:
                 await self._wake_up.wait()
                 while self._waiting:
-                    is_alone = not is_stalled
+                    count = len(self._waiting) if is_stalled else 1
                     while not self._rate.take("", trio.current_time()):
-                        is_alone = False
                         await trio.sleep(1 / PRINTOUTS_PER_SECOND)
-                    # A cancellation after this line finds the text in the hands of the thread, or still waiting.
+                        count = len(self._waiting)
+                    # Between here and the thread nothing is cancelled, so what is taken is written.
                     await trio.lowlevel.checkpoint_if_cancelled()
                     began = trio.current_time()
-                    await self._write(self._take(1 if is_alone else len(self._waiting), is_stalled))
+                    await self._write(self._take(count, is_stalled))
                     is_stalled = trio.current_time() - began > STALL
         finally:
-            # Also if nothing waits: a thread that was just left alone gets the time to write its text.
-            # Whether the output fails now is of no interest: its failure may even be why we are here.
+            # Even if nothing waits: a thread that was just left alone gets the time to write its text. An error of
+            # the output is not raised: it would hide why the server ends, or is itself the reason.
             with trio.CancelScope(shield=True, deadline=trio.current_time() + LAST_PRINTOUT), suppress(OSError):
                 await self._write(self._take(len(self._waiting), is_stalled))
 
     def _take(self, count: int, is_stalled: bool) -> str:
-        """The print-out of the first so many waiting rows, which then wait no longer."""
+        """The print-out of the first `count` waiting rows, which then wait no longer."""
         taken = [self._waiting.pop(name) for name in list(self._waiting)[:count]]
-        if not taken:
-            return ""
         changes = sum(number for _, number in taken)
         note = f"{PROMPT}[Nobody read this output: {changes} changes are shown at once.]\n" if is_stalled else ""
-        return note + self._view.update(*(record for record, _ in taken))
+        return note + self._view.update(*(record for record, _ in taken)) if taken else ""
