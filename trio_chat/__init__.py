@@ -48,6 +48,7 @@ from trio_chat.errors import (
     StoreHeld,
     TooFast,
     UnknownRecipient,
+    WrongServerKey,
 )
 from trio_chat.presence.client import Friends, watch_friends
 from trio_chat.presence.messages import FriendChanged
@@ -104,6 +105,7 @@ __all__ = [
     "TableChanged",
     "TooFast",
     "UnknownRecipient",
+    "WrongServerKey",
     "open_chat",
     "open_client_store",
     "open_identity",

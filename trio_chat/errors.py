@@ -54,6 +54,15 @@ class ServerKeyChanged(ChatError):
         self.offered = offered
 
 
+class WrongServerKey(ChatError):
+    """The server does not have the key that the user gave for it. `expected`, `offered`: the fingerprints of both."""
+
+    def __init__(self, expected: str, offered: str) -> None:
+        super().__init__(f"the key given for the server is {expected}, but the server's key is {offered}")
+        self.expected = expected
+        self.offered = offered
+
+
 class KeyChanged(ChatError):
     """A name has another key than the one pinned for it. `pinned`, `offered`: the fingerprints of both.
 

@@ -23,7 +23,7 @@ from trio_chat.client.events import (
 from trio_chat.crypto.identities import Identity, credentials
 from trio_chat.crypto.letters import seal_letter, sign_post
 from trio_chat.crypto.receipts import make_receipt, sign_unreadable
-from trio_chat.errors import ForgedReceipt, KeyChanged, NotOpened, ServerKeyChanged, UnknownRecipient
+from trio_chat.errors import ForgedReceipt, KeyChanged, NotOpened, ServerKeyChanged, UnknownRecipient, WrongServerKey
 from trio_chat.protocol.records import Credentials, Letter, LetterKind, PublicKeys, fingerprint
 from trio_chat.storage.interface import Kept, Status
 from trio_chat.storage.memory import MemoryServerStore
@@ -403,10 +403,17 @@ async def test_a_server_with_another_key_is_refused(stage, autojump_clock):
 
 
 async def test_the_key_of_the_first_contact_can_be_required(stage, autojump_clock):
-    with pytest.raises(ServerKeyChanged):
-        async with open_chat("alice", SERVER, server_key="aaaa-bbbb-cccc-dddd", network=stage.network):
-            pass  # pragma: no cover
-    async with open_chat("alice", SERVER, server_key=fingerprint(SERVER_KEY), network=stage.network) as chat:
+    alice = await stage.enter("alice")
+    await alice.kill()
+    own = {"identity": ALICE, "network": stage.network}
+    # Without a key from before, and with the right one: either way the fault is not the server's.
+    for store in (None, alice.store):
+        with pytest.raises(WrongServerKey) as caught:
+            async with open_chat("alice", SERVER, server_key="aaaa-bbbb-cccc-dddd", store=store, **own):
+                pass  # pragma: no cover
+        assert caught.value.expected == "aaaa-bbbb-cccc-dddd"
+        assert caught.value.offered == fingerprint(SERVER_KEY)
+    async with open_chat("alice", SERVER, server_key=fingerprint(SERVER_KEY), **own) as chat:
         assert chat.online
 
 

@@ -9,10 +9,10 @@ import trio
 
 from tests.memory_listener import Visitor, came
 from trio_chat import Roster, open_chat, serve_presence
+from trio_chat.cli.arguments import friend, host, host_and_port
 from trio_chat.cli.keys import IN_MEMORY
 from trio_chat.cli.main import main
-from trio_chat.cli.presence import friend, place
-from trio_chat.cli.server import show_server
+from trio_chat.cli.server import run_server
 from trio_chat.storage.memory import MemoryServerStore
 
 pytestmark = pytest.mark.usefixtures("data_folder")
@@ -76,8 +76,14 @@ async def test_a_port_in_use_is_told_in_one_line(args, roster, capsys):
         ("[fe80::1%eth0]:80", ("fe80::1%eth0", 80)),
     ],
 )
-def test_places(given, meant):
-    assert place(given) == meant
+def test_hosts_with_ports(given, meant):
+    assert host_and_port(given) == meant
+
+
+def test_an_address_in_brackets_is_the_same_host():
+    assert [host(given) for given in ("[::1]", "::1", "[fe80::1%eth0]", "localhost")] == [
+        *("::1", "::1", "fe80::1%eth0", "localhost")
+    ]
 
 
 def test_friends_are_numbers_and_names():
@@ -101,7 +107,7 @@ def test_friends_are_numbers_and_names():
         ),
     ],
 )
-async def test_one_line_for_each_piece_of_news(options, lines, nursery, capsys):
+async def test_one_line_for_each_change(options, lines, nursery, capsys):
     roster = Roster()
     roster.note("bob", True)
     roster.enter(2)
@@ -143,7 +149,7 @@ async def test_ctrl_c_while_the_chat_is_at_work_tells_no_watcher_that_everybody_
 
     async def serve():
         with pytest.raises(BaseExceptionGroup) as caught:
-            await show_server(0, HOST, IN_MEMORY, str(tmp_path / "server.key"), (HOST, 0))
+            await run_server(0, HOST, IN_MEMORY, str(tmp_path / "server.key"), (HOST, 0))
         assert caught.group_contains(KeyboardInterrupt)
         ended.set()
 
@@ -172,7 +178,7 @@ async def test_ctrl_c_while_the_chat_is_at_work_tells_no_watcher_that_everybody_
             nursery.cancel_scope.cancel()
 
 
-async def test_whoever_is_refused_is_told_why(roster, capsys):
+async def test_a_refusal_is_reported_with_its_reason(roster, capsys):
     assert await run("friends", 1, 1, "--server", "{}:{}".format(*roster.address)) == 2
     assert 'refused with error 6: "[server] You can\'t be friend with yourself"' in capsys.readouterr().err
 

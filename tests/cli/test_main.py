@@ -1,5 +1,9 @@
-"""The command line: arguments, exit codes, last words, the server's print-outs, keys, the demo."""
+"""The command line: arguments, exit codes, how errors are reported, the server's print-outs, keys, the demo.
 
+Most tests call `main` in this process, with a fake chat or server that does at once what the test needs.
+"""
+
+import errno
 import io
 import os
 import re
@@ -24,14 +28,17 @@ from trio_chat import (
     ServerNotResponding,
     SignedInElsewhere,
     SignedOff,
+    StoreFailed,
+    WrongServerKey,
     open_chat,
     open_identity,
     open_server_store,
     serve_chat,
 )
-from trio_chat.cli.demo import STORY, Scene, play
+from trio_chat.cli.demo import CONVERSATION, run_demo
 from trio_chat.cli.main import main
-from trio_chat.cli.server import TableLog, run_server
+from trio_chat.cli.server import serve_and_print
+from trio_chat.cli.table_printer import TableView
 from trio_chat.protocol.records import Record, fingerprint
 from trio_chat.storage.memory import MemoryServerStore
 
@@ -42,7 +49,7 @@ KEY = r"[a-z2-7]{4}(-[a-z2-7]{4}){3}"
 
 
 class FakeChat:
-    """Registered, silent, and gone when asked. Its owner may sign in at another place."""
+    """Registered and silent until it deregisters. Its user may sign in at another place."""
 
     name = "x"
     online = True
@@ -62,7 +69,7 @@ class FakeChat:
 
 @pytest.fixture
 def opened(monkeypatch):
-    """Puts a fake in the place of `open_chat`; holds what it was called with, and what to raise."""
+    """Replaces `open_chat` by a fake. Holds what it was called with, and what it shall raise."""
 
     @attrs.define
     class Opened:
@@ -75,7 +82,7 @@ def opened(monkeypatch):
     opened = Opened()
 
     @asynccontextmanager
-    async def open_fake(name, server, *, identity, server_key, port, store, reconnect):
+    async def open_fake(name, server, *, identity, server_key, port, store, reconnect, backlog):
         opened.calls.append((name, server, port))
         opened.identities.append(identity)
         opened.server_keys.append(server_key)
@@ -92,7 +99,7 @@ def opened(monkeypatch):
 
 @pytest.fixture
 def type_in(monkeypatch, tmp_path):
-    """Makes standard input of some text; it is empty if nothing is typed in."""
+    """Sets the text of standard input; it is empty at first."""
     files = []
 
     def type_in(text):
@@ -109,7 +116,7 @@ def type_in(monkeypatch, tmp_path):
 
 @pytest.fixture
 async def terminal():
-    """What it shows, as a stream, and the file that a program has of it."""
+    """A terminal: what it shows, as a stream, and the file that a program writes to."""
     here, there = os.openpty()
     async with trio.lowlevel.FdStream(here) as screen:
         with os.fdopen(there, "wb", buffering=0) as keyboard:
@@ -118,7 +125,7 @@ async def terminal():
 
 @pytest.fixture
 def served(monkeypatch):
-    """Puts a server that ends at once in the place of `serve_chat`; holds the identities that it was given."""
+    """Replaces `serve_chat` by a server that ends at once. Holds the identities that it was given."""
     identities = []
 
     async def serve_nobody(port, *, host, store, events, roster, identity, task_status):
@@ -135,10 +142,10 @@ def shown_of(identity):
 
 
 async def rest_of(screen):
-    """What a terminal shows until nobody has it open any more."""
+    """What a terminal shows until no program has it open."""
     shown = b""
     async with screen:
-        with suppress(trio.BrokenResourceError):  # how Linux puts it
+        with suppress(trio.BrokenResourceError):  # how Linux reports it
             async for data in screen:
                 shown += data
     return shown
@@ -201,6 +208,13 @@ def test_without_arguments_help_is_shown(capsys):
     assert "-c NAME SERVER-IP SERVER-PORT CLIENT-PORT" in capsys.readouterr().out
 
 
+def test_a_group_with_a_port_shows_its_commands(capsys):
+    assert main(["server", "--help"]) == 0
+    assert "forget  Free a name whose owner has lost the key file." in capsys.readouterr().out
+    assert main(["server", "forget", "--help"]) == 0
+    assert " server forget [OPTIONS] NAME" in capsys.readouterr().out
+
+
 def test_the_version_is_told(capsys):
     assert main(["--version"]) == 0
     assert capsys.readouterr().out == f"trio-chat, version {trio_chat.__version__}\n"
@@ -226,6 +240,7 @@ def test_a_usage_error_names_the_program_as_it_was_started():
     ("args", "call"),
     [
         (["client", "x", "::1", "5000"], ("x", ("::1", 5000), 0)),
+        (["client", "x", "[::1]", "5000"], ("x", ("::1", 5000), 0)),
         (["client", "x", "localhost", "5000", "3333"], ("x", ("localhost", 5000), 3333)),
         (["-c", "x", "127.0.0.1", "5000", "3333"], ("x", ("127.0.0.1", 5000), 3333)),
     ],
@@ -292,7 +307,7 @@ ELSEWHERE = ["[Signed in from another place.]", "[Exiting]"]
         (KeyboardInterrupt(), 130, [], ["Caught keyboard interrupt. Exiting"]),
     ],
 )
-def test_the_last_words_of_a_client(error, code, group, channel, opened, type_in, capsys):
+def test_how_a_client_reports_why_it_ends(error, code, group, channel, opened, type_in, capsys):
     opened.error = error
     for wording, lines in (("group", group), ("channel", channel)):
         assert main(["client", "x", "127.0.0.1", "5000", "--wording", wording]) == code
@@ -300,7 +315,7 @@ def test_the_last_words_of_a_client(error, code, group, channel, opened, type_in
 
 
 @pytest.mark.parametrize("typing", ["going on", "closed", "ended, with --stay"])
-def test_whoever_signs_in_at_another_place_leaves_here_in_peace(typing, opened, type_in, monkeypatch, capsys):
+def test_a_client_whose_user_signs_in_at_another_place_ends_normally(typing, opened, type_in, monkeypatch, capsys):
     opened.is_elsewhere = True
     reading, writing = os.pipe()
     with open(reading) as stdin, open(writing, "w"):
@@ -325,10 +340,36 @@ def test_what_keeps_a_client_from_starting_is_told_on_stderr(error, opened, type
     assert err.endswith(f"client: {error}\n")
 
 
-def test_an_error_of_our_own_is_not_hidden(opened, type_in):
+def test_a_bug_is_not_hidden(opened, type_in):
     opened.error = ZeroDivisionError()
     with pytest.RaisesGroup(ZeroDivisionError, flatten_subgroups=True):
         main(["client", "x", "127.0.0.1", "5000"])
+    opened.error = OSError(errno.EBADF, "not the output's fault")
+    with pytest.raises(OSError, match="not the output's fault"):
+        main(["client", "x", "127.0.0.1", "5000"])
+    opened.error = ExceptionGroup("at once", [ZeroDivisionError(), ServerNotResponding()])
+    with pytest.RaisesGroup(ZeroDivisionError, flatten_subgroups=True):
+        main(["client", "x", "127.0.0.1", "5000"])
+
+
+@pytest.mark.parametrize(
+    ("errors", "code", "out", "err"),
+    [
+        ([ServerNotResponding(), NameTaken("x")], 2, "[Name x is taken.]", ""),
+        ([KeyboardInterrupt(), ServerNotResponding()], 1, "[Server not responding]", ""),
+        ([InvalidName("b@d"), KeyboardInterrupt()], 2, "", "not a valid name"),
+        ([SignedInElsewhere(), StoreFailed("full")], 1, "", ""),
+        ([SignedInElsewhere(), AddressError("in use")], 0, "[Signed in from another place.]", ""),
+        ([WrongServerKey(OLD, NEW)], 2, "", f"--server-key is wrong: {WrongServerKey(OLD, NEW)}"),
+    ],
+)
+def test_of_several_errors_the_most_important_one_is_reported(errors, code, out, err, opened, type_in, capsys):
+    for order in (errors, errors[::-1]):
+        opened.error = BaseExceptionGroup("at once", order)
+        assert main(["client", "x", "127.0.0.1", "5000"]) == code
+        shown = capsys.readouterr()
+        assert (out in shown.out, err in shown.err) == (True, True)
+        assert (bool(shown.out), bool(shown.err)) == (bool(out), bool(err))
 
 
 def test_ctrl_c_before_anything_has_begun(monkeypatch, capsys):
@@ -378,39 +419,39 @@ def row(name, port, online=True):
 
 
 def test_each_change_prints_the_table_in_the_order_of_arrival():
-    log = TableLog()
-    heading = ">>> [Client table updated.]"
-    assert log.lines(row("x", 3333)) == (heading, "{'x': ('x', '127.0.0.1', 3333, True)}")
-    log.lines(row("y", 1111))
-    assert log.lines(row("x", 3333, online=False)) == (
-        heading,
-        "{'x': ('x', '127.0.0.1', 3333, False), 'y': ('y', '127.0.0.1', 1111, True)}",
+    view = TableView()
+    heading = ">>> [Client table updated.]\n"
+    assert view.update(row("x", 3333)) == heading + "{'x': ('x', '127.0.0.1', 3333, True)}\n"
+    view.update(row("y", 1111))
+    assert view.update(row("x", 3333, online=False)) == (
+        heading + "{'x': ('x', '127.0.0.1', 3333, False), 'y': ('y', '127.0.0.1', 1111, True)}\n"
     )
 
 
 def test_a_name_in_other_letters_is_the_same_row():
-    log = TableLog()
-    log.lines(row("Bob", 1))
-    assert log.lines(row("bob", 2))[1] == "{'bob': ('bob', '127.0.0.1', 2, True)}"
+    view = TableView([row("Bob", 1)])
+    assert view.update(row("bob", 2)).endswith("\n{'bob': ('bob', '127.0.0.1', 2, True)}\n")
 
 
-def test_above_fifty_names_only_the_changed_row_is_printed():
-    log = TableLog()
-    printed = [log.lines(row(f"n{number}", number + 1))[1] for number in range(51)]
+def test_above_fifty_names_only_the_changed_rows_are_printed():
+    view = TableView()
+    printed = [view.update(row(f"n{number}", number + 1)) for number in range(51)]
     assert printed[49].count("127.0.0.1") == 50
-    assert printed[50] == "{'n50': ('n50', '127.0.0.1', 51, True)}"
-    assert log.lines(row("n7", 8, online=False))[1] == "{'n7': ('n7', '127.0.0.1', 8, False)}"
+    assert printed[50].endswith("\n{'n50': ('n50', '127.0.0.1', 51, True)}\n")
+    assert view.update(row("n7", 8, online=False), row("n9", 9)).endswith(
+        "\n{'n7': ('n7', '127.0.0.1', 8, False), 'n9': ('n9', '127.0.0.1', 9, True)}\n"
+    )
 
 
 async def test_the_server_prints_each_coming_and_going(nursery):
     printed, changes = trio.open_memory_channel(100)
     store = MemoryServerStore()
     await store.enrol(row("y", 7))
-    server = await nursery.start(run_server, 0, "127.0.0.1", store, printed.send_nowait)
+    server = await nursery.start(serve_and_print, 0, "127.0.0.1", store, printed.send)
     with trio.fail_after(5):
         async with open_chat("x", server, host="127.0.0.1") as chat:
             port = chat.table["x"].port
-        lines = [await changes.receive() for _ in range(4)]
+        lines = "".join([await changes.receive() for _ in range(2)]).splitlines()
     assert lines == [
         ">>> [Client table updated.]",
         f"{{'y': ('y', '127.0.0.1', 7, False), 'x': ('x', '127.0.0.1', {port}, True)}}",
@@ -504,7 +545,11 @@ def test_fingerprints_are_shown_of_one_or_of_all(opened, served, type_in, data_f
     assert main(["fingerprint"]) == 0
     lines = f"{alice}  alice@localhost:5678\n{bob}  bob@[::1]:5000\n{server}  server on port 5678\n"
     assert capsys.readouterr() == (lines, "")
-    for args in (["BOB", "::1", "5000"], ["--identity", str(data_folder / "clients" / "bob@%3A%3A1_5000.key")]):
+    for args in (
+        ["BOB", "::1", "5000"],
+        ["bob", "[::1]", "5000"],
+        ["--identity", str(data_folder / "clients" / "bob@%3A%3A1_5000.key")],
+    ):
         assert main(["fingerprint", *args]) == 0
         assert capsys.readouterr() == (f"{bob}\n", "")
 
@@ -555,21 +600,22 @@ async def test_where_no_server_was_there_is_nothing_to_forget(data_folder, capsy
 # --- the demo ---
 
 
-def test_the_demo_plays_its_story(capsys):
+def test_the_demo_shows_its_conversation(capsys):
     assert main(["demo"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    for scene in STORY:
-        assert f"# {scene.title}" in lines
+    for step in CONVERSATION.splitlines():
+        if step.startswith("#"):
+            assert step in lines
     assert "alice  < send bob Hello, Bob!" in lines
     assert "bob    | >>> alice: Hello, Bob!" in lines
     assert "server | >>> [Client table updated.]" in lines
-    assert lines[-1].endswith(" | >>> [You are Offline. Bye.]")
+    assert any(line.endswith(" | >>> [You are Offline. Bye.]") for line in lines[-3:]), "or the server's last table"
 
 
-async def test_the_demo_tells_what_is_missing():
+async def test_the_demo_says_what_is_missing():
     printed = []
-    story = [Scene("Alice joins, and Bob says nothing.", "alice", None, (("bob", "hm"),)), *STORY[1:]]
-    assert await play(printed.append, story, patience=0.1) == 1
+    conversation = "# Alice joins, and Bob says nothing.\nalice joins\nbob | hm\n# Bob joins.\nbob joins\n"
+    assert await run_demo(printed.append, conversation, step_timeout=0.1) == 1
     assert printed[-1] == "\nThis did not appear: bob | hm"
     assert "\n# Bob joins." not in printed
 

@@ -1,4 +1,7 @@
-"""`send` from outside: what its exit code and its line tell, whose place it does not take, what it leaves untouched."""
+"""`send`: its exit codes and its line, the name that it does not take, the messages that it leaves to the client.
+
+Most tests use a fake chat; the last ones a server on loopback, or a simulated network in virtual time.
+"""
 
 import io
 import sys
@@ -9,7 +12,7 @@ import attrs
 import pytest
 import trio
 
-import trio_chat.cli.send
+import trio_chat.cli.client
 from tests.stage import SERVER, identity_of
 from trio_chat import (
     Delivery,
@@ -54,7 +57,7 @@ def type_in(monkeypatch):
 
 @attrs.define
 class FakeChat:
-    """Opened, asked once, and left: what each of these gives or raises. `left` tells how the block ended."""
+    """What opening, sending and leaving give or raise. `left` tells how the block ended."""
 
     opening: Exception | None = None
     sending: Exception | Delivery = attrs.Factory(partial(Delivery, "direct"))
@@ -83,9 +86,9 @@ class FakeChat:
 
 @pytest.fixture
 def chat(monkeypatch):
-    """What is opened instead of a chat."""
+    """A fake that is opened instead of a chat."""
     chat = FakeChat()
-    monkeypatch.setattr(trio_chat.cli.send, "open_chat", chat.open)
+    monkeypatch.setattr(trio_chat.cli.client, "open_chat", chat.open)
     return chat
 
 
@@ -144,7 +147,7 @@ def test_a_refused_message_is_one_line_on_stderr_and_the_chat_is_left_politely(r
         ("opening", StoreFailed(), 1, None),
     ],
 )
-def test_without_a_place_in_the_chat_nothing_is_sent(when, error, code, first, chat, capsys):
+def test_without_a_registration_nothing_is_sent(when, error, code, first, chat, capsys):
     setattr(chat, when, error)
     assert send("hi") == code
     out, err = capsys.readouterr()
@@ -265,7 +268,7 @@ def test_it_is_the_client_of_that_name(chat, data_folder):
     assert (data_folder / "clients" / f"robot@{HOST}_5000.db").exists()
 
 
-async def test_where_the_client_of_that_name_runs_its_place_is_not_taken(chat, data_folder, capsys):
+async def test_while_the_client_of_that_name_runs_its_name_is_not_taken(chat, data_folder, capsys):
     async with open_client_store(data_folder / "clients" / f"robot@{HOST}_5000.db"):
         assert await trio.to_thread.run_sync(send, "hi") == 2
     out, err = capsys.readouterr()
@@ -322,7 +325,7 @@ async def test_a_name_that_belongs_to_another_key_is_refused(server, tmp_path, c
     assert capsys.readouterr() == (">>> [Name robot is taken.]\n", "")
 
 
-async def test_who_only_sends_takes_nothing_and_all_of_it_waits(stage, autojump_clock):
+async def test_send_receives_nothing_and_all_of_it_waits(stage, autojump_clock):
     """The letter from before, the message of that time, and the receipt: the next client of the name has them."""
     alice, bob = await stage.enter("alice"), await stage.enter("bob")
     me = partial(

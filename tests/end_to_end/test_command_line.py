@@ -1,4 +1,7 @@
-"""The programs from outside: pipes, exit codes, the ancestors' flags, addresses that are wrong or unusual."""
+"""The commands as real processes: pipes, exit codes, the ancestors' flags, wrong or unusual addresses and keys.
+
+Each wait has a deadline; what differs from run to run (ports, clock times) is not compared.
+"""
 
 import re
 
@@ -9,7 +12,7 @@ from tests.end_to_end.processes import free_port, open_programs
 pytestmark = [pytest.mark.usefixtures("conversations"), pytest.mark.xdist_group("conversations")]
 
 
-async def leaves_politely(client):
+async def exits(client):
     await client.types("exit")
     await client.sees("[You are Offline. Bye.]")
     await client.exits(0)
@@ -110,7 +113,7 @@ async def test_a_name_belongs_to_its_key_in_any_case(tmp_path):
         other = await programs.start("bOB", "client", "bOB", "127.0.0.1", server.port, *other_key)
         await other.sees("[Name bOB is taken.]")
         await other.exits(2)
-        await leaves_politely(bob)
+        await exits(bob)
 
 
 async def test_the_same_key_signs_in_from_another_place_and_the_first_program_ends():
@@ -126,10 +129,10 @@ async def test_the_same_key_signs_in_from_another_place_and_the_first_program_en
         await second.sees("y: still there?")
 
 
-async def test_another_key_of_the_server_than_before_is_a_warning_and_the_end(tmp_path):
+async def test_if_the_server_has_another_key_a_client_warns_and_ends(tmp_path):
     async with open_programs() as programs:
         server = await programs.server("server", free_port())
-        await leaves_politely(await programs.client("x", server))
+        await exits(await programs.client("x", server))
         await stops(server)
         other = await programs.server("server", server.port, "--identity", tmp_path / "other.key")
         assert other.key != server.key
@@ -146,10 +149,10 @@ async def test_another_key_of_the_server_than_before_is_a_warning_and_the_end(tm
         await programs.client("x", other, "--server-key", other.key)
 
 
-async def test_a_name_whose_key_is_lost_is_forgotten_and_then_another_key_has_it(tmp_path):
+async def test_a_forgotten_name_can_be_registered_with_another_key(tmp_path):
     async with open_programs() as programs:
         server = await programs.server("server", free_port())
-        await leaves_politely(await programs.client("bob", server))
+        await exits(await programs.client("bob", server))
         await stops(server)
         operator = await programs.start("operator", "server", "forget", "BOB", "--port", server.port)
         await operator.sees("The name BOB is free.")
@@ -221,6 +224,35 @@ async def test_a_server_is_reached_by_ipv6_and_by_name(host):
         await x.types("send y hi")
         await y.sees("x: hi")
         await x.sees("[Message received by y.]")
+
+
+async def test_brackets_around_an_address_make_no_difference():
+    async with open_programs() as programs:
+        server = await programs.server()
+        await exits(await programs.client("alice", server, host="[::1]"))
+        shown = set()
+        for host in ("::1", "[::1]"):
+            program = await programs.start("alice", "fingerprint", "alice", host, server.port)
+            shown.add(await program.next_line())
+            await program.exits(0)
+        assert len(shown) == 1, "the same files"
+
+
+@pytest.mark.parametrize("has_met_it", [False, True])
+async def test_a_mistyped_server_key_is_not_reported_as_another_server(has_met_it):
+    async with open_programs() as programs:
+        server = await programs.server()
+        if has_met_it:
+            await exits(await programs.client("x", server))
+        wrong = "aaaa-bbbb-cccc-dddd"
+        x = await programs.start("x", "client", "x", "127.0.0.1", server.port, "--server-key", wrong)
+        said, complaints = await x.rest()
+        await x.exits(2)
+    assert said == []
+    assert complaints == [
+        "python -m trio_chat client: --server-key is wrong:"
+        f" the key given for the server is {wrong}, but the server's key is {server.key}"
+    ]
 
 
 async def test_the_demo_plays_a_conversation_and_ends():

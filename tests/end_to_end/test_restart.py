@@ -1,6 +1,6 @@
-"""What survives the death of a server's process: names, letters, group messages; and clients that wait for its return.
+"""What survives when the server is killed: names, letters, group messages, and clients that wait until it is back.
 
-Real processes, and stores in files, as the command line has them when nothing else is said.
+Real processes with stores in their default files.
 """
 
 from tests.end_to_end.processes import free_port, open_programs

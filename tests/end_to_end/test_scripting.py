@@ -1,4 +1,7 @@
-"""Chatting by programs: a client that speaks JSON, and `send` with its exit codes, from outside."""
+"""Programs that chat: a client that prints JSON, and `send` with its exit codes.
+
+Real processes; each wait has a deadline.
+"""
 
 import json
 
@@ -6,11 +9,11 @@ import pytest
 
 from tests.end_to_end.processes import open_programs
 
-pytestmark = pytest.mark.xdist_group("programs")  # one after the other, beside the conversations
+pytestmark = pytest.mark.xdist_group("programs")  # one after the other, at the same time as the scripts
 
 
-async def is_told(program, event):
-    """The next object with that name; those before it are left out."""
+async def receives(program, event):
+    """The next JSON object of that event; others before it are skipped."""
     while True:
         fields = json.loads(await program.next_line())
         if fields["event"] == event:
@@ -21,8 +24,8 @@ async def test_a_robot_reports_and_a_program_reads():
     async with open_programs() as programs:
         server = await programs.server()
         reader = await programs.start("reader", "client", "reader", "127.0.0.1", server.port, "--json")
-        assert await is_told(reader, "registered") == {"event": "registered", "waiting": 0}
-        (row,) = (await is_told(reader, "table"))["rows"]
+        assert await receives(reader, "registered") == {"event": "registered", "waiting": 0}
+        (row,) = (await receives(reader, "table"))["rows"]
         assert (row["name"], row["online"], row["host"]) == ("reader", True, "127.0.0.1")
 
         async def robot(*args, sender="robot"):
@@ -35,7 +38,7 @@ async def test_a_robot_reports_and_a_program_reads():
         program, _ = await robot("reader", "\x1b[2J grün")
         await program.exits(0)
         message = {"event": "message", "sender": "robot", "text": "\x1b[2J grün"}
-        assert await is_told(reader, "message") == message
+        assert await receives(reader, "message") == message
 
         program, (line,) = await robot("robot", "hi", sender="reader")
         await program.exits(2)
@@ -45,10 +48,10 @@ async def test_a_robot_reports_and_a_program_reads():
         assert line.endswith("no such user: nobody")
 
         await reader.types("send robot Thanks.")
-        delivery = await is_told(reader, "delivery")
+        delivery = await receives(reader, "delivery")
         assert (delivery["recipient"], delivery["how"]) == ("robot", "saved")
         await reader.ends_input()
-        await is_told(reader, "deregistered")
+        await receives(reader, "deregistered")
         await reader.exits(0)
 
         program, (line,) = await robot("reader", "Come back!")
@@ -56,12 +59,12 @@ async def test_a_robot_reports_and_a_program_reads():
         assert line.endswith("received by the server and saved.]")
 
         client = await programs.start("robot", "client", "robot", "127.0.0.1", server.port, "--json")
-        letter = await is_told(client, "letter")
+        letter = await receives(client, "letter")
         assert (letter["sender"], letter["text"], letter["sent_at"]) == ("reader", "Thanks.", delivery["sent_at"])
         server.process.kill()
         await server.rest()
         await client.types("send_all still there?")
-        error = await is_told(client, "error")
+        error = await receives(client, "error")
         assert error == {"event": "error", "error": "ServerNotResponding", "text": "the server is not responding"}
         await client.exits(1)
 

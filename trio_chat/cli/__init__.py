@@ -1,1 +1,13 @@
-"""The command line: main.py has the arguments and exit codes, each other module one command."""
+"""The command line. Each command is declared in main.py; its program has a module of its own.
+
+main.py           the arguments and help texts; runs a program, catches its errors
+arguments.py      how single arguments are read: ports, hosts, fingerprints, friends
+exit_codes.py     the exit codes, and which error leads to which
+keys.py           where keys and stores are kept; `fingerprint`
+client.py         `client`, with or without a terminal, and its options
+send.py           `send`: one message
+server.py         `server` and `server forget`
+table_printer.py  what `server` prints
+presence.py       `presence` and `friends`
+demo.py           `demo`: a conversation that plays by itself
+"""

@@ -1,6 +1,6 @@
-"""The program behind `client`: who talks to which server, with which keys and store, from which lines.
+"""The program behind `client`, and the options by which a client is opened.
 
-The command itself is declared in cli/main.py, which also runs this and turns what it raises into exit codes.
+Its arguments, and what becomes of its errors, are in cli/main.py; what its lines mean is in terminal/conversation.py.
 """
 
 import os
@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING
 import attrs
 import trio
 
+from trio_chat.cli.exit_codes import TERMINATED
 from trio_chat.cli.keys import IN_MEMORY, client_file
 from trio_chat.client.chat import Chat, open_chat
+from trio_chat.client.event_queue import BACKLOG
 from trio_chat.crypto.identities import Identity
 from trio_chat.protocol.records import check_name
 from trio_chat.storage.client_store import open_client_store
@@ -30,16 +32,14 @@ from trio_chat.terminal.wordings import Phrasebook
 if TYPE_CHECKING:
     from trio_chat.terminal.prompt import Prompt
 
-__all__ = ["TERMINATED", "ClientOptions", "talk", "talk_at_terminal"]
+__all__ = ["ClientOptions", "run_client", "run_client_at_terminal"]
 
-TERMINATED = 128 + signal.SIGTERM
-"""The exit code at SIGTERM, as a shell has it."""
 WAITING_LINES = 16
 
 
 @attrs.frozen
 class ClientOptions:
-    """Who talks, to which server, from where, and how. What is None is in the user's data folder."""
+    """Who chats, at which server, from which UDP port, and how. A `store` or `identity` of None is the default file."""
 
     name: str
     server: tuple[str, int]
@@ -60,9 +60,12 @@ class ClientOptions:
 
     def open_identity(self) -> Identity:
         """Read the keys, or make them. Raises InvalidName, IdentityError."""
+        check_name(self.name)  # before a file is made, even one whose name was given
         return open_identity(Path(self.identity) if self.identity else client_file(self.name, self.server, "key"))
 
-    def open_chat(self, identity: Identity, store: ClientStore) -> AbstractAsyncContextManager[Chat]:
+    def open_chat(
+        self, identity: Identity, store: ClientStore, backlog: int = BACKLOG
+    ) -> AbstractAsyncContextManager[Chat]:
         """Register; raises as `open_chat` does."""
         return open_chat(
             self.name,
@@ -72,49 +75,51 @@ class ClientOptions:
             port=self.port,
             store=store,
             reconnect=self.reconnect,
+            backlog=backlog,
         )
 
 
-async def talk(place: ClientOptions, screen: Screen, book: Renderer) -> None:
+async def run_client(options: ClientOptions, screen: Screen, renderer: Renderer) -> None:
     """Chat from standard input to the screen until `exit` or the end of input. Raises as `run_conversation` does."""
-    check_name(place.name)
-    identity = place.open_identity()
-    # Where standard input is closed, its number may be given to something else: read nothing, then.
+    identity = options.open_identity()
+    # If standard input is closed, its number may belong to another file by now: read nothing instead.
     fd = os.open(os.devnull, os.O_RDONLY) if sys.stdin is None else sys.stdin.fileno()
     lines_in, lines = trio.open_memory_channel[str](WAITING_LINES)
-    async with place.open_store() as store, trio.open_nursery() as nursery:
+    async with options.open_store() as store, trio.open_nursery() as nursery:
         nursery.start_soon(read_lines, fd, lines_in, screen.show_prompt)
-        opening = place.open_chat(identity, store)
-        stay, reconnect = place.stay, place.reconnect
-        await run_conversation(opening, lines, screen.show, book, stay=stay, reconnect=reconnect)
+        opening = options.open_chat(identity, store)
+        stay, reconnect = options.stay, options.reconnect
+        await run_conversation(opening, lines, screen.show, renderer, stay=stay, reconnect=reconnect)
         nursery.cancel_scope.cancel()
 
 
-async def talk_at_terminal(place: ClientOptions, prompt: "Prompt", book: Phrasebook) -> int | None:
+async def run_client_at_terminal(options: ClientOptions, prompt: "Prompt", book: Phrasebook) -> int | None:
     """Chat at a prompt until `exit`, Ctrl-D or SIGTERM; return the exit code. Raises as `run_conversation` does."""
-    check_name(place.name)
-    identity = place.open_identity()
+    identity = options.open_identity()
     lines_in, lines = trio.open_memory_channel[str](WAITING_LINES)
-    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals, trio.CancelScope() as life:
-        async with place.open_store() as store, trio.open_nursery() as nursery:
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals, trio.CancelScope() as until_sigterm:
+        async with options.open_store() as store, trio.open_nursery() as nursery:
+            # The prompt comes first: what the chat prints, it prints above the prompt.
             await nursery.start(prompt.run, lines_in)
-            nursery.start_soon(_end_at, signals, life)
-            opening = _with_names(prompt, place.open_chat(identity, store))
-            ready, stay, reconnect = prompt.ready, place.stay, place.reconnect
+            nursery.start_soon(_watch_signals, signals, until_sigterm)
+            opening = _with_names(prompt, options.open_chat(identity, store))
+            ready, stay, reconnect = prompt.ready, options.stay, options.reconnect
             await run_conversation(opening, lines, prompt.show, book, ready=ready, stay=stay, reconnect=reconnect)
             nursery.cancel_scope.cancel()
-    return TERMINATED if life.cancelled_caught else None
+    return TERMINATED if until_sigterm.cancelled_caught else None
 
 
-async def _end_at(signals: AsyncIterator[int], life: trio.CancelScope) -> None:
+async def _watch_signals(signals: AsyncIterator[int], until_sigterm: trio.CancelScope) -> None:
+    # Both end the program by way of the tasks, so that the prompt can restore the terminal.
     async for number in signals:
         if number == signal.SIGINT:
             raise KeyboardInterrupt
-        life.cancel()
+        until_sigterm.cancel()
 
 
 @asynccontextmanager
 async def _with_names(prompt: "Prompt", opening: AbstractAsyncContextManager[Chat]) -> AsyncIterator[Chat]:
+    """Open a chat, and let the prompt complete the names of those who are online."""
     async with opening as chat:
         prompt.names = lambda: [row.name for row in chat.table.values() if row.online and row.name != chat.name]
         yield chat

@@ -1,145 +1,130 @@
-"""A conversation played by a server and three clients, for who has just arrived: the script, and how it is played.
+"""The program behind `demo`: a server and three clients that show a newcomer a conversation.
 
-Real sockets, the real console; only the typing is done here, and the waiting for what must appear.
+Sockets and conversations are real. Here is only what the three type, and the lines that must then appear.
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
-import attrs
 import trio
 
-from trio_chat.cli.server import run_server
+from trio_chat.cli.exit_codes import DONE, FAILED
+from trio_chat.cli.server import serve_and_print
 from trio_chat.client.chat import open_chat
 from trio_chat.storage.memory import MemoryServerStore
 from trio_chat.terminal.conversation import run_conversation
 from trio_chat.terminal.styling import Line
 from trio_chat.terminal.wordings import Phrasebook
 
-__all__ = ["STORY", "Scene", "play"]
+__all__ = ["CONVERSATION", "run_demo"]
 
 HOST = "127.0.0.1"
-PATIENCE = 5.0
-"""Seconds to wait for what a scene must show."""
+STEP_TIMEOUT = 5.0
+"""In seconds, for each line that must appear."""
+
+CONVERSATION = """\
+# Alice, Bob and Carol join.
+alice joins
+alice | [Welcome, You are registered.]
+bob joins
+bob | [Welcome, You are registered.]
+carol joins
+carol | [Welcome, You are registered.]
+# Alice writes to Bob. The message goes directly to Bob's program, which acknowledges it.
+alice < send bob Hello, Bob!
+bob | alice: Hello, Bob!
+alice | [Message received by bob.]
+# Bob goes offline.
+bob < dereg
+bob | [You are Offline. Bye.]
+# Carol writes to everyone. The server passes it on to those who are online, and keeps it for Bob.
+carol < send_all Lunch at noon?
+carol | [Group Message received by Server.]
+alice | Group Chat carol: Lunch at noon?
+# Alice writes to Bob, who is away. The server keeps the message.
+alice < send bob Are you coming?
+alice | [Offline Message sent at HH:MM:SS received by the server and saved.]
+# Bob comes back and gets both messages. Alice gets a receipt.
+bob < reg
+bob | [RegSent]
+bob | [You have offline messages:]
+bob | Group Chat carol: HH:MM:SS Lunch at noon?
+bob | alice: HH:MM:SS Are you coming?
+alice | [Offline Message sent at HH:MM:SS received by bob.]
+# Bob answers both of them.
+bob < send_all On my way.
+alice | Group Chat bob: On my way.
+carol | Group Chat bob: On my way.
+# All three leave.
+alice < exit
+alice | [You are Offline. Bye.]
+bob < exit
+bob | [You are Offline. Bye.]
+carol < exit
+carol | [You are Offline. Bye.]
+"""
+"""`#`: a heading. `joins`: a client starts. `<`: its user types a line. `|`: the client must print this line next, or
+after others that do not matter. HH:MM:SS is any time.
+"""
 
 
-@attrs.frozen
-class Scene:
-    """Someone types a line, or (None) starts the program; then each of `shown`, (who, line), must appear.
-
-    Clock times are written HH:MM:SS.
-    """
-
-    title: str
-    who: str
-    typed: str | None
-    shown: tuple[tuple[str, str], ...]
-
-
-CAST = ("alice", "bob", "carol")
-
-STORY = (
-    *(Scene(f"{who.title()} joins.", who, None, ((who, "[Welcome, You are registered.]"),)) for who in CAST),
-    Scene(
-        "Alice writes to Bob. It goes directly to him, and his program acknowledges it.",
-        "alice",
-        "send bob Hello, Bob!",
-        (("bob", "alice: Hello, Bob!"), ("alice", "[Message received by bob.]")),
-    ),
-    Scene("Bob goes off line.", "bob", "dereg", (("bob", "[You are Offline. Bye.]"),)),
-    Scene(
-        "Carol writes to everyone. The server hands it to those who are there, and keeps it for Bob.",
-        "carol",
-        "send_all Lunch at noon?",
-        (("carol", "[Group Message received by Server.]"), ("alice", "Group Chat carol: Lunch at noon?")),
-    ),
-    Scene(
-        "Alice writes to Bob, who is away: the server keeps the letter.",
-        "alice",
-        "send bob Are you coming?",
-        (("alice", "[Offline Message sent at HH:MM:SS received by the server and saved.]"),),
-    ),
-    Scene(
-        "Bob comes back to his letters, and Alice gets her receipt.",
-        "bob",
-        "reg",
-        (
-            ("bob", "[RegSent]"),
-            ("bob", "[You have offline messages:]"),
-            ("bob", "Group Chat carol: HH:MM:SS Lunch at noon?"),
-            ("bob", "alice: HH:MM:SS Are you coming?"),
-            ("alice", "[Offline Message sent at HH:MM:SS received by bob.]"),
-        ),
-    ),
-    Scene(
-        "Bob answers them both.",
-        "bob",
-        "send_all On my way.",
-        (
-            ("bob", "[Group Message received by Server.]"),
-            ("alice", "Group Chat bob: On my way."),
-            ("carol", "Group Chat bob: On my way."),
-        ),
-    ),
-    *(Scene(f"{who.title()} leaves.", who, "exit", ((who, "[You are Offline. Bye.]"),)) for who in CAST),
-)
-
-
-class _Actor:
-    """One client: its keyboard, and its screen as far as the script has not yet asked for it."""
+class _DemoClient:
+    """One client: its typed lines, and the printed lines that have not been checked yet."""
 
     def __init__(self, name: str, echo: Callable[[str], object]) -> None:
         self.name = name
         self._echo = echo
-        self._keys, self._lines = trio.open_memory_channel[str](1)
-        self._shown_in, self._shown = trio.open_memory_channel[str](1000)
+        self._typed_in, self._typed = trio.open_memory_channel[str](1)
+        self._printed_in, self._printed = trio.open_memory_channel[str](1000)
 
-    async def chat(self, server: tuple[str, int]) -> None:
-        await run_conversation(open_chat(self.name, server, host=HOST), self._lines, self._say, Phrasebook())
+    async def run(self, server: tuple[str, int]) -> None:
+        await run_conversation(open_chat(self.name, server, host=HOST), self._typed, self._show, Phrasebook())
 
     async def type(self, line: str) -> None:
         self._echo(f"{self.name:<6} < {line}")
-        await self._keys.send(line)
+        await self._typed_in.send(line)
 
-    async def see(self, expected: str) -> None:
-        """Wait until the line is shown."""
-        async for line in self._shown:
+    async def wait_for(self, expected: str) -> None:
+        """Wait until the line is printed."""
+        async for line in self._printed:
             if re.sub(r"\b\d\d:\d\d:\d\d\b", "HH:MM:SS", line) == expected:
                 return
 
-    def _say(self, line: Line) -> None:
+    def _show(self, line: Line) -> None:
         self._echo(f"{self.name:<6} | >>> {line.text}")
-        self._shown_in.send_nowait(line.text)
+        self._printed_in.send_nowait(line.text)
 
 
-async def play(echo: Callable[[str], object], story: Sequence[Scene] = STORY, patience: float = PATIENCE) -> int:
-    """Play the story, printing by `echo`; return 0, or 1 as soon as a line has not appeared (after saying which)."""
+async def run_demo(
+    echo: Callable[[str], object], conversation: str = CONVERSATION, step_timeout: float = STEP_TIMEOUT
+) -> int:
+    """Run a conversation, printing by `echo`; return the exit code. A line that does not appear ends it."""
+
+    async def print_table(text: str) -> None:
+        for line in text.splitlines():
+            echo(f"server | {line}")
+
     echo("A server and three clients on this machine. `<` is what someone types, `|` what someone sees.")
-    actors = {name: _Actor(name, echo) for name in CAST}
+    clients = {name: _DemoClient(name, echo) for name in ("alice", "bob", "carol")}
     missing: str | None = None
     async with trio.open_nursery() as nursery:
-        server = await nursery.start(run_server, 0, HOST, MemoryServerStore(), lambda line: echo(f"server | {line}"))
-        for scene in story:
-            echo(f"\n# {scene.title}")
-            actor = actors[scene.who]
-            if scene.typed is None:
-                nursery.start_soon(actor.chat, server)
-            else:
-                await actor.type(scene.typed)
-            missing = await _first_missing(actors, scene, patience)
+        server = await nursery.start(serve_and_print, 0, HOST, MemoryServerStore(), print_table)
+        for step in conversation.splitlines():
+            match step.split(" ", 2):
+                case ["#", *_]:
+                    echo(f"\n{step}")
+                case [name, "joins"]:
+                    nursery.start_soon(clients[name].run, server)
+                case [name, "<", line]:
+                    await clients[name].type(line)
+                case [name, "|", line]:
+                    missing = step
+                    with trio.move_on_after(step_timeout):
+                        await clients[name].wait_for(line)
+                        missing = None
             if missing:
                 break
         nursery.cancel_scope.cancel()
     if missing:
         echo(f"\nThis did not appear: {missing}")
-        return 1
-    return 0
-
-
-async def _first_missing(actors: dict[str, _Actor], scene: Scene, patience: float) -> str | None:
-    for who, line in scene.shown:
-        with trio.move_on_after(patience):
-            await actors[who].see(line)
-            continue
-        return f"{who} | {line}"
-    return None
+    return FAILED if missing else DONE

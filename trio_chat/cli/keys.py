@@ -1,6 +1,6 @@
-"""Where the command line keeps its files, and whose keys are in them: the program behind `fingerprint`.
+"""Where the command line keeps its files, and whose keys are in them: what `fingerprint` prints.
 
-The command itself is declared in cli/main.py, which also turns what is raised here into exit codes.
+Its arguments, and what becomes of its errors, are in cli/main.py.
 """
 
 import re
@@ -16,25 +16,24 @@ from trio_chat.protocol.records import check_name, fingerprint, fold
 from trio_chat.storage.identity_file import read_identity
 from trio_chat.terminal.wordings import escape, show_address
 
-__all__ = ["IN_MEMORY", "client_file", "fingerprint_of", "key", "server_file", "show_fingerprints"]
+__all__ = ["IN_MEMORY", "client_file", "fingerprint_of", "print_fingerprints", "server_file"]
 
 IN_MEMORY = ":memory:"
-"""Said instead of a store's path: no file."""
+"""Given as the path of a store: it is not kept in a file."""
 
-_FINGERPRINT = re.compile("[a-z2-7]{4}(-[a-z2-7]{4}){3}")
 _SERVER_KEY = re.compile(r"server-(?P<port>[0-9]{1,5})\.key")
 _CLIENT_KEY = re.compile(r"(?P<name>[^@]+)@(?P<host>.+)_(?P<port>[0-9]{1,5})\.key")
 
 
 def client_file(name: str, server: tuple[str, int], kind: str) -> Path:
-    """Where the `kind` (db or key) of a client lies if nobody says otherwise. Raises InvalidName."""
-    check_name(name)  # before it becomes a part of a file's name
+    """The default file of a client. `kind`: db or key. Raises InvalidName."""
+    check_name(name)  # `../../x` must not become part of a path
     host, port = server
     return _folder() / "clients" / f"{fold(name)}@{quote(host, safe='', errors='surrogateescape')}_{port}.{kind}"
 
 
 def server_file(port: int, kind: str) -> Path:
-    """Where the `kind` (db or key) of a server lies if nobody says otherwise."""
+    """The default file of the server at a port. `kind`: db or key."""
     return _folder() / f"server-{port}.{kind}"
 
 
@@ -42,34 +41,27 @@ def _folder() -> Path:
     return platformdirs.user_data_path("trio_chat", appauthor=False)
 
 
-def key(given: str) -> str:
-    """The fingerprint that somebody has typed, as it is written."""
-    if not _FINGERPRINT.fullmatch(given.lower()):
-        raise click.BadParameter(f"{given!r} is not a fingerprint, xxxx-xxxx-xxxx-xxxx")
-    return given.lower()
-
-
 def fingerprint_of(path: Path) -> str:
-    """The fingerprint of the keys in a file. Raises IdentityError, also if there is no file."""
+    """The fingerprint of the keys in a file. Raises IdentityError if it cannot be read or does not exist."""
     identity = read_identity(path)
     if identity is None:
         raise IdentityError(f"there is no identity file {path} yet")
     return fingerprint(identity.public.signing)
 
 
-def show_fingerprints() -> bool:
-    """Print the fingerprint of each identity in the data folder, and whose it is; return whether all can be read."""
-    all_well, is_any = True, False
-    for path, owner in (*_clients(), *_servers()):
-        is_any = True
+def print_fingerprints() -> bool:
+    """Print the fingerprint and the owner of each key file in the data folder; return whether all can be read."""
+    all_readable = True
+    key_files = [*_clients(), *_servers()]
+    for path, owner in key_files:
         try:
             click.echo(f"{fingerprint_of(path)}  {owner}")
         except IdentityError as error:
-            all_well = False
+            all_readable = False
             click.echo(f"{owner}: {error}", err=True)
-    if not is_any:
+    if not key_files:
         click.echo("There are no identities yet: clients and servers make theirs when they first start.", err=True)
-    return all_well
+    return all_readable
 
 
 def _clients() -> Iterator[tuple[Path, str]]:

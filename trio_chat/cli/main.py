@@ -1,7 +1,6 @@
-"""The command line: arguments, trio.run, exit codes.
+"""The command line: the arguments and help texts; running a program; errors as messages and exit codes.
 
-The programs are in cli/client.py, cli/send.py, cli/server.py, cli/presence.py and cli/demo.py. Here, and nowhere else,
-exception groups are taken apart.
+The programs themselves are in the other modules of cli/. Here, and nowhere else, exception groups are taken apart.
 """
 
 import errno
@@ -9,34 +8,28 @@ import io
 import os
 import sys
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 import platformdirs
 import trio
 
 from trio_chat import __version__
-from trio_chat.cli.client import ClientOptions, talk, talk_at_terminal
-from trio_chat.cli.demo import play
-from trio_chat.cli.keys import IN_MEMORY, client_file, fingerprint_of, key, server_file, show_fingerprints
-from trio_chat.cli.presence import friend, place, show_friends, show_presence
-from trio_chat.cli.send import send_one
-from trio_chat.cli.server import forget, show_server
-from trio_chat.errors import (
-    ChatError,
-    NameTaken,
-    PresenceLost,
-    ServerKeyChanged,
-    ServerNotResponding,
-    SignedInElsewhere,
-    StoreFailed,
-)
+from trio_chat.cli.arguments import ANY_PORT, PORT, friend, host, host_and_port, key
+from trio_chat.cli.client import ClientOptions, run_client, run_client_at_terminal
+from trio_chat.cli.demo import run_demo
+from trio_chat.cli.exit_codes import DONE, FAILED, INTERRUPTED, REFUSED, Report, most_important
+from trio_chat.cli.keys import IN_MEMORY, client_file, fingerprint_of, print_fingerprints, server_file
+from trio_chat.cli.presence import run_friends, run_presence
+from trio_chat.cli.send import run_send
+from trio_chat.cli.server import forget_name, run_server
+from trio_chat.errors import ChatError, WrongServerKey
 from trio_chat.terminal.json_lines import JsonRenderer
 from trio_chat.terminal.results import Failed, ProgramInterrupted, Renderer
 from trio_chat.terminal.screen import PROMPT, Screen
-from trio_chat.terminal.styling import Line
 from trio_chat.terminal.wordings import Phrasebook, Wording
 
 if TYPE_CHECKING:
@@ -44,169 +37,164 @@ if TYPE_CHECKING:
 
 __all__ = ["cli", "main"]
 
-POLITE, GONE, REFUSED, INTERRUPTED = 0, 1, 2, 130
+_ALIASES = {"-s": "server", "-c": "client"}
+_OUTPUT_FAILS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EPIPE, errno.EAGAIN}
+
+# --- running a program ---
 
 
-class _Port(click.IntRange):
-    name = "port"
-
-
-PORT = _Port(1, 65535)
-OWN_PORT = _Port(0, 65535)
-
-# --- the server ---
+def _run(program: Callable[[], Awaitable[int | None]], screen: "Screen | Prompt", renderer: Renderer) -> int:
+    """Run a program to its end, report the error that ended it, and return the exit code."""
+    code: int | None = DONE
+    error: BaseException | None = None
+    report: Report = "nothing"
+    try:
+        code = trio.run(program)
+    # Several tasks may fail at once. What else is in the group is a bug, and comes out of here with a traceback.
+    except* (ChatError, OSError, KeyboardInterrupt) as group:
+        error, code, report = most_important(group)
+    if report == "screen":
+        for line in renderer.render(Failed(error) if isinstance(error, ChatError) else ProgramInterrupted()):
+            screen.show(line)
+    # Before anything is written to standard error, which may be the same terminal.
+    screen.close()
+    if report == "raise" and error is not None:
+        raise error
+    if report == "stderr":
+        hint = "--server-key is wrong: " if isinstance(error, WrongServerKey) else ""
+        click.echo(f"{click.get_current_context().command_path}: {hint}{error}", err=True)
+    return code or DONE
 
 
 def _serve(program: Callable[[], Awaitable[None]]) -> int:
     code = _run(program, Screen(sys.stdout), Phrasebook())
     if code == INTERRUPTED and sys.stderr is not None and sys.stderr.isatty():
-        click.echo(err=True)  # what the shell prints next must not stand behind the terminal's ^C
+        click.echo(err=True)  # or else the shell's prompt would follow the terminal's ^C on the same line
     return code
 
 
-# --- the client ---
-
-
-def _talk(place: ClientOptions, wording: str, as_json: bool, bell: bool) -> int:
+def _chat(options: ClientOptions, wording: str, as_json: bool, bell: bool) -> int:
     if as_json:
-        screen, json_book = Screen(sys.stdout, mark=""), JsonRenderer()
-        return _run(partial(talk, place, screen, json_book), screen, json_book)
-    book = Phrasebook(Wording(wording), place.name)
-    is_terminal = sys.stdin is not None and sys.stdin.isatty() and sys.stdout is not None and sys.stdout.isatty()
+        screen, as_lines = Screen(sys.stdout, mark=""), JsonRenderer()
+        return _run(partial(run_client, options, screen, as_lines), screen, as_lines)
+    book = Phrasebook(Wording(wording), options.name)
+    is_terminal = all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stdout))
     if is_terminal and os.name == "posix" and os.environ.get("TERM", "dumb") not in ("", "dumb", "unknown"):
+        # Only here, because prompt_toolkit takes longer to import than everything else together.
         from trio_chat.terminal.prompt import open_prompt
 
-        typed = platformdirs.user_state_path("trio_chat") / "typed" if place.history else None
+        typed = platformdirs.user_state_path("trio_chat") / "typed" if options.history else None
         prompt = open_prompt(book, typed, bell=bell)
-        return _run(partial(talk_at_terminal, place, prompt, book), prompt, book)
+        return _run(partial(run_client_at_terminal, options, prompt, book), prompt, book)
     screen = Screen(sys.stdout, prompt=is_terminal)
-    return _run(partial(talk, place, screen, book), screen, book)
+    return _run(partial(run_client, options, screen, book), screen, book)
 
 
-def _run(program: Callable[[], Awaitable[int | None]], screen: "Screen | Prompt", book: Renderer) -> int:
-    """Run a program to its end, say its last words, and return the exit code."""
-    code: int | None = POLITE
-    last_words: tuple[Line, ...] = ()
-    complaint: Exception | None = None
-    try:
-        code = trio.run(program)
-    except* KeyboardInterrupt:
-        code, last_words = INTERRUPTED, book.render(ProgramInterrupted())
-    except* ServerNotResponding as group:
-        code, last_words = GONE, book.render(Failed(_first(group)))
-    except* PresenceLost as group:
-        code = GONE
-        click.echo(f"{click.get_current_context().command_path}: {_first(group)}", err=True)
-    except* SignedInElsewhere as group:
-        code, last_words = POLITE, book.render(Failed(_first(group)))
-    except* (NameTaken, ServerKeyChanged) as group:
-        code, last_words = REFUSED, book.render(Failed(_first(group)))
-    except* StoreFailed:
-        code = GONE  # which was logged where it happened
-    except* ChatError as group:
-        complaint = click.UsageError(str(_first(group)), click.get_current_context())
-    except* BrokenPipeError:
-        complaint = BrokenPipeError(errno.EPIPE, "nobody reads standard output")
-    if complaint is not None:
-        screen.close()
-        raise complaint
-    for line in last_words:
-        screen.show(line)
-    screen.close()
-    return code or POLITE
-
-
-Failure = TypeVar("Failure", bound=Exception)
-
-
-def _first(group: ExceptionGroup[Failure]) -> Failure:
-    error: Failure | ExceptionGroup[Failure] = group
-    while isinstance(error, ExceptionGroup):
-        error = error.exceptions[0]
-    return error
-
-
-# --- the arguments ---
+# --- the commands and their arguments ---
 
 
 def _store(default: str) -> Callable[[click.decorators.FC], click.decorators.FC]:
-    text = f"The file for names and letters, {default} if left out; {IN_MEMORY} keeps none."
+    text = f"The file for names and messages. Default: {default}. {IN_MEMORY} keeps them in memory only."
     return click.option("--store", metavar="PATH", help=text)
 
 
 def _identity(default: str) -> Callable[[click.decorators.FC], click.decorators.FC]:
-    return click.option("--identity", metavar="FILE", help=f"The file for the keys, {default} if left out.")
+    return click.option("--identity", metavar="FILE", help=f"The key file. Default: {default}.")
 
 
 _server_key = click.option(
-    "--server-key", type=key, metavar="FINGERPRINT", help="The key that the server must have, from now on."
+    "--server-key", type=key, metavar="FINGERPRINT", help="Talk only to a server with this key, now and later."
 )
 
 
-@click.group(no_args_is_help=True, context_settings={"help_option_names": ["-h", "--help"]})
+_server = partial(click.option, "--server", metavar="HOST:PORT", type=host_and_port)
+
+
+class _ServerGroup(click.Group):
+    """A group that is also a command with an optional argument: `server PORT` and `server forget NAME`.
+
+    click would read `forget` as the PORT, and what follows it as options of `server`.
+    """
+
+    # As those of a command that is no group: options may follow PORT, and the usage does not ask for a subcommand.
+    allow_extra_args, allow_interspersed_args = False, True
+    collect_usage_pieces = click.Command.collect_usage_pieces
+
+    def make_context(self, info_name: str | None, args: list[str], *rest: Any, **extra: Any) -> click.Context:
+        """Give the arguments to a subcommand if the first one is its name."""
+        if args and args[0] in self.commands:
+            return self.commands[args[0]].make_context(f"{info_name} {args[0]}", args[1:], *rest, **extra)
+        return super().make_context(info_name, args, *rest, **extra)
+
+
+@click.group(no_args_is_help=True, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
 @click.version_option(__version__, prog_name="trio-chat")
 def cli() -> None:
-    """A chat for people on one network: directly from one to another, and mail for those who are away.
+    """Chat with people on your network.
+
+    A server knows who is online, and keeps messages for those who are away. Other messages go directly from one
+    person's program to the other's.
 
     \b
-    Short forms, as the ancestors had them:
-      -s PORT                                         is server PORT
-      -c NAME SERVER-IP SERVER-PORT CLIENT-PORT       is client with the same
+    To see it work:   trio-chat demo
+    To start a chat:  trio-chat server
+    To join it:       trio-chat client alice SERVER-IP 5000
+
+    \b
+    Short forms:
+      -s PORT                                     the same as: server PORT
+      -c NAME SERVER-IP SERVER-PORT CLIENT-PORT   the same as: client ...
     """
+
+
+@cli.group(cls=_ServerGroup, invoke_without_command=True)
+@click.argument("port", type=ANY_PORT, default=5000)
+@click.option("--host", type=host, metavar="ADDRESS", help="Listen on this address only. Default: all addresses.")
+@_store("server-PORT.db in your data folder")
+@_identity("server-PORT.key in your data folder")
+@click.option("--presence-port", type=ANY_PORT, help="Also tell programs who is online, at this TCP port.")
+@click.option("--presence-host", type=host, metavar="ADDRESS", default="127.0.0.1", help="Where --presence-port is.")
+def server(
+    port: int, host: str | None, store: str | None, identity: str | None, presence_port: int | None, presence_host: str
+) -> int:
+    """Start a chat server.
+
+    PORT is a UDP port. The default is 5000; 0 takes any free port. The server prints its table of clients at each
+    change: the whole table, or, with more than 50 names, the row that changed.
+
+    The first person to use a name owns it: their key file proves that it is them. If they lose the file, stop the
+    server and use the command forget.
+    """
+    presence = None if presence_port is None else (presence_host, presence_port)
+    return _serve(partial(run_server, port, host, store, identity, presence))
+
+
+@server.command()
+@click.argument("name")
+@click.option("--port", type=ANY_PORT, default=5000, help="The port of the server.")
+@click.option("--store", metavar="PATH", help="The --store of the server, if it has one.")
+def forget(name: str, port: int, store: str | None) -> int:
+    """Free a name whose owner has lost the key file.
+
+    Stop the server first. The next person who registers NAME owns it.
+    """
+    path = Path(store) if store else server_file(port, "db")
+    return _run(partial(forget_name, name, path), Screen(sys.stdout), Phrasebook())
 
 
 @cli.command()
-@click.argument("port", type=OWN_PORT, default=5000)
-@click.option("--host", help="The address to listen on; every address of this machine if left out.")
-@_store("server-PORT.db in your data folder")
-@_identity("server-PORT.key in your data folder")
-@click.option("--presence-port", type=OWN_PORT, help="Tell who comes and goes at this TCP port, too.")
-@click.option("--presence-host", default="127.0.0.1", show_default=True, help="The address for that.")
-def server(
-    port: int,
-    host: str | None,
-    store: str | None,
-    identity: str | None,
-    presence_port: int | None,
-    presence_host: str,
-) -> int:
-    """Serve a chat, and print its client table.
-
-    PORT is 5000 if left out; 0 is any that is free. The whole table is printed at each change up to 50 names,
-    only the changed row beyond.
-
-    A name belongs to the key that first registered it. Where that key is lost, server forget NAME frees the name:
-    see server forget --help.
-    """
-    presence = None if presence_port is None else (presence_host, presence_port)
-    return _serve(partial(show_server, port, host, store, identity, presence))
-
-
-@cli.command("server forget")
-@click.argument("name")
-@click.option("--port", type=OWN_PORT, default=5000, show_default=True, help="The port that the server serves.")
-@click.option("--store", metavar="PATH", help="Its file for names and letters, as it was given to the server.")
-def server_forget(name: str, port: int, store: str | None) -> int:
-    """Free a name whose key is lost.
-
-    The next one who registers NAME has it. Stop the server before.
-    """
-    return _run(partial(forget, name, Path(store) if store else server_file(port, "db")), Screen(), Phrasebook())
-
-
-@cli.command("fingerprint")
 @click.argument("name", required=False)
-@click.argument("server_ip", metavar="[SERVER-IP]", required=False)
+@click.argument("server_ip", metavar="[SERVER-IP]", type=host, required=False)
 @click.argument("server_port", metavar="[SERVER-PORT]", type=PORT, required=False)
-@_identity("the one for NAME at that server in your data folder")
+@_identity("that of NAME at this server")
 @click.pass_context
-def show_fingerprint(
+def fingerprint(
     context: click.Context, name: str | None, server_ip: str | None, server_port: int | None, identity: str | None
 ) -> int:
-    """Show the fingerprint of your key, for others to compare.
+    """Show the fingerprints of your keys.
 
-    That of NAME at a server, or of the keys in FILE; without either, all that are in your data folder, those of
-    servers on this machine among them.
+    Others compare them with what their who command shows, to be sure that it is you. Without arguments, all keys in
+    your data folder are shown, also those of servers on this machine.
     """
     if name is not None and (server_ip is None or server_port is None):
         raise click.UsageError("NAME needs SERVER-IP and SERVER-PORT", context)
@@ -216,103 +204,85 @@ def show_fingerprint(
         elif name is not None and server_ip is not None and server_port is not None:
             click.echo(fingerprint_of(client_file(name, (server_ip, server_port), "key")))
         else:
-            return POLITE if show_fingerprints() else REFUSED
+            return DONE if print_fingerprints() else REFUSED
     except ChatError as error:
         raise click.UsageError(str(error), context) from error
-    return POLITE
+    return DONE
 
 
 @cli.command()
-@click.argument("port", type=OWN_PORT, default=8081)
-@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
+@click.argument("port", type=ANY_PORT, default=8081)
+@click.option("--host", type=host, metavar="ADDRESS", default="127.0.0.1", help="Listen here.")
 def presence(port: int, host: str) -> int:
-    """Tell who comes and goes, and nothing else: JSON over TCP.
+    """Tell programs who is online, without a chat.
 
-    PORT is 8081 if left out; 0 is any that is free. There is no log-in: whoever can connect can ask.
+    They connect by TCP and exchange JSON. The default PORT is 8081; 0 takes any free port. Everyone who can connect
+    can ask: there are no passwords.
     """
-    return _serve(partial(show_presence, port, host))
+    return _serve(partial(run_presence, port, host))
 
 
 @cli.command()
 @click.argument("user_id", metavar="USER-ID", type=click.IntRange(1))
 @click.argument("named", metavar="FRIEND...", nargs=-1, required=True, type=friend)
-@click.option("--server", type=place, default="127.0.0.1:8081", show_default=True, help="The presence service.")
-@click.option("--json", "as_json", is_flag=True, help="Print each piece of news as a JSON object.")
+@_server(default="127.0.0.1:8081", help="The presence server.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON objects, for programs.")
 def friends(user_id: int, named: tuple[int | str, ...], server: tuple[str, int], as_json: bool) -> int:
-    """Be on line as USER-ID, and print one line whenever a FRIEND comes or goes.
+    """See when your friends come online and go offline.
 
-    A FRIEND is the number of a user of the presence service, or the name of someone in the chat beside it.
+    You appear as USER-ID, a number of your choice. A FRIEND is such a number. If the presence server also serves a
+    chat, a FRIEND may be a name there.
     """
     screen, book = Screen(sys.stdout, mark="" if as_json else PROMPT), Phrasebook()
-    wording = None if as_json else book
-    return _run(partial(show_friends, user_id, named, server, screen.show, wording), screen, book)
+    return _run(partial(run_friends, user_id, named, server, screen, None if as_json else book), screen, book)
 
 
 @cli.command()
 @click.argument("name")
-@click.argument("server_ip", metavar="SERVER-IP")
+@click.argument("server_ip", metavar="SERVER-IP", type=host)
 @click.argument("server_port", metavar="SERVER-PORT", type=PORT)
-@click.argument("client_port", metavar="[CLIENT-PORT]", type=OWN_PORT, default=0)
+@click.argument("port", metavar="[CLIENT-PORT]", type=ANY_PORT, default=0)
 @click.option(
     "--wording",
     type=click.Choice([wording.value for wording in Wording]),
     default="group",
-    help="Whose words are used.",
+    help="The style of what is printed.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print each event as a JSON object, for programs.")
-@click.option("--no-bell", is_flag=True, help="At a terminal, do not ring when you are spoken to.")
-@click.option("--no-history", is_flag=True, help="Keep none of what is written.")
-@click.option("--stay", is_flag=True, help="At the end of input, go on listening until killed.")
-@click.option("--reconnect", is_flag=True, help="Where the server does not respond, keep trying.")
-@_store("one for each name and server in your data folder")
-@_identity("one for each name and server in your data folder")
+@click.option("--json", "as_json", is_flag=True, help="Print events as JSON objects, for programs.")
+@click.option("--no-bell", is_flag=True, help="Do not ring the terminal's bell when someone writes to you.")
+@click.option("--no-history", is_flag=True, help="Keep no history of messages.")
+@click.option("--stay", is_flag=True, help="At the end of input, keep receiving until killed.")
+@click.option("--reconnect", is_flag=True, help="If the server does not respond, keep trying.")
+@_store("one for each name and server, in your data folder")
+@_identity("one for each name and server, in your data folder")
 @_server_key
 def client(
-    name: str,
-    server_ip: str,
-    server_port: int,
-    client_port: int,
-    wording: str,
-    as_json: bool,
-    no_bell: bool,
-    no_history: bool,
-    stay: bool,
-    reconnect: bool,
-    store: str | None,
-    identity: str | None,
-    server_key: str | None,
+    server_ip: str, server_port: int, wording: str, as_json: bool, no_bell: bool, no_history: bool, **options: Any
 ) -> int:
-    """Chat as NAME.
+    """Join a chat as NAME.
 
-    SERVER-IP may be a host name; CLIENT-PORT is any that is free if left out. Type help for the commands.
-    Standard input may be a pipe: each line is a command.
+    SERVER-IP may also be a host name. CLIENT-PORT is your UDP port; by default, any free one.
+
+    Type help for the commands. If standard input is a pipe, each line is a command.
     """
-    server = (server_ip, server_port)
-    told = ClientOptions(name, server, client_port, store, identity, server_key, stay, reconnect, not no_history)
-    return _talk(told, wording, as_json, not no_bell)
+    # What is left in `options` has the names of the fields.
+    opened = ClientOptions(server=(server_ip, server_port), history=not no_history, **options)
+    return _chat(opened, wording, as_json, not no_bell)
 
 
 @cli.command()
 @click.argument("recipient", metavar="NAME")
 @click.argument("text")
-@click.option("--as", "sender", metavar="ME", required=True, help="The name to send as; best one for this alone.")
-@click.option("--server", "address", metavar="HOST:PORT", type=place, required=True, help="The server of the chat.")
-@_store("that of the client ME at that server")
-@_identity("that of the client ME at that server")
+@click.option("--as", "name", metavar="ME", required=True, help="Your name. Best take one only for this command.")
+@_server(required=True, help="The chat server.")
+@_store("that of the client ME at this server")
+@_identity("that of the client ME at this server")
 @_server_key
-def send(
-    recipient: str,
-    text: str,
-    sender: str,
-    address: tuple[str, int],
-    store: str | None,
-    identity: str | None,
-    server_key: str | None,
-) -> int:
-    """Send one message, and tell by the exit code what became of it.
+def send(recipient: str, text: str, **options: Any) -> int:
+    """Send one message, from a script or by hand.
 
-    TEXT is read from standard input where it is -; put -- before a TEXT that begins with -. What others send to ME
-    waits for the client of that name. While that runs here, ME is in use.
+    If TEXT is -, standard input is sent. Put -- before a TEXT that begins with -. This cannot run at the same time
+    as a client of the same name. Messages to ME wait for that client.
 
     \b
     Exit codes:
@@ -322,49 +292,54 @@ def send(
       1  the server does not respond
     """
     screen, book = Screen(sys.stdout), Phrasebook()
-    me = ClientOptions(sender, address, store=store, identity=identity, server_key=server_key)
-    return _run(partial(send_one, me, recipient, text, screen.show, book), screen, book)
+    return _run(partial(run_send, ClientOptions(**options), recipient, text, screen, book), screen, book)
 
 
 @cli.command()
 def demo() -> int:
-    """Play a conversation of three, on this machine.
+    """Watch a conversation.
 
-    A server and three clients talk over real UDP, in this one process: directly, by letter and to everyone.
+    A server and three clients talk to each other on this machine: directly, with saved messages, and to everyone.
     """
-    return _run(partial(play, click.echo), Screen(sys.stdout), Phrasebook())
-
-
-def _without_aliases(args: Sequence[str]) -> list[str]:
-    """The ancestors' flags stand for commands; `server forget` is one of its own, as `server` takes a port there."""
-    match list(args):
-        case ["-s", *rest]:
-            return ["server", *rest]
-        case ["-c", *rest]:
-            return ["client", *rest]
-        case ["server", "forget", *rest]:
-            return ["server forget", *rest]
-        case others:
-            return others
+    return _run(partial(run_demo, click.echo), Screen(sys.stdout), Phrasebook())
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """Run the command line; return the exit code.
-
-    0 polite, 1 the server does not respond (or nobody reads the output), 2 usage or refused, 3 a message was saved
-    by `send`, 130 Ctrl-C.
-    """
+    """Run the command line; return the exit code, one of those in cli/exit_codes.py."""
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")
+        sys.stdout.reconfigure(errors="backslashreplace")  # so that no name and no text can end a program
+    words = list(sys.argv[1:] if args is None else args)
+    words[:1] = [_ALIASES.get(word, word) for word in words[:1]]
     try:
-        code: int = cli.main(_without_aliases(sys.argv[1:] if args is None else args), standalone_mode=False)
+        return _main(words)
+    except OSError as error:
+        if error.errno not in _OUTPUT_FAILS:
+            raise
+        return _give_up_output(error)
+
+
+def _main(args: list[str]) -> int:
+    try:
+        return int(cli.main(args, standalone_mode=False))
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
-        return REFUSED
     except click.UsageError as error:
         command = error.ctx.command_path if error.ctx else "trio-chat"
         click.echo(f"{command}: {error.format_message()}", err=True)
-        return REFUSED
     except click.Abort:
         return INTERRUPTED
-    return code
+    return REFUSED
+
+
+def _give_up_output(error: OSError) -> int:
+    """Say that the output cannot be written, and drop what is left of it."""
+    failed = [sys.stdout]
+    try:
+        click.echo(f"trio-chat: cannot write the output: {error.strerror}", err=True)
+    except OSError:
+        failed.append(sys.stderr)
+    # Python flushes its buffers at exit. What they still hold would fail again, with a traceback.
+    for stream in filter(None, failed):
+        with suppress(io.UnsupportedOperation):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    return FAILED

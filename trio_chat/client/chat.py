@@ -76,7 +76,8 @@ async def open_chat(
     Raises:
         InvalidName: `name` is not a name.
         NameTaken: it belongs to another key.
-        ServerKeyChanged: the server does not have the expected key.
+        ServerKeyChanged: the server has another key than `store` knows it by.
+        WrongServerKey: the server does not have the key `server_key`.
         AddressError: the server's host does not resolve, or the local port is in use.
         ServerNotResponding: no answer, at the beginning or at the end.
     """

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 
 from trio_chat.client.events import KeyWarning
 from trio_chat.crypto.identities import verify_identity
-from trio_chat.errors import KeyChanged, ServerKeyChanged
+from trio_chat.errors import KeyChanged, ServerKeyChanged, WrongServerKey
 from trio_chat.protocol.records import Credentials, PublicKeys, Record, fingerprint, fold
 from trio_chat.storage.interface import SERVER, ClientStore
 
@@ -29,11 +29,14 @@ class KeyPins:
         """The Ed25519 key of the server that was found."""
 
     def check_server(self, keys: PublicKeys) -> None:
-        """Raise ServerKeyChanged unless this is the server that we know, or the first one."""
+        """Accept the server's key. Raises WrongServerKey if only `expected` differs, else ServerKeyChanged."""
         offered, pinned = fingerprint(keys.signing), self._store.pinned(SERVER)
-        known = self._expected or (fingerprint(pinned) if pinned else offered)
-        if known != offered:
-            raise ServerKeyChanged(known, offered)
+        known = fingerprint(pinned) if pinned else offered
+        if self._expected and self._expected != offered == known:
+            # The server is the one that we know, or we know none: most likely the user mistyped the fingerprint.
+            raise WrongServerKey(self._expected, offered)
+        if (self._expected or known) != offered:
+            raise ServerKeyChanged(self._expected or known, offered)
         self.server_key = keys.signing
 
     def pin_server(self) -> None:

@@ -1,0 +1,47 @@
+"""How single arguments of the command line are read.
+
+The commands that take them are in cli/main.py.
+"""
+
+import re
+
+import click
+
+__all__ = ["ANY_PORT", "PORT", "friend", "host", "host_and_port", "key"]
+
+_FINGERPRINT = re.compile("[a-z2-7]{4}(-[a-z2-7]{4}){3}")
+_HOST_AND_PORT = re.compile(r"(?P<host>\[[^]]+\]|[^:]+):(?P<port>[0-9]{1,5})")
+
+
+class _Port(click.IntRange):
+    name = "port"  # in error messages and as the metavar
+
+
+PORT = _Port(1, 65535)
+ANY_PORT = _Port(0, 65535)
+"""0 stands for any free port."""
+
+
+def host(given: str) -> str:
+    """Read a host: an address or a name. `[::1]` is `::1`, so that both find the same files."""
+    return given[1:-1] if given.startswith("[") and given.endswith("]") else given
+
+
+def host_and_port(given: str) -> tuple[str, int]:
+    """Read HOST:PORT. An IPv6 address is written in brackets: `[::1]:8081`."""
+    match = _HOST_AND_PORT.fullmatch(given)
+    if match is None:
+        raise click.BadParameter(f"{given!r} is not HOST:PORT")
+    return host(match["host"]), int(match["port"])
+
+
+def key(given: str) -> str:
+    """Read a fingerprint, in upper or lower case."""
+    if not _FINGERPRINT.fullmatch(given.lower()):
+        raise click.BadParameter(f"{given!r} is not a fingerprint, xxxx-xxxx-xxxx-xxxx")
+    return given.lower()
+
+
+def friend(given: str) -> int | str:
+    """Read a friend: a number is a user of the presence service, anything else a name of the chat."""
+    return int(given) if re.fullmatch("[0-9]{1,19}", given) else given

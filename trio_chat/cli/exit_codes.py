@@ -1,0 +1,46 @@
+"""The exit codes of the commands, and how the error that ends a command is reported.
+
+The errors are caught in cli/main.py.
+"""
+
+import signal
+from typing import Literal
+
+from trio_chat import errors
+
+__all__ = ["DONE", "FAILED", "INTERRUPTED", "REFUSED", "SAVED", "TERMINATED", "Report", "most_important"]
+
+DONE, FAILED, REFUSED, SAVED = 0, 1, 2, 3
+INTERRUPTED, TERMINATED = 128 + signal.SIGINT, 128 + signal.SIGTERM
+"""As a shell reports these signals."""
+
+Report = Literal["screen", "stderr", "raise", "nothing"]
+"""On the screen, in the user's wording; as one line on standard error; by raising the error again; not at all."""
+
+_BY_IMPORTANCE: tuple[tuple[type[BaseException], int, Report], ...] = (
+    # Without its output a program cannot tell anything else there.
+    (OSError, FAILED, "raise"),
+    # The store has logged it. Whatever else failed may have failed because of it.
+    (errors.StoreFailed, FAILED, "nothing"),
+    (errors.NameTaken, REFUSED, "screen"),
+    (errors.ServerKeyChanged, REFUSED, "screen"),
+    # The user went on in another program: nothing is wrong.
+    (errors.SignedInElsewhere, DONE, "screen"),
+    (errors.PresenceLost, FAILED, "stderr"),
+    (errors.ServerNotResponding, FAILED, "screen"),
+    # After its subclasses: an argument or a file that cannot be used.
+    (errors.ChatError, REFUSED, "stderr"),
+    # Last, for if an error happened in the same moment, the user should see it.
+    (KeyboardInterrupt, INTERRUPTED, "screen"),
+)
+
+
+def most_important(group: BaseExceptionGroup) -> tuple[BaseException, int, Report]:
+    """Of the errors that ended a program: the most important one, its exit code, and how it is reported."""
+    for kind, code, report in _BY_IMPORTANCE:
+        error: BaseException | None = group.subgroup(kind)
+        while isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
+        if error is not None:
+            return error, code, report
+    raise group

@@ -1,0 +1,119 @@
+"""The server's print-outs of its client table, which never make the server wait for their reader.
+
+A change of the table is printed at once. Under a flood, and while nobody reads the output, changes are gathered, and
+the next print-out shows the newest state. The server itself is in cli/server.py.
+"""
+
+import os
+import sys
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
+
+import trio
+
+from trio_chat.protocol.records import Record, fold
+from trio_chat.protocol.token_buckets import TokenBuckets
+from trio_chat.tasks import WakeUp
+from trio_chat.terminal.screen import PROMPT
+
+__all__ = ["StandardOutput", "TablePrinter", "TableView"]
+
+WHOLE_TABLE = 50
+"""Up to this many names, each print-out shows the whole table; above it, only the changed rows."""
+PRINTOUTS_PER_SECOND = 10
+BURST = 20
+"""How many changes in a row are printed one by one before the rate applies."""
+STALL = 1.0
+"""Seconds. If a print-out takes longer, the reader has stopped, and learns how many changes the next one shows."""
+LAST_PRINTOUT = 0.5
+"""Seconds by which the last print-out may delay the end of the server."""
+
+
+class StandardOutput:
+    """Standard output, written by a thread: only the task that writes waits for the reader."""
+
+    def __init__(self) -> None:
+        self._one_thread = trio.CapacityLimiter(1)
+
+    async def write(self, text: str) -> None:
+        """Write all of the text; when cancelled, leave it to the thread. Raises OSError."""
+        if sys.stdout is None:  # closed by the parent process
+            return
+        data = text.encode(sys.stdout.encoding, sys.stdout.errors or "strict")
+        # `sys.stdout.write` would hold the lock of Python's buffer for as long as nobody reads, and the interpreter
+        # aborts if it finds the lock held when it flushes the buffer at its end. The limiter keeps a thread that was
+        # left alone from being overtaken: trio gives its token back when the thread ends, not when we do.
+        await trio.to_thread.run_sync(
+            _write_all, sys.stdout.fileno(), data, abandon_on_cancel=True, limiter=self._one_thread
+        )
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(fd, data) :]
+
+
+class TableView:
+    """The server's client table as its print-outs show it."""
+
+    def __init__(self, records: Iterable[Record] = ()) -> None:
+        self._rows: dict[str, tuple[str, str, int, bool]] = {}
+        self.update(*records)
+
+    def update(self, *records: Record) -> str:
+        """Put in rows that are new or have changed; return the print-out. Above 50 names it shows these rows alone."""
+        changed = {fold(record.name): (record.name, record.host, record.port, record.online) for record in records}
+        self._rows |= changed
+        shown = self._rows if len(self._rows) <= WHOLE_TABLE else changed
+        return f"{PROMPT}[Client table updated.]\n{ {row[0]: row for row in shown.values()} }\n"
+
+
+class TablePrinter:
+    """Prints the changes of a table by `write`, which may wait for the reader as long as it likes."""
+
+    def __init__(self, view: TableView, write: Callable[[str], Awaitable[object]]) -> None:
+        self._view = view
+        self._write = write
+        self._rate = TokenBuckets(PRINTOUTS_PER_SECOND, BURST)
+        # The newest row of each name, and how many changes it stands for: never more than the table has names.
+        self._waiting: dict[str, tuple[Record, int]] = {}
+        self._wake_up = WakeUp()
+
+    async def run(self, changes: trio.MemoryReceiveChannel[Record]) -> None:
+        """Print changes until the channel is closed. Raises what `write` raises, in an exception group."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._print_changes)
+            # This task never waits for the reader: the server drops changes when the channel is full.
+            async for record in changes:
+                _, count = self._waiting.pop(fold(record.name), (record, 0))
+                self._waiting[fold(record.name)] = (record, count + 1)
+                self._wake_up.set()
+            nursery.cancel_scope.cancel()
+
+    async def _print_changes(self) -> None:
+        is_stalled = False
+        try:
+            while True:
+                await self._wake_up.wait()
+                while self._waiting:
+                    count = len(self._waiting) if is_stalled else 1
+                    while not self._rate.take("", trio.current_time()):
+                        await trio.sleep(1 / PRINTOUTS_PER_SECOND)
+                        count = len(self._waiting)
+                    # Between here and the thread nothing is cancelled, so what is taken is written.
+                    await trio.lowlevel.checkpoint_if_cancelled()
+                    began = trio.current_time()
+                    await self._write(self._take(count, is_stalled))
+                    is_stalled = trio.current_time() - began > STALL
+        finally:
+            # Even if nothing waits: a thread that was just left alone gets the time to write its text. An error of
+            # the output is not raised: it would hide why the server ends, or is itself the reason.
+            with trio.CancelScope(shield=True, deadline=trio.current_time() + LAST_PRINTOUT), suppress(OSError):
+                await self._write(self._take(len(self._waiting), is_stalled))
+
+    def _take(self, count: int, is_stalled: bool) -> str:
+        """The print-out of the first `count` waiting rows, which then wait no longer."""
+        taken = [self._waiting.pop(name) for name in list(self._waiting)[:count]]
+        changes = sum(number for _, number in taken)
+        note = f"{PROMPT}[Nobody read this output: {changes} changes are shown at once.]\n" if is_stalled else ""
+        return note + self._view.update(*(record for record, _ in taken)) if taken else ""
