@@ -1,6 +1,6 @@
 """Identities: private keys, the certificate that ties them to a name at one server, and a server's link key.
 
-Who has which key is remembered elsewhere: at the client in client/trust.py, at the server in its table.
+Who has which key is remembered elsewhere: at the client in client/key_pins.py, at the server in its table.
 """
 
 from collections.abc import Callable
