@@ -16,6 +16,7 @@ from tests.forkserver import open_program
 from tests.storage.backends import inline
 from trio_chat.errors import StoreError
 from trio_chat.protocol.records import Letter, LetterKind, Record
+from trio_chat.storage import database as database_module
 from trio_chat.storage.client_store import CLIENT_SCHEMA
 from trio_chat.storage.database import Schema, open_database
 from trio_chat.storage.interface import HandedOver
@@ -112,6 +113,21 @@ async def test_a_file_that_another_program_holds(tmp_path):
         other.kill()
         await other.wait()
     open_database(path, ONE).close()
+
+
+def test_a_new_file_that_another_program_locked_first_is_not_removed(tmp_path, monkeypatch):
+    path, make, others = tmp_path / "store.db", database_module._create, []
+
+    def create_and_lose(path):
+        is_new = make(path)
+        others.append(sqlite3.connect(path, isolation_level=None))
+        others[0].execute("BEGIN EXCLUSIVE")
+        return is_new
+
+    monkeypatch.setattr(database_module, "_create", create_and_lose)
+    assert "another program holds it" in refused(path)
+    others[0].close()
+    assert path.exists()
 
 
 def test_a_folder_in_place_of_the_file(tmp_path):
