@@ -1,4 +1,4 @@
-"""What comes out of a block that tasks serve: one error as it is, whatever else happens at that moment."""
+"""open_background: a single error comes out as it is. WakeUp: no call is lost, many count as one. In virtual time."""
 
 import pytest
 import trio
@@ -18,7 +18,7 @@ async def test_one_error_of_a_task_comes_as_it_is():
             await trio.sleep_forever()
 
 
-async def test_so_it_does_when_the_block_is_cancelled_at_that_moment():
+async def test_one_error_of_a_task_comes_as_it_is_when_the_block_is_cancelled_at_that_moment():
     with pytest.raises(StoreFailed, match="no room"), trio.CancelScope() as scope:
         async with open_background() as nursery:
             nursery.start_soon(trio.sleep_forever)
@@ -36,7 +36,7 @@ async def test_a_block_that_is_cancelled_ends_quietly():
     assert scope.cancelled_caught
 
 
-async def test_what_two_tasks_did_wrong_comes_as_a_group():
+async def test_errors_of_two_tasks_come_as_a_group():
     with pytest.raises(ExceptionGroup) as caught:
         async with open_background() as nursery:
             nursery.start_soon(fail)

@@ -1,4 +1,4 @@
-"""Objects out of a stream: however it is cut, and whatever else comes along.
+"""JSON objects in a stream: any cuts, any blanks, and bytes that are not JSON.
 
 Bytes by chance and by mutation are in tests/fuzz/.
 """
@@ -115,7 +115,7 @@ def test_garbage_is_refused_at_once(garbage):
         objects(garbage)
 
 
-def test_what_stood_before_the_garbage_comes_out_first():
+def test_objects_before_the_garbage_come_out_first():
     stream = JsonStream()
     stream.feed(b'{"a": 1}x')
     assert stream.take() == {"a": 1}

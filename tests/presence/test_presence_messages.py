@@ -1,4 +1,4 @@
-"""What presence clients and their server say: which requests are ones, and how answers are read."""
+"""The requests and answers of the presence service: which are valid, and what they mean."""
 
 import json
 
@@ -25,13 +25,13 @@ NAMES = st.from_regex(r"\A[A-Za-z0-9][A-Za-z0-9_.-]{0,31}\Z")
 
 
 @given(USERS, st.lists(USERS | NAMES, max_size=20), st.booleans())
-def test_a_request_arrives_as_it_was_meant(user_id, friends, push):
+def test_a_request_is_encoded_and_parsed(user_id, friends, push):
     watch = Watch(user_id, tuple(friend for friend in friends if friend != user_id), push)
     assert parse_watch(json.loads(encode_request(watch))) == watch
 
 
 @given(USERS | NAMES, st.booleans())
-def test_news_arrives_as_it_was_meant_within_256_bytes(friend, online):
+def test_news_is_encoded_and_parsed_within_256_bytes(friend, online):
     said = encode_news(friend, online)
     assert len(said) <= 256
     assert parse_answer(json.loads(said)) == FriendChanged(friend, online)
@@ -63,7 +63,7 @@ def test_push_may_be_left_out_and_other_fields_are_skipped():
         ({"user_id": 1, "friends": [2, 1]}, 6),
     ],
 )
-def test_what_is_no_request_is_refused_with_a_code(fields, code):
+def test_an_invalid_request_is_refused_with_a_code(fields, code):
     with pytest.raises(Refusal) as caught:
         parse_watch(fields)
     assert caught.value.code == code

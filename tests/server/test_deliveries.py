@@ -1,6 +1,6 @@
 """Saves, letters, receipts and group posts at the server: what is handed over, when, in which order, how often.
 
-Plays in virtual time over the network in memory (tests/stage.py).
+In virtual time, over the network in memory (tests/stage.py).
 """
 
 import pytest
@@ -42,7 +42,7 @@ def receipts(player) -> list[ReceiptReceived]:
     return [event for event in player.heard if isinstance(event, ReceiptReceived)]
 
 
-async def test_a_letter_waits_for_who_is_away_and_its_receipt_comes_back(stage, autojump_clock):
+async def test_a_letter_to_somebody_offline_waits_and_its_receipt_comes_back(stage, autojump_clock):
     alice, bob = await stage.enter("alice"), await stage.enter("bob")
     await bob.chat.deregister()
     await stage.pass_time(1)
@@ -56,7 +56,7 @@ async def test_a_letter_waits_for_who_is_away_and_its_receipt_comes_back(stage, 
     assert alice.heard == [ReceiptReceived("bob", delivery.sent_at)]
 
 
-async def test_a_letter_to_someone_on_line_is_relayed_without_a_receipt(stage, autojump_clock):
+async def test_a_letter_to_somebody_online_is_relayed_without_a_receipt(stage, autojump_clock):
     alice, bob = await stage.enter("alice"), await stage.enter("bob")
     stage.network.cut(alice.host, bob.host)
 
@@ -206,7 +206,7 @@ async def test_letters_whose_acknowledgement_is_lost_are_shown_once_with_one_rec
     assert len(receipts(alice)) == 3
 
 
-async def test_deregistering_while_letters_are_on_their_way_loses_and_doubles_none(stage, autojump_clock):
+async def test_deregistering_during_a_delivery_loses_and_doubles_no_letter(stage, autojump_clock):
     alice, bob = await stage.enter("alice"), await stage.enter("bob")
     await bob.chat.deregister()
     await stage.pass_time(1)
@@ -225,7 +225,7 @@ async def test_deregistering_while_letters_are_on_their_way_loses_and_doubles_no
     assert len(receipts(alice)) == 5
 
 
-async def test_a_receipt_begets_no_receipt_and_waits_for_its_owner(stage, autojump_clock):
+async def test_a_receipt_causes_no_receipt_and_waits_for_its_owner(stage, autojump_clock):
     alice, bob = await stage.enter("alice"), await stage.enter("bob")
     await bob.chat.deregister()
     await stage.pass_time(1)
@@ -291,7 +291,7 @@ async def test_300_letters_at_once_and_100_a_minute_are_enough_from_one_to_anoth
         await alice.chat.send("bob", "one too many")
 
 
-async def test_a_letter_from_someone_whose_row_is_on_its_way_waits_for_it(stage, autojump_clock):
+async def test_a_letter_waits_for_the_row_of_its_sender(stage, autojump_clock):
     alice = await stage.enter("alice")
     stage.lose(lambda message, _, to: isinstance(message, TableChange) and to[0] == alice.host, times=3)
     bob = await stage.enter("bob")

@@ -1,6 +1,6 @@
-"""The server's decisions as small plays: who is there, whose a name is, and which requests are taken.
+"""The server's decisions: who is online, who owns a name, and which requests are accepted.
 
-In which order everyone gets what was taken is in test_service_order.py.
+No sockets and no clock (tests/bare_server.py). The order of letters and posts is in test_service_order.py.
 """
 
 import random
@@ -63,10 +63,10 @@ def is_not_registered(answer) -> bool:
     return is_refused(answer, Reason.NOT_REGISTERED)
 
 
-# --- coming and going ---
+# --- online and offline ---
 
 
-def test_who_registers_is_in_the_table_where_the_datagram_came_from(server):
+def test_the_table_shows_the_address_that_a_registration_came_from(server):
     admission = server.register("alice", A)
     assert admission.record == Record("alice", "10.0.0.1", 1, True, 1001.0, credentials_of(A, "alice"))
     assert (admission.ended, admission.superseded) == ((), [])
@@ -77,14 +77,14 @@ def test_who_registers_is_in_the_table_where_the_datagram_came_from(server):
     assert server.service.session("ALICE") is admission.session
 
 
-def test_the_zone_of_an_address_stays_with_the_server(server):
+def test_the_zone_of_an_address_is_not_in_the_table(server):
     place = elsewhere(A, ("fe80::1%eth0", 7))
     admission = server.register("alice", place)
     assert admission.session.peer == place
     assert admission.record.address == ("fe80::1", 7)
 
 
-def test_who_deregisters_is_off_line_since_then(server):
+def test_a_deregistration_marks_offline_at_that_time(server):
     session = server.enter("alice", A)
     request = Deregister(server.id())
     assert server.ask(A, request) == Deregistered(Deregister.kind, request.id)
@@ -103,7 +103,7 @@ def test_the_same_program_at_the_same_address_begins_a_new_session(server):
     assert coming_and_going(server) == [("alice", True), ("alice", True)]
 
 
-def test_another_name_from_the_same_place_ends_the_first(server):
+def test_another_name_from_the_same_address_ends_the_first(server):
     alice = server.enter("alice", A)
     server.enter("bob", A)
     assert coming_and_going(server) == [("alice", True), ("alice", False), ("bob", True)]
@@ -111,7 +111,7 @@ def test_another_name_from_the_same_place_ends_the_first(server):
     assert server.online() == {"bob": A}
 
 
-def test_upper_and_lower_case_are_one_person_who_is_called_as_registered_last(server):
+def test_names_differ_by_more_than_case_and_are_shown_as_registered_last(server):
     server.enter("bob", A)
     server.enter("Bob", A)
     assert server.online() == {"Bob": A}
@@ -119,7 +119,7 @@ def test_upper_and_lower_case_are_one_person_who_is_called_as_registered_last(se
     assert len(server.service.directory) == 1
 
 
-def test_there_is_room_for_so_many_names_and_those_known_may_always_return(server, monkeypatch):
+def test_the_number_of_names_is_limited_and_known_ones_may_always_return(server, monkeypatch):
     monkeypatch.setattr(service_module, "MAX_NAMES", 2)
     server.enter("alice", A)
     server.enter("bob", B)
@@ -130,7 +130,7 @@ def test_there_is_room_for_so_many_names_and_those_known_may_always_return(serve
     assert isinstance(server.register("ALICE", A), Admission)
 
 
-def test_stamps_tell_what_came_before_what_though_the_clock_stands_still_or_goes_back():
+def test_stamps_increase_even_if_the_clock_stands_still_or_goes_back():
     server, stamps = BareServer(), []
     for at in (100.0, 100.0, 50.0, 100.0, 200.0, 199.0):
         shown = credentials_of(A, "alice")
@@ -147,7 +147,7 @@ def test_stamps_tell_what_came_before_what_though_the_clock_stands_still_or_goes
 
 @contextmanager
 def nothing_happens(server):
-    """What is asked in here changes no row and no session, tells nobody, and is no sign of life."""
+    """Requests in this block change no row and no session, and do not count as a sign of life."""
 
     def state():
         sessions = [(id(session), session.peer, session.heard_at) for session in server.service.online()]
@@ -165,13 +165,11 @@ def came_back_after_a_restart(server) -> BareServer:
 
 
 SINCE_THEN = {
-    "she is there": lambda server: server,
-    "she has left": lambda server: server.leave(A) and server,
-    "she was held for gone": lambda server: (
-        server.service.mark_offline(server.service.session("alice"), 1.0) and server
-    ),
-    "she is elsewhere": lambda server: server.enter("alice", elsewhere(A)) and server,
-    "the server was restarted": came_back_after_a_restart,
+    "online": lambda server: server,
+    "deregistered": lambda server: server.leave(A) and server,
+    "marked offline": lambda server: server.service.mark_offline(server.service.session("alice"), 1.0) and server,
+    "at another address": lambda server: server.enter("alice", elsewhere(A)) and server,
+    "after a restart of the server": came_back_after_a_restart,
 }
 
 
@@ -185,11 +183,11 @@ def test_a_name_belongs_to_the_key_that_it_was_first_registered_with(server, sin
         assert is_refused(server.register(name, B, returning=returning), Reason.TAKEN)
         assert is_refused(server.register(name, elsewhere(B, A.address), returning=returning), Reason.TAKEN)
         assert is_refused(server.register(name, B, program=program_at(A), returning=returning), Reason.TAKEN)
-    assert isinstance(server.register(name, A), Admission), "hers it is"
+    assert isinstance(server.register(name, A), Admission), "it is hers"
 
 
 @pytest.mark.parametrize(("first", "second"), [(A, B), (B, A)])
-def test_of_two_keys_that_come_at_the_same_moment_the_first_has_the_name(server, first, second):
+def test_of_two_keys_that_register_at_the_same_moment_the_first_gets_the_name(server, first, second):
     server.pace = 0.0
     admission = server.register("alice", first)
     assert is_refused(server.register("Alice", second), Reason.TAKEN)
@@ -198,7 +196,7 @@ def test_of_two_keys_that_come_at_the_same_moment_the_first_has_the_name(server,
     assert is_refused(server.register("alice", second), Reason.TAKEN)
 
 
-def test_who_asks_for_anothers_name_keeps_his_own(server):
+def test_a_refused_registration_does_not_change_the_name_one_has(server):
     server.enter("alice", A)
     server.enter("bob", B)
     with nothing_happens(server):
@@ -223,7 +221,7 @@ FORGED = {
 
 
 @pytest.mark.parametrize("forged", FORGED.values(), ids=FORGED)
-def test_who_shows_a_certificate_that_is_none_gets_no_answer_and_no_name(server, forged):
+def test_a_forged_certificate_gets_no_answer_and_no_name(server, forged):
     shown = Credentials(ALICE.public, forged)
     with nothing_happens(server):
         assert server.register("alice", A, shown=shown) is Reaction.SILENCE
@@ -233,19 +231,19 @@ def test_who_shows_a_certificate_that_is_none_gets_no_answer_and_no_name(server,
         assert server.register("alice", elsewhere(A), shown=shown) is Reaction.SILENCE
 
 
-def test_a_certificate_is_for_all_cases_of_a_name(server):
+def test_a_certificate_is_valid_for_a_name_in_any_case(server):
     assert server.register("ALICE", A, shown=Credentials(ALICE.public, HERS)).record.name == "ALICE"
 
 
 STOLEN = {
     "her row as it is": Credentials(ALICE.public, HERS),
-    "her row with his link key": Credentials(PublicKeys(ALICE.public.signing, THIEF.public.link), HERS),
-    "her keys with his certificate": Credentials(ALICE.public, certificate(THIEF)),
-    "her link key with his own": Credentials(
+    "her row with their link key": Credentials(PublicKeys(ALICE.public.signing, THIEF.public.link), HERS),
+    "her keys with their certificate": Credentials(ALICE.public, certificate(THIEF)),
+    "her link key with their signing key": Credentials(
         PublicKeys(THIEF.public.signing, ALICE.public.link),
         certificate(Identity(THIEF.signing_secret, ALICE.link_secret)),
     ),
-    "her signing key with his certificate": Credentials(
+    "her signing key with their certificate": Credentials(
         PublicKeys(ALICE.public.signing, THIEF.public.link), certificate(THIEF)
     ),
     "her signing key with the server's certificate": Credentials(
@@ -257,9 +255,7 @@ STOLEN = {
 
 @pytest.mark.parametrize("stolen", STOLEN.values(), ids=STOLEN)
 @pytest.mark.parametrize("is_new", [True, False])
-def test_a_thief_gets_nowhere_with_what_everybody_knows_of_alice_and_not_even_with_the_servers_key(
-    server, stolen, is_new
-):
+def test_a_thief_with_all_public_data_of_alice_and_even_the_servers_key_gets_nothing(server, stolen, is_new):
     server.enter("bob", B)
     if not is_new:
         server.enter("alice", A)
@@ -268,7 +264,7 @@ def test_a_thief_gets_nowhere_with_what_everybody_knows_of_alice_and_not_even_wi
         assert server.register("alice", elsewhere(B, A.address), shown=stolen) is Reaction.SILENCE
 
 
-def test_who_has_the_servers_keys_is_a_stranger_like_any_other(server):
+def test_the_servers_own_keys_own_no_name(server):
     server.enter("alice", A)
     thief = Peer(B.address, SERVER.public.link)
     with nothing_happens(server):
@@ -277,7 +273,7 @@ def test_who_has_the_servers_keys_is_a_stranger_like_any_other(server):
 
 
 @pytest.mark.parametrize("name", ["alice", "ALICE"])
-def test_a_name_without_credentials_goes_to_the_first_key_that_comes(server, name):
+def test_a_name_without_credentials_goes_to_the_first_key_that_registers_it(server, name):
     server.service.load([Record("Alice", "10.0.0.8", 8, False, 500.0)], ["Alice"])
     session = server.enter(name, B)
     assert server.service.directory["alice"].credentials == credentials_of(B, name)
@@ -287,11 +283,11 @@ def test_a_name_without_credentials_goes_to_the_first_key_that_comes(server, nam
     assert is_refused(server.register("Alice", A), Reason.TAKEN)
 
 
-# --- one owner at several places ---
+# --- one owner at several addresses ---
 
 
 @pytest.mark.parametrize("name", ["alice", "Alice"])
-def test_the_owner_takes_over_from_another_place_at_once(server, name):
+def test_the_owner_takes_over_from_another_address_at_once(server, name):
     old = server.enter("alice", A)
     admission = server.register(name, elsewhere(A))
     since = admission.session.since
@@ -299,12 +295,12 @@ def test_the_owner_takes_over_from_another_place_at_once(server, name):
     assert (admission.ended, admission.superseded) == ((old,), [old])
     assert not server.service.is_current(old)
     assert server.online() == {name: elsewhere(A)}
-    assert coming_and_going(server) == [("alice", True), (name, True)], "the name was never off line"
+    assert coming_and_going(server) == [("alice", True), (name, True)], "the name was never offline"
     assert is_not_registered(say(server, A, Heartbeat))
     assert isinstance(say(server, elsewhere(A), Heartbeat), Ack)
 
 
-def test_a_program_that_is_somewhere_else_by_now_has_not_been_superseded(server):
+def test_a_program_that_registers_from_a_new_address_gets_no_takeover(server):
     old = server.enter("alice", A)
     admission = server.register("alice", elsewhere(A), program=old.program)
     assert (admission.ended, admission.superseded) == ((old,), [])
@@ -312,7 +308,7 @@ def test_a_program_that_is_somewhere_else_by_now_has_not_been_superseded(server)
     assert is_not_registered(say(server, A, Heartbeat)), "that was a copy, or is too late"
 
 
-def test_another_program_at_the_same_place_replaces_and_there_is_nobody_to_tell(server):
+def test_another_program_at_the_same_address_replaces_without_a_takeover(server):
     old = server.enter("alice", A)
     admission = server.register("alice", A, program=bytes(16))
     assert (admission.ended, admission.superseded) == ((old,), [])
@@ -335,7 +331,7 @@ def test_the_owner_may_come_with_another_link_key(server):
     assert server.online() == {"alice": A}
 
 
-def test_nothing_is_taken_over_before_the_newcomer_has_confirmed_that_he_is_there(server):
+def test_nothing_is_taken_over_before_the_new_program_has_confirmed(server):
     old = server.enter("alice", A)
     claim, request = server.claim("alice", elsewhere(A))
     assert isinstance(claim, Claim)
@@ -344,7 +340,7 @@ def test_nothing_is_taken_over_before_the_newcomer_has_confirmed_that_he_is_ther
     assert isinstance(server.confirm(elsewhere(A), request, claim), Admission)
 
 
-def test_who_confirms_too_late_finds_the_name_as_it_is_by_then(server):
+def test_a_late_confirmation_is_decided_by_the_owner_of_the_name_at_that_time(server):
     server.enter("alice", A)
     claim, request = server.claim("alice", elsewhere(A))
     freed = attrs.evolve(server.service.directory["alice"], credentials=credentials_of(B, "alice"))
@@ -352,7 +348,7 @@ def test_who_confirms_too_late_finds_the_name_as_it_is_by_then(server):
     assert is_refused(server.confirm(elsewhere(A), request, claim), Reason.TAKEN)
 
 
-def test_who_confirms_after_the_name_has_changed_hands_is_asked_again(server):
+def test_a_confirmation_after_another_takeover_is_asked_for_again(server):
     former, first, last = A, elsewhere(A), elsewhere(A, ("10.0.0.8", 8))
     server.enter("alice", former)
     claim, request = server.claim("alice", first)
@@ -360,11 +356,11 @@ def test_who_confirms_after_the_name_has_changed_hands_is_asked_again(server):
     server.enter("alice", last)
     with nothing_happens(server):
         again = server.confirm(first, request, claim)
-        assert isinstance(again, Claim), "the confirmation may have been long on its way, and he may have ended"
+        assert isinstance(again, Claim), "the confirmation may have been delayed, and its program may have ended"
     assert isinstance(server.confirm(first, request, again), Admission)
 
 
-def test_who_is_asked_for_longer_is_not_shut_out_by_a_registration_that_comes_late(server):
+def test_a_claim_that_takes_long_is_not_shut_out_by_a_late_registration(server):
     former, new = A, elsewhere(A)
     program = server.enter("alice", former).program
     claim, request = server.claim("alice", new)
@@ -376,20 +372,20 @@ def test_who_is_asked_for_longer_is_not_shut_out_by_a_registration_that_comes_la
 
 
 @pytest.mark.parametrize("name", ["alice", "ALICE"])
-def test_who_was_superseded_does_not_fight_back(server, name):
+def test_a_superseded_program_does_not_take_the_name_back_by_itself(server, name):
     server.enter("alice", A)
     server.enter("alice", elsewhere(A))
     with nothing_happens(server):
         assert is_refused(server.register(name, A, returning=True), Reason.ELSEWHERE)
         for place in (elsewhere(A), elsewhere(A, ("10.0.0.8", 8))):
             back = server.register(name, place, program=program_at(A), returning=True)
-            assert is_refused(back, Reason.ELSEWHERE), "wherever he comes back from"
+            assert is_refused(back, Reason.ELSEWHERE), "from any address"
     server.enter(name, A)
     assert server.online() == {name: A}, "unless its owner says so"
 
 
 @pytest.mark.parametrize("place", [A, elsewhere(A)])
-def test_a_program_comes_back_by_itself_to_where_no_other_is(server, place):
+def test_a_program_comes_back_by_itself_if_no_other_has_the_name(server, place):
     program = server.enter("alice", A).program
     server.enter("alice", place, program=program, returning=True)
     server.leave(place)
@@ -397,8 +393,8 @@ def test_a_program_comes_back_by_itself_to_where_no_other_is(server, place):
     assert server.online() == {"alice": place}
 
 
-@pytest.mark.parametrize("gone", ["left", "held for gone"])
-def test_who_was_superseded_comes_back_when_the_other_has_gone(server, gone):
+@pytest.mark.parametrize("gone", ["left", "marked offline"])
+def test_a_superseded_program_comes_back_when_the_other_has_gone(server, gone):
     server.enter("alice", A)
     other = server.enter("alice", elsewhere(A))
     if gone == "left":
@@ -410,7 +406,7 @@ def test_who_was_superseded_comes_back_when_the_other_has_gone(server, gone):
     assert server.online() == {"alice": A}
 
 
-def test_a_key_is_in_one_place_under_one_name_and_owns_all_its_names(server):
+def test_a_key_has_one_session_but_owns_all_its_names(server):
     alice = server.enter("alice", A)
     admission = server.register("bob", elsewhere(A))
     assert (admission.ended, admission.superseded) == ((alice,), [alice])
@@ -423,7 +419,7 @@ def test_a_key_is_in_one_place_under_one_name_and_owns_all_its_names(server):
     assert server.online() == {"alice": A}
 
 
-def test_two_people_that_swap_addresses(server):
+def test_two_people_who_swap_addresses(server):
     server.enter("alice", A)
     server.enter("bob", B)
     server.enter("alice", elsewhere(A, B.address))
@@ -434,10 +430,10 @@ def test_two_people_that_swap_addresses(server):
     assert is_not_registered(server.save(A, "bob"))
 
 
-# --- one who moves while he is there ---
+# --- a new address within a session ---
 
 
-def test_who_moves_stays_and_is_in_the_table_where_he_is_now(server):
+def test_after_a_move_the_session_goes_on_and_the_table_shows_the_new_address(server):
     session, row = server.enter("Alice", A), server.told[-1]
     place = elsewhere(A, ("fe80::1%eth0", 7))
     say(server, A, Heartbeat)
@@ -453,7 +449,7 @@ def test_who_moves_stays_and_is_in_the_table_where_he_is_now(server):
     assert server.told[-1] == attrs.evolve(row, host="fe80::1", port=7, online=False, since=1000 + server.now)
 
 
-def test_who_moves_on_is_followed(server):
+def test_several_moves_are_followed(server):
     server.enter("alice", A)
     second, third = elsewhere(A), elsewhere(A, ("10.0.0.8", 8))
     server.service.moved(A, second)
@@ -480,11 +476,11 @@ def test_a_move_of_somebody_else_changes_nothing(server):
         server.service.moved(elsewhere(A), A)
 
 
-# --- any play of owners and thieves ---
+# --- any sequence of requests of owners and thieves ---
 
 
 class AnyOwners:
-    """People who register whatever name from wherever, rightly and wrongly, come back, move and go."""
+    """People who register any name from any address, with and without the right to it, come back, move and leave."""
 
     PLACES = (("10.0.0.1", 1), ("10.0.0.2", 2), ("10.0.0.3", 3))
 
@@ -544,8 +540,8 @@ class AnyOwners:
             assert row.online == (session is not None)
             assert session is None or (session.name, session.peer) == (row.name, Peer(row.address, self.owners[name]))
 
-    def check_words(self) -> None:
-        """Everybody speaks from everywhere: in no name but his own, and only where he came in."""
+    def check_posts(self) -> None:
+        """Posts from every key and address are accepted only in the name, and from the address, of its session."""
         for peer in [elsewhere(who, place) for who in (A, B, C) for place in self.PLACES]:
             post = self.server.post(peer)
             if isinstance(post, Post):
@@ -557,15 +553,15 @@ class AnyOwners:
 
 
 @given(seed=st.integers(0, 2**64), steps=st.integers(1, 60))
-def test_nobody_speaks_in_anothers_name_whatever_is_tried(seed, steps):
-    play = AnyOwners(random.Random(seed))
+def test_nobody_can_send_in_somebody_elses_name(seed, steps):
+    owners = AnyOwners(random.Random(seed))
     for _ in range(steps):
-        play.go_on()
-        play.check()
-    play.check_words()
+        owners.go_on()
+        owners.check()
+    owners.check_posts()
 
 
-# --- who is gone ---
+# --- silent clients ---
 
 
 def test_mark_offline_ends_the_session_that_it_is_given(server):
@@ -587,17 +583,17 @@ def test_mark_offline_for_an_old_session_changes_nothing(server, back_at):
     assert server.online() == {"alice": back_at}
 
 
-def test_65_seconds_without_a_word_are_too_many(server):
+def test_a_session_is_overdue_after_65_seconds_without_a_request(server):
     alice, bob = server.enter("alice", A), server.enter("bob", B)
     heard_at = server.now
     assert server.service.overdue(heard_at - 1 + SILENCE_LIMIT) == []
     assert server.service.overdue(heard_at - 0.5 + SILENCE_LIMIT) == [alice]
     assert server.service.overdue(heard_at + 1 + SILENCE_LIMIT) == [alice, bob]
-    assert server.online().keys() == {"alice", "bob"}, "the judgement is not in here"
+    assert server.online().keys() == {"alice", "bob"}, "the service itself ends no session"
 
 
 @pytest.mark.parametrize("word", [Heartbeat, Save, GroupPost, Find, DirectMessage])
-def test_any_word_is_a_sign_of_life(server, word):
+def test_any_request_is_a_sign_of_life(server, word):
     alice = server.enter("alice", A)
     server.now += SILENCE_LIMIT
     assert server.service.overdue(server.now + 1) == [alice]
@@ -624,17 +620,17 @@ def say(server, peer, word, name="alice"):
 @pytest.mark.parametrize(
     "word", [Heartbeat, Deregister, Save, GroupPost, Find, DirectMessage, Letters, TableChange, Takeover]
 )
-def test_who_is_not_registered_is_told_so_whatever_is_said(server, word):
+def test_any_request_of_an_unregistered_peer_is_refused(server, word):
     assert is_not_registered(say(server, B, word)), "never seen"
     server.enter("alice", A)
     assert is_not_registered(say(server, B, word)), "somebody else"
-    assert is_not_registered(say(server, elsewhere(A), word)), "another place"
+    assert is_not_registered(say(server, elsewhere(A), word)), "another address"
     assert is_not_registered(say(server, elsewhere(B, A.address), word)), "another key"
     server.enter("bob", B)
     server.leave(B)
     assert is_not_registered(say(server, B, word)), "gone"
     server.service.mark_offline(server.enter("bob", B), 1234.0)
-    assert is_not_registered(say(server, B, word)), "held for gone"
+    assert is_not_registered(say(server, B, word)), "marked offline"
     assert server.online() == {"alice": A}
 
 
@@ -648,12 +644,12 @@ def test_a_heartbeat_is_for_one_name(server):
 
 
 @pytest.mark.parametrize("word", [DirectMessage, Letters, TableChange, Takeover])
-def test_what_is_not_for_a_server_is_met_by_silence(server, word):
+def test_requests_that_are_not_for_a_server_are_not_answered(server, word):
     server.enter("alice", A)
     assert say(server, A, word) is Reaction.SILENCE
 
 
-# --- messages to one ---
+# --- direct messages ---
 
 
 def test_a_letter_names_its_sender_as_registered_and_the_time(server):
@@ -664,16 +660,16 @@ def test_a_letter_names_its_sender_as_registered_and_the_time(server):
     assert deposit == Deposit("BOB", Letter(LetterKind.DIRECT, same, "Alice", 1000 + server.now, b"hi"))
 
 
-def test_who_has_ever_registered_can_be_written_to(server):
+def test_everybody_who_has_ever_registered_can_be_written_to(server):
     server.enter("alice", A)
     request = Save(server.id(), "bob", b"hi")
     assert server.ask(A, request) == request.refused(Reason.UNKNOWN)
     server.enter("bob", B)
     server.leave(B)
-    assert isinstance(server.ask(A, request), Deposit), "the refusal was no last word"
+    assert isinstance(server.ask(A, request), Deposit), "the refusal was not final"
 
 
-def test_nobody_can_be_written_to_under_a_name_that_belongs_to_nobody(server):
+def test_a_name_without_an_owner_cannot_be_written_to(server):
     server.service.load([Record("Bob", "10.0.0.9", 9, False, 500.0)], [])
     server.enter("alice", A)
     assert is_refused(server.save(A, "bob"), Reason.UNKNOWN)
@@ -682,7 +678,7 @@ def test_nobody_can_be_written_to_under_a_name_that_belongs_to_nobody(server):
     assert isinstance(server.save(A, "bob"), Deposit)
 
 
-def test_who_is_asked_for_is_shown_on_line_or_not_in_whatever_case(server):
+def test_find_returns_the_row_of_a_name_in_any_case(server):
     server.enter("alice", A)
     assert is_refused(server.find(A, "bob"), Reason.UNKNOWN)
     server.enter("Bob", B)
@@ -695,7 +691,7 @@ def test_who_is_asked_for_is_shown_on_line_or_not_in_whatever_case(server):
 
 
 @pytest.mark.parametrize("ask", [BareServer.save, BareServer.post])
-def test_a_repeat_stays_without_an_answer_while_the_first_is_in_work(server, ask):
+def test_a_repeated_request_is_not_answered_while_the_first_is_in_work(server, ask):
     server.enter("alice", A)
     server.enter("bob", B)
     words = {BareServer.save: ("bob",), BareServer.post: ()}[ask]
@@ -704,14 +700,16 @@ def test_a_repeat_stays_without_an_answer_while_the_first_is_in_work(server, ask
     assert ask(server, A, *words, id=same) is Reaction.SILENCE
     server.leave(A)
     server.enter("ALICE", elsewhere(A))
-    assert ask(server, elsewhere(A), *words, id=same) is Reaction.SILENCE, "from wherever its sender repeats it"
-    assert isinstance(ask(server, B, *words, id=same), Deposit | Post), "another sender's is another one"
+    assert ask(server, elsewhere(A), *words, id=same) is Reaction.SILENCE, "from any address"
+    assert isinstance(ask(server, B, *words, id=same), Deposit | Post), (
+        "the same id of another sender is another request"
+    )
     server.service.ended(first.letter)
     again = ask(server, elsewhere(A), *words, id=same)
     assert isinstance(again, Deposit | Post), "the store knows what it was answered"
 
 
-def test_a_letter_and_a_post_of_one_id_are_two(server):
+def test_a_letter_and_a_post_with_the_same_id_are_different(server):
     server.enter("alice", A)
     server.enter("bob", B)
     same = server.id()
@@ -719,7 +717,7 @@ def test_a_letter_and_a_post_of_one_id_are_two(server):
     assert isinstance(server.post(A, same), Post)
 
 
-def test_there_is_only_so_much_in_work_at_a_time(server, monkeypatch):
+def test_the_requests_in_work_are_limited(server, monkeypatch):
     monkeypatch.setattr(service_module, "MAX_IN_WORK", 2)
     server.enter("alice", A)
     first = server.save(A, "alice")
@@ -731,11 +729,11 @@ def test_there_is_only_so_much_in_work_at_a_time(server, monkeypatch):
     assert isinstance(server.save(A, "alice", refused), Deposit)
 
 
-# --- how fast ---
+# --- rate limit ---
 
 
 def saves(server, count, peer=A, recipient="bob") -> list[str]:
-    """What so many new Saves come to at this moment: each is taken, or refused as too fast."""
+    """Send so many new Saves at this moment. Returns `taken` or `too fast` for each."""
     outcomes = [server.save(peer, recipient) for _ in range(count)]
     assert all(isinstance(one, Deposit) or is_refused(one, Reason.TOO_FAST) for one in outcomes)
     return ["taken" if isinstance(one, Deposit) else "too fast" for one in outcomes]
@@ -743,7 +741,7 @@ def saves(server, count, peer=A, recipient="bob") -> list[str]:
 
 @pytest.fixture
 def crowd(server) -> BareServer:
-    """Alice, bob and carol are there, and no time passes."""
+    """Alice, bob and carol are online, and no time passes."""
     for name, peer in (("alice", A), ("bob", B), ("carol", C)):
         server.enter(name, peer)
     server.pace = 0.0
@@ -762,7 +760,7 @@ def test_300_letters_at_once_and_then_100_a_minute(crowd):
     assert saves(crowd, 301) == ["taken"] * 300 + ["too fast"]
 
 
-def test_the_limit_is_for_one_sender_and_one_mailbox_however_they_are_written(crowd):
+def test_the_limit_is_per_sender_and_mailbox_in_any_case(crowd):
     assert saves(crowd, 301)[-1] == "too fast"
     assert saves(crowd, 1, recipient="BOB") == ["too fast"]
     assert saves(crowd, 1, recipient="carol") == ["taken"]
@@ -773,7 +771,7 @@ def test_the_limit_is_for_one_sender_and_one_mailbox_however_they_are_written(cr
     assert isinstance(crowd.post(elsewhere(A)), Post)
 
 
-def test_what_was_too_fast_leaves_no_trace(crowd):
+def test_a_refused_save_changes_nothing(crowd):
     bob = crowd.service.session("bob")
     same = crowd.id()
     for deposit in [crowd.save(A, "bob") for _ in range(300)]:
@@ -781,21 +779,21 @@ def test_what_was_too_fast_leaves_no_trace(crowd):
     crowd.finds_no_letters(bob)
     assert is_refused(crowd.save(A, "bob", same), Reason.TOO_FAST)
     assert crowd.step(bob) is NextStep.REST
-    assert bob in crowd.post(A).targets, "nothing is on its way to him"
+    assert bob in crowd.post(A).targets, "nothing is pending for bob"
     crowd.now += 1.0
     assert isinstance(crowd.save(A, "bob", same), Deposit)
 
 
-def test_a_copy_of_what_is_in_work_costs_nothing(crowd):
+def test_a_copy_of_a_save_in_work_does_not_count(crowd):
     saves(crowd, 298)
     same = crowd.id()
     assert isinstance(crowd.save(A, "bob", same), Deposit)
     assert [crowd.save(A, "bob", same) for _ in range(20)] == [Reaction.SILENCE] * 20
     assert saves(crowd, 2) == ["taken", "too fast"]
-    assert crowd.save(A, "bob", same) is Reaction.SILENCE, "nor is it refused then"
+    assert crowd.save(A, "bob", same) is Reaction.SILENCE, "nor is it refused"
 
 
-def test_a_sender_who_is_too_fast_is_there(crowd):
+def test_a_refused_save_is_a_sign_of_life(crowd):
     saves(crowd, 300)
     crowd.now += 0.1
     assert saves(crowd, 1) == ["too fast"]
@@ -809,7 +807,7 @@ def test_who_was_superseded_under_another_name_does_not_fight_back(server):
     assert list(server.online()) == ["bob"]
 
 
-def test_a_save_for_which_there_is_no_room_costs_nothing(server, monkeypatch):
+def test_a_save_beyond_the_requests_in_work_does_not_count(server, monkeypatch):
     monkeypatch.setattr(service_module, "MAX_IN_WORK", 1)
     server.pace = 0.0
     for name, peer in (("alice", A), ("bob", B), ("carol", C)):

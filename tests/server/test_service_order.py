@@ -1,4 +1,7 @@
-"""In which order everyone gets letters and posts: the lanes of the service, as small plays and as one of any length."""
+"""The order in which everyone gets letters and posts, as decided by the service.
+
+No sockets and no clock (tests/bare_server.py); the last test tries any sequence of events.
+"""
 
 import random
 
@@ -44,12 +47,12 @@ def test_a_table_that_moves_on_is_brought_until_it_is_the_latest(server):
     assert server.step(bob).records == (server.service.directory["alice"],)
 
 
-def test_who_has_the_latest_table_gets_the_next_change_by_fan_out(server):
+def test_a_session_with_the_latest_table_gets_the_next_change_by_fan_out(server):
     bob = server.enter("bob", B)
     assert server.step(bob) is NextStep.REST
     server.enter("alice", A)
     assert server.step(bob) is NextStep.REST
-    bob.catching_up = True  # the fan-out was met by silence
+    bob.catching_up = True  # the fan-out was not answered
     assert isinstance(server.step(bob), TableChange)
 
 
@@ -94,7 +97,7 @@ def test_a_receipt_is_a_letter_that_comes(server):
 # --- posts ---
 
 
-def test_a_post_is_for_everyone_but_its_sender_and_handed_to_those_on_line(server):
+def test_a_post_is_for_everyone_but_its_sender_and_handed_to_those_online(server):
     server.enter("Alice", A)
     bob, carol = server.enter("Bob", B), server.enter("carol", C)
     server.enter("dave", D)
@@ -140,7 +143,7 @@ def test_a_post_does_not_overtake_a_letter_on_its_way_into_the_store(server):
     assert server.step(bob) is NextStep.LETTERS
 
 
-def test_a_refused_letter_stands_in_nobodys_way_for_long(server):
+def test_a_refused_letter_does_not_hold_back_others(server):
     server.enter("alice", A)
     bob = server.enter("bob", B)
     server.service.kept(server.save(A, "bob"))  # the mailbox was full, say
@@ -187,7 +190,7 @@ def test_who_returns_during_a_fan_out_waits_for_its_end(server):
     assert server.step(bob) is NextStep.LETTERS
 
 
-def test_what_waits_for_a_name_waits_at_its_owners_new_place(server):
+def test_what_waits_for_a_name_is_delivered_to_its_new_session(server):
     server.enter("alice", A)
     old = server.enter("bob", B)
     server.service.kept(server.save(A, "bob"))
@@ -197,7 +200,7 @@ def test_what_waits_for_a_name_waits_at_its_owners_new_place(server):
     assert server.step(new) is NextStep.LETTERS
 
 
-def test_a_post_that_the_former_place_took_follows_nobody_to_the_new_one(server):
+def test_a_post_that_the_former_session_took_is_not_delivered_to_the_new_one(server):
     server.enter("alice", A)
     old = server.enter("bob", B)
     post = server.post(A)
@@ -208,7 +211,7 @@ def test_a_post_that_the_former_place_took_follows_nobody_to_the_new_one(server)
     assert server.step(new) is NextStep.REST
 
 
-def test_who_moves_gets_what_is_on_its_way(server):
+def test_after_a_move_pending_letters_arrive(server):
     server.enter("alice", A)
     bob = server.enter("bob", B)
     post = server.post(A)
@@ -219,7 +222,7 @@ def test_who_moves_gets_what_is_on_its_way(server):
     assert server.step(bob) is NextStep.LETTERS
 
 
-def test_a_repeated_post_that_is_withdrawn_leaves_no_trace(server):
+def test_a_repeated_post_that_is_withdrawn_changes_nothing(server):
     server.enter("alice", A)
     bob = server.enter("bob", B)
     server.service.withdraw(server.post(A))
@@ -235,7 +238,7 @@ def loaded(server, with_letters=(), **owners) -> None:
     server.service.load(rows, with_letters)
 
 
-def test_after_a_restart_everyone_is_known_and_off_line(server):
+def test_after_a_restart_everyone_is_known_and_offline(server):
     loaded(server, Alice=A, bob=B)
     assert server.service.directory["alice"] == Record("Alice", "10.0.0.9", 9, False, 500.0, credentials_of(A, "alice"))
     assert server.online() == {}
@@ -271,14 +274,14 @@ def test_after_a_restart_an_open_post_goes_before_what_is_newer(server):
     assert server.step(bob) is NextStep.LETTERS
 
 
-def test_after_a_restart_time_goes_on_though_the_clock_went_back(server):
+def test_after_a_restart_stamps_increase_even_if_the_clock_went_back(server):
     loaded(server, alice=A)
     request = Register(server.id(), "alice", credentials_of(A, "alice"), program_at(A))
     admission = server.service.receive(A, request, 0.0, 400.0)
     assert admission.record.since > 500.0
 
 
-# --- any play ---
+# --- any sequence of events ---
 
 
 @attrs.define
@@ -295,7 +298,7 @@ class Person:
             self.got.append(number)
 
 
-class AnyPlay:
+class AnyEvents:
     """A server whose store commits in the order of receipt, but late, and people who come, go, move and miss things.
 
     What is sent is numbered in the order in which the server took it.
@@ -342,7 +345,7 @@ class AnyPlay:
                 self.move(person)
 
     def move(self, person) -> None:
-        """From one place to the other: within a session, or by coming in there while it is still present here."""
+        """Move to the other address: within the session, or by registering there before it ends."""
         before, person.peer = person.peer, elsewhere(person.peer, self.dice.choice([("10.0.0.8", 8), ("10.0.0.9", 9)]))
         if self.dice.random() < 0.5:
             self.server.service.moved(before, person.peer)
@@ -408,9 +411,9 @@ class AnyPlay:
 @given(seed=st.integers(0, 2**64), steps=st.integers(1, 120))
 @settings(max_examples=60)
 def test_everyone_gets_everything_once_and_in_order_whatever_happens(seed, steps):
-    play = AnyPlay(random.Random(seed))
+    events = AnyEvents(random.Random(seed))
     for _ in range(steps):
-        play.go_on()
-    play.end()
-    for person in play.people.values():
+        events.go_on()
+    events.end()
+    for person in events.people.values():
         assert person.got == person.expected, person.name

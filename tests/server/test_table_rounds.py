@@ -1,6 +1,6 @@
 """The client table at the clients: deltas, bursts, pages, and changes that come late, twice or in the wrong order.
 
-Plays in virtual time over the network in memory (tests/stage.py).
+In virtual time, over the network in memory (tests/stage.py).
 """
 
 import trio
@@ -16,7 +16,7 @@ def rows(player):
     return {name: (record.host, record.online) for name, record in player.chat.table.items()}
 
 
-async def test_each_coming_and_going_reaches_those_on_line_only(stage, autojump_clock):
+async def test_each_change_reaches_only_those_who_are_online(stage, autojump_clock):
     alice, bob = await stage.enter("alice"), await stage.enter("bob")
     await bob.chat.deregister()
     await stage.pass_time(1)
@@ -81,7 +81,7 @@ async def test_a_late_page_of_a_former_server_does_not_undo_the_table(stage, aut
     assert rows(alice) == {"alice": (alice.host, True), "bob": (bob.host, False)}
 
 
-async def test_the_late_answer_of_a_former_server_does_not_keep_the_table_of_the_present_one_out(
+async def test_a_late_answer_of_the_former_server_does_not_keep_out_the_table_of_the_current_one(
     stage, autojump_clock, nursery
 ):
     alice = await stage.enter("alice")
@@ -111,7 +111,7 @@ async def test_the_late_answer_of_a_former_server_does_not_keep_the_table_of_the
     assert alice.chat.table.version == bob.chat.table.version
 
 
-async def test_a_lost_acknowledgement_of_a_change_is_mended(stage, autojump_clock):
+async def test_a_lost_acknowledgement_of_a_change_is_repaired(stage, autojump_clock):
     alice = await stage.enter("alice")
     stage.lose(lambda message, source, _: isinstance(message, TableHeld) and source[0] == alice.host, times=5)
     bob = await stage.enter("bob")

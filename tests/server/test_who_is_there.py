@@ -1,6 +1,6 @@
-"""Who is there and who is gone: registrations, owners of names, probes, heartbeats, silent returns.
+"""Who is online: registrations, owners of names, takeovers, probes, heartbeats, and returns.
 
-Plays in virtual time over the network in memory (tests/stage.py).
+In virtual time, over the network in memory (tests/stage.py).
 """
 
 from functools import partial
@@ -62,7 +62,7 @@ async def test_leaving_the_block_deregisters_and_dying_does_not(stage, autojump_
     assert comings_and_goings(stage, "bob") == [True]
 
 
-async def test_a_name_is_a_name_to_its_very_end(stage, autojump_clock):
+async def test_invalid_names_are_refused(stage, autojump_clock):
     for name in ("", "x\n", "a" * 33, "-x", "x y", "é", "x\x00"):
         with pytest.raises(InvalidName):
             async with open_chat(name, SERVER, network=stage.network):
@@ -72,7 +72,7 @@ async def test_a_name_is_a_name_to_its_very_end(stage, autojump_clock):
         await alice.chat.send("bob\n", "hi")
 
 
-async def test_a_name_belongs_to_its_first_key_whatever_its_case_and_whether_or_not_it_is_there(stage, autojump_clock):
+async def test_a_name_belongs_to_its_first_key_in_any_case_online_or_not(stage, autojump_clock):
     alice = await stage.enter("alice")
     for name in ("alice", "ALICE", "alice", "Alice"):
         began = trio.current_time()
@@ -85,7 +85,7 @@ async def test_a_name_belongs_to_its_first_key_whatever_its_case_and_whether_or_
     assert comings_and_goings(stage, "alice") == [True, False]
 
 
-async def test_of_two_strangers_who_want_a_name_at_the_same_moment_one_has_it(stage, autojump_clock, nursery):
+async def test_of_two_people_who_want_a_name_at_the_same_moment_one_gets_it(stage, autojump_clock, nursery):
     outcomes = []
 
     async def newcomer(host):
@@ -102,7 +102,7 @@ async def test_of_two_strangers_who_want_a_name_at_the_same_moment_one_has_it(st
     assert sorted(outcomes) == ["in", "taken"]
 
 
-async def test_the_owner_takes_over_from_another_place_and_the_older_program_does_not_fight_back(stage, autojump_clock):
+async def test_the_owner_takes_over_from_another_address_and_the_older_program_gives_way(stage, autojump_clock):
     bob, old = await stage.enter("bob"), await stage.enter("alice")
     new = await stage.enter("alice", host="10.0.2.2")
     await stage.pass_time(1)
@@ -118,7 +118,7 @@ async def test_the_owner_takes_over_from_another_place_and_the_older_program_doe
     assert new.texts() == ["hi"]
 
 
-async def test_who_was_asleep_when_his_name_was_taken_over_is_told_when_he_wakes(stage, autojump_clock):
+async def test_a_program_without_network_during_a_takeover_is_told_afterwards(stage, autojump_clock):
     old = await stage.enter("alice")
     stage.network.cut(old.host)
     new = await stage.enter("alice", host="10.0.2.2")
@@ -131,9 +131,7 @@ async def test_who_was_asleep_when_his_name_was_taken_over_is_told_when_he_wakes
     assert comings_and_goings(stage, "alice") == [True, True]
 
 
-async def test_a_registration_that_is_long_on_its_way_takes_nothing_from_a_newer_program(
-    stage, autojump_clock, nursery
-):
+async def test_a_delayed_registration_takes_nothing_from_a_newer_program(stage, autojump_clock, nursery):
     """The program that sent it was killed, and started again before it arrived."""
     late = []
 
@@ -170,7 +168,7 @@ async def test_a_registration_that_is_long_on_its_way_takes_nothing_from_a_newer
         await stage.pass_time(70)
 
 
-async def test_a_late_word_of_a_takeover_does_not_end_the_registration_after_it(stage, autojump_clock):
+async def test_a_late_takeover_does_not_end_the_registration_after_it(stage, autojump_clock):
     old = await stage.enter("alice")
     stage.lose(lambda message, *_: isinstance(message, Takeover), times=3)
     new = await stage.enter("alice", host="10.0.2.2")
@@ -237,7 +235,7 @@ async def test_two_clients_that_swap_ports(stage, autojump_clock):
     assert bob.chat.table["bob"].online
 
 
-async def test_who_dies_is_marked_gone_by_five_silent_probes_and_not_before(stage, autojump_clock):
+async def test_a_dead_client_is_marked_offline_after_five_silent_probes_and_not_before(stage, autojump_clock):
     alice, bob = await stage.enter("alice"), await stage.enter("bob")
     await bob.kill()
     began = trio.current_time()
@@ -259,7 +257,7 @@ async def test_one_answer_among_the_probes_proves_life(stage, autojump_clock):
     assert comings_and_goings(stage, "bob") == [True]
 
 
-async def test_65_seconds_without_a_heartbeat_mark_gone(stage, autojump_clock):
+async def test_65_seconds_without_a_heartbeat_mark_offline(stage, autojump_clock):
     alice, bob = await stage.enter("alice"), await stage.enter("bob")
     await stage.pass_time(19)
     await bob.kill()
@@ -291,7 +289,7 @@ async def test_a_server_that_dies_before_it_brings_the_table_and_comes_back_is_a
     assert "alice" in entered[0].chat.table
 
 
-async def test_a_client_wrongly_held_for_gone_comes_back_by_itself(stage, autojump_clock):
+async def test_a_client_wrongly_marked_offline_comes_back_by_itself(stage, autojump_clock):
     alice, bob = await stage.enter("alice"), await stage.enter("bob")
     stage.network.cut(bob.host)
     await alice.chat.send_all("hello")
@@ -306,7 +304,7 @@ async def test_a_client_wrongly_held_for_gone_comes_back_by_itself(stage, autoju
     assert comings_and_goings(stage, "bob") == [True, False, True]
 
 
-async def test_a_client_wrongly_held_for_gone_sends_without_noticing(stage, autojump_clock):
+async def test_a_client_wrongly_marked_offline_sends_without_noticing(stage, autojump_clock):
     alice, bob = await stage.enter("alice"), await stage.enter("bob")
     stage.network.cut(bob.host)
     await alice.chat.send_all("hello")
@@ -323,7 +321,7 @@ async def test_after_a_server_restart_clients_register_again_by_themselves(stage
     alice, bob = await stage.enter("alice"), await stage.enter("bob")
     await stage.kill_server()
     await stage.start_server()
-    assert len(stage.changes) == 2, "everyone is off line until heard from"
+    assert len(stage.changes) == 2, "everyone is offline until they register"
     await alice.chat.send_all("hello")
     await stage.pass_time(25)
     assert bob.texts() == ["hello"]
@@ -342,7 +340,7 @@ async def test_a_restarted_server_answers_what_it_is_asked_within_the_first_wind
     assert bob.texts() == ["hello"]
 
 
-async def test_whose_name_was_taken_meanwhile_is_told(stage, autojump_clock):
+async def test_a_client_whose_name_was_taken_during_a_restart_is_told(stage, autojump_clock):
     alice = await stage.enter("alice")
     await stage.kill_server()
     await stage.server_store.forget("alice")
@@ -357,11 +355,11 @@ async def test_whose_name_was_taken_meanwhile_is_told(stage, autojump_clock):
         await alice.chat.send_all("hello")
 
 
-async def test_a_verdict_of_silence_that_arrives_after_a_new_registration_condemns_nobody(stage, autojump_clock):
+async def test_probes_of_an_old_session_do_not_mark_a_new_one_offline(stage, autojump_clock):
     alice, bob = await stage.enter("alice"), await stage.enter("bob")
     await bob.kill()
     await alice.chat.send_all("hello")
-    await stage.pass_time(3.3)  # the last probe is on its way
+    await stage.pass_time(3.3)  # the last probe is in its window
     back = await stage.enter("bob", host=bob.host)
     await stage.pass_time(10)
     assert comings_and_goings(stage, "bob") == [True, True]
@@ -406,7 +404,7 @@ async def test_to_leave_a_dead_server_fails_and_changes_nothing(stage, autojump_
     assert alice.chat.online
 
 
-async def test_who_is_not_registered_is_told_so_and_a_late_copy_changes_nothing(stage, autojump_clock):
+async def test_a_late_copy_of_a_registration_changes_nothing(stage, autojump_clock):
     alice = await stage.enter("alice")
     (register,) = stage.sent(Register)
     await alice.chat.deregister()
@@ -446,7 +444,7 @@ async def test_a_host_name_with_several_addresses_finds_the_one_that_answers(sta
     }
 
 
-async def test_many_who_wait_for_the_server_at_once_find_it_again(stage, autojump_clock, nursery):
+async def test_many_tasks_that_wait_for_the_server_find_it_again(stage, autojump_clock, nursery):
     bob, ways = await stage.enter("bob"), []
 
     async def patient():

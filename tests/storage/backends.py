@@ -1,6 +1,6 @@
-"""How a store is opened again and again, for the contract tests: in memory, and in a SQLite file.
+"""Opens stores for the contract tests, once or repeatedly: in memory, and in a SQLite file.
 
-A new backend gets a line in `backends`; to open it again must bring back all that was reported as done.
+A new backend gets a line in `backends`; opened again, it must have all that was reported as done.
 """
 
 from contextlib import asynccontextmanager
@@ -12,16 +12,16 @@ from trio_chat.storage.database import Schema
 
 
 async def inline(work):
-    """Runs a transaction here and now: virtual time does not wait for threads."""
+    """Run a transaction without a thread: virtual time does not wait for threads."""
     await trio.lowlevel.checkpoint()
     return work()
 
 
 def backends(in_memory, open_file):
-    """Names, and functions of a folder that return `open_store`, as often used as one likes, one after the other."""
+    """For each backend, a function of a folder that returns `open_store`, which may be called again after each use."""
 
     def memory(folder):
-        store = in_memory()  # which outlives whoever uses it, though not the process
+        store = in_memory()  # it is kept between uses
 
         @asynccontextmanager
         async def open_store():
@@ -36,5 +36,5 @@ def backends(in_memory, open_file):
 
 
 def first_schema(schema):
-    """Of a schema, what the first files were made with."""
+    """The first version of a schema."""
     return Schema(schema.application_id, schema.migrations[:1])

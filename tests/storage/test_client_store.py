@@ -1,4 +1,4 @@
-"""What a ClientStore promises, whatever it is made of: each test is played with every backend.
+"""The contract of a ClientStore: each test runs with every backend.
 
 The backends, and how a store is opened again, are in backends.py.
 """
@@ -24,7 +24,7 @@ BACKENDS = backends(MemoryClientStore, open_client_store)
 
 @pytest.fixture(params=BACKENDS.values(), ids=BACKENDS.keys())
 def open_store(request, tmp_path):
-    """`async with open_store() as store`, as often as one likes, one after the other."""
+    """`async with open_store() as store`, again and again."""
     return request.param(tmp_path)
 
 
@@ -41,7 +41,7 @@ def letter(
 
 
 class Disk:
-    """A folder that a kill brings back to what it was after the last transaction."""
+    """A folder that can be set back to its state after the last transaction, as by a power cut."""
 
     def __init__(self, folder):
         self.commits = 0
@@ -88,7 +88,7 @@ async def test_what_comes_again_is_left_out_whether_it_was_shown_or_not(store):
     assert store.unshown() == [letter(2), letter(3)]
 
 
-async def test_what_came_straight_from_its_sender_is_no_letter_any_more(store):
+async def test_a_letter_that_came_directly_before_is_left_out(store):
     store.saw(letter(1).key)
     assert store.has(letter(1).key)
     await store.keep([letter(1), letter(2)])
@@ -164,7 +164,7 @@ async def test_a_message_that_arrives_while_its_letter_is_being_kept_is_shown_on
     assert shown == [letter(1)]
 
 
-async def test_a_letter_that_had_come_straight_is_on_the_disk_before_it_is_acknowledged(tmp_path, autojump_clock):
+async def test_a_letter_that_had_come_directly_is_on_the_disk_before_it_is_acknowledged(tmp_path, autojump_clock):
     path, disk = tmp_path / "store.db", Disk(tmp_path)
     async with open_client_store(path, disk.run) as store:
         store.saw(letter(1).key)
@@ -174,7 +174,7 @@ async def test_a_letter_that_had_come_straight_is_on_the_disk_before_it_is_ackno
         assert survivor.has(letter(1).key)
 
 
-async def test_what_was_shown_is_written_though_the_store_is_closed_in_the_midst_of_it(tmp_path, autojump_clock):
+async def test_what_was_shown_is_written_though_the_store_is_closed_during_the_write(tmp_path, autojump_clock):
     path, sluggish = tmp_path / "store.db", trio.Event()
 
     async def run(work):
@@ -205,7 +205,7 @@ async def test_the_memory_keeps_the_latest_100000(monkeypatch):
 # --- pins ---
 
 
-async def test_a_new_store_knows_nobody_by_a_key(store):
+async def test_a_new_store_has_no_pins(store):
     assert store.pinned("alice") is store.pinned(SERVER) is None
 
 
@@ -299,7 +299,7 @@ async def test_what_was_pinned_is_written_though_the_block_fails(tmp_path, autoj
         assert (store.pinned("alice"), store.pinned("bob")) == (OTHER_KEY, KEY)
 
 
-async def test_what_was_pinned_is_written_though_the_store_is_closed_in_the_midst_of_it(tmp_path, autojump_clock):
+async def test_what_was_pinned_is_written_though_the_store_is_closed_during_the_write(tmp_path, autojump_clock):
     path = tmp_path / "store.db"
 
     async def run(work):
@@ -317,10 +317,10 @@ async def test_what_was_pinned_is_written_though_the_store_is_closed_in_the_mids
         assert store.pinned("alice") == OTHER_KEY
 
 
-# --- files of before ---
+# --- files of earlier versions ---
 
 
-async def test_a_file_of_the_first_schema_is_read_on(tmp_path):
+async def test_a_file_of_the_first_schema_can_still_be_used(tmp_path):
     path = tmp_path / "store.db"
     texts = ["shown before", "ä\0\x1b[31m\r\n\t🙂 ", "", "x" * 16 * 1024]
     with closing(open_database(path, first_schema(CLIENT_SCHEMA))) as database:

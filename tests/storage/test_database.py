@@ -1,4 +1,4 @@
-"""The database file: who may open it, what is refused and left as it was, and what a power cut leaves behind."""
+"""The database file: who may open it, which files are refused, and what is left after a power cut."""
 
 import hashlib
 import os
@@ -16,6 +16,7 @@ from tests.forkserver import open_program
 from tests.storage.backends import inline
 from trio_chat.errors import StoreError
 from trio_chat.protocol.records import Letter, LetterKind, Record
+from trio_chat.storage import database as database_module
 from trio_chat.storage.client_store import CLIENT_SCHEMA
 from trio_chat.storage.database import Schema, open_database
 from trio_chat.storage.interface import HandedOver
@@ -34,7 +35,7 @@ def refused(path, schema=ONE):
     return message
 
 
-def test_a_new_file_is_ours_alone_and_durable(tmp_path):
+def test_a_new_file_is_private_and_durable(tmp_path):
     path = tmp_path / "deep" / "down" / "store.db"
     with closing(open_database(path, ONE)) as database:
         assert database.execute("PRAGMA journal_mode").fetchone() == ("wal",)
@@ -61,8 +62,8 @@ def test_a_schema_is_brought_up_to_date(tmp_path):
         (CLIENT_SCHEMA, "25800fada3ec0d59"),
     ],
 )
-def test_what_files_have_been_made_with_is_never_changed(schema, digest):
-    """Only files that are new would get the change: write another migration."""
+def test_the_first_schema_is_never_changed(schema, digest):
+    """Existing files would not get the change: write another migration."""
     first = " ".join(schema.migrations[0].split())
     assert hashlib.sha256(first.encode()).hexdigest()[:16] == digest
 
@@ -84,14 +85,14 @@ def test_another_programs_database_is_left_alone(tmp_path):
     assert path.read_bytes() == before
 
 
-def test_a_clients_store_is_no_servers_store(tmp_path):
+def test_a_store_of_a_client_is_refused_by_a_server(tmp_path):
     path = tmp_path / "store.db"
     open_database(path, ONE).close()
     assert "another program" in refused(path, SERVER_SCHEMA)
 
 
 @pytest.mark.parametrize("content", [b"Dear diary, ...", b"SQLite format 3\0" + b"\xff" * 2000])
-def test_what_is_no_database_is_left_alone(tmp_path, content):
+def test_a_file_that_is_not_a_database_is_left_alone(tmp_path, content):
     path = tmp_path / "store.db"
     path.write_bytes(content)
     refused(path)
@@ -114,6 +115,21 @@ async def test_a_file_that_another_program_holds(tmp_path):
     open_database(path, ONE).close()
 
 
+def test_a_new_file_that_another_program_locked_first_is_not_removed(tmp_path, monkeypatch):
+    path, make, others = tmp_path / "store.db", database_module._create, []
+
+    def create_and_lose(path):
+        is_new = make(path)
+        others.append(sqlite3.connect(path, isolation_level=None))
+        others[0].execute("BEGIN EXCLUSIVE")
+        return is_new
+
+    monkeypatch.setattr(database_module, "_create", create_and_lose)
+    assert "another program holds it" in refused(path)
+    others[0].close()
+    assert path.exists()
+
+
 def test_a_folder_in_place_of_the_file(tmp_path):
     refused(tmp_path)
 
@@ -125,7 +141,7 @@ def test_a_file_in_place_of_a_folder(tmp_path):
 
 @contextmanager
 def as_nobody():
-    """Give up root's rights for a while, for whom no file is read-only."""
+    """Give up root's rights for a while: no file is read-only for root."""
     if os.geteuid() != 0:
         yield
         return
@@ -138,7 +154,7 @@ def as_nobody():
 
 @pytest.fixture
 def open_folder():
-    """A folder that nobody can reach, too."""
+    """A folder that the user `nobody` can enter."""
     folder = Path(tempfile.mkdtemp())
     folder.chmod(0o755)
     yield folder
@@ -152,7 +168,7 @@ def test_a_folder_that_cannot_be_written(open_folder):
         assert "Permission denied" in refused(open_folder / "store.db")
 
 
-def test_a_file_that_is_read_only(open_folder):
+def test_a_file_that_can_still_be_usedly(open_folder):
     path = open_folder / "store.db"
     open_database(path, ONE).close()
     path.chmod(0o444)
@@ -162,7 +178,7 @@ def test_a_file_that_is_read_only(open_folder):
     assert path.read_bytes() == before
 
 
-async def test_a_power_cut_takes_nothing_that_was_acknowledged(tmp_path, autojump_clock):
+async def test_a_power_cut_loses_nothing_that_was_acknowledged(tmp_path, autojump_clock):
     """The disk as it is after each commit is kept; a cut falls back to the last one that had completed."""
     completed = []
 

@@ -1,6 +1,6 @@
-"""Requests in groups: one transaction for those that gather, answers after it is durable, and what failures do.
+"""Group commits: one transaction for many requests, answers only after it is durable, and failures.
 
-Transactions run inline, in virtual time; what the disk does wrong is played by a fake connection.
+Transactions run without threads, in virtual time; a fake connection fails where the disk would.
 """
 
 import sqlite3
@@ -16,7 +16,7 @@ from trio_chat.tasks import open_background
 
 
 class FakeDisk:
-    """A connection that counts its commits, and fails with `failure` at those that a statement begins."""
+    """A connection that counts its commits, and fails at statements that begin with `fails_at`."""
 
     def __init__(self) -> None:
         self.real = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
@@ -78,7 +78,7 @@ async def test_a_request_is_answered_with_what_it_returned(commits, disk, autoju
     assert disk.commits == 1
 
 
-async def test_what_gathers_meanwhile_goes_together(commits, disk, autojump_clock):
+async def test_requests_that_arrive_during_a_transaction_share_the_next(commits, disk, autojump_clock):
     results = {}
     await submit_all(commits, range(200), results)
     assert results == {n: n for n in range(200)}
@@ -105,7 +105,7 @@ async def test_one_bad_request_does_not_spoil_its_group(commits, disk, autojump_
     async def ugly():
         def half(database):
             database.execute("INSERT INTO facts VALUES (100)")
-            raise KeyError("a fault of ours")
+            raise KeyError("a bug")
 
         with pytest.raises(KeyError):
             await commits.submit(half)
@@ -121,7 +121,7 @@ async def test_one_bad_request_does_not_spoil_its_group(commits, disk, autojump_
 
 
 @pytest.mark.parametrize("statement", ["COMMIT", "BEGIN", "INSERT"])
-async def test_a_failed_commit_answers_nobody_and_ends_it_all(disk, autojump_clock, statement, caplog):
+async def test_a_failed_commit_answers_nobody_and_ends_the_writer(disk, autojump_clock, statement, caplog):
     answered = []
     disk.fails_at = statement
 
@@ -139,7 +139,7 @@ async def test_a_failed_commit_answers_nobody_and_ends_it_all(disk, autojump_clo
     assert "disk I/O error" in caplog.text
 
 
-async def test_a_full_disk_ends_it_all(disk, autojump_clock):
+async def test_a_full_disk_ends_the_writer(disk, autojump_clock):
     disk.real.execute("CREATE TABLE texts (text TEXT)")
     pages = disk.real.execute("PRAGMA page_count").fetchone()[0]
     disk.real.execute(f"PRAGMA max_page_count = {pages + 2}")
@@ -154,7 +154,7 @@ async def test_a_full_disk_ends_it_all(disk, autojump_clock):
             await commits.submit(write_much)
 
 
-async def test_an_asker_who_leaves_does_not_disturb_the_others(commits, disk, autojump_clock):
+async def test_a_cancelled_request_does_not_disturb_the_others(commits, disk, autojump_clock):
     with trio.CancelScope() as scope:
         scope.cancel()
         await commits.submit(put(1))

@@ -1,4 +1,4 @@
-"""What a ClientStore remembers of what was written: each test of the contract is played with every backend.
+"""The history of a ClientStore: each test of the contract runs with every backend.
 
 The backends, and how a store is opened again, are in backends.py.
 """
@@ -31,7 +31,7 @@ ANY_TEXT = st.text(st.characters(exclude_categories=()))
 
 @pytest.fixture(params=BACKENDS.values(), ids=BACKENDS.keys())
 def open_store(request, tmp_path):
-    """`async with open_store() as store`, as often as one likes, one after the other."""
+    """`async with open_store() as store`, again and again."""
     return request.param(tmp_path)
 
 
@@ -99,7 +99,7 @@ async def test_what_was_noted_is_there_at_once_as_it_was(store):
     assert await store.history(None, 20) == entries
 
 
-async def test_the_newest_are_told_the_oldest_first(store):
+async def test_the_newest_are_returned_oldest_first(store):
     for number in range(10):
         store.note(came(number, f"{number}"))
     assert await texts(store, count=3) == ["7", "8", "9"]
@@ -117,7 +117,7 @@ async def test_any_number_may_be_asked_for(store):
     assert await store.history(None, 10**30) == await store.search("hi", 10**30) == [came(1)]
 
 
-async def test_of_one_person_there_is_what_went_to_him_and_came_from_him(store):
+async def test_the_history_of_one_person_has_both_directions(store):
     entries = [
         came(1, peer="Alice"),
         came(2, peer="bob"),
@@ -134,7 +134,7 @@ async def test_of_one_person_there_is_what_went_to_him_and_came_from_him(store):
 
 
 @pytest.mark.parametrize("name", ["%", "alic_", "' OR 1 --", "\0", "\udcff", "alice\0"])
-async def test_a_name_is_nothing_but_a_name(store, name):
+async def test_a_name_is_no_pattern(store, name):
     store.note(came(1))
     assert await store.history(name, 20) == []
 
@@ -161,7 +161,7 @@ async def test_what_is_no_message_or_cannot_be_read_is_not_there(store):
     assert await store.history(None, 20) == []
 
 
-async def test_what_came_straight_and_as_a_letter_is_there_once(store):
+async def test_what_came_directly_and_as_a_letter_is_there_once(store):
     store.saw(letter(1).key)
     store.note(came(1))
     await keep_and_show(store, letter(1))
@@ -232,7 +232,7 @@ async def test_what_is_not_found(store, words):
     assert await store.search(words, 20) == []
 
 
-async def test_of_what_is_found_the_newest_are_told_the_oldest_first(store):
+async def test_of_the_found_ones_the_newest_are_returned_oldest_first(store):
     for number in range(10):
         store.note(came(number, f"{number} hi" if number % 2 else f"{number}"))
     assert await found(store, "hi", 3) == ["5 hi", "7 hi", "9 hi"]
@@ -268,7 +268,7 @@ def database_of(texts):
 
 
 @given(words=st.lists(ANY_TEXT | st.sampled_from(["AND", "NEAR(", '"', "*", "\0", "text:", ")"])).map(" ".join))
-def test_no_words_are_a_fault_in_sqlite(words):
+def test_no_words_are_an_error_in_sqlite(words):
     with closing(database_of(["The build is green."])) as database:
         history.find_entries(database, words, 20)
 
@@ -344,7 +344,7 @@ async def test_it_is_on_the_disk_together_with_what_was_seen(path, autojump_cloc
         assert (survivor.has(letter(1).key), survivor.has(letter(2).key)) == (True, False)
 
 
-async def test_it_is_written_once_though_the_store_is_closed_in_the_midst_of_it(path, autojump_clock):
+async def test_it_is_written_once_though_the_store_is_closed_during_the_write(path, autojump_clock):
     async def run(work):
         outcomes = await inline(work)
         await trio.sleep(1)
@@ -403,7 +403,7 @@ def open_without(request, path):
     return open_memory if request.param == "memory" else lambda: open_client_store(path, inline, history=False)
 
 
-async def test_where_none_is_kept_all_else_is_as_ever(open_without):
+async def test_without_a_history_all_else_works(open_without):
     async with open_without() as store:
         store.note(came(1))
         await store.keep([letter(2, "two"), letter(3, "three")])
@@ -416,7 +416,7 @@ async def test_where_none_is_kept_all_else_is_as_ever(open_without):
         assert store.has(letter(2).key)
 
 
-async def test_where_none_is_kept_no_text_that_was_shown_is_on_the_disk(path):
+async def test_without_a_history_shown_texts_are_deleted_from_the_disk(path):
     async with open_client_store(path, inline, history=False) as store:
         store.note(came(1))
         await store.keep([letter(2, "two"), letter(3, "three")])
@@ -438,7 +438,7 @@ async def test_a_time_without_leaves_a_gap_and_nothing_else(path):
     assert is_in_step(path)
 
 
-# --- files of before ---
+# --- files of earlier versions ---
 
 
 async def test_a_file_of_the_second_schema_begins_with_the_letters_that_were_shown(path):

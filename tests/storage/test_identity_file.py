@@ -1,4 +1,4 @@
-"""The file of an identity: who can read it, who makes it, and what is left of it when the making fails."""
+"""The identity file: its mode, who creates it, which files are refused, and what is left after a failure."""
 
 import errno
 import os
@@ -24,7 +24,7 @@ TOO_LONG = f"{TEXT}{'x' * 100_000}"
 
 @pytest.fixture
 def path(tmp_path):
-    """Where an identity is to be, in a folder that is not there yet."""
+    """The path of an identity file, in a folder that does not exist yet."""
     return tmp_path / "trio_chat" / "clients" / "x.key"
 
 
@@ -40,7 +40,7 @@ def write(path, text=TEXT, mode=0o600):
 
 @contextmanager
 def as_somebody():
-    """Without the privileges of root, to whom nothing is closed."""
+    """Without the rights of root, who can read and write everything."""
     am_root = os.geteuid() == 0
     if am_root:
         os.seteuid(NOBODY)
@@ -53,7 +53,7 @@ def as_somebody():
 
 @pytest.fixture
 def closed_folder():
-    """A folder that is not to be written, in one that everybody can enter."""
+    """A read-only folder that everybody can enter."""
     folder = Path(mkdtemp())
     folder.chmod(0o555)
     yield folder
@@ -61,10 +61,10 @@ def closed_folder():
     shutil.rmtree(folder)
 
 
-# --- made and read ---
+# --- created and read ---
 
 
-def test_keys_are_made_at_first_use_and_found_ever_after(path):
+def test_keys_are_created_at_first_use_and_found_afterwards(path):
     assert read_identity(path) is None
     made = open_identity(path)
     assert open_identity(path) == made
@@ -99,7 +99,7 @@ def test_only_the_owner_can_read_it_from_the_first_moment(path, umask, monkeypat
     assert os.listdir(path.parent) == ["x.key"]
 
 
-def test_what_is_made_outlives_a_power_cut(path, monkeypatch):
+def test_a_new_file_survives_a_power_cut(path, monkeypatch):
     synced = []
     monkeypatch.setattr(os, "fsync", lambda fd: synced.append(stat.S_IFMT(os.fstat(fd).st_mode)))
     open_identity(path)
@@ -125,7 +125,7 @@ def test_a_file_that_is_open_to_others_is_refused(path, others):
     open_identity(path)
 
 
-def test_the_remedy_can_be_typed_as_it_stands(tmp_path):
+def test_the_suggested_command_can_be_copied(tmp_path):
     path = tmp_path / "my key; rm x"
     write(path, mode=0o644)
     with pytest.raises(IdentityError) as refusal:
@@ -191,7 +191,7 @@ def test_where_there_can_be_no_file(use, tmp_path):
         use(tmp_path / "x\0y")
 
 
-def test_a_link_that_leads_nowhere_is_told_and_not_followed_for_ever(tmp_path):
+def test_a_dangling_link_is_an_error(tmp_path):
     path = tmp_path / "x.key"
     path.symlink_to(tmp_path / "nowhere")
     with pytest.raises(IdentityError, match=r"it is gone again$"):
@@ -199,7 +199,7 @@ def test_a_link_that_leads_nowhere_is_told_and_not_followed_for_ever(tmp_path):
     assert os.listdir(tmp_path) == ["x.key"]
 
 
-def test_a_link_to_an_identity_is_as_good(tmp_path):
+def test_a_link_to_an_identity_is_followed(tmp_path):
     made = open_identity(tmp_path / "x.key")
     (tmp_path / "y.key").symlink_to(tmp_path / "x.key")
     assert open_identity(tmp_path / "y.key") == made
@@ -219,10 +219,10 @@ def test_a_file_that_is_not_to_be_read(closed_folder):
         open_identity(closed_folder / "x.key")
 
 
-# --- two at once, and half-way ---
+# --- two at once, and failures ---
 
 
-def test_of_two_that_make_it_at_once_both_get_the_keys_of_the_first(path):
+def test_of_two_that_create_it_at_once_both_get_the_keys_of_the_first(path):
     quicker = []
 
     def drawn_slowly(size):
@@ -272,7 +272,7 @@ def test_where_files_cannot_be_linked_the_file_is_renamed(path, monkeypatch):
 
 
 @pytest.mark.parametrize("step", ["fsync", "link"])
-def test_a_making_that_fails_leaves_nothing(path, step, monkeypatch):
+def test_a_creation_that_fails_leaves_nothing(path, step, monkeypatch):
     def fail(*args):
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -284,7 +284,7 @@ def test_a_making_that_fails_leaves_nothing(path, step, monkeypatch):
     open_identity(path)
 
 
-async def test_what_a_killed_program_left_half_made_does_no_harm(path, tmp_path):
+async def test_the_temporary_file_of_a_killed_program_does_no_harm(path, tmp_path):
     (tmp_path / "kill_itself.py").write_text(
         "import os, signal, sys; from pathlib import Path; from trio_chat.storage import identity_file;"
         "identity_file.os.fsync = lambda fd: os.kill(os.getpid(), signal.SIGKILL);"

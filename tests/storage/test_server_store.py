@@ -1,4 +1,4 @@
-"""What a ServerStore promises, whatever it is made of: each test is played with every backend.
+"""The contract of a ServerStore: each test runs with every backend.
 
 The backends, and how a store is opened again, are in backends.py.
 """
@@ -37,7 +37,7 @@ BACKENDS = backends(MemoryServerStore, open_server_store)
 
 @pytest.fixture(params=BACKENDS.values(), ids=BACKENDS.keys())
 def open_store(request, tmp_path):
-    """`async with open_store() as store`, as often as one likes, one after the other."""
+    """`async with open_store() as store`, again and again."""
     return request.param(tmp_path)
 
 
@@ -72,12 +72,12 @@ def proof(letter: Letter) -> bytes:
 
 
 def taken(*letters: Letter) -> list[HandedOver]:
-    """These have been handed over, and were read."""
+    """Hand these over as read."""
     return [HandedOver(letter, proof(letter)) for letter in letters]
 
 
 def not_opened(*letters: Letter) -> list[HandedOver]:
-    """These have been handed over, and could not be read."""
+    """Hand these over as unreadable."""
     return [HandedOver(letter, proof(letter), opened=False) for letter in letters]
 
 
@@ -90,7 +90,7 @@ def unreadable_of(letter: Letter, reader: str) -> Letter:
 
 
 async def save_all(store, recipient, letters) -> list[Status]:
-    """Save many at once, in no order."""
+    """Save many at once, in any order."""
     statuses = []
 
     async def save(letter):
@@ -103,7 +103,7 @@ async def save_all(store, recipient, letters) -> list[Status]:
 
 
 async def fill(store, name, bodies=(b"hi",) * MAILBOX_LETTERS, sender="alice") -> None:
-    """Fill the mailbox of a name, by default to the brim."""
+    """Fill the mailbox of a name, by default completely."""
     letters = [direct(10_000 + number, body, sender) for number, body in enumerate(bodies)]
     assert set(await save_all(store, name, letters)) == {Status.NEW}
 
@@ -132,7 +132,7 @@ async def test_a_new_store_is_empty(open_store):
         assert await store.load() == ([], [], [])
 
 
-async def test_names_are_remembered_off_line_as_they_were_enrolled_last(open_store):
+async def test_names_are_remembered_as_offline_as_they_were_enrolled_last(open_store):
     async with open_store() as store:
         await store.enrol(Record("bob", "10.0.0.1", 1, True, 1.0))
         await store.enrol(Record("alice", "::1", 2, True, 2.0))
@@ -290,7 +290,7 @@ async def test_to_acknowledge_what_is_not_there_does_nothing(store):
 # --- receipts ---
 
 
-async def test_each_letter_that_waited_begets_one_receipt(store):
+async def test_each_letter_that_waited_causes_one_receipt(store):
     await store.save("bob", direct(1))
     await store.save("bob", direct(2))
     await store.save("bob", direct(3, sender="carol"))
@@ -301,7 +301,7 @@ async def test_each_letter_that_waited_begets_one_receipt(store):
     assert await store.waiting("carol") == [receipt_of(direct(3), "bob")]
 
 
-async def test_a_letter_that_could_not_be_opened_begets_a_receipt_that_says_so(open_store):
+async def test_a_letter_that_could_not_be_opened_causes_a_receipt_that_says_so(open_store):
     async with open_store() as store:
         await enrol(store, *PEOPLE)
         for number in (1, 2, 3):
@@ -328,7 +328,7 @@ async def test_a_receipt_is_passed_on_as_it_was_given(open_store):
         assert [letter.body for letter in await store.waiting("alice")] == given
 
 
-async def test_a_receipt_begets_no_receipt(store):
+async def test_a_receipt_causes_no_receipt(store):
     await store.save("bob", direct(1))
     await store.save("bob", direct(2))
     await store.acknowledge("bob", taken(direct(1)) + not_opened(direct(2)), ())
@@ -337,14 +337,14 @@ async def test_a_receipt_begets_no_receipt(store):
     assert await store.waiting("bob") == await store.waiting("alice") == []
 
 
-async def test_a_group_letter_begets_no_receipt(store):
+async def test_a_group_letter_causes_no_receipt(store):
     await put_group(store, 1, "bob")
     await put_group(store, 2, "bob")
     assert list(await store.acknowledge("bob", taken(group(1)) + not_opened(group(2)), ())) == []
     assert await store.waiting("alice") == []
 
 
-async def test_what_was_relayed_begets_no_receipt_and_is_answered_delivered_from_then_on(open_store):
+async def test_what_was_relayed_causes_no_receipt_and_is_answered_delivered_from_then_on(open_store):
     async with open_store() as store:
         await enrol(store, *PEOPLE)
         for number in (1, 2, 3):
@@ -694,10 +694,10 @@ async def test_to_forget_an_answer_is_not_to_forget_the_letter(store):
     assert await store.waiting("alice") == [receipt_of(direct(1), "bob")]
 
 
-# --- files of before ---
+# --- files of earlier versions ---
 
 
-async def test_a_file_of_the_first_schema_is_read_on(tmp_path):
+async def test_a_file_of_the_first_schema_can_still_be_used(tmp_path):
     path, text = tmp_path / "store.db", "ä\0\x1b[31m\n 🙂"
     old, size = text.encode(), len(text.encode())
     with closing(open_database(path, first_schema(SERVER_SCHEMA))) as database:

@@ -216,7 +216,7 @@ class _Server:
                 log.warning("nobody takes the server's events: one was dropped")
 
     async def _sweep(self) -> None:
-        """Mark offline who has been silent for too long: probes go only to clients that do not take a delivery."""
+        """Mark overdue sessions offline: probes find only the dead clients that something is delivered to."""
         while True:
             await trio.sleep(OVERDUE_CHECK_EVERY)
             for session in self._service.overdue(trio.current_time()):

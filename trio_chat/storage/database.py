@@ -47,7 +47,7 @@ def open_database(path: Path, schema: Schema) -> sqlite3.Connection:
     except (sqlite3.Error, StoreError) as error:
         connection.close()
         if isinstance(error, sqlite3.OperationalError) and "locked" in str(error):
-            # It stays, though new: who holds it was only a moment slower to create it, and uses it.
+            # It is not removed, even if it is new: the other program opened it a moment after it was created.
             raise StoreHeld(f"cannot use the store {path}: another program holds it") from error
         if is_new:
             path.unlink()
