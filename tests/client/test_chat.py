@@ -1,6 +1,6 @@
-"""What the library promises its user: how messages go, what raises, what arrives on `events`, and how a chat ends.
+"""What the library promises: which way messages go, what is raised, what arrives on `events`, and how a chat ends.
 
-Plays in virtual time over the network in memory (tests/stage.py).
+All tests run in virtual time over the network in memory (tests/stage.py).
 """
 
 from functools import partial
@@ -43,7 +43,7 @@ async def test_a_direct_message_does_not_touch_the_server(stage, autojump_clock)
     assert bob.heard == [MessageReceived("alice", "hi bob")]
 
 
-async def test_a_bad_line_is_worth_three_attempts_inside_the_window(stage, autojump_clock):
+async def test_a_lost_message_and_a_lost_receipt_are_resent_within_the_window(stage, autojump_clock):
     alice, bob = await stage.enter("alice"), await stage.enter("bob")
     stage.lose(lambda message, *_: isinstance(message, DirectMessage), times=1)
     stage.lose(lambda message, *_: isinstance(message, Receipt), times=1)
@@ -52,7 +52,7 @@ async def test_a_bad_line_is_worth_three_attempts_inside_the_window(stage, autoj
     assert bob.texts() == ["hi"]
 
 
-async def test_who_did_not_answer_goes_by_the_server_for_60_seconds(stage, autojump_clock):
+async def test_messages_to_a_silent_peer_go_through_the_server_for_60_seconds(stage, autojump_clock):
     alice, bob = await stage.enter("alice"), await stage.enter("bob")
     stage.network.cut(alice.host, bob.host)
     reasons = []
@@ -64,7 +64,7 @@ async def test_who_did_not_answer_goes_by_the_server_for_60_seconds(stage, autoj
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
-async def test_who_sits_at_the_servers_machine_is_reached_by_the_server_at_once(stage, autojump_clock, host):
+async def test_a_client_on_the_servers_machine_is_reached_through_the_server_at_once(stage, autojump_clock, host):
     alice, bob = await stage.enter("alice"), await stage.enter("bob", host=host)
     began = trio.current_time()
     assert (await alice.chat.send("bob", "hi")).how == "relayed"
@@ -72,7 +72,7 @@ async def test_who_sits_at_the_servers_machine_is_reached_by_the_server_at_once(
     assert (await bob.chat.send("alice", "hi")).how == "direct"
 
 
-async def test_who_registers_anew_is_reached_directly_again(stage, autojump_clock):
+async def test_a_peer_that_registers_again_is_reached_directly_again(stage, autojump_clock):
     alice, bob = await stage.enter("alice"), await stage.enter("bob")
     stage.network.cut(alice.host, bob.host)
     assert (await alice.chat.send("bob", "one")).how == "relayed"
@@ -83,7 +83,7 @@ async def test_who_registers_anew_is_reached_directly_again(stage, autojump_cloc
     assert (await alice.chat.send("bob", "three")).how == "direct"
 
 
-async def test_who_is_known_to_be_away_is_not_tried(stage, autojump_clock):
+async def test_a_peer_that_is_offline_is_not_tried_directly(stage, autojump_clock):
     alice, bob = await stage.enter("alice"), await stage.enter("bob")
     await bob.chat.deregister()
     await stage.pass_time(1)
@@ -108,7 +108,7 @@ async def test_neither_recipient_nor_server_answers(stage, autojump_clock):
 
 
 @pytest.mark.parametrize("way", ["direct", "relayed", "saved"])
-async def test_16_kib_of_mixed_scripts_arrive_intact(stage, autojump_clock, way):
+async def test_16_kib_of_mixed_scripts_arrive_unchanged(stage, autojump_clock, way):
     assert 16 * 1024 - 4 < len(MIXED.encode()) <= 16 * 1024
     alice, bob = await stage.enter("alice"), await stage.enter("bob")
     if way == "relayed":
@@ -123,7 +123,7 @@ async def test_16_kib_of_mixed_scripts_arrive_intact(stage, autojump_clock, way)
     assert bob.texts() == [MIXED]
 
 
-async def test_texts_arrive_as_they_are(stage, autojump_clock):
+async def test_texts_arrive_unchanged(stage, autojump_clock):
     alice, bob = await stage.enter("alice"), await stage.enter("bob")
     texts = ["  a line\n\tand\r\nanother ", "\x00", "\x1b[31mred\x1b[0m", "\u202egnp.exe", "\u2028", " "]
     for text in texts:
@@ -135,7 +135,7 @@ async def test_texts_arrive_as_they_are(stage, autojump_clock):
 
 
 @pytest.mark.parametrize(("text", "size"), [("", 0), ("x" * 16385, 16385), ("é" * 8193, 16386), ("\udcff", None)])
-async def test_what_is_no_text_is_not_sent(stage, autojump_clock, text, size):
+async def test_an_invalid_text_is_not_sent(stage, autojump_clock, text, size):
     alice = await stage.enter("alice")
     await stage.enter("bob")
     for sending in (alice.chat.send("bob", text), alice.chat.send_all(text)):
@@ -144,13 +144,13 @@ async def test_what_is_no_text_is_not_sent(stage, autojump_clock, text, size):
         assert caught.value.size == size
 
 
-async def test_to_oneself(stage, autojump_clock):
+async def test_a_message_to_oneself_is_refused(stage, autojump_clock):
     alice = await stage.enter("alice")
     with pytest.raises(InvalidRecipient):
         await alice.chat.send("Alice", "hi")
 
 
-async def test_nothing_can_be_sent_while_off_line(stage, autojump_clock):
+async def test_nothing_can_be_sent_while_offline(stage, autojump_clock):
     alice = await stage.enter("alice")
     await stage.enter("bob")
     await alice.chat.deregister()
@@ -162,7 +162,7 @@ async def test_nothing_can_be_sent_while_off_line(stage, autojump_clock):
         await alice.chat.send_all("hi")
 
 
-async def test_who_is_off_line_acknowledges_nothing(stage, autojump_clock, nursery):
+async def test_an_offline_client_acknowledges_nothing(stage, autojump_clock, nursery):
     alice, bob = await stage.enter("alice"), await stage.enter("bob")
     bob_peer = Peer((bob.host, 6000), identity_of("bob").public.link)
     carol = RawPeer(stage.network, ("10.7.7.7", 7))
@@ -182,7 +182,7 @@ async def test_who_is_off_line_acknowledges_nothing(stage, autojump_clock, nurse
     assert alice.chat.online
 
 
-async def test_only_the_server_speaks_for_the_server(stage, autojump_clock, nursery):
+async def test_requests_of_the_server_are_accepted_from_the_server_only(stage, autojump_clock, nursery):
     alice = await stage.enter("alice")
     alice_peer = Peer((alice.host, 6000), identity_of("alice").public.link)
     mallory = RawPeer(stage.network, ("10.7.7.7", 7))
@@ -229,7 +229,7 @@ async def test_table_changes_fold_into_one_event(stage, autojump_clock):
     assert len(alice.chat.table) == 6
 
 
-async def test_a_full_inbox_acknowledges_no_message_but_keeps_the_table(stage, autojump_clock):
+async def test_with_a_full_queue_no_message_is_acknowledged_but_the_table_is_kept(stage, autojump_clock):
     alice, bob = await stage.enter("alice"), await stage.enter("bob", listening=False)
     ways = [(await alice.chat.send("bob", f"{n}")).how for n in range(BACKLOG + 3)]
     assert ways[: BACKLOG - 1] == ["direct"] * (BACKLOG - 1)
@@ -246,7 +246,7 @@ async def test_a_full_inbox_acknowledges_no_message_but_keeps_the_table(stage, a
     assert changes >= 1
 
 
-async def test_a_table_change_that_finds_no_room_follows(stage, autojump_clock):
+async def test_a_table_change_that_finds_no_room_is_queued_later(stage, autojump_clock):
     alice, bob = await stage.enter("alice"), await stage.enter("bob", listening=False)
     with trio.move_on_after(1):
         async for event in bob.chat.events:
@@ -262,7 +262,7 @@ async def test_a_table_change_that_finds_no_room_follows(stage, autojump_clock):
     assert events.count(TableChanged()) == 1
 
 
-async def test_the_first_letter_of_each_return_is_marked(stage, autojump_clock):
+async def test_the_first_letter_after_each_registration_is_marked(stage, autojump_clock):
     alice, bob = await stage.enter("alice"), await stage.enter("bob")
     for n in range(2):
         await bob.chat.deregister()
@@ -286,7 +286,7 @@ async def test_letters_stored_but_not_shown_are_shown_at_the_next_start(stage, a
     assert store.unshown() == []
 
 
-async def test_what_one_life_has_seen_the_next_one_does_not_show_again(stage, autojump_clock):
+async def test_a_message_is_not_shown_again_after_a_restart(stage, autojump_clock):
     alice, bob = await stage.enter("alice"), await stage.enter("bob")
     stage.lose(lambda message, source, _: isinstance(message, Receipt | Taken) and source[0] == bob.host)
     assert (await alice.chat.send("bob", "hi")).how == "saved"
@@ -310,7 +310,7 @@ async def test_the_iteration_ends_with_the_chat(stage, autojump_clock):
 # --- how a chat ends ---
 
 
-async def test_errors_come_out_as_they_are(stage, autojump_clock):
+async def test_errors_are_raised_as_they_are(stage, autojump_clock):
     cause = KeyError("why")
     with pytest.raises(ValueError, match="mine") as caught:
         async with open_chat("alice", SERVER, network=stage.network):
@@ -334,13 +334,13 @@ async def test_the_port_is_free_again_afterwards(stage, autojump_clock):
         await stage.pass_time(70)
 
 
-async def test_a_dead_server_at_the_end_is_told(stage, autojump_clock):
+async def test_a_silent_server_at_the_end_is_an_error(stage, autojump_clock):
     with pytest.raises(ServerNotResponding):
         async with open_chat("alice", SERVER, network=stage.network):
             await stage.kill_server()
 
 
-async def test_a_dead_server_is_no_news_while_nobody_asks_it(stage, autojump_clock):
+async def test_a_silent_server_does_not_matter_until_it_is_needed(stage, autojump_clock):
     alice, bob = await stage.enter("alice"), await stage.enter("bob")
     await stage.kill_server()
     await stage.pass_time(200)
@@ -349,14 +349,14 @@ async def test_a_dead_server_is_no_news_while_nobody_asks_it(stage, autojump_clo
     assert bob.texts() == ["still here"]
 
 
-async def test_a_server_that_never_brings_the_table(stage, autojump_clock):
+async def test_a_server_that_never_sends_the_table(stage, autojump_clock):
     stage.lose(lambda message, *_: isinstance(message, TableChange))
     with pytest.raises(ServerNotResponding):
         async with open_chat("alice", SERVER, network=stage.network):
             pass  # pragma: no cover
 
 
-async def test_a_table_that_comes_at_the_last_moment_is_no_failure(stage, autojump_clock):
+async def test_a_table_that_comes_at_the_last_moment_is_in_time(stage, autojump_clock):
     stage.lose(lambda message, *_: isinstance(message, TableChange) and trio.current_time() < 2.6)
     stage.lose(lambda message, source, _: isinstance(message, Heartbeat) and source != SERVER)
     async with open_chat("alice", SERVER, network=stage.network) as chat:
@@ -364,9 +364,7 @@ async def test_a_table_that_comes_at_the_last_moment_is_no_failure(stage, autoju
         assert chat.online
 
 
-async def test_who_is_still_coming_on_line_acknowledges_no_message_that_nobody_could_read_yet(
-    stage, autojump_clock, nursery
-):
+async def test_no_message_is_acknowledged_before_it_can_be_read(stage, autojump_clock, nursery):
     alice, there = await stage.enter("alice"), "10.7.7.7"
     stage.lose(
         lambda message, _, to: isinstance(message, TableChange) and to[0] == there and trio.current_time() < 0.55
@@ -374,5 +372,5 @@ async def test_who_is_still_coming_on_line_acknowledges_no_message_that_nobody_c
     stage.lose(lambda message, source, _: isinstance(message, Heartbeat) and source[0] == there)
     nursery.start_soon(partial(stage.enter, "bob", host=there))
     await stage.pass_time(0.62)
-    assert stage.sent(TableHeld, source=there), "he has the table, but waits for the answer to a heartbeat"
+    assert stage.sent(TableHeld, source=there), "Bob has the table, but waits for the answer to a heartbeat"
     assert (await alice.chat.send("bob", "welcome")).how == "relayed"

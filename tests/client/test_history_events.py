@@ -1,6 +1,6 @@
-"""What a chat remembers: `history` and `search`, played in virtual time with real stores in memory (tests/stage.py).
+"""Which messages are in `Chat.history` and `Chat.search`, and from when on. In virtual time, with stores in memory.
 
-What is found, and how it is kept on disk, is told in tests/storage/test_history.py.
+What a search finds, and how the history is kept on disk, is tested in tests/storage/test_history.py.
 """
 
 import pytest
@@ -13,9 +13,9 @@ from trio_chat.protocol.messages import Receipt, Taken
 from trio_chat.storage.memory import MemoryClientStore
 
 
-async def told(player, name=None):
-    """The history without its times."""
-    return [(one.peer, one.text, one.sent, one.group) for one in await player.chat.history(name)]
+async def history_of(person, name=None):
+    """The history without the times."""
+    return [(one.peer, one.text, one.sent, one.group) for one in await person.chat.history(name)]
 
 
 async def test_a_direct_message_is_in_the_history_of_both(stage, autojump_clock):
@@ -34,37 +34,37 @@ async def test_a_relayed_message_is_in_the_history_of_both(stage, autojump_clock
     stage.network.cut(alice.host, bob.host)
     assert (await alice.chat.send("bob", "hi")).how == "relayed"
     await stage.pass_time(1)
-    assert await told(alice) == [("bob", "hi", True, False)]
-    assert await told(bob) == [("alice", "hi", False, False)]
+    assert await history_of(alice) == [("bob", "hi", True, False)]
+    assert await history_of(bob) == [("alice", "hi", False, False)]
 
 
-async def test_a_saved_message_is_in_the_history_from_when_the_server_took_it(stage, autojump_clock):
+async def test_a_saved_message_is_in_the_history_when_the_server_has_saved_it(stage, autojump_clock):
     alice, bob = await stage.enter("alice"), await stage.enter("bob")
     await bob.chat.deregister()
     await stage.pass_time(1)
     delivery = await alice.chat.send("bob", "are you there?")
     assert delivery.how == "saved"
-    assert await told(alice) == [("bob", "are you there?", True, False)]
+    assert await history_of(alice) == [("bob", "are you there?", True, False)]
     await stage.pass_time(1000)
     assert await bob.chat.history() == []
     await bob.chat.register()
     await stage.pass_time(1)
     assert await bob.chat.history() == [Entry(delivery.sent_at, "alice", "are you there?")]
-    assert await told(alice) == [("bob", "are you there?", True, False)], "a receipt is no message"
+    assert await history_of(alice) == [("bob", "are you there?", True, False)], "a receipt is not a message"
 
 
-async def test_what_goes_to_everyone_is_in_the_history_of_each(stage, autojump_clock):
+async def test_a_message_to_everyone_is_in_the_history_of_each(stage, autojump_clock):
     alice, bob, carol = [await stage.enter(name) for name in ("alice", "bob", "carol")]
     await carol.chat.deregister()
     await stage.pass_time(1)
     await alice.chat.send_all("lunch?")
     await carol.chat.register()
     await stage.pass_time(1)
-    assert await told(alice) == [("", "lunch?", True, True)]
-    assert await told(bob) == await told(carol) == [("alice", "lunch?", False, True)]
+    assert await history_of(alice) == [("", "lunch?", True, True)]
+    assert await history_of(bob) == await history_of(carol) == [("alice", "lunch?", False, True)]
 
 
-async def test_a_message_that_came_directly_and_as_a_letter_is_there_once(stage, autojump_clock):
+async def test_a_message_that_came_directly_and_as_a_letter_is_in_it_once(stage, autojump_clock):
     alice, bob = await stage.enter("alice"), await stage.enter("bob")
     stage.lose(lambda message, source, _: isinstance(message, Receipt) and source[0] == bob.host, times=5)
     reasons = []
@@ -72,11 +72,11 @@ async def test_a_message_that_came_directly_and_as_a_letter_is_there_once(stage,
     await stage.pass_time(1)
     assert reasons == [Fallback.NO_ACK]
     assert bob.texts() == ["hi"]
-    assert await told(alice) == [("bob", "hi", True, False)]
-    assert await told(bob) == [("alice", "hi", False, False)]
+    assert await history_of(alice) == [("bob", "hi", True, False)]
+    assert await history_of(bob) == [("alice", "hi", False, False)]
 
 
-async def test_a_letter_that_is_handed_over_twice_is_there_once(stage, autojump_clock):
+async def test_a_letter_that_is_delivered_twice_is_in_it_once(stage, autojump_clock):
     alice, bob = await stage.enter("alice"), await stage.enter("bob")
     await bob.chat.deregister()
     await stage.pass_time(1)
@@ -84,10 +84,10 @@ async def test_a_letter_that_is_handed_over_twice_is_there_once(stage, autojump_
     stage.lose(lambda message, *_: isinstance(message, Taken), times=10)
     await bob.chat.register()
     await stage.pass_time(120)
-    assert await told(bob) == [("alice", "hi", False, False)]
+    assert await history_of(bob) == [("alice", "hi", False, False)]
 
 
-async def test_a_letter_that_nobody_has_read_yet_is_not_there(stage, autojump_clock):
+async def test_a_letter_that_was_not_shown_yet_is_not_in_it(stage, autojump_clock):
     alice, bob = await stage.enter("alice"), await stage.enter("bob", listening=False)
     stage.network.cut(alice.host, bob.host)
     await alice.chat.send("bob", "hi")
@@ -96,10 +96,10 @@ async def test_a_letter_that_nobody_has_read_yet_is_not_there(stage, autojump_cl
     await bob.kill()
     again = await stage.enter("bob", host=bob.host, store=bob.store)
     await stage.pass_time(1)
-    assert await told(again) == [("alice", "hi", False, False)]
+    assert await history_of(again) == [("alice", "hi", False, False)]
 
 
-async def test_what_was_not_sent_is_not_there(stage, autojump_clock):
+async def test_a_message_that_was_not_sent_is_not_in_it(stage, autojump_clock):
     alice = await stage.enter("alice")
     with pytest.raises(UnknownRecipient):
         await alice.chat.send("nobody", "hi")
@@ -113,15 +113,15 @@ async def test_what_was_not_sent_is_not_there(stage, autojump_clock):
     assert await alice.chat.history() == []
 
 
-async def test_off_line_it_can_be_read_on(stage, autojump_clock):
+async def test_it_can_be_read_while_offline(stage, autojump_clock):
     alice, bob = await stage.enter("alice"), await stage.enter("bob")
     await bob.chat.send("alice", "hi")
     await bob.chat.deregister()
-    assert await told(bob) == [("alice", "hi", True, False)]
+    assert await history_of(bob) == [("alice", "hi", True, False)]
     assert [entry.text for entry in await alice.chat.search("hi")] == ["hi"]
 
 
-async def test_20_are_told_unless_one_asks_for_more(stage, autojump_clock):
+async def test_the_default_is_20_entries(stage, autojump_clock):
     alice, bob, _ = [await stage.enter(name) for name in ("alice", "bob", "carol")]
     for number in range(25):
         await alice.chat.send("bob", f"number {number}")
@@ -135,7 +135,7 @@ async def test_20_are_told_unless_one_asks_for_more(stage, autojump_clock):
     assert [entry.text for entry in await bob.chat.search("numb", count=22)] == texts[-22:]
 
 
-async def test_where_none_is_kept_messages_come_and_go_as_ever(stage, autojump_clock):
+async def test_without_a_history_messages_are_sent_and_received_as_usual(stage, autojump_clock):
     alice, bob = await stage.enter("alice", store=MemoryClientStore(history=False)), await stage.enter("bob")
     await alice.chat.send("bob", "hi")
     await bob.chat.send("alice", "hi alice")

@@ -1,6 +1,6 @@
 """What the reader of `Chat.events` is promised: an event counts as shown when the reader asks for the next one.
 
-Played in virtual time over the network in memory (tests/stage.py): a reader is cancelled at a known moment.
+All tests run in virtual time over the network in memory (tests/stage.py): a reader is cancelled at a known moment.
 """
 
 import trio
@@ -12,7 +12,7 @@ from trio_chat.storage.memory import MemoryClientStore
 
 
 async def enter_with_letters(stage, *texts):
-    """Bob, who has not read his events yet, and for whom these letters are waiting."""
+    """Alice, and Bob, who has not read any event yet. These letters wait to be read."""
     alice, bob = await stage.enter("alice"), await stage.enter("bob", listening=False)
     stage.network.cut(alice.host, bob.host)
     for text in texts:
@@ -34,8 +34,8 @@ async def read(chat, seconds=10.0, slow=""):
     return shown
 
 
-async def texts_in_history(player):
-    return [entry.text for entry in await player.chat.history()]
+async def texts_in_history(person):
+    return [entry.text for entry in await person.chat.history()]
 
 
 async def test_a_letter_that_a_cancelled_reader_took_comes_again_and_first(stage, autojump_clock):
