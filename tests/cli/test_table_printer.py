@@ -13,7 +13,7 @@ import trio.testing
 
 from trio_chat import open_chat
 from trio_chat.cli.server import serve_and_print
-from trio_chat.cli.table_printer import BURST, PRINTOUTS_PER_SECOND, StandardOutput, TablePrinter, TableView
+from trio_chat.cli.table_printer import PRINTOUT_BURST, PRINTOUTS_PER_SECOND, StandardOutput, TablePrinter, TableView
 from trio_chat.protocol.records import Record
 from trio_chat.storage.memory import MemoryServerStore
 
@@ -55,10 +55,10 @@ async def printing(nursery):
 
 async def test_changes_at_the_same_moment_are_printed_one_by_one(printing, autojump_clock):
     reader, change = printing
-    for number in range(BURST):
+    for number in range(PRINTOUT_BURST):
         change(row(f"n{number}", 1))
     await trio.testing.wait_all_tasks_blocked()
-    assert [text.count("127.0.0.1") for text in reader.texts()] == list(range(1, BURST + 1))
+    assert [text.count("127.0.0.1") for text in reader.texts()] == list(range(1, PRINTOUT_BURST + 1))
     assert {when for when, _ in reader.printed} == {trio.current_time()}
 
 
@@ -69,7 +69,7 @@ async def test_in_a_flood_print_outs_are_few_and_the_last_one_has_the_newest_sta
         change(row("y", number + 1, online=bool(number % 2)))
         await trio.sleep(0.001)
     await trio.sleep(1)
-    assert len(reader.printed) <= BURST + 3 * PRINTOUTS_PER_SECOND + 2
+    assert len(reader.printed) <= PRINTOUT_BURST + 3 * PRINTOUTS_PER_SECOND + 2
     assert reader.last_table() == {"x": ("x", "127.0.0.1", 3000, True), "y": ("y", "127.0.0.1", 3000, True)}
     assert all(text.startswith(HEADING) for text in reader.texts())
     change(row("x", 1, online=False))
@@ -82,8 +82,8 @@ async def test_in_a_flood_of_many_names_each_changed_row_is_printed(printing, au
     for number in range(1000):
         change(row(f"n{number}", number + 1))
     await trio.sleep(1)
-    assert len(reader.printed) == BURST + 1
-    assert len(reader.last_table()) == 1000 - BURST
+    assert len(reader.printed) == PRINTOUT_BURST + 1
+    assert len(reader.last_table()) == 1000 - PRINTOUT_BURST
 
 
 async def test_a_reader_who_returns_is_told_how_much_one_print_out_shows(printing, autojump_clock):
@@ -110,14 +110,14 @@ async def test_at_the_end_what_waits_is_still_printed(ending, autojump_clock):
     changes_in, changes = trio.open_memory_channel(10_000)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(TablePrinter(TableView(), reader.write).run, changes)
-        for number in range(2 * BURST):
+        for number in range(2 * PRINTOUT_BURST):
             changes_in.send_nowait(row("x", number + 1))
         await trio.testing.wait_all_tasks_blocked()
         if ending == "cancelled":
             nursery.cancel_scope.cancel()
         else:
             changes_in.close()
-    assert reader.last_table() == {"x": ("x", "127.0.0.1", 2 * BURST, True)}
+    assert reader.last_table() == {"x": ("x", "127.0.0.1", 2 * PRINTOUT_BURST, True)}
 
 
 async def test_at_the_end_a_reader_who_does_not_read_is_not_waited_for(autojump_clock):

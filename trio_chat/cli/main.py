@@ -182,13 +182,13 @@ def forget(name: str, port: int, store: str | None) -> int:
     return _run(partial(forget_name, name, path), Screen(sys.stdout), Phrasebook())
 
 
-@cli.command()
+@cli.command("fingerprint")
 @click.argument("name", required=False)
 @click.argument("server_ip", metavar="[SERVER-IP]", type=host, required=False)
 @click.argument("server_port", metavar="[SERVER-PORT]", type=PORT, required=False)
 @_identity("that of NAME at this server")
 @click.pass_context
-def fingerprint(
+def show_fingerprints(
     context: click.Context, name: str | None, server_ip: str | None, server_port: int | None, identity: str | None
 ) -> int:
     """Show the fingerprints of your keys.

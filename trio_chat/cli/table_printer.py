@@ -21,7 +21,7 @@ __all__ = ["StandardOutput", "TablePrinter", "TableView"]
 WHOLE_TABLE = 50
 """Up to this many names, each print-out shows the whole table; above it, only the changed rows."""
 PRINTOUTS_PER_SECOND = 10
-BURST = 20
+PRINTOUT_BURST = 20
 """How many changes in a row are printed one by one before the rate applies."""
 STALL = 1.0
 """Seconds. If a print-out takes longer, the reader has stopped, and learns how many changes the next one shows."""
@@ -74,7 +74,7 @@ class TablePrinter:
     def __init__(self, view: TableView, write: Callable[[str], Awaitable[object]]) -> None:
         self._view = view
         self._write = write
-        self._rate = TokenBuckets(PRINTOUTS_PER_SECOND, BURST)
+        self._rate = TokenBuckets(PRINTOUTS_PER_SECOND, PRINTOUT_BURST)
         # The newest row of each name, and how many changes it stands for: never more than the table has names.
         self._waiting: dict[str, tuple[Record, int]] = {}
         self._wake_up = WakeUp()
