@@ -86,11 +86,15 @@ async def open_program(
     return Process(process, ours)
 
 
-async def open_from_scratch(module, arguments, *, terminal, cwd=ROOT, env=ENVIRONMENT):
+async def open_from_scratch(
+    module, arguments, *, stdout=subprocess.PIPE, stderr=subprocess.PIPE, terminal=None, cwd=ROOT, env=ENVIRONMENT
+):
     """The same with a new interpreter."""
-    streams = dict.fromkeys(("stdin", "stdout", "stderr"), terminal)
+    streams = {"stdin": subprocess.PIPE, "stdout": stdout, "stderr": stderr}
+    if terminal is not None:
+        streams = dict.fromkeys(streams, terminal) | {"start_new_session": True}
     command = [sys.executable, "-m", module, *map(str, arguments)]
-    return await trio.lowlevel.open_process(command, **streams, cwd=cwd, env=env, start_new_session=True)
+    return await trio.lowlevel.open_process(command, **streams, cwd=cwd, env=env)
 
 
 def _streams(stdout, stderr):
