@@ -18,11 +18,12 @@ import time
 from pathlib import Path
 
 from docs.screen import Screen, as_svg
+from tests.end_to_end.processes import switches
 
 PICTURE = Path(__file__).parent / "_static" / "terminal.svg"
 ROOT = Path(__file__).parents[1]
 COLUMNS, ROWS = 80, 16
-PATIENCE = 15.0
+PATIENCE = 60.0
 """Seconds that anything may take."""
 CLIENT = "python -m trio_chat client alice 127.0.0.1 5000"
 
@@ -97,6 +98,15 @@ class Typist:
                     os.write(self._terminal, answer)
                 self.screen.answers.clear()
 
+    def waits_for(self, *people: Person) -> None:
+        """Look at the screen until all programs have done what they had to do."""
+        pids = [self.process.pid, *(person.process.pid for person in people)]
+        self.watches(0.15)  # the server's timer for changes of the table
+        before, until = None, time.monotonic() + PATIENCE
+        while ((now := [switches(pid) for pid in pids]) != before or None in now) and time.monotonic() < until:
+            before = now
+            self.watches(0.01)
+
     def close(self) -> None:
         self.process.kill()
         self.process.wait()
@@ -131,7 +141,7 @@ def _converse(alice: Typist, bob: Person, carol: Person) -> None:
     alice.sees("carol: Lunch")
     bob.says("dereg")
     bob.hears("Offline")
-    alice.watches(0.3)
+    alice.waits_for(bob, carol)
     alice.types("send bob Are you coming?\r")
     alice.sees("server and saved")
     alice.types("who\r")
@@ -142,7 +152,8 @@ def _converse(alice: Typist, bob: Person, carol: Person) -> None:
     bob.says("send_all On my way.")
     alice.sees("bob: On my way.")
     alice.types("send carol Keep us a sea")
-    alice.watches(0.3)
+    alice.sees("send carol Keep us a sea$")
+    alice.waits_for(bob, carol)
 
 
 def capture() -> str:

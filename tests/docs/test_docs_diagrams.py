@@ -18,7 +18,7 @@ HOW_IT_WORKS = (ROOT / "docs" / "how-it-works.md").read_text(encoding="utf-8")
 def drawn_anew():
     """Drawn by a program of its own: a test's clock, and what other tests have left, must not matter."""
     program = "import json; from docs.diagrams import drawings; print(json.dumps(drawings()))"
-    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, check=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, check=True, timeout=300)
     return json.loads(done.stdout)
 
 

@@ -16,7 +16,7 @@ from trio_chat import MessageReceived, open_chat
 
 pytestmark = pytest.mark.xdist_group("programs")  # one after the other, beside the conversations
 
-PATIENCE = 15
+PATIENCE = 60
 ENTER, CTRL_C, CTRL_D, CTRL_U = "\r", "\x03", "\x04", "\x15"
 PER_SECOND, MESSAGES = 500, 750
 

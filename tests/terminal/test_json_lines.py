@@ -199,7 +199,7 @@ async def run(*typed, happens=()):
     for line in typed:
         keys.send_nowait(line)
     keys.close()
-    with trio.fail_after(5):
+    with trio.fail_after(60):
         await converse(chat, lines, said.append, BOOK)
     return told(said)
 

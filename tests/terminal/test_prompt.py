@@ -34,11 +34,11 @@ class Sitting:
         self.type, self.paste, self.sees = terminal.type, terminal.paste, terminal.sees
 
     async def next(self):
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             return await self._lines.receive()
 
     async def rest(self):
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             return [line async for line in self._lines]
 
 
@@ -178,7 +178,7 @@ async def test_a_terminal_that_is_hung_up_has_ended():
         sender, lines = trio.open_memory_channel(1)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(at.run, sender)
-            with trio.fail_after(10):
+            with trio.fail_after(60):
                 await trio.lowlevel.wait_readable(terminal.here)
                 os.close(terminal.here)
                 assert [line async for line in lines] == []
@@ -222,7 +222,7 @@ async def test_a_stopped_terminal_stops_nothing_but_itself_and_fills_no_memory()
     said = 0
     async with sit_down() as person:
         person.terminal.stop()
-        with trio.move_on_after(1) as until_full:
+        with trio.move_on_after(60) as until_full:
             while True:
                 with trio.move_on_after(0.3) as waiting:
                     await person.prompt.room()
@@ -254,7 +254,7 @@ async def test_whoever_ends_it_while_the_terminal_is_stopped_does_not_wait_for_e
 @pytest.mark.parametrize("checkpoints", [0, 3])
 async def test_nor_while_much_is_still_to_be_said_when_it_ends(checkpoints, monkeypatch):
     monkeypatch.setattr(prompt, "GRACE", 0.2)
-    with trio.fail_after(10):
+    with trio.fail_after(60):
         async with sit_down(at_once=True, is_left="stopped") as person:
             person.terminal.stop()
             for _ in range(checkpoints):

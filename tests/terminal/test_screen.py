@@ -26,11 +26,11 @@ class Reading:
         self.asked += 1
 
     async def next(self):
-        with trio.fail_after(5):
+        with trio.fail_after(60):
             return await self._lines.receive()
 
     async def rest(self):
-        with trio.fail_after(5):
+        with trio.fail_after(60):
             return [line async for line in self._lines]
 
 
@@ -166,7 +166,7 @@ async def test_the_prompt_is_asked_for_once_a_line(pipe, nursery):
 
 async def test_a_reader_is_cancelled_without_a_trace(pipe):
     fd, writer = pipe
-    with trio.fail_after(5):
+    with trio.fail_after(60):
         async with trio.open_nursery() as nursery:
             Reading(nursery, fd)
             await wait_all_tasks_blocked()
@@ -182,7 +182,7 @@ async def test_where_nothing_can_be_polled_a_waiting_read_is_abandoned(pipe, mon
 
     monkeypatch.setattr(trio.lowlevel, "wait_readable", refuse)
     fd, writer = pipe
-    with trio.fail_after(5):
+    with trio.fail_after(60):
         async with trio.open_nursery() as nursery:
             reading = Reading(nursery, fd)
             writer.write(b"who\n")
