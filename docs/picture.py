@@ -18,11 +18,12 @@ import time
 from pathlib import Path
 
 from docs.screen import Screen, as_svg
+from tests.end_to_end.processes import switches
 
 PICTURE = Path(__file__).parent / "_static" / "terminal.svg"
 ROOT = Path(__file__).parents[1]
 COLUMNS, ROWS = 80, 16
-PATIENCE = 15.0
+PATIENCE = 60.0
 """How long to wait for any line, in seconds."""
 CLIENT = "trio-chat client alice 127.0.0.1 5000"
 
@@ -97,6 +98,15 @@ class AtTerminal:
                     os.write(self._terminal, answer)
                 self.screen.answers.clear()
 
+    def wait_until_idle(self, *people: Piped) -> None:
+        """Look at the screen until all programs have done what they had to do."""
+        pids = [self.process.pid, *(person.process.pid for person in people)]
+        self.watch(0.15)  # the server's timer for changes of the table
+        before, until = None, time.monotonic() + PATIENCE
+        while ((now := [switches(pid) for pid in pids]) != before or None in now) and time.monotonic() < until:
+            before = now
+            self.watch(0.01)
+
     def close(self) -> None:
         self.process.kill()
         self.process.wait()
@@ -131,7 +141,7 @@ def _converse(alice: AtTerminal, bob: Piped, carol: Piped) -> None:
     alice.wait_for("carol: Lunch")
     bob.type("dereg")
     bob.wait_for("Offline")
-    alice.watch(0.3)
+    alice.wait_until_idle(bob, carol)
     alice.type("send bob Are you coming?\r")
     alice.wait_for("server and saved")
     alice.type("who\r")
@@ -142,7 +152,8 @@ def _converse(alice: AtTerminal, bob: Piped, carol: Piped) -> None:
     bob.type("send_all On my way.")
     alice.wait_for("bob: On my way.")
     alice.type("send carol Keep us a sea")
-    alice.watch(0.3)
+    alice.wait_for("send carol Keep us a sea$")
+    alice.wait_until_idle(bob, carol)
 
 
 def capture() -> str:

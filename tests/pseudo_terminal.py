@@ -14,7 +14,7 @@ from contextlib import suppress
 import trio
 
 _SEQUENCE = re.compile(r"\x1b\[(?P<private>\??)(?P<numbers>[\d;]*)(?P<command>[A-Za-z])")
-_PATIENCE = 10
+_PATIENCE = 60
 
 
 class Picture:

@@ -30,7 +30,7 @@ async def roster(nursery):
 
 
 async def run(*args):
-    with trio.fail_after(10):
+    with trio.fail_after(60):
         return await trio.to_thread.run_sync(main, [str(arg) for arg in args])
 
 
@@ -129,7 +129,7 @@ async def test_one_line_for_each_change(options, lines, nursery, capsys):
             codes.append(await run("friends", 1, "Bob", 2, "--server", f"{host}:{port}", *options))
 
         inner.start_soon(watch)
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             await there.wait()
             roster.note("bob", False)
             while printed.count("\n") < 3:

@@ -289,13 +289,13 @@ async def server(nursery):
 
 
 async def send_to(server, *args):
-    with trio.fail_after(20):
+    with trio.fail_after(60):
         return await trio.to_thread.run_sync(partial(send, *args, server=f"{HOST}:{server[1]}"))
 
 
 async def test_a_message_arrives_or_waits(server, capsys):
     store, identity = MemoryClientStore(), identity_of("bob")
-    with trio.fail_after(30):
+    with trio.fail_after(60):
         async with open_chat("bob", server, identity=identity, store=store) as bob:
             assert await send_to(server, "Hello, Bob!") == 0
             assert [event async for event in _first(bob, MessageReceived)] == [MessageReceived("robot", "Hello, Bob!")]

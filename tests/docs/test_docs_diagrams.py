@@ -21,7 +21,7 @@ HOW_IT_WORKS = (ROOT / "docs" / "how-it-works.md").read_text(encoding="utf-8")
 def drawn_now():
     """All drawings, made by another process: the state that other tests leave must not matter."""
     program = "import json; from docs.diagrams import drawings; print(json.dumps(drawings()))"
-    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, check=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, check=True, timeout=300)
     return json.loads(done.stdout)
 
 

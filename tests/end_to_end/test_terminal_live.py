@@ -19,7 +19,7 @@ from trio_chat import MessageReceived, open_chat
 
 pytestmark = pytest.mark.xdist_group("programs")  # in one worker, like all tests of processes
 
-PATIENCE = 15
+PATIENCE = 60
 ENTER, CTRL_C, CTRL_D, CTRL_U = "\r", "\x03", "\x04", "\x15"
 PER_SECOND, MESSAGES = 500, 750
 

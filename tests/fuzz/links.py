@@ -1,7 +1,7 @@
-"""Links under fire: two parties, one of them a listening server, and datagrams of whose arrival the input tells.
+"""Fuzzes links: two parties, one of them a server, and datagrams that arrive as the input says.
 
-An input is a stage and what happens on it, one act after the other: a byte that says where a datagram goes, where it
-seems to come from and what happens before, then the datagram. Each arrival is held against what links promise.
+An input is the number of a setup and a list of arrivals. Each arrival is a byte (where the datagram goes, what its source
+address is, what happens before) and the datagram. After each of them the promises of links are checked.
 """
 
 import random
@@ -28,25 +28,25 @@ from trio_chat.link.links import KeysLearned, LinkEvent, Moved, Received, Relink
 from trio_chat.link.packets import Init
 from trio_chat.protocol.wire import WireError
 
-__all__ = ["check_links", "link_samples", "rearranged_acts"]
+__all__ = ["check_links", "link_samples", "rearranged_arrivals"]
 
-BETWEEN_ACTS = b"\xff--\xff"
-MOST_ACTS = 60
-STRANGER = ("10.9.9.9", 9)
+BETWEEN = b"\xff--\xff"
+MOST_ARRIVALS = 60
+UNKNOWN_ADDRESS = ("10.9.9.9", 9)
 PAUSES = (0.0, 0.3, 6.0, 130.0)
 PATIENCE = 1.5
-"""Seconds until both hear each other again: a RESET, which counts once a second, a handshake, and some for luck."""
+"""Seconds until both can talk again: a RESET, of which one a second is accepted, a handshake, and some to spare."""
 RESEND_EVERY = 0.1
 ROOM = 4096
-"""Bytes by which a party may weigh more after a datagram: a session and its handshake."""
+"""Bytes of memory that a party may take for a datagram: a session and its handshake."""
 ADMITTED = 1000
-"""The same after an INIT that was refused: with a good cookie its address is counted, whatever else was in it."""
+"""The same for an INIT that is refused. If its cookie is good, its address is counted, whatever else is in it."""
 COUNTED = 256
-"""The same after any other that brought nothing about: a count is higher, a replay window moves."""
+"""The same for any other datagram without effect: a counter grows, a replay window moves."""
 
 
-class Stand(Wire):
-    """A wire on which each arrival, of what is true and of what is not, is held against the promises."""
+class CheckedWire(Wire):
+    """A wire that checks the promises at each arrival, of genuine and of forged datagrams."""
 
     def __init__(self, number: int) -> None:
         self.number = number
@@ -57,14 +57,14 @@ class Stand(Wire):
         self._count = 0
         super().__init__(seed=number)
         self.homes = {party: {party.address} for party in self.parties}
-        """Where each party has been, and where its datagrams have been led."""
+        """The addresses of each party: its own ones, and those from which its datagrams were made to come."""
 
     def say(self, party: Party, text: bytes, **options) -> None:
         self.said.setdefault(party, set()).add(text)
         super().say(party, text, **options)
 
     def say_something(self, party: Party) -> bytes:
-        """Something new, long enough for a challenge to come back."""
+        """A new text, long enough that a challenge may be sent in return."""
         self._count += 1
         text = b"something new: %d" % self._count
         self.say(party, text)
@@ -75,19 +75,21 @@ class Stand(Wire):
         return self.arrive(party, flight.data, flight.source) if party else []
 
     def arrive(self, party: Party, data: bytes, source) -> list[LinkEvent]:
-        """A datagram that seems to come from `source`."""
+        """A datagram arrives with this source address."""
         before = len(party.links)
         try:
             steps = party.links.receive_untrusted(data, source, self.now)
         except WireError as error:
-            assert len(party.links) <= before, "something is remembered of what was refused"
+            assert len(party.links) <= before, "something is kept of what was refused"
             self._see(party, data, source, str(error))
             return []
         kinds = _kinds(steps)
         self._check_sizes(steps, party, data, source)
         if RESP in kinds:
-            self.homes[self.other(party)].add(source)  # proven by a cookie, be it by somebody on the way
-        assert len(party.links) <= before + (RESP in kinds) + (INIT in kinds), "more was begun than there is to see"
+            self.homes[self.other(party)].add(source)  # proven by a cookie, even if somebody in between relayed it
+        assert len(party.links) <= before + (RESP in kinds) + (INIT in kinds), (
+            "more handshakes were started than datagrams show"
+        )
         for step in steps:
             self._check(step, party, data, source)
         self._see(party, data, source, *(_in_short(step) for step in steps))
@@ -99,20 +101,22 @@ class Stand(Wire):
         other = self.other(party)
         match step:
             case Transmit(answer, address):
-                assert address == source or address in self.homes[other], "somebody else is answered"
-                assert answer[0] != PROOF or address in self.homes[other], "a proof for whoever relays the challenge"
+                assert address == source or address in self.homes[other], "an answer to another address"
+                assert answer[0] != PROOF or address in self.homes[other], (
+                    "a proof for somebody who relays the challenge"
+                )
                 if answer[0] == CHALLENGE:
                     self._challenged.add((party, address))
             case Received(peer, plaintext):
-                assert peer.key == other.public, "a message of somebody else"
+                assert peer.key == other.public, "a message from somebody else"
                 assert plaintext in self.said[other], "a message that nobody sealed"
-                assert data not in self._taken, "a message that came before"
+                assert data not in self._taken, "a message that arrived before"
                 self._taken.add(data)
             case Moved(was, now):
-                assert (was.key, now.key) == (other.public, other.public), "somebody else moves"
+                assert (was.key, now.key) == (other.public, other.public), "a move of somebody else"
                 assert was.address in self.homes[other], "a move from another place"
                 assert now.address == source, "a move to another place"
-                assert (party, source) in self._challenged, "a move to where nobody was challenged"
+                assert (party, source) in self._challenged, "a move without a challenge"
                 self.homes[other].add(source)
             case KeysLearned(address, keys):
                 assert (address, keys) == (other.address, other.links._server_keys.keys), "false keys"
@@ -121,17 +125,17 @@ class Stand(Wire):
 
     def _check_sizes(self, steps: list[LinkEvent], party: Party, data: bytes, source) -> None:
         back = sum(len(step.data) for step in steps if isinstance(step, Transmit) and step.address == source)
-        assert source in self.homes[self.other(party)] or back <= len(data), "an answer larger than the question"
+        assert source in self.homes[self.other(party)] or back <= len(data), "an answer larger than the request"
 
     def _see(self, party: Party, data: bytes, source, *what: str) -> None:
         kind = min(data[0], 10) if data else 0
         self.seen.add((party.is_server, kind, source in self.homes[self.other(party)], what))
 
     def check_that_both_still_talk(self) -> None:
-        """Whoever sends again is heard before long."""
+        """What both send again arrives soon."""
         unheard, since = set(self.parties), self.now
         while unheard:
-            assert self.now - since < PATIENCE, "they do not hear each other any longer"
+            assert self.now - since < PATIENCE, "they can no longer talk"
             for party in self.parties:
                 text = self.say_something(party)
                 self.run()
@@ -149,57 +153,57 @@ def _in_short(step: LinkEvent) -> str:
     return f"type {step.data[0]}" if isinstance(step, Transmit) else type(step).__name__
 
 
-# --- stages ---
+# --- setups ---
 
 
-def asked(stand: Stand) -> None:
-    """Nobody knows anybody; the client has asked for keys, and for a session."""
-    stand.post(stand.low, stand.low.links.hello(stand.high.address))
-    stand.say_something(stand.low)
+def asked(wire: CheckedWire) -> None:
+    """No session yet; the client has sent HELLO and INIT."""
+    wire.post(wire.low, wire.low.links.hello(wire.high.address))
+    wire.say_something(wire.low)
 
 
-def linked(stand: Stand) -> None:
-    """A session that both use, with a message on its way in each direction."""
-    stand.link()
-    stand.say_something(stand.low)
-    stand.say_something(stand.high)
-    stand.say(stand.low, b"hi")
+def linked(wire: CheckedWire) -> None:
+    """A session that both use, with messages in transit in both directions."""
+    wire.link()
+    wire.say_something(wire.low)
+    wire.say_something(wire.high)
+    wire.say(wire.low, b"hi")
 
 
-def moved(stand: Stand) -> None:
-    """The client has moved and does not know it."""
-    stand.link()
-    stand.low.address = ELSEWHERE
-    stand.homes[stand.low].add(ELSEWHERE)
-    stand.say(stand.low, b"hi")
-    stand.say_something(stand.low)
+def moved(wire: CheckedWire) -> None:
+    """The client has a new address and does not know it."""
+    wire.link()
+    wire.low.address = ELSEWHERE
+    wire.homes[wire.low].add(ELSEWHERE)
+    wire.say(wire.low, b"hi")
+    wire.say_something(wire.low)
 
 
-def forgotten(stand: Stand) -> None:
-    """The server has started anew and knows nobody; the client still uses the session."""
-    stand.link()
-    stand.high.restart()
-    stand.say_something(stand.low)
+def forgotten(wire: CheckedWire) -> None:
+    """The server was restarted and has no sessions; the client still uses the old one."""
+    wire.link()
+    wire.high.restart()
+    wire.say_something(wire.low)
 
 
-STAGES: list[Callable[[Stand], None]] = [asked, linked, moved, forgotten]
+SETUPS: list[Callable[[CheckedWire], None]] = [asked, linked, moved, forgotten]
 
 
-def opened(stage: int) -> Stand:
-    """The same each time, with keys that no other stage has: what was sealed there was not said here."""
-    stand = Stand(stage % len(STAGES))
-    STAGES[stand.number](stand)
-    return stand
+def opened(setup: int) -> CheckedWire:
+    """The same each time. Each setup has its own keys, so that datagrams of other setups are forged ones."""
+    wire = CheckedWire(setup % len(SETUPS))
+    SETUPS[wire.number](wire)
+    return wire
 
 
-# --- acts ---
+# --- arrivals ---
 
 
 @attrs.frozen
-class Act:
-    """One arrival. `source` 0: from where the other is, 1: a stranger, 2: another port of his host, 3: oneself.
+class Arrival:
+    """One arrival. `source` 0: the other party's address, 1: an unknown one, 2: another port of its host, 3: its own.
 
-    `before`: what happens before it (see `_prepare`); `pause`: for how long nothing happens before that.
+    `before`: what happens before it (see `_prepare`); `pause`: an index of PAUSES, the time that passes before that.
     """
 
     datagram: bytes
@@ -212,65 +216,65 @@ class Act:
         return bytes((self.source | self.to_server << 2 | self.pause << 3 | self.before << 5,)) + self.datagram
 
     @classmethod
-    def decode(cls, data: bytes) -> "Act":
+    def decode(cls, data: bytes) -> "Arrival":
         how = data[0] if data else 0
         return cls(data[1:], bool(how >> 2 & 1), how & 3, how >> 3 & 3, how >> 5)
 
-    def perform(self, stand: Stand) -> None:
-        party = stand.high if self.to_server else stand.low
-        other = stand.other(party)
+    def run(self, wire: CheckedWire) -> None:
+        party = wire.high if self.to_server else wire.low
+        other = wire.other(party)
         if self.pause:
-            stand.now += PAUSES[self.pause]
-            for one in stand.parties:
-                one.links.sweep(stand.now)
+            wire.now += PAUSES[self.pause]
+            for one in wire.parties:
+                one.links.sweep(wire.now)
         host, port = other.address
-        source = (other.address, STRANGER, (host, port + 1), party.address)[self.source]
-        datagram = self._prepare(stand, party, source)
-        weighed = weight(party.links)
-        steps = stand.arrive(party, datagram, source)
-        assert weight(party.links) <= weighed + _room(datagram, steps), "more is remembered than came in"
+        source = (other.address, UNKNOWN_ADDRESS, (host, port + 1), party.address)[self.source]
+        datagram = self._prepare(wire, party, source)
+        before = weight(party.links)
+        steps = wire.arrive(party, datagram, source)
+        assert weight(party.links) <= before + _room(datagram, steps), "more memory is taken than the datagram is worth"
 
-    def _prepare(self, stand: Stand, party: Party, source) -> bytes:
-        """What happens before the datagram arrives, and what it is by then."""
+    def _prepare(self, wire: CheckedWire, party: Party, source) -> bytes:
+        """Let happen what comes before the arrival; return the datagram, which may be changed by it."""
         datagram = self.datagram
         match self.before:
             case 3:
-                datagram = _with_cookie(stand, party, datagram, source)
+                datagram = _with_cookie(wire, party, datagram, source)
             case 4:
-                stand.say_something(stand.low)
+                wire.say_something(wire.low)
             case 5:
-                stand.say_something(stand.high)
-            case 6 if stand.flying:
-                stand.land(stand.flying.pop(0))
+                wire.say_something(wire.high)
+            case 6 if wire.flying:
+                wire.land(wire.flying.pop(0))
             case 7:
-                datagram = _sealed(stand, stand.other(party), datagram)
+                datagram = _sealed(wire, wire.other(party), datagram)
         return datagram
 
 
 def _room(datagram: bytes, steps: list[LinkEvent]) -> int:
-    """By how many bytes a party to which this was sent, and which did this, may weigh more."""
+    """How many bytes of memory a party may take for a datagram to which it reacted in this way."""
     if not steps:
         return ADMITTED if datagram[:1] == bytes((INIT,)) else COUNTED
     only_answered = len(_kinds(steps)) == len(steps) and {*_kinds(steps)} <= {KEYS, COOKIE, RESET}
     return 0 if only_answered else ROOM
 
 
-def _with_cookie(stand: Stand, party: Party, datagram: bytes, source) -> bytes:
-    """The same INIT, if it is one, with the cookie that its sender gets: what he says in it need not make sense."""
-    match stand.arrive(party, datagram, source):
+def _with_cookie(wire: CheckedWire, party: Party, datagram: bytes, source) -> bytes:
+    """An INIT with the cookie that its sender is given; the rest of it may be anything. Else the same datagram."""
+    match wire.arrive(party, datagram, source):
         case [Transmit(answer)] if answer[0] == COOKIE:
             return datagram[:-16] + answer[-16:]
     return datagram
 
 
-def _sealed(stand: Stand, sender: Party, datagram: bytes) -> bytes:
-    """The same bytes, if the sender has a session: said by him who may say them, but need not make sense."""
+def _sealed(wire: CheckedWire, sender: Party, datagram: bytes) -> bytes:
+    """These bytes sealed by the sender, if it has a session; they may be anything. Else the same datagram."""
     session = next(iter(sender.links._current.values()), None)
     if session is None or not datagram:
         return datagram
     kind = (DATA, CHALLENGE, PROOF)[datagram[0] % 3]
     if kind == DATA:
-        stand.said.setdefault(sender, set()).add(datagram[1:])
+        wire.said.setdefault(sender, set()).add(datagram[1:])
     return session.seal(datagram[1:], kind)
 
 
@@ -278,62 +282,64 @@ def _sealed(stand: Stand, sender: Party, datagram: bytes) -> bytes:
 
 
 def check_links(data: bytes) -> set[object]:
-    """Whatever arrives: nothing is raised but WireError, nobody is taken in, and both can talk afterwards."""
-    stand = opened(data[0] if data else 0)
-    for act in data[1:].split(BETWEEN_ACTS)[:MOST_ACTS]:
-        Act.decode(act).perform(stand)
-    stand.check_that_both_still_talk()
-    return {(stand.number, *one) for one in stand.seen}
+    """Whatever arrives: only WireError is raised, no forged message is accepted, and both can talk afterwards."""
+    wire = opened(data[0] if data else 0)
+    for arrival in data[1:].split(BETWEEN)[:MOST_ARRIVALS]:
+        Arrival.decode(arrival).run(wire)
+    wire.check_that_both_still_talk()
+    return {(wire.number, *one) for one in wire.seen}
 
 
 def link_samples() -> list[bytes]:
-    """Each stage with all its datagrams; with each alone, from a stranger, or forged; and with sealed nonsense."""
+    """Each setup with all its datagrams; with each alone, from an unknown address, or forged; and with sealed nonsense."""
     samples = []
-    for stage in range(len(STAGES)):
-        acts = _recorded(stage)
-        samples.append(_script(stage, acts))
-        samples += [_script(stage, [attrs.evolve(act, source=source)]) for act in acts for source in range(2)]
-        samples += [_script(stage, [_forged(act, n) for n in range(4)]) for act in acts]
+    for setup in range(len(SETUPS)):
+        arrivals = _recorded(setup)
+        samples.append(_script(setup, arrivals))
+        samples += [
+            _script(setup, [attrs.evolve(arrival, source=source)]) for arrival in arrivals for source in range(2)
+        ]
+        samples += [_script(setup, [_forged(arrival, n) for n in range(4)]) for arrival in arrivals]
         for source in range(2):
-            sealed = [Act(bytes((kind,)) + b"8 bytes.", source=source, before=7) for kind in range(3)]
-            samples.append(_script(stage, sealed))
-        samples.append(_script(stage, [Act(Init(b"indx", bytes(112)).encode(), source=1, before=3)]))
+            sealed = [Arrival(bytes((kind,)) + b"8 bytes.", source=source, before=7) for kind in range(3)]
+            samples.append(_script(setup, sealed))
+        samples.append(_script(setup, [Arrival(Init(b"indx", bytes(112)).encode(), source=1, before=3)]))
     return samples
 
 
-def _recorded(stage: int) -> list[Act]:
-    stand = opened(stage)
-    acts = []
-    while stand.flying:
-        flight = stand.flying.pop(0)
-        acts.append(Act(flight.data, to_server=flight.target == stand.high.address))
-        stand.land(flight)
-    return acts
+def _recorded(setup: int) -> list[Arrival]:
+    wire = opened(setup)
+    arrivals = []
+    while wire.flying:
+        flight = wire.flying.pop(0)
+        arrivals.append(Arrival(flight.data, to_server=flight.target == wire.high.address))
+        wire.land(flight)
+    return arrivals
 
 
-def _forged(act: Act, number: int) -> Act:
-    return attrs.evolve(act, datagram=act.datagram[:-1] + bytes((act.datagram[-1] ^ 1 + number,)))
+def _forged(arrival: Arrival, number: int) -> Arrival:
+    return attrs.evolve(arrival, datagram=arrival.datagram[:-1] + bytes((arrival.datagram[-1] ^ 1 + number,)))
 
 
-def _script(stage: int, acts: Sequence[Act]) -> bytes:
-    return bytes((stage,)) + BETWEEN_ACTS.join(act.encode() for act in acts)
+def _script(setup: int, arrivals: Sequence[Arrival]) -> bytes:
+    return bytes((setup,)) + BETWEEN.join(arrival.encode() for arrival in arrivals)
 
 
-def rearranged_acts(data: bytes, dice: random.Random, others: Sequence[bytes]) -> bytes:
-    """Acts left out, repeated, put in from another input, or in another order, or under other circumstances."""
-    acts = data[1:].split(BETWEEN_ACTS)
-    theirs = dice.choice(others)[1:].split(BETWEEN_ACTS)
-    at = dice.randrange(len(acts))
+def rearranged_arrivals(data: bytes, dice: random.Random, others: Sequence[bytes]) -> bytes:
+    """Arrivals removed, repeated, copied from another input, in another order, or under other circumstances."""
+    arrivals = data[1:].split(BETWEEN)
+    theirs = dice.choice(others)[1:].split(BETWEEN)
+    at = dice.randrange(len(arrivals))
     match dice.randrange(5):
         case 0:
-            del acts[at]
+            del arrivals[at]
         case 1:
-            again = [acts[at]] * dice.choice((1, 2, 4, 30))
-            acts[at:at] = again if dice.random() < 0.5 else [act[:-1] + dice.randbytes(1) for act in again]
+            again = [arrivals[at]] * dice.choice((1, 2, 4, 30))
+            arrivals[at:at] = again if dice.random() < 0.5 else [arrival[:-1] + dice.randbytes(1) for arrival in again]
         case 2:
-            acts[at:at] = dice.sample(theirs, dice.randint(1, len(theirs)))
+            arrivals[at:at] = dice.sample(theirs, dice.randint(1, len(theirs)))
         case 3:
-            dice.shuffle(acts)
+            dice.shuffle(arrivals)
         case 4:
-            acts[at] = dice.randbytes(1) + acts[at][1:]
-    return data[:1] + BETWEEN_ACTS.join(acts)
+            arrivals[at] = dice.randbytes(1) + arrivals[at][1:]
+    return data[:1] + BETWEEN.join(arrivals)

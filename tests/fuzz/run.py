@@ -1,4 +1,4 @@
-"""Throws mutated inputs at everything that takes bytes from the network, and tells which promises were broken by which.
+"""Tries mutated inputs with everything that reads bytes from the network, and reports those that break a promise.
 
 python -m tests.fuzz.run --minutes 5
 python -m tests.fuzz.run --seed 2 --target links
@@ -19,20 +19,20 @@ from tests.fuzz.mutations import LONGEST
 from tests.fuzz.targets import TARGETS, Target
 
 MEMORY = 2 * 1024**3
-"""Bytes that the program may take in all, so that whatever takes more fails with MemoryError and harms nobody else."""
+"""Bytes that the process may use. Code that takes more fails with MemoryError, and does not harm the machine."""
 
 
 @attrs.define
 class Tally:
-    """What came of fuzzing one target. `failures`: for each way to fail, the first input that did."""
+    """The results for one target. `failures`: the first input for each kind of failure."""
 
     tried: int = 0
     corpus: list[bytes] = attrs.Factory(list)
     seen: set[object] = attrs.Factory(set)
     failures: dict[str, bytes] = attrs.Factory(dict)
 
-    def play(self, target: Target, data: bytes) -> None:
-        """Try an input, and keep it if something new was seen."""
+    def run(self, target: Target, data: bytes) -> None:
+        """Try an input, and keep it if its outcome is new."""
         self.tried += 1
         try:
             seen = target.check(data)
@@ -45,34 +45,34 @@ class Tally:
 
 
 def how_it_failed(error: Exception) -> str:
-    """The exception, and the line from which it came: the same for all inputs that fail there."""
+    """The exception and the line that raised it: the same for all inputs that fail in this way."""
     last = traceback.extract_tb(error.__traceback__)[-1]
     said = str(error).partition("\n")[0] if isinstance(error, AssertionError) else ""
     return f"{type(error).__name__} {said} ({last.filename.rpartition('/')[2]}, line {last.lineno})"
 
 
 def fuzz(target: Target, seed: int, goes_on: Callable[[int], bool]) -> Tally:
-    """Try the samples, then mutations, for as long as `goes_on` says so of the number of inputs tried."""
+    """Try the samples, then mutations, while `goes_on(number of inputs tried)`."""
     dice = random.Random(seed)
     tally = Tally()
     samples = target.samples()
     for sample in samples:
-        tally.play(target, sample[:LONGEST])
+        tally.run(target, sample[:LONGEST])
     while goes_on(tally.tried):
-        tally.play(target, target.next_input(dice, tally.corpus or samples))
+        tally.run(target, target.next_input(dice, tally.corpus or samples))
     return tally
 
 
 def report(name: str, seed: int, tally: Tally, seconds: float) -> None:
     pace, kept = tally.tried / max(seconds, 1e-9), len(tally.corpus)
-    told = f"{tally.tried} inputs, {pace:.0f}/s, {len(tally.seen)} outcomes, {kept} kept"
-    click.echo(f"{name:10} seed {seed}: {told}, {len(tally.failures)} failures")
+    summary = f"{tally.tried} inputs, {pace:.0f}/s, {len(tally.seen)} outcomes, {kept} kept"
+    click.echo(f"{name:10} seed {seed}: {summary}, {len(tally.failures)} failures")
     for how, data in tally.failures.items():
         click.echo(f"{name}, seed {seed}: {how}\n  --replay {name} {data.hex()}")
 
 
 def replay(name: str, data: bytes) -> None:
-    """Play one input; exit with 1 if it fails."""
+    """Try one input; exit with 1 if it fails."""
     try:
         TARGETS[name].check(data)
     except Exception:
@@ -84,11 +84,11 @@ def replay(name: str, data: bytes) -> None:
 @click.command()
 @click.option("--minutes", default=1.0, show_default=True, help="How long, shared by all targets.")
 @click.option("--inputs", type=int, help="How many inputs for each target, instead of minutes.")
-@click.option("--seed", default=1, show_default=True, help="Of the mutations.")
+@click.option("--seed", default=1, show_default=True, help="For the mutations.")
 @click.option("--target", "name", type=click.Choice([*TARGETS]), help="This one alone.")
-@click.option("--replay", "again", type=(click.Choice([*TARGETS]), str), help="Play one input again, given as hex.")
+@click.option("--replay", "again", type=(click.Choice([*TARGETS]), str), help="Try one input again, given as hex.")
 def main(minutes: float, inputs: int | None, seed: int, name: str | None, again: tuple[str, str] | None) -> None:
-    """Fuzz what faces the network; exit with 1 if a promise was broken."""
+    """Fuzz everything that reads from the network; exit with 1 if a promise was broken."""
     if again:
         replay(again[0], bytes.fromhex(again[1]))
         return

@@ -16,7 +16,7 @@ import attrs
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
 
-from tests.fuzz.links import check_links, link_samples, rearranged_acts
+from tests.fuzz.links import check_links, link_samples, rearranged_arrivals
 from tests.fuzz.mutations import LONGEST, mixed, mutated
 from tests.fuzz.samples import SAMPLES
 from trio_chat.crypto import identities, letters, receipts
@@ -368,7 +368,7 @@ def rearranged_objects(data: bytes, dice: random.Random, others: Sequence[bytes]
 TARGETS = {
     "messages": Target(check_message, message_samples, rearranged_fields),
     "letters": Target(check_letters, letter_samples, rearranged_letter),
-    "links": Target(check_links, link_samples, rearranged_acts),
+    "links": Target(check_links, link_samples, rearranged_arrivals),
     "presence": Target(check_presence, presence_samples, rearranged_objects),
 }
 """All of them, by name."""

@@ -1,4 +1,7 @@
-"""The promises of what faces the network, for inputs by hypothesis and by mutation. Many more: `nox -s fuzz`."""
+"""Everything that reads from the network keeps its promises for any bytes, by hypothesis and by mutation.
+
+`nox -s fuzz` tries many more inputs.
+"""
 
 import random
 import re
@@ -69,7 +72,7 @@ def test_any_bytes_are_a_stream_of_objects_or_none(data):
 
 
 @pytest.mark.parametrize("name", TARGETS)
-def test_no_mutation_breaks_a_promise_and_some_lead_to_where_no_sample_did(name):
+def test_no_mutation_breaks_a_promise_and_some_have_new_outcomes(name):
     samples = TARGETS[name].samples()
     tally = fuzz(TARGETS[name], 1, lambda tried: tried < INPUTS[name])
     assert tally.failures == {}
@@ -92,11 +95,11 @@ def test_inputs_fit_into_a_command_line():
     assert all(len(mutated(whole, dice, [whole])) <= LONGEST for _ in range(100))
 
 
-# --- that it would be noticed ---
+# --- broken programs are noticed ---
 
 
-class Stumbling:
-    """A decoder that stumbles where a field is missing."""
+class Failing:
+    """A decoder that raises the wrong exception if a field is missing."""
 
     def __init__(self, decoder):
         self._decoder = decoder
@@ -107,8 +110,8 @@ class Stumbling:
         return self._decoder.decode(data)
 
 
-class Greedy(Stumbling):
-    """A decoder that makes room for as much as it is told will come."""
+class Greedy(Failing):
+    """A decoder that allocates as much memory as the input asks for."""
 
     def decode(self, data):
         room = bytearray(100 * int.from_bytes(data[4:6], "big"))
@@ -146,20 +149,20 @@ def stream_that_strips_pieces(patch):
 
 
 @pytest.mark.parametrize(
-    ("name", "inputs", "bug", "failure"),
+    ("name", "inputs", "mutant", "failure"),
     [
-        ("messages", 600, partial(other_decoder, Stumbling), "IndexError"),
+        ("messages", 600, partial(other_decoder, Failing), "IndexError"),
         ("messages", 600, partial(other_decoder, Greedy), "more memory than so few bytes are worth"),
         ("letters", 600, unsigned_letters, "Alice did not write this"),
-        ("links", 1, no_replay_window, "a message that came before"),
-        ("links", 1, long_reset, "an answer larger than the question"),
+        ("links", 1, no_replay_window, "a message that arrived before"),
+        ("links", 1, long_reset, "an answer larger than the request"),
         ("presence", 60, stream_that_strips_pieces, "cut otherwise it is something else"),
     ],
     ids=lambda value: value.replace(" ", "-") if isinstance(value, str) else "",
 )
-def test_a_planted_bug_is_found_and_its_input_finds_it_again(monkeypatch, name, inputs, bug, failure):
+def test_a_mutant_is_found_and_its_input_finds_it_again(monkeypatch, name, inputs, mutant, failure):
     with monkeypatch.context() as patched:
-        bug(patched.setattr)
+        mutant(patched.setattr)
         found = CliRunner().invoke(main, ["--inputs", f"{inputs}", "--target", name])
         assert found.exit_code == 1
         line = next(line for line in found.output.splitlines() if failure in line)
@@ -168,10 +171,10 @@ def test_a_planted_bug_is_found_and_its_input_finds_it_again(monkeypatch, name, 
         again = CliRunner().invoke(main, ["--replay", name, data])
         assert again.exit_code == 1
         assert failure in again.output
-    assert CliRunner().invoke(main, ["--replay", name, data]).exit_code == 0, "without the bug it is a harmless input"
+    assert CliRunner().invoke(main, ["--replay", name, data]).exit_code == 0, "without the mutant its input is harmless"
 
 
-def test_without_a_bug_it_ends_well():
-    played = CliRunner().invoke(main, ["--inputs", "1", "--seed", "3"])
-    assert played.exit_code == 0
-    assert re.findall(r"(?m)^(\w+) +seed 3: [1-9].* inputs.* 0 failures$", played.output) == [*TARGETS]
+def test_without_failures_the_exit_code_is_0():
+    result = CliRunner().invoke(main, ["--inputs", "1", "--seed", "3"])
+    assert result.exit_code == 0
+    assert re.findall(r"(?m)^(\w+) +seed 3: [1-9].* inputs.* 0 failures$", result.output) == [*TARGETS]

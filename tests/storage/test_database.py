@@ -106,7 +106,7 @@ async def test_a_file_that_another_program_holds(tmp_path):
         "import os, sys; from pathlib import Path; from trio_chat.storage.database import Schema, open_database;"
         f"held = open_database(Path(sys.argv[1]), {ONE}); os.write(1, b'held'); sys.stdin.read()"
     )
-    with trio.fail_after(30):
+    with trio.fail_after(60):
         other = await open_program("hold", [path], cwd=tmp_path)
         assert await other.stdout.receive_some() == b"held"
         assert "another program holds it" in refused(path)

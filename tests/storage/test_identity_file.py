@@ -253,7 +253,7 @@ async def test_programs_that_start_at_once_end_with_the_same_keys(path, tmp_path
         program = await open_program("show", [path], cwd=tmp_path)
         shown.add(b"".join([data async for data in program.stdout]))
 
-    with trio.fail_after(30):
+    with trio.fail_after(60):
         async with trio.open_nursery() as nursery:
             for _ in range(8):
                 nursery.start_soon(show)
@@ -290,7 +290,7 @@ async def test_the_temporary_file_of_a_killed_program_does_no_harm(path, tmp_pat
         "identity_file.os.fsync = lambda fd: os.kill(os.getpid(), signal.SIGKILL);"
         "identity_file.open_identity(Path(sys.argv[1]))"
     )
-    with trio.fail_after(30):
+    with trio.fail_after(60):
         await (await open_program("kill_itself", [path], cwd=tmp_path)).wait()
     (left,) = path.parent.iterdir()
     assert left.name != path.name

@@ -210,7 +210,7 @@ async def run(*typed, happens=()):
     for line in typed:
         keys.send_nowait(line)
     keys.close()
-    with trio.fail_after(5):
+    with trio.fail_after(60):
         await run_conversation(chat, lines, shown.append, RENDERER)
     return objects(shown)
 

@@ -43,11 +43,11 @@ class PersonAtPrompt:
         self.prompt.show(Line(text))
 
     async def next(self):
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             return await self._lines.receive()
 
     async def rest(self):
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             return [line async for line in self._lines]
 
 
@@ -208,7 +208,7 @@ async def test_a_terminal_that_is_hung_up_has_ended():
         sender, lines = trio.open_memory_channel(1)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(at.run, sender)
-            with trio.fail_after(10):
+            with trio.fail_after(60):
                 await trio.lowlevel.wait_readable(terminal.controller)
                 os.close(terminal.controller)
                 assert [line async for line in lines] == []
@@ -295,7 +295,7 @@ async def test_a_stopped_terminal_stops_nothing_but_itself_and_fills_no_memory()
     shown = 0
     async with person_at_prompt() as person:
         person.terminal.stop()
-        with trio.move_on_after(1) as until_full:
+        with trio.move_on_after(60) as until_full:
             while True:
                 with trio.move_on_after(0.3) as waiting:
                     await person.prompt.ready()
@@ -327,7 +327,7 @@ async def test_cancelled_at_a_stopped_terminal_it_ends_all_the_same(monkeypatch)
 @pytest.mark.parametrize("checkpoints", [0, 3])
 async def test_cancelled_with_much_to_print_at_a_stopped_terminal_it_ends_all_the_same(checkpoints, monkeypatch):
     monkeypatch.setattr(prompt, "GRACE", 0.2)
-    with trio.fail_after(10):
+    with trio.fail_after(60):
         async with person_at_prompt(at_once=True, is_left="stopped") as person:
             person.terminal.stop()
             for _ in range(checkpoints):

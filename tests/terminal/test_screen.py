@@ -30,11 +30,11 @@ class Reading:
         self.asked += 1
 
     async def next(self):
-        with trio.fail_after(5):
+        with trio.fail_after(60):
             return await self._lines.receive()
 
     async def rest(self):
-        with trio.fail_after(5):
+        with trio.fail_after(60):
             return [line async for line in self._lines]
 
 
@@ -170,7 +170,7 @@ async def test_the_prompt_is_shown_once_for_each_line(pipe, nursery):
 
 async def test_cancelling_a_reader_leaves_nothing_behind(pipe):
     fd, writer = pipe
-    with trio.fail_after(5):
+    with trio.fail_after(60):
         async with trio.open_nursery() as nursery:
             Reading(nursery, fd)
             await wait_all_tasks_blocked()
@@ -186,7 +186,7 @@ async def test_where_nothing_can_be_polled_a_waiting_read_is_abandoned(pipe, mon
 
     monkeypatch.setattr(trio.lowlevel, "wait_readable", refuse)
     fd, writer = pipe
-    with trio.fail_after(5):
+    with trio.fail_after(60):
         async with trio.open_nursery() as nursery:
             reading = Reading(nursery, fd)
             writer.write(b"who\n")
