@@ -1,4 +1,4 @@
-"""Results as JSON: each object has a name and fields, the documentation lists them, and no control character gets out."""
+"""What happens, told to a program: each object has a name and fields, the documentation lists them, nothing leaks."""
 
 import json
 import re
@@ -35,33 +35,23 @@ from trio_chat import (
     SignedOff,
     TableChanged,
 )
-from trio_chat.terminal.commands import UnknownCommand, help_lines
-from trio_chat.terminal.conversation import run_conversation
-from trio_chat.terminal.json_lines import EVENTS, JsonRenderer, as_json, fields_of
-from trio_chat.terminal.results import (
-    CameBack,
-    Failed,
-    HistoryList,
-    ProgramInterrupted,
-    RegistrationSent,
-    Result,
-    SignedOn,
-    TableList,
-    TableRow,
-)
+from trio_chat.terminal.commands import help_lines
+from trio_chat.terminal.conversation import converse
+from trio_chat.terminal.json_lines import EVENTS, History, JsonBook, Result, Table, as_json, fields_of
+from trio_chat.terminal.wordings import Phrase, TableRow
 
 PAGE = Path(__file__).parents[2] / "docs" / "scripting.md"
-RENDERER = JsonRenderer()
+BOOK = JsonBook()
 ANY_TEXT = st.text(st.characters(exclude_categories=()))
 
 ROW = {"name": "y", "host": "::1", "port": 9, "online": True, "since": 0.5, "key": "", "key_changed": False}
 ENTRY = {"at": 0.5, "peer": "y", "text": "hi", "sent": False, "group": True}
 
 
-def objects(lines):
+def told(lines):
     """The objects of some lines, each of them one line of printable ASCII."""
-    assert all(re.fullmatch(r"[ -~]*", line.text) for line in lines)
-    return [json.loads(line.text) for line in lines]
+    assert all(re.fullmatch(r"[ -~]*", line) for line in lines)
+    return [json.loads(line) for line in lines]
 
 
 # --- the form ---
@@ -91,18 +81,13 @@ def objects(lines):
     ],
 )
 def test_an_event_is_one_object(event, fields):
-    assert objects(RENDERER.render(event)) == [fields]
+    assert told(BOOK.event(event)) == [fields]
 
 
-@pytest.mark.parametrize("result", [TableChanged(), RegistrationSent(), ProgramInterrupted()])
-def test_some_results_have_no_object(result):
-    assert RENDERER.render(result) == ()
-
-
-def test_every_other_class_has_a_name_of_its_own():
-    assert {*EVENTS} == {*typing.get_args(Result)} - {TableChanged, RegistrationSent, ProgramInterrupted}
-    assert len({*EVENTS.values()}) == len(EVENTS) - 1
-    assert EVENTS[SignedOn] == EVENTS[CameBack], "to a program they are the same"
+def test_every_class_has_a_name_of_its_own():
+    events = {*typing.get_args(Event)} - {TableChanged}  # which is told by the table itself
+    assert {*EVENTS} == events | {*typing.get_args(Result)}
+    assert len({*EVENTS.values()}) == len(EVENTS)
 
 
 def test_the_documentation_lists_every_event_with_its_fields():
@@ -115,34 +100,39 @@ def test_the_documentation_lists_every_event_with_its_fields():
 
 
 @pytest.mark.parametrize("kind", EVENTS)
-def test_each_object_has_the_fields_of_its_class(kind):
+def test_what_is_told_has_the_fields_that_it_should_have(kind):
     values = {field.name: NameTaken("x") if field.type is ChatError else "z" for field in attrs.fields(kind)}
-    if kind is TableList:
+    if kind is Table:
         values = {"rows": (TableRow(**ROW),)}
-    if kind is HistoryList:
+    if kind is History:
         values = {"entries": (Entry(**ENTRY),)}
-    fields = json.loads(as_json(kind(**values)))
+    (fields,) = told([as_json(kind(**values))])
     assert tuple(fields) == ("event", *fields_of(kind))
 
 
 @given(ANY_TEXT)
 @example("\x00\x1b[2J\x7f\x85\u202e\u2028\ud800")
-def test_every_text_comes_back_whole_and_harms_no_terminal(text):
-    assert objects(RENDERER.render(MessageReceived("x", text))) == [{"event": "message", "sender": "x", "text": text}]
-    (error,) = objects(RENDERER.render(Failed(UnknownCommand(text))))
-    assert error["text"] == f"no such command: {text}"
+def test_whatever_others_write_comes_back_whole_and_harms_no_terminal(text):
+    assert told(BOOK.event(MessageReceived("x", text))) == [{"event": "message", "sender": "x", "text": text}]
+    assert told(BOOK.lines(Phrase.UNKNOWN_COMMAND, text=text))[0]["text"] == f"no such command: {text}"
+
+
+@pytest.mark.parametrize("phrase", Phrase)
+def test_each_phrase_has_an_object_or_says_nothing(phrase):
+    for fields in told(BOOK.lines(phrase, name="y", text="{0}", at=1.0, count=2, key="k", pinned="p")):
+        assert fields["event"] in EVENTS.values()
 
 
 @pytest.mark.parametrize("error", [MailboxFull("y"), ServerNotResponding(), ChatError("b@d\x1b")])
-def test_an_error_has_the_name_of_its_class(error):
-    assert objects(RENDERER.render(Failed(error))) == [{"event": "error", "error": type(error).__name__, "text": str(error)}]
+def test_an_error_is_told_by_its_class(error):
+    assert told(BOOK.error(error)) == [{"event": "error", "error": type(error).__name__, "text": str(error)}]
     assert hasattr(trio_chat.errors, type(error).__name__)
 
 
 # --- a conversation ---
 
 
-class ScriptedChat:
+class Script:
     """A chat of `x` that answers at once."""
 
     def __init__(self):
@@ -201,8 +191,8 @@ TABLE = {"event": "table", "rows": [ROW | {"key": "aaaa", "key_changed": True}]}
 
 
 async def run(*typed, happens=()):
-    """The objects of a conversation."""
-    chat, shown = ScriptedChat(), []
+    """What a program is told of a conversation."""
+    chat, said = Script(), []
     keys, lines = trio.open_memory_channel(10)
     for event in happens:
         chat.happens.send_nowait(event)
@@ -210,8 +200,8 @@ async def run(*typed, happens=()):
         keys.send_nowait(line)
     keys.close()
     with trio.fail_after(5):
-        await run_conversation(chat, lines, shown.append, RENDERER)
-    return objects(shown)
+        await converse(chat, lines, said.append, BOOK)
+    return told(said)
 
 
 REGISTERED, DEREGISTERED = {"event": "registered", "waiting": 2}, {"event": "deregistered"}
@@ -231,7 +221,7 @@ REGISTERED, DEREGISTERED = {"event": "registered", "waiting": 2}, {"event": "der
             "send z hi",
             [{"event": "error", "error": "MailboxFull", "text": "the mailbox of z is full: try again later"}],
         ),
-        ("send y", [{"event": "error", "error": "WrongUsage", "text": "usage: send NAME TEXT"}]),
+        ("send", [{"event": "error", "error": "InvalidText", "text": "a text has 1 to 16384 bytes, not 0"}]),
         ("send_all hi", [{"event": "posted"}]),
         ("who", [TABLE]),
         ("trust y", [{"event": "trusted", "name": "y", "key": "k"}]),

@@ -1,7 +1,4 @@
-"""Lines from every kind of standard input, and what a screen shows.
-
-Real pipes, files and pseudo terminals; the tests wait for lines, or until all tasks are blocked, and never for a time.
-"""
+"""Lines from all sorts of standard input, and what a screen shows."""
 
 import io
 import os
@@ -14,12 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trio.testing import wait_all_tasks_blocked
 
-from trio_chat.terminal.screen import MAX_LINE, LineSplitter, Screen, read_lines
-from trio_chat.terminal.styling import Line
+from trio_chat.terminal.screen import LONGEST_LINE, LineSplitter, Screen, read_lines
 
 
 class Reading:
-    """The lines that are read; `asked` counts the prompts."""
+    """Lines as they come; `asked` counts the prompts."""
 
     def __init__(self, nursery, fd):
         self.asked = 0
@@ -109,7 +105,7 @@ async def test_a_file_is_read_to_its_end(tmp_path, nursery):
 
 
 @pytest.mark.parametrize("place", [os.devnull, "/"])
-async def test_a_descriptor_without_input_has_ended(place, nursery):
+async def test_where_nothing_can_be_read_the_input_has_ended(place, nursery):
     fd = os.open(place, os.O_RDONLY)
     try:
         assert await Reading(nursery, fd).rest() == []
@@ -117,7 +113,7 @@ async def test_a_descriptor_without_input_has_ended(place, nursery):
         os.close(fd)
 
 
-async def test_a_closed_descriptor_has_ended(nursery):
+async def test_a_descriptor_that_is_not_open_has_ended(nursery):
     fd = os.open(os.devnull, os.O_RDONLY)
     os.close(fd)
     assert await Reading(nursery, fd).rest() == []
@@ -136,7 +132,7 @@ async def test_an_endless_line_is_cut_and_the_next_one_is_whole(pipe, nursery):
     for _ in range(100):
         await trio.to_thread.run_sync(writer.write, b"x" * 10_000)
     writer.write(b"\nwho\n")
-    assert await reading.next() == "x" * MAX_LINE
+    assert await reading.next() == "x" * LONGEST_LINE
     assert await reading.next() == "who"
     nursery.cancel_scope.cancel()
 
@@ -153,7 +149,7 @@ def test_lines_do_not_depend_on_where_the_bytes_were_cut(data, cuts):
     assert len(lines) == data.count(b"\n") + (data != b"" and not data.endswith(b"\n"))
 
 
-async def test_the_prompt_is_shown_once_for_each_line(pipe, nursery):
+async def test_the_prompt_is_asked_for_once_a_line(pipe, nursery):
     fd, writer = pipe
     reading = Reading(nursery, fd)
     await wait_all_tasks_blocked()
@@ -168,7 +164,7 @@ async def test_the_prompt_is_shown_once_for_each_line(pipe, nursery):
     nursery.cancel_scope.cancel()
 
 
-async def test_cancelling_a_reader_leaves_nothing_behind(pipe):
+async def test_a_reader_is_cancelled_without_a_trace(pipe):
     fd, writer = pipe
     with trio.fail_after(5):
         async with trio.open_nursery() as nursery:
@@ -197,7 +193,7 @@ async def test_where_nothing_can_be_polled_a_waiting_read_is_abandoned(pipe, mon
             await trio.lowlevel.checkpoint()
 
 
-async def test_another_reader_of_the_same_pipe_does_no_harm(pipe):
+async def test_a_quicker_reader_of_the_same_pipe_does_no_harm(pipe):
     fd, writer = pipe
     os.set_blocking(fd, False)
     twin = os.dup(fd)
@@ -214,7 +210,7 @@ async def test_another_reader_of_the_same_pipe_does_no_harm(pipe):
         os.close(twin)
 
 
-async def test_a_reader_waits_until_its_lines_are_taken(pipe, nursery):
+async def test_a_reader_waits_for_who_takes_the_lines(pipe, nursery):
     fd, writer = pipe
     writer.write(b"one\ntwo\nthree\n")
     writer.close()
@@ -226,7 +222,7 @@ async def test_a_reader_waits_until_its_lines_are_taken(pipe, nursery):
 
 
 class Flushed(io.StringIO):
-    """`seen` is what has been flushed."""
+    """Shows only what has been flushed."""
 
     seen = ""
 
@@ -237,10 +233,10 @@ class Flushed(io.StringIO):
 def test_a_screen_without_a_prompt_prints_lines_and_nothing_else():
     with closing(Flushed()) as stream:
         screen = Screen(stream)
-        screen.show_prompt()
-        screen.show(Line("[Welcome]"))
-        screen.show_prompt()
-        screen.show(Line("x: hi"))
+        screen.ask()
+        screen.say("[Welcome]")
+        screen.ask()
+        screen.say("x: hi")
         screen.close()
         assert stream.seen == ">>> [Welcome]\n>>> x: hi\n"
 
@@ -248,9 +244,9 @@ def test_a_screen_without_a_prompt_prints_lines_and_nothing_else():
 def test_a_screen_with_a_prompt_keeps_it_below_the_lines():
     with closing(Flushed()) as stream:
         screen = Screen(stream, prompt=True)
-        screen.show_prompt()
+        screen.ask()
         assert stream.seen == "\r\x1b[K>>> "
-        screen.show(Line("x: hi"))
+        screen.say("x: hi")
         assert stream.seen == "\r\x1b[K>>> " + "\r\x1b[K>>> x: hi\n>>> "
         screen.close()
         assert stream.seen.endswith("\n>>> \r\x1b[K")
