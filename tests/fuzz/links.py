@@ -1,7 +1,7 @@
 """Fuzzes links: two parties, one of them a server, and datagrams that arrive as the input says.
 
-An input is the number of a setup and a list of arrivals. Each arrival is a byte (where the datagram goes, what its source
-address is, what happens before) and the datagram. After each of them the promises of links are checked.
+An input is the number of a setup and a list of arrivals. An arrival is a byte (where the datagram goes, its source
+address, what happens before) and the datagram. After each arrival the promises of links are checked.
 """
 
 import random
@@ -87,9 +87,7 @@ class CheckedWire(Wire):
         self._check_sizes(steps, party, data, source)
         if RESP in kinds:
             self.homes[self.other(party)].add(source)  # proven by a cookie, even if somebody in between relayed it
-        assert len(party.links) <= before + (RESP in kinds) + (INIT in kinds), (
-            "more handshakes were started than datagrams show"
-        )
+        assert len(party.links) <= before + (RESP in kinds) + (INIT in kinds), "handshakes that no datagram shows"
         for step in steps:
             self._check(step, party, data, source)
         self._see(party, data, source, *(_in_short(step) for step in steps))
@@ -102,9 +100,7 @@ class CheckedWire(Wire):
         match step:
             case Transmit(answer, address):
                 assert address == source or address in self.homes[other], "an answer to another address"
-                assert answer[0] != PROOF or address in self.homes[other], (
-                    "a proof for somebody who relays the challenge"
-                )
+                assert answer[0] != PROOF or address in self.homes[other], "a proof for a relayed challenge"
                 if answer[0] == CHALLENGE:
                     self._challenged.add((party, address))
             case Received(peer, plaintext):
@@ -291,7 +287,7 @@ def check_links(data: bytes) -> set[object]:
 
 
 def link_samples() -> list[bytes]:
-    """Each setup with all its datagrams; with each alone, from an unknown address, or forged; and with sealed nonsense."""
+    """Each setup with all its datagrams; with each alone, from elsewhere, or forged; and with sealed nonsense."""
     samples = []
     for setup in range(len(SETUPS)):
         arrivals = _recorded(setup)

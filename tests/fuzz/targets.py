@@ -1,7 +1,7 @@
 """What is fuzzed: functions of bytes from the network, and the promises that each of them must keep for any bytes.
 
-A check returns what it has seen, in a few words that are the same for all inputs of a kind: inputs in which something
-new is seen are worth further mutations. What is not promised, and every exception that is not, it raises.
+A check returns the outcomes of an input, in few words. An input with a new outcome is kept for further mutations. A
+check raises an AssertionError for a broken promise, and lets every unexpected exception pass.
 """
 
 import json
@@ -127,7 +127,7 @@ TIME = struct.Struct(">d")
 
 
 def check_letters(data: bytes) -> set[object]:
-    """Letters, posts and receipts of strangers, of Eve, who can seal, and of Alice, who can sign what is no letter."""
+    """Letters, posts and receipts: forged ones, those of Eve, who can seal, and of Alice, who signs anything."""
     how, data = data[:1], data[1:]
     match how:
         case b"s":
@@ -186,7 +186,7 @@ def _read_as_signed(read: Callable[[bytes], OpenedText], data: bytes, signed: by
 
 
 def _check_proofs(data: bytes) -> object:
-    """Proofs under Bob's key are his own; under keys that strangers bring, any answer will do, but there is one."""
+    """Only Bob makes proofs under his key. Under keys from the input any result is right, but no exception."""
     key, proof = data[:32], data[32:]
     hi, ho = (proof == receipts.make_receipt(BOB, **POSTED, text=text) for text in ("hi", "ho"))
     read = receipts.verify_receipt(proof, BOB.public.signing, **POSTED)
@@ -231,17 +231,17 @@ def rearranged_letter(data: bytes, dice: random.Random, others: Sequence[bytes])
 # --- the presence service ---
 
 LONG = b"\x01"
-"""Stands for 16 KiB of a stream, so that inputs remain short: in JSON it stands for nothing else."""
+"""Replaced by 16 KiB in a stream, so that inputs are short. JSON has no such byte."""
 
 MOST_LONG = 8
-"""How often it does, or else few inputs would be enough to fill the memory."""
+"""How many of them are replaced; more would fill the memory."""
 
 BYTE_BY_BYTE = 1000
-"""Bytes up to which a stream is also cut between any two."""
+"""Up to so many bytes, a stream is also fed byte by byte."""
 
 
 def check_presence(data: bytes) -> set[object]:
-    """A stream gives the same objects however it is cut, and those that it gives others, too; or JsonError."""
+    """A stream gives the same objects however it is cut, and the same as another parser; or JsonError."""
     stream = data.replace(LONG, b"x" * 16 * 1024, MOST_LONG)
     whole, why = _read([stream])
     dice = random.Random(data)
@@ -251,13 +251,13 @@ def check_presence(data: bytes) -> set[object]:
         cuttings.append([bytes((byte,)) for byte in stream])
     for pieces in cuttings:
         found, failed = _read(pieces)
-        assert (repr(found), bool(failed)) == (repr(whole), bool(why)), "cut otherwise it is something else"
+        assert (repr(found), bool(failed)) == (repr(whole), bool(why)), "cut differently it is something else"
     _check_that_others_read_the_same(stream, whole, waiting=not why)
     return {why, len(whole).bit_length(), *(_meaning(fields) for fields in whole)}
 
 
 def _read(pieces: Sequence[bytes]) -> tuple[list[dict[str, object]], str]:
-    """All objects in them, and why there were no more, if there is a reason."""
+    """All objects in them, and the error after the last one, if there is one."""
     stream, found = JsonStream(), []
     try:
         for piece in pieces:

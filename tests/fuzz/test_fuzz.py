@@ -156,7 +156,7 @@ def stream_that_strips_pieces(patch):
         ("letters", 600, unsigned_letters, "Alice did not write this"),
         ("links", 1, no_replay_window, "a message that arrived before"),
         ("links", 1, long_reset, "an answer larger than the request"),
-        ("presence", 60, stream_that_strips_pieces, "cut otherwise it is something else"),
+        ("presence", 60, stream_that_strips_pieces, "cut differently it is something else"),
     ],
     ids=lambda value: value.replace(" ", "-") if isinstance(value, str) else "",
 )
