@@ -24,6 +24,7 @@ from trio_chat.storage.identity_file import open_identity
 from trio_chat.storage.interface import ServerStore
 from trio_chat.storage.memory import MemoryServerStore
 from trio_chat.storage.server_store import open_server_store
+from trio_chat.tasks import open_background
 from trio_chat.terminal.wordings import show_address
 
 __all__ = ["forget_name", "run_server", "serve_and_print"]
@@ -41,18 +42,16 @@ async def run_server(
     identity = open_identity(Path(keys) if keys else server_file(port, "key"))
     path = Path(store) if store else server_file(port, "db")
     opening = nullcontext(MemoryServerStore()) if store == IN_MEMORY else open_server_store(path)
-    async with opening as opened, trio.open_nursery() as interrupts:
-        async with trio.open_nursery() as nursery:
-            roster = Roster()
-            address = await nursery.start(serve_and_print, port, host, opened, StandardOutput().write, roster, identity)
-            if presence:
-                presence = await nursery.start(partial(serve_presence, presence[1], host=presence[0], roster=roster))
-            click.echo(f"Listening on {show_address(address)}", err=True)
-            click.echo(f"Key: {fingerprint(identity.public.signing)}", err=True)
-            if presence:
-                click.echo(f"Presence on {show_address(presence)}", err=True)
-            interrupts.start_soon(_interrupt_all)
-        interrupts.cancel_scope.cancel()
+    async with opening as opened, open_background() as background, trio.open_nursery() as nursery:
+        roster = Roster()
+        address = await nursery.start(serve_and_print, port, host, opened, StandardOutput().write, roster, identity)
+        if presence:
+            presence = await nursery.start(partial(serve_presence, presence[1], host=presence[0], roster=roster))
+        click.echo(f"Listening on {show_address(address)}", err=True)
+        click.echo(f"Key: {fingerprint(identity.public.signing)}", err=True)
+        if presence:
+            click.echo(f"Presence on {show_address(presence)}", err=True)
+        background.start_soon(_interrupt_all)
 
 
 async def _interrupt_all() -> None:
