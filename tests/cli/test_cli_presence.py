@@ -164,7 +164,7 @@ async def test_ctrl_c_while_the_chat_is_at_work_tells_no_watcher_that_everybody_
     monkeypatch.setattr(click, "echo", say)
     monkeypatch.setattr(MemoryServerStore, "post", interrupted)
     nursery.start_soon(serve)
-    with trio.fail_after(30):
+    with trio.fail_after(60):
         await listening.wait()
         chat_port, presence_port = (int(line.rpartition(":")[2]) for line in (said[0], said[-1]))
         async with open_chat("bob", (HOST, chat_port)) as bob:

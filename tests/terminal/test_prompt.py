@@ -254,7 +254,7 @@ async def test_a_line_that_is_typed_while_the_prompt_ends_is_sent(nursery):
         nursery.start_soon(at._send_typed, sender)
         await wait_all_tasks_blocked()
         at._stop(None)
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             assert await lines.receive() == "late"
     terminal.close()
 
