@@ -479,7 +479,8 @@ async def test_ctrl_c_ends_the_server_quietly(where, shown, terminal):
         server.send_signal(signal.SIGINT)
         assert [data async for data in server.stdout] == []
         assert await server.wait() == 130
-        assert await rest_of(screen) == b"\r\n"
+        rest = await rest_of(screen)
+        assert rest == b"\r\n", rest
 
 
 # --- keys ---

@@ -47,17 +47,19 @@ async def run_server(
         address = await nursery.start(serve_and_print, port, host, opened, StandardOutput().write, roster, identity)
         if presence:
             presence = await nursery.start(partial(serve_presence, presence[1], host=presence[0], roster=roster))
+        # Before anything is printed: a user who has read it may press Ctrl-C.
+        await background.start(_interrupt_all)
         click.echo(f"Listening on {show_address(address)}", err=True)
         click.echo(f"Key: {fingerprint(identity.public.signing)}", err=True)
         if presence:
             click.echo(f"Presence on {show_address(presence)}", err=True)
-        background.start_soon(_interrupt_all)
 
 
-async def _interrupt_all() -> None:
+async def _interrupt_all(task_status: trio.TaskStatus[None]) -> None:
     # Otherwise Ctrl-C is raised in whichever task runs. In one of the chat's, it would end the chat first, and for a
     # moment the presence service would go on and tell its watchers that everybody has gone.
     with trio.open_signal_receiver(signal.SIGINT) as signals:
+        task_status.started()
         async for _ in signals:
             raise KeyboardInterrupt
 
