@@ -14,11 +14,11 @@ from trio_chat.protocol.messages import (
     Accepted,
     Ack,
     Busy,
-    Confirm,
     Delivered,
     Deregister,
     Deregistered,
     DirectMessage,
+    Elsewhere,
     Find,
     Found,
     GroupPost,
@@ -139,7 +139,7 @@ def _bits(count: int) -> st.SearchStrategy[int]:
 
 
 _OF_CLASS: dict[type, st.SearchStrategy[Message]] = {
-    Register: st.builds(Register, ids(), names(), credentials(), ids(), st.booleans()),
+    Register: st.builds(Register, ids(), names(), credentials(), ids(), times()),
     Deregister: st.builds(Deregister, ids()),
     DirectMessage: st.builds(DirectMessage, ids(), names(), names(), texts()),
     Save: st.builds(Save, ids(), names(), bodies()),
@@ -149,7 +149,6 @@ _OF_CLASS: dict[type, st.SearchStrategy[Message]] = {
     Heartbeat: st.builds(Heartbeat, ids(), names()),
     Find: st.builds(Find, ids(), names()),
     Takeover: st.builds(Takeover, ids(), times()),
-    Confirm: st.builds(Confirm, ids(), ids()),
     Ack: st.builds(Ack, _kinds(), ids()),
     Busy: st.builds(Busy, _kinds(), ids()),
     Refused: st.builds(Refused, _kinds(), ids(), st.sampled_from(Reason)),
@@ -162,6 +161,7 @@ _OF_CLASS: dict[type, st.SearchStrategy[Message]] = {
     Receipt: st.builds(Receipt, _kinds(), ids(), proofs()),
     Taken: st.builds(Taken, _kinds(), ids(), st.lists(proofs(), max_size=MAX_BATCH).map(tuple), _bits(MAX_BATCH)),
     Found: st.builds(Found, _kinds(), ids(), records()),
+    Elsewhere: st.builds(Elsewhere, _kinds(), ids(), times()),
     Part: parts(),
     PartAck: st.builds(PartAck, _kinds(), ids(), _bits(MAX_PARTS)),
 }

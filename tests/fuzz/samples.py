@@ -4,11 +4,11 @@ from trio_chat.protocol.messages import (
     Accepted,
     Ack,
     Busy,
-    Confirm,
     Delivered,
     Deregister,
     Deregistered,
     DirectMessage,
+    Elsewhere,
     Find,
     Found,
     GroupPost,
@@ -37,7 +37,7 @@ RECORD = Record("bob", "127.0.0.1", 3333, True, 12.5, CREDENTIALS)
 SAMPLES = {
     type(sample): sample
     for sample in (
-        Register(ID, "bob", CREDENTIALS, ID, True),
+        Register(ID, "bob", CREDENTIALS, ID, 12.5),
         Deregister(ID),
         DirectMessage(ID, "alice", "bob", "hi"),
         Save(ID, "bob", b"hi"),
@@ -47,7 +47,6 @@ SAMPLES = {
         Heartbeat(ID, "bob"),
         Find(ID, "bob"),
         Takeover(ID, 12.5),
-        Confirm(ID, bytes(16)),
         Ack(DirectMessage.kind, ID),
         Busy(Letters.kind, ID),
         Refused(Save.kind, ID, "full"),
@@ -60,6 +59,7 @@ SAMPLES = {
         Receipt(DirectMessage.kind, ID, bytes(96)),
         Taken(Letters.kind, ID, (b"", bytes(64), bytes(96)), 2),
         Found(Find.kind, ID, RECORD),
+        Elsewhere(Register.kind, ID, 12.5),
         Part(Save.kind, ID, 0, 2, b"body"),
         PartAck(Save.kind, ID, 3),
     )

@@ -1,6 +1,5 @@
 """Mutants: known bugs, each a small patch to the program. The simulation must notice every one of them."""
 
-import math
 from collections.abc import Callable
 from contextlib import ExitStack, asynccontextmanager
 from unittest.mock import patch
@@ -18,7 +17,7 @@ from trio_chat.protocol.parts import Assembly
 from trio_chat.protocol.records import fold
 from trio_chat.protocol.table import ClientTable
 from trio_chat.server.delivery import Deliveries
-from trio_chat.server.service import Claim, Service, _Lane
+from trio_chat.server.service import Service, _Lane
 from trio_chat.storage import client_store, server_store
 from trio_chat.storage.client_store import SqliteClientStore
 from trio_chat.storage.interface import HandedOver, Kept, Status
@@ -219,23 +218,23 @@ def no_duplicate_memory(stack):
 
 
 @mutant("a registration that arrives late takes the name from a newer program")
-def claims_are_not_confirmed(stack):
+def takeovers_need_one_register(stack):
     register = Service._register
 
-    def at_once(self, peer, request, now, at, claim=None):
-        return register(self, peer, request, now, at, Claim(at))
+    def at_once(self, peer, request, now, at):
+        return register(self, peer, attrs.evolve(request, takeover_at=at), now, at)
 
     replace(stack, Service, "_register", at_once)
 
 
-@mutant("a confirmation that arrives late takes the name from a newer program")
-def late_confirmations_count(stack):
-    confirmed = Service.confirmed
+@mutant("a takeover that arrives late takes the name from a newer program")
+def late_takeovers_count(stack):
+    register = Service._register
 
-    def as_if_new(self, peer, request, claim, now, at):
-        return confirmed(self, peer, request, Claim(math.inf), now, at)
+    def as_if_just_told(self, peer, request, now, at):
+        return register(self, peer, attrs.evolve(request, takeover_at=request.takeover_at and at), now, at)
 
-    replace(stack, Service, "confirmed", as_if_new)
+    replace(stack, Service, "_register", as_if_just_told)
 
 
 @mutant("a late answer of a restarted server makes clients ignore its successor's table")

@@ -325,9 +325,6 @@ class Chat:
     def _receive(self, peer: Peer, request: Request) -> Answer | Reaction:
         registered = self._registration.registered
         is_from_server = peer == self._registration.server
-        # Comes before the answer to Register: the client is not registered yet.
-        if isinstance(request, messages.Confirm) and is_from_server:
-            return self._registration.confirm(request)
         # A name that is offline acknowledges nothing: its messages and letters wait at the server.
         if registered is None:
             return Reaction.SILENCE

@@ -52,7 +52,7 @@ class Registration:
     _reconnect: bool
     registered: Registered | None = attrs.field(init=False, default=None)
     server: Peer = attrs.field(init=False, default=Peer(("", 0), b""))
-    # Distinguishes this program from others with the same key: see `confirm`.
+    # Distinguishes this program from others with the same key: see `_request_registration`.
     _program: bytes = attrs.field(init=False, factory=new_id)
     # The registration that turned out to be with a former server: see `take_table`.
     _outdated: Registered | None = attrs.field(init=False, default=None)
@@ -98,27 +98,33 @@ class Registration:
         self.server = Peer(found.address, found.keys.link)
         return True
 
-    async def _register(self, *, returning: bool = False) -> int:
+    async def _register(self, *, take_over: bool = True) -> int:
         for _ in range(SERVER_ATTEMPTS):
-            registered = await self._request_registration(returning)
+            registered = await self._request_registration(take_over)
             if await self._wait_for_table(registered):
                 return registered.waiting
         raise ServerNotResponding
 
-    async def _request_registration(self, returning: bool) -> Registered:
+    async def _request_registration(self, take_over: bool) -> Registered:
         context = self._context
         own = credentials(context.identity, name=context.name, server_key=context.pins.server_key)
-        request = messages.Register(new_id(), context.name, own, self._program, returning)
-        match await context.endpoint.request(
-            self.server, request, windows=SERVER_ATTEMPTS, on_answer=self._on_registered
-        ):
-            case Registered() as answer:
-                context.pins.pin_server()
-                return answer
-            case Refused(reason=Reason.TAKEN):
-                raise NameTaken(context.name)
-            case Refused(reason=Reason.ELSEWHERE):
-                raise SignedInElsewhere
+        ask = partial(context.endpoint.request, windows=SERVER_ATTEMPTS, on_answer=self._on_registered)
+        takeover_at = 0.0
+        # More than twice only if another program registers in between, or the network takes seconds.
+        for _ in range(SERVER_ATTEMPTS):
+            answer = await ask(self.server, messages.Register(new_id(), context.name, own, self._program, takeover_at))
+            match answer:
+                case Registered():
+                    context.pins.pin_server()
+                    return answer
+                case Refused(reason=Reason.TAKEN):
+                    raise NameTaken(context.name)
+                case messages.Elsewhere() if take_over:
+                    takeover_at = answer.at
+                case messages.Elsewhere():
+                    raise SignedInElsewhere
+                case _:
+                    break
         raise ServerNotResponding
 
     def _on_registered(self, answer: Answer) -> None:
@@ -156,8 +162,8 @@ class Registration:
             if self.registered is not registered:
                 return
             try:
-                # `returning`: nobody asked for this, so it must not take the name from another program of our owner.
-                await self._register(returning=True)
+                # Nobody asked for this, so it must not take the name from a program that our owner started later.
+                await self._register(take_over=False)
             except (NameTaken, SignedInElsewhere):
                 self.registered = None
                 raise
@@ -238,11 +244,6 @@ class Registration:
         """Somebody has another address now: the server, perhaps."""
         if before == self.server:
             self.server = now
-
-    def confirm(self, request: messages.Confirm) -> Answer | Reaction:
-        """The server asks whether it is us who want to take our name over from another program."""
-        # Not if an earlier program at this address did: its Register arrives late, and a newer one may have the name.
-        return request.ack() if request.program == self._program else Reaction.SILENCE
 
     def take_table(self, change: messages.TableChange, registered: Registered) -> Answer:
         """Apply a change of the table."""
