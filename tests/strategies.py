@@ -146,7 +146,7 @@ _OF_CLASS: dict[type, st.SearchStrategy[Message]] = {
     GroupPost: st.builds(GroupPost, ids(), bodies()),
     Letters: st.builds(Letters, ids(), names(), st.lists(letters(), min_size=1, max_size=MAX_BATCH).map(tuple)),
     TableChange: st.builds(TableChange, ids(), versions(), versions(), st.lists(records(), max_size=64).map(tuple)),
-    Heartbeat: st.builds(Heartbeat, ids(), names()),
+    Heartbeat: st.builds(Heartbeat, ids(), times()),
     Find: st.builds(Find, ids(), names()),
     Takeover: st.builds(Takeover, ids(), times()),
     Ack: st.builds(Ack, _kinds(), ids()),

@@ -44,7 +44,7 @@ SAMPLES = {
         GroupPost(ID, b"hi"),
         Letters(ID, "bob", (LETTER,)),
         TableChange(ID, VERSION, VERSION, (RECORD,)),
-        Heartbeat(ID, "bob"),
+        Heartbeat(ID, 12.5),
         Find(ID, "bob"),
         Takeover(ID, 12.5),
         Ack(DirectMessage.kind, ID),

@@ -296,6 +296,7 @@ def test_a_time_is_a_number_of_seconds_until_the_year_9999(time):
     assert is_refused(replaced(SAMPLES[Saved], sent_at=time))
     assert is_refused(replaced(SAMPLES[Accepted], sent_at=time))
     assert is_refused(replaced(SAMPLES[Takeover], since=time))
+    assert is_refused(replaced(SAMPLES[Heartbeat], since=time))
     assert is_refused(replaced(SAMPLES[Register], takeover_at=time))
     assert is_refused(replaced(SAMPLES[Elsewhere], at=time))
     assert is_refused(replaced(SAMPLES[Registered], at=time))
@@ -315,7 +316,7 @@ def test_a_time_is_a_number_of_seconds_until_the_year_9999(time):
 )
 def test_invalid_names_are_refused(name):
     for sample, field in [
-        *((Register, "name"), (Heartbeat, "name"), (Find, "name"), (Save, "recipient"), (Letters, "recipient")),
+        *((Register, "name"), (Find, "name"), (Save, "recipient"), (Letters, "recipient")),
     ]:
         assert is_refused(replaced(SAMPLES[sample], **{field: name}))
     assert is_refused(replaced(SAMPLES[DirectMessage], sender=name))

@@ -612,10 +612,10 @@ def test_any_request_is_a_sign_of_life(server, word):
     assert server.service.overdue(server.now + SILENCE_LIMIT) == []
 
 
-def say(server, peer, word, name="alice"):
-    new = server.id()
+def say(server, peer, word):
+    new, alice = server.id(), server.service.session("alice")
     requests = {
-        Heartbeat: Heartbeat(new, name),
+        Heartbeat: Heartbeat(new, alice.since if alice else 0.0),
         Deregister: Deregister(new),
         Save: Save(new, "alice", b"hi"),
         GroupPost: GroupPost(new, b"hi"),
@@ -645,12 +645,12 @@ def test_any_request_of_an_unregistered_peer_is_refused(server, word):
     assert server.online() == {"alice": A}
 
 
-def test_a_heartbeat_is_for_one_name(server):
-    server.enter("Alice", A)
+def test_a_heartbeat_is_for_one_registration(server):
+    former, alice = server.enter("alice", A), server.enter("alice", A)
     same = server.id()
-    assert server.ask(A, Heartbeat(same, "alice")) == Ack(Heartbeat.kind, same)
+    assert server.ask(A, Heartbeat(same, alice.since)) == Ack(Heartbeat.kind, same)
     server.now += SILENCE_LIMIT
-    assert is_not_registered(say(server, A, Heartbeat, name="bob"))
+    assert is_not_registered(server.ask(A, Heartbeat(same, former.since)))
     assert len(server.service.overdue(server.now)) == 1, "which is no sign of life of alice"
 
 

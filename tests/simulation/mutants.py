@@ -12,7 +12,7 @@ from trio_chat.client.inbox import Inbox
 from trio_chat.client.registration import SILENT_ROUNDS, Registration
 from trio_chat.errors import ServerNotResponding
 from trio_chat.protocol.duplicates import DuplicateMemory, Seen
-from trio_chat.protocol.messages import Refused, TableHeld
+from trio_chat.protocol.messages import Heartbeat, Refused
 from trio_chat.protocol.parts import Assembly
 from trio_chat.protocol.records import fold
 from trio_chat.protocol.table import ClientTable
@@ -239,16 +239,15 @@ def late_takeovers_count(stack):
 
 @mutant("a late answer of a restarted server makes clients ignore its successor's table")
 def late_answer_of_a_former_server(stack):
-    def take_table(self, change, registered):
-        context = self._context
-        records = context.table.apply(change, registered.version.epoch)
-        if records:
-            context.pins.pin_new(records)
-            self._table_moved.set()
-            context.event_queue.table_changed()
-        return TableHeld(change.kind, change.id, context.table.version)
+    receive = Service.receive
 
-    replace(stack, Registration, "take_table", take_table)
+    def of_any_registration(self, peer, request, now, at):
+        session = self._by_key.get(peer.key)
+        if session is not None and isinstance(request, Heartbeat):
+            request = attrs.evolve(request, since=session.since)
+        return receive(self, peer, request, now, at)
+
+    replace(stack, Service, "receive", of_any_registration)
 
 
 @mutant("two key queries for a silent server disturb each other")
@@ -275,10 +274,8 @@ def the_last_moment_is_too_late(stack):
         while not self._context.table.holds(registered.version):
             with trio.move_on_after(ACK_WINDOW) as window:
                 await self._table_moved.wait()
-            if self._outdated is registered:
-                return False
             silent = silent + 1 if window.cancelled_caught else 0
-            if silent and isinstance(await self._heartbeat(), Refused):
+            if silent and isinstance(await self._heartbeat(registered), Refused):
                 return False
             if silent == SILENT_ROUNDS:
                 raise ServerNotResponding

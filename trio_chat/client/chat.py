@@ -338,7 +338,7 @@ class Chat:
                 return self._registration.take_table(request, registered)
             case messages.Takeover() if is_from_server:
                 return self._registration.take_takeover(request, registered)
-            # By name: the port may have belonged to another client before, and the server asks for that one.
-            case messages.Heartbeat() if is_from_server and fold(request.name) == fold(self.name):
+            # Whatever its time: the answer to a newer registration may still be on its way, and we are online.
+            case messages.Heartbeat() if is_from_server:
                 return request.ack()
         return Reaction.SILENCE

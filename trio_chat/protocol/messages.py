@@ -296,10 +296,10 @@ class TableChange(_Answerable):
 
 @attrs.frozen
 class Heartbeat(_Answerable):
-    """Either way: are you online, and am I registered with you as `name`?"""
+    """Either way: are you online? `since`: the time of the client's registration; the server refuses any other."""
 
     kind: ClassVar[int] = 39
-    name: Name
+    since: Seconds
 
 
 @attrs.frozen

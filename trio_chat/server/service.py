@@ -166,7 +166,10 @@ class Service:
         # The right key at another address is a program that was replaced, or has not registered there.
         if sender is None or sender.peer != peer:
             return request.refused(Reason.NOT_REGISTERED)
-        if isinstance(request, Heartbeat) and fold(request.name) != fold(sender.name):
+        # Each start of the server begins a new epoch. If it was restarted while this client registered, the answer of
+        # the former server may have arrived last. Then the client drops every change of our table, which is of another
+        # epoch, until it is refused here and registers again.
+        if isinstance(request, Heartbeat) and request.since != sender.since:
             return request.refused(Reason.NOT_REGISTERED)
         sender.heard_at = now
         match request:
