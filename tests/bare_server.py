@@ -7,9 +7,9 @@ import attrs
 
 from trio_chat.crypto.identities import Identity, credentials
 from trio_chat.link.session import Peer
-from trio_chat.protocol.messages import Deregister, Find, GroupPost, Register, Save, TableChange
+from trio_chat.protocol.messages import Deregister, Elsewhere, Find, GroupPost, Register, Save, TableChange
 from trio_chat.protocol.records import Credentials, Record
-from trio_chat.server.service import Admission, Claim, Service, Session
+from trio_chat.server.service import Admission, Service, Session
 
 EPOCH = b"epoch..1"
 SERVER = Identity(b"s" * 32, b"S" * 32)
@@ -59,20 +59,20 @@ class BareServer:
         self.now += self.pace
         return self.service.receive(peer, request, self.now, 1000 + self.now)
 
-    def register(self, name, peer, *, shown=None, program=None, returning=False):
-        """Register a name, with the peer's own credentials unless others are `shown`, and confirm a claim."""
-        outcome, request = self.claim(name, peer, shown=shown, program=program, returning=returning)
-        return self.confirm(peer, request, outcome) if isinstance(outcome, Claim) else outcome
+    def register(self, name, peer, *, shown=None, program=None, take_over=True):
+        """Register a name, with the peer's own credentials unless others are `shown`, and `take_over` if need be."""
+        outcome, request = self.register_once(name, peer, shown=shown, program=program)
+        return self.take_over(peer, request, outcome) if take_over and isinstance(outcome, Elsewhere) else outcome
 
-    def confirm(self, peer, request, claim):
-        """The program behind this claim answers."""
-        return self.service.confirmed(peer, request, claim, self.now, 1000 + self.now)
-
-    def claim(self, name, peer, *, shown=None, program=None, returning=False):
-        """The same without a confirmation. Returns the outcome and the request."""
+    def register_once(self, name, peer, *, shown=None, program=None):
+        """The same without a takeover. Returns the outcome and the request."""
         shown = shown or credentials_of(peer, name)
-        request = Register(self.id(), name, shown, program or program_at(peer), returning)
+        request = Register(self.id(), name, shown, program or program_at(peer))
         return self.ask(peer, request), request
+
+    def take_over(self, peer, request, told):
+        """The program that was told Elsewhere registers again."""
+        return self.ask(peer, attrs.evolve(request, id=self.id(), takeover_at=told.at))
 
     def enter(self, name, peer, **options) -> Session:
         """Register a name that is free or the peer's own, and bring the table."""

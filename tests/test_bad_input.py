@@ -110,7 +110,7 @@ def run(datagrams):
 
 async def say_all(mallory, datagrams, peers):
     for peer in peers:
-        mallory.says(peer, Heartbeat(bytes(16), "mallory"))  # starts a session first: at most 32 messages wait for one
+        mallory.says(peer, Heartbeat(bytes(16), 1.0))  # starts a session first: at most 32 messages wait for one
         await trio.testing.wait_all_tasks_blocked()
         for data in datagrams:
             if 1 <= len(data) <= MAX_PLAINTEXT:

@@ -195,7 +195,7 @@ async def test_requests_of_the_server_are_accepted_from_the_server_only(stage, a
     for request in (
         Letters(new_id(), "alice", letters),
         TableChange(new_id(), version, version, ()),
-        Heartbeat(new_id(), "alice"),
+        Heartbeat(new_id(), alice.chat._registration.registered.at),
         Takeover(new_id(), alice.chat._registration.registered.at),
         DirectMessage(new_id(), "mallory", "bob", "for somebody else"),
         Save(new_id(), "alice", b"I am no server"),

@@ -21,6 +21,7 @@ from trio_chat.protocol.messages import (
     Ack,
     Delivered,
     DirectMessage,
+    Elsewhere,
     Find,
     Found,
     GroupPost,
@@ -113,7 +114,7 @@ FULL_RECORD = attrs.evolve(
         Registered(127, ID, Version(bytes(8), 2**53), 2**53, 1e11 / 3),
         Delivered(127, ID, bytes(96), False),
         Receipt(127, ID, bytes(96)),
-        Register(ID, "x" * 32, CREDENTIALS, ID, True),
+        Register(ID, "x" * 32, CREDENTIALS, ID, 1e11 / 3),
     ],
     ids=lambda message: type(message).__name__,
 )
@@ -153,8 +154,8 @@ def test_a_letter_may_be_empty():
 
 def test_a_field_that_is_left_out_has_its_default():
     fields = fields_of(SAMPLES[Register])
-    del fields["returning"]
-    assert decode_untrusted(with_fields(Register.kind, fields)) == attrs.evolve(SAMPLES[Register], returning=False)
+    del fields["takeover_at"]
+    assert decode_untrusted(with_fields(Register.kind, fields)) == attrs.evolve(SAMPLES[Register], takeover_at=0.0)
     fields = fields_of(RECORD)
     del fields["credentials"]
     unowned = Found(Find.kind, ID, attrs.evolve(RECORD, credentials=None))
@@ -196,7 +197,7 @@ def test_unknown_kinds_are_refused():
 def test_a_missing_field_or_none_is_refused(sample):
     fields = fields_of(sample)
     for name in fields:
-        may_be_missing = (type(sample), name) == (Register, "returning")
+        may_be_missing = (type(sample), name) == (Register, "takeover_at")
         others = {other: fields[other] for other in fields if other != name}
         assert is_refused(with_fields(sample.kind, others)) != may_be_missing, name
         may_be_none = (type(sample), name) == (TableHeld, "version")
@@ -274,10 +275,9 @@ def in_every_place(shown) -> list[bytes]:
     ]
 
 
-@pytest.mark.parametrize("returning", [0, 1, "true", None, b""])
-def test_flags_are_booleans(returning):
-    assert is_refused(replaced(SAMPLES[Register], returning=returning))
-    assert is_refused(replaced(SAMPLES[Delivered], opened=returning))
+@pytest.mark.parametrize("opened", [0, 1, "true", None, b""])
+def test_flags_are_booleans(opened):
+    assert is_refused(replaced(SAMPLES[Delivered], opened=opened))
 
 
 @pytest.mark.parametrize("version", [{"epoch": bytes(7), "n": 0}, {"epoch": bytes(9), "n": 0}, {"epoch": bytes(8)}])
@@ -296,6 +296,9 @@ def test_a_time_is_a_number_of_seconds_until_the_year_9999(time):
     assert is_refused(replaced(SAMPLES[Saved], sent_at=time))
     assert is_refused(replaced(SAMPLES[Accepted], sent_at=time))
     assert is_refused(replaced(SAMPLES[Takeover], since=time))
+    assert is_refused(replaced(SAMPLES[Heartbeat], since=time))
+    assert is_refused(replaced(SAMPLES[Register], takeover_at=time))
+    assert is_refused(replaced(SAMPLES[Elsewhere], at=time))
     assert is_refused(replaced(SAMPLES[Registered], at=time))
     assert is_refused(replaced(SAMPLES[Letters], letters=[fields_of(LETTER) | {"sent_at": time}]))
     assert is_refused(replaced(SAMPLES[TableChange], records=[fields_of(RECORD) | {"since": time}]))
@@ -313,7 +316,7 @@ def test_a_time_is_a_number_of_seconds_until_the_year_9999(time):
 )
 def test_invalid_names_are_refused(name):
     for sample, field in [
-        *((Register, "name"), (Heartbeat, "name"), (Find, "name"), (Save, "recipient"), (Letters, "recipient")),
+        *((Register, "name"), (Find, "name"), (Save, "recipient"), (Letters, "recipient")),
     ]:
         assert is_refused(replaced(SAMPLES[sample], **{field: name}))
     assert is_refused(replaced(SAMPLES[DirectMessage], sender=name))

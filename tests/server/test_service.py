@@ -31,6 +31,7 @@ from trio_chat.protocol.messages import (
     Deregister,
     Deregistered,
     DirectMessage,
+    Elsewhere,
     Find,
     GroupPost,
     Heartbeat,
@@ -43,7 +44,7 @@ from trio_chat.protocol.messages import (
 )
 from trio_chat.protocol.records import Credentials, Letter, LetterKind, PublicKeys, Reason, Record, fold
 from trio_chat.server import service as service_module
-from trio_chat.server.service import SILENCE_LIMIT, Admission, Claim, Deposit, NextStep, Post
+from trio_chat.server.service import SILENCE_LIMIT, TAKEOVER_LIMIT, Admission, Deposit, NextStep, Post
 
 
 @pytest.fixture
@@ -173,16 +174,16 @@ SINCE_THEN = {
 }
 
 
-@pytest.mark.parametrize("returning", [False, True])
+@pytest.mark.parametrize("take_over", [False, True])
 @pytest.mark.parametrize("name", ["alice", "ALICE", "aLiCe"])
 @pytest.mark.parametrize("since_then", SINCE_THEN.values(), ids=SINCE_THEN)
-def test_a_name_belongs_to_the_key_that_it_was_first_registered_with(server, since_then, name, returning):
+def test_a_name_belongs_to_the_key_that_it_was_first_registered_with(server, since_then, name, take_over):
     server.enter("Alice", A)
     server = since_then(server)
     with nothing_happens(server):
-        assert is_refused(server.register(name, B, returning=returning), Reason.TAKEN)
-        assert is_refused(server.register(name, elsewhere(B, A.address), returning=returning), Reason.TAKEN)
-        assert is_refused(server.register(name, B, program=program_at(A), returning=returning), Reason.TAKEN)
+        assert is_refused(server.register(name, B, take_over=take_over), Reason.TAKEN)
+        assert is_refused(server.register(name, elsewhere(B, A.address), take_over=take_over), Reason.TAKEN)
+        assert is_refused(server.register(name, B, program=program_at(A), take_over=take_over), Reason.TAKEN)
     assert isinstance(server.register(name, A), Admission), "it is hers"
 
 
@@ -331,43 +332,53 @@ def test_the_owner_may_come_with_another_link_key(server):
     assert server.online() == {"alice": A}
 
 
-def test_nothing_is_taken_over_before_the_new_program_has_confirmed(server):
+def test_nothing_is_taken_over_before_the_new_program_has_registered_twice(server):
     old = server.enter("alice", A)
-    claim, request = server.claim("alice", elsewhere(A))
-    assert isinstance(claim, Claim)
+    told, request = server.register_once("alice", elsewhere(A))
+    assert isinstance(told, Elsewhere)
     assert server.service.is_current(old)
     server.leave(A)
-    assert isinstance(server.confirm(elsewhere(A), request, claim), Admission)
+    assert isinstance(server.take_over(elsewhere(A), request, told), Admission)
 
 
-def test_a_late_confirmation_is_decided_by_the_owner_of_the_name_at_that_time(server):
+def test_a_takeover_is_decided_by_the_owner_of_the_name_at_that_time(server):
     server.enter("alice", A)
-    claim, request = server.claim("alice", elsewhere(A))
+    told, request = server.register_once("alice", elsewhere(A))
     freed = attrs.evolve(server.service.directory["alice"], credentials=credentials_of(B, "alice"))
     server.service.directory.put(freed)
-    assert is_refused(server.confirm(elsewhere(A), request, claim), Reason.TAKEN)
+    assert is_refused(server.take_over(elsewhere(A), request, told), Reason.TAKEN)
 
 
-def test_a_confirmation_after_another_takeover_is_asked_for_again(server):
+def test_a_takeover_after_another_takeover_has_to_be_sent_again(server):
     former, first, last = A, elsewhere(A), elsewhere(A, ("10.0.0.8", 8))
     server.enter("alice", former)
-    claim, request = server.claim("alice", first)
+    told, request = server.register_once("alice", first)
     server.leave(former)
     server.enter("alice", last)
     with nothing_happens(server):
-        again = server.confirm(first, request, claim)
-        assert isinstance(again, Claim), "the confirmation may have been delayed, and its program may have ended"
-    assert isinstance(server.confirm(first, request, again), Admission)
+        again = server.take_over(first, request, told)
+        assert isinstance(again, Elsewhere), "it may have been delayed, and its program may have ended"
+    assert isinstance(server.take_over(first, request, again), Admission)
 
 
-def test_a_claim_that_takes_long_is_not_shut_out_by_a_late_registration(server):
+def test_a_takeover_that_arrives_late_has_to_be_sent_again(server):
+    server.enter("alice", A)
+    told, request = server.register_once("alice", elsewhere(A))
+    server.now += TAKEOVER_LIMIT
+    with nothing_happens(server):
+        again = server.take_over(elsewhere(A), request, told)
+        assert isinstance(again, Elsewhere), "though no other program has registered since"
+    assert isinstance(server.take_over(elsewhere(A), request, again), Admission)
+
+
+def test_a_takeover_is_not_shut_out_by_a_late_registration(server):
     former, new = A, elsewhere(A)
     program = server.enter("alice", former).program
-    claim, request = server.claim("alice", new)
+    told, request = server.register_once("alice", new)
     server.enter("alice", former, program=program)
-    again = server.confirm(new, request, claim)
-    assert isinstance(again, Claim)
-    assert isinstance(server.confirm(new, request, again), Admission)
+    again = server.take_over(new, request, told)
+    assert isinstance(again, Elsewhere)
+    assert isinstance(server.take_over(new, request, again), Admission)
     assert server.online() == {"alice": new}
 
 
@@ -376,10 +387,10 @@ def test_a_superseded_program_does_not_take_the_name_back_by_itself(server, name
     server.enter("alice", A)
     server.enter("alice", elsewhere(A))
     with nothing_happens(server):
-        assert is_refused(server.register(name, A, returning=True), Reason.ELSEWHERE)
+        assert isinstance(server.register(name, A, take_over=False), Elsewhere)
         for place in (elsewhere(A), elsewhere(A, ("10.0.0.8", 8))):
-            back = server.register(name, place, program=program_at(A), returning=True)
-            assert is_refused(back, Reason.ELSEWHERE), "from any address"
+            back = server.register(name, place, program=program_at(A), take_over=False)
+            assert isinstance(back, Elsewhere), "from any address"
     server.enter(name, A)
     assert server.online() == {name: A}, "unless its owner says so"
 
@@ -387,9 +398,9 @@ def test_a_superseded_program_does_not_take_the_name_back_by_itself(server, name
 @pytest.mark.parametrize("place", [A, elsewhere(A)])
 def test_a_program_comes_back_by_itself_if_no_other_has_the_name(server, place):
     program = server.enter("alice", A).program
-    server.enter("alice", place, program=program, returning=True)
+    server.enter("alice", place, program=program, take_over=False)
     server.leave(place)
-    server.enter("alice", place, program=program, returning=True)
+    server.enter("alice", place, program=program, take_over=False)
     assert server.online() == {"alice": place}
 
 
@@ -401,7 +412,7 @@ def test_a_superseded_program_comes_back_when_the_other_has_gone(server, gone):
         server.leave(other.peer)
     else:
         server.service.mark_offline(other, 1234.0)
-    admission = server.register("alice", A, returning=True)
+    admission = server.register("alice", A, take_over=False)
     assert (admission.ended, admission.superseded) == ((), [])
     assert server.online() == {"alice": A}
 
@@ -508,11 +519,11 @@ class AnyOwners:
                 self.server.service.moved(peer, elsewhere(peer, self.dice.choice(self.PLACES)))
 
     def register(self, peer, name) -> None:
-        returning = self.dice.random() < 0.3
-        outcome = self.server.register(name, peer, program=self.dice.choice((None, bytes(16))), returning=returning)
+        take_over = self.dice.random() < 0.7
+        outcome = self.server.register(name, peer, program=self.dice.choice((None, bytes(16))), take_over=take_over)
         if self.owners.get(fold(name), peer.key) != peer.key:
             assert is_refused(outcome, Reason.TAKEN)
-        elif not (returning and is_refused(outcome, Reason.ELSEWHERE)):
+        elif take_over or not isinstance(outcome, Elsewhere):
             assert isinstance(outcome, Admission)
             self.owners[fold(name)] = peer.key
             assert self.server.service.session(name).peer == peer
@@ -601,10 +612,10 @@ def test_any_request_is_a_sign_of_life(server, word):
     assert server.service.overdue(server.now + SILENCE_LIMIT) == []
 
 
-def say(server, peer, word, name="alice"):
-    new = server.id()
+def say(server, peer, word):
+    new, alice = server.id(), server.service.session("alice")
     requests = {
-        Heartbeat: Heartbeat(new, name),
+        Heartbeat: Heartbeat(new, alice.since if alice else 0.0),
         Deregister: Deregister(new),
         Save: Save(new, "alice", b"hi"),
         GroupPost: GroupPost(new, b"hi"),
@@ -634,12 +645,12 @@ def test_any_request_of_an_unregistered_peer_is_refused(server, word):
     assert server.online() == {"alice": A}
 
 
-def test_a_heartbeat_is_for_one_name(server):
-    server.enter("Alice", A)
+def test_a_heartbeat_is_for_one_registration(server):
+    former, alice = server.enter("alice", A), server.enter("alice", A)
     same = server.id()
-    assert server.ask(A, Heartbeat(same, "alice")) == Ack(Heartbeat.kind, same)
+    assert server.ask(A, Heartbeat(same, alice.since)) == Ack(Heartbeat.kind, same)
     server.now += SILENCE_LIMIT
-    assert is_not_registered(say(server, A, Heartbeat, name="bob"))
+    assert is_not_registered(server.ask(A, Heartbeat(same, former.since)))
     assert len(server.service.overdue(server.now)) == 1, "which is no sign of life of alice"
 
 
@@ -803,7 +814,7 @@ def test_a_refused_save_is_a_sign_of_life(crowd):
 def test_who_was_superseded_under_another_name_does_not_fight_back(server):
     server.enter("alice", A)
     server.enter("bob", elsewhere(A))
-    assert is_refused(server.register("alice", A, returning=True), Reason.ELSEWHERE)
+    assert isinstance(server.register("alice", A, take_over=False), Elsewhere)
     assert list(server.online()) == ["bob"]
 
 

@@ -7,6 +7,7 @@ import trio
 
 from tests.network import Conditions
 from tests.stage import SERVER
+from trio_chat.client.registration import HEARTBEAT_EVERY
 from trio_chat.protocol.messages import Registered, TableChange, TableHeld
 from trio_chat.protocol.records import Record
 from trio_chat.storage.memory import MemoryServerStore
@@ -103,9 +104,8 @@ async def test_a_late_answer_of_the_former_server_does_not_keep_out_the_table_of
     assert len(held) >= 2, "both servers have taken her in"
     stage.network.inject(*held[0])
     stage.network.filters.clear()
-    await stage.pass_time(1)
     bob = await stage.enter("bob")
-    await stage.pass_time(2)
+    await stage.pass_time(HEARTBEAT_EVERY)
     assert alice.chat.online
     assert "bob" in alice.chat.table
     assert alice.chat.table.version == bob.chat.table.version

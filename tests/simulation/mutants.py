@@ -1,6 +1,5 @@
 """Mutants: known bugs, each a small patch to the program. The simulation must notice every one of them."""
 
-import math
 from collections.abc import Callable
 from contextlib import ExitStack, asynccontextmanager
 from unittest.mock import patch
@@ -13,12 +12,12 @@ from trio_chat.client.inbox import Inbox
 from trio_chat.client.registration import SILENT_ROUNDS, Registration
 from trio_chat.errors import ServerNotResponding
 from trio_chat.protocol.duplicates import DuplicateMemory, Seen
-from trio_chat.protocol.messages import Refused, TableHeld
+from trio_chat.protocol.messages import Heartbeat, Refused
 from trio_chat.protocol.parts import Assembly
 from trio_chat.protocol.records import fold
 from trio_chat.protocol.table import ClientTable
 from trio_chat.server.delivery import Deliveries
-from trio_chat.server.service import Claim, Service, _Lane
+from trio_chat.server.service import Service, _Lane
 from trio_chat.storage import client_store, server_store
 from trio_chat.storage.client_store import SqliteClientStore
 from trio_chat.storage.interface import HandedOver, Kept, Status
@@ -219,37 +218,36 @@ def no_duplicate_memory(stack):
 
 
 @mutant("a registration that arrives late takes the name from a newer program")
-def claims_are_not_confirmed(stack):
+def takeovers_need_one_register(stack):
     register = Service._register
 
-    def at_once(self, peer, request, now, at, claim=None):
-        return register(self, peer, request, now, at, Claim(at))
+    def at_once(self, peer, request, now, at):
+        return register(self, peer, attrs.evolve(request, takeover_at=at), now, at)
 
     replace(stack, Service, "_register", at_once)
 
 
-@mutant("a confirmation that arrives late takes the name from a newer program")
-def late_confirmations_count(stack):
-    confirmed = Service.confirmed
+@mutant("a takeover that arrives late takes the name from a newer program")
+def late_takeovers_count(stack):
+    register = Service._register
 
-    def as_if_new(self, peer, request, claim, now, at):
-        return confirmed(self, peer, request, Claim(math.inf), now, at)
+    def as_if_just_told(self, peer, request, now, at):
+        return register(self, peer, attrs.evolve(request, takeover_at=request.takeover_at and at), now, at)
 
-    replace(stack, Service, "confirmed", as_if_new)
+    replace(stack, Service, "_register", as_if_just_told)
 
 
 @mutant("a late answer of a restarted server makes clients ignore its successor's table")
 def late_answer_of_a_former_server(stack):
-    def take_table(self, change, registered):
-        context = self._context
-        records = context.table.apply(change, registered.version.epoch)
-        if records:
-            context.pins.pin_new(records)
-            self._table_moved.set()
-            context.event_queue.table_changed()
-        return TableHeld(change.kind, change.id, context.table.version)
+    receive = Service.receive
 
-    replace(stack, Registration, "take_table", take_table)
+    def of_any_registration(self, peer, request, now, at):
+        session = self._by_key.get(peer.key)
+        if session is not None and isinstance(request, Heartbeat):
+            request = attrs.evolve(request, since=session.since)
+        return receive(self, peer, request, now, at)
+
+    replace(stack, Service, "receive", of_any_registration)
 
 
 @mutant("two key queries for a silent server disturb each other")
@@ -276,10 +274,8 @@ def the_last_moment_is_too_late(stack):
         while not self._context.table.holds(registered.version):
             with trio.move_on_after(ACK_WINDOW) as window:
                 await self._table_moved.wait()
-            if self._outdated is registered:
-                return False
             silent = silent + 1 if window.cancelled_caught else 0
-            if silent and isinstance(await self._heartbeat(), Refused):
+            if silent and isinstance(await self._heartbeat(registered), Refused):
                 return False
             if silent == SILENT_ROUNDS:
                 raise ServerNotResponding

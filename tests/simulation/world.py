@@ -260,7 +260,7 @@ class World:
     async def _someone_moves(self) -> None:
         """A client ends on one machine, perhaps while it registers, and starts on another one with the same disk.
 
-        Or it starts on a third one in between. There the server has asked it to confirm, and its answer takes long.
+        Or it starts on a third one in between. Its takeover from there, the second Register, takes long.
         """
         person = self.dice.choice(self.people)
         match self.dice.choice(("at once", "while registering", "by a third machine")):

@@ -27,7 +27,7 @@ LONG = "αβγ🙂 " * 1000
 
 
 def heartbeat() -> Heartbeat:
-    return Heartbeat(new_id(), "x")
+    return Heartbeat(new_id(), 1.0)
 
 
 class Party:
@@ -227,7 +227,7 @@ async def test_parts_that_are_not_a_message_are_dropped(network, autojump_clock)
         id_ = new_id()
         for index, body in enumerate([b"\xff" * 1000, b"\xff"]):
             network.inject(encode(Part(DirectMessage.kind, id_, index, 2, body)), A, B)
-        other = encode(Heartbeat(new_id(), "x"))  # a message, but not the one that the parts name
+        other = encode(Heartbeat(new_id(), 1.0))  # a message, but not the one that the parts name
         network.inject(encode(Part(DirectMessage.kind, id_, 0, 2, other[:5])), A, B)
         network.inject(encode(Part(DirectMessage.kind, id_, 1, 2, other[5:])), A, B)
         await trio.sleep(1)

@@ -325,9 +325,6 @@ class Chat:
     def _receive(self, peer: Peer, request: Request) -> Answer | Reaction:
         registered = self._registration.registered
         is_from_server = peer == self._registration.server
-        # Comes before the answer to Register: the client is not registered yet.
-        if isinstance(request, messages.Confirm) and is_from_server:
-            return self._registration.confirm(request)
         # A name that is offline acknowledges nothing: its messages and letters wait at the server.
         if registered is None:
             return Reaction.SILENCE
@@ -341,7 +338,7 @@ class Chat:
                 return self._registration.take_table(request, registered)
             case messages.Takeover() if is_from_server:
                 return self._registration.take_takeover(request, registered)
-            # By name: the port may have belonged to another client before, and the server asks for that one.
-            case messages.Heartbeat() if is_from_server and fold(request.name) == fold(self.name):
+            # Whatever its time: the answer to a newer registration may still be on its way, and we are online.
+            case messages.Heartbeat() if is_from_server:
                 return request.ack()
         return Reaction.SILENCE

@@ -52,11 +52,8 @@ class Registration:
     _reconnect: bool
     registered: Registered | None = attrs.field(init=False, default=None)
     server: Peer = attrs.field(init=False, default=Peer(("", 0), b""))
-    # Distinguishes this program from others with the same key: see `confirm`.
+    # Distinguishes this program from others with the same key: see `_request_registration`.
     _program: bytes = attrs.field(init=False, factory=new_id)
-    # The registration that turned out to be with a former server: see `take_table`.
-    _outdated: Registered | None = attrs.field(init=False, default=None)
-    _check_now: WakeUp = attrs.field(init=False, factory=WakeUp)
     # One task at a time registers or deregisters, so at most one waits for the table.
     _lock: trio.Lock = attrs.field(init=False, factory=trio.Lock)
     _table_moved: WakeUp = attrs.field(init=False, factory=WakeUp)
@@ -98,27 +95,33 @@ class Registration:
         self.server = Peer(found.address, found.keys.link)
         return True
 
-    async def _register(self, *, returning: bool = False) -> int:
+    async def _register(self, *, take_over: bool = True) -> int:
         for _ in range(SERVER_ATTEMPTS):
-            registered = await self._request_registration(returning)
+            registered = await self._request_registration(take_over)
             if await self._wait_for_table(registered):
                 return registered.waiting
         raise ServerNotResponding
 
-    async def _request_registration(self, returning: bool) -> Registered:
+    async def _request_registration(self, take_over: bool) -> Registered:
         context = self._context
         own = credentials(context.identity, name=context.name, server_key=context.pins.server_key)
-        request = messages.Register(new_id(), context.name, own, self._program, returning)
-        match await context.endpoint.request(
-            self.server, request, windows=SERVER_ATTEMPTS, on_answer=self._on_registered
-        ):
-            case Registered() as answer:
-                context.pins.pin_server()
-                return answer
-            case Refused(reason=Reason.TAKEN):
-                raise NameTaken(context.name)
-            case Refused(reason=Reason.ELSEWHERE):
-                raise SignedInElsewhere
+        ask = partial(context.endpoint.request, windows=SERVER_ATTEMPTS, on_answer=self._on_registered)
+        takeover_at = 0.0
+        # More than twice only if another program registers in between, or the network takes seconds.
+        for _ in range(SERVER_ATTEMPTS):
+            answer = await ask(self.server, messages.Register(new_id(), context.name, own, self._program, takeover_at))
+            match answer:
+                case Registered():
+                    context.pins.pin_server()
+                    return answer
+                case Refused(reason=Reason.TAKEN):
+                    raise NameTaken(context.name)
+                case messages.Elsewhere() if take_over:
+                    takeover_at = answer.at
+                case messages.Elsewhere():
+                    raise SignedInElsewhere
+                case _:
+                    break
         raise ServerNotResponding
 
     def _on_registered(self, answer: Answer) -> None:
@@ -133,7 +136,7 @@ class Registration:
             self.registered = None
 
     async def _wait_for_table(self, registered: Registered) -> bool:
-        """Wait until the table is complete; False if the server has forgotten us, or is a former one."""
+        """Wait until the table is complete; False if the server does not know this registration."""
         silent = 0
         while not self._context.table.holds(registered.version):
             # Not at the end of the loop: the table may have come during the last heartbeat.
@@ -141,11 +144,9 @@ class Registration:
                 raise ServerNotResponding
             with trio.move_on_after(ACK_WINDOW) as window:
                 await self._table_moved.wait()
-            if self._outdated is registered:
-                return False
             silent = silent + 1 if window.cancelled_caught else 0
             # A server that was restarted since its answer does not know us, and sends no table.
-            if silent and isinstance(await self._heartbeat(), Refused):
+            if silent and isinstance(await self._heartbeat(registered), Refused):
                 return False
         return True
 
@@ -156,8 +157,8 @@ class Registration:
             if self.registered is not registered:
                 return
             try:
-                # `returning`: nobody asked for this, so it must not take the name from another program of our owner.
-                await self._register(returning=True)
+                # Nobody asked for this, so it must not take the name from a program that our owner started later.
+                await self._register(take_over=False)
             except (NameTaken, SignedInElsewhere):
                 self.registered = None
                 raise
@@ -210,16 +211,14 @@ class Registration:
         """Tell the server regularly that we are here, and register again when it does not know us; until cancelled."""
         pause = HEARTBEAT_EVERY
         while True:
-            with trio.move_on_after(pause):
-                await self._check_now.wait()
+            await trio.sleep(pause)
             registered, pause = self.registered, HEARTBEAT_EVERY
             if registered is None:
                 continue
-            # A heartbeat does not show that a registration is outdated: the present server knows us, too.
-            answer = None if self._outdated is registered else await self._heartbeat()
+            answer = await self._heartbeat(registered)
             if answer is None:
                 pause = SILENT_PAUSE
-            if self._outdated is registered or isinstance(answer, Refused):
+            if isinstance(answer, Refused):
                 try:
                     await self._register_again(registered)
                 except (NameTaken, SignedInElsewhere) as error:
@@ -228,8 +227,8 @@ class Registration:
                 except ServerNotResponding:
                     continue
 
-    async def _heartbeat(self) -> Answer | PartAck | None:
-        request = messages.Heartbeat(new_id(), self._context.name)
+    async def _heartbeat(self, registered: Registered) -> Answer | PartAck | None:
+        request = messages.Heartbeat(new_id(), registered.at)
         return await self._context.endpoint.request(self.server, request, resend=RESEND_DELAYS)
 
     # --- what arrives; called by the reading task ---
@@ -239,20 +238,8 @@ class Registration:
         if before == self.server:
             self.server = now
 
-    def confirm(self, request: messages.Confirm) -> Answer | Reaction:
-        """The server asks whether it is us who want to take our name over from another program."""
-        # Not if an earlier program at this address did: its Register arrives late, and a newer one may have the name.
-        return request.ack() if request.program == self._program else Reaction.SILENCE
-
     def take_table(self, change: messages.TableChange, registered: Registered) -> Answer:
         """Apply a change of the table."""
-        # Each start of the server begins a new epoch. If it was restarted while we registered, both servers may have
-        # answered. If the answer of the former arrives last, `registered` names its epoch, and `table.apply` drops
-        # every change of the present server. Such a change shows it: register again.
-        if change.after.epoch != registered.version.epoch:
-            self._outdated = registered
-            self._check_now.set()
-            self._table_moved.set()
         context = self._context
         records = context.table.apply(change, registered.version.epoch)
         context.pins.pin_new(records)

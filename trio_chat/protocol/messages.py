@@ -154,7 +154,15 @@ class Found(_OfRequest):
     record: Record
 
 
-_AnswerOfServer = Registered | Deregistered | Delivered | Saved | Accepted | Found
+@attrs.frozen
+class Elsewhere(_OfRequest):
+    """Another program of the same owner has the name. `at`: the server's time, for `Register.takeover_at`."""
+
+    kind: ClassVar[int] = 14
+    at: Seconds
+
+
+_AnswerOfServer = Registered | Deregistered | Delivered | Saved | Accepted | Found | Elsewhere
 _AnswerOfClient = TableHeld | Receipt | Taken
 Answer = Ack | Busy | Refused | _AnswerOfServer | _AnswerOfClient
 ANSWERS = get_args(Answer)
@@ -192,18 +200,21 @@ class _Answerable:
 class Register(_Answerable):
     """Client to server: register this name at the address from which this datagram comes.
 
-    `program`: 16 random bytes, drawn when the program starts. `returning`: the program was registered before and
-    registers again by itself; then it does not take the name over from another program of the same owner.
+    `program`: 16 random bytes, drawn when the program starts. `takeover_at`: the time from the last Elsewhere; the name
+    is taken over from other programs of the same owner that registered before it. 0: it is not taken over.
     """
 
     kind: ClassVar[int] = 32
     name: Name
     credentials: Credentials
     program: Id
-    returning: bool = False
+    takeover_at: Seconds = 0.0
 
     def registered(self, version: Version, waiting: int, at: float) -> Registered:
         return Registered(self.kind, self.id, version, waiting, at)
+
+    def elsewhere(self, at: float) -> Elsewhere:
+        return Elsewhere(self.kind, self.id, at)
 
 
 @attrs.frozen
@@ -285,10 +296,10 @@ class TableChange(_Answerable):
 
 @attrs.frozen
 class Heartbeat(_Answerable):
-    """Either way: are you online, and am I registered with you as `name`?"""
+    """Either way: are you online? `since`: the time of the client's registration; the server refuses any other."""
 
     kind: ClassVar[int] = 39
-    name: Name
+    since: Seconds
 
 
 @attrs.frozen
@@ -310,19 +321,8 @@ class Takeover(_Answerable):
     since: Seconds
 
 
-@attrs.frozen
-class Confirm(_Answerable):
-    """Server to client: are you `program`, and do you want to take your name over from another program?
-
-    A Register may arrive late: its program may have ended by then, and a newer one may have the name.
-    """
-
-    kind: ClassVar[int] = 42
-    program: Id
-
-
 _RequestToServer = Register | Deregister | Save | GroupPost | Find
-_RequestToClient = Letters | TableChange | Takeover | Confirm
+_RequestToClient = Letters | TableChange | Takeover
 Request = _RequestToServer | DirectMessage | _RequestToClient | Heartbeat
 REQUESTS = get_args(Request)
 

@@ -208,7 +208,6 @@ class Reason(enum.StrEnum):
     """Why a request was refused."""
 
     NOT_REGISTERED = "not registered"
-    ELSEWHERE = "signed in from another place"
     TAKEN = "taken"
     UNKNOWN = "unknown"
     FULL = "full"

@@ -63,7 +63,7 @@ class Deliveries:
 
     async def is_alive(self, session: Session, windows: int) -> bool:
         """Probe a client for so many windows, until the first answer."""
-        probe = Heartbeat(new_id(), session.name)
+        probe = Heartbeat(new_id(), session.since)
         return await self._endpoint.request(session.peer, probe, windows=windows, resend=RESEND_DELAYS) is not None
 
     async def relayed(self, letter: Letter) -> HandedOver | None:

@@ -18,12 +18,9 @@ from trio_chat.link.session import Peer
 from trio_chat.presence.roster import Roster
 from trio_chat.protocol.duplicates import Reaction
 from trio_chat.protocol.messages import (
-    Ack,
     Answer,
-    Confirm,
     GroupPost,
     Letters,
-    Refused,
     Register,
     Request,
     Save,
@@ -34,7 +31,7 @@ from trio_chat.protocol.messages import (
 )
 from trio_chat.protocol.records import RETENTION, Address, Reason, Record, Version
 from trio_chat.server.delivery import Deliveries
-from trio_chat.server.service import MAX_IN_WORK, Admission, Claim, Deposit, Outcome, Post, Service, Session
+from trio_chat.server.service import MAX_IN_WORK, Admission, Deposit, Post, Service, Session
 from trio_chat.storage.interface import ServerStore, Status
 from trio_chat.storage.memory import MemoryServerStore
 from trio_chat.tasks import WakeUp
@@ -48,12 +45,10 @@ log = logging.getLogger(__name__)
 MAX_REGISTERING = 1024
 """The most registrations in progress. More are not answered; their clients send them again."""
 
-CLAIM_WINDOWS = 3
-
 OVERDUE_CHECK_EVERY = 5.0
 """Seconds between two looks for silent sessions."""
 
-Work = Claim | Admission | Deposit | Post
+Work = Admission | Deposit | Post
 
 
 async def serve_chat(
@@ -143,47 +138,32 @@ class _Server:
             self._roster.note(session.name, online=False)
 
     def _receive(self, peer: Peer, request: Request) -> Answer | Reaction:
-        # A claim lasts while its client does not answer: anybody could start any number. Saves and GroupPosts have a
-        # limit of their own in the service, and what needs no task, such as a Heartbeat, is answered under any load.
+        # A registration waits for the store, then for the program that it replaced: anybody could start any number.
+        # Saves and GroupPosts have a limit of their own in the service, and what needs no task, such as a Heartbeat, is
+        # answered under any load.
         if isinstance(request, Register) and self._registering >= MAX_REGISTERING:
             return Reaction.SILENCE
         outcome = self._service.receive(peer, request, trio.current_time(), self._clock())
         match outcome:
-            case Claim() | Admission() | Deposit() | Post():
-                self._registering += isinstance(request, Register)
+            case Admission() | Deposit() | Post():
+                self._registering += isinstance(outcome, Admission)
                 self._to_work.send_nowait((peer, request, outcome))
                 return Reaction.IN_WORK
         return outcome
 
     async def _do(self, nursery: trio.Nursery, peer: Peer, request: Request, work: Work) -> None:
         match request, work:
-            case Register(), Claim() | Admission():
-                await self._register(nursery, peer, request, work)
+            case Register(), Admission():
+                try:
+                    await self._admit(nursery, peer, request, work)
+                finally:
+                    self._registering -= 1
             case Save(), Deposit():
                 await self._deposit(peer, request, work)
             case GroupPost(), Post():
                 await self._post(peer, request, work)
 
     # --- who is online ---
-
-    async def _register(self, nursery: trio.Nursery, peer: Peer, request: Register, outcome: Outcome) -> None:
-        try:
-            # Again if the name got a newer session meanwhile: this confirmation may be older than that session.
-            while isinstance(outcome, Claim):
-                confirm = Confirm(new_id(), request.program)
-                answer = await self._endpoint.request(peer, confirm, windows=CLAIM_WINDOWS, resend=RESEND_DELAYS)
-                if not isinstance(answer, Ack):
-                    break
-                outcome = self._service.confirmed(peer, request, outcome, trio.current_time(), self._clock())
-            match outcome:
-                case Admission() as admission:
-                    await self._admit(nursery, peer, request, admission)
-                case Refused() as refused:
-                    self._endpoint.answer(peer, request, refused)
-                case _:  # not confirmed: no answer, and the next copy of the request is a new claim
-                    self._endpoint.forget(peer, request)
-        finally:
-            self._registering -= 1
 
     async def _admit(self, nursery: trio.Nursery, peer: Peer, request: Register, admission: Admission) -> None:
         # First of all: the former program may be dead, and a post or a delivery would wait for its answer.
@@ -200,7 +180,7 @@ class _Server:
                 takeovers.start_soon(self._tell_takeover, superseded)
 
     async def _tell_takeover(self, session: Session) -> None:
-        # A program that misses this is refused (ELSEWHERE) when it comes back by itself.
+        # A program that misses this gets an Elsewhere when it registers again by itself.
         await self._endpoint.request(
             session.peer, Takeover(new_id(), session.since), windows=SERVER_ATTEMPTS, resend=RESEND_DELAYS
         )

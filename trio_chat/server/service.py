@@ -27,10 +27,13 @@ from trio_chat.protocol.records import Letter, LetterKind, Reason, Record, Versi
 from trio_chat.protocol.table import ServerTable
 from trio_chat.protocol.token_buckets import TokenBuckets
 
-__all__ = ["SILENCE_LIMIT", "Admission", "Claim", "Deposit", "NextStep", "Outcome", "Post", "Service", "Session"]
+__all__ = ["SILENCE_LIMIT", "Admission", "Deposit", "NextStep", "Outcome", "Post", "Service", "Session"]
 
 SILENCE_LIMIT = 65.0
 """Seconds without a request after which a client is marked offline: three missed heartbeats (20 s) and a margin."""
+
+TAKEOVER_LIMIT = 5.0
+"""Seconds after an Elsewhere during which its client can take the name over: twice the time that a Register gets."""
 
 TICK = 1e-6
 MAX_NAMES = 10_000
@@ -64,17 +67,6 @@ class Session:
     heard_at: float
     held: Version | None = None
     catching_up: bool = True
-
-
-@attrs.frozen
-class Claim:
-    """Another program of the same owner holds the name. Ask the new one to confirm, then call `Service.confirmed`.
-
-    Without this, a Register that was delayed in the network would take the name from a newer program.
-    `at`: when the Register, or its last confirmation, arrived.
-    """
-
-    at: float
 
 
 @attrs.frozen
@@ -129,7 +121,7 @@ class _Lane:
         return not (self.open_posts or self.pending or self.letters)
 
 
-Outcome = Answer | Reaction | Claim | Admission | Deposit | Post
+Outcome = Answer | Reaction | Admission | Deposit | Post
 
 
 class Service:
@@ -174,7 +166,10 @@ class Service:
         # The right key at another address is a program that was replaced, or has not registered there.
         if sender is None or sender.peer != peer:
             return request.refused(Reason.NOT_REGISTERED)
-        if isinstance(request, Heartbeat) and fold(request.name) != fold(sender.name):
+        # Each start of the server begins a new epoch. If it was restarted while this client registered, the answer of
+        # the former server may have arrived last. Then the client drops every change of our table, which is of another
+        # epoch, until it is refused here and registers again.
+        if isinstance(request, Heartbeat) and request.since != sender.since:
             return request.refused(Reason.NOT_REGISTERED)
         sender.heard_at = now
         match request:
@@ -195,14 +190,7 @@ class Service:
     def _is_owned(self, name: str) -> bool:
         return name in self.directory and self.directory[name].credentials is not None
 
-    def confirmed(self, peer: Peer, request: Register, claim: Claim, now: float, at: float) -> Outcome:
-        """The program behind this claim has answered: decide as if its Register had just arrived.
-
-        Its answer may have been delayed, too. If the name has a newer session by now, the outcome is another Claim.
-        """
-        return self._register(peer, request, now, self._stamp(at), claim)
-
-    def _register(self, peer: Peer, request: Register, now: float, at: float, claim: Claim | None = None) -> Outcome:
+    def _register(self, peer: Peer, request: Register, now: float, at: float) -> Outcome:
         """A name belongs to the key that first registered it; the owner is where they registered last."""
         name, keys = request.name, request.credentials.keys
         # Credentials are in the table for everybody to read. Only their owner has a link with this key.
@@ -214,11 +202,12 @@ class Service:
         if known is not None and known.keys.signing != keys.signing:
             return request.refused(Reason.TAKEN)
         elsewhere = [session for session in self._sessions_of(peer, name) if session.program != request.program]
-        # A program that comes back by itself must not take the name from one that its owner started later.
-        if elsewhere and request.returning:
-            return request.refused(Reason.ELSEWHERE)
-        if elsewhere and (claim is None or any(session.since > claim.at for session in elsewhere)):
-            return Claim(at)
+        # A Register may arrive late: its program may have ended, and a newer one may have the name. So a takeover needs
+        # two. The first one is only told the time, and a program that has ended does not send a second one. The second
+        # one may be late itself: then a newer session began after that time, or the time is long past.
+        told_at = request.takeover_at
+        if elsewhere and (told_at < at - TAKEOVER_LIMIT or any(session.since > told_at for session in elsewhere)):
+            return request.elsewhere(at)
         if len(self.directory) >= MAX_NAMES and name not in self.directory:
             return Reaction.SILENCE
         return self._admit(peer, request, now, at)

@@ -172,10 +172,6 @@ class Endpoint:
         self._assembly.drop(key)
         self._send(peer, data)
 
-    def forget(self, peer: Peer, request: Request) -> None:
-        """A request that was in work gets no answer. Its next copy is handled as a new request."""
-        self._memory.forget(_request_key(peer, request))
-
     def abandon(self, peer: Peer) -> None:
         """This peer is gone: requests to it end now, as if it had stayed silent."""
         for pending in self._pending_at(peer):
