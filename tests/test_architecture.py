@@ -57,11 +57,6 @@ NEVER_ANYWHERE = {"eval", "exec", "pickle", "marshal", "shelve", "trio.lowlevel.
 SOCKETS = {"socket", "trio.socket"}
 SOCKETS_ARE_IN = "transport/udp.py"
 GROUPS_ARE_SPLIT_IN = "cli/main.py"
-KNOWN = {
-    *("CHUNK", "Deregistered", "Help", "History", "PATIENCE", "PAUSE", "REFUSED", "Registered"),
-    *("Request", "SCHEMA", "SILENCE", "SWEEP_EVERY", "Say", "Trust"),
-}
-"""Public names that are still defined in two modules."""
 MAX_MODULE = 400
 MAX_FUNCTION = 40
 
@@ -322,7 +317,7 @@ def test_every_module_follows_the_rule(rule):
 
 def test_no_public_name_is_defined_in_two_modules():
     defined_twice = names_defined_twice(modules())
-    assert {name: where for name, where in defined_twice.items() if name not in KNOWN} == {}
+    assert defined_twice == {}
 
 
 def test_all_modules_are_read():

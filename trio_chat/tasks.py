@@ -8,8 +8,6 @@ from contextlib import asynccontextmanager
 
 import trio
 
-__all__ = ["WakeUp", "open_background"]
-
 
 @asynccontextmanager
 async def open_background() -> AsyncIterator[trio.Nursery]:

@@ -7,8 +7,6 @@ import re
 
 import click
 
-__all__ = ["ANY_PORT", "PORT", "friend", "host", "host_and_port", "key"]
-
 _FINGERPRINT = re.compile("[a-z2-7]{4}(-[a-z2-7]{4}){3}")
 _HOST_AND_PORT = re.compile(r"(?P<host>\[[^]]+\]|[^:]+):(?P<port>[0-9]{1,5})")
 

@@ -32,8 +32,6 @@ from trio_chat.terminal.wordings import Phrasebook
 if TYPE_CHECKING:
     from trio_chat.terminal.prompt import Prompt
 
-__all__ = ["ClientOptions", "run_client", "run_client_at_terminal"]
-
 WAITING_LINES = 16
 
 

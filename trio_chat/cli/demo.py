@@ -16,8 +16,6 @@ from trio_chat.terminal.conversation import run_conversation
 from trio_chat.terminal.styling import Line
 from trio_chat.terminal.wordings import Phrasebook
 
-__all__ = ["CONVERSATION", "run_demo"]
-
 HOST = "127.0.0.1"
 STEP_TIMEOUT = 5.0
 """In seconds, for each line that must appear."""

@@ -8,8 +8,6 @@ from typing import Literal
 
 from trio_chat import errors
 
-__all__ = ["DONE", "FAILED", "INTERRUPTED", "REFUSED", "SAVED", "TERMINATED", "Report", "most_important"]
-
 DONE, FAILED, REFUSED, SAVED = 0, 1, 2, 3
 INTERRUPTED, TERMINATED = 128 + signal.SIGINT, 128 + signal.SIGTERM
 """As a shell reports these signals."""

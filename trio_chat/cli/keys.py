@@ -16,8 +16,6 @@ from trio_chat.protocol.records import check_name, fingerprint, fold
 from trio_chat.storage.identity_file import read_identity
 from trio_chat.terminal.wordings import escape, show_address
 
-__all__ = ["IN_MEMORY", "client_file", "fingerprint_of", "print_fingerprints", "server_file"]
-
 IN_MEMORY = ":memory:"
 """Given as the path of a store: it is not kept in a file."""
 

@@ -35,8 +35,6 @@ from trio_chat.terminal.wordings import Phrasebook, Wording
 if TYPE_CHECKING:
     from trio_chat.terminal.prompt import Prompt
 
-__all__ = ["cli", "main"]
-
 _ALIASES = {"-s": "server", "-c": "client"}
 _OUTPUT_FAILS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EPIPE, errno.EAGAIN}
 

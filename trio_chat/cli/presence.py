@@ -15,8 +15,6 @@ from trio_chat.terminal.screen import Screen
 from trio_chat.terminal.styling import Line
 from trio_chat.terminal.wordings import Phrasebook, show_address
 
-__all__ = ["run_friends", "run_presence"]
-
 
 async def run_presence(port: int, host: str) -> None:
     """Serve presence alone until cancelled. Raises AddressError, in an exception group."""

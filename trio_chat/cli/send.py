@@ -23,8 +23,6 @@ from trio_chat.terminal.results import Failed, MessageSent
 from trio_chat.terminal.screen import Screen
 from trio_chat.terminal.wordings import Phrasebook
 
-__all__ = ["run_send"]
-
 _LONGEST_INPUT = 1024 * 1024
 _LINE_END = len("\r\n")
 

@@ -27,8 +27,6 @@ from trio_chat.storage.server_store import open_server_store
 from trio_chat.tasks import open_background
 from trio_chat.terminal.wordings import show_address
 
-__all__ = ["forget_name", "run_server", "serve_and_print"]
-
 WAITING_CHANGES = 4096
 
 

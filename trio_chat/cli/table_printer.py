@@ -16,8 +16,6 @@ from trio_chat.protocol.token_buckets import TokenBuckets
 from trio_chat.tasks import WakeUp
 from trio_chat.terminal.screen import PROMPT
 
-__all__ = ["StandardOutput", "TablePrinter", "TableView"]
-
 WHOLE_TABLE = 50
 """Up to this many names, each print-out shows the whole table; above it, only the changed rows."""
 PRINTOUTS_PER_SECOND = 10

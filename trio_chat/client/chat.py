@@ -34,8 +34,6 @@ from trio_chat.tasks import open_background
 from trio_chat.transport.endpoint import RESEND_DELAYS, Endpoint, new_id
 from trio_chat.transport.udp import UDP, Network
 
-__all__ = ["Chat", "open_chat"]
-
 DETOUR = 60.0
 """Seconds for which messages to a peer that did not answer directly go to the server at once."""
 

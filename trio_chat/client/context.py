@@ -14,8 +14,6 @@ from trio_chat.protocol.table import ClientTable
 from trio_chat.storage.interface import ClientStore
 from trio_chat.transport.endpoint import Endpoint
 
-__all__ = ["ClientContext"]
-
 
 @attrs.frozen(eq=False)
 class ClientContext:

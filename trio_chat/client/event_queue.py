@@ -9,8 +9,6 @@ import trio
 
 from trio_chat.client.events import Event, TableChanged
 
-__all__ = ["BACKLOG", "EventQueue"]
-
 BACKLOG = 256
 """Events that may wait. What comes beyond that is turned away and stays with its sender or the server."""
 

@@ -21,8 +21,6 @@ from trio_chat.protocol.messages import Answer, DirectMessage, Letters
 from trio_chat.protocol.records import RETENTION, Letter, LetterKind, fold
 from trio_chat.storage.interface import Entry, LetterKey, OpenedLetter
 
-__all__ = ["Inbox"]
-
 _Batches = tuple[trio.MemorySendChannel[tuple[Peer, Letters]], trio.MemoryReceiveChannel[tuple[Peer, Letters]]]
 
 

@@ -11,8 +11,6 @@ from trio_chat.errors import KeyChanged, ServerKeyChanged, WrongServerKey
 from trio_chat.protocol.records import Credentials, PublicKeys, Record, fingerprint, fold
 from trio_chat.storage.interface import SERVER, ClientStore
 
-__all__ = ["KeyPins"]
-
 
 class KeyPins:
     """The pins of one person at one server, in the store that keeps them.

@@ -24,8 +24,6 @@ from trio_chat.protocol.records import Address, Reason
 from trio_chat.tasks import WakeUp
 from trio_chat.transport.endpoint import ACK_WINDOW, RESEND_DELAYS, SERVER_ATTEMPTS, new_id
 
-__all__ = ["Registration"]
-
 _T = TypeVar("_T")
 
 SILENT_ROUNDS = 3

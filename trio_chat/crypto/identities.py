@@ -12,8 +12,6 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from trio_chat.crypto.signatures import statement, verify
 from trio_chat.protocol.records import Credentials, PublicKeys, fold
 
-__all__ = ["Identity", "credentials", "sign_identity", "sign_link_key", "verify_identity", "verify_link_key"]
-
 _IDENTITY = "trio_chat/1 identity"
 _LINK_KEY = "trio_chat/1 link key"
 

@@ -14,16 +14,6 @@ from trio_chat.crypto.identities import Identity
 from trio_chat.crypto.signatures import SIGNATURE_SIZE, TIME, statement, verify
 from trio_chat.protocol.records import MAX_TEXT, PublicKeys, fold
 
-__all__ = [
-    "LETTER_OVERHEAD",
-    "OpenedText",
-    "Unreadable",
-    "open_letter_untrusted",
-    "open_post_untrusted",
-    "seal_letter",
-    "sign_post",
-]
-
 LETTER_OVERHEAD = 32 + 16 + SIGNATURE_SIZE + TIME.size
 """Bytes that sealing adds to a text: HPKE's key and tag, signature, time."""
 

@@ -9,8 +9,6 @@ from trio_chat.crypto.identities import Identity
 from trio_chat.crypto.signatures import statement, verify
 from trio_chat.protocol.records import fold
 
-__all__ = ["make_receipt", "sign_unreadable", "verify_receipt", "verify_unreadable"]
-
 HASH_SIZE = 32
 
 _RECEIPT = "trio_chat/1 receipt"

@@ -8,8 +8,6 @@ import struct
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-__all__ = ["SIGNATURE_SIZE", "TIME", "statement", "verify"]
-
 SIGNATURE_SIZE = 64
 """Bytes of an Ed25519 signature (RFC 8032)."""
 

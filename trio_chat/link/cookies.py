@@ -9,8 +9,6 @@ import hmac
 from trio_chat.protocol.records import Address
 from trio_chat.protocol.token_buckets import TokenBuckets
 
-__all__ = ["COOKIE_SIZE", "Cookies", "HandshakeRates"]
-
 COOKIE_SIZE = 16
 """Bytes of a cookie."""
 

@@ -14,8 +14,6 @@ from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
 from trio_chat.protocol.wire import WireError
 
-__all__ = ["PROLOGUE", "Initiator", "Responder", "SessionKeys"]
-
 PROLOGUE = b"trio_chat/1"
 
 _NAME = b"Noise_IK_25519_ChaChaPoly_SHA256"

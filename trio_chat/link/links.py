@@ -18,8 +18,6 @@ from trio_chat.link.session import LinkSession, Peer
 from trio_chat.protocol.records import Address, PublicKeys
 from trio_chat.protocol.wire import MAX_PLAINTEXT, WireError
 
-__all__ = ["KeysLearned", "LinkEvent", "Links", "Moved", "Received", "Relinked", "ServerKeys", "Transmit"]
-
 RENEW_AFTER = 120.0
 """Seconds after which the next message on a session starts a handshake for a new one."""
 

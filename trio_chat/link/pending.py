@@ -10,8 +10,6 @@ from trio_chat.link.packets import NO_COOKIE, Init
 from trio_chat.link.session import LinkSession, Peer
 from trio_chat.protocol.records import Address
 
-__all__ = ["HANDSHAKE_LIFETIME", "PLAINTEXT_LIFETIME", "AcceptedHandshakes", "PendingHandshake", "StartedHandshakes"]
-
 HANDSHAKE_LIFETIME = 5.0
 """Seconds after which a handshake is given up."""
 

@@ -12,8 +12,6 @@ from trio_chat.link.packets import DATA, DATA_OVERHEAD, header
 from trio_chat.protocol.records import Address
 from trio_chat.protocol.wire import WireError
 
-__all__ = ["REPLAY_WINDOW", "LinkSession", "Peer"]
-
 REPLAY_WINDOW = 1024
 """How far behind the highest counter a datagram may come."""
 

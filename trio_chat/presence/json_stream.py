@@ -7,8 +7,6 @@ import re
 
 import msgspec
 
-__all__ = ["MAX_DEPTH", "MAX_OBJECT", "JsonError", "JsonStream"]
-
 MAX_OBJECT = 64 * 1024
 """The longest object, in bytes."""
 

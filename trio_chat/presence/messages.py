@@ -11,22 +11,6 @@ import attrs
 
 from trio_chat.protocol.records import NAME, fold
 
-__all__ = [
-    "MAX_FRIENDS",
-    "NOT_A_REQUEST",
-    "STILL_THERE",
-    "Friend",
-    "FriendChanged",
-    "Refusal",
-    "Watch",
-    "encode_news",
-    "encode_refusal",
-    "encode_request",
-    "fold_friend",
-    "parse_answer",
-    "parse_watch",
-]
-
 Friend = int | str
 """A user of the presence service, by number, or one of the chat, by name."""
 

@@ -7,8 +7,6 @@ from collections.abc import Callable, Iterable
 
 from trio_chat.presence.messages import Friend, fold_friend
 
-__all__ = ["Roster", "Watcher"]
-
 Watcher = Callable[[Friend, bool], object]
 """Called with a friend (a name in the form in which names are compared) and whether they are online now.
 

@@ -29,8 +29,6 @@ from trio_chat.presence.messages import (
 from trio_chat.presence.roster import Roster
 from trio_chat.tasks import WakeUp
 
-__all__ = ["Listener", "NewsQueue", "serve_listeners", "serve_presence"]
-
 log = logging.getLogger(__name__)
 
 FIRST_REQUEST_TIMEOUT = 5.0

@@ -7,8 +7,6 @@ import enum
 from collections import OrderedDict
 from collections.abc import Hashable
 
-__all__ = ["DuplicateMemory", "Reaction", "Seen"]
-
 REQUESTS_REMEMBERED = 65_536
 
 

@@ -12,8 +12,6 @@ from trio_chat.protocol.messages import Part, PartAck
 from trio_chat.protocol.records import MAX_PARTS
 from trio_chat.protocol.wire import MAX_PLAINTEXT, encode
 
-__all__ = ["Assembly", "OutgoingRequest"]
-
 PART_BODY = 1100
 ASSEMBLY_BYTES = 8 * 1024 * 1024
 PART_OVERHEAD = 256

@@ -15,38 +15,6 @@ from msgspec import Meta
 
 from trio_chat.errors import InvalidName, InvalidText
 
-__all__ = [
-    "MAX_BODY",
-    "MAX_PARTS",
-    "MAX_TEXT",
-    "NAME",
-    "RECEIPT_KINDS",
-    "RETENTION",
-    "Address",
-    "Body",
-    "Count",
-    "Credentials",
-    "Host",
-    "Id",
-    "Kind",
-    "Letter",
-    "LetterKind",
-    "Name",
-    "Port",
-    "PublicKeys",
-    "Reason",
-    "Record",
-    "Seconds",
-    "Signature",
-    "Version",
-    "check_name",
-    "check_text",
-    "fingerprint",
-    "fold",
-    "is_not_empty",
-    "is_short_enough",
-]
-
 MAX_TEXT = 16 * 1024
 """The longest text, in bytes of UTF-8."""
 

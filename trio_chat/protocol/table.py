@@ -10,8 +10,6 @@ from itertools import takewhile
 from trio_chat.protocol.messages import TableChange
 from trio_chat.protocol.records import Record, Version, fold
 
-__all__ = ["ClientTable", "ServerTable"]
-
 TABLE_PAGE = 64
 
 

@@ -8,8 +8,6 @@ from collections.abc import Hashable
 
 import attrs
 
-__all__ = ["TokenBuckets"]
-
 KEYS_KEPT = 16_384
 
 

@@ -8,8 +8,6 @@ import msgspec
 
 from trio_chat.protocol.messages import ANSWERS, REQUESTS, Message, Part, PartAck
 
-__all__ = ["MAX_DATAGRAM", "MAX_PLAINTEXT", "WireError", "decode_untrusted", "encode"]
-
 MAX_DATAGRAM = 1200
 """Bytes of a datagram: passes every network in use without fragmentation (RFC 9000, section 14)."""
 

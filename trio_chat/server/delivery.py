@@ -14,8 +14,6 @@ from trio_chat.server.service import NextStep, Service, Session
 from trio_chat.storage.interface import HandedOver, LetterKey, ServerStore
 from trio_chat.transport.endpoint import ACK_WINDOW, RESEND_DELAYS, Endpoint, new_id
 
-__all__ = ["PROBES", "Deliveries"]
-
 PROBES = 5
 """Windows of 500 ms without any answer after which a client is marked offline."""
 

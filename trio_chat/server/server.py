@@ -38,8 +38,6 @@ from trio_chat.tasks import WakeUp
 from trio_chat.transport.endpoint import RESEND_DELAYS, SERVER_ATTEMPTS, Endpoint, new_id
 from trio_chat.transport.udp import UDP, Network
 
-__all__ = ["serve_chat"]
-
 log = logging.getLogger(__name__)
 
 MAX_REGISTERING = 1024

@@ -27,8 +27,6 @@ from trio_chat.protocol.records import Letter, LetterKind, Reason, Record, Versi
 from trio_chat.protocol.table import ServerTable
 from trio_chat.protocol.token_buckets import TokenBuckets
 
-__all__ = ["SILENCE_LIMIT", "Admission", "Deposit", "NextStep", "Outcome", "Post", "Service", "Session"]
-
 SILENCE_LIMIT = 65.0
 """Seconds without a request after which a client is marked offline: three missed heartbeats (20 s) and a margin."""
 

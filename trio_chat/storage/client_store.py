@@ -20,8 +20,6 @@ from trio_chat.storage.history import MIGRATION, Noted, drop_oldest_entries, fin
 from trio_chat.storage.interface import Entry, LetterKey, OpenedLetter
 from trio_chat.tasks import WakeUp, open_background
 
-__all__ = ["CLIENT_SCHEMA", "SqliteClientStore", "open_client_store"]
-
 WRITE_BEHIND = 0.1
 """Seconds for which what was seen, shown, pinned and noted is gathered before it is written."""
 

@@ -13,8 +13,6 @@ import attrs
 
 from trio_chat.errors import StoreError, StoreHeld
 
-__all__ = ["Schema", "open_database"]
-
 
 @attrs.frozen
 class Schema:

@@ -15,8 +15,6 @@ from outcome import Error, Outcome, capture
 
 from trio_chat.errors import StoreFailed
 
-__all__ = ["GROUP", "GroupCommit", "in_thread"]
-
 log = logging.getLogger(__name__)
 
 GROUP = 256

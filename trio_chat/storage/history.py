@@ -11,8 +11,6 @@ import attrs
 from trio_chat.storage.interface import Entry, LetterKey
 from trio_chat.storage.search_query import fts5_query, without_surrogates
 
-__all__ = ["KEPT", "MIGRATION", "Noted", "drop_oldest_entries", "find_entries", "newest_entries", "write_entry"]
-
 KEPT = 100_000
 """How many entries are kept, the newest ones."""
 

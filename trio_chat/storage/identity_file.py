@@ -17,8 +17,6 @@ from pathlib import Path
 from trio_chat.crypto.identities import Identity
 from trio_chat.errors import IdentityError
 
-__all__ = ["open_identity", "read_identity"]
-
 _FORM = re.compile(rb"trio_chat identity 1\nsigning (?P<signing>[0-9a-f]{64})\nlink (?P<link>[0-9a-f]{64})\n")
 _LONGEST = 1024
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO

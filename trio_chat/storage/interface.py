@@ -13,24 +13,6 @@ import attrs
 from trio_chat.protocol.messages import MAX_BATCH
 from trio_chat.protocol.records import Letter, LetterKind, Record, fold
 
-__all__ = [
-    "BATCH_BYTES",
-    "BATCH_LETTERS",
-    "MAILBOX_BYTES",
-    "MAILBOX_LETTERS",
-    "SERVER",
-    "ClientStore",
-    "Entry",
-    "HandedOver",
-    "Kept",
-    "LetterKey",
-    "OpenPost",
-    "OpenedLetter",
-    "ServerStore",
-    "Status",
-    "oldest_batch",
-]
-
 LetterKey = tuple[LetterKind, str, bytes]
 
 MAILBOX_LETTERS = 1000

@@ -26,8 +26,6 @@ from trio_chat.storage.interface import (
 )
 from trio_chat.storage.search_query import is_found
 
-__all__ = ["MemoryClientStore", "MemoryServerStore"]
-
 SEEN_LIMIT = 100_000
 HISTORY_LIMIT = 1000
 

@@ -7,8 +7,6 @@ import re
 import unicodedata
 from collections.abc import Sequence
 
-__all__ = ["SEARCHED_WORDS", "fts5_query", "is_found", "without_surrogates"]
-
 SEARCHED_WORDS = 32
 """The most words of a search; later ones are ignored."""
 

@@ -24,8 +24,6 @@ from trio_chat.storage.interface import (
 )
 from trio_chat.tasks import open_background
 
-__all__ = ["SERVER_SCHEMA", "SqliteServerStore", "open_server_store"]
-
 SERVER_SCHEMA = Schema(
     application_id=0x74434853,  # "tCHS"
     migrations=(

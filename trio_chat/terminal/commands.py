@@ -10,29 +10,6 @@ import attrs
 
 from trio_chat.errors import ChatError
 
-__all__ = [
-    "COMMANDS",
-    "AlreadyRegistered",
-    "Command",
-    "CommandRow",
-    "Dereg",
-    "Empty",
-    "Exit",
-    "Help",
-    "History",
-    "OnlyYourself",
-    "Reg",
-    "Search",
-    "Send",
-    "SendAll",
-    "TrustKey",
-    "UnknownCommand",
-    "Who",
-    "WrongUsage",
-    "help_lines",
-    "parse",
-]
-
 DEFAULT_COUNT, MAX_COUNT = 20, 1000
 """How many messages of the history are shown when no number is given, and at most."""
 

@@ -16,8 +16,6 @@ from trio_chat.protocol.records import fold
 from trio_chat.terminal import commands, results
 from trio_chat.terminal.styling import Line
 
-__all__ = ["run_conversation"]
-
 SILENT_AFTER = 2.6
 """Seconds without an answer to a registration after which the server counts as silent: just over 5 windows of 0.5."""
 

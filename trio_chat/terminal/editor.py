@@ -30,8 +30,6 @@ from trio_chat.terminal.commands import COMMANDS
 from trio_chat.terminal.screen import PROMPT
 from trio_chat.terminal.styling import LINE_END
 
-__all__ = ["MAX_KEPT_LINES", "Editor", "Interrupted", "Keyboard", "TypedLines"]
-
 MAX_KEPT_LINES = 1000
 """How many typed lines are kept, the latest ones; the file may have up to twice as many."""
 MAX_KEPT_LENGTH = 1000

@@ -14,8 +14,6 @@ from trio_chat.errors import ChatError
 from trio_chat.terminal import results
 from trio_chat.terminal.styling import Line
 
-__all__ = ["EVENTS", "JsonRenderer", "as_json", "fields_of"]
-
 EVENTS: dict[type, str] = {
     results.SignedOn: "registered",
     results.CameBack: "registered",

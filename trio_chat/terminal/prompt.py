@@ -33,8 +33,6 @@ from trio_chat.terminal.screen import PROMPT
 from trio_chat.terminal.styling import Line, LineStyle, styled
 from trio_chat.terminal.wordings import Phrasebook, escape
 
-__all__ = ["Prompt", "Tty", "open_prompt"]
-
 PRINT_INTERVAL = 0.05
 """In seconds; what is shown meanwhile is printed in one go."""
 MAX_UNPRINTED = 64 * 1024

@@ -11,25 +11,6 @@ from trio_chat.client.events import Entry, Event, Fallback
 from trio_chat.errors import ChatError
 from trio_chat.terminal.styling import Line
 
-__all__ = [
-    "CameBack",
-    "CommandList",
-    "Failed",
-    "HistoryList",
-    "KeyTrusted",
-    "MessageSent",
-    "PostAccepted",
-    "ProgramInterrupted",
-    "RegistrationSent",
-    "Renderer",
-    "Result",
-    "SentByServer",
-    "SignedOn",
-    "TableList",
-    "TableRow",
-    "WentOffline",
-]
-
 
 @attrs.frozen
 class SignedOn:

@@ -11,8 +11,6 @@ import trio
 
 from trio_chat.terminal.styling import Line
 
-__all__ = ["PROMPT", "LineSplitter", "Screen", "read_lines"]
-
 PROMPT = ">>> "
 MAX_LINE = 64 * 1024
 """In bytes. The rest of a longer line is dropped; what is left is still too long for a message, and refused as such."""

@@ -11,8 +11,6 @@ import attrs
 
 from trio_chat.protocol.records import fold
 
-__all__ = ["COLOURS", "LINE_END", "Line", "LineStyle", "colour_of", "mentions", "styled"]
-
 Fragment = tuple[str, str]
 """A style of prompt_toolkit, and the plain text that has it."""
 

@@ -17,8 +17,6 @@ from trio_chat.terminal import commands, results
 from trio_chat.terminal.styling import LINE_END, Line, mentions
 from trio_chat.terminal.styling import LineStyle as Style
 
-__all__ = ["MAX_TEXT_LINES", "Phrase", "Phrasebook", "Wording", "escape", "show_address"]
-
 TAB = 4
 """Columns from one tab stop to the next, counted from the beginning of a text."""
 MAX_TEXT_LINES = 200

@@ -20,8 +20,6 @@ from trio_chat.protocol.records import Address
 from trio_chat.protocol.wire import WireError, decode_untrusted, encode
 from trio_chat.transport.udp import DatagramSocket
 
-__all__ = ["ACK_WINDOW", "RESEND_DELAYS", "SERVER_ATTEMPTS", "DroppedCounts", "Endpoint", "Handler", "new_id"]
-
 ACK_WINDOW = 0.5
 """Seconds of one attempt: the window in which an answer must come."""
 

@@ -16,8 +16,6 @@ import trio
 from trio_chat.errors import AddressError
 from trio_chat.protocol.records import Address
 
-__all__ = ["UDP", "DatagramSocket", "Network", "UdpNetwork", "UdpSocket"]
-
 BATCH = 256
 BUFFER = 4 * 1024 * 1024
 _MAPPED = "::ffff:"
