@@ -190,7 +190,7 @@ def verdict_on_the_newer(stack):
 
 @mutant("a client that has ended is never marked offline")
 def the_dead_are_kept(stack):
-    async def always(self, stay, windows):
+    async def always(self, session, windows):
         return True
 
     replace(stack, Deliveries, "is_alive", always)
