@@ -32,7 +32,7 @@ async def open_background() -> AsyncIterator[trio.Nursery]:
 
 
 class WakeUp:
-    """An event for a task that works off what has gathered: it may be set again and again, and resets itself.
+    """An event for a task that handles what has piled up: it may be set again and again, and resets itself.
 
     `wait` returns at once if `set` was called since it last returned; many calls of `set` count as one. For one
     waiting task: with several, each call would wake only some of them.

@@ -1,4 +1,4 @@
-"""The program behind `send`: one message, and an exit code that tells what became of it.
+"""The program behind `send`: one message, and an exit code for the result.
 
 Its arguments, and what becomes of its errors, are in cli/main.py. It receives nothing that others send.
 """

@@ -273,7 +273,9 @@ class Chat:
         is_at_server = ip_address(record.host).is_loopback
         if was_silent or (is_at_server and not ip_address(self._registration.server.address[0]).is_loopback):
             return Fallback.DETOUR
-        answer = await self._context.endpoint.request(Peer(record.address, keys.link), message, resend=RESEND_DELAYS)
+        answer = await self._context.endpoint.request(
+            Peer(record.address, keys.link), message, resend_delays=RESEND_DELAYS
+        )
         if isinstance(answer, messages.Receipt) and self._is_receipt(answer.receipt, message, keys):
             return None
         # For a while, further messages to them need not wait for a window first.

@@ -19,7 +19,7 @@ HOST_RATE, HOST_BURST = 1000.0, 1000.0
 
 
 class Cookies:
-    """Cookies under one secret, drawn at each start. A cookie is valid for the minute it was made in and the next."""
+    """Cookies under one secret, generated at each start. A cookie is valid in the minute of its making and the next."""
 
     def __init__(self, secret: bytes) -> None:
         self._secret = secret

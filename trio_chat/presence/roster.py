@@ -1,6 +1,6 @@
 """Who is online, users of the presence service by number and those of the chat by name, and who watches whom.
 
-Each change is told at once, none left out or merged. Nothing here waits or knows a connection.
+Each change is reported immediately, none left out or merged. Nothing here waits or knows a connection.
 """
 
 from collections.abc import Callable, Iterable
@@ -36,7 +36,7 @@ class Roster:
             self._tell(who, True)
 
     def leave(self, who: Friend) -> None:
-        """Count one connection less; without any they are offline."""
+        """Count one connection fewer; without any they are offline."""
         who = fold_friend(who)
         self._connections[who] -= 1
         if not self._connections[who]:

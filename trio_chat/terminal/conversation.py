@@ -103,7 +103,7 @@ class _Conversation:
             await self._do_line("dereg")
 
     async def _do_line(self, line: str) -> bool:
-        """Do what a line says; return whether it was `exit`. Whatever goes wrong is told, unless it ends everything."""
+        """Do what a line says; return whether it was `exit`. Errors are shown, except those that end the program."""
         try:
             command = commands.parse(line)
             await self._do(command)
