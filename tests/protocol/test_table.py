@@ -261,47 +261,47 @@ class AnyPagesInAnyOrder(RuleBasedStateMachine):
     @rule()
     def restart(self):
         self.restarts += 1
-        self.table = ServerTable(b"%08d" % self.restarts)
-        self.table.put(record("client"))
+        self.directory = ServerTable(b"%08d" % self.restarts)
+        self.directory.put(record("client"))
 
     @rule(seed=st.integers(0, 2**32), count=st.sampled_from([1, 1, 1, 2, 100]))
     def move_on(self, seed, count):
         dice = random.Random(seed)
         for name in dice.choices(self.names, k=count):
-            self.table.put(record(name, online=dice.random() < 0.5, port=dice.randrange(1, 65536)))
+            self.directory.put(record(name, online=dice.random() < 0.5, port=dice.randrange(1, 65536)))
 
     @rule(late=st.integers(0, 10))
     def send_a_page(self, late):
         """For the version that the client holds, one that it held before, or none."""
         held = [self.table.version, None, *(page.after for page in self.pages)][late % (len(self.pages) + 2)]
-        if change := self.table.change_since(held, ID):
+        if change := self.directory.change_since(held, ID):
             self.pages.append(change)
 
     @rule(which=st.integers(0, 2**16))
     def a_page_arrives(self, which):
         if self.pages:
-            self.table.apply(self.pages[which % len(self.pages)], self.table.version.epoch)
+            self.table.apply(self.pages[which % len(self.pages)], self.directory.version.epoch)
 
     @rule()
     def the_client_is_served_until_it_is_up_to_date(self):
-        assert bring_up_to_date(self.table, self.table) <= len(self.table) // 64 + 1
-        assert self.table.version == self.table.version
-        assert len(self.table) == len(self.table)
-        assert all(self.table[name] == self.table[name] for name in self.table)
+        assert bring_up_to_date(self.directory, self.table) <= len(self.directory) // 64 + 1
+        assert self.table.version == self.directory.version
+        assert len(self.table) == len(self.directory)
+        assert all(self.table[name] == self.directory[name] for name in self.table)
 
     @invariant()
     def what_is_held_is_what_the_server_had_at_that_version(self):
         version = self.table.version
-        if version is None or version.epoch != self.table.version.epoch:
+        if version is None or version.epoch != self.directory.version.epoch:
             return
         newer: set[str] = set()
-        while version != self.table.version:
-            change = self.table.change_since(version, ID)
+        while version != self.directory.version:
+            change = self.directory.change_since(version, ID)
             newer |= {fold(row.name) for row in change.records}
             version = change.after
         for name in ["client", *self.names]:
-            if name in self.table and fold(name) not in newer:
-                assert self.table[name] == self.table[name]
+            if name in self.directory and fold(name) not in newer:
+                assert self.table[name] == self.directory[name]
 
     def teardown(self):
         self.the_client_is_served_until_it_is_up_to_date()

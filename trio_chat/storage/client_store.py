@@ -58,8 +58,8 @@ async def open_client_store(
     """Open the store in a file, which is created if needed; write what is outstanding and close it at the end.
 
     `run` runs a transaction; None is a worker thread. `clock` returns seconds since 1970, UTC. The history has the
-    newest 100,000 entries. With `history=False` none is added, what is in it stays there unread, and the text of a letter is
-    deleted when it has been shown.
+    newest 100,000 entries. With `history=False` none is added, what is in it stays there unread, and the text of
+    a letter is deleted when it has been shown.
 
     Raises:
         StoreError: the file cannot be used.
