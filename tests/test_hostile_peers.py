@@ -25,7 +25,7 @@ async def test_a_registration_from_port_0_does_not_get_into_the_table(stage, aut
         stage.network.inject(data, (LIAR[0], 0), SERVER)
 
     nursery.start_soon(nobody.listen)
-    nobody.says(SERVER_PEER, nobody.register("nobody", SERVER_KEY))
+    nobody.send(SERVER_PEER, nobody.register("nobody", SERVER_KEY))
     await stage.pass_time(5)
     await stage.enter("bob")
     await stage.pass_time(5)
@@ -66,9 +66,9 @@ async def test_a_client_that_answers_nonsense_is_not_sent_the_same_at_once(stage
 
     liar.answer = lie
     nursery.start_soon(liar.listen)
-    liar.says(SERVER_PEER, liar.register("liar", SERVER_KEY))
+    liar.send(SERVER_PEER, liar.register("liar", SERVER_KEY))
     await stage.pass_time(1)
-    liar.says(SERVER_PEER, Save(new_id(), "liar", b"hi"))
+    liar.send(SERVER_PEER, Save(new_id(), "liar", b"hi"))
     await stage.pass_time(5)
     assert 2 < len(got) < 100
 

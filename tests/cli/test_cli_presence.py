@@ -145,7 +145,7 @@ async def test_one_line_for_each_change(options, lines, nursery, capsys):
 async def test_ctrl_c_while_the_chat_is_at_work_tells_no_watcher_that_everybody_has_gone(
     nursery, monkeypatch, tmp_path, _turn
 ):
-    said, listening, ended = [], trio.Event(), trio.Event()
+    lines, listening, ended = [], trio.Event(), trio.Event()
 
     async def serve():
         with pytest.raises(KeyboardInterrupt):
@@ -156,23 +156,23 @@ async def test_ctrl_c_while_the_chat_is_at_work_tells_no_watcher_that_everybody_
         signal.raise_signal(signal.SIGINT)
         await trio.sleep_forever()
 
-    def say(line, err=False):
-        said.append(line)
+    def echo(line, err=False):
+        lines.append(line)
         if line.startswith("Presence on"):
             listening.set()
 
-    monkeypatch.setattr(click, "echo", say)
+    monkeypatch.setattr(click, "echo", echo)
     monkeypatch.setattr(MemoryServerStore, "post", interrupted)
     nursery.start_soon(serve)
     with trio.fail_after(60):
         await listening.wait()
-        chat_port, presence_port = (int(line.rpartition(":")[2]) for line in (said[0], said[-1]))
+        chat_port, presence_port = (int(line.rpartition(":")[2]) for line in (lines[0], lines[-1]))
         async with open_chat("bob", (HOST, chat_port)) as bob:
             watcher = Visitor(await trio.open_tcp_stream(HOST, presence_port))
-            assert await watcher.asks(1, "bob", push=True) == came("bob")
+            assert await watcher.request(1, "bob", push=True) == came("bob")
             nursery.start_soon(bob.send_all, "hi")
-            assert await watcher.hears() is None
-            await watcher.leaves()
+            assert await watcher.receive() is None
+            await watcher.close()
             await ended.wait()
             nursery.cancel_scope.cancel()
 

@@ -471,11 +471,11 @@ async def test_ctrl_c_ends_the_server_quietly(where, shown, terminal):
     screen, keyboard = terminal
     server = await open_program("trio_chat", ["server", 0, *where], stderr=keyboard, env=dict(os.environ))
     keyboard.close()
-    said = b""
+    output = b""
     with trio.fail_after(60):
-        while said.count(b"\n") < 2:
-            said += await screen.receive_some()
-        assert re.fullmatch(rf"Listening on ({shown}):\d+\r\nKey: {KEY}\r\n", said.decode())
+        while output.count(b"\n") < 2:
+            output += await screen.receive_some()
+        assert re.fullmatch(rf"Listening on ({shown}):\d+\r\nKey: {KEY}\r\n", output.decode())
         server.send_signal(signal.SIGINT)
         assert [data async for data in server.stdout] == []
         assert await server.wait() == 130

@@ -46,10 +46,10 @@ async def complaints_of(program):
 
 async def port_of(server):
     """The port of a server that has started."""
-    said = b""
-    while said.count(b"\n") < 2:
-        said += await server.stderr.receive_some()
-    return int(said.partition(b"\n")[0].rpartition(b":")[2])
+    output = b""
+    while output.count(b"\n") < 2:
+        output += await server.stderr.receive_some()
+    return int(output.partition(b"\n")[0].rpartition(b":")[2])
 
 
 @needs_full_disk

@@ -349,4 +349,4 @@ async def test_send_receives_nothing_and_all_of_it_waits(stage, autojump_clock):
     robot = await stage.enter("robot")
     await stage.pass_time(5)
     assert sorted(robot.texts()) == ["before", "meanwhile"]
-    assert [event.recipient for event in robot.heard if isinstance(event, ReceiptReceived)] == ["bob"]
+    assert [event.recipient for event in robot.received if isinstance(event, ReceiptReceived)] == ["bob"]

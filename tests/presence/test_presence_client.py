@@ -73,14 +73,14 @@ async def test_the_user_is_online_as_long_as_the_context_is_open(listener, roste
 
 
 async def test_the_news_goes_on_by_itself(listener, roster, autojump_clock):
-    heard = []
+    received = []
     with trio.move_on_after(1000):
         async with watch_friends(1, ["bob"], SERVER, connect=listener.connect) as news:
             for online in (True, False, True):
                 roster.note("bob", online)
             async for change in news:
-                heard.append(change)
-    assert heard == [on("bob"), off("bob"), on("bob")]
+                received.append(change)
+    assert received == [on("bob"), off("bob"), on("bob")]
 
 
 @pytest.mark.parametrize(("user_id", "friends", "code"), [(1, [1], 6), (0, [], 5), (1, ["b d"], 5), (1, [2] * 9**5, 3)])
@@ -106,8 +106,8 @@ async def test_cancelling_leaves(listener, roster, autojump_clock):
 
 
 async def reach(listener, *answers, then=None):
-    """Watches at a server that says these bytes, one after the other; returns what is heard until it is over."""
-    heard = []
+    """Watches at a server that sends these bytes, one after the other; returns what is received until it is over."""
+    received = []
 
     async def serve():
         stream = await listener.accept()
@@ -122,13 +122,13 @@ async def reach(listener, *answers, then=None):
         error = None
         try:
             async with watch_friends(1, [2], SERVER, connect=listener.connect) as news:
-                heard.append("entered")
+                received.append("entered")
                 async for change in news:
-                    heard.append(change)
+                    received.append(change)
         except (PresenceLost, PresenceRefused) as caught:
             error = caught
         nursery.cancel_scope.cancel()
-    return heard, error
+    return received, error
 
 
 async def closes(stream):
@@ -141,7 +141,7 @@ async def is_silent(stream):
 
 
 @pytest.mark.parametrize(
-    ("answers", "then", "heard", "clue"),
+    ("answers", "then", "expected", "clue"),
     [
         ([], closes, [], "closed"),
         ([], is_silent, [], "not responding"),
@@ -152,9 +152,9 @@ async def is_silent(stream):
         ([b'{"error": 0, "msg": ""}', b'{"online": false, "user_id": 2}[]'], closes, ["entered", off(2)], "no answer"),
     ],
 )
-async def test_a_server_that_goes_is_an_error(listener, autojump_clock, answers, then, heard, clue):
+async def test_a_server_that_goes_is_an_error(listener, autojump_clock, answers, then, expected, clue):
     got, error = await reach(listener, *answers, then=then)
-    assert got == heard
+    assert got == expected
     assert isinstance(error, PresenceLost)
     assert clue in str(error)
 
@@ -183,15 +183,15 @@ async def test_a_reset_is_the_end(listener, autojump_clock):
 
 
 async def test_the_text_of_a_refusal_is_escaped(listener, autojump_clock):
-    heard, error = await reach(listener, b'{"error": 7, "msg": "no\\u001b[2J\\u202e"}', then=is_silent)
-    assert heard == []
+    received, error = await reach(listener, b'{"error": 7, "msg": "no\\u001b[2J\\u202e"}', then=is_silent)
+    assert received == []
     assert (error.code, error.text) == (7, "no\x1b[2J\u202e")
     assert str(error) == r"refused with error 7: 'no\x1b[2J\u202e'"
 
 
 async def test_a_refusal_comes_after_the_news_before_it(listener, autojump_clock):
-    heard, error = await reach(listener, b'{"online": true, "user_id": 2}{"error": 5, "msg": "no"}')
-    assert heard == ["entered", on(2)]
+    received, error = await reach(listener, b'{"online": true, "user_id": 2}{"error": 5, "msg": "no"}')
+    assert received == ["entered", on(2)]
     assert error.code == 5
 
 

@@ -32,9 +32,9 @@ def test_a_request_is_encoded_and_parsed(user_id, friends, push):
 
 @given(USERS | NAMES, st.booleans())
 def test_news_is_encoded_and_parsed_within_256_bytes(friend, online):
-    said = encode_news(friend, online)
-    assert len(said) <= 256
-    assert parse_answer(json.loads(said)) == FriendChanged(friend, online)
+    data = encode_news(friend, online)
+    assert len(data) <= 256
+    assert parse_answer(json.loads(data)) == FriendChanged(friend, online)
 
 
 def test_what_the_ancestors_read_is_what_they_always_read():

@@ -242,7 +242,7 @@ def test_after_a_restart_everyone_is_known_and_offline(server):
     loaded(server, Alice=A, bob=B)
     assert server.service.directory["alice"] == Record("Alice", "10.0.0.9", 9, False, 500.0, credentials_of(A, "alice"))
     assert server.online() == {}
-    assert server.told == [], "nobody came or went"
+    assert server.published == [], "nobody came or went"
     assert server.leave(elsewhere(A)).reason is Reason.NOT_REGISTERED
     server.enter("carol", C)
     assert isinstance(server.save(C, "ALICE"), Deposit)

@@ -13,8 +13,8 @@ from trio_chat.protocol.records import Record
 from trio_chat.storage.memory import MemoryServerStore
 
 
-def rows(player):
-    return {name: (record.host, record.online) for name, record in player.chat.table.items()}
+def rows(person):
+    return {name: (record.host, record.online) for name, record in person.chat.table.items()}
 
 
 async def test_each_change_reaches_only_those_who_are_online(stage, autojump_clock):
@@ -137,13 +137,13 @@ async def test_a_table_of_thousands_comes_in_pages(stage, autojump_clock):
 
 async def test_a_burst_of_changes_travels_together(stage, autojump_clock):
     alice = await stage.enter("alice")
-    players = [await stage.enter(f"user{n}") for n in range(40)]
+    people = [await stage.enter(f"user{n}") for n in range(40)]
     await stage.pass_time(1)
     stage.network.log.clear()
     stage.network.set(Conditions(delay=(0.02, 0.02)), SERVER[0], alice.host)
     async with trio.open_nursery() as nursery:
-        for player in players:
-            nursery.start_soon(player.chat.deregister)
+        for person in people:
+            nursery.start_soon(person.chat.deregister)
     await stage.pass_time(3)
     assert [record.online for record in alice.chat.table.values()].count(False) == 40
     assert len(stage.sent(TableChange, destination=alice.host)) <= 5

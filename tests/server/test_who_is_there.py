@@ -106,7 +106,7 @@ async def test_the_owner_takes_over_from_another_address_and_the_older_program_g
     bob, old = await stage.enter("bob"), await stage.enter("alice")
     new = await stage.enter("alice", host="10.0.2.2")
     await stage.pass_time(1)
-    (event,) = old.heard
+    (event,) = old.received
     assert isinstance(event, SignedOff)
     assert isinstance(event.error, SignedInElsewhere)
     assert not old.chat.online
@@ -125,7 +125,7 @@ async def test_a_program_without_network_during_a_takeover_is_told_afterwards(st
     await stage.pass_time(300)
     stage.network.heal()
     await stage.pass_time(30)
-    assert [type(event.error) for event in old.heard] == [SignedInElsewhere]
+    assert [type(event.error) for event in old.received] == [SignedInElsewhere]
     assert not old.chat.online
     assert new.chat.online
     assert comings_and_goings(stage, "alice") == [True, True]
@@ -153,7 +153,7 @@ async def test_a_delayed_registration_takes_nothing_from_a_newer_program(stage, 
     nursery.start_soon(listen)
     await stage.pass_time(3)
     late.clear()
-    old.says(SERVER_PEER, old.register("alice", SERVER_KEY))
+    old.send(SERVER_PEER, old.register("alice", SERVER_KEY))
     await stage.pass_time(0.1)
     assert late
     listening.cancel()
@@ -162,7 +162,7 @@ async def test_a_delayed_registration_takes_nothing_from_a_newer_program(stage, 
         new = await stage.enter("alice", host=host)
         stage.network.inject(*late[0])
         await stage.pass_time(10)
-        assert new.heard == []
+        assert new.received == []
         assert new.chat.online
         await new.kill()
         await stage.pass_time(70)
@@ -176,7 +176,7 @@ async def test_a_late_takeover_does_not_end_the_registration_after_it(stage, aut
     await stage.pass_time(5)
     assert old.chat.online
     assert not new.chat.online
-    assert old.heard == []
+    assert old.received == []
 
 
 async def test_only_so_many_registrations_are_in_progress_and_the_next_ones_follow(
@@ -197,7 +197,7 @@ async def test_only_so_many_registrations_are_in_progress_and_the_next_ones_foll
     impatient = RawPeer(stage.network, ("10.0.3.3", 6000), identity_of("mallory"))
     nursery.start_soon(impatient.listen)
     for _ in range(10):
-        impatient.says(SERVER_PEER, impatient.register("mallory", SERVER_KEY, program=bytes(16)))
+        impatient.send(SERVER_PEER, impatient.register("mallory", SERVER_KEY, program=bytes(16)))
         await stage.pass_time(0.01)
     assert started == ["alice", "mallory", "mallory", "mallory"]
     assert (await alice.chat.send_all("hello")) is None, "only registrations wait"
@@ -234,7 +234,7 @@ async def test_two_clients_that_swap_ports(stage, autojump_clock):
     bob = await stage.enter("bob", host="10.0.3.3", port=1)
     alice = await stage.enter("alice", host="10.0.3.3", port=2)
 
-    assert carol.chat.table["alice"].port == 1, "carol has not heard of it"
+    assert carol.chat.table["alice"].port == 1, "carol has not received the change"
     assert (await carol.chat.send("alice", "for alice")).how == "relayed"
     assert (await carol.chat.send("bob", "for bob")).how == "relayed"
     await alice.chat.send_all("hello")
@@ -357,7 +357,7 @@ async def test_a_client_whose_name_was_taken_during_a_restart_is_told(stage, aut
     await stage.start_server()
     await stage.enter("alice", host="10.0.2.2", identity=identity_of("somebody else"))
     await stage.pass_time(25)
-    (event,) = alice.heard
+    (event,) = alice.received
     assert isinstance(event, SignedOff)
     assert isinstance(event.error, NameTaken)
     assert not alice.chat.online
@@ -425,20 +425,20 @@ async def test_a_late_copy_of_a_registration_changes_nothing(stage, autojump_clo
 
 
 async def test_100_registrations_at_once(stage, autojump_clock):
-    players = []
+    people = []
 
     async def enter(name):
-        players.append(await stage.enter(name))
+        people.append(await stage.enter(name))
 
     async with trio.open_nursery() as nursery:
         for n in range(100):
             nursery.start_soon(enter, f"user{n}")
-    assert len(players) == 100
+    assert len(people) == 100
     await stage.pass_time(3)
-    assert {player.chat.table.version for player in players} == {players[0].chat.table.version}
-    assert len(players[0].chat.table) == 100
+    assert {person.chat.table.version for person in people} == {people[0].chat.table.version}
+    assert len(people[0].chat.table) == 100
     assert [record.online for record in stage.changes] == [True] * 100
-    rounds = sum(player.table_changes for player in players)
+    rounds = sum(person.table_changes for person in people)
     assert rounds < 100 * 33, "changes in a burst travel together"
 
 

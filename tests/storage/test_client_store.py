@@ -310,7 +310,7 @@ async def test_what_was_pinned_is_written_though_the_store_is_closed_during_the_
     with trio.move_on_after(0.5):
         async with open_client_store(path, run) as store:
             store.pin("alice", KEY)
-            await trio.sleep(0.2)  # it is on the disk, though the store has not heard of that
+            await trio.sleep(0.2)  # it is on the disk, though the store does not know it yet
             store.pin("alice", OTHER_KEY)
             await trio.sleep_forever()
     async with open_client_store(path, inline) as store:

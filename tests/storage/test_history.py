@@ -353,7 +353,7 @@ async def test_it_is_written_once_though_the_store_is_closed_during_the_write(pa
     with trio.move_on_after(0.5):
         async with open_client_store(path, run) as store:
             store.note(came(1, "one"))
-            await trio.sleep(0.2)  # it is on the disk, though the store has not heard of that
+            await trio.sleep(0.2)  # it is on the disk, though the store does not know it yet
             store.note(came(2, "two"))
             await trio.sleep_forever()
     async with open_client_store(path, inline) as store:

@@ -549,14 +549,14 @@ async def test_what_is_passed_by_while_the_owner_is_being_told_is_told_next(stor
     await fill(store, "bob", [b"x" * 16 * KIB] * (MAILBOX_BYTES // (16 * KIB)))
     await put_group(store, 1, "bob")
     await take_letters_only(store, "bob")
-    [told] = await store.waiting("bob")
+    [count] = await store.waiting("bob")
     await fill_again(store, "bob")
     await put_group(store, 2, "bob")
     await put_group(store, 3, "bob")
-    await store.acknowledge("bob", taken(told), ())
+    await store.acknowledge("bob", taken(count), ())
     *_, missed = await take_all(store, "bob")
     assert missed.count == 2
-    assert missed.key != told.key, "or the client would take it for one that it knows"
+    assert missed.key != count.key, "or the client would take it for one that it knows"
 
 
 async def take_letters_only(store, name) -> None:
