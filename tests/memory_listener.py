@@ -29,7 +29,7 @@ class MemoryListener(trio.abc.Listener):
         self.attempts += 1
         self._next = self._next or await self._waiting.receive()
         if self.full:
-            raise OSError(errno.EMFILE, "what this system calls it")
+            raise OSError(errno.EMFILE, "text of the system")
         stream, self._next = self._next, None
         return stream
 
@@ -71,7 +71,7 @@ class Visitor:
         return received
 
     async def receive_all(self, seconds):
-        """All that is said within some time."""
+        """Everything that arrives within some time."""
         received = []
         with trio.move_on_after(seconds):
             while (one := await self.receive()) is not None:

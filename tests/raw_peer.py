@@ -30,7 +30,7 @@ class RawPeer:
 
     @property
     def peer(self) -> Peer:
-        """This peer, as the others know it."""
+        """The address and key that others use for this peer."""
         return Peer(self.socket.address, self.identity.public.link)
 
     def register(self, name: str, server_key: bytes, **changes) -> Register:

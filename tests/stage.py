@@ -47,7 +47,7 @@ class Person:
         self._scope = scope
 
     async def kill(self) -> None:
-        """End the program as a power cut would: the server is not told."""
+        """End the program as a power cut would: the server gets no message."""
         self._scope.cancel()
         await self.dead.wait()
 

@@ -1,4 +1,4 @@
-"""Records the plaintext of every datagram that a session seals, so that a test can look into sealed datagrams.
+"""Records the plaintext of every datagram that a session seals, so that a test can read sealed datagrams.
 
 Handshakes have no plaintext.
 """

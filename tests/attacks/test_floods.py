@@ -171,13 +171,13 @@ async def test_30000_spoofed_inits_take_no_memory_and_no_computation(stage, netw
     nursery.start_soon(network.flood, datagrams)
     await stage.pass_time(8 * TICK)
     bob = await stage.enter("bob")
-    assert 8_000 < len(network.answers) < 30_000, "it registered in the middle of the flood"
+    assert 8_000 < len(network.answers) < 30_000, "bob registered in the middle of the flood"
     await stage.pass_time(2)
 
     assert [source for _, source in network.answers] == [source for _, source in datagrams]
     assert {len(data) for data, _ in network.answers} == {SIZES[COOKIE]}
     assert inside.computed_for(init for init, _ in spoofed) == 0
-    assert len(inside.links[0]) == remembered + 1, "bob's"
+    assert len(inside.links[0]) == remembered + 1, "only bob's"
     assert (await alice.chat.send("bob", "did you notice anything?")).how == "direct"
     assert bob.texts() == ["did you notice anything?"]
 
@@ -195,7 +195,7 @@ async def test_a_flood_from_the_address_of_a_client_does_not_block_it(stage, net
 
 @pytest.mark.parametrize("kind", range(1, 10), ids=NAMES)
 @pytest.mark.parametrize("whom", ["server", "client"])
-async def test_no_answer_is_longer_than_its_cause_and_nothing_is_remembered(
+async def test_no_answer_is_longer_than_its_request_and_nothing_is_remembered(
     stage, network, inside, autojump_clock, whom, kind
 ):
     dice = random.Random(3)
@@ -214,7 +214,7 @@ async def test_no_answer_is_longer_than_its_cause_and_nothing_is_remembered(
     assert all(length <= len(causes[source]) for source, length in lengths.items())
     expected = SIZES.get(ANSWERS[whom].get(kind))
     assert [lengths.get(somewhere(n)) for n in range(1000)] == [expected] * 1000
-    if kind != DATA:  # which may have any size
+    if kind != DATA:  # DATA may have any size
         assert not any(somewhere(n) in lengths for n in range(1000, 3000))
     assert [len(links) for links in inside.links] == remembered
     assert len(inside.computed) == 1, "alice's"
@@ -260,7 +260,7 @@ async def test_one_port_gets_20_handshakes_a_second_and_the_others_cost_no_compu
     assert inside.computed_for(init for init, _ in inits) == len(answered)
 
 
-async def test_one_host_gets_1000_handshakes_a_second_and_the_others_theirs(
+async def test_one_host_gets_1000_handshakes_a_second_and_others_are_not_limited_by_it(
     stage, network, inside, autojump_clock, nursery
 ):
     dice = random.Random(6)

@@ -276,7 +276,7 @@ async def test_a_request_that_waits_for_its_answer_follows_a_peer_that_moves(sta
 
 
 @pytest.mark.parametrize("loss", [0.0, 0.1])
-async def test_two_whose_first_messages_cross(stage, autojump_clock, loss):
+async def test_two_clients_whose_first_messages_cross(stage, autojump_clock, loss):
     people = [await stage.enter(f"user{n}") for n in range(10)]
     await stage.pass_time(1)
     stage.network.default = Conditions(loss=loss, delay=(0.001, 0.02))

@@ -101,7 +101,7 @@ async def test_the_server_holds_no_text_of_a_letter(stage, lies, autojump_clock)
     assert not any(b"secret" in letter.body for letter in lies.handed)
 
 
-async def test_a_rewritten_letter_does_not_block_the_others_and_its_sender_is_told(stage, lies, autojump_clock):
+async def test_a_rewritten_letter_does_not_block_the_others_and_its_sender_is_informed(stage, lies, autojump_clock):
     alice, bob = await away(stage)
     deliveries = [await alice.chat.send("bob", text) for text in ("one", "two", "three")]
     lies.change = lambda letter: damaged(letter) if letter.sent_at == deliveries[1].sent_at else letter
@@ -115,7 +115,7 @@ async def test_a_rewritten_letter_does_not_block_the_others_and_its_sender_is_to
 
 
 @pytest.mark.parametrize("exchanged", ["id", "body", "sender"])
-async def test_a_letter_under_the_id_or_name_of_another_one(stage, lies, autojump_clock, exchanged):
+async def test_a_letter_with_the_id_or_name_of_another_one_is_not_shown(stage, lies, autojump_clock, exchanged):
     alice, bob = await away(stage)
     carol = await stage.enter("carol")
     await alice.chat.send("bob", "from alice")
@@ -131,7 +131,7 @@ async def test_a_letter_under_the_id_or_name_of_another_one(stage, lies, autojum
     assert LetterUnreadable in kinds(bob)
 
 
-async def test_garbage_under_the_id_of_a_letter_does_not_keep_the_letter_out(stage, lies, autojump_clock):
+async def test_garbage_with_the_id_of_a_letter_does_not_block_the_letter(stage, lies, autojump_clock):
     alice, bob = await away(stage)
     delivery = await alice.chat.send("bob", "the true one")
     (letter,) = await lies.waiting("bob")
@@ -218,7 +218,7 @@ async def test_the_receipt_of_another_message_is_reported_as_forged(stage, lies,
 
 @pytest.mark.parametrize("status", [Status.DELIVERED, Status.UNREADABLE])
 @pytest.mark.parametrize("shown", ["nothing", "mallory's", "for another text", "for another message", "the other kind"])
-async def test_the_server_alone_cannot_say_that_it_was_delivered(stage, lies, autojump_clock, status, shown):
+async def test_the_server_alone_cannot_confirm_a_delivery(stage, lies, autojump_clock, status, shown):
     alice, _ = await away(stage)
 
     def receipt(letter):
@@ -316,7 +316,7 @@ async def test_a_changed_key_causes_a_warning_and_nothing_is_sent_until_it_is_tr
     assert alice.chat.trust("BOB") == new
     assert alice.chat.untrusted == set()
     assert (await alice.chat.send("bob", "so be it")).how == "direct"
-    assert (await false_bob.chat.send("alice", "thank you")).how == "relayed", "directly only after a while"
+    assert (await false_bob.chat.send("alice", "thank you")).how == "relayed", "a direct message is possible only later"
     await stage.pass_time(1)
     assert alice.received[-1] == MessageReceived("bob", "thank you")
 
@@ -402,11 +402,11 @@ async def test_a_server_with_another_key_is_refused(stage, autojump_clock):
         assert chat.online, "and it is pinned from then on"
 
 
-async def test_the_key_of_the_first_contact_can_be_required(stage, autojump_clock):
+async def test_the_key_of_the_server_can_be_required_at_the_first_contact(stage, autojump_clock):
     alice = await stage.enter("alice")
     await alice.kill()
     own = {"identity": ALICE, "network": stage.network}
-    # Without a key from before, and with the right one: either way the fault is not the server's.
+    # With no pinned key and with the right one: in both cases the wrong key is the one that was required.
     for store in (None, alice.store):
         with pytest.raises(WrongServerKey) as caught:
             async with open_chat("alice", SERVER, server_key="aaaa-bbbb-cccc-dddd", store=store, **own):

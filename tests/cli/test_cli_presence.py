@@ -52,7 +52,7 @@ async def run(*args):
         (["server", "0", "--store", ":memory:", "--presence-port", "0", "--presence-host", "x.invalid"], "x.invalid"),
     ],
 )
-def test_what_is_not_understood_is_refused_in_one_line(args, complaint, capsys):
+def test_invalid_arguments_are_refused_in_one_line(args, complaint, capsys):
     assert main(args) == 2
     out, err = capsys.readouterr()
     assert out == ""
@@ -61,7 +61,7 @@ def test_what_is_not_understood_is_refused_in_one_line(args, complaint, capsys):
 
 
 @pytest.mark.parametrize("args", [["presence"], ["server", "0", "--store", ":memory:", "--presence-port"]])
-async def test_a_port_in_use_is_told_in_one_line(args, roster, capsys):
+async def test_a_port_in_use_is_reported_in_one_line(args, roster, capsys):
     port = roster.address[1]
     assert await run(*args, port) == 2
     assert capsys.readouterr().err.endswith(f"cannot listen on '{HOST}:{port}': the port is in use\n")
@@ -182,7 +182,7 @@ async def test_a_refusal_is_reported_with_its_reason(roster, capsys):
     assert 'refused with error 6: "[server] You can\'t be friend with yourself"' in capsys.readouterr().err
 
 
-async def test_where_nobody_answers(capsys):
+async def test_no_server_answers(capsys):
     listener, *_ = await trio.open_tcp_listeners(0, host=HOST)
     port = listener.socket.getsockname()[1]
     await listener.aclose()

@@ -72,7 +72,7 @@ async def test_a_client_on_the_servers_machine_is_reached_through_the_server_at_
     assert (await bob.chat.send("alice", "hi")).how == "direct"
 
 
-async def test_a_peer_that_registers_again_is_reached_directly_again(stage, autojump_clock):
+async def test_a_peer_that_registers_again_gets_direct_messages_again(stage, autojump_clock):
     alice, bob = await stage.enter("alice"), await stage.enter("bob")
     stage.network.cut(alice.host, bob.host)
     assert (await alice.chat.send("bob", "one")).how == "relayed"
@@ -310,7 +310,7 @@ async def test_the_iteration_ends_with_the_chat(stage, autojump_clock):
 # --- how a chat ends ---
 
 
-async def test_errors_are_raised_as_they_are(stage, autojump_clock):
+async def test_errors_are_raised_without_a_group(stage, autojump_clock):
     cause = KeyError("why")
     with pytest.raises(ValueError, match="mine") as caught:
         async with open_chat("alice", SERVER, network=stage.network):
@@ -356,7 +356,7 @@ async def test_a_server_that_never_sends_the_table(stage, autojump_clock):
             pass  # pragma: no cover
 
 
-async def test_a_table_that_comes_at_the_last_moment_is_in_time(stage, autojump_clock):
+async def test_a_table_that_arrives_at_the_last_moment_is_in_time(stage, autojump_clock):
     stage.lose(lambda message, *_: isinstance(message, TableChange) and trio.current_time() < 2.6)
     stage.lose(lambda message, source, _: isinstance(message, Heartbeat) and source != SERVER)
     async with open_chat("alice", SERVER, network=stage.network) as chat:

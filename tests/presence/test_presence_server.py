@@ -55,11 +55,11 @@ async def seconds_until(happens):
 # --- requests and answers ---
 
 
-async def test_the_ancestors_clients_count_what_they_always_counted(service, autojump_clock):
+async def test_the_clients_of_the_ancestors_count_the_same_changes_as_before(service, autojump_clock):
     assert await run_demonstration(service.listener.connect) == WHAT_THEY_COUNT
 
 
-async def test_a_request_is_answered_by_the_oldest_change_or_by_still_there(service, autojump_clock):
+async def test_a_request_is_answered_by_the_oldest_change_or_by_are_you_still_there(service, autojump_clock):
     one = await service.watcher(1, 2, 3, "alice")
     two = await service.watcher(2)
     service.roster.note("alice", True)

@@ -97,7 +97,7 @@ def test_nothing_is_kept_about_somebody_neither_online_nor_watched(roster):
 
 @pytest.fixture
 async def chat_server(network, roster):
-    """A chat that tells the roster: starts it, until the scope given is cancelled."""
+    """Starts a chat that reports to the roster, until the given scope is cancelled."""
     store = MemoryServerStore()
 
     async def serve(scope, task_status):
@@ -116,7 +116,7 @@ async def chat_server(network, roster):
     return serve
 
 
-async def test_names_of_the_chat_come_and_go(chat_server, network, nursery, seen, autojump_clock):
+async def test_the_roster_has_the_online_names_of_the_chat(chat_server, network, nursery, seen, autojump_clock):
     await nursery.start(chat_server, trio.CancelScope())
     async with open_chat("Bob", SERVER, network=network) as bob:
         assert seen == [("bob", True)]

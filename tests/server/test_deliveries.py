@@ -176,7 +176,7 @@ async def test_a_save_that_is_committed_while_its_recipient_registers_is_handed_
         await stage.pass_time(1)
 
 
-async def test_an_acknowledgement_after_the_window_files_a_receipt(stage, autojump_clock):
+async def test_an_acknowledgement_after_the_window_stores_a_receipt(stage, autojump_clock):
     alice, bob = await stage.enter("alice"), await stage.enter("bob")
     stage.network.cut(alice.host, bob.host)
     stage.lose(lambda message, *_: isinstance(message, Letters), times=3)
@@ -206,7 +206,7 @@ async def test_letters_whose_acknowledgement_is_lost_are_shown_once_with_one_rec
     assert len(receipts(alice)) == 3
 
 
-async def test_deregistering_during_a_delivery_loses_and_doubles_no_letter(stage, autojump_clock):
+async def test_deregistering_during_a_delivery_loses_and_repeats_no_letter(stage, autojump_clock):
     alice, bob = await stage.enter("alice"), await stage.enter("bob")
     await bob.chat.deregister()
     await stage.pass_time(1)
@@ -256,7 +256,7 @@ async def test_letters_of_one_sender_that_arrive_together_stay_in_order(stage, a
     assert [letter.id for letter in await stage.server_store.waiting("bob")] == [save.id for save in sent]
 
 
-async def test_an_unknown_name_is_asked_of_the_server(stage, autojump_clock):
+async def test_the_server_is_asked_for_an_unknown_name(stage, autojump_clock):
     alice = await stage.enter("alice")
     with pytest.raises(UnknownRecipient):
         await alice.chat.send("nobody", "hi")
@@ -264,7 +264,7 @@ async def test_an_unknown_name_is_asked_of_the_server(stage, autojump_clock):
     assert stage.sent(Save) == []
 
 
-async def test_a_name_the_table_does_not_show_yet_is_asked_of_the_server_and_reached(stage, autojump_clock):
+async def test_the_server_is_asked_for_a_name_that_is_not_in_the_table_yet(stage, autojump_clock):
     alice = await stage.enter("alice")
     stage.lose(lambda message, _, destination: destination[0] == alice.host and hasattr(message, "records"))
     bob = await stage.enter("bob")
@@ -301,7 +301,7 @@ async def test_a_letter_waits_for_the_row_of_its_sender(stage, autojump_clock):
     assert alice.received == [GroupMessageReceived("bob", "I am new here")]
 
 
-async def test_a_full_mailbox_refuses_and_group_messages_pass_it_by_counted(stage, autojump_clock):
+async def test_a_full_mailbox_refuses_letters_and_counts_missed_group_messages(stage, autojump_clock):
     alice, bob = await stage.enter("alice"), await stage.enter("bob")
     writers = [alice, *[await stage.enter(name) for name in ("carol", "dan", "erin")]]
     await bob.chat.deregister()
@@ -323,11 +323,11 @@ async def test_a_full_mailbox_refuses_and_group_messages_pass_it_by_counted(stag
     await bob.chat.deregister()
     assert await bob.chat.register() == 0
     await stage.pass_time(1)
-    assert bob.received[-1] == GroupMessagesMissed(2), "told once"
+    assert bob.received[-1] == GroupMessagesMissed(2), "reported once"
     assert len(bob.received) == 1001
 
 
-async def test_a_user_who_does_not_read_is_busy_and_alive_and_loses_nothing(stage, autojump_clock):
+async def test_a_user_who_does_not_read_is_busy_and_online_and_loses_nothing(stage, autojump_clock):
     alice, bob = await stage.enter("alice"), await stage.enter("bob", listening=False)
     stage.network.cut(alice.host, bob.host)
     for n in range(300):
@@ -370,7 +370,7 @@ async def test_the_lost_answer_to_a_group_post_is_repeated_and_nobody_gets_it_tw
     assert bob.texts() == ["hello"]
 
 
-async def test_someone_with_older_letters_waiting_gets_a_group_message_behind_them(stage, autojump_clock):
+async def test_someone_with_older_letters_waiting_gets_a_group_message_after_them(stage, autojump_clock):
     alice, bob = await stage.enter("alice"), await stage.enter("bob")
     stage.network.cut(alice.host, bob.host)
     stage.lose(lambda message, *_: isinstance(message, Letters), times=3)
@@ -397,7 +397,7 @@ async def test_a_letter_does_not_overtake_a_group_message_whose_fan_out_is_under
     assert bob.texts() == ["first", "second"]
 
 
-async def test_a_group_message_behind_an_unfinished_one_comes_second(stage, autojump_clock):
+async def test_a_group_message_after_an_unfinished_one_comes_second(stage, autojump_clock):
     alice, bob = await stage.enter("alice"), await stage.enter("bob")
     carol = await stage.enter("carol")
     stage.lose(lambda message, _, to: isinstance(message, Letters) and to[0] == bob.host, times=3)
@@ -410,7 +410,7 @@ async def test_a_group_message_behind_an_unfinished_one_comes_second(stage, auto
     assert alice.texts() == ["second"]
 
 
-async def test_a_group_message_whose_server_dies_starts_again(stage, autojump_clock):
+async def test_a_group_message_is_delivered_after_a_server_restart(stage, autojump_clock):
     alice, bob = await stage.enter("alice"), await stage.enter("bob")
     stage.lose(lambda message, *_: isinstance(message, Letters), times=1)
     await alice.chat.send_all("hello")
@@ -418,11 +418,11 @@ async def test_a_group_message_whose_server_dies_starts_again(stage, autojump_cl
     await stage.pass_time(1)
     assert bob.texts() == []
     await stage.start_server()
-    await stage.pass_time(25)  # the next heartbeat finds out that the server forgot who is there
+    await stage.pass_time(25)  # the next heartbeat shows that the server forgot who is online
     assert bob.texts() == ["hello"]
 
 
-async def test_those_silent_in_a_fan_out_get_it_by_their_own_delivery(stage, autojump_clock):
+async def test_a_client_that_is_silent_in_a_fan_out_gets_its_own_delivery(stage, autojump_clock):
     alice, bob = await stage.enter("alice"), await stage.enter("bob")
     stage.lose(lambda message, *_: isinstance(message, Letters), times=3)
     await alice.chat.send_all("hello")

@@ -278,7 +278,7 @@ def test_a_name_without_credentials_goes_to_the_first_key_that_registers_it(serv
     server.service.load([Record("Alice", "10.0.0.8", 8, False, 500.0)], ["Alice"])
     session = server.enter(name, B)
     assert server.service.directory["alice"].credentials == credentials_of(B, name)
-    assert server.step(session) is NextStep.LETTERS, "what waits for a name waits for its owner"
+    assert server.step(session) is NextStep.LETTERS, "letters that wait for a name are for its owner"
     assert is_refused(server.register("Alice", A), Reason.TAKEN)
     server.leave(B)
     assert is_refused(server.register("Alice", A), Reason.TAKEN)
@@ -316,7 +316,7 @@ def test_another_program_at_the_same_address_replaces_without_a_takeover(server)
     assert server.service.is_current(admission.session)
 
 
-def test_the_owner_may_come_with_another_link_key(server):
+def test_the_owner_may_use_another_link_key(server):
     old = server.enter("alice", A)
     renewed = Identity(ALICE.signing_secret, bytes(32))
     place = Peer(C.address, renewed.public.link)
@@ -326,7 +326,7 @@ def test_the_owner_may_come_with_another_link_key(server):
     assert server.service.directory["alice"].credentials == shown
     assert is_not_registered(send_request(server, A, Heartbeat))
     server.enter("alice2", A)
-    assert server.online() == {"alice": place, "alice2": A}, "the former key stands for the name no longer"
+    assert server.online() == {"alice": place, "alice2": A}, "the former key no longer has this name"
     both = server.register("alice", A)
     assert [session.name for session in both.ended] == ["alice2", "alice"]
     assert server.online() == {"alice": A}
@@ -371,7 +371,7 @@ def test_a_takeover_that_arrives_late_has_to_be_sent_again(server):
     assert isinstance(server.take_over(elsewhere(A), request, again), Admission)
 
 
-def test_a_takeover_is_not_shut_out_by_a_late_registration(server):
+def test_a_late_registration_does_not_prevent_a_takeover(server):
     former, new = A, elsewhere(A)
     program = server.enter("alice", former).program
     answer, request = server.register_once("alice", new)
@@ -434,7 +434,7 @@ def test_two_people_who_swap_addresses(server):
     server.enter("alice", A)
     server.enter("bob", B)
     server.enter("alice", elsewhere(A, B.address))
-    assert server.online() == {"alice": elsewhere(A, B.address), "bob": B}, "an address tells nobody's name"
+    assert server.online() == {"alice": elsewhere(A, B.address), "bob": B}, "an address does not identify a name"
     server.enter("bob", elsewhere(B, A.address))
     assert {row.name: row.address for row in server.published} == {"alice": B.address, "bob": A.address}
     assert isinstance(server.save(elsewhere(A, B.address), "bob"), Deposit)
@@ -449,7 +449,7 @@ def test_after_a_move_the_session_goes_on_and_the_table_shows_the_new_address(se
     place = elsewhere(A, ("fe80::1%eth0", 7))
     send_request(server, A, Heartbeat)
     server.service.moved(A, place)
-    assert server.published[1:] == [attrs.evolve(row, host="fe80::1", port=7)], "and it counts as no coming or going"
+    assert server.published[1:] == [attrs.evolve(row, host="fe80::1", port=7)], "still online since the same time"
     assert server.service.directory["alice"] == server.published[-1]
     assert server.service.is_current(session)
     assert (session.peer, session.since) == (place, row.since)
@@ -572,7 +572,7 @@ def test_nobody_can_send_in_somebody_elses_name(seed, steps):
     owners.check_posts()
 
 
-# --- silent clients ---
+# --- clients that do not answer ---
 
 
 def test_mark_offline_ends_the_session_that_it_is_given(server):
@@ -811,7 +811,7 @@ def test_a_refused_save_is_a_sign_of_life(crowd):
     assert crowd.service.session("alice") not in crowd.service.overdue(crowd.now + SILENCE_LIMIT)
 
 
-def test_who_was_superseded_under_another_name_does_not_fight_back(server):
+def test_a_program_superseded_under_another_name_does_not_take_over(server):
     server.enter("alice", A)
     server.enter("bob", elsewhere(A))
     assert isinstance(server.register("alice", A, take_over=False), Elsewhere)

@@ -82,7 +82,7 @@ async def test_a_late_page_of_a_former_server_does_not_undo_the_table(stage, aut
     assert rows(alice) == {"alice": (alice.host, True), "bob": (bob.host, False)}
 
 
-async def test_a_late_answer_of_the_former_server_does_not_keep_out_the_table_of_the_current_one(
+async def test_a_late_answer_of_the_former_server_does_not_block_the_table_of_the_current_one(
     stage, autojump_clock, nursery
 ):
     alice = await stage.enter("alice")
@@ -101,7 +101,7 @@ async def test_a_late_answer_of_the_former_server_does_not_keep_out_the_table_of
     await stage.kill_server()
     await stage.start_server()
     await stage.pass_time(2)
-    assert len(held) >= 2, "both servers have taken her in"
+    assert len(held) >= 2, "both servers have registered her"
     stage.network.inject(*held[0])
     stage.network.filters.clear()
     bob = await stage.enter("bob")
@@ -135,7 +135,7 @@ async def test_a_table_of_thousands_comes_in_pages(stage, autojump_clock):
     assert alice.chat.table["ALICE"].online
 
 
-async def test_a_burst_of_changes_travels_together(stage, autojump_clock):
+async def test_a_burst_of_changes_is_sent_together(stage, autojump_clock):
     alice = await stage.enter("alice")
     people = [await stage.enter(f"user{n}") for n in range(40)]
     await stage.pass_time(1)
