@@ -27,7 +27,7 @@ from trio_chat.transport.endpoint import ACK_WINDOW, RESEND_DELAYS, SERVER_ATTEM
 _T = TypeVar("_T")
 
 SILENT_ROUNDS = 3
-"""How often a window without a page of the table, and a heartbeat after it, may pass before the server is given up."""
+"""Rounds (a window without a page of the table, then a heartbeat) before the server is given up."""
 
 HEARTBEAT_EVERY = 20.0
 SILENT_PAUSE = 5.0
@@ -206,7 +206,7 @@ class Registration:
                 return answer
 
     async def heartbeat_loop(self) -> None:
-        """Tell the server regularly that we are here, and register again when it does not know us; until cancelled."""
+        """Send heartbeats to the server, and register again when it does not know us; until cancelled."""
         pause = HEARTBEAT_EVERY
         while True:
             await trio.sleep(pause)
@@ -220,7 +220,7 @@ class Registration:
                 try:
                     await self._register_again(registered)
                 except (NameTaken, SignedInElsewhere) as error:
-                    # Not `offer`: the user has to be told, even if there is no room now.
+                    # Not `offer`: the user must get this event, even if there is no room now.
                     await self._context.event_queue.put(SignedOff(error))
                 except ServerNotResponding:
                     continue
@@ -232,7 +232,7 @@ class Registration:
     # --- what arrives; called by the reading task ---
 
     def on_peer_moved(self, before: Peer, now: Peer) -> None:
-        """Somebody has another address now: the server, perhaps."""
+        """A peer has another address now. It may be the server."""
         if before == self.server:
             self.server = now
 
@@ -253,7 +253,7 @@ class Registration:
         # We do not register again: two programs with the same key would take the name from each other for ever.
         # A late Takeover may mean an earlier registration: the owner may have registered here again since.
         if request.since == registered.at:
-            # If there is no room to tell the user, the server has to send it again.
+            # If there is no room for the event, the server has to send the Takeover again.
             if not self._context.event_queue.offer(SignedOff(SignedInElsewhere())):
                 return Reaction.SILENCE
             self.registered = None

@@ -135,7 +135,7 @@ class Links:
         if session is None or now >= session.expires:
             return self._start_handshake(peer, now, plaintext)
         sealed = [Transmit(session.seal(plaintext), peer.address)]
-        # A renewal runs beside the traffic: the old session carries on until the new one is there.
+        # During a renewal messages are still sent: the old session is used until the new one is there.
         return sealed + self._start_handshake(peer, now) if now - session.born >= RENEW_AFTER else sealed
 
     def sweep(self, now: float) -> None:
@@ -284,7 +284,7 @@ class Links:
         """DATA under an index without a session: it confirms an accepted handshake, or the session has ended here."""
         session = self._accepted.find_session(datagram[4:8], now)
         if session is None:
-            # Not for anything shorter, so that a RESET is never longer than its cause.
+            # Not for anything shorter, so that a RESET is never longer than the DATA that causes it.
             if len(datagram) < packets.DATA_OVERHEAD or any(datagram[1:4]):
                 raise WireError("not a link datagram")
             return [Transmit(packets.Reset(datagram[4:8]).encode(), address)]

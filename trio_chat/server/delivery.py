@@ -20,7 +20,7 @@ PROBES = 5
 
 @attrs.define(eq=False)
 class _Relay:
-    """A Save that waits for its letter to be handed over; `over` is set when that is in the store."""
+    """A Save that waits for its letter to be handed over; `over` is set when the store has noted that."""
 
     over: trio.Event = attrs.Factory(trio.Event)
     handed: HandedOver | None = None
@@ -38,7 +38,7 @@ class Deliveries:
         self._relays: dict[LetterKey, _Relay] = {}
 
     def wake(self, name: str) -> None:
-        """There is something new for this name, or about it."""
+        """Something has changed for this name: its delivery loop looks for its next step."""
         bell = self._bells.pop(fold(name), None)
         if bell is not None:
             bell.set()
@@ -65,9 +65,9 @@ class Deliveries:
         return await self._endpoint.request(session.peer, probe, windows=windows, resend=RESEND_DELAYS) is not None
 
     async def relayed(self, letter: Letter) -> HandedOver | None:
-        """Is a letter that is in the store acknowledged by its recipient within one window? If so, by what?
+        """Wait one window for the recipient to acknowledge a stored letter; return what they answered, or None.
 
-        That it was is in the store, too, then. If not, its acknowledgement will file a receipt.
+        An answer that is returned is in the store. After None, a later acknowledgement will store a receipt.
         """
         relay = self._relays[letter.key] = _Relay()
         with trio.move_on_after(ACK_WINDOW):
@@ -79,7 +79,7 @@ class Deliveries:
     async def _bring_table(self, session: Session, change: TableChange) -> bool:
         answer = await self._endpoint.request(session.peer, change, resend=RESEND_DELAYS)
         if isinstance(answer, TableHeld):
-            # One miss is free: a client that comes back may hold another version than the server knows of.
+            # One mismatch is allowed: a client that comes back may hold another version than the server knows of.
             is_progress = answer.version is not None and (answer.version == change.after or session.held is None)
             session.held = answer.version
             if is_progress:
@@ -116,7 +116,7 @@ class Deliveries:
             self.wake(sender)
 
     async def _alive_but_not_served(self, answer: Answer | PartAck | None) -> bool:
-        """Was there any answer? After Busy or a wrong answer, wait: the next try would follow at once."""
+        """Whether there was any answer. After Busy or a wrong one, wait: the next try would follow at once."""
         if answer is not None:
             await trio.sleep(ACK_WINDOW)
         return answer is not None

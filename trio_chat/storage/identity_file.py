@@ -80,7 +80,7 @@ def _make(path: Path, identity: Identity) -> None:
     """Create the file of an identity, durable, unless there is a file by now. Raises OSError."""
     text = f"trio_chat identity 1\nsigning {identity.signing_secret.hex()}\nlink {identity.link_secret.hex()}\n"
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    # A program that is killed half-way must not leave a file that is refused ever after. So the text is written under
+    # A program that is killed half-way must not leave a file that is refused from then on. So the text is written under
     # another name, mode 0600 from the beginning, and gets its own name when it is whole and on the disk.
     fd, temporary = tempfile.mkstemp(prefix=".identity-", dir=path.parent)
     try:
