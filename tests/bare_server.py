@@ -45,8 +45,8 @@ class BareServer:
     """A service, the rows that it reported, and new ids. At each request the clock moves by `pace` seconds."""
 
     def __init__(self) -> None:
-        self.told: list[Record] = []
-        self.service = Service(SERVER_KEY, EPOCH, self.told.append)
+        self.published: list[Record] = []
+        self.service = Service(SERVER_KEY, EPOCH, self.published.append)
         self.now = 0.0
         self.pace = 1.0
         self._ids = 0
@@ -70,9 +70,9 @@ class BareServer:
         request = Register(self.id(), name, shown, program or program_at(peer))
         return self.ask(peer, request), request
 
-    def take_over(self, peer, request, told):
-        """The program that was told Elsewhere registers again."""
-        return self.ask(peer, attrs.evolve(request, id=self.id(), takeover_at=told.at))
+    def take_over(self, peer, request, answer):
+        """The program whose registration was answered with Elsewhere registers again."""
+        return self.ask(peer, attrs.evolve(request, id=self.id(), takeover_at=answer.at))
 
     def enter(self, name, peer, **options) -> Session:
         """Register a name that is free or the peer's own, and bring the table."""

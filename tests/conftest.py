@@ -16,10 +16,10 @@ from tests.stage import Stage, open_stage
 # A build may run as a background job, which ignores SIGINT. The programs that tests interrupt would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# What is imported, and the tests themselves, stay until the end. To look for garbage there took a tenth of all time.
+# Imported modules, and the tests themselves, stay until the end. Searching them for garbage took a tenth of all time.
 gc.disable()
 
-# Few examples, and the same ones each time, at whatever speed: the suite passes on any machine or on none.
+# Few examples, and the same ones each time, at whatever speed: the suite gives the same result on each machine.
 # `nox -s fuzz` looks for new ones.
 hypothesis.settings.register_profile(
     "suite",
@@ -31,7 +31,7 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("suite")
 
-# No test cuts the power. And on a disk that others use as well, hundreds of small databases wait for each other.
+# No test cuts the power, so a RAM disk is enough. On a shared disk, hundreds of small databases wait for each other.
 if MEMORY is not None:
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
 

@@ -29,7 +29,7 @@ class MemoryListener(trio.abc.Listener):
         self.attempts += 1
         self._next = self._next or await self._waiting.receive()
         if self.full:
-            raise OSError(errno.EMFILE, "what this system calls it")
+            raise OSError(errno.EMFILE, "text of the system")
         stream, self._next = self._next, None
         return stream
 
@@ -47,38 +47,38 @@ class Visitor:
 
     def __init__(self, stream):
         self.stream = stream
-        self._heard = ""
+        self._received = ""
 
-    async def says(self, data):
+    async def send(self, data):
         """Sends bytes as they are, anything else as JSON without a line end."""
         await self.stream.send_all(data if isinstance(data, bytes) else json.dumps(data).encode())
 
-    async def asks(self, user_id, *friends, **more):
+    async def request(self, user_id, *friends, **more):
         """One request and its answer."""
-        await self.says({"user_id": user_id, "friends": friends} | more)
-        return await self.hears()
+        await self.send({"user_id": user_id, "friends": friends} | more)
+        return await self.receive()
 
-    async def hears(self):
+    async def receive(self):
         """The next object, which must come within a day; None when there will be none."""
         with trio.fail_after(DAY):
-            while not self._heard.lstrip():
+            while not self._received.lstrip():
                 data = await self.stream.receive_some()
                 if not data:
                     return None
-                self._heard = data.decode()
-        heard, end = json.JSONDecoder().raw_decode(self._heard.lstrip())
-        self._heard = self._heard.lstrip()[end:]
-        return heard
+                self._received = data.decode()
+        received, end = json.JSONDecoder().raw_decode(self._received.lstrip())
+        self._received = self._received.lstrip()[end:]
+        return received
 
-    async def hears_all(self, seconds):
-        """All that is said within some time."""
-        heard = []
+    async def receive_all(self, seconds):
+        """Everything that arrives within some time."""
+        received = []
         with trio.move_on_after(seconds):
-            while (one := await self.hears()) is not None:
-                heard.append(one)
-        return heard
+            while (one := await self.receive()) is not None:
+                received.append(one)
+        return received
 
-    async def leaves(self):
+    async def close(self):
         await self.stream.aclose()
 
 
@@ -121,7 +121,7 @@ async def ancestor(connect, user_id, friends, *, after=0.0, seconds):
     return count
 
 
-async def play(connect):
+async def run_demonstration(connect):
     """The ancestors' demonstration of five seconds: what each client counted, by user."""
     counts = {}
 

@@ -11,7 +11,7 @@ def plain_peer(address: Address) -> Peer:
 
 
 class PlainLinks:
-    """Takes the place of `Links`."""
+    """Replaces `Links`."""
 
     def hello(self, address: Address) -> list[Transmit]:
         raise NotImplementedError("there are no keys here")

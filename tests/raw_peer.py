@@ -19,18 +19,18 @@ from trio_chat.transport.endpoint import new_id
 
 
 class RawPeer:
-    """One socket, one identity. `heard`: all messages received; `answer` returns the answer to a message, or None."""
+    """One socket, one identity. `received`: all messages so far; `answer` returns the answer to a message, or None."""
 
     def __init__(self, network: MemoryNetwork, address: Address, identity: Identity | None = None) -> None:
         self.identity = identity or Identity.new(secrets.token_bytes)
         self.socket = network.bind(*address)
         self.links = Links(self.identity.link, secrets.token_bytes)
-        self.heard: list[tuple[Peer, Message]] = []
+        self.received: list[tuple[Peer, Message]] = []
         self.answer = lambda message: None
 
     @property
     def peer(self) -> Peer:
-        """This peer, as the others know it."""
+        """The address and key that others use for this peer."""
         return Peer(self.socket.address, self.identity.public.link)
 
     def register(self, name: str, server_key: bytes, **changes) -> Register:
@@ -38,18 +38,14 @@ class RawPeer:
         own = credentials(self.identity, name=name, server_key=server_key)
         return Register(**({"id": new_id(), "name": name, "credentials": own, "program": new_id()} | changes))
 
-    def says(self, peer: Peer, message: Message | bytes) -> None:
+    def send(self, peer: Peer, message: Message | bytes) -> None:
         """Send a message, or other bytes, sealed."""
         data = message if isinstance(message, bytes) else encode(message)
         self._do(self.links.send(peer, data, trio.current_time()))
 
-    def sends(self, data: bytes, address: Address) -> None:
-        """Send a datagram as it is."""
-        self.socket.send(data, address)
-
     def of(self, kind: type) -> list[Message]:
         """The messages of this class that were received."""
-        return [message for _, message in self.heard if isinstance(message, kind)]
+        return [message for _, message in self.received if isinstance(message, kind)]
 
     async def listen(self) -> None:
         """Receive and answer until cancelled."""
@@ -65,6 +61,6 @@ class RawPeer:
                     self.socket.send(data, address)
                 case Received(peer, plaintext):
                     message = decode_untrusted(plaintext)
-                    self.heard.append((peer, message))
+                    self.received.append((peer, message))
                     if answer := self.answer(message):
-                        self.says(peer, answer)
+                        self.send(peer, answer)

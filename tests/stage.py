@@ -41,19 +41,19 @@ class Person:
         self.chat = chat
         self.host = host
         self.store = store
-        self.heard: list[Event] = []
+        self.received: list[Event] = []
         self.table_changes = 0
         self.dead = trio.Event()
         self._scope = scope
 
     async def kill(self) -> None:
-        """End the program as a power cut would: the server is not told."""
+        """End the program as a power cut would: the server gets no message."""
         self._scope.cancel()
         await self.dead.wait()
 
     def texts(self) -> list[str]:
         """The texts that were shown, in order."""
-        return [event.text for event in self.heard if hasattr(event, "text")]
+        return [event.text for event in self.received if hasattr(event, "text")]
 
 
 class Stage:
@@ -182,7 +182,7 @@ class Stage:
                     if isinstance(event, TableChanged):
                         person.table_changes += 1
                     else:
-                        person.heard.append(event)
+                        person.received.append(event)
         person.dead.set()
 
 

@@ -97,7 +97,7 @@ def run(datagrams):
                 network.inject(data, BARE, alice_peer.address)
             await say_all(mallory, invalid, (SERVER_PEER, alice_peer))
             answers = [line.data for line in network.log if line.destination == BARE]
-            answers += mallory.heard
+            answers += mallory.received
             await say_all(mallory, valid, (SERVER_PEER, alice_peer))
             await stage.pass_time(30)
             await stage.enter("bob")
@@ -110,13 +110,13 @@ def run(datagrams):
 
 async def say_all(mallory, datagrams, peers):
     for peer in peers:
-        mallory.says(peer, Heartbeat(bytes(16), 1.0))  # starts a session first: at most 32 messages wait for one
+        mallory.send(peer, Heartbeat(bytes(16), 1.0))  # starts a session first: at most 32 messages wait for one
         await trio.testing.wait_all_tasks_blocked()
         for data in datagrams:
             if 1 <= len(data) <= MAX_PLAINTEXT:
-                mallory.says(peer, data)
+                mallory.send(peer, data)
         await trio.testing.wait_all_tasks_blocked()
-    mallory.heard = [one for one in mallory.heard if getattr(one[1], "id", None) != bytes(16)]
+    mallory.received = [one for one in mallory.received if getattr(one[1], "id", None) != bytes(16)]
 
 
 @hypothesis.settings(max_examples=10)
@@ -139,7 +139,7 @@ def test_an_unregistered_peer_gets_no_more_bytes_than_it_sent():
             await say_all(mallory, [], [SERVER_PEER])
             for data in SAMPLES[1:]:
                 network.log.clear()
-                mallory.says(SERVER_PEER, data)
+                mallory.send(SERVER_PEER, data)
                 await trio.testing.wait_all_tasks_blocked()
                 answers = [line.data for line in network.log if line.destination == SEALED]
                 assert sum(map(len, answers)) <= len(data) + 2 * 32

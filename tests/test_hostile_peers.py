@@ -1,4 +1,4 @@
-"""Peers that lie, that cannot be answered, or that stop at a bad moment: the others are not affected.
+"""Peers that send nonsense, that cannot be answered, or that stop at a bad moment: the others are not affected.
 
 Virtual time, over the network in memory (tests/stage.py).
 """
@@ -25,7 +25,7 @@ async def test_a_registration_from_port_0_does_not_get_into_the_table(stage, aut
         stage.network.inject(data, (LIAR[0], 0), SERVER)
 
     nursery.start_soon(nobody.listen)
-    nobody.says(SERVER_PEER, nobody.register("nobody", SERVER_KEY))
+    nobody.send(SERVER_PEER, nobody.register("nobody", SERVER_KEY))
     await stage.pass_time(5)
     await stage.enter("bob")
     await stage.pass_time(5)
@@ -49,7 +49,7 @@ async def test_letters_that_were_not_read_before_a_crash_are_shown_at_the_next_s
 async def test_a_client_that_answers_nonsense_is_not_sent_the_same_at_once(stage, autojump_clock, nursery, answer):
     liar, got = RawPeer(stage.network, LIAR), []
 
-    def lie(request):
+    def answer_nonsense(request):
         if isinstance(request, Heartbeat):
             return request.ack()
         if isinstance(request, Letters):
@@ -64,11 +64,11 @@ async def test_a_client_that_answers_nonsense_is_not_sent_the_same_at_once(stage
             return request.held(Version(len(got).to_bytes(8, "big"), 1))
         return None
 
-    liar.answer = lie
+    liar.answer = answer_nonsense
     nursery.start_soon(liar.listen)
-    liar.says(SERVER_PEER, liar.register("liar", SERVER_KEY))
+    liar.send(SERVER_PEER, liar.register("liar", SERVER_KEY))
     await stage.pass_time(1)
-    liar.says(SERVER_PEER, Save(new_id(), "liar", b"hi"))
+    liar.send(SERVER_PEER, Save(new_id(), "liar", b"hi"))
     await stage.pass_time(5)
     assert 2 < len(got) < 100
 

@@ -268,7 +268,7 @@ async def test_a_partition_and_its_end(network, autojump_clock):
     assert await survivors(network, a, b, 3) == [0, 1, 2]
 
 
-async def test_a_partition_of_one_way_or_of_a_whole_host(network, autojump_clock):
+async def test_a_partition_in_one_direction_or_of_a_whole_host(network, autojump_clock):
     a, b, c = network.bind(*A), network.bind(*B), network.bind(*C)
     network.cut(A, B, both=False)
     assert await survivors(network, a, b, 3) == []
@@ -341,7 +341,7 @@ def test_other_conditions_do_not_change_the_dice():
     assert sorted(set(run(3))) == run(3, conditions=only_loss)
 
 
-async def test_a_network_that_was_not_opened_cannot_delay(autojump_clock):
+async def test_a_network_without_its_courier_task_cannot_delay(autojump_clock):
     network = MemoryNetwork()
     a, b = network.bind(*A), network.bind(*B)
     a.send(b"at once", B)

@@ -1,4 +1,4 @@
-"""open_background: a single error comes out as it is. WakeUp: no call is lost, many count as one. In virtual time."""
+"""open_background: one error is raised without a group. WakeUp: no call is lost, many count as one. In virtual time."""
 
 import pytest
 import trio
@@ -11,14 +11,14 @@ async def fail():
     raise StoreFailed("no room")
 
 
-async def test_one_error_of_a_task_comes_as_it_is():
+async def test_a_single_error_of_a_task_is_raised_without_a_group():
     with pytest.raises(StoreFailed, match="no room"):
         async with open_background() as nursery:
             nursery.start_soon(fail)
             await trio.sleep_forever()
 
 
-async def test_one_error_of_a_task_comes_as_it_is_when_the_block_is_cancelled_at_that_moment():
+async def test_a_single_error_is_raised_without_a_group_when_the_block_is_cancelled_at_that_moment():
     with pytest.raises(StoreFailed, match="no room"), trio.CancelScope() as scope:
         async with open_background() as nursery:
             nursery.start_soon(trio.sleep_forever)
@@ -36,7 +36,7 @@ async def test_a_block_that_is_cancelled_ends_quietly():
     assert scope.cancelled_caught
 
 
-async def test_errors_of_two_tasks_come_as_a_group():
+async def test_errors_of_two_tasks_are_raised_as_a_group():
     with pytest.raises(ExceptionGroup) as caught:
         async with open_background() as nursery:
             nursery.start_soon(fail)
@@ -52,7 +52,7 @@ async def test_a_wake_up_call_that_came_before_the_wait_is_not_lost(autojump_clo
         await wake_up.wait()
 
 
-async def test_many_calls_are_one_and_the_next_wait_waits(autojump_clock):
+async def test_many_calls_count_as_one_and_the_next_wait_waits(autojump_clock):
     wake_up = WakeUp()
     wake_up.set()
     wake_up.set()

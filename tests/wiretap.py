@@ -1,4 +1,4 @@
-"""Records the plaintext of every datagram that a session seals, so that a test can look into sealed datagrams.
+"""Records the plaintext of every datagram that a session seals, so that a test can read sealed datagrams.
 
 Handshakes have no plaintext.
 """
@@ -21,7 +21,7 @@ class Wiretap:
     def __init__(self) -> None:
         self._plaintexts: OrderedDict[bytes, bytes] = OrderedDict()
 
-    def hear(self, datagram: bytes, plaintext: bytes) -> None:
+    def record(self, datagram: bytes, plaintext: bytes) -> None:
         self._plaintexts[datagram] = plaintext
         if len(self._plaintexts) > MEMORY:
             self._plaintexts.popitem(last=False)
@@ -40,7 +40,7 @@ def open_wiretap() -> Iterator[Wiretap]:
     def recorded(self: LinkSession, plaintext: bytes, kind: int = DATA) -> bytes:
         datagram = seal(self, plaintext, kind)
         if kind == DATA:
-            tap.hear(datagram, plaintext)
+            tap.record(datagram, plaintext)
         return datagram
 
     LinkSession.seal = recorded

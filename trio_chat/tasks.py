@@ -11,9 +11,9 @@ import trio
 
 @asynccontextmanager
 async def open_background() -> AsyncIterator[trio.Nursery]:
-    """A nursery whose tasks are cancelled when the block ends, and out of which a single error comes as it is.
+    """A nursery whose tasks are cancelled when the block ends, and which raises a single error without a group.
 
-    Several errors at once, which only a bug in a task can cause, come out as a group.
+    Several errors at once, which only a bug in a task can cause, are raised as a group.
     """
     failure: BaseException | None = None
     try:
@@ -32,7 +32,7 @@ async def open_background() -> AsyncIterator[trio.Nursery]:
 
 
 class WakeUp:
-    """An event for a task that handles what has piled up: it may be set again and again, and resets itself.
+    """An event for a task that handles what has accumulated: it may be set again and again, and resets itself.
 
     `wait` returns at once if `set` was called since it last returned; many calls of `set` count as one. For one
     waiting task: with several, each call would wake only some of them.

@@ -143,11 +143,11 @@ def encoded(inits):
 async def entering(stage, name, address):
     """The client, and how long it took to register."""
     began = trio.current_time()
-    player = await stage.enter(name, host=address[0], port=address[1])
-    return player, trio.current_time() - began
+    person = await stage.enter(name, host=address[0], port=address[1])
+    return person, trio.current_time() - began
 
 
-def said(network, source, destination=SERVER):
+def types_sent(network, source, destination=SERVER):
     """The types of the datagrams that were sent from one to the other, in order."""
     return [line.data[0] for line in network.log if (line.source, line.destination) == (source, destination)]
 
@@ -171,13 +171,13 @@ async def test_30000_spoofed_inits_take_no_memory_and_no_computation(stage, netw
     nursery.start_soon(network.flood, datagrams)
     await stage.pass_time(8 * TICK)
     bob = await stage.enter("bob")
-    assert 8_000 < len(network.answers) < 30_000, "it registered in the middle of the flood"
+    assert 8_000 < len(network.answers) < 30_000, "bob registered in the middle of the flood"
     await stage.pass_time(2)
 
     assert [source for _, source in network.answers] == [source for _, source in datagrams]
     assert {len(data) for data, _ in network.answers} == {SIZES[COOKIE]}
     assert inside.computed_for(init for init, _ in spoofed) == 0
-    assert len(inside.links[0]) == remembered + 1, "bob's"
+    assert len(inside.links[0]) == remembered + 1, "only bob's"
     assert (await alice.chat.send("bob", "did you notice anything?")).how == "direct"
     assert bob.texts() == ["did you notice anything?"]
 
@@ -195,7 +195,7 @@ async def test_a_flood_from_the_address_of_a_client_does_not_block_it(stage, net
 
 @pytest.mark.parametrize("kind", range(1, 10), ids=NAMES)
 @pytest.mark.parametrize("whom", ["server", "client"])
-async def test_no_answer_is_longer_than_its_cause_and_nothing_is_remembered(
+async def test_no_answer_is_longer_than_its_request_and_nothing_is_remembered(
     stage, network, inside, autojump_clock, whom, kind
 ):
     dice = random.Random(3)
@@ -214,7 +214,7 @@ async def test_no_answer_is_longer_than_its_cause_and_nothing_is_remembered(
     assert all(length <= len(causes[source]) for source, length in lengths.items())
     expected = SIZES.get(ANSWERS[whom].get(kind))
     assert [lengths.get(somewhere(n)) for n in range(1000)] == [expected] * 1000
-    if kind != DATA:  # which may have any size
+    if kind != DATA:  # DATA may have any size
         assert not any(somewhere(n) in lengths for n in range(1000, 3000))
     assert [len(links) for links in inside.links] == remembered
     assert len(inside.computed) == 1, "alice's"
@@ -223,7 +223,7 @@ async def test_no_answer_is_longer_than_its_cause_and_nothing_is_remembered(
 async def test_forged_answers_do_not_disturb_a_client_that_waits_for_true_ones(stage, network, autojump_clock, nursery):
     dice = random.Random(4)
     _, undisturbed = await entering(stage, "alice", ALICE)
-    said_by_alice = said(network, ALICE)
+    sent_by_alice = types_sent(network, ALICE)
     forged = [anything(dice, dice.choice([COOKIE, RESP, RESET, CHALLENGE, PROOF])) for _ in range(16_000)]
     keys, signature = MALLORY.public, sign_link_key(MALLORY)
     forged += [Keys(dice.randbytes(4), keys.link, keys.signing, signature).encode() for _ in range(4000)]
@@ -231,7 +231,7 @@ async def test_forged_answers_do_not_disturb_a_client_that_waits_for_true_ones(s
     nursery.start_soon(network.flood, [(data, SERVER) for data in forged], BOB)
     _, disturbed = await entering(stage, "bob", BOB)
     assert disturbed == pytest.approx(undisturbed)
-    assert said(network, BOB) == said_by_alice
+    assert types_sent(network, BOB) == sent_by_alice
 
 
 # --- from true addresses, with cookies ---
@@ -260,7 +260,7 @@ async def test_one_port_gets_20_handshakes_a_second_and_the_others_cost_no_compu
     assert inside.computed_for(init for init, _ in inits) == len(answered)
 
 
-async def test_one_host_gets_1000_handshakes_a_second_and_the_others_theirs(
+async def test_one_host_gets_1000_handshakes_a_second_and_others_are_not_limited_by_it(
     stage, network, inside, autojump_clock, nursery
 ):
     dice = random.Random(6)
@@ -296,6 +296,6 @@ async def test_a_client_whose_handshake_is_pushed_out_by_unfinished_ones_tries_a
     assert inside.computed_for(init for init, _ in inits) == 1100
     assert len(inside.links[0]) <= 1024 + 2
     assert undisturbed < disturbed < SERVER_ATTEMPTS * ACK_WINDOW
-    assert RESET in said(network, SERVER, BOB)
+    assert RESET in types_sent(network, SERVER, BOB)
     await stage.pass_time(30)
     assert len(inside.links[0]) == 2, "alice's and bob's"

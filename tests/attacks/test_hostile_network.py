@@ -36,8 +36,8 @@ from trio_chat.transport.endpoint import new_id
 MALLORY = ("10.66.6.6", 666)
 
 
-def peer_of(player) -> Peer:
-    return Peer((player.host, 6000), identity_of(player.chat.name).public.link)
+def peer_of(person) -> Peer:
+    return Peer((person.host, 6000), identity_of(person.chat.name).public.link)
 
 
 @pytest.fixture
@@ -45,21 +45,21 @@ async def mallory(stage, nursery):
     """Registered, and so with a session with the server."""
     mallory = RawPeer(stage.network, MALLORY, identity_of("mallory"))
     nursery.start_soon(mallory.listen)
-    mallory.says(SERVER_PEER, mallory.register("mallory", SERVER_KEY))
+    mallory.send(SERVER_PEER, mallory.register("mallory", SERVER_KEY))
     await stage.pass_time(0.1)
     return mallory
 
 
 def say_everywhere(stage, mallory, to: Peer, message, source) -> None:
     """Send it sealed as Mallory, and unsealed from the address of the true sender."""
-    mallory.says(to, message)
+    mallory.send(to, message)
     stage.network.inject(encode(message), source, to.address)
     header = bytes((DATA, 0, 0, 0)) + bytes(12)
     stage.network.inject(header + encode(message) + bytes(16), source, to.address)
 
 
-def rows(player):
-    return {name: (record.address, record.online, record.since) for name, record in player.chat.table.items()}
+def rows(person):
+    return {name: (record.address, record.online, record.since) for name, record in person.chat.table.items()}
 
 
 # --- forged answers ---
@@ -153,9 +153,9 @@ async def test_a_message_in_the_name_of_somebody_else_is_not_shown(stage, mallor
         say_everywhere(
             stage, mallory, peer_of(bob), DirectMessage(new_id(), sender, "bob", "I am alice"), (alice.host, 6000)
         )
-    mallory.says(peer_of(bob), DirectMessage(new_id(), "Mallory", "bob", "I am mallory"))
+    mallory.send(peer_of(bob), DirectMessage(new_id(), "Mallory", "bob", "I am mallory"))
     await stage.pass_time(1)
-    assert bob.heard == [MessageReceived("Mallory", "I am mallory")]
+    assert bob.received == [MessageReceived("Mallory", "I am mallory")]
 
 
 # --- replayed datagrams ---
@@ -179,12 +179,12 @@ async def a_busy_day(stage):
     return alice, bob, carol
 
 
-def what_is_known(stage, *players):
+def what_is_known(stage, *people):
     store = stage.server_store
     return (
-        [list(player.heard) for player in players],
-        [rows(player) for player in players],
-        [player.chat.online for player in players],
+        [list(person.received) for person in people],
+        [rows(person) for person in people],
+        [person.chat.online for person in people],
         len(stage.changes),
         {name: list(mailbox.letters.values()) for name, mailbox in store._mailboxes.items()},
         dict(store._answers),
@@ -194,24 +194,24 @@ def what_is_known(stage, *players):
 @pytest.mark.parametrize("port", ["the same port", "another port"])
 @pytest.mark.parametrize("when", ["at once", "after a restart of the server", "after a restart of all"])
 async def test_every_recorded_datagram_replayed(stage, autojump_clock, port, when):
-    players = await a_busy_day(stage)
+    people = await a_busy_day(stage)
     recorded = list(stage.network.log)
     if when != "at once":
         await stage.kill_server()
         await stage.start_server()
         if when == "after a restart of all":
-            for player in players:
-                await player.kill()
-            players = [await stage.enter(player.chat.name, host=player.host, store=player.store) for player in players]
+            for person in people:
+                await person.kill()
+            people = [await stage.enter(person.chat.name, host=person.host, store=person.store) for person in people]
         await stage.pass_time(30)
-    known = what_is_known(stage, *players)
+    known = what_is_known(stage, *people)
     stage.network.log.clear()
     for line in recorded:
         source = line.source if port == "the same port" else (line.source[0], 777)
         stage.network.inject(line.data, source, line.destination)
         await trio.testing.wait_all_tasks_blocked()
     await stage.pass_time(3)
-    assert what_is_known(stage, *players) == known
+    assert what_is_known(stage, *people) == known
     assert stage.sent(Register) == [], "no client had to register again"
     asked = sum(len(line.data) for line in recorded)
     answered = sum(len(line.data) for line in stage.network.log if line.destination[1] == 777)
@@ -276,8 +276,8 @@ async def test_a_request_that_waits_for_its_answer_follows_a_peer_that_moves(sta
 
 
 @pytest.mark.parametrize("loss", [0.0, 0.1])
-async def test_two_whose_first_messages_cross(stage, autojump_clock, loss):
-    players = [await stage.enter(f"user{n}") for n in range(10)]
+async def test_two_clients_whose_first_messages_cross(stage, autojump_clock, loss):
+    people = [await stage.enter(f"user{n}") for n in range(10)]
     await stage.pass_time(1)
     stage.network.default = Conditions(loss=loss, delay=(0.001, 0.02))
     ways = {}
@@ -286,16 +286,16 @@ async def test_two_whose_first_messages_cross(stage, autojump_clock, loss):
         ways[sender, recipient] = (await sender.chat.send(recipient.chat.name, sender.chat.name)).how
 
     async with trio.open_nursery() as nursery:
-        for sender in players:
-            for recipient in players:
+        for sender in people:
+            for recipient in people:
                 if sender is not recipient:
                     nursery.start_soon(send, sender, recipient)
     stage.network.default = Conditions()
     await stage.pass_time(5)
     if not loss:
         assert set(ways.values()) == {"direct"}
-    for player in players:
-        assert sorted(player.texts()) == sorted(other.chat.name for other in players if other is not player)
+    for person in people:
+        assert sorted(person.texts()) == sorted(other.chat.name for other in people if other is not person)
 
 
 # --- names and logs ---
@@ -305,10 +305,10 @@ async def test_names_with_control_characters_are_not_registered_or_logged(stage,
     caplog.set_level(logging.DEBUG)
     alice = await stage.enter("alice")
     for name in ("ev\x1b[2Jil", "evil\nadmin: hello", "evi\u202el", "evil ", ""):
-        mallory.says(SERVER_PEER, mallory.register(name, SERVER_KEY))
-        mallory.says(peer_of(alice), DirectMessage(new_id(), name, "alice", "hi"))
-        mallory.says(SERVER_PEER, Save(new_id(), name, b"\n\x1b"))
+        mallory.send(SERVER_PEER, mallory.register(name, SERVER_KEY))
+        mallory.send(peer_of(alice), DirectMessage(new_id(), name, "alice", "hi"))
+        mallory.send(SERVER_PEER, Save(new_id(), name, b"\n\x1b"))
     await stage.pass_time(3)
     assert set(alice.chat.table) == {"alice", "mallory"}
-    assert alice.heard == []
+    assert alice.received == []
     assert not [record for record in caplog.records if not record.getMessage().isprintable()]

@@ -39,7 +39,7 @@ class LyingStore(MemoryServerStore):
     def __init__(self) -> None:
         super().__init__()
         self.change = lambda letter: letter
-        self.verdict = lambda letter: None
+        self.save_result = lambda letter: None
         self.handed: list[Letter] = []
         self._true: dict[Letter, Letter] = {}
 
@@ -55,7 +55,7 @@ class LyingStore(MemoryServerStore):
         return await super().acknowledge(name, true, relayed)
 
     async def save(self, recipient, letter):
-        return self.verdict(letter) or await super().save(recipient, letter)
+        return self.save_result(letter) or await super().save(recipient, letter)
 
     def slip_in(self, recipient: str, letter: Letter) -> None:
         """Put a forged letter into a mailbox."""
@@ -76,8 +76,8 @@ def damaged(letter: Letter) -> Letter:
     return attrs.evolve(letter, body=letter.body[:-1] + bytes((letter.body[-1] ^ 1,)))
 
 
-def kinds(player) -> list[type]:
-    return [type(event) for event in player.heard]
+def kinds(person) -> list[type]:
+    return [type(event) for event in person.received]
 
 
 async def away(stage):
@@ -101,7 +101,7 @@ async def test_the_server_holds_no_text_of_a_letter(stage, lies, autojump_clock)
     assert not any(b"secret" in letter.body for letter in lies.handed)
 
 
-async def test_a_rewritten_letter_does_not_block_the_others_and_its_sender_is_told(stage, lies, autojump_clock):
+async def test_a_rewritten_letter_does_not_block_the_others_and_its_sender_is_informed(stage, lies, autojump_clock):
     alice, bob = await away(stage)
     deliveries = [await alice.chat.send("bob", text) for text in ("one", "two", "three")]
     lies.change = lambda letter: damaged(letter) if letter.sent_at == deliveries[1].sent_at else letter
@@ -109,13 +109,13 @@ async def test_a_rewritten_letter_does_not_block_the_others_and_its_sender_is_to
     await stage.pass_time(2)
     assert kinds(bob) == [LetterReceived, LetterUnreadable, LetterReceived]
     assert bob.texts() == ["one", "three"]
-    assert bob.heard[1] == LetterUnreadable("alice")
+    assert bob.received[1] == LetterUnreadable("alice")
     one, two, three = (delivery.sent_at for delivery in deliveries)
-    assert alice.heard == [ReceiptReceived("bob", one), MessageNotOpened("bob", two), ReceiptReceived("bob", three)]
+    assert alice.received == [ReceiptReceived("bob", one), MessageNotOpened("bob", two), ReceiptReceived("bob", three)]
 
 
 @pytest.mark.parametrize("exchanged", ["id", "body", "sender"])
-async def test_a_letter_under_the_id_or_name_of_another_one(stage, lies, autojump_clock, exchanged):
+async def test_a_letter_with_the_id_or_name_of_another_one_is_not_shown(stage, lies, autojump_clock, exchanged):
     alice, bob = await away(stage)
     carol = await stage.enter("carol")
     await alice.chat.send("bob", "from alice")
@@ -131,14 +131,14 @@ async def test_a_letter_under_the_id_or_name_of_another_one(stage, lies, autojum
     assert LetterUnreadable in kinds(bob)
 
 
-async def test_garbage_under_the_id_of_a_letter_does_not_keep_the_letter_out(stage, lies, autojump_clock):
+async def test_garbage_with_the_id_of_a_letter_does_not_block_the_letter(stage, lies, autojump_clock):
     alice, bob = await away(stage)
     delivery = await alice.chat.send("bob", "the true one")
     (letter,) = await lies.waiting("bob")
     lies.change = damaged
     await bob.chat.register()
     await stage.pass_time(1)
-    assert bob.heard == [LetterUnreadable("alice")]
+    assert bob.received == [LetterUnreadable("alice")]
     await bob.chat.deregister()
     await stage.pass_time(1)
     lies.change = lambda letter: letter
@@ -148,7 +148,7 @@ async def test_garbage_under_the_id_of_a_letter_does_not_keep_the_letter_out(sta
     await bob.chat.register()
     await stage.pass_time(30)
     assert bob.texts() == ["the true one"]
-    assert alice.heard == [MessageNotOpened("bob", delivery.sent_at), ReceiptReceived("bob", delivery.sent_at)]
+    assert alice.received == [MessageNotOpened("bob", delivery.sent_at), ReceiptReceived("bob", delivery.sent_at)]
 
 
 async def test_a_letter_older_than_30_days_is_not_shown_and_not_acknowledged_as_read(stage, lies, autojump_clock):
@@ -176,7 +176,7 @@ async def test_an_unreadable_letter_to_somebody_who_is_online(stage, lies, autoj
     with pytest.raises(NotOpened):
         await alice.chat.send("bob", "hi")
     await stage.pass_time(1)
-    assert bob.heard == [LetterUnreadable("alice")]
+    assert bob.received == [LetterUnreadable("alice")]
 
 
 # --- receipts ---
@@ -195,10 +195,10 @@ async def test_a_forged_receipt_is_reported_and_the_true_one_still_counts(stage,
     await stage.start_server(lies)
     await alice.chat.register()
     await stage.pass_time(2)
-    assert alice.heard == [ForgedReceiptReceived("bob")] * 4
+    assert alice.received == [ForgedReceiptReceived("bob")] * 4
     await bob.chat.register()
     await stage.pass_time(2)
-    assert alice.heard[4:] == [ReceiptReceived("bob", delivery.sent_at)]
+    assert alice.received[4:] == [ReceiptReceived("bob", delivery.sent_at)]
 
 
 async def test_the_receipt_of_another_message_is_reported_as_forged(stage, lies, autojump_clock):
@@ -213,12 +213,12 @@ async def test_the_receipt_of_another_message_is_reported_as_forged(stage, lies,
     await stage.start_server(lies)
     await alice.chat.register()
     await stage.pass_time(2)
-    assert [type(event) for event in alice.heard] == [ReceiptReceived, ForgedReceiptReceived]
+    assert [type(event) for event in alice.received] == [ReceiptReceived, ForgedReceiptReceived]
 
 
 @pytest.mark.parametrize("status", [Status.DELIVERED, Status.UNREADABLE])
 @pytest.mark.parametrize("shown", ["nothing", "mallory's", "for another text", "for another message", "the other kind"])
-async def test_the_server_alone_cannot_say_that_it_was_delivered(stage, lies, autojump_clock, status, shown):
+async def test_the_server_alone_cannot_confirm_a_delivery(stage, lies, autojump_clock, status, shown):
     alice, _ = await away(stage)
 
     def receipt(letter):
@@ -237,7 +237,7 @@ async def test_the_server_alone_cannot_say_that_it_was_delivered(stage, lies, au
                 return sign_unreadable(BOB, id=letter.id, sender="alice")
         return sign_receipt(BOB, id=letter.id, sender="alice", text="hi")
 
-    lies.verdict = lambda letter: Kept(status, letter.sent_at, receipt(letter))
+    lies.save_result = lambda letter: Kept(status, letter.sent_at, receipt(letter))
     with pytest.raises(ForgedReceipt):
         await alice.chat.send("bob", "hi")
 
@@ -267,7 +267,7 @@ async def test_a_post_cannot_be_shown_under_the_name_of_another(stage, lies, aut
     alice, bob = await stage.enter("alice"), await stage.enter("bob")
     await alice.chat.send_all("hello")
     await stage.pass_time(1)
-    assert bob.heard == [GroupMessageReceived("alice", "hello")]
+    assert bob.received == [GroupMessageReceived("alice", "hello")]
     carol = await stage.enter("carol")
     await bob.chat.deregister()
     await stage.pass_time(1)
@@ -276,7 +276,7 @@ async def test_a_post_cannot_be_shown_under_the_name_of_another(stage, lies, aut
     lies.change = lambda letter: attrs.evolve(letter, sender="alice")
     await bob.chat.register()
     await stage.pass_time(1)
-    assert bob.heard[1:] == [LetterUnreadable("alice")]
+    assert bob.received[1:] == [LetterUnreadable("alice")]
 
 
 # --- keys ---
@@ -298,7 +298,7 @@ async def test_a_changed_key_causes_a_warning_and_nothing_is_sent_until_it_is_tr
     await bob.kill()
     old, new = fingerprint(BOB.public.signing), fingerprint(MALLORY.public.signing)
     await give_another_key(stage, "bob", credentials(MALLORY, name="bob", server_key=SERVER_KEY))
-    assert alice.heard == [KeyWarning("bob", old, new)]
+    assert alice.received == [KeyWarning("bob", old, new)]
     assert alice.chat.untrusted == {"bob"}
 
     false_bob = await stage.enter("bob", identity=MALLORY)
@@ -310,15 +310,15 @@ async def test_a_changed_key_causes_a_warning_and_nothing_is_sent_until_it_is_tr
         await false_bob.chat.send("alice", "I am bob")
     await false_bob.chat.send_all("I am bob")
     await stage.pass_time(1)
-    assert false_bob.heard == []
-    assert alice.heard[1:] == [LetterUnreadable("bob")] * 2, "and no second warning"
+    assert false_bob.received == []
+    assert alice.received[1:] == [LetterUnreadable("bob")] * 2, "and no second warning"
 
     assert alice.chat.trust("BOB") == new
     assert alice.chat.untrusted == set()
     assert (await alice.chat.send("bob", "so be it")).how == "direct"
-    assert (await false_bob.chat.send("alice", "thank you")).how == "relayed", "directly only after a while"
+    assert (await false_bob.chat.send("alice", "thank you")).how == "relayed", "a direct message is possible only later"
     await stage.pass_time(1)
-    assert alice.heard[-1] == MessageReceived("bob", "thank you")
+    assert alice.received[-1] == MessageReceived("bob", "thank you")
 
 
 async def test_the_warning_comes_again_at_each_start_until_the_key_is_trusted(stage, lies, autojump_clock):
@@ -333,7 +333,7 @@ async def test_the_warning_comes_again_at_each_start_until_the_key_is_trusted(st
     await alice.kill()
     alice = await stage.enter("alice", store=alice.store)
     await stage.pass_time(1)
-    assert alice.heard == []
+    assert alice.received == []
 
 
 @pytest.mark.parametrize("fault", ["a mixed pair of keys", "for another name", "for another server", "none"])
@@ -368,7 +368,7 @@ async def test_a_name_that_the_operator_freed_goes_to_the_next_key_with_a_warnin
         await alice.chat.send("bob", "nobody has this name now")
     new = await stage.enter("bob", identity=Identity(b"n" * 32, b"N" * 32))
     await stage.pass_time(2)
-    assert new.heard == [LetterUnreadable("alice")]
+    assert new.received == [LetterUnreadable("alice")]
     assert kinds(alice) == [KeyWarning, ForgedReceiptReceived]
     alice.chat.trust("bob")
     assert (await alice.chat.send("bob", "to the new key")).how == "direct"
@@ -402,11 +402,11 @@ async def test_a_server_with_another_key_is_refused(stage, autojump_clock):
         assert chat.online, "and it is pinned from then on"
 
 
-async def test_the_key_of_the_first_contact_can_be_required(stage, autojump_clock):
+async def test_the_key_of_the_server_can_be_required_at_the_first_contact(stage, autojump_clock):
     alice = await stage.enter("alice")
     await alice.kill()
     own = {"identity": ALICE, "network": stage.network}
-    # Without a key from before, and with the right one: either way the fault is not the server's.
+    # With no pinned key and with the right one: in both cases the wrong key is the one that was required.
     for store in (None, alice.store):
         with pytest.raises(WrongServerKey) as caught:
             async with open_chat("alice", SERVER, server_key="aaaa-bbbb-cccc-dddd", store=store, **own):
@@ -471,9 +471,9 @@ async def test_the_private_keys_of_the_server_are_not_enough_to_register_as_a_cl
         credentials(SERVER_IDENTITY, name="alice", server_key=SERVER_KEY),
         Credentials(mixed, own.certificate),
     ):
-        server_owner.says(SERVER_PEER, server_owner.register("alice", SERVER_KEY, credentials=given))
-        as_alice.says(SERVER_PEER, as_alice.register("alice", SERVER_KEY, credentials=given))
+        server_owner.send(SERVER_PEER, server_owner.register("alice", SERVER_KEY, credentials=given))
+        as_alice.send(SERVER_PEER, as_alice.register("alice", SERVER_KEY, credentials=given))
         await stage.pass_time(1)
     assert [record.name for record in stage.changes] == ["alice"]
     assert alice.chat.online
-    assert as_alice.heard == []
+    assert as_alice.received == []

@@ -52,7 +52,7 @@ async def run(*args):
         (["server", "0", "--store", ":memory:", "--presence-port", "0", "--presence-host", "x.invalid"], "x.invalid"),
     ],
 )
-def test_what_is_not_understood_is_refused_in_one_line(args, complaint, capsys):
+def test_invalid_arguments_are_refused_in_one_line(args, complaint, capsys):
     assert main(args) == 2
     out, err = capsys.readouterr()
     assert out == ""
@@ -61,7 +61,7 @@ def test_what_is_not_understood_is_refused_in_one_line(args, complaint, capsys):
 
 
 @pytest.mark.parametrize("args", [["presence"], ["server", "0", "--store", ":memory:", "--presence-port"]])
-async def test_a_port_in_use_is_told_in_one_line(args, roster, capsys):
+async def test_a_port_in_use_is_reported_in_one_line(args, roster, capsys):
     port = roster.address[1]
     assert await run(*args, port) == 2
     assert capsys.readouterr().err.endswith(f"cannot listen on '{HOST}:{port}': the port is in use\n")
@@ -145,7 +145,7 @@ async def test_one_line_for_each_change(options, lines, nursery, capsys):
 async def test_ctrl_c_while_the_chat_is_at_work_tells_no_watcher_that_everybody_has_gone(
     nursery, monkeypatch, tmp_path, _turn
 ):
-    said, listening, ended = [], trio.Event(), trio.Event()
+    lines, listening, ended = [], trio.Event(), trio.Event()
 
     async def serve():
         with pytest.raises(KeyboardInterrupt):
@@ -156,23 +156,23 @@ async def test_ctrl_c_while_the_chat_is_at_work_tells_no_watcher_that_everybody_
         signal.raise_signal(signal.SIGINT)
         await trio.sleep_forever()
 
-    def say(line, err=False):
-        said.append(line)
+    def echo(line, err=False):
+        lines.append(line)
         if line.startswith("Presence on"):
             listening.set()
 
-    monkeypatch.setattr(click, "echo", say)
+    monkeypatch.setattr(click, "echo", echo)
     monkeypatch.setattr(MemoryServerStore, "post", interrupted)
     nursery.start_soon(serve)
     with trio.fail_after(60):
         await listening.wait()
-        chat_port, presence_port = (int(line.rpartition(":")[2]) for line in (said[0], said[-1]))
+        chat_port, presence_port = (int(line.rpartition(":")[2]) for line in (lines[0], lines[-1]))
         async with open_chat("bob", (HOST, chat_port)) as bob:
             watcher = Visitor(await trio.open_tcp_stream(HOST, presence_port))
-            assert await watcher.asks(1, "bob", push=True) == came("bob")
+            assert await watcher.request(1, "bob", push=True) == came("bob")
             nursery.start_soon(bob.send_all, "hi")
-            assert await watcher.hears() is None
-            await watcher.leaves()
+            assert await watcher.receive() is None
+            await watcher.close()
             await ended.wait()
             nursery.cancel_scope.cancel()
 
@@ -182,7 +182,7 @@ async def test_a_refusal_is_reported_with_its_reason(roster, capsys):
     assert 'refused with error 6: "[server] You can\'t be friend with yourself"' in capsys.readouterr().err
 
 
-async def test_where_nobody_answers(capsys):
+async def test_no_server_answers(capsys):
     listener, *_ = await trio.open_tcp_listeners(0, host=HOST)
     port = listener.socket.getsockname()[1]
     await listener.aclose()

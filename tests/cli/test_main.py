@@ -49,7 +49,7 @@ KEY = r"[a-z2-7]{4}(-[a-z2-7]{4}){3}"
 
 
 class FakeChat:
-    """Registered and silent until it deregisters. Its user may sign in at another place."""
+    """Registered and silent until it deregisters. Its user may sign in elsewhere."""
 
     name = "x"
     online = True
@@ -193,7 +193,7 @@ async def rest_of(screen):
         (["fingerprint", "--identity", "/dev/null"], "it is not a file"),
     ],
 )
-def test_what_is_not_understood_is_refused_in_one_line(args, complaint, capsys, type_in):
+def test_invalid_arguments_are_refused_in_one_line(args, complaint, capsys, type_in):
     assert main(args) == 2
     out, err = capsys.readouterr()
     assert out == ""
@@ -215,12 +215,12 @@ def test_a_group_with_a_port_shows_its_commands(capsys):
     assert " server forget [OPTIONS] NAME" in capsys.readouterr().out
 
 
-def test_the_version_is_told(capsys):
+def test_the_version_is_shown(capsys):
     assert main(["--version"]) == 0
     assert capsys.readouterr().out == f"trio-chat, version {trio_chat.__version__}\n"
 
 
-async def test_a_port_in_use_is_told_in_one_line(capsys, nursery):
+async def test_a_port_in_use_is_reported_in_one_line(capsys, nursery):
     _, port = await nursery.start(lambda **kwargs: serve_chat(0, **kwargs))
     assert await trio.to_thread.run_sync(main, ["-s", str(port)]) == 2
     assert capsys.readouterr().err.endswith(f"cannot listen on *:{port}: the port is in use\n")
@@ -245,7 +245,7 @@ def test_a_usage_error_names_the_program_as_it_was_started():
         (["-c", "x", "127.0.0.1", "5000", "3333"], ("x", ("127.0.0.1", 5000), 3333)),
     ],
 )
-def test_a_client_talks_until_the_end_of_input(args, call, opened, type_in, capsys):
+def test_a_client_runs_until_the_end_of_input(args, call, opened, type_in, capsys):
     type_in("\nwhat")
     assert main(args) == 0
     assert opened.calls == [call]
@@ -263,12 +263,12 @@ def test_a_client_talks_until_the_end_of_input(args, call, opened, type_in, caps
         ["-c", "x", "::1", "5000", "0", "--wording", "channel"],
     ],
 )
-def test_a_client_speaks_in_the_wording_asked_for(args, opened, type_in, capsys):
+def test_a_client_prints_the_requested_wording(args, opened, type_in, capsys):
     assert main(args) == 0
     assert capsys.readouterr().out == ">>> [You are now offline. Bye.]\n"
 
 
-def test_a_client_speaks_json(opened, type_in, capsys):
+def test_a_client_prints_json(opened, type_in, capsys):
     type_in("what\n")
     assert main(["client", "x", "::1", "5000", "--json", "--wording", "channel"]) == 0
     opened.error = ServerKeyChanged(OLD, NEW)
@@ -307,7 +307,7 @@ ELSEWHERE = ["[Signed in from another place.]", "[Exiting]"]
         (KeyboardInterrupt(), 130, [], ["Caught keyboard interrupt. Exiting"]),
     ],
 )
-def test_how_a_client_reports_why_it_ends(error, code, group, channel, opened, type_in, capsys):
+def test_a_client_reports_why_it_ends(error, code, group, channel, opened, type_in, capsys):
     opened.error = error
     for wording, lines in (("group", group), ("channel", channel)):
         assert main(["client", "x", "127.0.0.1", "5000", "--wording", wording]) == code
@@ -332,7 +332,7 @@ def test_a_client_whose_user_signs_in_at_another_place_ends_normally(typing, ope
 
 
 @pytest.mark.parametrize("error", [InvalidName("b@d"), AddressError("the port is in use")])
-def test_what_keeps_a_client_from_starting_is_told_on_stderr(error, opened, type_in, capsys):
+def test_an_error_before_the_start_of_a_client_is_reported_on_stderr(error, opened, type_in, capsys):
     opened.error = error
     assert main(["client", "x", "127.0.0.1", "5000"]) == 2
     out, err = capsys.readouterr()
@@ -372,7 +372,7 @@ def test_of_several_errors_the_most_important_one_is_reported(errors, code, out,
         assert (bool(shown.out), bool(shown.err)) == (bool(out), bool(err))
 
 
-def test_ctrl_c_before_anything_has_begun(monkeypatch, capsys):
+def test_ctrl_c_before_the_program_has_started(monkeypatch, capsys):
     def interrupted(*args):
         raise KeyboardInterrupt
 
@@ -382,7 +382,7 @@ def test_ctrl_c_before_anything_has_begun(monkeypatch, capsys):
     assert main(["server"]) == 130
 
 
-def test_a_closed_standard_input_has_ended(opened, monkeypatch, capsys):
+def test_a_closed_standard_input_is_the_end_of_input(opened, monkeypatch, capsys):
     monkeypatch.setattr(sys, "stdin", None)
     assert main(["client", "x", "127.0.0.1", "5000"]) == 0
     assert capsys.readouterr().out.endswith(">>> [You are Offline. Bye.]\n")
@@ -400,10 +400,10 @@ def test_a_plain_terminal_gets_a_plain_prompt(opened, monkeypatch):
             monkeypatch.undo()
         shown = trio.run(rest_of, trio.lowlevel.FdStream(os.dup(master))).decode()
     assert "\r\x1b[K>>> [You are Offline. Bye.]\r\n>>> " in shown
-    assert shown.endswith("\r\x1b[K"), "the prompt is taken away at the end"
+    assert shown.endswith("\r\x1b[K"), "the prompt is removed at the end"
 
 
-def test_what_the_screen_cannot_write_is_shown_escaped(opened, type_in, monkeypatch):
+def test_text_that_the_screen_cannot_encode_is_escaped(opened, type_in, monkeypatch):
     type_in("grüße\n")
     written = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, "ascii"))
@@ -428,7 +428,7 @@ def test_each_change_prints_the_table_in_the_order_of_arrival():
     )
 
 
-def test_a_name_in_other_letters_is_the_same_row():
+def test_a_name_in_another_case_is_the_same_row():
     view = TableView([row("Bob", 1)])
     assert view.update(row("bob", 2)).endswith("\n{'bob': ('bob', '127.0.0.1', 2, True)}\n")
 
@@ -461,7 +461,7 @@ async def test_the_server_prints_each_coming_and_going(nursery):
     nursery.cancel_scope.cancel()
 
 
-def test_the_server_tells_its_address_and_its_key(served, capsys):
+def test_the_server_prints_its_address_and_its_key(served, capsys):
     assert main(["server", "5678", "--host", "127.0.0.1", "--store", ":memory:"]) == 0
     assert capsys.readouterr() == ("", f"Listening on 127.0.0.1:5678\nKey: {shown_of(served[0])}\n")
 
@@ -471,11 +471,11 @@ async def test_ctrl_c_ends_the_server_quietly(where, shown, terminal):
     screen, keyboard = terminal
     server = await open_program("trio_chat", ["server", 0, *where], stderr=keyboard, env=dict(os.environ))
     keyboard.close()
-    said = b""
+    output = b""
     with trio.fail_after(60):
-        while said.count(b"\n") < 2:
-            said += await screen.receive_some()
-        assert re.fullmatch(rf"Listening on ({shown}):\d+\r\nKey: {KEY}\r\n", said.decode())
+        while output.count(b"\n") < 2:
+            output += await screen.receive_some()
+        assert re.fullmatch(rf"Listening on ({shown}):\d+\r\nKey: {KEY}\r\n", output.decode())
         server.send_signal(signal.SIGINT)
         assert [data async for data in server.stdout] == []
         assert await server.wait() == 130
@@ -506,7 +506,7 @@ def test_a_server_has_the_same_key_at_each_start_and_another_one_at_each_port(st
 
 
 @pytest.mark.parametrize("args", [["client", "x", "::1", "5000"], ["server", "5678"]])
-def test_keys_may_lie_elsewhere(args, opened, served, type_in, tmp_path, data_folder):
+def test_the_key_file_may_be_elsewhere(args, opened, served, type_in, tmp_path, data_folder):
     assert main([*args, "--identity", str(tmp_path / "own.key")]) == 0
     assert opened.identities + served == [open_identity(tmp_path / "own.key")]
     assert list(data_folder.rglob("*.key")) == []
@@ -530,7 +530,7 @@ def test_the_servers_key_may_be_given(opened, type_in):
     assert opened.server_keys == [None, OLD]
 
 
-def test_fingerprints_are_shown_of_one_or_of_all(opened, served, type_in, data_folder, capsys):
+def test_the_fingerprint_of_one_identity_or_of_all_is_printed(opened, served, type_in, data_folder, capsys):
     assert main(["fingerprint"]) == 0
     assert capsys.readouterr() == (
         "",
@@ -555,7 +555,7 @@ def test_fingerprints_are_shown_of_one_or_of_all(opened, served, type_in, data_f
         assert capsys.readouterr() == (f"{bob}\n", "")
 
 
-def test_of_keys_that_others_can_read_there_is_no_fingerprint(data_folder, capsys):
+def test_no_fingerprint_of_keys_that_others_can_read(data_folder, capsys):
     good = open_identity(data_folder / "clients" / "x@%0A_5000.key")
     open_identity(data_folder / "clients" / "w@::1_5000.key")
     (data_folder / "clients" / "w@::1_5000.key").chmod(0o644)
@@ -592,7 +592,7 @@ async def test_a_name_is_freed_while_the_server_is_stopped(args, file, data_fold
     assert err.endswith(" server forget: no such user: nobody\n")
 
 
-async def test_where_no_server_was_there_is_nothing_to_forget(data_folder, capsys):
+async def test_forget_without_a_server_store_is_an_error(data_folder, capsys):
     assert await forget("bob") == 2
     assert capsys.readouterr().err.endswith(f"there is no store {data_folder}/server-5000.db\n")
     assert not data_folder.exists()
@@ -613,7 +613,7 @@ def test_the_demo_shows_its_conversation(capsys):
     assert any(line.endswith(" | >>> [You are Offline. Bye.]") for line in lines[-3:]), "or the server's last table"
 
 
-async def test_the_demo_says_what_is_missing():
+async def test_the_demo_reports_what_is_missing():
     printed = []
     conversation = "# Alice joins, and Bob says nothing.\nalice joins\nbob | hm\n# Bob joins.\nbob joins\n"
     assert await run_demo(printed.append, conversation, step_timeout=0.1) == 1

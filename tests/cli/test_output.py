@@ -22,7 +22,7 @@ needs_full_disk = pytest.mark.skipif(not os.path.exists(FULL), reason=f"there is
 
 @pytest.fixture
 def full():
-    """Where the disk is full."""
+    """A file on a full disk."""
     with open(FULL, "wb") as file:
         yield file
 
@@ -46,10 +46,10 @@ async def complaints_of(program):
 
 async def port_of(server):
     """The port of a server that has started."""
-    said = b""
-    while said.count(b"\n") < 2:
-        said += await server.stderr.receive_some()
-    return int(said.partition(b"\n")[0].rpartition(b":")[2])
+    output = b""
+    while output.count(b"\n") < 2:
+        output += await server.stderr.receive_some()
+    return int(output.partition(b"\n")[0].rpartition(b":")[2])
 
 
 @needs_full_disk
@@ -96,7 +96,7 @@ async def register(name, server):
 
 
 @needs_full_disk
-async def test_where_standard_error_is_full_as_well_the_exit_code_tells(files, full):
+async def test_if_standard_error_is_full_as_well_only_the_exit_code_remains(files, full):
     with trio.fail_after(60):
         for arguments in (["--help"], ["server", "no-port"], []):
             program = await open_from_scratch(

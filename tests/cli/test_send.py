@@ -96,7 +96,7 @@ def send(*args, server=f"{HOST}:5000"):
     return main(["send", "bob", *args, "--as", "robot", "--server", server])
 
 
-# --- what it tells ---
+# --- what it prints ---
 
 
 @pytest.mark.parametrize(
@@ -107,11 +107,11 @@ def send(*args, server=f"{HOST}:5000"):
         (Delivery("saved", 0.0), 3, "received by the server and saved.]"),
     ],
 )
-def test_what_became_of_the_message(delivery, code, line, chat, capsys):
+def test_the_result_of_a_message(delivery, code, line, chat, capsys):
     chat.sending = delivery
     assert send("hi there") == code
     assert chat.sent == ("bob", "hi there")
-    assert chat.options["backlog"] == 0, "it takes nothing that it does not show"
+    assert chat.options["backlog"] == 0, "it receives no message, because it would not show any"
     out, err = capsys.readouterr()
     assert out.startswith(">>> [")
     assert out.endswith(f"{line}\n")
@@ -125,7 +125,7 @@ def test_what_became_of_the_message(delivery, code, line, chat, capsys):
         *(NotOpened("bob"), ForgedReceipt("bob")),
     ],
 )
-def test_a_refused_message_is_one_line_on_stderr_and_the_chat_is_left_politely(refusal, chat, capsys):
+def test_a_refused_message_is_one_line_on_stderr_and_the_client_deregisters(refusal, chat, capsys):
     chat.sending = refusal
     assert send("hi") == 2
     out, err = capsys.readouterr()
@@ -157,7 +157,7 @@ def test_without_a_registration_nothing_is_sent(when, error, code, first, chat, 
 
 
 @pytest.mark.parametrize(("sending", "code"), [(Delivery("direct"), 0), (Delivery("saved", 0.0), 3), (TooFast(), 2)])
-def test_a_server_that_dies_as_we_leave_does_not_change_what_became_of_the_message(sending, code, chat, capsys):
+def test_a_server_that_dies_as_we_leave_does_not_change_the_result_of_the_message(sending, code, chat, capsys):
     chat.sending, chat.leaving = sending, ServerNotResponding()
     assert send("hi") == code
     assert "not responding" not in capsys.readouterr().out
@@ -242,7 +242,7 @@ def test_a_closed_standard_input_is_an_empty_text(monkeypatch, chat, tmp_path, c
         (["bob", "hi", "--as", "x", "--server", "[::1]:5000", "--identity", "/dev/null"], "it is not a file"),
     ],
 )
-def test_what_is_not_understood_is_refused_in_one_line(args, complaint, capsys):
+def test_invalid_arguments_are_refused_in_one_line(args, complaint, capsys):
     assert main(["send", *args]) == 2
     out, err = capsys.readouterr()
     assert out == ""
@@ -262,13 +262,13 @@ def test_the_options_are_those_of_the_client(chat, data_folder, tmp_path):
     assert not data_folder.exists()
 
 
-def test_it_is_the_client_of_that_name(chat, data_folder):
+def test_it_uses_the_key_and_the_store_of_the_client_of_that_name(chat, data_folder):
     assert send("hi") == 0
     assert chat.options["identity"] == open_identity(data_folder / "clients" / f"robot@{HOST}_5000.key")
     assert (data_folder / "clients" / f"robot@{HOST}_5000.db").exists()
 
 
-async def test_while_the_client_of_that_name_runs_its_name_is_not_taken(chat, data_folder, capsys):
+async def test_send_does_not_take_the_name_from_a_running_client(chat, data_folder, capsys):
     async with open_client_store(data_folder / "clients" / f"robot@{HOST}_5000.db"):
         assert await trio.to_thread.run_sync(send, "hi") == 2
     out, err = capsys.readouterr()
@@ -299,7 +299,7 @@ async def test_a_message_arrives_or_waits(server, capsys):
         async with open_chat("bob", server, identity=identity, store=store) as bob:
             assert await send_to(server, "Hello, Bob!") == 0
             assert [event async for event in _first(bob, MessageReceived)] == [MessageReceived("robot", "Hello, Bob!")]
-            for _ in range(100):  # it has deregistered before it ended, which the table tells soon
+            for _ in range(100):  # it has deregistered before it ended, which the table shows soon
                 if not bob.table["robot"].online:
                     break
                 await trio.sleep(0.05)
@@ -326,7 +326,7 @@ async def test_a_name_that_belongs_to_another_key_is_refused(server, tmp_path, c
 
 
 async def test_send_receives_nothing_and_all_of_it_waits(stage, autojump_clock):
-    """The letter from before, the message of that time, and the receipt: the next client of the name has them."""
+    """An earlier letter, a message at that moment, and the receipt: the next client of the name gets them."""
     alice, bob = await stage.enter("alice"), await stage.enter("bob")
     me = partial(
         open_chat, "robot", SERVER, identity=identity_of("robot"), network=stage.network, clock=trio.current_time
@@ -341,7 +341,7 @@ async def test_send_receives_nothing_and_all_of_it_waits(stage, autojump_clock):
         assert (await chat.send("alice", "hi")).how == "direct"
         assert (await chat.send("bob", "a receipt, please")).how == "saved"
         assert (await alice.chat.send("robot", "meanwhile")).how == "saved"
-        await stage.pass_time(60)  # longer than it ever takes
+        await stage.pass_time(60)  # longer than it takes
     await stage.enter("bob")
     await stage.pass_time(5)
     assert alice.texts() == ["hi"]
@@ -349,4 +349,4 @@ async def test_send_receives_nothing_and_all_of_it_waits(stage, autojump_clock):
     robot = await stage.enter("robot")
     await stage.pass_time(5)
     assert sorted(robot.texts()) == ["before", "meanwhile"]
-    assert [event.recipient for event in robot.heard if isinstance(event, ReceiptReceived)] == ["bob"]
+    assert [event.recipient for event in robot.received if isinstance(event, ReceiptReceived)] == ["bob"]

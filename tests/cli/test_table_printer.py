@@ -86,7 +86,7 @@ async def test_in_a_flood_of_many_names_each_changed_row_is_printed(printing, au
     assert len(reader.last_table()) == 1000 - PRINTOUT_BURST
 
 
-async def test_a_reader_who_returns_is_told_how_much_one_print_out_shows(printing, autojump_clock):
+async def test_a_reader_who_returns_sees_how_many_changes_one_print_out_has(printing, autojump_clock):
     reader, change = printing
     reader.reading = trio.Event()
     for number in range(5000):
@@ -105,7 +105,7 @@ async def test_a_reader_who_returns_is_told_how_much_one_print_out_shows(printin
 
 
 @pytest.mark.parametrize("ending", ["the channel is closed", "cancelled"])
-async def test_at_the_end_what_waits_is_still_printed(ending, autojump_clock):
+async def test_waiting_changes_are_still_printed_at_the_end(ending, autojump_clock):
     reader = SlowReader()
     changes_in, changes = trio.open_memory_channel(10_000)
     async with trio.open_nursery() as nursery:
@@ -155,7 +155,7 @@ async def full_pipe(monkeypatch):
 
 
 def read_until(end, fd):
-    """What the pipe has behind the bytes that filled it."""
+    """What the pipe has after the bytes that filled it."""
     data = b""
     while not data.endswith(end):
         data += os.read(fd, 65536)
@@ -174,7 +174,7 @@ async def test_a_server_whose_output_nobody_reads_still_answers(full_pipe, nurse
     nursery.cancel_scope.cancel()
 
 
-async def test_text_is_not_mixed_with_that_of_a_thread_that_was_left_alone(full_pipe):
+async def test_text_is_not_mixed_with_that_of_an_abandoned_thread(full_pipe):
     output = StandardOutput()
     with trio.move_on_after(0.1) as scope:
         await output.write("first\n")

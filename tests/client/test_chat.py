@@ -40,7 +40,7 @@ async def test_a_direct_message_does_not_touch_the_server(stage, autojump_clock)
     stage.network.cut(SERVER[0])
     assert await alice.chat.send("BOB", "hi bob") == Delivery("direct")
     await stage.pass_time(1)
-    assert bob.heard == [MessageReceived("alice", "hi bob")]
+    assert bob.received == [MessageReceived("alice", "hi bob")]
 
 
 async def test_a_lost_message_and_a_lost_receipt_are_resent_within_the_window(stage, autojump_clock):
@@ -72,7 +72,7 @@ async def test_a_client_on_the_servers_machine_is_reached_through_the_server_at_
     assert (await bob.chat.send("alice", "hi")).how == "direct"
 
 
-async def test_a_peer_that_registers_again_is_reached_directly_again(stage, autojump_clock):
+async def test_a_peer_that_registers_again_gets_direct_messages_again(stage, autojump_clock):
     alice, bob = await stage.enter("alice"), await stage.enter("bob")
     stage.network.cut(alice.host, bob.host)
     assert (await alice.chat.send("bob", "one")).how == "relayed"
@@ -175,10 +175,10 @@ async def test_an_offline_client_acknowledges_nothing(stage, autojump_clock, nur
         Heartbeat(new_id(), "bob"),
         Letters(new_id(), "bob", (Letter(LetterKind.GROUP, new_id(), "alice", 1.0, b"hi"),)),
     ):
-        server.says(bob_peer, request)
-    carol.says(bob_peer, DirectMessage(new_id(), "carol", "bob", "hi"))
+        server.send(bob_peer, request)
+    carol.send(bob_peer, DirectMessage(new_id(), "carol", "bob", "hi"))
     await stage.pass_time(1)
-    assert server.heard == carol.heard == []
+    assert server.received == carol.received == []
     assert alice.chat.online
 
 
@@ -187,10 +187,10 @@ async def test_requests_of_the_server_are_accepted_from_the_server_only(stage, a
     alice_peer = Peer((alice.host, 6000), identity_of("alice").public.link)
     mallory = RawPeer(stage.network, ("10.7.7.7", 7))
     nursery.start_soon(mallory.listen)
-    mallory.says(SERVER_PEER, mallory.register("mallory", SERVER_KEY))
+    mallory.send(SERVER_PEER, mallory.register("mallory", SERVER_KEY))
     await stage.pass_time(1)
     assert "mallory" in alice.chat.table
-    version, mallory.heard = alice.chat.table.version, []
+    version, mallory.received = alice.chat.table.version, []
     letters = (Letter(LetterKind.GROUP, new_id(), "mallory", 1.0, b"forged"),)
     for request in (
         Letters(new_id(), "alice", letters),
@@ -200,17 +200,17 @@ async def test_requests_of_the_server_are_accepted_from_the_server_only(stage, a
         DirectMessage(new_id(), "mallory", "bob", "for somebody else"),
         Save(new_id(), "alice", b"I am no server"),
     ):
-        mallory.says(alice_peer, request)
+        mallory.send(alice_peer, request)
     await stage.pass_time(1)
-    assert alice.heard == []
-    assert [message for peer, message in mallory.heard if peer == alice_peer] == []
+    assert alice.received == []
+    assert [message for peer, message in mallory.received if peer == alice_peer] == []
     await stage.kill_server()
     server = RawPeer(stage.network, SERVER, SERVER_IDENTITY)
     nursery.start_soon(server.listen)
-    server.says(alice_peer, Letters(new_id(), "bob", letters))  # for the former owner of this port
+    server.send(alice_peer, Letters(new_id(), "bob", letters))  # for the former owner of this port
     await stage.pass_time(1)
-    assert alice.heard == []
-    assert server.heard == []
+    assert alice.received == []
+    assert server.received == []
 
 
 # --- events ---
@@ -272,7 +272,7 @@ async def test_the_first_letter_after_each_registration_is_marked(stage, autojum
         assert await bob.chat.register() == 2
         assert bob.chat.waiting == 2
         await stage.pass_time(1)
-    letters = [(event.text, event.first) for event in bob.heard if isinstance(event, LetterReceived)]
+    letters = [(event.text, event.first) for event in bob.received if isinstance(event, LetterReceived)]
     assert letters == [("0a", True), ("0b", False), ("1a", True), ("1b", False)]
 
 
@@ -282,7 +282,7 @@ async def test_letters_stored_but_not_shown_are_shown_at_the_next_start(stage, a
     await store.keep([letter])
     alice = await stage.enter("alice", store=store)
     await stage.pass_time(1)
-    assert alice.heard == [LetterReceived("bob", "from the last time", 1.0, group=False, first=True)]
+    assert alice.received == [LetterReceived("bob", "from the last time", 1.0, group=False, first=True)]
     assert store.unshown() == []
 
 
@@ -298,7 +298,7 @@ async def test_a_message_is_not_shown_again_after_a_restart(stage, autojump_cloc
     bob = await stage.enter("bob", store=bob.store)
     await stage.pass_time(1)
     assert bob.texts() == []
-    assert len(alice.heard) == 1, "the receipt"
+    assert len(alice.received) == 1, "the receipt"
 
 
 async def test_the_iteration_ends_with_the_chat(stage, autojump_clock):
@@ -310,7 +310,7 @@ async def test_the_iteration_ends_with_the_chat(stage, autojump_clock):
 # --- how a chat ends ---
 
 
-async def test_errors_are_raised_as_they_are(stage, autojump_clock):
+async def test_errors_are_raised_without_a_group(stage, autojump_clock):
     cause = KeyError("why")
     with pytest.raises(ValueError, match="mine") as caught:
         async with open_chat("alice", SERVER, network=stage.network):
@@ -356,7 +356,7 @@ async def test_a_server_that_never_sends_the_table(stage, autojump_clock):
             pass  # pragma: no cover
 
 
-async def test_a_table_that_comes_at_the_last_moment_is_in_time(stage, autojump_clock):
+async def test_a_table_that_arrives_at_the_last_moment_is_in_time(stage, autojump_clock):
     stage.lose(lambda message, *_: isinstance(message, TableChange) and trio.current_time() < 2.6)
     stage.lose(lambda message, source, _: isinstance(message, Heartbeat) and source != SERVER)
     async with open_chat("alice", SERVER, network=stage.network) as chat:

@@ -74,7 +74,7 @@ async def test_a_reader_that_is_cancelled_while_it_waits_loses_nothing_and_gets_
     assert await read(bob.chat) == []
 
 
-async def test_a_loop_that_is_left_begins_with_the_same_event_unless_it_is_marked(stage, autojump_clock):
+async def test_after_a_break_the_next_loop_begins_with_the_same_event_unless_it_is_marked(stage, autojump_clock):
     _, bob = await enter_with_letters(stage, "one", "two")
 
     async def first_text():
@@ -92,7 +92,7 @@ async def test_a_loop_that_is_left_begins_with_the_same_event_unless_it_is_marke
     assert [letter.text for letter in bob.store.unshown()] == ["two"]
 
 
-async def test_marked_while_it_is_shown_it_does_not_come_again(stage, autojump_clock):
+async def test_an_event_that_is_marked_while_it_is_shown_does_not_come_again(stage, autojump_clock):
     _, bob = await enter_with_letters(stage, "one", "two")
     with trio.move_on_after(10):
         async for event in bob.chat.events:

@@ -27,7 +27,7 @@ class Kill:
 
 @attrs.frozen
 class Message:
-    """What a client tried to send. `how` is the result, None if none came; `heard` is when it came."""
+    """What a client tried to send. `how` is the result, None if none came; `answered_at` is when it came."""
 
     sender: str
     text: str
@@ -35,7 +35,7 @@ class Message:
     tried: float
     how: str | None = None
     sent_at: float | None = None
-    heard: float | None = None
+    answered_at: float | None = None
 
 
 class Log:
@@ -52,7 +52,7 @@ class Log:
                 case at, "tries", text, recipient:
                     self.messages[text] = Message(name, text, recipient, at)
                 case at, "sent", text, how, sent_at:
-                    self.messages[text] = attrs.evolve(self.messages[text], how=how, sent_at=sent_at, heard=at)
+                    self.messages[text] = attrs.evolve(self.messages[text], how=how, sent_at=sent_at, answered_at=at)
                 case at, "shows", text:
                     self.shown[text].append(at)
                 case at, "receipt", recipient, sent_at:
@@ -164,7 +164,7 @@ class Count:
 
     def _died_with(self, message, name):
         """Was it acknowledged by the recipient's program, which was killed before it could show it?"""
-        return message.how == "direct" and self._killed_within(name, message.tried, message.heard + GRACE)
+        return message.how == "direct" and self._killed_within(name, message.tried, message.answered_at + GRACE)
 
     def _count_missed(self, name):
         """Posts for a full mailbox are not lost if the recipient was told how many there were."""

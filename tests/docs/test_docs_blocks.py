@@ -117,7 +117,7 @@ async def run_dialogue(page, block):
 
 @pytest.mark.parametrize("block", all_blocks("sh"), ids=str)
 async def test_shell_commands_work(block):
-    """Installing, nox and pytest are only checked: they need the package index, or would run this test again."""
+    """Commands for pip, nox and pytest are only checked: they need the package index, or would run this test again."""
     for line in block.lines:
         command = INSTALLING.sub("", re.sub(r"\s+#.*", "", line) + " && ").removesuffix(" && ")
         if found := NOX.fullmatch(command):
@@ -151,7 +151,7 @@ def test_all_commands_of_the_readme_are_in_blocks():
 
 
 @pytest.mark.parametrize("block", all_blocks("usage"), ids=str)
-def test_a_usage_is_that_of_the_command_line(block):
+def test_each_usage_line_is_that_of_the_command_line(block):
     for line in block.lines:
         shown = re.split(r"\s{2,}", line)[0].removeprefix("python -m trio_chat ").removeprefix("trio-chat ")
         name, *arguments = shown.split()

@@ -26,7 +26,7 @@ def drawn_now():
 
 
 @pytest.mark.parametrize("name", ["direct.svg", "saved.svg", "group.svg", "packages.svg"])
-def test_a_drawing_is_what_is_drawn_now(name, drawn_now):
+def test_each_drawing_is_up_to_date(name, drawn_now):
     assert (STATIC / name).read_text(encoding="utf-8") == drawn_now[name], "run python -m docs.diagrams"
 
 

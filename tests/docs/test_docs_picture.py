@@ -48,7 +48,7 @@ def a_screen(*written, columns=10, rows=3):
         (("\x1b[?2004h\x1b]0;title\x07\x1b", "[1mbold\x1b[0", "m"), ["bold", "", ""]),
     ],
 )
-def test_a_screen_shows_what_a_terminal_would(written, lines):
+def test_a_screen_shows_the_same_as_a_terminal(written, lines):
     assert a_screen(*written).lines() == lines
 
 
@@ -89,7 +89,7 @@ def test_a_browser_draws_the_colours(tmp_path, scheme):
 
 
 def colours_in_browser(svg, folder, scheme):
-    """All colours of the pixels that Chromium draws."""
+    """The colours of all pixels that Chromium draws."""
     page = folder / "page.html"
     page.write_text(PIXELS.format(base64.b64encode(svg).decode()))
     quiet = ("disable-quic", "no-first-run", "disable-background-networking", "disable-component-update")

@@ -1,4 +1,4 @@
-"""What the pages name exists in the package, and everything public is on a page. Reads files only."""
+"""Names on the pages exist in the package, and everything public is on a page. Reads files only."""
 
 import importlib
 import re

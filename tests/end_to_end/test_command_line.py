@@ -189,8 +189,8 @@ async def test_an_address_that_cannot_be_used_is_one_line_on_standard_error():
             )
         }
         for program, clue in attempts.items():
-            said, complaints = await program.rest()
-            assert said == []
+            output, complaints = await program.rest()
+            assert output == []
             assert len(complaints) == 1, complaints
             assert clue in complaints[0]
             await program.exits(2)
@@ -209,9 +209,9 @@ async def test_a_wrong_usage_is_explained_without_a_traceback():
             )
         ]
         for program in attempts:
-            said, complaints = await program.rest()
-            assert said + complaints
-            assert "Traceback" not in "".join(said + complaints)
+            output, complaints = await program.rest()
+            assert output + complaints
+            assert "Traceback" not in "".join(output + complaints)
             await program.exits(2)
 
 
@@ -246,9 +246,9 @@ async def test_a_mistyped_server_key_is_not_reported_as_another_server(has_met_i
             await exits(await programs.client("x", server))
         wrong = "aaaa-bbbb-cccc-dddd"
         x = await programs.start("x", "client", "x", "127.0.0.1", server.port, "--server-key", wrong)
-        said, complaints = await x.rest()
+        output, complaints = await x.rest()
         await x.exits(2)
-    assert said == []
+    assert output == []
     assert complaints == [
         "python -m trio_chat client: --server-key is wrong:"
         f" the key given for the server is {wrong}, but the server's key is {server.key}"
@@ -258,7 +258,7 @@ async def test_a_mistyped_server_key_is_not_reported_as_another_server(has_met_i
 async def test_the_demo_plays_a_conversation_and_ends():
     async with open_programs() as programs:
         demo = await programs.start("demo", "demo")
-        said, complaints = await demo.rest()
+        output, complaints = await demo.rest()
         assert complaints == []
         await demo.exits(0)
     for phrase in (
@@ -269,4 +269,4 @@ async def test_the_demo_plays_a_conversation_and_ends():
         r"\[Group Message received by Server\.\]",
         r"Group Chat \w+: \S",
     ):
-        assert re.search(phrase, "\n".join(said)), phrase
+        assert re.search(phrase, "\n".join(output)), phrase

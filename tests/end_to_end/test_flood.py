@@ -34,11 +34,11 @@ SOURCES = 64
 
 
 class Flood:
-    """INITs with nothing true in them, `RATE` a second in all. `heard`: the answers to each source."""
+    """INITs with nothing true in them, `RATE` a second in all. `received`: the answers to each source."""
 
     def __init__(self, target, sources):
         self.sent = 0
-        self.heard = {source: [] for source in sources}
+        self.received = {source: [] for source in sources}
         self._target = target
         self._sources = sources
         self._over = threading.Event()
@@ -62,10 +62,10 @@ class Flood:
     def listen(self):
         """Takes the answers that have come; returns how many."""
         count = 0
-        for source, heard in self.heard.items():
+        for source, received in self.received.items():
             with suppress(BlockingIOError):
                 while True:
-                    heard.append(source.recv(65536))
+                    received.append(source.recv(65536))
                     count += 1
         return count
 
@@ -114,5 +114,5 @@ async def test_a_client_registers_while_thousands_of_spoofed_inits_come_in_each_
             assert complaints == []
 
         flood.listen()
-        assert all(flood.heard.values()), "the flood did reach the server"
-        assert {type(parse_untrusted(data)) for data in chain.from_iterable(flood.heard.values())} == {Cookie}
+        assert all(flood.received.values()), "the flood did reach the server"
+        assert {type(parse_untrusted(data)) for data in chain.from_iterable(flood.received.values())} == {Cookie}

@@ -12,8 +12,8 @@ pytestmark = pytest.mark.xdist_group("programs")  # one after the other, beside 
 async def shows(program, *lines):
     """Its next lines are these, behind the date and the time."""
     for line in lines:
-        said = await program.next_line()
-        assert re.fullmatch(r"\[\d{4}-\d\d-\d\d \d\d:\d\d:\d\d " + re.escape(line) + r"\]", said), said
+        printed = await program.next_line()
+        assert re.fullmatch(r"\[\d{4}-\d\d-\d\d \d\d:\d\d:\d\d " + re.escape(line) + r"\]", printed), printed
 
 
 async def leaves(program):

@@ -13,7 +13,7 @@ import trio
 from trio.testing import MockClock
 
 from tests.end_to_end.processes import PATIENCE, open_programs
-from tests.memory_listener import STILL_THERE, WHAT_THEY_COUNT, Visitor, came, play, went
+from tests.memory_listener import STILL_THERE, WHAT_THEY_COUNT, Visitor, came, run_demonstration, went
 from trio_chat import open_chat
 
 pytestmark = pytest.mark.xdist_group("presence")
@@ -25,7 +25,7 @@ async def run_ancestors():
     """The ancestors' clients, at full length, with a server process."""
     async with open_programs() as programs:
         server = await programs.server("presence", 0)
-        return await play(partial(trio.open_tcp_stream, HOST, server.port))
+        return await run_demonstration(partial(trio.open_tcp_stream, HOST, server.port))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -41,9 +41,9 @@ def ancestors():
 async def server_of_both(programs):
     """A chat with a presence service; the latter's port is `presence_port`."""
     server = await programs.server("server", 0, "--presence-port", 0)
-    said = await server.next_error()
-    assert said.startswith(f"Presence on {HOST}:")
-    server.presence_port = int(said.rpartition(":")[2])
+    line = await server.next_error()
+    assert line.startswith(f"Presence on {HOST}:")
+    server.presence_port = int(line.rpartition(":")[2])
     return server
 
 
@@ -61,7 +61,7 @@ async def open_visitors(port):
     finally:
         with trio.CancelScope(shield=True):
             for visitor in visitors:
-                await visitor.leaves()
+                await visitor.close()
 
 
 async def test_friends_are_printed_as_they_come_and_go():
@@ -77,19 +77,19 @@ async def test_friends_are_printed_as_they_come_and_go():
         x = await programs.client("x", server)
         await one.sees("[x is online]")
         assert json.loads(await plain.next_line()) == came("X")
-        for command, seen, told in (
+        for command, seen, change in (
             ("dereg", "[x is away]", went("X")),
             ("reg", "[x is online]", came("X")),
             ("dereg", "[x is away]", went("X")),
         ):
             await x.types(command)
             await one.sees(seen)
-            assert json.loads(await plain.next_line()) == told
+            assert json.loads(await plain.next_line()) == change
 
         one.interrupt()
         await one.exits(130)
         assert json.loads(await plain.next_line()) == went(1)
-        # All of whom `plain` is told have left already. So nothing can be told while the server ends, which would be
+        # All users that `plain` watches have left already. So nothing is sent while the server ends, which would be
         # printed or not, as the connection closes at the same time.
         server.interrupt()
         assert "has closed the connection" in await plain.next_error()
@@ -101,14 +101,14 @@ async def test_a_reset_in_the_middle_of_an_answer():
         server = await programs.server("presence", 0)
         async with open_visitors(server.port) as enter:
             one = await enter()
-            assert await one.asks(1, 2, push=True) == STILL_THERE
+            assert await one.request(1, 2, push=True) == STILL_THERE
             for _ in range(20):
                 two = await enter()
                 two.stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-                await two.says(b'{"user_id": 2, "friends": [1]}' * 1000)
-                assert await one.hears() == came(2)
-                await two.leaves()
-                assert await one.hears() == went(2)
+                await two.send(b'{"user_id": 2, "friends": [1]}' * 1000)
+                assert await one.receive() == came(2)
+                await two.close()
+                assert await one.receive() == went(2)
         server.interrupt()
         await server.exits(130)
 
@@ -119,11 +119,11 @@ async def test_the_longest_request_and_one_byte_more():
         async with open_visitors(server.port) as enter:
             one = await enter()
             request = b'{"user_id": 1, "friends": [%s]}' % b",".join(b"%d" % friend for friend in range(2, 10_002))
-            await one.says(request[:-1] + b" " * (65536 - len(request)) + b"}")
-            assert await one.hears() == STILL_THERE
-            await one.says(b'{"user_id": 1, "friends": [], "x": "' + b"x" * 300_000)
-            assert (await one.hears())["error"] == 3
-            assert await one.hears() is None
+            await one.send(request[:-1] + b" " * (65536 - len(request)) + b"}")
+            assert await one.receive() == STILL_THERE
+            await one.send(b'{"user_id": 1, "friends": [], "x": "' + b"x" * 300_000)
+            assert (await one.receive())["error"] == 3
+            assert await one.receive() is None
 
 
 async def test_at_the_limit_of_open_files_the_service_goes_on():
@@ -133,11 +133,11 @@ async def test_at_the_limit_of_open_files_the_service_goes_on():
         async with open_visitors(server.port) as enter:
             visitors = [await enter() for _ in range(80)]
             assert "Too many open files" in await server.next_error()
-            assert await visitors[0].asks(1, 2) == STILL_THERE
+            assert await visitors[0].request(1, 2) == STILL_THERE
             for visitor in visitors[1:-1]:
-                await visitor.leaves()
-            assert await visitors[-1].asks(2) == STILL_THERE
-            assert await visitors[0].asks(1, 2) == came(2)
+                await visitor.close()
+            assert await visitors[-1].request(2) == STILL_THERE
+            assert await visitors[0].request(1, 2) == came(2)
         server.interrupt()
         await server.exits(130)
 
@@ -162,7 +162,7 @@ async def dribble(visitor):
     """A byte a second of a request. The server closes the connection if that takes too long."""
     with suppress(trio.BrokenResourceError):
         for byte in b'{"user_id": 1, "fri':
-            await visitor.says(bytes([byte]))
+            await visitor.send(bytes([byte]))
             await trio.sleep(1)
 
 

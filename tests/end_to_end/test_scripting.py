@@ -31,9 +31,9 @@ async def test_a_robot_reports_and_a_program_reads():
         async def robot(*args, sender="robot"):
             address = f"127.0.0.1:{server.port}"
             program = await programs.start("robot", "send", *args, "--as", sender, "--server", address)
-            said, complaints = await program.rest()
-            assert len(said + complaints) == 1
-            return program, said + complaints
+            output, complaints = await program.rest()
+            assert len(output + complaints) == 1
+            return program, output + complaints
 
         program, _ = await robot("reader", "\x1b[2J grün")
         await program.exits(0)

@@ -50,7 +50,7 @@ class CheckedWire(Wire):
 
     def __init__(self, number: int) -> None:
         self.number = number
-        self.said: dict[Party, set[bytes]] = {}
+        self.sent: dict[Party, set[bytes]] = {}
         self.seen: set[object] = set()
         self._taken: set[bytes] = set()
         self._challenged: set[tuple[Party, object]] = set()
@@ -59,15 +59,15 @@ class CheckedWire(Wire):
         self.homes = {party: {party.address} for party in self.parties}
         """The addresses of each party: its own ones, and those from which its datagrams were made to come."""
 
-    def say(self, party: Party, text: bytes, **options) -> None:
-        self.said.setdefault(party, set()).add(text)
-        super().say(party, text, **options)
+    def send(self, party: Party, text: bytes, **options) -> None:
+        self.sent.setdefault(party, set()).add(text)
+        super().send(party, text, **options)
 
-    def say_something(self, party: Party) -> bytes:
+    def send_something(self, party: Party) -> bytes:
         """A new text, long enough that a challenge may be sent in return."""
         self._count += 1
         text = b"something new: %d" % self._count
-        self.say(party, text)
+        self.send(party, text)
         return text
 
     def land(self, flight: Flight) -> list[LinkEvent]:
@@ -105,7 +105,7 @@ class CheckedWire(Wire):
                     self._challenged.add((party, address))
             case Received(peer, plaintext):
                 assert peer.key == other.public, "a message from somebody else"
-                assert plaintext in self.said[other], "a message that nobody sealed"
+                assert plaintext in self.sent[other], "a message that nobody sealed"
                 assert data not in self._taken, "a message that arrived before"
                 self._taken.add(data)
             case Moved(was, now):
@@ -129,14 +129,14 @@ class CheckedWire(Wire):
 
     def check_that_both_still_talk(self) -> None:
         """What both send again arrives soon."""
-        unheard, since = set(self.parties), self.now
-        while unheard:
+        missing, since = set(self.parties), self.now
+        while missing:
             assert self.now - since < PATIENCE, "they can no longer talk"
             for party in self.parties:
-                text = self.say_something(party)
+                text = self.send_something(party)
                 self.run()
-                if text in self.other(party).heard:
-                    unheard.discard(party)
+                if text in self.other(party).received:
+                    missing.discard(party)
             self.now += RESEND_EVERY
 
 
@@ -155,15 +155,15 @@ def _in_short(step: LinkEvent) -> str:
 def asked(wire: CheckedWire) -> None:
     """No session yet; the client has sent HELLO and INIT."""
     wire.post(wire.low, wire.low.links.hello(wire.high.address))
-    wire.say_something(wire.low)
+    wire.send_something(wire.low)
 
 
 def linked(wire: CheckedWire) -> None:
     """A session that both use, with messages in transit in both directions."""
     wire.link()
-    wire.say_something(wire.low)
-    wire.say_something(wire.high)
-    wire.say(wire.low, b"hi")
+    wire.send_something(wire.low)
+    wire.send_something(wire.high)
+    wire.send(wire.low, b"hi")
 
 
 def moved(wire: CheckedWire) -> None:
@@ -171,15 +171,15 @@ def moved(wire: CheckedWire) -> None:
     wire.link()
     wire.low.address = ELSEWHERE
     wire.homes[wire.low].add(ELSEWHERE)
-    wire.say(wire.low, b"hi")
-    wire.say_something(wire.low)
+    wire.send(wire.low, b"hi")
+    wire.send_something(wire.low)
 
 
 def forgotten(wire: CheckedWire) -> None:
     """The server was restarted and has no sessions; the client still uses the old one."""
     wire.link()
     wire.high.restart()
-    wire.say_something(wire.low)
+    wire.send_something(wire.low)
 
 
 SETUPS: list[Callable[[CheckedWire], None]] = [asked, linked, moved, forgotten]
@@ -237,9 +237,9 @@ class Arrival:
             case 3:
                 datagram = _with_cookie(wire, party, datagram, source)
             case 4:
-                wire.say_something(wire.low)
+                wire.send_something(wire.low)
             case 5:
-                wire.say_something(wire.high)
+                wire.send_something(wire.high)
             case 6 if wire.flying:
                 wire.land(wire.flying.pop(0))
             case 7:
@@ -270,7 +270,7 @@ def _sealed(wire: CheckedWire, sender: Party, datagram: bytes) -> bytes:
         return datagram
     kind = (DATA, CHALLENGE, PROOF)[datagram[0] % 3]
     if kind == DATA:
-        wire.said.setdefault(sender, set()).add(datagram[1:])
+        wire.sent.setdefault(sender, set()).add(datagram[1:])
     return session.seal(datagram[1:], kind)
 
 

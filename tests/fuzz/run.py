@@ -47,8 +47,8 @@ class Tally:
 def how_it_failed(error: Exception) -> str:
     """The exception and the line that raised it: the same for all inputs that fail in this way."""
     last = traceback.extract_tb(error.__traceback__)[-1]
-    said = str(error).partition("\n")[0] if isinstance(error, AssertionError) else ""
-    return f"{type(error).__name__} {said} ({last.filename.rpartition('/')[2]}, line {last.lineno})"
+    message = str(error).partition("\n")[0] if isinstance(error, AssertionError) else ""
+    return f"{type(error).__name__} {message} ({last.filename.rpartition('/')[2]}, line {last.lineno})"
 
 
 def fuzz(target: Target, seed: int, goes_on: Callable[[int], bool]) -> Tally:

@@ -315,15 +315,15 @@ def _meaning(fields: dict[str, object]) -> object:
         assert all(map(_is_user_or_name, (watch.user_id, *watch.friends))), "a friend that is none"
         assert watch.user_id not in watch.friends, "a friend of oneself"
         assert parse_watch(json.loads(encode_request(watch))) == watch, "asked again, it is another request"
-        asked = f"friends: {len(watch.friends).bit_length()}, {watch.push}"
+        request = f"friends: {len(watch.friends).bit_length()}, {watch.push}"
     except Refusal as refused:
-        asked = _refused(refused)
+        request = _refused(refused)
     try:
-        told = parse_answer(fields)
-        assert told is None or _is_user_or_name(told.user_id), "news of nobody"
+        answer = parse_answer(fields)
+        assert answer is None or _is_user_or_name(answer.user_id), "news of nobody"
     except Refusal:
-        told = "a refusal"
-    return (asked, type(told).__name__)
+        answer = "a refusal"
+    return (request, type(answer).__name__)
 
 
 def _is_user_or_name(given: object) -> bool:
@@ -338,17 +338,17 @@ def _refused(refused: Refusal) -> str:
 
 def presence_samples() -> list[bytes]:
     watches = [Watch(1, (2, "Bob", 2**63 - 1)), Watch(2, (), push=True), Watch(3, (1, "x" * 32)), Watch(4, (4,))]
-    said = [
+    inputs = [
         *map(encode_request, watches),
         encode_news(2, True),
         encode_news("Bob", False),
         encode_refusal(Refusal(6, "You can't")),
     ]
-    said += [b'{"a": "\\u00e9\\"}{\\\\", "b": [1.5e3, -0, [null, {}]], "a": true}', b'{"a": "\xc3\xa9"} \r\n\t{}']
-    said += [b'{"a": ' + b"[" * depth + b"]" * depth + b"}" for depth in (31, 32, 2000)]
-    said += [b'{"a": "' + LONG * 3 + b'"}', b'{"a": "' + LONG * 4 + b'"}']
-    said += [b'{"user_id": 1, "friends": [' + b"2, " * 5000 + b"2]}", b'{"n": 123456789012345678901234567890}']
-    return [*said, b"".join(said[:8]), b"\n".join(said[3:7])]
+    inputs += [b'{"a": "\\u00e9\\"}{\\\\", "b": [1.5e3, -0, [null, {}]], "a": true}', b'{"a": "\xc3\xa9"} \r\n\t{}']
+    inputs += [b'{"a": ' + b"[" * depth + b"]" * depth + b"}" for depth in (31, 32, 2000)]
+    inputs += [b'{"a": "' + LONG * 3 + b'"}', b'{"a": "' + LONG * 4 + b'"}']
+    inputs += [b'{"user_id": 1, "friends": [' + b"2, " * 5000 + b"2]}", b'{"n": 123456789012345678901234567890}']
+    return [*inputs, b"".join(inputs[:8]), b"\n".join(inputs[3:7])]
 
 
 def rearranged_objects(data: bytes, dice: random.Random, others: Sequence[bytes]) -> bytes:

@@ -75,7 +75,7 @@ class Party:
         return Peer(self.address, self.public)
 
     @property
-    def heard(self) -> list[bytes]:
+    def received(self) -> list[bytes]:
         return [event.plaintext for event in self.events if isinstance(event, Received)]
 
 
@@ -108,7 +108,7 @@ class Wire:
     def other(self, party: Party) -> Party:
         return self.high if party is self.low else self.low
 
-    def say(self, party: Party, text: bytes, *, to: Peer | None = None) -> None:
+    def send(self, party: Party, text: bytes, *, to: Peer | None = None) -> None:
         self.post(party, party.links.send(to or self.other(party).peer, text, self.now))
 
     def post(self, party: Party, steps) -> None:
@@ -147,7 +147,7 @@ class Wire:
         self.talk(self.high, b"second")
 
     def talk(self, party: Party, text: bytes, **options) -> None:
-        self.say(party, text, **options)
+        self.send(party, text, **options)
         self.run()
 
     def kinds(self) -> list[int]:
@@ -164,7 +164,7 @@ class Wire:
                 self.kinds()
                 self.talk(party, b"still here %d" % self.now)
                 assert self.kinds() == [DATA]
-                assert self.other(party).heard[-1] == b"still here %d" % self.now
+                assert self.other(party).received[-1] == b"still here %d" % self.now
 
 
 def public_of(secret: bytes) -> bytes:
@@ -360,11 +360,11 @@ def test_every_datagram_has_its_size():
 def test_a_full_datagram_is_as_long_as_a_datagram_may_be():
     wire = Wire()
     wire.link()
-    wire.say(wire.low, bytes(MAX_PLAINTEXT))
+    wire.send(wire.low, bytes(MAX_PLAINTEXT))
     assert len(wire.flying[0].data) == MAX_DATAGRAM
     for size in (0, MAX_PLAINTEXT + 1):
         with pytest.raises(ValueError, match="carries 1 to"):
-            wire.say(wire.low, bytes(size))
+            wire.send(wire.low, bytes(size))
 
 
 @given(
@@ -483,43 +483,43 @@ def test_the_first_message_starts_a_session_and_arrives(side):
 def test_messages_wait_for_the_handshake_once_each_and_in_order():
     wire = Wire()
     for text in (b"one", b"two", b"one", b"three"):
-        wire.say(wire.low, text)
+        wire.send(wire.low, text)
     wire.run()
     assert wire.kinds() == [INIT, COOKIE, INIT, RESP, DATA, DATA, DATA]
-    assert wire.high.heard == [b"two", b"one", b"three"]
+    assert wire.high.received == [b"two", b"one", b"three"]
 
 
 def test_the_newest_32_wait_and_none_longer_than_half_a_second():
     wire = Wire()
     for n in range(40):
-        wire.say(wire.low, b"%d" % n)
+        wire.send(wire.low, b"%d" % n)
     wire.run()
-    assert wire.high.heard == [b"%d" % n for n in range(8, 40)]
+    assert wire.high.received == [b"%d" % n for n in range(8, 40)]
 
     wire = Wire()
-    wire.say(wire.low, b"stale")
+    wire.send(wire.low, b"stale")
     wire.flying.clear()
     wire.now += 0.6
     wire.talk(wire.low, b"wanted")
-    assert wire.high.heard == [b"wanted"]
+    assert wire.high.received == [b"wanted"]
 
 
 @pytest.mark.parametrize("lost", range(5))
 def test_sending_again_makes_up_for_any_lost_datagram(lost):
     wire = Wire()
     count = iter(range(100))
-    wire.say(wire.low, b"hi")
+    wire.send(wire.low, b"hi")
     wire.run(lose=lambda flight: next(count) == lost)
     wire.now += 0.1
     wire.talk(wire.low, b"hi")
-    assert set(wire.high.heard) == {b"hi"}
+    assert set(wire.high.received) == {b"hi"}
     wire.check_that_both_talk_undisturbed()
 
 
 def test_an_init_is_not_repeated_at_once_and_a_lost_resp_costs_no_second_one():
     wire = Wire()
-    wire.say(wire.low, b"one")
-    wire.say(wire.low, b"two")
+    wire.send(wire.low, b"one")
+    wire.send(wire.low, b"two")
     wire.run(lose=lambda flight: flight.kind == RESP)
     assert wire.kinds() == [INIT, COOKIE, INIT, RESP]
     used = wire.high.key.used
@@ -531,25 +531,25 @@ def test_an_init_is_not_repeated_at_once_and_a_lost_resp_costs_no_second_one():
 
 def test_the_responder_sends_nothing_before_the_first_data():
     wire = Wire()
-    wire.say(wire.low, b"hi")
+    wire.send(wire.low, b"hi")
     wire.run(lose=lambda flight: flight.kind == DATA)
-    assert wire.high.heard == []
+    assert wire.high.received == []
     wire.kinds()
-    wire.say(wire.high, b"too early for that session")
+    wire.send(wire.high, b"too early for that session")
     assert wire.kinds() == [INIT]
     wire.run()
-    assert wire.low.heard == [b"too early for that session"]
+    assert wire.low.received == [b"too early for that session"]
 
 
 def test_a_handshake_is_given_up_after_five_seconds():
     wire = Wire()
-    wire.say(wire.low, b"hi")
+    wire.send(wire.low, b"hi")
     first = wire.flying.pop().data
     wire.now += 4.9
-    wire.say(wire.low, b"hi")
+    wire.send(wire.low, b"hi")
     assert wire.flying.pop().data == first, "the same INIT: its cookie depends on it"
     wire.now += 0.2
-    wire.say(wire.low, b"hi")
+    wire.send(wire.low, b"hi")
     assert wire.flying.pop().data != first
     wire.now += 6
     wire.low.links.sweep(wire.now)
@@ -558,13 +558,13 @@ def test_a_handshake_is_given_up_after_five_seconds():
 
 def test_an_accepted_handshake_is_forgotten_after_five_seconds():
     wire = Wire()
-    wire.say(wire.low, b"hi")
+    wire.send(wire.low, b"hi")
     wire.run(lose=lambda flight: flight.kind == DATA)
     late = wire.log[-1]
     assert len(wire.high.links) == 1
     wire.now += 5.1
     wire.land(late)
-    assert wire.high.heard == [], "too late"
+    assert wire.high.received == [], "too late"
     assert wire.flying.pop().kind == RESET
     wire.high.links.sweep(wire.now)
     assert len(wire.high.links) == 0
@@ -572,7 +572,7 @@ def test_an_accepted_handshake_is_forgotten_after_five_seconds():
 
 def test_the_same_init_after_five_seconds_gets_a_new_answer():
     wire = Wire()
-    wire.say(wire.low, b"hi")
+    wire.send(wire.low, b"hi")
     wire.run(lose=lambda flight: flight.kind in (RESP, DATA))
     init = [flight for flight in wire.log if flight.kind == INIT][-1]
     wire.now += 5.1
@@ -586,7 +586,7 @@ def test_the_same_init_after_five_seconds_gets_a_new_answer():
 @pytest.mark.parametrize("key", [bytes(32), b"\x01" + bytes(31), (2**255 - 18).to_bytes(32, "little")])
 def test_nothing_is_sent_to_an_unusable_key(key):
     wire = Wire()
-    wire.say(wire.low, b"hi", to=Peer(wire.high.address, key))
+    wire.send(wire.low, b"hi", to=Peer(wire.high.address, key))
     assert wire.flying == []
     assert len(wire.low.links) == 0
 
@@ -597,7 +597,7 @@ def test_a_peer_with_another_key_is_not_reached():
     assert wire.kinds() == [INIT, COOKIE, INIT], "no answer: the peer cannot read this"
     assert wire.high.events == []
     wire.link()
-    wire.say(wire.low, b"not for the one with the session", to=Peer(wire.high.address, bytes(31) + b"\x09"))
+    wire.send(wire.low, b"not for the one with the session", to=Peer(wire.high.address, bytes(31) + b"\x09"))
     assert [flight.kind for flight in wire.flying] == [INIT]
 
 
@@ -614,7 +614,7 @@ def test_an_unknown_party_can_ask_a_server_for_its_keys():
     assert learned.address == wire.high.address
     assert learned.keys.link == wire.high.public
     wire.talk(wire.low, b"hi", to=Peer(learned.address, learned.keys.link))
-    assert wire.high.heard == [b"hi"]
+    assert wire.high.received == [b"hi"]
 
 
 def test_only_a_server_answers_a_hello():
@@ -684,13 +684,13 @@ def test_crossed_inits_in_every_order_of_arrival(is_renewal):
             wire.link()
             wire.now += 121
         for party in wire.parties:
-            wire.say(party, b"crossing")
+            wire.send(party, b"crossing")
         for data in [flight for flight in wire.flying if flight.kind == DATA]:  # on the session that is renewed
             wire.flying.remove(data)
             wire.land(data)
         while wire.flying:
             wire.land(wire.flying.pop(choose(len(wire.flying))))
-        assert (wire.high.heard[-1], wire.low.heard[-1]) == (b"crossing", b"crossing")
+        assert (wire.high.received[-1], wire.low.received[-1]) == (b"crossing", b"crossing")
         assert RESET not in wire.kinds()
         wire.check_that_both_talk_undisturbed()
 
@@ -703,12 +703,12 @@ def test_crossed_inits_in_every_order_of_arrival(is_renewal):
 def test_crossed_inits_in_any_order_with_copies_and_losses(seed):
     dice = random.Random(seed)
     wire = Wire()
-    said = set()
+    sent = set()
     for turn in range(4):
         for party in dice.sample(wire.parties, 2):
             text = b"%d" % dice.randrange(3)
-            said.add((party.public, text))
-            wire.say(party, text)
+            sent.add((party.public, text))
+            wire.send(party, text)
             while wire.flying and dice.random() < 0.8:
                 flight = wire.flying.pop(dice.randrange(len(wire.flying)))
                 if turn == 3 or dice.random() < 0.8:
@@ -722,19 +722,19 @@ def test_crossed_inits_in_any_order_with_copies_and_losses(seed):
         for text in (b"0", b"1", b"2"):
             wire.talk(party, text)
     for party in wire.parties:
-        assert set(party.heard) == {b"0", b"1", b"2"}
+        assert set(party.received) == {b"0", b"1", b"2"}
         assert {event.peer for event in party.events} == {wire.other(party).peer}
     wire.check_that_both_talk_undisturbed()
 
 
 def test_a_crossing_init_is_answered_on_the_session_of_the_lower_key():
     wire = Wire()
-    wire.say(wire.low, b"hi")
+    wire.send(wire.low, b"hi")
     wire.run(lose=lambda flight: flight.kind == DATA)
     wire.kinds()
     wire.talk(wire.high, b"only I speak")
     assert wire.kinds() == [INIT, COOKIE, INIT, DATA, DATA]
-    assert wire.low.heard == [b"only I speak"]
+    assert wire.low.received == [b"only I speak"]
     for pause in (0, 5, 5.1, 20):
         wire.now += pause
         wire.talk(wire.high, b"and again")
@@ -743,8 +743,8 @@ def test_a_crossing_init_is_answered_on_the_session_of_the_lower_key():
 
 def test_of_crossed_inits_that_of_the_lower_key_wins():
     wire = Wire()
-    wire.say(wire.high, b"from high")
-    wire.say(wire.low, b"from low")
+    wire.send(wire.high, b"from high")
+    wire.send(wire.low, b"from low")
     wire.run()
     answered_by = {flight.source for flight in wire.log if flight.kind == RESP}
     assert answered_by == {wire.high.address}
@@ -760,8 +760,8 @@ def test_a_session_is_renewed_after_two_minutes_and_the_old_one_receives_for_ten
     wire.talk(wire.low, b"young enough")
     wire.kinds()
     wire.now += 2
-    wire.say(wire.high, b"on the old one, late")
-    wire.say(wire.high, b"on the old one, too late")
+    wire.send(wire.high, b"on the old one, late")
+    wire.send(wire.high, b"on the old one, too late")
     late, init, too_late = wire.flying
     wire.flying.clear()
     wire.kinds()
@@ -783,7 +783,7 @@ def test_only_the_latest_two_sessions_of_a_peer_are_kept():
         wire.now += 1
         wire.low.restart()
         wire.talk(wire.low, b"me again")
-    assert len(wire.high.heard) == 6
+    assert len(wire.high.received) == 6
     assert len(wire.high.links) == 2
 
 
@@ -791,16 +791,16 @@ def test_the_old_session_carries_on_until_the_new_one_answers():
     wire = Wire()
     wire.link()
     wire.now += 121
-    wire.say(wire.low, b"on the old one")
+    wire.send(wire.low, b"on the old one")
     wire.run(lose=lambda flight: flight.kind == INIT)
     wire.talk(wire.high, b"so do I", to=wire.low.peer)
-    assert (wire.high.heard[-1], wire.low.heard[-1]) == (b"on the old one", b"so do I")
+    assert (wire.high.received[-1], wire.low.received[-1]) == (b"on the old one", b"so do I")
 
 
 def test_a_session_is_not_used_for_more_than_three_minutes():
     wire = Wire()
     wire.link()
-    wire.say(wire.low, b"late")
+    wire.send(wire.low, b"late")
     late = wire.flying.pop()
     wire.now += 181
     assert [step.data[0] for step in wire.land(late)] == [RESET]
@@ -818,10 +818,10 @@ def test_an_init_alone_replaces_nothing():
     wire = Wire()
     wire.link()
     wire.low.restart()
-    wire.say(wire.low, b"the first of a new session")
+    wire.send(wire.low, b"the first of a new session")
     wire.run(lose=lambda flight: flight.kind == DATA)
     wire.kinds()
-    wire.say(wire.high, b"still on the old one")
+    wire.send(wire.high, b"still on the old one")
     assert wire.kinds() == [DATA]
     wire.run()
     wire.now += 0.1
@@ -829,7 +829,7 @@ def test_an_init_alone_replaces_nothing():
     wire.kinds()
     wire.talk(wire.high, b"on the new one")
     assert wire.kinds() == [DATA]
-    assert wire.low.heard[-1] == b"on the new one"
+    assert wire.low.received[-1] == b"on the new one"
 
 
 @pytest.mark.parametrize(("side", "sender"), [(a, b) for a in ("low", "high") for b in ("low", "high")])
@@ -842,7 +842,7 @@ def test_a_restart_of_either_side_is_noticed_by_a_reset(side, sender):
     wire.talk(sends, b"hi")
     wire.now += 0.1
     wire.talk(sends, b"hi")
-    assert wire.other(sends).heard[-1] == b"hi"
+    assert wire.other(sends).received[-1] == b"hi"
     if side != sender:
         assert wire.kinds() == [DATA, RESET, INIT, COOKIE, INIT, RESP, DATA, DATA]
     wire.check_that_both_talk_undisturbed()
@@ -851,7 +851,7 @@ def test_a_restart_of_either_side_is_noticed_by_a_reset(side, sender):
 def test_resets_start_at_most_one_handshake_a_second():
     wire = Wire()
     wire.link()
-    wire.say(wire.low, b"hi")
+    wire.send(wire.low, b"hi")
     index = wire.flying.pop().data[4:8]
     reset = Flight(Reset(index).encode(), wire.high.address, wire.low.address)
     started = []
@@ -870,7 +870,7 @@ def test_resets_start_at_most_one_handshake_a_second_even_if_each_succeeds():
     wire.link()
     inits = 0
     for _ in range(40):
-        wire.say(wire.low, b"hi")
+        wire.send(wire.low, b"hi")
         reset = Reset(wire.flying[-1].data[4:8]).encode()
         wire.run()
         wire.kinds()
@@ -884,7 +884,7 @@ def test_resets_start_at_most_one_handshake_a_second_even_if_each_succeeds():
 def test_the_session_goes_on_after_a_forged_reset():
     wire = Wire()
     wire.link()
-    wire.say(wire.low, b"hi")
+    wire.send(wire.low, b"hi")
     index = wire.flying.pop().data[4:8]
     assert is_refused(wire.low.links, Reset(b"????").encode(), wire.high.address)
     assert is_refused(wire.low.links, Reset(index).encode(), ("10.9.9.9", 9)), "from another address"
@@ -892,7 +892,7 @@ def test_the_session_goes_on_after_a_forged_reset():
     wire.flying.clear()
     wire.talk(wire.low, b"still")
     wire.talk(wire.high, b"here")
-    assert (wire.high.heard[-1], wire.low.heard[-1]) == (b"still", b"here")
+    assert (wire.high.received[-1], wire.low.received[-1]) == (b"still", b"here")
 
 
 # --- peers that move ---
@@ -913,13 +913,13 @@ def test_a_peer_that_moves_proves_it_and_its_session_goes_on():
     wire.talk(wire.low, b"well done")
     assert wire.kinds() == [DATA, DATA]
     assert wire.high.events[-1] == Received(wire.low.peer, b"well done")
-    assert wire.low.heard[-1] == b"at your new address"
+    assert wire.low.received[-1] == b"at your new address"
     wire.check_that_both_talk_undisturbed()
 
 
 def test_a_peer_that_moves_before_the_first_data_proves_it_too():
     wire = Wire()
-    wire.say(wire.low, b"hello while I move")
+    wire.send(wire.low, b"hello while I move")
     before = wire.low.peer
     while wire.flying:
         flight = wire.flying.pop(0)
@@ -933,9 +933,9 @@ def test_a_lost_challenge_is_repeated_with_the_next_message():
     wire = Wire()
     wire.link()
     wire.low.address = ELSEWHERE
-    wire.say(wire.low, b"one")
+    wire.send(wire.low, b"one")
     wire.run(lose=lambda flight: flight.kind == CHALLENGE)
-    wire.say(wire.low, b"two, long enough")
+    wire.send(wire.low, b"two, long enough")
     wire.run(lose=lambda flight: flight.kind == PROOF)
     assert not any(isinstance(event, Moved) for event in wire.high.events)
     wire.talk(wire.low, b"three, long enough")
@@ -945,7 +945,7 @@ def test_a_lost_challenge_is_repeated_with_the_next_message():
 def test_a_datagram_relayed_from_another_address_changes_nothing():
     wire = Wire()
     wire.link()
-    wire.say(wire.low, b"caught by an attacker")
+    wire.send(wire.low, b"caught by an attacker")
     caught = wire.flying.pop()
     steps = wire.land(attrs.evolve(caught, source=ELSEWHERE))
     assert steps[0] == Received(wire.low.peer, b"caught by an attacker")
@@ -957,7 +957,7 @@ def test_a_datagram_relayed_from_another_address_changes_nothing():
     wire.land(Flight(challenge.data, ELSEWHERE, wire.low.address))
     assert wire.flying == []
     wire.talk(wire.high, b"to where you were")
-    assert wire.low.heard[-1] == b"to where you were"
+    assert wire.low.received[-1] == b"to where you were"
     assert not any(isinstance(event, Moved) for event in wire.high.events)
 
 
@@ -965,7 +965,7 @@ def test_a_proof_from_an_address_that_was_not_challenged_is_ignored():
     wire = Wire()
     wire.link()
     wire.low.address = ELSEWHERE
-    wire.say(wire.low, b"from elsewhere")
+    wire.send(wire.low, b"from elsewhere")
     wire.run(lose=lambda flight: flight.kind == PROOF)
     proof = wire.log[-1]
     assert wire.land(attrs.evolve(proof, source=("10.0.8.8", 888))) == []
@@ -977,7 +977,7 @@ def test_a_proof_must_carry_the_challenge():
     wire = Wire()
     wire.link()
     wire.low.address = ELSEWHERE
-    wire.say(wire.low, b"from elsewhere")
+    wire.send(wire.low, b"from elsewhere")
     wire.run(lose=lambda flight: flight.kind == CHALLENGE)
     (session,) = wire.low.links._sessions.values()
     wire.land(Flight(session.seal(b"a guess!", PROOF), ELSEWHERE, wire.high.address))
@@ -991,7 +991,7 @@ def test_each_move_has_its_own_challenge():
     tokens = set()
     for address in (ELSEWHERE, home, ELSEWHERE):
         wire.low.address = address
-        wire.say(wire.low, b"from another place")
+        wire.send(wire.low, b"from another place")
         wire.land(wire.flying.pop())
         (session,) = wire.high.links._sessions.values()
         address_and_token = session.challenge
@@ -1008,7 +1008,7 @@ def test_each_move_has_its_own_challenge():
 def test_only_the_newest_datagram_can_show_a_move():
     wire = Wire()
     wire.link()
-    wire.say(wire.low, b"an older one, held back")
+    wire.send(wire.low, b"an older one, held back")
     held_back = wire.flying.pop()
     wire.talk(wire.low, b"a newer one")
     assert wire.land(attrs.evolve(held_back, source=ELSEWHERE)) == [Received(wire.low.peer, b"an older one, held back")]
@@ -1018,7 +1018,7 @@ def test_no_challenge_is_longer_than_its_cause():
     wire = Wire()
     wire.link()
     for size in range(1, 20):
-        wire.say(wire.low, bytes(size))
+        wire.send(wire.low, bytes(size))
         data = wire.flying.pop().data
         steps = wire.high.links.receive_untrusted(data, ELSEWHERE, wire.now)
         assert all(len(step.data) <= len(data) for step in steps if isinstance(step, Transmit))
@@ -1101,7 +1101,7 @@ def test_the_number_of_unfinished_handshakes_is_bounded_and_the_newest_is_kept()
     flood(wire.high, [(f"10.6.{n >> 8}.{n & 255}", 6) for n in range(1200)], wire.now)
     assert len(wire.high.links) == 1024
     wire.talk(wire.low, b"nevertheless")
-    assert wire.high.heard == [b"nevertheless"]
+    assert wire.high.received == [b"nevertheless"]
 
 
 def test_the_number_of_started_handshakes_is_bounded():
@@ -1118,7 +1118,7 @@ def test_the_number_of_sessions_is_bounded(monkeypatch):
         wire.low.restart()
         wire.low.address = ("10.0.0.1", 3000 + n)
         wire.talk(wire.low, b"hi")
-    assert len(wire.high.heard) == 30
+    assert len(wire.high.received) == 30
     assert len(wire.high.links) == 20
 
 
@@ -1162,7 +1162,7 @@ def test_every_recorded_datagram_replayed(port, later, restarted):
         wire.now += 1.1
         for party in wire.parties:
             wire.talk(party, b"after all that")
-            assert wire.other(party).heard[-1] == b"after all that"
+            assert wire.other(party).received[-1] == b"after all that"
         wire.check_that_both_talk_undisturbed()
 
 
@@ -1187,7 +1187,7 @@ def test_a_changed_copy_that_arrives_first_is_refused_and_does_not_stop_the_true
     """Before one of the datagrams, the receiver gets a copy of it with one byte changed."""
     wire = Wire()
     wire.post(wire.low, wire.low.links.hello(wire.high.address))
-    wire.say(wire.low, b"a message of some length")
+    wire.send(wire.low, b"a message of some length")
     which %= 7
     count = 0
     while wire.flying:
@@ -1212,13 +1212,13 @@ def test_a_changed_copy_that_arrives_first_is_refused_and_does_not_stop_the_true
         count += 1
         wire.land(flight)
     assert count >= 7
-    assert wire.high.heard == [b"a message of some length"]
+    assert wire.high.received == [b"a message of some length"]
     assert len([event for event in wire.low.events if isinstance(event, KeysLearned)]) == 1
 
 
 def test_a_resp_with_a_changed_index_costs_a_handshake_but_not_the_message():
     wire = Wire()
-    wire.say(wire.low, b"hi")
+    wire.send(wire.low, b"hi")
     while wire.flying:
         flight = wire.flying.pop(0)
         if flight.kind == RESP and not wire.low.links._sessions:
@@ -1226,12 +1226,12 @@ def test_a_resp_with_a_changed_index_costs_a_handshake_but_not_the_message():
         wire.land(flight)
     wire.now += 0.1
     wire.talk(wire.low, b"hi")
-    assert wire.high.heard == [b"hi"]
+    assert wire.high.received == [b"hi"]
 
 
 def test_a_flood_of_cookies_causes_few_inits():
     wire = Wire()
-    wire.say(wire.low, b"hi")
+    wire.send(wire.low, b"hi")
     index = wire.flying.pop().data[4:8]
     sent = 0
     for n in range(100):
@@ -1242,7 +1242,7 @@ def test_a_flood_of_cookies_causes_few_inits():
 
 def test_forged_cookies_do_not_keep_the_true_one_out():
     wire = Wire()
-    wire.say(wire.low, b"hi")
+    wire.send(wire.low, b"hi")
     index = wire.flying[0].data[4:8]
     for n in range(100):
         forged = Cookie(index, n.to_bytes(16, "big"))
@@ -1250,12 +1250,12 @@ def test_forged_cookies_do_not_keep_the_true_one_out():
     wire.run()
     wire.now += 0.1
     wire.talk(wire.low, b"hi")
-    assert wire.high.heard == [b"hi"]
+    assert wire.high.received == [b"hi"]
 
 
 def test_an_answer_from_another_address_is_refused():
     wire = Wire()
-    wire.say(wire.low, b"hi")
+    wire.send(wire.low, b"hi")
     wire.run(lose=lambda flight: flight.kind == RESP)
     resp = wire.log[-1]
     assert resp.kind == RESP

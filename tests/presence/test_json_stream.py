@@ -71,7 +71,7 @@ def test_objects_survive_any_blanks_and_any_cuts(sent, data):
 
 
 @given(OBJECTS, st.data())
-def test_a_damaged_object_means_what_it_means_to_others_or_is_refused(sent, data):
+def test_a_damaged_object_is_parsed_as_by_the_json_module_or_refused(sent, data):
     text = bytearray(json.dumps(sent, ensure_ascii=False).encode())
     text[data.draw(st.integers(0, len(text) - 1))] = data.draw(st.sampled_from(b'{}[]",:\\ 0\xff'))
     check_presence(bytes(text))
@@ -123,7 +123,7 @@ def test_objects_before_the_garbage_come_out_first():
         stream.take()
 
 
-def test_of_a_repeated_key_the_last_value_counts():
+def test_the_last_value_of_a_repeated_key_counts():
     assert objects(b'{"a": 1, "a": {"b": 2, "b": 3}}') == [{"a": {"b": 3}}]
 
 

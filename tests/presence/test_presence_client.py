@@ -72,19 +72,19 @@ async def test_the_user_is_online_as_long_as_the_context_is_open(listener, roste
     assert 1 not in roster
 
 
-async def test_the_news_goes_on_by_itself(listener, roster, autojump_clock):
-    heard = []
+async def test_changes_keep_coming_without_further_requests(listener, roster, autojump_clock):
+    received = []
     with trio.move_on_after(1000):
         async with watch_friends(1, ["bob"], SERVER, connect=listener.connect) as news:
             for online in (True, False, True):
                 roster.note("bob", online)
             async for change in news:
-                heard.append(change)
-    assert heard == [on("bob"), off("bob"), on("bob")]
+                received.append(change)
+    assert received == [on("bob"), off("bob"), on("bob")]
 
 
 @pytest.mark.parametrize(("user_id", "friends", "code"), [(1, [1], 6), (0, [], 5), (1, ["b d"], 5), (1, [2] * 9**5, 3)])
-async def test_what_the_server_does_not_accept_is_an_error_on_entering(
+async def test_a_request_that_the_server_does_not_accept_is_an_error_on_entering(
     listener, roster, autojump_clock, user_id, friends, code
 ):
     with pytest.raises(PresenceRefused) as caught:
@@ -106,8 +106,8 @@ async def test_cancelling_leaves(listener, roster, autojump_clock):
 
 
 async def reach(listener, *answers, then=None):
-    """Watches at a server that says these bytes, one after the other; returns what is heard until it is over."""
-    heard = []
+    """Watches at a server that sends these bytes, one after the other; returns what is received until it is over."""
+    received = []
 
     async def serve():
         stream = await listener.accept()
@@ -122,13 +122,13 @@ async def reach(listener, *answers, then=None):
         error = None
         try:
             async with watch_friends(1, [2], SERVER, connect=listener.connect) as news:
-                heard.append("entered")
+                received.append("entered")
                 async for change in news:
-                    heard.append(change)
+                    received.append(change)
         except (PresenceLost, PresenceRefused) as caught:
             error = caught
         nursery.cancel_scope.cancel()
-    return heard, error
+    return received, error
 
 
 async def closes(stream):
@@ -141,25 +141,30 @@ async def is_silent(stream):
 
 
 @pytest.mark.parametrize(
-    ("answers", "then", "heard", "clue"),
+    ("answers", "then", "expected", "clue"),
     [
         ([], closes, [], "closed"),
         ([], is_silent, [], "not responding"),
         ([b'{"online": true'], is_silent, [], "not responding"),
-        ([b"hello"], is_silent, [], "invalid answer"),
+        ([b"hello"], is_silent, [], "invalid"),
         ([b'{"online": true, "user_id": 2}\n'], closes, ["entered", on(2)], "closed"),
         ([b'{"on', b'line": true, "user_id": "x"}{}{"a": 1}'], is_silent, ["entered", on("x")], "not responding"),
-        ([b'{"error": 0, "msg": ""}', b'{"online": false, "user_id": 2}[]'], closes, ["entered", off(2)], "invalid answer"),
+        (
+            [b'{"error": 0, "msg": ""}', b'{"online": false, "user_id": 2}[]'],
+            closes,
+            ["entered", off(2)],
+            "invalid answer",
+        ),
     ],
 )
-async def test_a_server_that_goes_is_an_error(listener, autojump_clock, answers, then, heard, clue):
+async def test_a_server_that_stops_answering_is_an_error(listener, autojump_clock, answers, then, expected, clue):
     got, error = await reach(listener, *answers, then=then)
-    assert got == heard
+    assert got == expected
     assert isinstance(error, PresenceLost)
     assert clue in str(error)
 
 
-async def test_a_reset_is_the_end(listener, autojump_clock):
+async def test_a_reset_ends_the_iteration_with_an_error(listener, autojump_clock):
     class Reset(trio.abc.Stream):
         async def send_all(self, data):
             raise trio.BrokenResourceError
@@ -183,19 +188,19 @@ async def test_a_reset_is_the_end(listener, autojump_clock):
 
 
 async def test_the_text_of_a_refusal_is_escaped(listener, autojump_clock):
-    heard, error = await reach(listener, b'{"error": 7, "msg": "no\\u001b[2J\\u202e"}', then=is_silent)
-    assert heard == []
+    received, error = await reach(listener, b'{"error": 7, "msg": "no\\u001b[2J\\u202e"}', then=is_silent)
+    assert received == []
     assert (error.code, error.text) == (7, "no\x1b[2J\u202e")
     assert str(error) == r"refused with error 7: 'no\x1b[2J\u202e'"
 
 
 async def test_a_refusal_comes_after_the_news_before_it(listener, autojump_clock):
-    heard, error = await reach(listener, b'{"online": true, "user_id": 2}{"error": 5, "msg": "no"}')
-    assert heard == ["entered", on(2)]
+    received, error = await reach(listener, b'{"online": true, "user_id": 2}{"error": 5, "msg": "no"}')
+    assert received == ["entered", on(2)]
     assert error.code == 5
 
 
-async def test_a_server_that_does_not_take_connections_is_given_up(autojump_clock):
+async def test_connecting_to_a_server_that_accepts_no_connection_is_given_up(autojump_clock):
     async def connect(host, port):
         await trio.sleep(math.inf)
 
@@ -206,13 +211,13 @@ async def test_a_server_that_does_not_take_connections_is_given_up(autojump_cloc
 
 
 @pytest.mark.parametrize("server", [("x.invalid", 80), ("no..host\n", 80), ("127.0.0.1", 0), ("127.0.0.1", 65536)])
-async def test_an_address_that_is_none(server):
+async def test_an_invalid_address(server):
     with pytest.raises(AddressError):
         async with watch_friends(1, [2], server):
             pytest.fail("there is nothing there")
 
 
-async def test_nobody_at_the_address():
+async def test_no_server_at_the_address():
     listener, *_ = await trio.open_tcp_listeners(0, host="127.0.0.1")
     address = listener.socket.getsockname()
     await listener.aclose()

@@ -32,12 +32,12 @@ def test_a_request_is_encoded_and_parsed(user_id, friends, push):
 
 @given(USERS | NAMES, st.booleans())
 def test_news_is_encoded_and_parsed_within_256_bytes(friend, online):
-    said = encode_news(friend, online)
-    assert len(said) <= 256
-    assert parse_answer(json.loads(said)) == FriendChanged(friend, online)
+    data = encode_news(friend, online)
+    assert len(data) <= 256
+    assert parse_answer(json.loads(data)) == FriendChanged(friend, online)
 
 
-def test_what_the_ancestors_read_is_what_they_always_read():
+def test_the_ancestors_can_still_read_each_answer():
     assert encode_news(2, True) == b'{"online": true, "user_id": 2}'
     assert encode_news("alice", False) == b'{"online": false, "user_id": "alice"}'
     assert STILL_THERE == b'{"msg": "are you still there?", "error": 0}'
@@ -78,7 +78,7 @@ def test_names_are_compared_without_case():
     assert [fold_friend(friend) for friend in (2, "2", "Bob")] == [2, "2", "bob"]
 
 
-def test_an_error_is_raised_with_what_the_server_said():
+def test_an_error_is_raised_with_the_text_of_the_server():
     with pytest.raises(Refusal) as caught:
         parse_answer({"msg": "[server] You can't", "error": 6})
     assert (caught.value.code, caught.value.text) == (6, "[server] You can't")
@@ -91,5 +91,5 @@ def test_an_error_is_raised_with_what_the_server_said():
         *({"online": True, "user_id": nobody} for nobody in (None, True, 0, 2**63, "", "a b", "\x1b[2J")),
     ],
 )
-def test_anything_else_is_a_sign_of_life(fields):
+def test_any_other_answer_only_shows_that_the_server_is_alive(fields):
     assert parse_answer(fields) is None

@@ -10,7 +10,7 @@ import pytest
 import trio
 from trio.testing import lockstep_stream_pair
 
-from tests.memory_listener import STILL_THERE, WHAT_THEY_COUNT, MemoryListener, Visitor, came, play, went
+from tests.memory_listener import STILL_THERE, WHAT_THEY_COUNT, MemoryListener, Visitor, came, run_demonstration, went
 from trio_chat.errors import AddressError
 from trio_chat.presence.roster import Roster
 from trio_chat.presence.server import MAX_NEWS, NewsQueue, serve_listeners, serve_presence
@@ -35,7 +35,7 @@ class Service:
     async def watcher(self, user_id, *friends, **more):
         """A visitor whose first request was answered: nothing has changed."""
         visitor = await self.visitor()
-        assert await visitor.asks(user_id, *friends, **more) == STILL_THERE
+        assert await visitor.request(user_id, *friends, **more) == STILL_THERE
         return visitor
 
 
@@ -55,19 +55,19 @@ async def seconds_until(happens):
 # --- requests and answers ---
 
 
-async def test_the_ancestors_clients_count_what_they_always_counted(service, autojump_clock):
-    assert await play(service.listener.connect) == WHAT_THEY_COUNT
+async def test_the_clients_of_the_ancestors_count_the_same_changes_as_before(service, autojump_clock):
+    assert await run_demonstration(service.listener.connect) == WHAT_THEY_COUNT
 
 
-async def test_a_request_is_answered_by_the_oldest_change_or_by_still_there(service, autojump_clock):
+async def test_a_request_is_answered_by_the_oldest_change_or_by_are_you_still_there(service, autojump_clock):
     one = await service.watcher(1, 2, 3, "alice")
     two = await service.watcher(2)
     service.roster.note("alice", True)
-    await two.leaves()
+    await two.close()
     await trio.sleep(1)
     service.roster.note("alice", False)
-    heard = [await one.asks(1, 2, 3, "alice") for _ in range(5)]
-    assert heard == [came(2), came("alice"), went(2), went("alice"), STILL_THERE]
+    received = [await one.request(1, 2, 3, "alice") for _ in range(5)]
+    assert received == [came(2), came("alice"), went(2), went("alice"), STILL_THERE]
 
 
 async def test_after_the_first_request_friends_who_are_online_are_news(service, autojump_clock):
@@ -76,61 +76,61 @@ async def test_after_the_first_request_friends_who_are_online_are_news(service, 
     service.roster.note("Bob", True)
     service.roster.note("carol", True)
     one = await service.visitor()
-    assert [await one.asks(1, 2, "bob", 3, 4) for _ in range(4)] == [came(2), came("bob"), came(3), STILL_THERE]
+    assert [await one.request(1, 2, "bob", 3, 4) for _ in range(4)] == [came(2), came("bob"), came(3), STILL_THERE]
 
 
 async def test_without_push_nothing_is_sent_without_a_request(service, autojump_clock):
     one = await service.watcher(1, 2)
     await service.watcher(2)
-    assert await one.hears_all(10) == []
-    assert await one.asks(1, 2) == came(2)
+    assert await one.receive_all(10) == []
+    assert await one.request(1, 2) == came(2)
 
 
-async def test_all_news_is_told_in_order_however_fast_the_friends_and_slow_the_reader(service, autojump_clock):
+async def test_all_news_is_sent_in_order_however_fast_the_friends_and_slow_the_reader(service, autojump_clock):
     one = await service.watcher(1, *(f"n{number}" for number in range(20)))
     moves = [(f"n{move * 7 % 20}", move // 20 % 2 == 0) for move in range(1000)]
     for move in moves:
         service.roster.note(*move)
-    heard = []
-    while (answer := await one.asks(1, *(f"n{number}" for number in range(20)))) != STILL_THERE:
-        heard.append((answer["user_id"], answer["online"]))
+    received = []
+    while (answer := await one.request(1, *(f"n{number}" for number in range(20)))) != STILL_THERE:
+        received.append((answer["user_id"], answer["online"]))
         await trio.sleep(1)
-    assert heard == moves
+    assert received == moves
 
 
 async def test_a_friend_is_named_as_in_the_request_and_only_once(service, autojump_clock):
     one = await service.watcher(1, "BoB", 2, "bob", 2, "BOB", push=True)
     service.roster.note("bOb", True)
     await service.watcher(2)
-    assert await one.hears_all(10) == [came("BoB"), came(2)]
+    assert await one.receive_all(10) == [came("BoB"), came(2)]
 
 
 async def test_a_user_with_two_connections_is_online_until_both_have_ended(service, autojump_clock):
     one = await service.watcher(1, 2, push=True)
     first, second = await service.watcher(2), await service.watcher(2)
-    assert await one.hears_all(1) == [came(2)]
-    await first.leaves()
-    assert await one.hears_all(1) == []
-    await second.leaves()
-    assert await one.hears_all(1) == [went(2)]
+    assert await one.receive_all(1) == [came(2)]
+    await first.close()
+    assert await one.receive_all(1) == []
+    await second.close()
+    assert await one.receive_all(1) == [went(2)]
 
 
 async def test_objects_may_come_byte_by_byte(service, autojump_clock):
     await service.watcher(2)
     one = await service.visitor()
     for byte in b' {"user_id": 1, "friends": [2]} \n':
-        await one.says(bytes([byte]))
+        await one.send(bytes([byte]))
         await trio.sleep(0.1)
-    assert await one.hears_all(1) == [came(2)]
+    assert await one.receive_all(1) == [came(2)]
 
 
 async def test_several_requests_in_one_read_are_answered_one_by_one(service, autojump_clock):
     await service.watcher(2)
     one = await service.visitor()
-    await one.says(b'{"user_id": 1, "friends": [2]}' * 3 + b'{"user_id": 1, "friends": [3]}{"user_id":')
-    assert await one.hears_all(1) == [came(2)] + [STILL_THERE] * 3
-    await one.says(b'1,"friends":[]}')
-    assert await one.hears() == STILL_THERE
+    await one.send(b'{"user_id": 1, "friends": [2]}' * 3 + b'{"user_id": 1, "friends": [3]}{"user_id":')
+    assert await one.receive_all(1) == [came(2)] + [STILL_THERE] * 3
+    await one.send(b'1,"friends":[]}')
+    assert await one.receive() == STILL_THERE
 
 
 # --- other friends ---
@@ -139,18 +139,18 @@ async def test_several_requests_in_one_read_are_answered_one_by_one(service, aut
 async def test_a_new_friend_who_is_online_is_news_and_a_former_friend_is_not(service, autojump_clock):
     two, three = await service.watcher(2), await service.watcher(3)
     one = await service.visitor()
-    assert await one.asks(1, 2, "bob") == came(2)
+    assert await one.request(1, 2, "bob") == came(2)
     service.roster.note("bob", True)
-    await two.leaves()
+    await two.close()
     await trio.sleep(1)
-    assert await one.asks(1, 3, "bob") == came("bob")
-    assert await one.asks(1, 3, "bob") == came(3)
+    assert await one.request(1, 3, "bob") == came("bob")
+    assert await one.request(1, 3, "bob") == came(3)
     service.roster.note("bob", False)
-    await three.leaves()
+    await three.close()
     await service.watcher(2)
-    assert await one.asks(1, 2, "bob") == went("bob")
-    assert await one.asks(1, 2, "bob") == came(2)
-    assert await one.asks(1, 2, "bob") == STILL_THERE
+    assert await one.request(1, 2, "bob") == went("bob")
+    assert await one.request(1, 2, "bob") == came(2)
+    assert await one.request(1, 2, "bob") == STILL_THERE
 
 
 # --- push ---
@@ -159,20 +159,20 @@ async def test_a_new_friend_who_is_online_is_news_and_a_former_friend_is_not(ser
 async def test_with_push_each_change_is_sent_at_once_as_a_line(service, autojump_clock):
     await service.watcher(2)
     one = await service.visitor()
-    await one.says({"user_id": 1, "friends": [2, 3, "bob"], "push": True})
+    await one.send({"user_id": 1, "friends": [2, 3, "bob"], "push": True})
     assert await one.stream.receive_some() == b'{"online": true, "user_id": 2}\n'
     for online in (True, False, True):
         service.roster.note("bob", online)
-    said = b"".join(b'{"online": %s, "user_id": "bob"}\n' % online for online in (b"true", b"false", b"true"))
-    assert await seconds_until(one.stream.receive_some(len(said))) == 0
+    lines = b"".join(b'{"online": %s, "user_id": "bob"}\n' % online for online in (b"true", b"false", b"true"))
+    assert await seconds_until(one.stream.receive_some(len(lines))) == 0
     service.roster.note("bob", False)
-    assert await one.hears() == went("bob")
+    assert await one.receive() == went("bob")
 
 
 async def test_with_push_a_request_without_news_is_answered_too(service, autojump_clock):
     one = await service.visitor()
     for _ in range(3):
-        await one.says({"user_id": 1, "friends": [2], "push": True})
+        await one.send({"user_id": 1, "friends": [2], "push": True})
         assert await one.stream.receive_some() == b'{"msg": "are you still there?", "error": 0}\n'
         await trio.sleep(14)
 
@@ -182,31 +182,31 @@ async def test_more_news_than_fits_in_one_send_is_sent(service, autojump_clock):
     for name in names:
         service.roster.note(name, True)
     one = await service.visitor()
-    await one.says({"user_id": 1, "friends": names, "push": True})
-    assert await one.hears_all(1) == [came(name) for name in names]
+    await one.send({"user_id": 1, "friends": names, "push": True})
+    assert await one.receive_all(1) == [came(name) for name in names]
 
 
 async def test_push_may_be_switched_off_and_on(service, autojump_clock):
     one = await service.watcher(1, "bob", push=True)
-    assert await one.asks(1, "bob") == STILL_THERE
+    assert await one.request(1, "bob") == STILL_THERE
     service.roster.note("bob", True)
     service.roster.note("bob", False)
-    assert await one.hears_all(1) == []
-    assert await one.asks(1, "bob", push=True) == came("bob")
-    assert await one.hears() == went("bob")
+    assert await one.receive_all(1) == []
+    assert await one.request(1, "bob", push=True) == came("bob")
+    assert await one.receive() == went("bob")
 
 
 async def test_after_a_request_without_push_nothing_more_is_pushed(service, autojump_clock):
     one = await service.visitor(service.lockstep_listener)
-    await one.says({"user_id": 1, "friends": ["bob"], "push": True})
-    assert await one.hears() == STILL_THERE
+    await one.send({"user_id": 1, "friends": ["bob"], "push": True})
+    assert await one.receive() == STILL_THERE
     for online in (True, False, True):
         service.roster.note("bob", online)
         await trio.sleep(0.1)
-    await one.says({"user_id": 1, "friends": ["bob"]})
-    assert await one.hears() == came("bob")
-    assert await one.hears() == went("bob")
-    assert await one.hears_all(10) == []
+    await one.send({"user_id": 1, "friends": ["bob"]})
+    assert await one.receive() == came("bob")
+    assert await one.receive() == went("bob")
+    assert await one.receive_all(10) == []
 
 
 # --- timeouts ---
@@ -216,12 +216,12 @@ async def test_after_a_request_without_push_nothing_more_is_pushed(service, auto
 async def test_after_15_seconds_without_a_request_a_user_is_offline(service, autojump_clock, push):
     one = await service.watcher(1, 2, push=True)
     two = await service.watcher(2, push=push)
-    assert await one.hears() == came(2)
+    assert await one.receive() == came(2)
     await trio.sleep(14.9)
-    assert await two.asks(2, push=push) == STILL_THERE
-    assert await one.asks(1, 2, push=True) == STILL_THERE
-    assert await seconds_until(one.hears()) == pytest.approx(15)
-    assert await two.hears() is None
+    assert await two.request(2, push=push) == STILL_THERE
+    assert await one.request(1, 2, push=True) == STILL_THERE
+    assert await seconds_until(one.receive()) == pytest.approx(15)
+    assert await two.receive() is None
 
 
 async def test_bytes_without_a_whole_request_do_not_extend_the_timeout(service, autojump_clock):
@@ -229,11 +229,11 @@ async def test_bytes_without_a_whole_request_do_not_extend_the_timeout(service, 
 
     async def send_blanks():
         for _ in range(100):
-            await two.says(b" ")
+            await two.send(b" ")
             await trio.sleep(1)
 
     service.nursery.start_soon(send_blanks)
-    assert await seconds_until(two.hears()) == pytest.approx(15)
+    assert await seconds_until(two.receive()) == pytest.approx(15)
 
 
 async def test_the_first_whole_request_has_5_seconds(service, autojump_clock):
@@ -242,65 +242,65 @@ async def test_the_first_whole_request_has_5_seconds(service, autojump_clock):
     async def send_slowly():
         with pytest.raises(trio.BrokenResourceError):
             for byte in json.dumps({"user_id": 1, "friends": []}).encode():
-                await slow.says(bytes([byte]))
+                await slow.send(bytes([byte]))
                 await trio.sleep(1)
 
     service.nursery.start_soon(send_slowly)
-    assert await seconds_until(silent.hears()) == pytest.approx(5)
-    assert await slow.hears() is None
+    assert await seconds_until(silent.receive()) == pytest.approx(5)
+    assert await slow.receive() is None
 
 
 @pytest.mark.parametrize("push", [True, False])
 async def test_a_watcher_that_does_not_read_has_5_seconds(service, autojump_clock, push):
     one = await service.watcher(1, 2, push=True)
     two = await service.visitor(service.lockstep_listener)
-    await two.says({"user_id": 2, "friends": ["bob"], "push": push})
-    assert await one.hears() == came(2)
+    await two.send({"user_id": 2, "friends": ["bob"], "push": push})
+    assert await one.receive() == came(2)
     service.roster.note("bob", True)
-    assert await seconds_until(one.hears()) == pytest.approx(5)
+    assert await seconds_until(one.receive()) == pytest.approx(5)
 
 
 async def test_a_watcher_that_reads_slowly_does_not_hold_up_others(service, autojump_clock):
     slow = await service.visitor(service.lockstep_listener)
-    await slow.says({"user_id": 2, "friends": ["bob"], "push": True})
-    assert await slow.hears() == STILL_THERE
+    await slow.send({"user_id": 2, "friends": ["bob"], "push": True})
+    assert await slow.receive() == STILL_THERE
     one = await service.watcher(1, "bob", push=True)
-    heard = []
+    received = []
     for number in range(20):
         service.roster.note("bob", number % 2 == 0)
-        assert await seconds_until(one.hears()) == 0
+        assert await seconds_until(one.receive()) == 0
         await trio.sleep(0.1)
-    while len(heard) < 20:
-        heard.append(await slow.hears())
+    while len(received) < 20:
+        received.append(await slow.receive())
         await trio.sleep(0.5)
-    assert heard == [came("bob"), went("bob")] * 10
+    assert received == [came("bob"), went("bob")] * 10
 
 
 async def test_a_reset_during_an_answer_ends_only_that_connection(service, autojump_clock):
     one = await service.watcher(1, 2, push=True)
     for push in (True, False):
         two = await service.visitor(service.lockstep_listener)
-        await two.says({"user_id": 2, "friends": ["bob"], "push": push})
-        assert await one.hears() == came(2)
+        await two.send({"user_id": 2, "friends": ["bob"], "push": push})
+        assert await one.receive() == came(2)
         service.roster.note("bob", push)
-        await two.leaves()
-        assert await seconds_until(one.hears()) == 0
+        await two.close()
+        assert await seconds_until(one.receive()) == 0
 
 
 async def test_a_connection_without_a_request_is_not_shown_to_anybody(service, autojump_clock):
     one = await service.watcher(1, 2, push=True)
     for data in (b"", b'{"user_id": 2, "fri'):
         visitor = await service.visitor()
-        await visitor.says(data)
-        await visitor.leaves()
-    assert await one.hears_all(10) == []
+        await visitor.send(data)
+        await visitor.close()
+    assert await one.receive_all(10) == []
 
 
 # --- errors ---
 
 
 @pytest.mark.parametrize(
-    ("said", "code"),
+    ("data", "code"),
     [
         (b"hello\n", 3),
         (b"\xff", 3),
@@ -318,28 +318,28 @@ async def test_a_connection_without_a_request_is_not_shown_to_anybody(service, a
         (b'{"user_id": 2, "friends": [2]}', 6),
     ],
 )
-async def test_an_error_is_sent_and_ends_the_connection_at_once(service, autojump_clock, said, code):
+async def test_an_error_is_sent_and_ends_the_connection_at_once(service, autojump_clock, data, code):
     began = trio.current_time()
     one = await service.watcher(1, 2, push=True)
     first = await service.visitor()
-    await first.says(said.replace(b'"user_id": 4', b'"user_id": 0'))
+    await first.send(data.replace(b'"user_id": 4', b'"user_id": 0'))
     second = await service.watcher(2, "bob", push=True)
-    assert await one.hears() == came(2)
-    await second.says(said)
+    assert await one.receive() == came(2)
+    await second.send(data)
     for visitor in (first, second):
-        heard = await visitor.hears()
-        assert heard["error"] == code
-        assert heard["msg"].startswith("[server] ")
-        assert await visitor.hears() is None
+        received = await visitor.receive()
+        assert received["error"] == code
+        assert received["msg"].startswith("[server] ")
+        assert await visitor.receive() is None
     assert trio.current_time() == began
-    assert await seconds_until(one.hears()) == 0
+    assert await seconds_until(one.receive()) == 0
     service.roster.note("bob", True)
 
 
 async def test_correct_requests_before_an_error_are_answered(service, autojump_clock):
     one = await service.visitor()
-    await one.says(b'{"user_id": 1, "friends": []}{"user_id": 1, "friends": [1]}{"user_id": 1, "friends": []}')
-    assert [said.get("error") for said in await one.hears_all(10)] == [0, 6]
+    await one.send(b'{"user_id": 1, "friends": []}{"user_id": 1, "friends": [1]}{"user_id": 1, "friends": []}')
+    assert [answer.get("error") for answer in await one.receive_all(10)] == [0, 6]
 
 
 async def test_a_client_that_goes_on_sending_still_receives_the_error(service, autojump_clock):
@@ -348,12 +348,12 @@ async def test_a_client_that_goes_on_sending_still_receives_the_error(service, a
     async def go_on_sending():
         with pytest.raises(trio.BrokenResourceError):
             while True:
-                await one.says(b"no" * 1000)
+                await one.send(b"no" * 1000)
                 await trio.sleep(0.1)
 
     service.nursery.start_soon(go_on_sending)
-    heard = await one.hears_all(10)
-    assert [said["error"] for said in heard] == [3]
+    received = await one.receive_all(10)
+    assert [answer["error"] for answer in received] == [3]
 
 
 # --- limits ---
@@ -369,9 +369,9 @@ async def test_beyond_10000_changes_those_of_one_friend_are_merged_and_it_is_log
     assert caplog.messages == [
         "over 10000 pieces of news wait for user 7: of each friend, the latest now replaces the one before"
     ]
-    heard = [await one.asks(7, "ann", "bob", "cleo", push=True), *await one.hears_all(1)]
-    assert heard[:MAX_NEWS] == [came("ann"), went("ann")] * (MAX_NEWS // 2)
-    assert heard[MAX_NEWS:] == [came("cleo"), went("ann"), came("bob")]
+    received = [await one.request(7, "ann", "bob", "cleo", push=True), *await one.receive_all(1)]
+    assert received[:MAX_NEWS] == [came("ann"), went("ann")] * (MAX_NEWS // 2)
+    assert received[MAX_NEWS:] == [came("cleo"), went("ann"), came("bob")]
 
 
 def test_news_is_bounded_keeps_its_order_and_forgets():
@@ -382,10 +382,10 @@ def test_news_is_bounded_keeps_its_order_and_forgets():
     news.take()
     news.add(0, False)
     news.forget({1, 2})
-    told = [news.take() for _ in range(len(news))]
-    assert told[:2] == [(3, False), (4, False)]
-    assert told[-2:] == [(4999, True), (0, False)]
-    assert len(told) == MAX_NEWS + 5000 - 1 - 2 * 3
+    taken = [news.take() for _ in range(len(news))]
+    assert taken[:2] == [(3, False), (4, False)]
+    assert taken[-2:] == [(4999, True), (0, False)]
+    assert len(taken) == MAX_NEWS + 5000 - 1 - 2 * 3
 
 
 async def test_at_the_limit_of_open_files_new_connections_wait_and_it_is_logged(service, autojump_clock, caplog):
@@ -396,10 +396,10 @@ async def test_at_the_limit_of_open_files_new_connections_wait_and_it_is_logged(
     await trio.sleep(10)
     assert service.listener.attempts - before <= 101
     assert caplog.messages == ["cannot accept a connection: Too many open files; trying again every 0.1 s"]
-    assert await one.asks(1, 2) == STILL_THERE
+    assert await one.request(1, 2) == STILL_THERE
     service.listener.full = False
-    assert await two.asks(2) == STILL_THERE
-    assert await one.asks(1, 2) == came(2)
+    assert await two.request(2) == STILL_THERE
+    assert await one.request(1, 2) == came(2)
 
 
 async def test_connections_beyond_the_maximum_wait(nursery, autojump_clock, caplog):
@@ -407,11 +407,11 @@ async def test_connections_beyond_the_maximum_wait(nursery, autojump_clock, capl
     await service.open(max_connections=3)
     visitors = [await service.watcher(number + 1) for number in range(2)]
     third = await service.visitor()
-    await third.says({"user_id": 3, "friends": []})
-    assert await third.hears_all(1) == []
+    await third.send({"user_id": 3, "friends": []})
+    assert await third.receive_all(1) == []
     assert caplog.messages == ["3 connections are open: newcomers wait until one ends"]
-    await visitors[0].leaves()
-    assert await third.hears() == STILL_THERE
+    await visitors[0].close()
+    assert await third.receive() == STILL_THERE
 
 
 # --- addresses ---
@@ -421,10 +421,10 @@ async def test_connections_beyond_the_maximum_wait(nursery, autojump_clock, capl
 async def test_the_returned_address_is_served(nursery, host):
     where = await nursery.start(functools.partial(serve_presence, 0, host=host))
     one = Visitor(await trio.open_tcp_stream(*where))
-    assert await one.asks(1, 2) == STILL_THERE
+    assert await one.request(1, 2) == STILL_THERE
     with pytest.raises(AddressError, match="the port is in use"):
         await serve_presence(where[1], host=where[0])
-    await one.leaves()
+    await one.close()
     nursery.cancel_scope.cancel()
 
 
@@ -435,8 +435,8 @@ async def test_a_name_with_several_addresses_is_served_at_all_of_them(nursery):
         await later.start(functools.partial(serve_presence, port, host="localhost"))
         for host in {address[4][0] for address in await trio.socket.getaddrinfo("localhost", port)}:
             one = Visitor(await trio.open_tcp_stream(host, port))
-            assert await one.asks(1, 2) == STILL_THERE
-            await one.leaves()
+            assert await one.request(1, 2) == STILL_THERE
+            await one.close()
         later.cancel_scope.cancel()
 
 

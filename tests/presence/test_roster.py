@@ -1,4 +1,4 @@
-"""The roster: who is online and who is told of it. First alone, then shared with a chat, in virtual time."""
+"""The roster: who is online, and who gets the changes. First alone, then shared with a chat, in virtual time."""
 
 import pytest
 import trio
@@ -18,46 +18,46 @@ def roster():
 
 
 @pytest.fixture
-def told(roster):
-    """What a watcher of 2, 3 and bob is told."""
-    told = []
-    roster.watch([2, 3, "bob"], lambda friend, online: told.append((friend, online)))
-    return told
+def seen(roster):
+    """What a watcher of 2, 3 and bob has seen."""
+    seen = []
+    roster.watch([2, 3, "bob"], lambda friend, online: seen.append((friend, online)))
+    return seen
 
 
-def test_each_change_is_told_in_order(roster, told):
+def test_each_change_is_reported_in_order(roster, seen):
     for _ in range(3):
         roster.enter(2)
         roster.enter(3)
         roster.leave(2)
     roster.enter(4)
-    assert told == [(2, True), (3, True), (2, False)] + [(2, True), (2, False)] * 2
+    assert seen == [(2, True), (3, True), (2, False)] + [(2, True), (2, False)] * 2
 
 
-def test_a_user_is_online_until_the_last_connection_ends(roster, told):
+def test_a_user_is_online_until_the_last_connection_ends(roster, seen):
     roster.enter(2)
     roster.enter(2)
     roster.leave(2)
     assert 2 in roster
-    assert told == [(2, True)]
+    assert seen == [(2, True)]
     roster.leave(2)
     assert 2 not in roster
-    assert told == [(2, True), (2, False)]
+    assert seen == [(2, True), (2, False)]
 
 
-def test_a_name_that_is_noted_again_changes_nothing(roster, told):
+def test_a_name_that_is_noted_again_changes_nothing(roster, seen):
     for name, online in (("bob", False), ("Bob", True), ("BOB", True), ("bob", False)):
         roster.note(name, online)
-    assert told == [("bob", True), ("bob", False)]
+    assert seen == [("bob", True), ("bob", False)]
     roster.note("bob", False)
     roster.note("carol", True)
-    assert told == [("bob", True), ("bob", False)]
+    assert seen == [("bob", True), ("bob", False)]
     assert "Carol" in roster
 
 
-def test_a_number_and_a_name_of_the_same_digits_are_different(roster, told):
+def test_a_number_and_a_name_of_the_same_digits_are_different(roster, seen):
     roster.note("2", True)
-    assert told == []
+    assert seen == []
     assert 2 not in roster
 
 
@@ -68,7 +68,7 @@ def test_watch_returns_those_who_are_online_in_the_order_asked_for(roster):
     assert roster.watch(["BOB", 4, 5, 2], lambda *news: None) == ["bob", 5, 2]
 
 
-def test_after_unwatch_a_watcher_is_told_nothing(roster):
+def test_after_unwatch_a_watcher_gets_nothing(roster):
     mine, theirs = [], []
     watchers = [lambda *news: mine.append(news), lambda *news: theirs.append(news)]
     for watcher in watchers:
@@ -97,7 +97,7 @@ def test_nothing_is_kept_about_somebody_neither_online_nor_watched(roster):
 
 @pytest.fixture
 async def chat_server(network, roster):
-    """A chat that tells the roster: starts it, until the scope given is cancelled."""
+    """Starts a chat that reports to the roster, until the given scope is cancelled."""
     store = MemoryServerStore()
 
     async def serve(scope, task_status):
@@ -116,17 +116,17 @@ async def chat_server(network, roster):
     return serve
 
 
-async def test_names_of_the_chat_come_and_go(chat_server, network, nursery, told, autojump_clock):
+async def test_the_roster_has_the_online_names_of_the_chat(chat_server, network, nursery, seen, autojump_clock):
     await nursery.start(chat_server, trio.CancelScope())
     async with open_chat("Bob", SERVER, network=network) as bob:
-        assert told == [("bob", True)]
+        assert seen == [("bob", True)]
         await bob.deregister()
         await bob.register()
-    assert told == [("bob", True), ("bob", False)] * 2
+    assert seen == [("bob", True), ("bob", False)] * 2
     nursery.cancel_scope.cancel()
 
 
-async def test_a_name_that_registers_elsewhere_does_not_go_offline(chat_server, network, nursery, told, autojump_clock):
+async def test_a_name_that_registers_elsewhere_does_not_go_offline(chat_server, network, nursery, seen, autojump_clock):
     await nursery.start(chat_server, trio.CancelScope())
     scope = trio.CancelScope()
 
@@ -141,38 +141,38 @@ async def test_a_name_that_registers_elsewhere_does_not_go_offline(chat_server, 
     await trio.sleep(1)
     async with open_chat("bob", SERVER, host="10.0.0.3", identity=identity_of("bob"), network=network) as bob:
         assert bob.table["bob"].host == "10.0.0.3"
-        assert told == [("bob", True)]
+        assert seen == [("bob", True)]
     nursery.cancel_scope.cancel()
 
 
 async def test_after_a_restart_nobody_is_online_until_they_register(
-    chat_server, network, nursery, roster, told, autojump_clock
+    chat_server, network, nursery, roster, seen, autojump_clock
 ):
     scope = trio.CancelScope()
     await nursery.start(chat_server, scope)
     async with open_chat("Bob", SERVER, network=network) as bob:
         scope.cancel()
         await trio.sleep(1)
-        assert told == [("bob", True), ("bob", False)]
+        assert seen == [("bob", True), ("bob", False)]
         await nursery.start(chat_server, trio.CancelScope())
         assert "bob" not in roster
         await trio.sleep(25)  # the next heartbeat
         assert bob.online
-        assert told[2:] == [("bob", True)]
+        assert seen[2:] == [("bob", True)]
     nursery.cancel_scope.cancel()
 
 
 async def watcher_of_bob_and_2(listener):
     watcher, two = Visitor(await listener.connect()), Visitor(await listener.connect())
-    assert await watcher.asks(1, "bob", 2, push=True) == came("bob")
-    await two.asks(2)
-    assert await watcher.hears() == came(2)
+    assert await watcher.request(1, "bob", 2, push=True) == came("bob")
+    await two.request(2)
+    assert await watcher.receive() == came(2)
     return watcher
 
 
 @pytest.mark.parametrize("_turn", range(10))  # trio runs the tasks of one moment in any order
 async def test_a_server_that_ends_closes_connections_and_tells_nobody_that_others_have_gone(
-    chat_server, network, roster, told, autojump_clock, _turn
+    chat_server, network, roster, seen, autojump_clock, _turn
 ):
     listener = MemoryListener()
     async with trio.open_nursery() as server:
@@ -181,7 +181,7 @@ async def test_a_server_that_ends_closes_connections_and_tells_nobody_that_other
         async with open_chat("bob", SERVER, network=network):
             watcher = await watcher_of_bob_and_2(listener)
             server.cancel_scope.cancel()
-    assert await watcher.hears() is None
+    assert await watcher.receive() is None
     assert "bob" not in roster
     assert 2 not in roster
 
@@ -195,7 +195,7 @@ async def test_a_chat_that_ends_before_its_presence_service_leaves_nobody_online
     async with open_chat("bob", SERVER, network=network):
         watcher = await watcher_of_bob_and_2(listener)
         chat.cancel()
-        assert await watcher.hears() == went("bob")
-        assert await watcher.hears_all(1) == []
+        assert await watcher.receive() == went("bob")
+        assert await watcher.receive_all(1) == []
         assert 2 in roster
         nursery.cancel_scope.cancel()

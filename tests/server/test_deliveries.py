@@ -38,8 +38,8 @@ from trio_chat.storage.memory import MemoryServerStore
 from trio_chat.transport.endpoint import new_id
 
 
-def receipts(player) -> list[ReceiptReceived]:
-    return [event for event in player.heard if isinstance(event, ReceiptReceived)]
+def receipts(person) -> list[ReceiptReceived]:
+    return [event for event in person.received if isinstance(event, ReceiptReceived)]
 
 
 async def test_a_letter_to_somebody_offline_waits_and_its_receipt_comes_back(stage, autojump_clock):
@@ -52,8 +52,8 @@ async def test_a_letter_to_somebody_offline_waits_and_its_receipt_comes_back(sta
     assert await bob.chat.register() == 1
     await stage.pass_time(1)
 
-    assert bob.heard == [LetterReceived("alice", "hi offline bob", delivery.sent_at, group=False, first=True)]
-    assert alice.heard == [ReceiptReceived("bob", delivery.sent_at)]
+    assert bob.received == [LetterReceived("alice", "hi offline bob", delivery.sent_at, group=False, first=True)]
+    assert alice.received == [ReceiptReceived("bob", delivery.sent_at)]
 
 
 async def test_a_letter_to_somebody_online_is_relayed_without_a_receipt(stage, autojump_clock):
@@ -66,8 +66,8 @@ async def test_a_letter_to_somebody_online_is_relayed_without_a_receipt(stage, a
 
     assert delivery == Delivery("relayed")
     assert reasons == [Fallback.NO_ACK]
-    assert bob.heard == [MessageReceived("alice", "hi")]
-    assert alice.heard == []
+    assert bob.received == [MessageReceived("alice", "hi")]
+    assert alice.received == []
 
 
 async def test_a_message_whose_direct_ack_was_lost_is_shown_once(stage, autojump_clock):
@@ -77,7 +77,7 @@ async def test_a_message_whose_direct_ack_was_lost_is_shown_once(stage, autojump
     assert (await alice.chat.send("bob", "hi")).how == "relayed"
     await stage.pass_time(5)
 
-    assert bob.heard == [MessageReceived("alice", "hi")]
+    assert bob.received == [MessageReceived("alice", "hi")]
     assert len({message.id for message in stage.sent(DirectMessage) + stage.sent(Save)}) == 1
 
 
@@ -94,7 +94,7 @@ async def test_a_message_delayed_beyond_its_window_is_shown_once(stage, autojump
         stage.network.inject(*late)
     await stage.pass_time(1)
 
-    assert bob.heard == [MessageReceived("alice", "hi")]
+    assert bob.received == [MessageReceived("alice", "hi")]
 
 
 async def test_the_lost_answer_to_a_save_is_repeated_and_nothing_is_stored_twice(stage, autojump_clock):
@@ -165,7 +165,7 @@ async def test_a_save_that_is_committed_while_its_recipient_registers_is_handed_
     await bob.chat.deregister()
     await stage.pass_time(1)
     for delay in (0.1, 0.3, 0.39):
-        before = len(bob.heard)
+        before = len(bob.received)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(alice.chat.send, "bob", f"after {delay}")
             await stage.pass_time(delay)
@@ -176,7 +176,7 @@ async def test_a_save_that_is_committed_while_its_recipient_registers_is_handed_
         await stage.pass_time(1)
 
 
-async def test_an_acknowledgement_after_the_window_files_a_receipt(stage, autojump_clock):
+async def test_an_acknowledgement_after_the_window_stores_a_receipt(stage, autojump_clock):
     alice, bob = await stage.enter("alice"), await stage.enter("bob")
     stage.network.cut(alice.host, bob.host)
     stage.lose(lambda message, *_: isinstance(message, Letters), times=3)
@@ -185,7 +185,7 @@ async def test_an_acknowledgement_after_the_window_files_a_receipt(stage, autoju
     await stage.pass_time(5)
 
     assert delivery.how == "saved"
-    assert bob.heard == [MessageReceived("alice", "hi")]
+    assert bob.received == [MessageReceived("alice", "hi")]
     assert receipts(alice) == [ReceiptReceived("bob", delivery.sent_at)]
 
 
@@ -206,7 +206,7 @@ async def test_letters_whose_acknowledgement_is_lost_are_shown_once_with_one_rec
     assert len(receipts(alice)) == 3
 
 
-async def test_deregistering_during_a_delivery_loses_and_doubles_no_letter(stage, autojump_clock):
+async def test_deregistering_during_a_delivery_loses_and_repeats_no_letter(stage, autojump_clock):
     alice, bob = await stage.enter("alice"), await stage.enter("bob")
     await bob.chat.deregister()
     await stage.pass_time(1)
@@ -233,7 +233,7 @@ async def test_a_receipt_causes_no_receipt_and_waits_for_its_owner(stage, autoju
     await alice.chat.deregister()
     await bob.chat.register()
     await stage.pass_time(5)
-    assert alice.heard == []
+    assert alice.received == []
 
     assert await alice.chat.register() == 0, "receipts do not count as letters waiting"
     await stage.pass_time(5)
@@ -247,16 +247,16 @@ async def test_letters_of_one_sender_that_arrive_together_stay_in_order(stage, a
     await bob.chat.deregister()
     writer = RawPeer(stage.network, ("10.0.3.3", 6000), identity_of("alice"))
     nursery.start_soon(writer.listen)
-    writer.says(SERVER_PEER, writer.register("alice", SERVER_KEY))
+    writer.send(SERVER_PEER, writer.register("alice", SERVER_KEY))
     await stage.pass_time(0.1)
     sent = [Save(new_id(), "bob", b"sealed, it seems") for _ in range(10)]
     for save in sent:
-        writer.says(SERVER_PEER, save)
+        writer.send(SERVER_PEER, save)
     await stage.pass_time(1)
     assert [letter.id for letter in await stage.server_store.waiting("bob")] == [save.id for save in sent]
 
 
-async def test_an_unknown_name_is_asked_of_the_server(stage, autojump_clock):
+async def test_the_server_is_asked_for_an_unknown_name(stage, autojump_clock):
     alice = await stage.enter("alice")
     with pytest.raises(UnknownRecipient):
         await alice.chat.send("nobody", "hi")
@@ -264,7 +264,7 @@ async def test_an_unknown_name_is_asked_of_the_server(stage, autojump_clock):
     assert stage.sent(Save) == []
 
 
-async def test_a_name_the_table_does_not_show_yet_is_asked_of_the_server_and_reached(stage, autojump_clock):
+async def test_the_server_is_asked_for_a_name_that_is_not_in_the_table_yet(stage, autojump_clock):
     alice = await stage.enter("alice")
     stage.lose(lambda message, _, destination: destination[0] == alice.host and hasattr(message, "records"))
     bob = await stage.enter("bob")
@@ -298,10 +298,10 @@ async def test_a_letter_waits_for_the_row_of_its_sender(stage, autojump_clock):
     assert "bob" not in alice.chat.table
     await bob.chat.send_all("I am new here")
     await stage.pass_time(5)
-    assert alice.heard == [GroupMessageReceived("bob", "I am new here")]
+    assert alice.received == [GroupMessageReceived("bob", "I am new here")]
 
 
-async def test_a_full_mailbox_refuses_and_group_messages_pass_it_by_counted(stage, autojump_clock):
+async def test_a_full_mailbox_refuses_letters_and_counts_missed_group_messages(stage, autojump_clock):
     alice, bob = await stage.enter("alice"), await stage.enter("bob")
     writers = [alice, *[await stage.enter(name) for name in ("carol", "dan", "erin")]]
     await bob.chat.deregister()
@@ -317,17 +317,17 @@ async def test_a_full_mailbox_refuses_and_group_messages_pass_it_by_counted(stag
     await bob.chat.register()
     await stage.pass_time(5)
     assert bob.texts() == [f"letter {n}" for n in range(1000)]
-    assert bob.heard[-1] == GroupMessagesMissed(2)
+    assert bob.received[-1] == GroupMessagesMissed(2)
     assert [len(receipts(writer)) for writer in writers] == [250] * 4
 
     await bob.chat.deregister()
     assert await bob.chat.register() == 0
     await stage.pass_time(1)
-    assert bob.heard[-1] == GroupMessagesMissed(2), "told once"
-    assert len(bob.heard) == 1001
+    assert bob.received[-1] == GroupMessagesMissed(2), "reported once"
+    assert len(bob.received) == 1001
 
 
-async def test_a_user_who_does_not_read_is_busy_and_alive_and_loses_nothing(stage, autojump_clock):
+async def test_a_user_who_does_not_read_is_busy_and_online_and_loses_nothing(stage, autojump_clock):
     alice, bob = await stage.enter("alice"), await stage.enter("bob", listening=False)
     stage.network.cut(alice.host, bob.host)
     for n in range(300):
@@ -336,28 +336,28 @@ async def test_a_user_who_does_not_read_is_busy_and_alive_and_loses_nothing(stag
 
     assert stage.sent(Busy)
     assert alice.chat.table["bob"].online
-    heard = []
+    received = []
     with trio.move_on_after(20):
         async for event in bob.chat.events:
             if hasattr(event, "text"):
-                heard.append(event.text)
-    assert heard == [f"message {n}" for n in range(300)]
+                received.append(event.text)
+    assert received == [f"message {n}" for n in range(300)]
 
 
 # --- to everyone ---
 
 
 async def test_a_group_message_reaches_everyone_but_its_sender_without_receipts(stage, autojump_clock):
-    players = [await stage.enter(name) for name in ("alice", "bob", "carol", "dan")]
-    await players[3].chat.deregister()
-    await players[0].chat.send_all("hello")
+    people = [await stage.enter(name) for name in ("alice", "bob", "carol", "dan")]
+    await people[3].chat.deregister()
+    await people[0].chat.send_all("hello")
     await stage.pass_time(2)
-    await players[3].chat.register()
+    await people[3].chat.register()
     await stage.pass_time(2)
 
-    assert players[0].heard == []
-    assert players[1].heard == players[2].heard == [GroupMessageReceived("alice", "hello")]
-    (letter,) = players[3].heard
+    assert people[0].received == []
+    assert people[1].received == people[2].received == [GroupMessageReceived("alice", "hello")]
+    (letter,) = people[3].received
     assert (letter.text, letter.group, letter.first) == ("hello", True, True)
 
 
@@ -370,7 +370,7 @@ async def test_the_lost_answer_to_a_group_post_is_repeated_and_nobody_gets_it_tw
     assert bob.texts() == ["hello"]
 
 
-async def test_someone_with_older_letters_waiting_gets_a_group_message_behind_them(stage, autojump_clock):
+async def test_someone_with_older_letters_waiting_gets_a_group_message_after_them(stage, autojump_clock):
     alice, bob = await stage.enter("alice"), await stage.enter("bob")
     stage.network.cut(alice.host, bob.host)
     stage.lose(lambda message, *_: isinstance(message, Letters), times=3)
@@ -397,7 +397,7 @@ async def test_a_letter_does_not_overtake_a_group_message_whose_fan_out_is_under
     assert bob.texts() == ["first", "second"]
 
 
-async def test_a_group_message_behind_an_unfinished_one_comes_second(stage, autojump_clock):
+async def test_a_group_message_after_an_unfinished_one_comes_second(stage, autojump_clock):
     alice, bob = await stage.enter("alice"), await stage.enter("bob")
     carol = await stage.enter("carol")
     stage.lose(lambda message, _, to: isinstance(message, Letters) and to[0] == bob.host, times=3)
@@ -410,7 +410,7 @@ async def test_a_group_message_behind_an_unfinished_one_comes_second(stage, auto
     assert alice.texts() == ["second"]
 
 
-async def test_a_group_message_whose_server_dies_starts_again(stage, autojump_clock):
+async def test_a_group_message_is_delivered_after_a_server_restart(stage, autojump_clock):
     alice, bob = await stage.enter("alice"), await stage.enter("bob")
     stage.lose(lambda message, *_: isinstance(message, Letters), times=1)
     await alice.chat.send_all("hello")
@@ -418,11 +418,11 @@ async def test_a_group_message_whose_server_dies_starts_again(stage, autojump_cl
     await stage.pass_time(1)
     assert bob.texts() == []
     await stage.start_server()
-    await stage.pass_time(25)  # the next heartbeat finds out that the server forgot who is there
+    await stage.pass_time(25)  # the next heartbeat shows that the server forgot who is online
     assert bob.texts() == ["hello"]
 
 
-async def test_those_silent_in_a_fan_out_get_it_by_their_own_delivery(stage, autojump_clock):
+async def test_a_client_that_is_silent_in_a_fan_out_gets_its_own_delivery(stage, autojump_clock):
     alice, bob = await stage.enter("alice"), await stage.enter("bob")
     stage.lose(lambda message, *_: isinstance(message, Letters), times=3)
     await alice.chat.send_all("hello")

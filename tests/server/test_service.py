@@ -53,7 +53,7 @@ def server() -> BareServer:
 
 
 def coming_and_going(server) -> list[tuple[str, bool]]:
-    return [(row.name, row.online) for row in server.told]
+    return [(row.name, row.online) for row in server.published]
 
 
 def is_refused(answer, reason) -> bool:
@@ -72,7 +72,7 @@ def test_the_table_shows_the_address_that_a_registration_came_from(server):
     assert admission.record == Record("alice", "10.0.0.1", 1, True, 1001.0, credentials_of(A, "alice"))
     assert (admission.ended, admission.superseded) == ((), [])
     assert (admission.session.peer, admission.session.since) == (A, 1001.0)
-    assert server.told == [admission.record]
+    assert server.published == [admission.record]
     assert server.service.table["alice"] == admission.record
     assert server.service.is_current(admission.session)
     assert server.service.session("ALICE") is admission.session
@@ -89,7 +89,7 @@ def test_a_deregistration_marks_offline_at_that_time(server):
     session = server.enter("alice", A)
     request = Deregister(server.id())
     assert server.ask(A, request) == Deregistered(Deregister.kind, request.id)
-    assert server.told[-1] == Record("alice", "10.0.0.1", 1, False, 1002.0, credentials_of(A, "alice"))
+    assert server.published[-1] == Record("alice", "10.0.0.1", 1, False, 1002.0, credentials_of(A, "alice"))
     assert server.online() == {}
     assert not server.service.is_current(session)
     assert server.step(session) is NextStep.REST
@@ -152,7 +152,7 @@ def nothing_happens(server):
 
     def state():
         sessions = [(id(session), session.peer, session.heard_at) for session in server.service.online()]
-        return list(server.told), sessions, server.service.table.version
+        return list(server.published), sessions, server.service.table.version
 
     before = state()
     yield
@@ -278,7 +278,7 @@ def test_a_name_without_credentials_goes_to_the_first_key_that_registers_it(serv
     server.service.load([Record("Alice", "10.0.0.8", 8, False, 500.0)], ["Alice"])
     session = server.enter(name, B)
     assert server.service.table["alice"].credentials == credentials_of(B, name)
-    assert server.step(session) is NextStep.LETTERS, "what waits for a name waits for its owner"
+    assert server.step(session) is NextStep.LETTERS, "letters that wait for a name are for its owner"
     assert is_refused(server.register("Alice", A), Reason.TAKEN)
     server.leave(B)
     assert is_refused(server.register("Alice", A), Reason.TAKEN)
@@ -297,8 +297,8 @@ def test_the_owner_takes_over_from_another_address_at_once(server, name):
     assert not server.service.is_current(old)
     assert server.online() == {name: elsewhere(A)}
     assert coming_and_going(server) == [("alice", True), (name, True)], "the name was never offline"
-    assert is_not_registered(say(server, A, Heartbeat))
-    assert isinstance(say(server, elsewhere(A), Heartbeat), Ack)
+    assert is_not_registered(send_request(server, A, Heartbeat))
+    assert isinstance(send_request(server, elsewhere(A), Heartbeat), Ack)
 
 
 def test_a_program_that_registers_from_a_new_address_gets_no_takeover(server):
@@ -306,7 +306,7 @@ def test_a_program_that_registers_from_a_new_address_gets_no_takeover(server):
     admission = server.register("alice", elsewhere(A), program=old.program)
     assert (admission.ended, admission.superseded) == ((old,), [])
     assert server.online() == {"alice": elsewhere(A)}
-    assert is_not_registered(say(server, A, Heartbeat)), "that was a copy, or is too late"
+    assert is_not_registered(send_request(server, A, Heartbeat)), "that was a copy, or is too late"
 
 
 def test_another_program_at_the_same_address_replaces_without_a_takeover(server):
@@ -316,7 +316,7 @@ def test_another_program_at_the_same_address_replaces_without_a_takeover(server)
     assert server.service.is_current(admission.session)
 
 
-def test_the_owner_may_come_with_another_link_key(server):
+def test_the_owner_may_use_another_link_key(server):
     old = server.enter("alice", A)
     renewed = Identity(ALICE.signing_secret, bytes(32))
     place = Peer(C.address, renewed.public.link)
@@ -324,9 +324,9 @@ def test_the_owner_may_come_with_another_link_key(server):
     admission = server.register("alice", place, shown=shown)
     assert (admission.ended, admission.superseded) == ((old,), [old])
     assert server.service.table["alice"].credentials == shown
-    assert is_not_registered(say(server, A, Heartbeat))
+    assert is_not_registered(send_request(server, A, Heartbeat))
     server.enter("alice2", A)
-    assert server.online() == {"alice": place, "alice2": A}, "the former key stands for the name no longer"
+    assert server.online() == {"alice": place, "alice2": A}, "the former key no longer has this name"
     both = server.register("alice", A)
     assert [session.name for session in both.ended] == ["alice2", "alice"]
     assert server.online() == {"alice": A}
@@ -334,49 +334,49 @@ def test_the_owner_may_come_with_another_link_key(server):
 
 def test_nothing_is_taken_over_before_the_new_program_has_registered_twice(server):
     old = server.enter("alice", A)
-    told, request = server.register_once("alice", elsewhere(A))
-    assert isinstance(told, Elsewhere)
+    answer, request = server.register_once("alice", elsewhere(A))
+    assert isinstance(answer, Elsewhere)
     assert server.service.is_current(old)
     server.leave(A)
-    assert isinstance(server.take_over(elsewhere(A), request, told), Admission)
+    assert isinstance(server.take_over(elsewhere(A), request, answer), Admission)
 
 
 def test_a_takeover_is_decided_by_the_owner_of_the_name_at_that_time(server):
     server.enter("alice", A)
-    told, request = server.register_once("alice", elsewhere(A))
+    answer, request = server.register_once("alice", elsewhere(A))
     freed = attrs.evolve(server.service.table["alice"], credentials=credentials_of(B, "alice"))
     server.service.table.put(freed)
-    assert is_refused(server.take_over(elsewhere(A), request, told), Reason.TAKEN)
+    assert is_refused(server.take_over(elsewhere(A), request, answer), Reason.TAKEN)
 
 
 def test_a_takeover_after_another_takeover_has_to_be_sent_again(server):
     former, first, last = A, elsewhere(A), elsewhere(A, ("10.0.0.8", 8))
     server.enter("alice", former)
-    told, request = server.register_once("alice", first)
+    answer, request = server.register_once("alice", first)
     server.leave(former)
     server.enter("alice", last)
     with nothing_happens(server):
-        again = server.take_over(first, request, told)
+        again = server.take_over(first, request, answer)
         assert isinstance(again, Elsewhere), "it may have been delayed, and its program may have ended"
     assert isinstance(server.take_over(first, request, again), Admission)
 
 
 def test_a_takeover_that_arrives_late_has_to_be_sent_again(server):
     server.enter("alice", A)
-    told, request = server.register_once("alice", elsewhere(A))
+    answer, request = server.register_once("alice", elsewhere(A))
     server.now += TAKEOVER_LIMIT
     with nothing_happens(server):
-        again = server.take_over(elsewhere(A), request, told)
+        again = server.take_over(elsewhere(A), request, answer)
         assert isinstance(again, Elsewhere), "though no other program has registered since"
     assert isinstance(server.take_over(elsewhere(A), request, again), Admission)
 
 
-def test_a_takeover_is_not_shut_out_by_a_late_registration(server):
+def test_a_late_registration_does_not_prevent_a_takeover(server):
     former, new = A, elsewhere(A)
     program = server.enter("alice", former).program
-    told, request = server.register_once("alice", new)
+    answer, request = server.register_once("alice", new)
     server.enter("alice", former, program=program)
-    again = server.take_over(new, request, told)
+    again = server.take_over(new, request, answer)
     assert isinstance(again, Elsewhere)
     assert isinstance(server.take_over(new, request, again), Admission)
     assert server.online() == {"alice": new}
@@ -423,7 +423,7 @@ def test_a_key_has_one_session_but_owns_all_its_names(server):
     assert (admission.ended, admission.superseded) == ((alice,), [alice])
     assert coming_and_going(server) == [("alice", True), ("alice", False), ("bob", True)]
     assert server.online() == {"bob": elsewhere(A)}
-    assert is_not_registered(say(server, A, Heartbeat))
+    assert is_not_registered(send_request(server, A, Heartbeat))
     for name in ("alice", "bob"):
         assert is_refused(server.register(name, B), Reason.TAKEN)
     server.enter("alice", A)
@@ -434,9 +434,9 @@ def test_two_people_who_swap_addresses(server):
     server.enter("alice", A)
     server.enter("bob", B)
     server.enter("alice", elsewhere(A, B.address))
-    assert server.online() == {"alice": elsewhere(A, B.address), "bob": B}, "an address tells nobody's name"
+    assert server.online() == {"alice": elsewhere(A, B.address), "bob": B}, "an address does not identify a name"
     server.enter("bob", elsewhere(B, A.address))
-    assert {row.name: row.address for row in server.told} == {"alice": B.address, "bob": A.address}
+    assert {row.name: row.address for row in server.published} == {"alice": B.address, "bob": A.address}
     assert isinstance(server.save(elsewhere(A, B.address), "bob"), Deposit)
     assert is_not_registered(server.save(A, "bob"))
 
@@ -445,19 +445,19 @@ def test_two_people_who_swap_addresses(server):
 
 
 def test_after_a_move_the_session_goes_on_and_the_table_shows_the_new_address(server):
-    session, row = server.enter("Alice", A), server.told[-1]
+    session, row = server.enter("Alice", A), server.published[-1]
     place = elsewhere(A, ("fe80::1%eth0", 7))
-    say(server, A, Heartbeat)
+    send_request(server, A, Heartbeat)
     server.service.moved(A, place)
-    assert server.told[1:] == [attrs.evolve(row, host="fe80::1", port=7)], "and it counts as no coming or going"
-    assert server.service.table["alice"] == server.told[-1]
+    assert server.published[1:] == [attrs.evolve(row, host="fe80::1", port=7)], "still online since the same time"
+    assert server.service.table["alice"] == server.published[-1]
     assert server.service.is_current(session)
     assert (session.peer, session.since) == (place, row.since)
     assert server.online() == {"Alice": place}
-    assert isinstance(say(server, place, Heartbeat), Ack)
-    assert is_not_registered(say(server, A, Heartbeat))
+    assert isinstance(send_request(server, place, Heartbeat), Ack)
+    assert is_not_registered(send_request(server, A, Heartbeat))
     server.leave(place)
-    assert server.told[-1] == attrs.evolve(row, host="fe80::1", port=7, online=False, since=1000 + server.now)
+    assert server.published[-1] == attrs.evolve(row, host="fe80::1", port=7, online=False, since=1000 + server.now)
 
 
 def test_several_moves_are_followed(server):
@@ -543,7 +543,7 @@ class AnyOwners:
             == len({fold(session.name) for session in sessions})
             == len(sessions)
         )
-        rows = {fold(row.name): row for row in self.server.told}
+        rows = {fold(row.name): row for row in self.server.published}
         assert rows == {name: self.server.service.table[name] for name in self.owners}
         for name, row in rows.items():
             session = self.server.service.session(name)
@@ -572,13 +572,13 @@ def test_nobody_can_send_in_somebody_elses_name(seed, steps):
     owners.check_posts()
 
 
-# --- silent clients ---
+# --- clients that do not answer ---
 
 
 def test_mark_offline_ends_the_session_that_it_is_given(server):
     session = server.enter("alice", A)
     assert server.service.mark_offline(session, 1234.0)
-    assert server.told[-1] == Record("alice", "10.0.0.1", 1, False, 1234.0, credentials_of(A, "alice"))
+    assert server.published[-1] == Record("alice", "10.0.0.1", 1, False, 1234.0, credentials_of(A, "alice"))
     assert server.online() == {}
     assert not server.service.mark_offline(session, 1235.0)
     assert coming_and_going(server) == [("alice", True), ("alice", False)], "and ends it once"
@@ -608,11 +608,11 @@ def test_any_request_is_a_sign_of_life(server, word):
     alice = server.enter("alice", A)
     server.now += SILENCE_LIMIT
     assert server.service.overdue(server.now + 1) == [alice]
-    say(server, A, word)
+    send_request(server, A, word)
     assert server.service.overdue(server.now + SILENCE_LIMIT) == []
 
 
-def say(server, peer, word):
+def send_request(server, peer, word):
     new, alice = server.id(), server.service.session("alice")
     requests = {
         Heartbeat: Heartbeat(new, alice.since if alice else 0.0),
@@ -632,16 +632,16 @@ def say(server, peer, word):
     "word", [Heartbeat, Deregister, Save, GroupPost, Find, DirectMessage, Letters, TableChange, Takeover]
 )
 def test_any_request_of_an_unregistered_peer_is_refused(server, word):
-    assert is_not_registered(say(server, B, word)), "never seen"
+    assert is_not_registered(send_request(server, B, word)), "never seen"
     server.enter("alice", A)
-    assert is_not_registered(say(server, B, word)), "somebody else"
-    assert is_not_registered(say(server, elsewhere(A), word)), "another address"
-    assert is_not_registered(say(server, elsewhere(B, A.address), word)), "another key"
+    assert is_not_registered(send_request(server, B, word)), "somebody else"
+    assert is_not_registered(send_request(server, elsewhere(A), word)), "another address"
+    assert is_not_registered(send_request(server, elsewhere(B, A.address), word)), "another key"
     server.enter("bob", B)
     server.leave(B)
-    assert is_not_registered(say(server, B, word)), "gone"
+    assert is_not_registered(send_request(server, B, word)), "gone"
     server.service.mark_offline(server.enter("bob", B), 1234.0)
-    assert is_not_registered(say(server, B, word)), "marked offline"
+    assert is_not_registered(send_request(server, B, word)), "marked offline"
     assert server.online() == {"alice": A}
 
 
@@ -657,7 +657,7 @@ def test_a_heartbeat_is_for_one_registration(server):
 @pytest.mark.parametrize("word", [DirectMessage, Letters, TableChange, Takeover])
 def test_requests_that_are_not_for_a_server_are_not_answered(server, word):
     server.enter("alice", A)
-    assert say(server, A, word) is Reaction.SILENCE
+    assert send_request(server, A, word) is Reaction.SILENCE
 
 
 # --- direct messages ---
@@ -811,7 +811,7 @@ def test_a_refused_save_is_a_sign_of_life(crowd):
     assert crowd.service.session("alice") not in crowd.service.overdue(crowd.now + SILENCE_LIMIT)
 
 
-def test_who_was_superseded_under_another_name_does_not_fight_back(server):
+def test_a_program_superseded_under_another_name_does_not_take_over(server):
     server.enter("alice", A)
     server.enter("bob", elsewhere(A))
     assert isinstance(server.register("alice", A, take_over=False), Elsewhere)

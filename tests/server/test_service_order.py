@@ -33,13 +33,13 @@ def test_the_table_comes_before_letters(server):
     change = server.step(bob)
     assert isinstance(change, TableChange)
     assert change.after == server.service.table.version
-    assert server.step(bob).records == change.records, "until it is known to be held"
+    assert server.step(bob).records == change.records, "until the client is known to have it"
     bob.held = change.after
     assert server.step(bob) is NextStep.LETTERS
     assert not bob.catching_up
 
 
-def test_a_table_that_moves_on_is_brought_until_it_is_the_latest(server):
+def test_a_table_that_keeps_changing_is_sent_until_it_is_the_latest(server):
     server.enter("alice", A)
     bob = server.register("bob", B).session
     bob.held = server.step(bob).after
@@ -56,7 +56,7 @@ def test_a_session_with_the_latest_table_gets_the_next_change_by_fan_out(server)
     assert isinstance(server.step(bob), TableChange)
 
 
-def test_letters_are_handed_over_until_a_look_into_the_store_finds_none(server):
+def test_letters_are_handed_over_until_the_store_has_none(server):
     server.enter("alice", A)
     bob = server.enter("bob", B)
     assert server.step(bob) is NextStep.REST
@@ -66,7 +66,7 @@ def test_letters_are_handed_over_until_a_look_into_the_store_finds_none(server):
     assert server.step(bob) is NextStep.REST
 
 
-def test_a_letter_that_comes_while_one_looks_is_not_overlooked(server):
+def test_a_letter_that_is_saved_during_a_read_of_the_store_is_delivered(server):
     server.enter("alice", A)
     bob = server.enter("bob", B)
     server.service.kept(server.save(A, "bob"))
@@ -78,7 +78,7 @@ def test_a_letter_that_comes_while_one_looks_is_not_overlooked(server):
     assert server.step(bob) is NextStep.REST
 
 
-def test_a_letter_that_is_on_its_way_into_the_store_while_one_looks_is_not_overlooked(server):
+def test_a_letter_that_is_being_saved_during_a_read_of_the_store_is_delivered(server):
     server.enter("alice", A)
     bob = server.enter("bob", B)
     server.service.kept(server.save(A, "bob"))
@@ -88,7 +88,7 @@ def test_a_letter_that_is_on_its_way_into_the_store_while_one_looks_is_not_overl
     assert server.step(bob) is NextStep.LETTERS
 
 
-def test_a_receipt_is_a_letter_that_comes(server):
+def test_a_receipt_is_delivered_like_a_letter(server):
     alice = server.enter("alice", A)
     server.service.letters_came("ALICE")
     assert server.step(alice) is NextStep.LETTERS
@@ -109,7 +109,7 @@ def test_a_post_is_for_everyone_but_its_sender_and_handed_to_those_online(server
     assert set(map(id, post.targets)) == {id(bob), id(carol)}
 
 
-def test_who_has_a_post_is_not_left(server):
+def test_a_post_is_not_left_for_somebody_who_has_it(server):
     server.enter("alice", A)
     server.enter("Bob", B)
     server.enter("carol", C)
@@ -132,7 +132,7 @@ def test_a_post_does_not_overtake_letters_that_wait(server):
     assert server.post(A).targets == [bob]
 
 
-def test_a_post_does_not_overtake_a_letter_on_its_way_into_the_store(server):
+def test_a_post_does_not_overtake_a_letter_that_is_being_saved(server):
     server.enter("alice", A)
     bob = server.enter("bob", B)
     deposit = server.save(A, "bob")
@@ -146,7 +146,7 @@ def test_a_post_does_not_overtake_a_letter_on_its_way_into_the_store(server):
 def test_a_refused_letter_does_not_hold_back_others(server):
     server.enter("alice", A)
     bob = server.enter("bob", B)
-    server.service.kept(server.save(A, "bob"))  # the mailbox was full, say
+    server.service.kept(server.save(A, "bob"))  # for example, the mailbox was full
     server.finds_no_letters(bob)
     assert server.post(A).targets == [bob]
 
@@ -179,7 +179,7 @@ def test_a_letter_does_not_overtake_an_open_post(server):
     assert server.step(carol) is NextStep.LETTERS
 
 
-def test_who_returns_during_a_fan_out_waits_for_its_end(server):
+def test_somebody_who_returns_during_a_fan_out_waits_for_its_end(server):
     server.enter("alice", A)
     server.enter("bob", B)
     server.leave(B)
@@ -190,7 +190,7 @@ def test_who_returns_during_a_fan_out_waits_for_its_end(server):
     assert server.step(bob) is NextStep.LETTERS
 
 
-def test_what_waits_for_a_name_is_delivered_to_its_new_session(server):
+def test_waiting_letters_are_delivered_to_the_new_session_of_a_name(server):
     server.enter("alice", A)
     old = server.enter("bob", B)
     server.service.kept(server.save(A, "bob"))
@@ -242,7 +242,7 @@ def test_after_a_restart_everyone_is_known_and_offline(server):
     loaded(server, Alice=A, bob=B)
     assert server.service.table["alice"] == Record("Alice", "10.0.0.9", 9, False, 500.0, credentials_of(A, "alice"))
     assert server.online() == {}
-    assert server.told == [], "nobody came or went"
+    assert server.published == [], "nobody came or went"
     assert server.leave(elsewhere(A)).reason is Reason.NOT_REGISTERED
     server.enter("carol", C)
     assert isinstance(server.save(C, "ALICE"), Deposit)
@@ -258,7 +258,7 @@ def test_after_a_restart_letters_that_waited_come_first(server):
     assert server.step(bob) is NextStep.LETTERS
 
 
-def test_after_a_restart_an_open_post_goes_before_what_is_newer(server):
+def test_after_a_restart_an_open_post_goes_before_newer_letters(server):
     loaded(server, alice=A, bob=B, carol=C)
     letter = Letter(LetterKind.GROUP, server.id(), "alice", 500.0, b"hi all")
     post = server.service.reopen(letter, ["bob"])
@@ -294,7 +294,7 @@ class Person:
     look: tuple[int, list[int]] | None = None
 
     def sees(self, number: int) -> None:
-        if number not in self.got:  # a client shows what it has seen before no second time
+        if number not in self.got:  # a client shows nothing twice
             self.got.append(number)
 
 
@@ -379,7 +379,7 @@ class AnyEvents:
         self.server.service.ended(post.letter)
 
     def look(self, person) -> None:
-        """A delivery task looks into the store."""
+        """A delivery task reads the store."""
         session = self.session_of(person)
         if session and not person.look and self.server.step(session) is NextStep.LETTERS:
             batch = sorted(person.mailbox)[: self.dice.randint(1, 3)]
@@ -396,7 +396,7 @@ class AnyEvents:
                     person.mailbox.pop(number)
 
     def end(self) -> None:
-        """Everything that is under way comes to its end, and everyone comes back."""
+        """Complete everything that is in progress, and let everyone come back."""
         while self.to_commit:
             self.commit()
         for number, post in self.open_posts:

@@ -13,8 +13,8 @@ from trio_chat.protocol.records import Record
 from trio_chat.storage.memory import MemoryServerStore
 
 
-def rows(player):
-    return {name: (record.host, record.online) for name, record in player.chat.table.items()}
+def rows(person):
+    return {name: (record.host, record.online) for name, record in person.chat.table.items()}
 
 
 async def test_each_change_reaches_only_those_who_are_online(stage, autojump_clock):
@@ -82,7 +82,7 @@ async def test_a_late_page_of_a_former_server_does_not_undo_the_table(stage, aut
     assert rows(alice) == {"alice": (alice.host, True), "bob": (bob.host, False)}
 
 
-async def test_a_late_answer_of_the_former_server_does_not_keep_out_the_table_of_the_current_one(
+async def test_a_late_answer_of_the_former_server_does_not_block_the_table_of_the_current_one(
     stage, autojump_clock, nursery
 ):
     alice = await stage.enter("alice")
@@ -101,7 +101,7 @@ async def test_a_late_answer_of_the_former_server_does_not_keep_out_the_table_of
     await stage.kill_server()
     await stage.start_server()
     await stage.pass_time(2)
-    assert len(held) >= 2, "both servers have taken her in"
+    assert len(held) >= 2, "both servers have registered her"
     stage.network.inject(*held[0])
     stage.network.filters.clear()
     bob = await stage.enter("bob")
@@ -135,15 +135,15 @@ async def test_a_table_of_thousands_comes_in_pages(stage, autojump_clock):
     assert alice.chat.table["ALICE"].online
 
 
-async def test_a_burst_of_changes_travels_together(stage, autojump_clock):
+async def test_a_burst_of_changes_is_sent_together(stage, autojump_clock):
     alice = await stage.enter("alice")
-    players = [await stage.enter(f"user{n}") for n in range(40)]
+    people = [await stage.enter(f"user{n}") for n in range(40)]
     await stage.pass_time(1)
     stage.network.log.clear()
     stage.network.set(Conditions(delay=(0.02, 0.02)), SERVER[0], alice.host)
     async with trio.open_nursery() as nursery:
-        for player in players:
-            nursery.start_soon(player.chat.deregister)
+        for person in people:
+            nursery.start_soon(person.chat.deregister)
     await stage.pass_time(3)
     assert [record.online for record in alice.chat.table.values()].count(False) == 40
     assert len(stage.sent(TableChange, destination=alice.host)) <= 5

@@ -32,7 +32,7 @@ def comings_and_goings(stage, name):
     return [record.online for record in stage.changes if record.name == name]
 
 
-async def test_five_windows_without_the_server(stage, autojump_clock):
+async def test_a_registration_fails_after_five_windows_without_an_answer(stage, autojump_clock):
     await stage.kill_server()
     await stage.pass_time(1)
     began = trio.current_time()
@@ -51,7 +51,7 @@ async def test_four_lost_answers_are_no_reason_to_give_up(stage, autojump_clock)
     assert comings_and_goings(stage, "alice") == [True]
 
 
-async def test_leaving_the_block_deregisters_and_dying_does_not(stage, autojump_clock):
+async def test_leaving_the_block_deregisters_and_a_kill_does_not(stage, autojump_clock):
     async with open_chat("alice", SERVER, network=stage.network):
         pass
     assert comings_and_goings(stage, "alice") == [True, False]
@@ -79,7 +79,7 @@ async def test_a_name_belongs_to_its_first_key_in_any_case_online_or_not(stage, 
         with pytest.raises(NameTaken):
             async with open_chat(name, SERVER, host="10.0.2.2", network=stage.network):
                 pass  # pragma: no cover
-        assert trio.current_time() == began, "nobody is asked first"
+        assert trio.current_time() == began, "the server refuses at once"
         if name == "ALICE":
             await alice.chat.deregister()
     assert comings_and_goings(stage, "alice") == [True, False]
@@ -102,11 +102,11 @@ async def test_of_two_people_who_want_a_name_at_the_same_moment_one_gets_it(stag
     assert sorted(outcomes) == ["in", "taken"]
 
 
-async def test_the_owner_takes_over_from_another_address_and_the_older_program_gives_way(stage, autojump_clock):
+async def test_the_owner_takes_over_from_another_address_and_the_older_program_signs_off(stage, autojump_clock):
     bob, old = await stage.enter("bob"), await stage.enter("alice")
     new = await stage.enter("alice", host="10.0.2.2")
     await stage.pass_time(1)
-    (event,) = old.heard
+    (event,) = old.received
     assert isinstance(event, SignedOff)
     assert isinstance(event.error, SignedInElsewhere)
     assert not old.chat.online
@@ -118,14 +118,14 @@ async def test_the_owner_takes_over_from_another_address_and_the_older_program_g
     assert new.texts() == ["hi"]
 
 
-async def test_a_program_without_network_during_a_takeover_is_told_afterwards(stage, autojump_clock):
+async def test_a_program_without_network_during_a_takeover_signs_off_afterwards(stage, autojump_clock):
     old = await stage.enter("alice")
     stage.network.cut(old.host)
     new = await stage.enter("alice", host="10.0.2.2")
     await stage.pass_time(300)
     stage.network.heal()
     await stage.pass_time(30)
-    assert [type(event.error) for event in old.heard] == [SignedInElsewhere]
+    assert [type(event.error) for event in old.received] == [SignedInElsewhere]
     assert not old.chat.online
     assert new.chat.online
     assert comings_and_goings(stage, "alice") == [True, True]
@@ -153,7 +153,7 @@ async def test_a_delayed_registration_takes_nothing_from_a_newer_program(stage, 
     nursery.start_soon(listen)
     await stage.pass_time(3)
     late.clear()
-    old.says(SERVER_PEER, old.register("alice", SERVER_KEY))
+    old.send(SERVER_PEER, old.register("alice", SERVER_KEY))
     await stage.pass_time(0.1)
     assert late
     listening.cancel()
@@ -162,7 +162,7 @@ async def test_a_delayed_registration_takes_nothing_from_a_newer_program(stage, 
         new = await stage.enter("alice", host=host)
         stage.network.inject(*late[0])
         await stage.pass_time(10)
-        assert new.heard == []
+        assert new.received == []
         assert new.chat.online
         await new.kill()
         await stage.pass_time(70)
@@ -176,7 +176,7 @@ async def test_a_late_takeover_does_not_end_the_registration_after_it(stage, aut
     await stage.pass_time(5)
     assert old.chat.online
     assert not new.chat.online
-    assert old.heard == []
+    assert old.received == []
 
 
 async def test_only_so_many_registrations_are_in_progress_and_the_next_ones_follow(
@@ -197,7 +197,7 @@ async def test_only_so_many_registrations_are_in_progress_and_the_next_ones_foll
     impatient = RawPeer(stage.network, ("10.0.3.3", 6000), identity_of("mallory"))
     nursery.start_soon(impatient.listen)
     for _ in range(10):
-        impatient.says(SERVER_PEER, impatient.register("mallory", SERVER_KEY, program=bytes(16)))
+        impatient.send(SERVER_PEER, impatient.register("mallory", SERVER_KEY, program=bytes(16)))
         await stage.pass_time(0.01)
     assert started == ["alice", "mallory", "mallory", "mallory"]
     assert (await alice.chat.send_all("hello")) is None, "only registrations wait"
@@ -234,7 +234,7 @@ async def test_two_clients_that_swap_ports(stage, autojump_clock):
     bob = await stage.enter("bob", host="10.0.3.3", port=1)
     alice = await stage.enter("alice", host="10.0.3.3", port=2)
 
-    assert carol.chat.table["alice"].port == 1, "carol has not heard of it"
+    assert carol.chat.table["alice"].port == 1, "carol has not received the change"
     assert (await carol.chat.send("alice", "for alice")).how == "relayed"
     assert (await carol.chat.send("bob", "for bob")).how == "relayed"
     await alice.chat.send_all("hello")
@@ -257,7 +257,7 @@ async def test_a_dead_client_is_marked_offline_after_five_silent_probes_and_not_
     assert not alice.chat.table["bob"].online
 
 
-async def test_one_answer_among_the_probes_proves_life(stage, autojump_clock):
+async def test_a_client_that_answers_one_probe_stays_online(stage, autojump_clock):
     alice, bob = await stage.enter("alice"), await stage.enter("bob")
     stage.lose(lambda message, *_: isinstance(message, Letters), times=6)
     stage.lose(lambda message, *_: isinstance(message, Heartbeat), times=14)
@@ -279,7 +279,7 @@ async def test_65_seconds_without_a_heartbeat_mark_offline(stage, autojump_clock
     assert comings_and_goings(stage, "alice") == [True]
 
 
-async def test_a_server_that_dies_before_it_brings_the_table_and_comes_back_is_asked_again(
+async def test_a_client_registers_again_if_the_server_restarts_before_it_sends_the_table(
     stage, autojump_clock, nursery
 ):
     entered = []
@@ -305,7 +305,7 @@ async def test_a_client_wrongly_marked_offline_comes_back_by_itself(stage, autoj
     await alice.chat.send_all("hello")
     await stage.pass_time(6)
     assert not alice.chat.table["bob"].online
-    assert bob.chat.online, "bob knows of nothing"
+    assert bob.chat.online, "bob has noticed nothing"
     stage.network.heal()
     await stage.pass_time(20)
     assert alice.chat.table["bob"].online
@@ -320,7 +320,7 @@ async def test_a_client_wrongly_marked_offline_sends_without_noticing(stage, aut
     await alice.chat.send_all("hello")
     await stage.pass_time(6)
     stage.network.heal()
-    stage.network.cut(alice.host, bob.host)  # direct is no way
+    stage.network.cut(alice.host, bob.host)  # not directly
     assert (await bob.chat.send("alice", "still here")).how == "relayed"
     await stage.pass_time(0.1)
     assert alice.texts() == ["still here"]
@@ -339,7 +339,7 @@ async def test_after_a_server_restart_clients_register_again_by_themselves(stage
     assert alice.chat.table.version == bob.chat.table.version
 
 
-async def test_a_restarted_server_answers_what_it_is_asked_within_the_first_window(stage, autojump_clock):
+async def test_a_restarted_server_answers_within_the_first_window(stage, autojump_clock):
     alice, bob = await stage.enter("alice"), await stage.enter("bob")
     await stage.kill_server()
     await stage.start_server()
@@ -350,14 +350,14 @@ async def test_a_restarted_server_answers_what_it_is_asked_within_the_first_wind
     assert bob.texts() == ["hello"]
 
 
-async def test_a_client_whose_name_was_taken_during_a_restart_is_told(stage, autojump_clock):
+async def test_a_client_whose_name_was_taken_during_a_restart_signs_off(stage, autojump_clock):
     alice = await stage.enter("alice")
     await stage.kill_server()
     await stage.server_store.forget("alice")
     await stage.start_server()
     await stage.enter("alice", host="10.0.2.2", identity=identity_of("somebody else"))
     await stage.pass_time(25)
-    (event,) = alice.heard
+    (event,) = alice.received
     assert isinstance(event, SignedOff)
     assert isinstance(event.error, NameTaken)
     assert not alice.chat.online
@@ -397,7 +397,7 @@ async def test_a_client_answers_everything_until_it_has_deregistered(stage, auto
     assert (await alice.chat.send("bob", "too late")).how == "saved"
 
 
-async def test_to_leave_a_server_that_forgot_us_is_no_failure(stage, autojump_clock):
+async def test_leaving_a_server_that_forgot_us_is_no_failure(stage, autojump_clock):
     alice = await stage.enter("alice")
     await stage.kill_server()
     await stage.start_server()
@@ -405,7 +405,7 @@ async def test_to_leave_a_server_that_forgot_us_is_no_failure(stage, autojump_cl
     assert not alice.chat.online
 
 
-async def test_to_leave_a_dead_server_fails_and_changes_nothing(stage, autojump_clock):
+async def test_leaving_a_dead_server_fails_and_changes_nothing(stage, autojump_clock):
     alice = await stage.enter("alice")
     await stage.kill_server()
     await stage.pass_time(1)
@@ -425,20 +425,20 @@ async def test_a_late_copy_of_a_registration_changes_nothing(stage, autojump_clo
 
 
 async def test_100_registrations_at_once(stage, autojump_clock):
-    players = []
+    people = []
 
     async def enter(name):
-        players.append(await stage.enter(name))
+        people.append(await stage.enter(name))
 
     async with trio.open_nursery() as nursery:
         for n in range(100):
             nursery.start_soon(enter, f"user{n}")
-    assert len(players) == 100
+    assert len(people) == 100
     await stage.pass_time(3)
-    assert {player.chat.table.version for player in players} == {players[0].chat.table.version}
-    assert len(players[0].chat.table) == 100
+    assert {person.chat.table.version for person in people} == {people[0].chat.table.version}
+    assert len(people[0].chat.table) == 100
     assert [record.online for record in stage.changes] == [True] * 100
-    rounds = sum(player.table_changes for player in players)
+    rounds = sum(person.table_changes for person in people)
     assert rounds < 100 * 33, "changes in a burst travel together"
 
 
@@ -462,9 +462,9 @@ async def test_many_tasks_that_wait_for_the_server_find_it_again(stage, autojump
             await trio.sleep(2)
             async with trio.open_nursery() as talk:
                 for n in range(5):
-                    talk.start_soon(say, chat, n)
+                    talk.start_soon(send_some, chat, n)
 
-    async def say(chat, n):
+    async def send_some(chat, n):
         await trio.sleep(n / 7)
         await chat.send_all(f"{n}")
         ways.append(n)

@@ -1,1 +1,1 @@
-"""The whole system in one process and in virtual time, under faults that a seed draws; see world.py and books.py."""
+"""The whole system in one process and in virtual time, under random faults from a seed; see world.py, invariants.py."""

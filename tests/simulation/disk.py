@@ -35,7 +35,7 @@ class Disk:
         self.path = folder / f"{name}-0.db"
         self.next_commit: Failure | None = None
         self.failed = trio.Event()
-        """Has a commit failed in this run?"""
+        """Whether a commit has failed in this run."""
 
     async def run(self, work: Callable[[], T]) -> T:
         """Run a transaction. Like storage.group_commit.in_thread, it cannot be cancelled once it has begun."""

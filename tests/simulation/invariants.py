@@ -1,4 +1,4 @@
-"""The promises, one named check for each, for a world that has come to its end."""
+"""The promises, one named check for each. They are checked when the simulated world has ended."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -19,7 +19,7 @@ from trio_chat.client.events import (
 from trio_chat.errors import NotRegistered
 
 GRACE = 0.3
-"""What was shown or acknowledged so many seconds before a crash may not have been saved: 100 ms and a commit."""
+"""Seconds before a crash: what was shown or acknowledged since then may not have been saved (100 ms and a commit)."""
 
 KEPT = {
     "DuplicateMemory._known",  # answers, to repeat them
@@ -33,7 +33,7 @@ KEPT = {
 """What may grow while a program runs, each up to a limit of its own."""
 
 RENEWED = {"Links._sessions"}
-"""Of these there may be an old and a new one at the same time."""
+"""An old and a new one of these may exist at the same time."""
 
 
 @attrs.frozen
@@ -59,7 +59,7 @@ def shown_at(world: World, name: str, text: str) -> list[float]:
 
 
 def recipients(message: Message, people: Iterable[str]) -> set[str]:
-    """Those of these people to whom the message was sent."""
+    """The people, of these, to whom the message was sent."""
     return ({message.recipient} if message.recipient else set(people)) - {message.sender}
 
 

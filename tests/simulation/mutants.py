@@ -178,7 +178,7 @@ def fan_out_not_resumed(stack):
 
 
 @mutant("a client that does not answer has its newer registration marked offline")
-def verdict_on_the_newer(stack):
+def newer_is_marked_offline(stack):
     mark_offline = Service.mark_offline
 
     def mark_the_newer(self, session, at):
@@ -189,7 +189,7 @@ def verdict_on_the_newer(stack):
 
 
 @mutant("a client that has ended is never marked offline")
-def the_dead_are_kept(stack):
+def never_marked_offline(stack):
     async def always(self, session, windows):
         return True
 

@@ -49,7 +49,7 @@ class Program:
 
     @property
     def is_running(self) -> bool:
-        """Is the program running?"""
+        """Whether the program is running."""
         return not self._ended.is_set()
 
     def start(self) -> None:
@@ -129,7 +129,7 @@ class Person(Program):
 
     @property
     def is_online(self) -> bool:
-        """Are they registered, as far as their own program knows?"""
+        """Whether they are registered, as far as their own program knows."""
         return self.chat is not None and self.chat.online
 
     async def _run(self) -> None:

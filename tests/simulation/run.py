@@ -100,7 +100,7 @@ def first_that_catches(name: str) -> int | None:
 
 
 def is_caught(mutant: Mutant, seed: int) -> bool:
-    """Does this seed notice the mutant?"""
+    """Whether this seed catches the mutant."""
     with ExitStack() as patched:
         mutant(patched)
         try:

@@ -24,7 +24,7 @@ LONG = " long" * 600
 """The end of long texts. It is not printed."""
 
 BEFORE, AFTER = 10.0, 1.0
-"""The excerpt about a message also has what concerns everybody, from so many seconds before until so many after it."""
+"""Seconds before and after a message: its excerpt also has what concerned everybody in this time."""
 
 LINKS = {form.kind: form.__name__ for form in (Hello, Keys, Init, Cookie, Resp, Reset)} | {
     DATA: "Data",
@@ -36,7 +36,7 @@ LINKS = {form.kind: form.__name__ for form in (Hello, Keys, Init, Cookie, Resp, 
 
 @attrs.define(eq=False)
 class Message:
-    """A message to one person, or (None) to everyone, and what its sender was told about it."""
+    """A message to one person, or (None) to everyone, and what its sender was shown about it."""
 
     text: str
     sender: str

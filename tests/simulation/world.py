@@ -51,9 +51,9 @@ class World:
         self.trace.shown = {person.name: [] for person in self.people}
         self.trace.hosts = {one.address[0]: one.name for one in self.programs}
         self.is_healed = False
-        """Is the network healed, with everyone back? From then on only the events of `end` happen."""
+        """Whether the network is healed and everyone is back. From then on only the events of `end` happen."""
         self.is_calm = False
-        """Has the network been healed for so long that nobody who is online may be marked offline?"""
+        """Whether the network has been healed for so long that nobody who is online may be marked offline."""
         self.aware: set[str] = set()
         """Those whose table showed the killed client offline."""
         self.tables: dict[str, dict[str, Record] | None] = {}
@@ -133,7 +133,7 @@ class World:
         self.trace.note("network", f"now loses {loss:.0%} and takes up to {late} s", for_all=True)
 
     def _slow_down(self, person: Person) -> None:
-        """What they send from this address takes long. They will have another address before the end."""
+        """Delay what they send from this address. They will have another address before the end."""
         self.trace.note("network", f"now takes up to 1.4 s for what {person.name} sends", for_all=True)
         self.network.set(Conditions(delay=(0.2, 1.4)), person.seen_at[0])
 

@@ -67,7 +67,7 @@ async def test_a_new_store_has_seen_nothing(store):
 
 
 @pytest.mark.parametrize("kind", LetterKind)
-def test_a_letter_is_the_same_one_sealed_and_opened(kind):
+def test_a_letter_has_the_same_key_sealed_and_opened(kind):
     sealed = Letter(kind, bytes(16), "Alice", 1.0, b"sealed")
     assert OpenedLetter(kind, bytes(16), "ALICE", 2.0, "opened").key == sealed.key
 
@@ -81,21 +81,21 @@ async def test_letters_wait_in_order_until_they_are_shown(store):
     assert all(store.has(one.key) for one in (letter(3), letter(2)))
 
 
-async def test_what_comes_again_is_left_out_whether_it_was_shown_or_not(store):
+async def test_a_repeated_letter_is_left_out_whether_it_was_shown_or_not(store):
     await store.keep([letter(1), letter(2)])
     store.shown(letter(1))
     await store.keep([letter(2), letter(1), letter(3), letter(3)])
     assert store.unshown() == [letter(2), letter(3)]
 
 
-async def test_a_letter_that_came_directly_before_is_left_out(store):
+async def test_a_letter_that_has_already_come_directly_is_left_out(store):
     store.saw(letter(1).key)
     assert store.has(letter(1).key)
     await store.keep([letter(1), letter(2)])
     assert store.unshown() == [letter(2)]
 
 
-async def test_messages_are_told_apart_by_kind_sender_and_id(store):
+async def test_messages_are_identified_by_kind_sender_and_id(store):
     store.saw(letter(1).key)
     others = [
         letter(2),
@@ -108,10 +108,10 @@ async def test_messages_are_told_apart_by_kind_sender_and_id(store):
     assert not any(store.has(other.key) for other in others)
     await store.keep(others)
     assert store.unshown() == others
-    assert store.has(letter(1, sender="ALICE").key), "in whichever case"
+    assert store.has(letter(1, sender="ALICE").key), "names are compared without case"
 
 
-async def test_letters_survive_as_they_were(open_store):
+async def test_letters_survive_unchanged(open_store):
     letters = [
         letter(1, "ä\0\x1b[31m\r\n\t🙂 "),
         letter(2, "x" * 16 * 1024, kind=LetterKind.GROUP),
@@ -131,7 +131,7 @@ async def test_letters_survive_as_they_were(open_store):
         assert store.unshown() == [*letters, letter(9)]
 
 
-async def test_what_was_shown_and_seen_is_remembered(open_store):
+async def test_shown_and_seen_letters_are_remembered(open_store):
     async with open_store() as store:
         await store.keep([letter(1), letter(2)])
         store.shown(letter(1))
@@ -174,7 +174,7 @@ async def test_a_letter_that_had_come_directly_is_on_the_disk_before_it_is_ackno
         assert survivor.has(letter(1).key)
 
 
-async def test_what_was_shown_is_written_though_the_store_is_closed_during_the_write(tmp_path, autojump_clock):
+async def test_shown_letters_are_written_even_if_the_store_is_closed_during_the_write(tmp_path, autojump_clock):
     path, sluggish = tmp_path / "store.db", trio.Event()
 
     async def run(work):
@@ -187,7 +187,7 @@ async def test_what_was_shown_is_written_though_the_store_is_closed_during_the_w
         await store.keep([letter(1)])
         store.shown(letter(1))
         sluggish.set()
-        with trio.move_on_after(0.5):  # the writer is at work, and what was shown waits for it
+        with trio.move_on_after(0.5):  # the writer is busy, and what was shown waits for it
             await store.keep([letter(2)])
     async with open_client_store(path, inline) as store:
         assert store.unshown() == [letter(2)]
@@ -209,7 +209,7 @@ async def test_a_new_store_has_no_pins(store):
     assert store.pinned("alice") is store.pinned(SERVER) is None
 
 
-async def test_a_name_is_known_by_the_key_that_was_pinned_last(store):
+async def test_the_key_that_was_pinned_last_counts(store):
     store.pin("alice", KEY)
     assert store.pinned("alice") == KEY
     assert store.pinned("bob") is store.pinned(SERVER) is None
@@ -217,7 +217,7 @@ async def test_a_name_is_known_by_the_key_that_was_pinned_last(store):
     assert store.pinned("alice") == OTHER_KEY
 
 
-async def test_pins_are_told_apart_without_case(open_store):
+async def test_pins_are_compared_without_case(open_store):
     async with open_store() as store:
         store.pin("Alice", KEY)
         assert store.pinned("alice") == KEY
@@ -244,7 +244,7 @@ async def test_pins_are_remembered(open_store, autojump_clock):
         assert store.pinned("alice") == KEY
 
 
-async def test_what_is_pinned_is_on_the_disk_a_little_later_though_nothing_is_closed(tmp_path, autojump_clock):
+async def test_a_pin_is_on_the_disk_a_little_later_without_closing_the_store(tmp_path, autojump_clock):
     path, disk = tmp_path / "store.db", Disk(tmp_path)
     async with open_client_store(path, disk.run) as store:
         store.pin(SERVER, OTHER_KEY)
@@ -259,7 +259,7 @@ async def test_what_is_pinned_is_on_the_disk_a_little_later_though_nothing_is_cl
         assert (survivor.pinned(SERVER), survivor.pinned("alice")) == (KEY, KEY)
 
 
-async def test_what_comes_while_the_writer_is_at_work_is_written_next(tmp_path, autojump_clock):
+async def test_what_comes_during_a_write_is_written_next(tmp_path, autojump_clock):
     path = tmp_path / "store.db"
 
     async def run(work):
@@ -281,7 +281,7 @@ async def test_what_comes_while_the_writer_is_at_work_is_written_next(tmp_path, 
         assert store.unshown() == []
 
 
-async def test_what_was_pinned_is_written_though_the_block_fails(tmp_path, autojump_clock):
+async def test_pins_are_written_even_if_the_block_fails(tmp_path, autojump_clock):
     path = tmp_path / "store.db"
 
     async def run(work):
@@ -299,7 +299,7 @@ async def test_what_was_pinned_is_written_though_the_block_fails(tmp_path, autoj
         assert (store.pinned("alice"), store.pinned("bob")) == (OTHER_KEY, KEY)
 
 
-async def test_what_was_pinned_is_written_though_the_store_is_closed_during_the_write(tmp_path, autojump_clock):
+async def test_pins_are_written_even_if_the_store_is_closed_during_the_write(tmp_path, autojump_clock):
     path = tmp_path / "store.db"
 
     async def run(work):
@@ -310,7 +310,7 @@ async def test_what_was_pinned_is_written_though_the_store_is_closed_during_the_
     with trio.move_on_after(0.5):
         async with open_client_store(path, run) as store:
             store.pin("alice", KEY)
-            await trio.sleep(0.2)  # it is on the disk, though the store has not heard of that
+            await trio.sleep(0.2)  # it is on the disk, though the store does not know it yet
             store.pin("alice", OTHER_KEY)
             await trio.sleep_forever()
     async with open_client_store(path, inline) as store:

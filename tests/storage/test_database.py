@@ -68,7 +68,7 @@ def test_the_first_schema_is_never_changed(schema, digest):
     assert hashlib.sha256(first.encode()).hexdigest()[:16] == digest
 
 
-def test_a_newer_schema_is_left_alone(tmp_path):
+def test_a_newer_schema_is_refused_and_not_changed(tmp_path):
     path = tmp_path / "store.db"
     open_database(path, TWO).close()
     before = path.read_bytes()
@@ -76,7 +76,7 @@ def test_a_newer_schema_is_left_alone(tmp_path):
     assert path.read_bytes() == before
 
 
-def test_another_programs_database_is_left_alone(tmp_path):
+def test_another_programs_database_is_refused_and_not_changed(tmp_path):
     path = tmp_path / "store.db"
     with closing(sqlite3.connect(path)) as foreign:
         foreign.execute("CREATE TABLE precious (x)")
@@ -92,7 +92,7 @@ def test_a_store_of_a_client_is_refused_by_a_server(tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"Dear diary, ...", b"SQLite format 3\0" + b"\xff" * 2000])
-def test_a_file_that_is_not_a_database_is_left_alone(tmp_path, content):
+def test_a_file_that_is_not_a_database_is_refused_and_not_changed(tmp_path, content):
     path = tmp_path / "store.db"
     path.write_bytes(content)
     refused(path)
@@ -100,7 +100,7 @@ def test_a_file_that_is_not_a_database_is_left_alone(tmp_path, content):
     assert list(tmp_path.iterdir()) == [path]
 
 
-async def test_a_file_that_another_program_holds(tmp_path):
+async def test_a_file_that_another_program_has_locked(tmp_path):
     path = tmp_path / "store.db"
     (tmp_path / "hold.py").write_text(
         "import os, sys; from pathlib import Path; from trio_chat.storage.database import Schema, open_database;"

@@ -92,27 +92,27 @@ async def test_a_group_has_a_limit_and_the_queue_too(commits, disk, autojump_clo
     assert 3 <= disk.commits <= 6
 
 
-async def test_one_bad_request_does_not_spoil_its_group(commits, disk, autojump_clock):
+async def test_one_failed_request_does_not_affect_its_group(commits, disk, autojump_clock):
     await commits.submit(put(5))
     results, errors = {}, []
 
-    async def bad():
+    async def repeat():
         try:
             await commits.submit(put(5))
         except sqlite3.IntegrityError as error:
             errors.append(error)
 
-    async def ugly():
+    async def fail_halfway():
         def half(database):
             database.execute("INSERT INTO facts VALUES (100)")
             raise KeyError("a bug")
 
         with pytest.raises(KeyError):
             await commits.submit(half)
-        errors.append("ugly")
+        errors.append("fail_halfway")
 
     async with trio.open_nursery() as nursery:
-        for work in (bad, ugly):
+        for work in (repeat, fail_halfway):
             nursery.start_soon(work)
         nursery.start_soon(submit_all, commits, range(10, 20), results)
     assert len(errors) == 2

@@ -74,20 +74,20 @@ def rows(path, question):
 
 
 def is_in_step(path):
-    """Is the index one of exactly the texts that are there? FTS5 can tell, and raises if not."""
+    """Check that the index has exactly the texts that are there: if not, FTS5 raises an error."""
     with closing(sqlite3.connect(path)) as database:
         database.execute("INSERT INTO history_index (history_index, rank) VALUES ('integrity-check', 1)")
     return True
 
 
-# --- what is in it ---
+# --- what is in the history ---
 
 
 async def test_a_new_history_is_empty(store):
     assert await store.history(None, 20) == await store.history("alice", 20) == await store.search("hi", 20) == []
 
 
-async def test_what_was_noted_is_there_at_once_as_it_was(store):
+async def test_a_noted_message_is_there_at_once_and_unchanged(store):
     entries = [
         came(1, "ä\0\x1b[31m\r\n\t🙂 "),
         came(2, "x" * 16 * 1024, sent=True),
@@ -107,7 +107,7 @@ async def test_the_newest_are_returned_oldest_first(store):
 
 
 @pytest.mark.parametrize("count", [0, -1, -(10**30)])
-async def test_less_than_one_is_none(store, count):
+async def test_asking_for_less_than_one_returns_nothing(store, count):
     store.note(came(1))
     assert await store.history(None, count) == await store.search("hi", count) == []
 
@@ -134,12 +134,12 @@ async def test_the_history_of_one_person_has_both_directions(store):
 
 
 @pytest.mark.parametrize("name", ["%", "alic_", "' OR 1 --", "\0", "\udcff", "alice\0"])
-async def test_a_name_is_no_pattern(store, name):
+async def test_a_name_is_not_a_pattern(store, name):
     store.note(came(1))
     assert await store.history(name, 20) == []
 
 
-async def test_a_letter_is_there_once_it_is_shown(store):
+async def test_a_letter_is_there_as_soon_as_it_is_shown(store):
     await store.keep([letter(1, "one"), letter(2, "two", "carol", LetterKind.GROUP)])
     assert await store.history(None, 20) == []
     one, two = store.unshown()
@@ -149,7 +149,7 @@ async def test_a_letter_is_there_once_it_is_shown(store):
     assert await store.history(None, 20) == [came(2, "two", "carol", group=True), came(1, "one")]
 
 
-async def test_what_is_no_message_or_cannot_be_read_is_not_there(store):
+async def test_receipts_and_unreadable_letters_are_not_there(store):
     await keep_and_show(
         store,
         letter(1, "", kind=LetterKind.RECEIPT),
@@ -161,7 +161,7 @@ async def test_what_is_no_message_or_cannot_be_read_is_not_there(store):
     assert await store.history(None, 20) == []
 
 
-async def test_what_came_directly_and_as_a_letter_is_there_once(store):
+async def test_a_message_that_came_directly_and_as_a_letter_is_there_once(store):
     store.saw(letter(1).key)
     store.note(came(1))
     await keep_and_show(store, letter(1))
@@ -172,7 +172,7 @@ async def test_what_came_directly_and_as_a_letter_is_there_once(store):
     assert await found(store, "hi") == ["hi", "hi"]
 
 
-async def test_it_survives(open_store):
+async def test_it_survives_a_restart(open_store):
     async with open_store() as store:
         store.note(came(1, "one"))
         await keep_and_show(store, letter(2, "two"))
@@ -232,7 +232,7 @@ async def test_what_is_not_found(store, words):
     assert await store.search(words, 20) == []
 
 
-async def test_of_the_found_ones_the_newest_are_returned_oldest_first(store):
+async def test_the_newest_matches_are_returned_oldest_first(store):
     for number in range(10):
         store.note(came(number, f"{number} hi" if number % 2 else f"{number}"))
     assert await found(store, "hi", 3) == ["5 hi", "7 hi", "9 hi"]
@@ -247,7 +247,7 @@ async def test_letters_are_found_too(store):
 
 @settings(max_examples=20)
 @given(words=ANY_TEXT, name=ANY_TEXT.filter(lambda name: name.lower() != "alice"), count=st.integers())
-async def test_nothing_that_is_typed_is_too_much(words, name, count):
+async def test_any_words_and_counts_are_accepted(words, name, count):
     with TemporaryDirectory() as folder:
         for open_backend in BACKENDS.values():
             async with open_backend(Path(folder))() as store:
@@ -277,12 +277,12 @@ SPOKEN = st.text(st.sampled_from("aAbé \n-_.\"'*(:^1"), max_size=10)
 
 
 @given(text=SPOKEN.filter(bool), words=SPOKEN)
-def test_both_find_the_same(text, words):
+def test_both_backends_find_the_same(text, words):
     with closing(database_of([text])) as database:
         assert is_found(words, text) == bool(history.find_entries(database, words, 20))
 
 
-# --- how much of it ---
+# --- limits ---
 
 
 async def test_the_memory_has_the_newest_1000(monkeypatch):
@@ -306,7 +306,7 @@ async def test_the_file_has_the_newest_100000(path, monkeypatch):
         store.note(came(5, "hi 5"))
     async with open_client_store(path, inline) as store:
         assert await texts(store) == await found(store, "hi") == ["hi 3", "hi 4", "hi 5"]
-    assert rows(path, "SELECT text FROM letters ORDER BY number") == [(None,), ("hi 3",)], "with its entry a text goes"
+    assert rows(path, "SELECT text FROM letters ORDER BY number") == [(None,), ("hi 3",)], "texts go with their entries"
     assert rows(path, "SELECT count(*) FROM entries") == [(3,)]
     assert is_in_step(path)
 
@@ -319,7 +319,7 @@ async def test_the_text_of_a_letter_is_kept_once(path):
     assert is_in_step(path)
 
 
-# --- when it is on the disk ---
+# --- when the history is on the disk ---
 
 
 async def test_it_is_on_the_disk_together_with_what_was_seen(path, autojump_clock):
@@ -344,7 +344,7 @@ async def test_it_is_on_the_disk_together_with_what_was_seen(path, autojump_cloc
         assert (survivor.has(letter(1).key), survivor.has(letter(2).key)) == (True, False)
 
 
-async def test_it_is_written_once_though_the_store_is_closed_during_the_write(path, autojump_clock):
+async def test_it_is_written_once_even_if_the_store_is_closed_during_the_write(path, autojump_clock):
     async def run(work):
         outcomes = await inline(work)
         await trio.sleep(1)
@@ -353,7 +353,7 @@ async def test_it_is_written_once_though_the_store_is_closed_during_the_write(pa
     with trio.move_on_after(0.5):
         async with open_client_store(path, run) as store:
             store.note(came(1, "one"))
-            await trio.sleep(0.2)  # it is on the disk, though the store has not heard of that
+            await trio.sleep(0.2)  # it is on the disk, though the store does not know it yet
             store.note(came(2, "two"))
             await trio.sleep_forever()
     async with open_client_store(path, inline) as store:
@@ -375,7 +375,7 @@ async def test_what_is_on_the_disk_is_not_held_in_memory(path, autojump_clock):
         assert reference() is None
 
 
-async def test_asking_waits_for_the_writer_and_does_not_hold_up_anyone_else(path, autojump_clock):
+async def test_a_query_waits_for_the_writer_and_blocks_no_other_task(path, autojump_clock):
     async def run(work):
         await trio.sleep(5)
         return await inline(work)
@@ -388,7 +388,7 @@ async def test_asking_waits_for_the_writer_and_does_not_hold_up_anyone_else(path
         assert await store.search("hi", 20) == [came(1)]
 
 
-# --- without one ---
+# --- without a history ---
 
 
 @pytest.fixture(params=BACKENDS.keys())
@@ -403,7 +403,7 @@ def open_without(request, path):
     return open_memory if request.param == "memory" else lambda: open_client_store(path, inline, history=False)
 
 
-async def test_without_a_history_all_else_works(open_without):
+async def test_without_a_history_everything_else_works(open_without):
     async with open_without() as store:
         store.note(came(1))
         await store.keep([letter(2, "two"), letter(3, "three")])
@@ -425,7 +425,7 @@ async def test_without_a_history_shown_texts_are_deleted_from_the_disk(path):
     assert rows(path, "SELECT * FROM entries") == rows(path, "SELECT * FROM history_index_docsize") == []
 
 
-async def test_a_time_without_leaves_a_gap_and_nothing_else(path):
+async def test_a_time_without_a_history_leaves_only_a_gap(path):
     async with open_client_store(path, inline) as store:
         store.note(came(1, "one"))
         await keep_and_show(store, letter(2, "two"))

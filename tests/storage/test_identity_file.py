@@ -72,7 +72,7 @@ def test_keys_are_created_at_first_use_and_found_afterwards(path):
     assert open_identity(path.with_name("y.key")) != made
 
 
-def test_the_keys_are_what_was_drawn(path):
+def test_the_keys_are_the_random_bytes_that_were_drawn(path):
     drawn = [b"\x0a" * 32, b"\xb1" * 32]
     made = open_identity(path, lambda size: drawn.pop(0)[:size])
     assert (made.signing_secret, made.link_secret) == (b"\x0a" * 32, b"\xb1" * 32)
@@ -163,15 +163,15 @@ def test_a_file_of_another_form_is_refused_and_left_as_it_is(path, text):
     assert path.read_text() == text.replace("\r\n", "\n")
 
 
-def test_of_an_endless_file_only_the_beginning_is_read(tmp_path):
+def test_only_the_beginning_of_an_endless_file_is_read(tmp_path):
     path = tmp_path / "x.key"
     write(path)
-    os.truncate(path, 2**40)  # a hole: it takes no room, except where it is read
+    os.truncate(path, 2**40)  # a sparse file: it takes no space on the disk
     with pytest.raises(IdentityError, match="it is damaged"):
         open_identity(path)
 
 
-def test_what_is_no_file_is_refused(tmp_path):
+def test_something_that_is_not_a_file_is_refused(tmp_path):
     with pytest.raises(IdentityError, match=r"it is a folder$"):
         open_identity(tmp_path)
     os.mkfifo(tmp_path / "pipe", 0o600)
@@ -182,7 +182,7 @@ def test_what_is_no_file_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("use", [open_identity, read_identity])
-def test_where_there_can_be_no_file(use, tmp_path):
+def test_a_path_where_no_file_can_be(use, tmp_path):
     with pytest.raises(IdentityError, match=r"cannot read .*/dev/null/x.key: Not a directory$"):
         use(Path("/dev/null/x.key"))
     with pytest.raises(IdentityError, match=r"File name too long$"):
@@ -205,7 +205,7 @@ def test_a_link_to_an_identity_is_followed(tmp_path):
     assert open_identity(tmp_path / "y.key") == made
 
 
-def test_a_folder_that_is_not_to_be_written(closed_folder):
+def test_a_folder_without_write_permission(closed_folder):
     with as_somebody(), pytest.raises(IdentityError, match=r"cannot make .*: Permission denied$"):
         open_identity(closed_folder / "x.key")
     with as_somebody(), pytest.raises(IdentityError, match=r"cannot make .*: Permission denied$"):
@@ -213,16 +213,16 @@ def test_a_folder_that_is_not_to_be_written(closed_folder):
     assert os.listdir(closed_folder) == []
 
 
-def test_a_file_that_is_not_to_be_read(closed_folder):
+def test_a_file_without_read_permission(closed_folder):
     write(closed_folder / "x.key", mode=0o000)
     with as_somebody(), pytest.raises(IdentityError, match=r"cannot read .*: Permission denied$"):
         open_identity(closed_folder / "x.key")
 
 
-# --- two at once, and failures ---
+# --- concurrent creation, and failures ---
 
 
-def test_of_two_that_create_it_at_once_both_get_the_keys_of_the_first(path):
+def test_two_that_create_it_at_once_both_get_the_keys_of_the_first(path):
     quicker = []
 
     def drawn_slowly(size):

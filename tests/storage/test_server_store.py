@@ -67,7 +67,7 @@ def group(number: int, body: bytes = b"hi all", sender: str = "alice") -> Letter
 
 
 def proof(letter: Letter) -> bytes:
-    """What a recipient gives for a letter: other bytes for each, and no text."""
+    """What a recipient returns for a letter: different bytes for each, and no text."""
     return b"\xff\0" + letter.id[::-1]
 
 
@@ -162,7 +162,7 @@ async def test_credentials_are_remembered_as_they_were_enrolled_last(open_store)
         }
 
 
-async def test_a_name_that_is_forgotten_has_no_credentials_but_all_else_that_it_had(open_store):
+async def test_a_forgotten_name_loses_its_credentials_and_nothing_else(open_store):
     async with open_store() as store:
         await save_name(store, "alice", "carol")
         for name in ("Bob", "dave"):
@@ -181,15 +181,15 @@ async def test_a_name_that_is_forgotten_has_no_credentials_but_all_else_that_it_
         assert Record("bob", "10.0.0.4", 4, False, 4.0, credentials(b"x")) in records
 
 
-async def test_only_a_name_that_there_is_can_be_forgotten(store):
+async def test_only_a_known_name_can_be_forgotten(store):
     before = await store.load()
     assert await store.forget("mallory") is False
-    assert await store.load() == before, "nor is it made by that"
-    assert await store.forget("alice") is True, "though it has no credentials"
+    assert await store.load() == before, "the name has not been added"
+    assert await store.forget("alice") is True, "even without credentials"
     assert await store.forget("alice") is True
 
 
-async def test_enrolling_tells_how_many_letters_will_come(store):
+async def test_enrolling_returns_the_number_of_waiting_letters(store):
     bob = Record("BOB", "10.0.0.1", 1, True, 1.0)
     assert await store.save_name(bob) == 0
     await store.save("bob", direct(1))
@@ -200,7 +200,7 @@ async def test_enrolling_tells_how_many_letters_will_come(store):
     assert await store.save_name(bob) == 2
 
 
-async def test_receipts_are_not_counted_among_the_letters_that_will_come(store):
+async def test_enrolling_does_not_count_receipts(store):
     await store.save("bob", direct(1))
     await store.save("bob", direct(2))
     await store.acknowledge("bob", taken(direct(1)) + not_opened(direct(2)), ())
@@ -216,7 +216,7 @@ async def test_names_are_compared_without_case(store):
     await store.finish_post(group(2), ["BOB"])
     assert await store.waiting("bob") == [direct(1, sender="Alice"), group(2)]
     assert list(await store.acknowledge("boB", taken(direct(1, sender="alice")), ())) == ["alice"]
-    assert await store.waiting("ALICE") == [receipt_of(direct(1), "bOb")], "the reader as enrolled last"
+    assert await store.waiting("ALICE") == [receipt_of(direct(1), "bOb")], "the reader's name as enrolled last"
 
 
 # --- letters ---
@@ -270,7 +270,7 @@ async def test_a_letter_is_taken_once_and_its_answer_is_repeated(store):
     assert await store.waiting("bob") == []
 
 
-async def test_letters_are_told_apart_by_kind_sender_and_id(store):
+async def test_letters_are_identified_by_kind_sender_and_id(store):
     for letter in (direct(1), direct(2), direct(1, sender="carol")):
         assert (await store.save("bob", letter)).status is Status.NEW
     await put_group(store, 1, "bob")
@@ -279,7 +279,7 @@ async def test_letters_are_told_apart_by_kind_sender_and_id(store):
     assert await store.waiting("bob") == [direct(2), direct(1, sender="carol"), group(1)]
 
 
-async def test_to_acknowledge_what_is_not_there_does_nothing(store):
+async def test_acknowledging_an_unknown_letter_does_nothing(store):
     await store.save("bob", direct(1))
     assert list(await store.acknowledge("bob", taken(direct(2), group(1), receipt_of(direct(1), "carol")), ())) == []
     assert list(await store.acknowledge("carol", taken(direct(1)), ())) == []
@@ -317,7 +317,7 @@ async def test_a_letter_that_could_not_be_opened_causes_a_receipt_that_says_so(o
         ]
 
 
-async def test_a_receipt_is_passed_on_as_it_was_given(open_store):
+async def test_a_receipt_is_passed_on_unchanged(open_store):
     given = [b"", b"\0", ANY_BYTES[:96]]
     async with open_store() as store:
         await save_name(store, *PEOPLE)
@@ -344,7 +344,7 @@ async def test_a_group_letter_causes_no_receipt(store):
     assert await store.waiting("alice") == []
 
 
-async def test_what_was_relayed_causes_no_receipt_and_is_answered_delivered_from_then_on(open_store):
+async def test_a_relayed_letter_causes_no_receipt_and_is_answered_delivered_from_then_on(open_store):
     async with open_store() as store:
         await save_name(store, *PEOPLE)
         for number in (1, 2, 3):
@@ -361,14 +361,14 @@ async def test_what_was_relayed_causes_no_receipt_and_is_answered_delivered_from
         assert await store.waiting("bob") == []
 
 
-async def test_what_had_been_handed_over_before_cannot_be_relayed_any_more(store):
+async def test_a_letter_that_was_handed_over_before_is_not_relayed(store):
     await store.save("bob", direct(1))
     await store.acknowledge("bob", taken(direct(1)), ())
     assert list(await store.acknowledge("bob", taken(direct(1)), {direct(1).key})) == []
     assert await store.save("bob", direct(1)) == Kept(Status.SAVED, 101.0), "there is a receipt, so it was not relayed"
 
 
-async def test_a_receipt_takes_its_place_behind_what_came_before(store):
+async def test_a_receipt_is_queued_behind_earlier_letters(store):
     await store.save("bob", direct(1))
     await store.save("alice", direct(2, sender="bob"))
     await take_all(store, "bob")
@@ -389,7 +389,7 @@ async def test_a_mailbox_holds_1000_letters(store):
     assert await store.save("carol", direct(2)) == Kept(Status.NEW, 102.0), "others have room"
     first = (await store.waiting("bob"))[0]
     await store.acknowledge("bob", taken(first), ())
-    assert await store.save("bob", direct(1)) == Kept(Status.NEW, 101.0), "that it was full is no lasting answer"
+    assert await store.save("bob", direct(1)) == Kept(Status.NEW, 101.0), "a refusal is not remembered"
     assert await store.save("bob", direct(3)) == Kept(Status.FULL, 103.0)
     assert len(await take_all(store, "bob")) == MAILBOX_LETTERS
 
@@ -404,7 +404,7 @@ async def test_a_mailbox_holds_1_mib_of_bodies(store):
     assert (await store.save("bob", direct(4, b"x"))).status is Status.NEW
 
 
-async def test_what_has_been_answered_is_repeated_by_a_full_mailbox_too(store):
+async def test_a_full_mailbox_still_repeats_its_answers(store):
     await store.save("bob", direct(1))
     await fill(store, "bob", [b"hi"] * (MAILBOX_LETTERS - 1))
     assert await store.save("bob", direct(1)) == Kept(Status.SAVED, 101.0)
@@ -427,7 +427,7 @@ async def test_receipts_do_not_count(store):
     await store.save("bob", direct(6))
     await take_all(store, "bob")
     kinds = [letter.kind for letter in await take_all(store, "alice")]
-    assert kinds.count(LetterKind.RECEIPT) == 6, "and they come to a full mailbox, too"
+    assert kinds.count(LetterKind.RECEIPT) == 6, "they are put into a full mailbox, too"
     await fill(store, "alice", sender="bob")
 
 
@@ -439,9 +439,9 @@ async def test_the_bytes_of_receipts_do_not_count(store, opened):
     await store.acknowledge("bob", handed[:4], ())
     assert (await store.save("alice", direct(1, b"x" * 16 * KIB, sender="bob"))).status is Status.NEW
     await store.acknowledge("bob", handed[4:], ())
-    assert len(await take_all(store, "alice")) == MAILBOX_BYTES // (16 * KIB) + 5, "and they come to a full mailbox"
+    assert len(await take_all(store, "alice")) == MAILBOX_BYTES // (16 * KIB) + 5, "they are put into a full mailbox"
     await fill(store, "alice", [b"x" * 16 * KIB] * (MAILBOX_BYTES // (16 * KIB)), sender="bob")
-    assert (await store.save("alice", direct(2, b"x", sender="bob"))).status is Status.FULL, "nor do those taken"
+    assert (await store.save("alice", direct(2, b"x", sender="bob"))).status is Status.FULL, "taken ones do not either"
 
 
 # --- group posts ---
@@ -481,7 +481,7 @@ async def test_a_post_for_nobody(store):
     assert (await store.post(group(1), [])).status is Status.SAVED
 
 
-async def test_the_place_of_a_post_is_that_of_its_commit(open_store):
+async def test_the_position_of_a_post_is_that_of_its_commit(open_store):
     async with open_store() as store:
         await save_name(store, *PEOPLE)
         await store.save("bob", direct(1))
@@ -507,7 +507,7 @@ async def test_a_post_is_taken_once(store):
     assert await take_all(store, "carol") == []
 
 
-async def test_a_full_mailbox_is_passed_by_and_its_owner_is_told_how_often_once(open_store):
+async def test_a_full_mailbox_misses_posts_and_its_owner_gets_their_number_once(open_store):
     async with open_store() as store:
         await save_name(store, *PEOPLE)
         await fill(store, "bob")
@@ -521,7 +521,7 @@ async def test_a_full_mailbox_is_passed_by_and_its_owner_is_told_how_often_once(
         assert await store.waiting("bob") == []
 
 
-async def test_to_pass_by_is_no_letter(store):
+async def test_the_number_of_missed_posts_is_not_counted_as_a_letter(store):
     await fill(store, "bob")
     await put_group(store, 1, "bob")
     assert await store.save_name(Record("bob", "10.0.0.1", 1, True, 1.0)) == MAILBOX_LETTERS
@@ -530,7 +530,7 @@ async def test_to_pass_by_is_no_letter(store):
     assert {receipt.id for receipt in receipts} == {letter.id for letter in letters}
 
 
-async def test_a_name_with_nothing_but_such_a_count_is_waited_for_too(open_store):
+async def test_a_name_with_only_a_number_of_missed_posts_has_something_waiting(open_store):
     async with open_store() as store:
         await save_name(store, *PEOPLE)
         await fill(store, "bob")
@@ -545,18 +545,18 @@ async def test_a_name_with_nothing_but_such_a_count_is_waited_for_too(open_store
         assert "bob" not in (await store.load())[1]
 
 
-async def test_what_is_passed_by_while_the_owner_is_being_told_is_told_next(store):
+async def test_posts_missed_while_the_number_is_delivered_are_in_the_next_one(store):
     await fill(store, "bob", [b"x" * 16 * KIB] * (MAILBOX_BYTES // (16 * KIB)))
     await put_group(store, 1, "bob")
     await take_letters_only(store, "bob")
-    [told] = await store.waiting("bob")
+    [count] = await store.waiting("bob")
     await fill_again(store, "bob")
     await put_group(store, 2, "bob")
     await put_group(store, 3, "bob")
-    await store.acknowledge("bob", taken(told), ())
+    await store.acknowledge("bob", taken(count), ())
     *_, missed = await take_all(store, "bob")
     assert missed.count == 2
-    assert missed.key != told.key, "or the client would take it for one that it knows"
+    assert missed.key != count.key, "or the client would take it for the one before"
 
 
 async def take_letters_only(store, name) -> None:
@@ -607,7 +607,7 @@ async def test_a_batch_has_16_kib_of_bodies_at_most(store, sizes, batches):
 
 
 @pytest.mark.parametrize(("letters", "batches"), [(9, [10]), (10, [10, 1]), (11, [10, 2])])
-async def test_what_was_not_kept_is_told_behind_the_last_letter_and_within_the_limit(store, letters, batches):
+async def test_the_number_of_missed_posts_comes_after_the_last_letter_within_the_limit(store, letters, batches):
     await fill(store, "bob")
     await put_group(store, 1, "bob")
     too_many = MAILBOX_LETTERS - letters
@@ -623,7 +623,7 @@ async def test_what_was_not_kept_is_told_behind_the_last_letter_and_within_the_l
     assert [kind for batch in found for kind in batch] == [LetterKind.DIRECT] * letters + [LetterKind.MISSED]
 
 
-async def test_what_was_not_kept_is_not_told_between_large_letters(store):
+async def test_the_number_of_missed_posts_does_not_come_between_large_letters(store):
     letters = [direct(number, b"x" * 16 * KIB) for number in range(MAILBOX_BYTES // (16 * KIB))]
     for letter in letters:
         await store.save("bob", letter)
@@ -649,11 +649,11 @@ async def test_the_largest_letter_can_be_sent(store):
     await store.save("bob", direct(1, b"x" * MAX_BODY))
     await store.save("bob", direct(2, b""))
     batch = await store.waiting("bob")
-    assert batch == [direct(1, b"x" * MAX_BODY)], "alone, for it is larger than a batch"
+    assert batch == [direct(1, b"x" * MAX_BODY)], "alone, because it is larger than a batch"
     OutgoingRequest(Letters.kind, bytes(16), encode(Letters(bytes(16), "bob", tuple(batch))))
 
 
-def test_the_oldest_letters_go_together_and_no_more_are_read_than_that():
+def test_only_the_oldest_letters_are_read_and_they_go_together():
     def endless():
         for number in range(12):
             read.append(number)
@@ -683,12 +683,12 @@ async def test_answers_are_forgotten_by_the_time_at_which_they_were_taken(open_s
             assert (await store.post(group(number), [])).status is status
 
 
-async def test_to_forget_an_answer_is_not_to_forget_the_letter(store):
+async def test_forgetting_an_answer_keeps_the_letter(store):
     await store.save("bob", direct(1))
     await store.post(group(2), ["bob"])
     await store.forget_answers(1000.0)
     await store.save("bob", direct(1))
-    assert await store.waiting("bob") == [direct(1)], "as long as it waits it is there once"
+    assert await store.waiting("bob") == [direct(1)], "a letter that waits is not stored twice"
     await store.finish_post(group(2), ["bob"])
     assert await take_all(store, "bob") == [direct(1), group(2)]
     assert await store.waiting("alice") == [receipt_of(direct(1), "bob")]

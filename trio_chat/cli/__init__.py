@@ -9,5 +9,5 @@ send.py           `send`: one message
 server.py         `server` and `server forget`
 table_printer.py  what `server` prints
 presence.py       `presence` and `friends`
-demo.py           `demo`: a conversation that plays by itself
+demo.py           `demo`: a conversation that runs by itself
 """

@@ -1,6 +1,6 @@
 """The program behind `client`, and the options by which a client is opened.
 
-Its arguments, and what becomes of its errors, are in cli/main.py; what its lines mean is in terminal/conversation.py.
+Its arguments and the handling of its errors are in cli/main.py; what its lines mean is in terminal/conversation.py.
 """
 
 import os

@@ -16,7 +16,7 @@ Report = Literal["screen", "stderr", "raise", "nothing"]
 """On the screen, in the user's wording; as one line on standard error; by raising the error again; not at all."""
 
 _BY_IMPORTANCE: tuple[tuple[type[BaseException], int, Report], ...] = (
-    # Without its output a program cannot tell anything else there.
+    # A program without its output cannot report anything else there.
     (OSError, FAILED, "raise"),
     # The store has logged it. Whatever else failed may have failed because of it.
     (errors.StoreFailed, FAILED, "nothing"),
@@ -28,7 +28,7 @@ _BY_IMPORTANCE: tuple[tuple[type[BaseException], int, Report], ...] = (
     (errors.ServerNotResponding, FAILED, "screen"),
     # After its subclasses: an argument or a file that cannot be used.
     (errors.ChatError, REFUSED, "stderr"),
-    # Last, for if an error happened in the same moment, the user should see it.
+    # Last: if an error happened at the same moment, the user should see that error.
     (KeyboardInterrupt, INTERRUPTED, "screen"),
 )
 

@@ -1,6 +1,6 @@
 """Where the command line keeps its files, and whose keys are in them: what `fingerprint` prints.
 
-Its arguments, and what becomes of its errors, are in cli/main.py.
+Its arguments and the handling of its errors are in cli/main.py.
 """
 
 import re

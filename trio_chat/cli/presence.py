@@ -1,6 +1,6 @@
 """The programs behind `presence` and `friends`.
 
-Their arguments, and what becomes of their errors, are in cli/main.py.
+Their arguments and the handling of their errors are in cli/main.py.
 """
 
 import json

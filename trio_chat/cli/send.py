@@ -1,6 +1,6 @@
-"""The program behind `send`: one message, and an exit code for the result.
+"""The program behind `send`: one message, and an exit code for its result.
 
-Its arguments, and what becomes of its errors, are in cli/main.py. It receives nothing that others send.
+Its arguments and the handling of its errors are in cli/main.py. It receives nothing that others send.
 """
 
 import sys
@@ -28,14 +28,14 @@ _LINE_END = len("\r\n")
 
 
 async def run_send(options: ClientOptions, recipient: str, text: str, screen: Screen, book: Phrasebook) -> int:
-    """Register, send one message, print what became of it, and leave; return the exit code.
+    """Register, send one message, print the result, and leave; return the exit code.
 
     If the text is `-`, standard input is sent, without its last line end.
 
     Raises:
         StoreHeld: another program here uses the same store, most likely the client of that name.
-        ServerNotResponding: and what became of the message is not known.
-        ChatError: whatever else keeps the message from being sent.
+        ServerNotResponding: no answer; the result of the message is not known.
+        ChatError: any other reason why the message cannot be sent.
     """
     # All that can be checked is checked before the first file is made.
     check_name(recipient)
@@ -55,7 +55,7 @@ async def run_send(options: ClientOptions, recipient: str, text: str, screen: Sc
     except StoreHeld as error:
         raise StoreHeld(f"{options.name} is in use by another program here") from error
     except ServerNotResponding:
-        # If the server fell silent only while we were leaving, what became of the message is known.
+        # If the server fell silent only while we were leaving, the result of the message is known.
         if outcome is None:
             raise
     except (NotRegistered, SignedInElsewhere):
@@ -69,7 +69,7 @@ async def run_send(options: ClientOptions, recipient: str, text: str, screen: Sc
 
 
 async def _outcome(chat: Chat, recipient: str, text: str) -> Delivery | ChatError:
-    """What became of the message. A refusal is returned, not raised: an exception would skip deregistering."""
+    """The result of the message. A refusal is returned, not raised: an exception would skip deregistering."""
     try:
         return await chat.send(recipient, text)
     except (ServerNotResponding, NotRegistered, SignedInElsewhere):

@@ -1,6 +1,6 @@
 """The programs behind `server` and `server forget`. What the server prints is in cli/table_printer.py.
 
-Their arguments, and what becomes of their errors, are in cli/main.py.
+Their arguments and the handling of their errors are in cli/main.py.
 """
 
 import signal
@@ -55,7 +55,7 @@ async def run_server(
 
 async def _interrupt_all(task_status: trio.TaskStatus[None]) -> None:
     # Otherwise Ctrl-C is raised in whichever task runs. In one of the chat's, it would end the chat first, and for a
-    # moment the presence service would go on and tell its watchers that everybody has gone.
+    # moment the presence service would go on and report to its watchers that everybody has gone.
     with trio.open_signal_receiver(signal.SIGINT) as signals:
         task_status.started()
         async for _ in signals:

@@ -67,7 +67,7 @@ class TableView:
 
 
 class TablePrinter:
-    """Prints the changes of a table by `write`, which may wait for the reader as long as it likes."""
+    """Prints the changes of a table by `write`, which may wait for its reader for any time."""
 
     def __init__(self, view: TableView, write: Callable[[str], Awaitable[object]]) -> None:
         self._view = view

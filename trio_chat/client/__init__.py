@@ -1,4 +1,4 @@
-"""The client library. It knows nothing of the server's code or of a terminal.
+"""The client library. It uses neither the server's code nor a terminal.
 
 chat.py: `open_chat` and `Chat`: sending, and the tasks of a client
 context.py: the objects that the parts of one client share

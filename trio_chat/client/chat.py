@@ -1,4 +1,4 @@
-"""A chat as a library: `open_chat` and `Chat`, which sends messages and hands requests to the part they are for.
+"""A chat as a library: `open_chat` and `Chat`, which sends messages and passes requests to the part that handles them.
 
 How events are shown to a person is not decided here: see the package `terminal`.
 """
@@ -6,7 +6,7 @@ How events are shown to a person is not decided here: see the package `terminal`
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager, closing, suppress
 from ipaddress import ip_address
 
 import trio
@@ -74,7 +74,7 @@ async def open_chat(
     Raises:
         InvalidName: `name` is not a name.
         NameTaken: it belongs to another key.
-        ServerKeyChanged: the server has another key than `store` knows it by.
+        ServerKeyChanged: the server has another key than the one that `store` remembers.
         WrongServerKey: the server does not have the key `server_key`.
         AddressError: the server's host does not resolve, or the local port is in use.
         ServerNotResponding: no answer, at the beginning or at the end.
@@ -98,7 +98,9 @@ async def open_chat(
             chat._is_open = True
             yield chat
             if chat.online:
-                await chat.deregister()
+                # Not so any longer if another program of the owner takes the name while this waits for its turn.
+                with suppress(errors.NotRegistered):
+                    await chat.deregister()
 
 
 class Chat:
@@ -114,17 +116,17 @@ class Chat:
 
     @property
     def table(self) -> Mapping[str, Record]:
-        """Everybody whom the server knows: names to records. A live view; look-ups ignore case."""
+        """Everybody the server knows: records by name. A live view; look-ups ignore case."""
         return self._context.table
 
     @property
     def untrusted(self) -> set[str]:
-        """The names in the table, in lower case, that have another key than we know them by; see `trust`."""
+        """The names in the table, in lower case, that have another key than the pinned one; see `trust`."""
         return self._context.pins.changed(self._context.table)
 
     @property
     def online(self) -> bool:
-        """Is this client registered, as far as it knows?"""
+        """Whether this client is registered, as far as it knows."""
         return self._registration.registered is not None
 
     @property
@@ -134,7 +136,7 @@ class Chat:
 
     @property
     def events(self) -> AsyncIterator[Event]:
-        """What others say and do, in order, for one reader at a time; ends when the chat has ended.
+        """The events of the chat, in order, for one reader at a time; ends when the chat has ended.
 
         At most `backlog` events wait. If the reader is too slow, messages stay with their senders and the server.
 
@@ -256,7 +258,7 @@ class Chat:
         context.store.note(Entry(context.clock(), "", text, sent=True, group=True))
 
     async def _find(self, name: str) -> Record:
-        # The row of somebody who registered just now may still be on its way.
+        # The row of somebody who registered just now may not have arrived yet.
         match await self._registration.ask(messages.Find(new_id(), name)):
             case messages.Found(record=record) if fold(record.name) == fold(name) and self._context.pins.keys(record):
                 self._context.pins.pin_new([record])  # rows of the table are pinned when they come
@@ -290,7 +292,7 @@ class Chat:
             raise errors.UnknownRecipient(to) from None
         # The id of the direct message: its recipient may have got it after all, and must not show it twice.
         match await self._registration.ask(messages.Save(id_, to, body)):
-            # The server's word is not enough: the recipient has to sign what became of the letter.
+            # The server's answer proves nothing: the recipient signs that they have the letter, or cannot open it.
             case messages.Delivered(receipt=receipt, opened=True) if self._is_receipt(receipt, message, keys):
                 return Delivery("relayed")
             case messages.Delivered(receipt=signature, opened=False) if verify_unreadable(
@@ -338,7 +340,7 @@ class Chat:
                 return self._registration.take_table(request, registered)
             case messages.Takeover() if is_from_server:
                 return self._registration.take_takeover(request, registered)
-            # Whatever its time: the answer to a newer registration may still be on its way, and we are online.
+            # Whatever its time: the answer to a newer registration may not have arrived yet, and we are online.
             case messages.Heartbeat() if is_from_server:
                 return request.ack()
         return Reaction.SILENCE

@@ -1,6 +1,6 @@
 """The events that wait for the user: a bounded queue in which changes of the table fold into one.
 
-What the events mean, and who is told that there was no room, is decided elsewhere.
+What the events mean, and what is done when there is no room, is decided elsewhere.
 """
 
 from collections.abc import Callable
@@ -10,7 +10,7 @@ import trio
 from trio_chat.client.events import Event, TableChanged
 
 BACKLOG = 256
-"""Events that may wait. What comes beyond that is turned away and stays with its sender or the server."""
+"""How many events may wait. Further messages are refused: they stay with their senders or the server."""
 
 _Queued = tuple[Event, Callable[[], object] | None]
 
@@ -32,14 +32,16 @@ class EventQueue:
 
     @property
     def full(self) -> bool:
-        """Is there no room for another event?"""
+        """Whether there is no room for another event."""
         return self._receive.statistics().current_buffer_used >= self._capacity
 
     def offer(self, event: Event) -> bool:
         """Add an event if there is room; return whether there was."""
+        if self.full:  # with a capacity of 0 `send_nowait` would hand the event to a reader that waits
+            return False
         try:
             self._send.send_nowait((event, None))
-        except trio.WouldBlock:
+        except trio.ClosedResourceError:  # the chat has ended, and the reader is taking what is left
             return False
         return True
 

@@ -1,4 +1,4 @@
-"""The events of a chat, one attrs class each, and what became of a message that was sent.
+"""The events of a chat, one attrs class each, and the results of sending a message.
 
 How they look to a person is not decided here. Times are seconds since 1970, UTC, by the server's clock.
 """
@@ -69,9 +69,9 @@ class GroupMessageReceived:
 
 @attrs.frozen
 class LetterReceived:
-    """A message from the time away, which the server saved at `sent_at`.
+    """A message that was sent while we were offline. The server saved it at `sent_at`.
 
-    `group`: was it sent to everyone? `first`: is it the first one since the latest registration?
+    `group`: it was sent to everyone. `first`: it is the first one since the latest registration.
     """
 
     sender: str

@@ -1,7 +1,7 @@
-"""Messages as they arrive at a client, directly or as letters: each is queued for the user once, whichever way it came.
+"""Messages as they arrive at a client, directly or as letters: each is queued for the user once, however it arrived.
 
-A direct message is acknowledged when it is queued, a letter when the store has it. What is not signed by the person
-in whose name it comes is not shown. Nothing but these answers is sent from here.
+A direct message is acknowledged when it is queued, a letter when the store has it. A message is not shown unless
+the person that it names as its sender has signed it. Nothing but these answers is sent from here.
 """
 
 import hashlib
@@ -37,7 +37,7 @@ class Inbox:
     _batches: _Batches = attrs.field(init=False, factory=lambda: trio.open_memory_channel[tuple[Peer, Letters]](1))
 
     def on_registered(self, at: float) -> None:
-        """A registration: what the server took before this time (its clock) is from the time away."""
+        """Note a registration: what the server took before this time (its clock) was sent while we were offline."""
         self._registered_at = at
         self._first_letter = True
 
@@ -48,7 +48,7 @@ class Inbox:
         context = self._context
         if fold(message.recipient) != fold(context.name) or not self._is_from(peer, message.sender):
             return Reaction.SILENCE
-        # The key that it has as a letter: if our receipt is lost, the same message comes again by the server.
+        # The key that it has as a letter: if our receipt is lost, the same message comes again through the server.
         key = (LetterKind.DIRECT, fold(message.sender), message.id)
         if not context.store.has(key):
             if not context.event_queue.offer(events.MessageReceived(message.sender, message.text)):
@@ -70,8 +70,8 @@ class Inbox:
         """Accept a batch of letters from the server; `letters_loop` acknowledges it when it is stored."""
         if fold(request.recipient) != fold(self._context.name):
             return Reaction.SILENCE
-        # The row of somebody who registered just now may still be on its way. Without their key, the letter would
-        # be unreadable, and its sender would be told so.
+        # The row of somebody who registered just now may not have arrived. Without their key, the letter would
+        # be unreadable, and its sender would see that.
         has_unknown_senders = any(letter.sender not in self._context.table for letter in request.letters)
         # What is stored here is removed from the server. A program that reads nothing (backlog 0) must leave it there.
         if self._context.event_queue.full or has_unknown_senders:
@@ -94,7 +94,7 @@ class Inbox:
             unreadable = sum(
                 1 << n for n, one in enumerate(opened) if one.kind is LetterKind.DIRECT and one.text is None
             )
-            # Stored first: the server removes what is acknowledged, and the sender is told "received".
+            # Stored first: the server removes what is acknowledged, and the sender sees "received".
             await self._context.store.keep(opened)
             self._context.endpoint.answer(peer, request, request.taken(receipts, unreadable))
             await self._queue_unshown()
@@ -102,7 +102,7 @@ class Inbox:
     # --- opening letters ---
 
     def _open_untrusted(self, letter: Letter) -> OpenedLetter:
-        """What a letter says; its text is None if nobody can be sure that the sender wrote it."""
+        """The opened letter; its text is None unless it is certain that the sender wrote it."""
         text = ""
         try:
             match letter.kind:

@@ -54,7 +54,7 @@ class KeyPins:
         return record.credentials.keys
 
     def signing_key(self, name: str) -> bytes | None:
-        """The Ed25519 key that a name is pinned to, whatever the server says of it now."""
+        """The Ed25519 key that a name is pinned to, whatever key the server gives for it now."""
         return self._store.pinned(fold(name))
 
     def pin_new(self, records: Iterable[Record]) -> None:

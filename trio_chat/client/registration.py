@@ -98,6 +98,9 @@ class Registration:
             registered = await self._request_registration(take_over)
             if await self._wait_for_table(registered):
                 return registered.waiting
+            # The server does not know this registration any longer. If that is because the owner has started another
+            # program since, that one keeps the name: both would end if they took it from each other.
+            take_over = False
         raise ServerNotResponding
 
     async def _request_registration(self, take_over: bool) -> Registered:
@@ -112,12 +115,12 @@ class Registration:
                 case Registered():
                     context.pins.pin_server()
                     return answer
-                case Refused(reason=Reason.TAKEN):
-                    raise NameTaken(context.name)
                 case messages.Elsewhere() if take_over:
                     takeover_at = answer.at
-                case messages.Elsewhere():
-                    raise SignedInElsewhere
+                case Refused(reason=Reason.TAKEN) | messages.Elsewhere():
+                    # Also when an earlier registration was ours: the name has another owner or program now.
+                    self.registered = None
+                    raise NameTaken(context.name) if isinstance(answer, Refused) else SignedInElsewhere
                 case _:
                     break
         raise ServerNotResponding
@@ -154,12 +157,8 @@ class Registration:
             # Several requests may have been refused: only the first one that comes here registers.
             if self.registered is not registered:
                 return
-            try:
-                # Nobody asked for this, so it must not take the name from a program that our owner started later.
-                await self._register(take_over=False)
-            except (NameTaken, SignedInElsewhere):
-                self.registered = None
-                raise
+            # Nobody asked for this, so it must not take the name from a program that our owner started later.
+            await self._register(take_over=False)
 
     # --- asking the server ---
 
@@ -206,7 +205,7 @@ class Registration:
                 return answer
 
     async def heartbeat_loop(self) -> None:
-        """Tell the server regularly that we are here, and register again when it does not know us; until cancelled."""
+        """Send heartbeats to the server, and register again when it does not know us; until cancelled."""
         pause = HEARTBEAT_EVERY
         while True:
             await trio.sleep(pause)
@@ -220,7 +219,7 @@ class Registration:
                 try:
                     await self._register_again(registered)
                 except (NameTaken, SignedInElsewhere) as error:
-                    # Not `offer`: the user has to be told, even if there is no room now.
+                    # Not `offer`: the user must get this event, even if there is no room now.
                     await self._context.event_queue.put(SignedOff(error))
                 except ServerNotResponding:
                     continue
@@ -232,7 +231,7 @@ class Registration:
     # --- what arrives; called by the reading task ---
 
     def on_peer_moved(self, before: Peer, now: Peer) -> None:
-        """Somebody has another address now: the server, perhaps."""
+        """A peer has another address now. It may be the server."""
         if before == self.server:
             self.server = now
 
@@ -253,7 +252,7 @@ class Registration:
         # We do not register again: two programs with the same key would take the name from each other forever.
         # A late Takeover may mean an earlier registration: the owner may have registered here again since.
         if request.since == registered.at:
-            # If there is no room to tell the user, the server has to send it again.
+            # If there is no room for the event, the server has to send the Takeover again.
             if not self._context.event_queue.offer(SignedOff(SignedInElsewhere())):
                 return Reaction.SILENCE
             self.registered = None

@@ -135,7 +135,7 @@ class Links:
         if session is None or now >= session.expires:
             return self._start_handshake(peer, now, plaintext)
         sealed = [Transmit(session.seal(plaintext), peer.address)]
-        # A renewal runs beside the traffic: the old session carries on until the new one is there.
+        # During a renewal messages are still sent: the old session is used until the new one is there.
         return sealed + self._start_handshake(peer, now) if now - session.born >= RENEW_AFTER else sealed
 
     def sweep(self, now: float) -> None:
@@ -284,7 +284,7 @@ class Links:
         """DATA under an index without a session: it confirms an accepted handshake, or the session has ended here."""
         session = self._accepted.find_session(datagram[4:8], now)
         if session is None:
-            # Not for anything shorter, so that a RESET is never longer than its cause.
+            # Not for anything shorter, so that a RESET is never longer than the DATA that causes it.
             if len(datagram) < packets.DATA_OVERHEAD or any(datagram[1:4]):
                 raise WireError("not a link datagram")
             return [Transmit(packets.Reset(datagram[4:8]).encode(), address)]
@@ -343,7 +343,8 @@ class Links:
 
     def _challenge(self, session: LinkSession, address: Address, size: int) -> list[Transmit]:
         """Ask whether the peer is at this address, from which a datagram of `size` bytes came."""
-        # Never more bytes to an unproven address than came from it (RFC 9000, section 8.1): the source may be forged.
+        # Never more bytes to an unproven address than came from it: the source may be forged. Stricter than QUIC, which
+        # allows three times as many (RFC 9000, section 8.1).
         if size < packets.PATH_SIZE or self._current.get(session.peer) is not session:
             return []
         # The same token again for the same address, so that a proof that is overtaken by a new challenge counts.

@@ -37,7 +37,7 @@ class AcceptedHandshakes:
     """Handshakes that were answered: sessions that the initiator has not used yet.
 
     At most 4 for an address and port, and 1,024 in all. A newer one takes the place of the oldest: if old ones were
-    kept, an attacker could fill the table and shut everybody else out.
+    kept, an attacker could fill the table and nobody else could connect.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Who is online, told over TCP in JSON.
+"""The presence service: who is online, as JSON over TCP.
 
 server       the service: connections, answers, pushed news
 client       watches friends at a service

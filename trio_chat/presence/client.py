@@ -1,4 +1,4 @@
-"""The presence client: one TCP connection that reports which friends come and go, and a task that keeps it alive.
+"""The presence client: one TCP connection that receives the changes of friends, and a task that keeps it alive.
 
 The form of requests and answers is in presence/messages.py.
 """
@@ -70,7 +70,7 @@ class Friends(AsyncIterator[FriendChanged]):
 async def watch_friends(
     user_id: int, friends: Iterable[int | str], server: tuple[str, int], *, connect: Connect = trio.open_tcp_stream
 ) -> AsyncIterator[Friends]:
-    """Be online at a presence service as the user `user_id`, and hear which friends come and go.
+    """Be online at a presence service as the user `user_id`, and receive which friends come and go.
 
     The block begins when the server has answered; friends who are online already are the first changes. The server
     closes the connection if the changes are not read for long.

@@ -1,6 +1,6 @@
 """Who is online, users of the presence service by number and those of the chat by name, and who watches whom.
 
-Each change is reported immediately, none left out or merged. Nothing here waits or knows a connection.
+Each change is passed on at once, none left out or merged. Nothing here waits or uses a connection.
 """
 
 from collections.abc import Callable, Iterable
@@ -10,7 +10,7 @@ from trio_chat.presence.messages import Friend, fold_friend
 Watcher = Callable[[Friend, bool], object]
 """Called with a friend (a name in the form in which names are compared) and whether they are online now.
 
-It must neither wait nor change the roster: others are still to be told of the same change.
+It must neither wait nor change the roster: other watchers still have to get the same change.
 """
 
 
@@ -22,7 +22,7 @@ class Roster:
 
     def __init__(self) -> None:
         self._connections: dict[Friend, int] = {}
-        # A dict as an ordered set: watchers are told in the order in which they began.
+        # A dict as an ordered set: watchers are called in the order in which they began.
         self._watchers: dict[Friend, dict[Watcher, None]] = {}
 
     def __contains__(self, who: Friend) -> bool:
@@ -44,14 +44,14 @@ class Roster:
             self._tell(who, False)
 
     def note(self, name: str, online: bool) -> None:
-        """Take over a row of the chat's table. It may say the same as before: an address changed, for example."""
+        """Take over a row of the chat's table. It may show the same as before: an address changed, for example."""
         if online and name not in self:
             self.enter(name)
         elif not online and name in self:
             self.leave(name)
 
     def watch(self, friends: Iterable[Friend], watcher: Watcher) -> list[Friend]:
-        """Tell the watcher about these from now on; return those who are online already, in the order asked for."""
+        """Report changes of these to the watcher from now on; return those who are online, in the order asked for."""
         present = []
         for friend in map(fold_friend, friends):
             self._watchers.setdefault(friend, {})[watcher] = None
@@ -60,7 +60,7 @@ class Roster:
         return present
 
     def unwatch(self, friends: Iterable[Friend], watcher: Watcher) -> None:
-        """Stop telling the watcher about these."""
+        """Report changes of these to the watcher no longer."""
         for friend in map(fold_friend, friends):
             watchers = self._watchers[friend]
             del watchers[watcher]

@@ -59,10 +59,10 @@ async def serve_presence(
     roster: Roster | None = None,
     task_status: trio.TaskStatus[tuple[str, int]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Tell who comes and goes until cancelled; `await nursery.start(...)` returns the address that it is bound to.
+    """Report who comes and goes until cancelled; `await nursery.start(...)` returns the address that it is bound to.
 
     At most 10,000 connections are served at the same time; more of them wait. There are no passwords and no secrets
-    here. When it is cancelled, the connections are closed, and no watcher is told that the others have gone.
+    here. When it is cancelled, the connections are closed, and nobody gets the change that the others are offline.
 
     Args:
         port: the TCP port; 0 is any that is free.
@@ -92,7 +92,7 @@ async def _listen(host: str, port: int) -> list[trio.SocketListener]:
         raise AddressError(f"cannot listen on {where!r}: not a host name") from error
     if port:
         return [first, *others]
-    for other in others:  # each address got a port of its own, and only one port can be told
+    for other in others:  # each address got a port of its own, and only one port can be returned
         await other.aclose()
     return [first]
 
@@ -158,10 +158,10 @@ class _Server:
 
 
 class NewsQueue:
-    """The changes that a watcher has not been told yet, oldest first: (friend, online).
+    """The changes that a watcher has not received yet, oldest first: (friend, online).
 
     Beyond MAX_NEWS of them, a change replaces the one of the same friend that waits there: a watcher that reads slowly
-    hears the latest state of each friend, and memory is bounded by the number of friends.
+    gets the latest state of each friend, and memory is bounded by the number of friends.
     """
 
     def __init__(self) -> None:
@@ -186,7 +186,7 @@ class NewsQueue:
         return self._changes.popleft() if self._changes else self._folded.popitem(last=False)
 
     def forget(self, friends: Collection[Friend]) -> None:
-        """Drop what is about these."""
+        """Drop the changes of these friends."""
         self._changes = deque(change for change in self._changes if change[0] not in friends)
         for friend in friends:
             self._folded.pop(friend, None)
@@ -257,7 +257,7 @@ class _Connection:
         removed = before.keys() - self._friends.keys()
         if removed:
             self._roster.unwatch(removed, self._add_news)
-            # What waits about them could not be encoded any more: the form in the request is gone.
+            # Their waiting changes could not be encoded any more: the form in the request is gone.
             self._news.forget(removed)
         for friend in self._roster.watch([one for one in self._friends if one not in before], self._add_news):
             self._add_news(friend, True)

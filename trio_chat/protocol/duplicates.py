@@ -27,7 +27,7 @@ class Reaction(enum.Enum):
 class DuplicateMemory:
     """The state of each request: new, in progress, or answered, with the bytes of the answer.
 
-    A key is what tells requests apart: (sender, kind, id). At most `limit` requests are remembered.
+    A key identifies a request: (sender, kind, id). At most `limit` requests are remembered.
     """
 
     def __init__(self, limit: int = REQUESTS_REMEMBERED) -> None:

@@ -296,7 +296,7 @@ class TableChange(_Answerable):
 
 @attrs.frozen
 class Heartbeat(_Answerable):
-    """Either way: are you online? `since`: the time of the client's registration; the server refuses any other."""
+    """Both directions: are you online? `since`: the time of the client's registration; the server refuses any other."""
 
     kind: ClassVar[int] = 39
     since: Seconds

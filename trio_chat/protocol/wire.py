@@ -1,6 +1,6 @@
 """Messages as bytes: one byte for the kind, then the fields as a msgpack map.
 
-All data from the network passes through `decode_untrusted`. It checks the form only; the meaning is checked by the
+What comes out of a sealed link passes through `decode_untrusted`. (Datagrams: link/packets.py.) It checks the form only; the meaning is checked by the
 receivers.
 """
 

@@ -1,4 +1,4 @@
-"""The chat server. Nothing here knows the client.
+"""The chat server. Nothing here uses the client.
 
 server    serve_chat(): tasks and sockets, registrations, the table
 service   its decisions (pure), and who is online

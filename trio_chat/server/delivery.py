@@ -20,7 +20,7 @@ PROBES = 5
 
 @attrs.define(eq=False)
 class _Relay:
-    """A Save that waits for its letter to be handed over; `over` is set when that is in the store."""
+    """A Save that waits for its letter to be handed over; `over` is set when the store has noted that."""
 
     over: trio.Event = attrs.Factory(trio.Event)
     handed: HandedOver | None = None
@@ -38,7 +38,7 @@ class Deliveries:
         self._relays: dict[LetterKey, _Relay] = {}
 
     def wake(self, name: str) -> None:
-        """There is something new for this name, or about it."""
+        """Something has changed for this name: its delivery loop looks for its next step."""
         bell = self._bells.pop(fold(name), None)
         if bell is not None:
             bell.set()
@@ -68,9 +68,9 @@ class Deliveries:
         )
 
     async def relayed(self, letter: Letter) -> HandedOver | None:
-        """Wait one window for the recipient's acknowledgement of a stored letter, and return it; it is stored by then.
+        """Wait one window for the recipient to acknowledge a stored letter; return what they answered, or None.
 
-        None: it has not come yet, and when it does, a receipt is stored for the sender.
+        An answer that is returned is in the store. After None, a later acknowledgement will store a receipt.
         """
         relay = self._relays[letter.key] = _Relay()
         with trio.move_on_after(ACK_WINDOW):
@@ -82,7 +82,7 @@ class Deliveries:
     async def _bring_table(self, session: Session, change: TableChange) -> bool:
         answer = await self._endpoint.request(session.peer, change, resend_delays=RESEND_DELAYS)
         if isinstance(answer, TableHeld):
-            # One miss is free: a client that comes back may hold another version than the server knows of.
+            # One mismatch is allowed: a client that comes back may hold another version than the server knows of.
             is_progress = answer.version is not None and (answer.version == change.after or session.held is None)
             session.held = answer.version
             if is_progress:
@@ -119,7 +119,7 @@ class Deliveries:
             self.wake(sender)
 
     async def _alive_but_not_served(self, answer: Answer | PartAck | None) -> bool:
-        """Was there any answer? After Busy or a wrong answer, wait: the next try would follow immediately."""
+        """Whether there was any answer. After Busy or a wrong one, wait: the next try would follow immediately."""
         if answer is not None:
             await trio.sleep(ACK_WINDOW)
         return answer is not None

@@ -44,7 +44,7 @@ MAX_REGISTERING = 1024
 """The most registrations in progress. More are not answered; their clients send them again."""
 
 OVERDUE_CHECK_EVERY = 5.0
-"""Seconds between two looks for silent sessions."""
+"""Seconds between two searches for silent sessions."""
 
 Work = Admission | Deposit | Post
 
@@ -69,7 +69,7 @@ async def serve_chat(
         identity: the server's keys, by which clients know it; None generates new ones.
         store: keeps names and letters; None keeps them in memory.
         events: gets each changed row of the client table, in order, none merged. What does not fit is dropped.
-        roster: gets each change of who is online. Share it with `serve_presence`, so that its users can watch names.
+        roster: gets who comes and who goes. Share it with `serve_presence`, so that its users can watch names.
         network: where the socket comes from.
         clock: returns seconds since 1970, UTC.
 
@@ -167,7 +167,7 @@ class _Server:
         # First of all: the previous program may be dead, and a post or a delivery would wait for its answer.
         for ended in admission.ended:
             self._endpoint.abandon(ended.peer)
-        # Before the answer: the owner of a name must be on the disk before the client is told.
+        # Before the answer: a client that gets it relies on owning the name, so that must be on the disk.
         waiting = await self._store.save_name(admission.record)
         version = self._service.table.version
         self._endpoint.answer(peer, request, request.registered(version, waiting, admission.session.since))
@@ -194,7 +194,7 @@ class _Server:
                 log.warning("nobody takes the server's events: one was dropped")
 
     async def _sweep(self) -> None:
-        """Mark overdue sessions offline: probes find only the dead clients that something is delivered to."""
+        """Mark overdue sessions offline: probes find a dead client only if there is something to deliver to it."""
         while True:
             await trio.sleep(OVERDUE_CHECK_EVERY)
             for session in self._service.overdue(trio.current_time()):
@@ -204,7 +204,7 @@ class _Server:
     # --- the table ---
 
     async def _publish_table(self) -> None:
-        """Rounds of fan-outs: changes that are made during one round travel together in the next."""
+        """Rounds of fan-outs: changes that are made during one round are sent together in the next."""
         while True:
             await self._table_changed.wait()
             while sessions := self._outdated():
@@ -233,7 +233,7 @@ class _Server:
 
         requests = {peer: change for peer, session in sessions.items() if (change := changes[session.held])}
         await self._endpoint.fan_out(requests, settled)
-        # To their own delivery loops, which probe them, too: one silent client costs the others a single window.
+        # Their own delivery loops go on, and probe them: so a silent client delays the others by one window only.
         for session in silent.values():
             session.catching_up = True
             self._deliveries.wake(session.name)

@@ -95,7 +95,7 @@ class Deposit:
 
 @attrs.define(eq=False)
 class Post:
-    """A group message to store, then to hand over to `targets`; `left` shrinks to those who get it as a letter."""
+    """A group message to store, then to hand over to `targets`; in the end, those in `left` get it as a letter."""
 
     letter: Letter
     left: set[str]
@@ -106,8 +106,8 @@ class Post:
 class _Lane:
     """What keeps one name's letters in order.
 
-    Newer letters wait as long as a post is open (`open_posts`), a save is running (`pending`) or the mailbox may have
-    letters (`letters`). `deposits` counts saved letters, to see whether one was saved during a look into the store.
+    Nothing newer may overtake an open post for the name, letters that are being stored (`pending`), or letters that
+    may wait in the store. `deposits` counts stored letters: it shows whether one came while the store was read.
     """
 
     open_posts: int = 0
@@ -123,7 +123,7 @@ Outcome = Answer | Reaction | Admission | Deposit | Post
 
 
 class Service:
-    """The table, the sessions and the lanes of the server with this public Ed25519 key.
+    """The table, the sessions and the order of letters, for the server with this public Ed25519 key.
 
     `changed` is called with each new row of the table, in order, none left out.
     """
@@ -215,7 +215,7 @@ class Service:
         ended = self._sessions_of(peer, name)
         for session in ended:
             if fold(session.name) == fold(name):
-                self._end(session)  # the row stays online: they did not leave
+                self._end(session)  # the row stays online: the others must not see an absence that did not happen
             else:
                 self.mark_offline(session, at)
         new = Session(name, peer, request.program, at, now)
@@ -283,7 +283,7 @@ class Service:
         return list(self._by_name.values())
 
     def is_current(self, session: Session) -> bool:
-        """Is this still the session of its name?"""
+        """Whether this is still the session of its name."""
         return self._by_name.get(fold(session.name)) is session
 
     def mark_offline(self, session: Session, at: float) -> bool:
@@ -302,7 +302,7 @@ class Service:
         return True
 
     def overdue(self, now: float) -> list[Session]:
-        """The sessions that have not been heard from for SILENCE_LIMIT."""
+        """The sessions without a request for SILENCE_LIMIT."""
         return [session for session in self._by_name.values() if now - session.heard_at > SILENCE_LIMIT]
 
     def _end(self, session: Session) -> None:
@@ -316,7 +316,7 @@ class Service:
     # --- in which order ---
 
     def next_step(self, session: Session, id: bytes) -> TableChange | NextStep:
-        """What to send to a client next: the table first, then letters, as long as its lane is free."""
+        """What to send to a client next: the table first, then letters, unless a post is open for its name."""
         if not self.is_current(session):
             return NextStep.REST
         if session.catching_up:
@@ -339,7 +339,7 @@ class Service:
         lane.deposits += 1
 
     def deposits(self, name: str) -> int:
-        """Take this before a look into the store, for `found_empty` after it."""
+        """How many letters were stored. Get it before reading the store, and pass it to `found_empty` afterwards."""
         return self._lanes[fold(name)].deposits
 
     def found_empty(self, name: str, deposits: int) -> None:

@@ -1,4 +1,4 @@
-"""What outlives a message. Nothing here uses the network.
+"""What servers and clients keep, on disk or in memory. Nothing here uses the network.
 
 interface      the protocols of the two stores, and the limits of mailboxes
 memory         both stores in memory

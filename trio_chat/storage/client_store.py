@@ -21,7 +21,7 @@ from trio_chat.storage.interface import Entry, LetterKey, OpenedLetter
 from trio_chat.tasks import WakeUp, open_background
 
 WRITE_BEHIND = 0.1
-"""Seconds for which what was seen, shown, pinned and noted is gathered before it is written."""
+"""Seconds for which changes (seen, shown, pinned, noted) are gathered before they are written together."""
 
 CLIENT_SCHEMA = Schema(
     application_id=0x74434843,  # "tCHC"
@@ -57,9 +57,9 @@ async def open_client_store(
 ) -> AsyncIterator["SqliteClientStore"]:
     """Open the store in a file, which is created if needed; write what is outstanding and close it at the end.
 
-    `run` runs a transaction; None is a worker thread. `clock` returns seconds since 1970, UTC. The history has the
-    newest 100,000 entries. With `history=False` none is added, what is in it stays there unread, and the text of
-    a letter is deleted when it has been shown.
+    `run` runs a transaction; None is a worker thread. `clock`: seconds since 1970, UTC. The history has the newest
+    100,000 entries. With `history=False` none is added, what is in it stays there unread, and the text of a letter is
+    deleted when it has been shown.
 
     Raises:
         StoreError: the file cannot be used.

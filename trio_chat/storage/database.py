@@ -34,7 +34,7 @@ def open_database(path: Path, schema: Schema) -> sqlite3.Connection:
     """
     try:
         is_new = _create(path)
-        # mode=rw: SQLite must not create it, with a mode after the umask. timeout=0: a second program must not wait.
+        # mode=rw: SQLite must not create it, with a mode after the umask. timeout=0: a second program fails at once.
         # The connection is used in worker threads, one at a time, with transactions of our own (isolation_level).
         uri = f"{path.absolute().as_uri()}?mode=rw"
         connection = sqlite3.connect(uri, uri=True, timeout=0, isolation_level=None, check_same_thread=False)

@@ -112,7 +112,7 @@ class GroupCommit:
 
 
 def _is_disk_failure(error: BaseException) -> bool:
-    """Did the store fail (disk full, I/O), rather than the request?"""
+    """Whether the store has failed (disk full, I/O), and not the request."""
     return isinstance(error, sqlite3.DatabaseError) and not isinstance(
         error, sqlite3.IntegrityError | sqlite3.DataError | sqlite3.ProgrammingError | sqlite3.NotSupportedError
     )

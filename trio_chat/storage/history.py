@@ -63,7 +63,7 @@ def drop_oldest_entries(database: sqlite3.Connection) -> None:
     ((last,),) = database.execute("SELECT max(number) - ? FROM entries", (KEPT,))
     if last is None or last <= 0:
         return
-    # From the index first, which has to be told the text that it holds for each.
+    # From the index first, which needs the text that it holds for each.
     database.execute(
         "INSERT INTO history_index (history_index, rowid, text)"
         " SELECT 'delete', number, text FROM history WHERE number <= ?",

@@ -97,7 +97,7 @@ class ServerStore(Protocol):
         """Keep a group letter with the names that have to get it; its place in their mailboxes is that of now."""
 
     async def finish_post(self, letter: Letter, left: Collection[str]) -> None:
-        """Turn an open post into letters for those left; the post goes, in the same transaction.
+        """Turn an open post into letters for those left, and remove the post, in the same transaction.
 
         Where a mailbox is full the letter is not kept but counted.
         """
@@ -163,7 +163,7 @@ class ClientStore(Protocol):
     """Letters received, the messages seen, the keys of others, and the history, for one name at one server."""
 
     def has(self, key: LetterKey) -> bool:
-        """Has the message with this `Letter.key` arrived before, directly or as a letter?"""
+        """Whether the message with this `Letter.key` has arrived before, directly or as a letter."""
 
     def saw(self, key: LetterKey) -> None:
         """Remember a message that came directly from its sender. May become durable a little later (100 ms)."""

@@ -28,7 +28,7 @@ def fts5_query(words: str) -> str:
 
 
 def is_found(words: str, text: str) -> bool:
-    """Would FTS5 find this text with `fts5_query(words)`?"""
+    """Whether FTS5 would find this text with `fts5_query(words)`."""
     found = _tokens(text)
     wanted = [_tokens(word) for word in _split(words)]
     last = len(wanted) - 1
@@ -43,7 +43,7 @@ def _tokens(text: str) -> list[str]:
 
 
 def _has(found: Sequence[str], phrase: Sequence[str], is_prefix: bool) -> bool:
-    """Are the tokens of a phrase there, side by side? With `is_prefix`, the last one may be longer."""
+    """Whether the tokens of a phrase are there, side by side. With `is_prefix`, the last one may be longer."""
     *before, end = phrase
     for place in range(len(found) - len(before)):
         *first, last = found[place : place + len(phrase)]

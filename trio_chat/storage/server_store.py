@@ -49,7 +49,7 @@ SERVER_SCHEMA = Schema(
         ) WITHOUT ROWID;
         CREATE INDEX answers_by_age ON answers (sent_at);
         """,
-        # Bodies get columns of their own type: a renamed one would go on turning numbers and the like into text.
+        # New columns of type BLOB: a renamed column would keep its type, and would still turn numbers into text.
         """
         ALTER TABLE names ADD COLUMN signing BLOB;
         ALTER TABLE names ADD COLUMN link BLOB;
@@ -242,7 +242,7 @@ def _acknowledge(
     return receipted
 
 
-# --- parts of it ---
+# --- parts of a transaction ---
 
 
 def _answer(database: sqlite3.Connection, letter: Letter) -> Kept | None:

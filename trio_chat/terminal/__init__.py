@@ -1,8 +1,8 @@
-"""The console: what people type and see. It uses the client library, and does not know the server or the options.
+"""The console: what people type and see. It uses the client library, and neither the server nor the options.
 
 commands.py      a typed line -> a command; the table of commands
 conversation.py  runs a chat: commands and events -> results
-results.py       what there is to tell, and what a renderer is
+results.py       the results of commands, and what a renderer is
 wordings.py      results -> lines, in the two wordings for people
 json_lines.py    results -> lines of JSON, for programs
 styling.py       lines, and their styles

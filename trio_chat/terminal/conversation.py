@@ -30,7 +30,7 @@ async def run_conversation(
     stay: bool = False,
     reconnect: bool = False,
 ) -> None:
-    """Open a chat and do what the typed lines say; return after `exit` or the end of the lines, deregistered.
+    """Open a chat and carry out the typed lines; return after `exit` or the end of the lines, deregistered.
 
     Args:
         opening: what `open_chat` returned.
@@ -39,7 +39,7 @@ async def run_conversation(
         renderer: makes the lines.
         ready: waits until more can be shown; before that no event and no command is taken.
         stay: at the end of the typed lines, go on listening until cancelled.
-        reconnect: `opening` tries again while the server is silent, so say that the server is silent.
+        reconnect: `opening` tries again while the server is silent, so report that the server is silent.
 
     Raises:
         ServerNotResponding, SignedInElsewhere: at any time; they have not been shown.
@@ -103,7 +103,7 @@ class _Conversation:
             await self._do_line("dereg")
 
     async def _do_line(self, line: str) -> bool:
-        """Do what a line says; return whether it was `exit`. Errors are shown, except those that end the program."""
+        """Carry out a line; return whether it was `exit`. Errors are shown, unless they end the conversation."""
         try:
             command = commands.parse(line)
             await self._do(command)

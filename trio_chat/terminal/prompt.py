@@ -71,7 +71,7 @@ class Tty:
         return self._fd
 
     def size(self) -> Size:
-        """Rows and columns; 24 and 80 where the terminal does not report its size."""
+        """Rows and columns; 24 and 80 if the terminal gives no size."""
         with suppress(OSError):
             columns, rows = os.get_terminal_size(self._fd)
             if columns and rows:
@@ -290,7 +290,7 @@ class Prompt:
         self._output.erase_end_of_line()
         with self._lock:
             self._loop = asyncio.get_running_loop()
-            # Calls from before there was a loop went nowhere: catch up with both.
+            # Calls from before there was a loop had no effect: make up for both.
             if self._unprinted:
                 self._wants_printing.set()
             if self._is_ending:

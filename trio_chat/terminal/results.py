@@ -1,4 +1,4 @@
-"""What a conversation has to tell: the results of commands, one attrs class each; events of the chat are results too.
+"""What a conversation shows: the results of commands, one attrs class each; events of the chat are results too.
 
 A renderer makes lines of them: a `Phrasebook` (wordings.py) for people, a `JsonRenderer` (json_lines.py) for programs.
 """
@@ -128,4 +128,4 @@ class Renderer(Protocol):
         """Whether each change of the table is shown as the whole table, a `TableList`, instead of a `TableChanged`."""
 
     def render(self, result: Result) -> tuple[Line, ...]:
-        """The lines that tell a result; none if it is not worth a line."""
+        """The lines for a result; none if it is not shown."""

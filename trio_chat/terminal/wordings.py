@@ -24,7 +24,7 @@ MAX_TEXT_LINES = 200
 
 
 class Wording(enum.StrEnum):
-    """Whose words are used: those of the ancestor `group` or of the ancestor `channel`."""
+    """Which words are used: those of the ancestor `group` or of the ancestor `channel`."""
 
     GROUP = "group"
     CHANNEL = "channel"
@@ -173,7 +173,7 @@ def show_address(address: tuple[str, int]) -> str:
 
 @attrs.frozen
 class Phrasebook:
-    """Results -> the lines that tell them in one wording. `owner` is the reader's name, for mentions in a group."""
+    """Results -> the lines that show them in one wording. `owner` is the reader's name, for mentions in a group."""
 
     wording: Wording = Wording.GROUP
     owner: str = ""
@@ -181,7 +181,7 @@ class Phrasebook:
     lists_changed_table = False
 
     def render(self, result: results.Result | FriendChanged) -> tuple[Line, ...]:
-        """The lines that tell a result; none if this wording has no words for it."""
+        """The lines for a result; none if this wording has no words for it."""
         match result:
             case results.SignedOn():
                 return self.lines(Phrase.REGISTERED)

@@ -1,7 +1,7 @@
 """Requests over sealed links, for one party: windows, attempts, resends, parts, and answers that are repeated.
 
 One task reads the socket. Tasks that wait for an answer have an entry in one dict. What a request means is not known
-here: the owner hands in a function that takes a request and returns its answer, or says that there is none yet.
+here: the owner passes a function that takes a request and returns its answer, or says that there is none yet.
 """
 
 import secrets
@@ -36,7 +36,7 @@ Handler = Callable[[Peer, Request], Answer | Reaction]
 OnMoved = Callable[[Peer, Peer], object]
 
 RequestKey = tuple[bytes, int, bytes]
-"""What tells requests apart: the peer's key, the kind of the request, its id. Not the address, which may change."""
+"""What identifies a request: the peer's key, the kind of the request, its id. Not the address, which may change."""
 
 
 def new_id() -> bytes:
@@ -201,7 +201,7 @@ class Endpoint:
 
     def _remove_pending(self, group: Sequence[_PendingRequest]) -> None:
         for pending in group:
-            # What is done is not there any more: by now its key may belong to another request with the same id.
+            # A request that is done has been removed: by now its key may belong to another request with the same id.
             if not pending.done.is_set():
                 del self._waiting[pending.key]
 
