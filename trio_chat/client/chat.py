@@ -74,6 +74,7 @@ async def open_chat(
     Raises:
         InvalidName: `name` is not a name.
         NameTaken: it belongs to another key.
+        SignedInElsewhere: another program of the owner took the name before the table was complete.
         ServerKeyChanged: the server has another key than the one that `store` remembers.
         WrongServerKey: the server does not have the key `server_key`.
         AddressError: the server's host does not resolve, or the local port is in use.
@@ -160,6 +161,7 @@ class Chat:
 
         Raises:
             NameTaken: the name belongs to another key.
+            SignedInElsewhere: another program of the owner took the name before the table was complete.
             ServerNotResponding: no answer within five windows, or no table.
         """
         return await self._registration.register()
