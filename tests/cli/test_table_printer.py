@@ -13,7 +13,7 @@ import trio.testing
 
 from trio_chat import open_chat
 from trio_chat.cli.server import serve_and_print
-from trio_chat.cli.table_printer import PRINTOUT_BURST, PRINTOUTS_PER_SECOND, StandardOutput, TablePrinter, TableView
+from trio_chat.cli.table_printer import PRINTOUT_BURST, PRINTOUTS_PER_SECOND, OutputThread, TablePrinter, TableView
 from trio_chat.protocol.records import Record
 from trio_chat.storage.memory import MemoryServerStore
 
@@ -163,7 +163,7 @@ def read_until(end, fd):
 
 
 async def test_a_server_whose_output_nobody_reads_still_answers(full_pipe, nursery):
-    output = StandardOutput()
+    output = OutputThread(sys.stdout)
     server = await nursery.start(serve_and_print, 0, "127.0.0.1", MemoryServerStore(), output.write)
     with trio.fail_after(60):
         for name in ("x", "y", "z"):
@@ -175,7 +175,7 @@ async def test_a_server_whose_output_nobody_reads_still_answers(full_pipe, nurse
 
 
 async def test_text_is_not_mixed_with_that_of_an_abandoned_thread(full_pipe):
-    output = StandardOutput()
+    output = OutputThread(sys.stdout)
     with trio.move_on_after(0.1) as scope:
         await output.write("first\n")
     assert scope.cancelled_caught
@@ -187,4 +187,4 @@ async def test_text_is_not_mixed_with_that_of_an_abandoned_thread(full_pipe):
 
 async def test_a_closed_standard_output_takes_everything(monkeypatch):
     monkeypatch.setattr(sys, "stdout", None)
-    await StandardOutput().write("anything")
+    await OutputThread(sys.stdout).write("anything")

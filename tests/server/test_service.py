@@ -371,6 +371,14 @@ def test_a_takeover_that_arrives_late_has_to_be_sent_again(server):
     assert isinstance(server.take_over(elsewhere(A), request, again), Admission)
 
 
+def test_a_takeover_at_a_time_that_is_still_to_come_has_to_be_sent_again(server):
+    server.enter("alice", A)
+    _, request = server.register_once("alice", elsewhere(A))
+    with nothing_happens(server):
+        answer = server.ask(elsewhere(A), attrs.evolve(request, id=server.id(), takeover_at=253_402_300_799.0))
+        assert isinstance(answer, Elsewhere), "such a time would let one request take over at any time"
+
+
 def test_a_late_registration_does_not_prevent_a_takeover(server):
     former, new = A, elsewhere(A)
     program = server.enter("alice", former).program

@@ -17,6 +17,7 @@ from trio_chat.link.packets import Hello
 from trio_chat.protocol.messages import (
     Deregister,
     Deregistered,
+    Elsewhere,
     Heartbeat,
     Letters,
     Register,
@@ -204,6 +205,32 @@ async def test_only_so_many_registrations_are_in_progress_and_the_next_ones_foll
     began = trio.current_time()
     await stage.enter("bob")
     assert 1 < trio.current_time() - began < 2.6, "those before it have ended after a second"
+
+
+async def test_an_owner_who_takes_over_their_own_name_again_and_again_keeps_nobody_out(
+    stage, autojump_clock, nursery, monkeypatch
+):
+    monkeypatch.setattr(server_module, "MAX_REGISTERING", 30)
+    programs = [RawPeer(stage.network, (f"10.0.3.{n}", 6000), identity_of("mallory")) for n in range(2, 102)]
+
+    async def take_over():
+        # No program acknowledges that it was replaced: the server tells each of them again, for five windows.
+        while True:
+            for program in programs:
+                program.send(SERVER_PEER, program.register("mallory", SERVER_KEY))
+                await trio.sleep(0.005)
+                at = program.of(Elsewhere)[-1].at if program.of(Elsewhere) else 0.0
+                program.send(SERVER_PEER, program.register("mallory", SERVER_KEY, takeover_at=at))
+                await trio.sleep(0.005)
+
+    for program in programs:
+        nursery.start_soon(program.listen)
+    nursery.start_soon(take_over)
+    await stage.pass_time(5)
+    assert sum(len(program.of(Registered)) for program in programs) > 100
+    began = trio.current_time()
+    await stage.enter("bob")
+    assert trio.current_time() - began < 0.5
 
 
 async def test_the_same_address_replaces_at_once(stage, autojump_clock):

@@ -7,7 +7,8 @@ keys.py           where keys and stores are kept; `fingerprint`
 client.py         `client`, with or without a terminal, and its options
 send.py           `send`: one message
 server.py         `server` and `server forget`
-table_printer.py  what `server` prints
+table_printer.py  what `server` prints of its table
+log_printer.py    log lines of a server that must not block
 presence.py       `presence` and `friends`
 demo.py           `demo`: a conversation that runs by itself
 """

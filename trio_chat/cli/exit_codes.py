@@ -16,7 +16,7 @@ Report = Literal["screen", "stderr", "raise", "nothing"]
 """On the screen, in the user's wording; as one line on standard error; by raising the error again; not at all."""
 
 _BY_IMPORTANCE: tuple[tuple[type[BaseException], int, Report], ...] = (
-    # A program without its output cannot report anything else there.
+    # Most likely the output has failed. Then nothing else can be reported there.
     (OSError, FAILED, "raise"),
     # The store has logged it. Whatever else failed may have failed because of it.
     (errors.StoreFailed, FAILED, "nothing"),

@@ -4,6 +4,7 @@ Their arguments and the handling of their errors are in cli/main.py.
 """
 
 import signal
+import sys
 from collections.abc import Awaitable, Callable
 from contextlib import nullcontext
 from functools import partial
@@ -13,7 +14,8 @@ import click
 import trio
 
 from trio_chat.cli.keys import IN_MEMORY, server_file
-from trio_chat.cli.table_printer import StandardOutput, TablePrinter, TableView
+from trio_chat.cli.log_printer import LogPrinter
+from trio_chat.cli.table_printer import OutputThread, TablePrinter, TableView
 from trio_chat.crypto.identities import Identity
 from trio_chat.errors import StoreError, UnknownRecipient
 from trio_chat.presence.roster import Roster
@@ -41,12 +43,13 @@ async def run_server(
     path = Path(store) if store else server_file(port, "db")
     opening = nullcontext(MemoryServerStore()) if store == IN_MEMORY else open_server_store(path)
     async with opening as opened, open_background() as background, trio.open_nursery() as nursery:
-        roster = Roster()
-        address = await nursery.start(serve_and_print, port, host, opened, StandardOutput().write, roster, identity)
+        roster, output = Roster(), OutputThread(sys.stdout)
+        address = await nursery.start(serve_and_print, port, host, opened, output.write, roster, identity)
         if presence:
             presence = await nursery.start(partial(serve_presence, presence[1], host=presence[0], roster=roster))
         # Before anything is printed: a user who has read it may press Ctrl-C.
         await background.start(_interrupt_all)
+        await background.start(LogPrinter(OutputThread(sys.stderr).write).run)
         click.echo(f"Listening on {show_address(address)}", err=True)
         click.echo(f"Key: {fingerprint(identity.public.signing)}", err=True)
         if presence:

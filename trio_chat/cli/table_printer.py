@@ -5,9 +5,9 @@ the next print-out shows the newest state. The server itself is in cli/server.py
 """
 
 import os
-import sys
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
+from typing import TextIO
 
 import trio
 
@@ -27,22 +27,23 @@ LAST_PRINTOUT = 0.5
 """Seconds by which the last print-out may delay the end of the server."""
 
 
-class StandardOutput:
-    """Standard output, written by a thread: only the task that writes waits for the reader."""
+class OutputThread:
+    """A standard stream, written by a thread: only the task that writes waits for the reader."""
 
-    def __init__(self) -> None:
+    def __init__(self, stream: TextIO | None) -> None:
+        self._stream = stream
         self._one_thread = trio.CapacityLimiter(1)
 
     async def write(self, text: str) -> None:
         """Write all of the text; when cancelled, leave it to the thread. Raises OSError."""
-        if sys.stdout is None:  # closed by the parent process
+        if self._stream is None:  # closed by the parent process
             return
-        data = text.encode(sys.stdout.encoding, sys.stdout.errors or "strict")
-        # `sys.stdout.write` would hold the lock of Python's buffer for as long as nobody reads, and the interpreter
+        data = text.replace("\n", os.linesep).encode(self._stream.encoding, self._stream.errors or "strict")
+        # The stream's own `write` would hold the lock of its buffer for as long as nobody reads, and the interpreter
         # aborts if it finds the lock held when it flushes the buffer at its end. The limiter keeps a thread that was
         # left alone from being overtaken: trio gives its token back when the thread ends, not when we do.
         await trio.to_thread.run_sync(
-            _write_all, sys.stdout.fileno(), data, abandon_on_cancel=True, limiter=self._one_thread
+            _write_all, self._stream.fileno(), data, abandon_on_cancel=True, limiter=self._one_thread
         )
 
 
@@ -102,7 +103,7 @@ class TablePrinter:
                     await trio.lowlevel.checkpoint_if_cancelled()
                     began = trio.current_time()
                     await self._write(self._take(count, is_stalled))
-                    is_stalled = trio.current_time() - began > STALL
+                    is_stalled = trio.current_time() - began > STALL and bool(self._waiting)
         finally:
             # Even if nothing waits: a thread that was just left alone gets the time to write its text. An error of
             # the output is not raised: it would hide why the server ends, or is itself the reason.

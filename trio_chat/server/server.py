@@ -43,6 +43,9 @@ log = logging.getLogger(__name__)
 MAX_REGISTERING = 1024
 """The most registrations in progress. More are not answered; their clients send them again."""
 
+MAX_TAKEOVERS = 1024
+"""The most programs that are being told of a takeover."""
+
 OVERDUE_CHECK_EVERY = 5.0
 """Seconds between two searches for silent sessions."""
 
@@ -107,7 +110,7 @@ class _Server:
         self._service = Service(key, secrets.token_bytes(8), self._row_changed)
         self._deliveries = Deliveries(endpoint, self._service, store, clock)
         self._table_changed = WakeUp()
-        self._registering = 0
+        self._registering = self._takeovers = 0
         # Never full: both limits count what waits in here, too.
         limit = MAX_REGISTERING + MAX_IN_PROGRESS
         self._to_work, self._work = trio.open_memory_channel[tuple[Peer, Request, Work]](limit)
@@ -136,7 +139,7 @@ class _Server:
             self._roster.note(session.name, online=False)
 
     def _receive(self, peer: Peer, request: Request) -> Answer | Reaction:
-        # A registration waits for the store, then for the program that it replaced: anybody could start any number.
+        # A registration waits for the store: without a limit anybody could start any number of them.
         # Saves and GroupPosts have a limit of their own in the service, and what needs no task, such as a Heartbeat, is
         # answered under any load.
         if isinstance(request, Register) and self._registering >= MAX_REGISTERING:
@@ -152,10 +155,7 @@ class _Server:
     async def _do(self, nursery: trio.Nursery, peer: Peer, request: Request, work: Work) -> None:
         match request, work:
             case Register(), Admission():
-                try:
-                    await self._admit(nursery, peer, request, work)
-                finally:
-                    self._registering -= 1
+                await self._admit(nursery, peer, request, work)
             case Save(), Deposit():
                 await self._deposit(peer, request, work)
             case GroupPost(), Post():
@@ -171,17 +171,20 @@ class _Server:
         waiting = await self._store.save_name(admission.record)
         version = self._service.table.version
         self._endpoint.answer(peer, request, request.registered(version, waiting, admission.session.since))
-        # A task of the server, not of this registration, which is short: see MAX_REGISTERING.
+        self._registering -= 1
+        # From here on tasks of the server: a registration that waited for a silent program would keep its place, and an
+        # owner who takes over their own name again and again could keep everybody else from registering.
         nursery.start_soon(self._deliveries.delivery_loop, admission.session)
-        async with trio.open_nursery() as takeovers:
-            for superseded in admission.superseded:
-                takeovers.start_soon(self._tell_takeover, superseded)
+        for superseded in admission.superseded:
+            # A program that is not told gets an Elsewhere when it registers again by itself.
+            if self._takeovers < MAX_TAKEOVERS:
+                self._takeovers += 1
+                nursery.start_soon(self._tell_takeover, superseded)
 
     async def _tell_takeover(self, session: Session) -> None:
-        # A program that misses this gets an Elsewhere when it registers again by itself.
-        await self._endpoint.request(
-            session.peer, Takeover(new_id(), session.since), attempts=SERVER_ATTEMPTS, resend_delays=RESEND_DELAYS
-        )
+        request = Takeover(new_id(), session.since)
+        await self._endpoint.request(session.peer, request, attempts=SERVER_ATTEMPTS, resend_delays=RESEND_DELAYS)
+        self._takeovers -= 1
 
     def _row_changed(self, record: Record) -> None:
         self._table_changed.set()

@@ -165,7 +165,7 @@ class Service:
         if sender is None or sender.peer != peer:
             return request.refused(Reason.NOT_REGISTERED)
         # Each start of the server begins a new epoch. If it was restarted while this client registered, the answer of
-        # the previous server may have arrived last. Then the client drops every change of our table, which is of
+        # the previous server may have arrived first. Then the client drops every change of our table, which is of
         # another epoch, until it is refused here and registers again.
         if isinstance(request, Heartbeat) and request.since != sender.since:
             return request.refused(Reason.NOT_REGISTERED)
@@ -203,8 +203,10 @@ class Service:
         # A Register may arrive late: its program may have ended, and a newer one may have the name. So a takeover needs
         # two. The first one is only told the time, and a program that has ended does not send a second one. The second
         # one may be late itself: then a newer session began after that time, or the time is long past.
+        # And a time that is still to come was never told.
         told_at = request.takeover_at
-        if elsewhere and (told_at < at - TAKEOVER_LIMIT or any(session.since > told_at for session in elsewhere)):
+        is_valid = at - TAKEOVER_LIMIT <= told_at <= at
+        if elsewhere and (not is_valid or any(session.since > told_at for session in elsewhere)):
             return request.elsewhere(at)
         if len(self.table) >= MAX_NAMES and name not in self.table:
             return Reaction.SILENCE

@@ -74,8 +74,8 @@ async def open_client_store(
                 nursery.start_soon(store._write_behind)
                 yield store
         finally:
-            # Without a thread: a cancelled block cannot wait for one. If it fails, nothing was promised: the messages
-            # come again and are shown twice, which is better than an error in place of the block's own.
+            # Without a thread: a cancelled block cannot wait for one. If it fails, nothing was promised: letters come
+            # again, and are shown twice. That is better than an error in place of the block's own.
             with suppress(sqlite3.Error), connection:
                 connection.execute("BEGIN IMMEDIATE")
                 store._outstanding()(connection)
@@ -185,7 +185,8 @@ class SqliteClientStore:
         def write(database: sqlite3.Connection) -> None:
             for one in writes:
                 one(database)
-            drop_oldest_entries(database)
+            if self._keeps_history:
+                drop_oldest_entries(database)
 
         return write
 

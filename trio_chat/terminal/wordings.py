@@ -18,7 +18,7 @@ from trio_chat.terminal.styling import LINE_END, Line, mentions
 from trio_chat.terminal.styling import LineStyle as Style
 
 TAB = 4
-"""Columns from one tab stop to the next, counted from the beginning of a text."""
+"""Columns from one tab stop to the next, counted from the beginning of each line of a text."""
 MAX_TEXT_LINES = 200
 """Later line ends of a text are escaped: 16 KiB of line ends would fill the screen, and take half a second to print."""
 
@@ -327,7 +327,7 @@ class Phrasebook:
 def _fill(style: Style, template: str, text: str, fields: dict[str, str]) -> Iterator[Line]:
     """The lines of a template. A line end in the text begins a new line below the beginning of the text.
 
-    Without this indent a text could draw a line that looks like somebody else's message.
+    Without this indent, a line of the text could look like somebody else's message.
     """
     before, has_name, _ = template.partition("{name}")
     name, name_at = (fields["name"].rstrip(), len(before.format_map(fields))) if has_name else ("", 0)
