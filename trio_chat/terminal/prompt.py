@@ -274,7 +274,7 @@ class Prompt:
         try:
             self._editor.run(self._pre_run)
         finally:
-            # Here and not in trio's thread: a stopped terminal would block the whole program, and SIGTERM would do nothing.
+            # Here, not in trio's thread: a stopped terminal would block the program, and SIGTERM would do nothing.
             self._print_rest()
 
     def _print_rest(self) -> None:
