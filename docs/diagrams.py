@@ -58,14 +58,14 @@ class Recording:
 
     def __init__(self, stage: Stage, network: MemoryNetwork) -> None:
         self.stage = stage
-        self.players: dict[str, Person] = {}
+        self.people: dict[str, Person] = {}
         self._network = network
         self._notes: list[Note] = []
         self._begun_at = 0.0
 
     async def enter(self, *names: str) -> None:
         for name in names:
-            self.players[name] = await self.stage.enter(name)
+            self.people[name] = await self.stage.enter(name)
         await self.stage.pass_time(1)
 
     async def begin(self) -> None:
@@ -73,8 +73,8 @@ class Recording:
         await self.stage.pass_time(1)
         self._network.log.clear()
         self._begun_at = trio.current_time()
-        for name, player in self.players.items():
-            player.heard = _EventList(self, name)
+        for name, person in self.people.items():
+            person.received = _EventList(self, name)
 
     def types(self, who: str, line: str) -> None:
         self._notes.append(Note(trio.current_time(), who, f"> {line}"))
@@ -94,7 +94,7 @@ class Recording:
         return round((step.time - self._begun_at) * 1000)
 
     def _arrow(self, sent: Sent) -> Arrow:
-        names = {player.host: name for name, player in self.players.items()} | {SERVER[0]: "server"}
+        names = {person.host: name for name, person in self.people.items()} | {SERVER[0]: "server"}
         message = self.stage.tap.message(sent.data)
         text = _label(message) if message else type(parse_untrusted(sent.data)).__name__.upper()
         return Arrow(sent.time, names[sent.source[0]], names[sent.destination[0]], text, message is not None)
@@ -142,12 +142,12 @@ async def direct(recording: Recording) -> None:
 async def saved(recording: Recording) -> None:
     """Alice writes to Bob, who is away; Bob comes back."""
     await recording.enter("alice", "bob")
-    await recording.players["bob"].chat.deregister()
+    await recording.people["bob"].chat.deregister()
     await recording.begin()
     await _send(recording, "alice", "bob", "Are you coming?")
     await recording.stage.pass_time(0.48)
     recording.types("bob", "reg")
-    await recording.players["bob"].chat.register()
+    await recording.people["bob"].chat.register()
     await recording.stage.pass_time(0.5)
 
 
@@ -156,14 +156,14 @@ async def group(recording: Recording) -> None:
     await recording.enter("alice", "bob", "carol")
     await recording.begin()
     recording.types("carol", "send_all Lunch at noon?")
-    await recording.players["carol"].chat.send_all("Lunch at noon?")
+    await recording.people["carol"].chat.send_all("Lunch at noon?")
     recording.sees("carol", Phrasebook().render(PostAccepted()))
     await recording.stage.pass_time(0.5)
 
 
 async def _send(recording: Recording, sender: str, recipient: str, text: str) -> None:
     recording.types(sender, f"send {recipient} {text}")
-    delivery = await recording.players[sender].chat.send(recipient, text)
+    delivery = await recording.people[sender].chat.send(recipient, text)
     recording.sees(sender, Phrasebook().render(MessageSent(recipient, delivery.how, delivery.sent_at)))
     await recording.stage.pass_time(0.5)
 

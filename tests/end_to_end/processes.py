@@ -285,7 +285,7 @@ class Programs:
         raise AssertionError("the programs should come to rest")
 
     async def close(self):
-        """Kills the programs that still run. Whether they should is for the test to say."""
+        """Kills the programs that still run. The test decides whether they should."""
         for program in self.running:
             program.process.kill()
             await program.process.wait()

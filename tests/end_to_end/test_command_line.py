@@ -255,7 +255,7 @@ async def test_a_mistyped_server_key_is_not_reported_as_another_server(has_met_i
     ]
 
 
-async def test_the_demo_plays_a_conversation_and_ends():
+async def test_the_demo_shows_a_conversation_and_ends():
     async with open_programs() as programs:
         demo = await programs.start("demo", "demo")
         output, complaints = await demo.rest()

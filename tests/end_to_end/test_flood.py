@@ -1,4 +1,4 @@
-"""A flood from addresses that never show a cookie, on real sockets: who wants to come in comes in all the same.
+"""A flood from addresses that never show a cookie, on real sockets: a client still gets in.
 
 Real processes. To the server, a sender that does not return its cookie is one that has forged its address.
 """
@@ -34,7 +34,7 @@ SOURCES = 64
 
 
 class Flood:
-    """INITs with nothing true in them, `RATE` a second in all. `received`: the answers to each source."""
+    """INITs with invented contents, `RATE` a second in all. `received`: the answers to each source."""
 
     def __init__(self, target, sources):
         self.sent = 0
@@ -44,7 +44,7 @@ class Flood:
         self._over = threading.Event()
 
     def run(self):
-        """In a thread, until it is told to end."""
+        """In a thread, until `_over` is set."""
         dice = random.Random(1)
         began = progress = time.monotonic()
         unanswered = 0

@@ -166,5 +166,5 @@ async def dribble(visitor):
             await trio.sleep(1)
 
 
-async def test_the_ancestors_count_what_they_always_counted(ancestors):
+async def test_the_clients_of_the_ancestors_count_the_same_changes_as_before(ancestors):
     assert await trio.to_thread.run_sync(ancestors.result, PATIENCE) == WHAT_THEY_COUNT

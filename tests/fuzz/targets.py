@@ -186,7 +186,7 @@ def _read_as_signed(read: Callable[[bytes], OpenedText], data: bytes, signed: by
 
 
 def _check_proofs(data: bytes) -> object:
-    """Only Bob makes proofs under his key. Under keys from the input any result is right, but no exception."""
+    """Only Bob makes proofs with Bob's key. With keys from the input any result is right, but no exception."""
     key, proof = data[:32], data[32:]
     hi, ho = (proof == receipts.sign_receipt(BOB, **POSTED, text=text) for text in ("hi", "ho"))
     read = receipts.verify_receipt(proof, BOB.public.signing, **POSTED)

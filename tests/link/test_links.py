@@ -419,7 +419,7 @@ def test_the_replay_window_at_its_edges():
     assert is_taken(reads, data[1]), "the last one in the window"
     assert not is_taken(reads, data[1])
     assert is_taken(reads, data[REPLAY_WINDOW + 2])
-    assert not is_taken(reads, data[2]), "never received, but too far behind to tell"
+    assert not is_taken(reads, data[2]), "never received, but older than the window"
     assert is_taken(reads, data[3])
     assert is_taken(reads, data[4 * REPLAY_WINDOW - 1]), "a leap over more than the window"
     assert not is_taken(reads, data[REPLAY_WINDOW + 2])
@@ -741,7 +741,7 @@ def test_a_crossing_init_is_answered_on_the_session_of_the_lower_key():
         assert wire.kinds() == [DATA]
 
 
-def test_of_crossed_inits_that_of_the_lower_key_wins():
+def test_the_crossed_init_of_the_lower_key_wins():
     wire = Wire()
     wire.send(wire.high, b"from high")
     wire.send(wire.low, b"from low")

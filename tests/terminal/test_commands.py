@@ -101,7 +101,7 @@ def test_no_text_is_altered(text):
         ("history " + 9999 * "1", "history [NAME] [N]"),
     ],
 )
-def test_missing_and_wrong_words_tell_how_a_command_is_used(line, usage):
+def test_missing_and_wrong_words_show_the_usage_of_a_command(line, usage):
     with pytest.raises(WrongUsage, match=re.escape(usage)):
         parse(line)
 
@@ -118,7 +118,7 @@ def test_missing_and_wrong_words_tell_how_a_command_is_used(line, usage):
         ("Help me ", "Help me"),
     ],
 )
-def test_a_forgotten_send_is_no_command(line, words):
+def test_a_message_without_send_is_not_a_command(line, words):
     with pytest.raises(UnknownCommand) as raised:
         parse(line)
     assert raised.value.words == words

@@ -255,7 +255,7 @@ async def test_reg_while_online(chat):
 
 
 @pytest.mark.parametrize("typed", ["send y hi", "send_all hi", "dereg"])
-async def test_offline_it_says_how_to_come_back(chat, typed):
+async def test_offline_it_shows_how_to_come_back(chat, typed):
     chat.online = False
     chat.answers = dict.fromkeys(["send", "send_all", "deregister"], NotRegistered())
     assert await Conversation(chat).run(typed) == [WELCOME, "[You are offline. Type reg to come back.]"]
@@ -411,7 +411,7 @@ async def test_an_unknown_name_cannot_be_trusted(chat):
         ("history 0", "history [NAME] [N]"),
     ],
 )
-async def test_a_command_without_its_words_tells_how_it_is_used(chat, typed, usage):
+async def test_a_command_without_its_words_shows_its_usage(chat, typed, usage):
     assert await run(chat, typed) == [f"[Usage: {usage}]"]
     assert chat.calls == [("deregister",)]
 
@@ -529,7 +529,7 @@ async def test_a_name_that_is_lost_to_someone_else_does_not_end_it(chat, autojum
 
 
 @pytest.mark.parametrize("typing", ["going on", "ended, with --stay", "ended"])
-async def test_signing_in_at_another_place_ends_it_here(chat, typing, autojump_clock):
+async def test_signing_in_elsewhere_ends_it_here(chat, typing, autojump_clock):
     conversation = Conversation(chat)
     if typing != "going on":
         conversation.keys.close()
@@ -551,7 +551,7 @@ async def test_signed_in_elsewhere_may_come_as_an_answer(chat, typed):
     assert conversation.printed == [WELCOME]
 
 
-async def test_a_chat_that_cannot_be_opened_says_nothing(chat):
+async def test_a_chat_that_cannot_be_opened_prints_nothing(chat):
     @asynccontextmanager
     async def taken():
         raise NameTaken("x")
