@@ -9,27 +9,7 @@ from typing import Literal
 import attrs
 
 from trio_chat.errors import ChatError
-from trio_chat.storage.interface import Entry
-
-__all__ = [
-    "Delivery",
-    "Entry",
-    "Event",
-    "Fallback",
-    "ForgedReceiptReceived",
-    "GroupMessageReceived",
-    "GroupMessagesMissed",
-    "KeyWarning",
-    "LetterReceived",
-    "LetterUnreadable",
-    "MessageNotOpened",
-    "MessageReceived",
-    "ReceiptReceived",
-    "ServerBack",
-    "ServerSilent",
-    "SignedOff",
-    "TableChanged",
-]
+from trio_chat.storage.interface import Entry as Entry
 
 
 class Fallback(enum.Enum):

@@ -13,8 +13,6 @@ from trio_chat.presence.json_stream import JsonError, JsonStream
 from trio_chat.presence.messages import FriendChanged, Refusal, Watch, encode_request, parse_answer
 from trio_chat.tasks import open_background
 
-__all__ = ["FriendChanged", "Friends", "watch_friends"]
-
 CONNECT_TIMEOUT = 5.0
 """Seconds for the connection, and as many for the first answer."""
 REQUEST_EVERY = 5.0
