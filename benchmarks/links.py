@@ -17,7 +17,7 @@ from contextlib import closing
 import trio
 
 from trio_chat.crypto.identities import Identity
-from trio_chat.crypto.receipts import make_receipt, verify_receipt
+from trio_chat.crypto.receipts import sign_receipt, verify_receipt
 from trio_chat.link.links import Links, Received, Transmit
 from trio_chat.link.session import Peer
 from trio_chat.protocol.messages import DirectMessage, Heartbeat
@@ -52,7 +52,7 @@ def links(identity, sealed):
 def answer(peer, request):
     """The answer of the other process."""
     if isinstance(request, DirectMessage):
-        return request.receipt(make_receipt(OTHER, id=request.id, sender=request.sender, text=request.text))
+        return request.receipt(sign_receipt(OTHER, id=request.id, sender=request.sender, text=request.text))
     return request.ack()
 
 

@@ -96,7 +96,7 @@ async def store_alone(folder):
 
     async with open_server_store(folder / "server.db") as store:
         for name in NAMES:
-            await store.enrol(Record(name, "127.0.0.1", 1, False, 0.0))
+            await store.save_name(Record(name, "127.0.0.1", 1, False, 0.0))
         started = time.perf_counter()
         async with trio.open_nursery() as nursery:
             for _ in range(IN_FLIGHT):

@@ -21,7 +21,7 @@ class ServerNotResponding(ChatError):
 
 
 class InvalidName(ChatError):
-    """Not a name. The rule is `NAME` in protocol/records.py, and stands in the text of the error."""
+    """Not a name. The rule is `NAME` in protocol/records.py, and is in the text of the error."""
 
     def __init__(self, name: str) -> None:
         rule = "a name has 1 to 32 letters, digits, '.', '_' or '-', and begins with a letter or a digit"

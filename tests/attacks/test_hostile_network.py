@@ -14,7 +14,7 @@ from tests.network import Conditions
 from tests.raw_peer import RawPeer
 from tests.stage import SERVER, SERVER_KEY, SERVER_PEER, identity_of
 from trio_chat.client.events import MessageReceived
-from trio_chat.crypto.receipts import make_receipt
+from trio_chat.crypto.receipts import sign_receipt
 from trio_chat.errors import ServerNotResponding
 from trio_chat.link.packets import CHALLENGE, DATA
 from trio_chat.link.session import Peer
@@ -73,7 +73,7 @@ async def test_forged_acknowledgements_and_receipts_of_a_direct_message(stage, m
     def forge(data, source, destination):
         message = stage.tap.message(data)
         if isinstance(message, DirectMessage) and source[0] == alice.host:
-            by_mallory = make_receipt(mallory.identity, id=message.id, sender="alice", text=message.text)
+            by_mallory = sign_receipt(mallory.identity, id=message.id, sender="alice", text=message.text)
             for answer in (message.receipt(by_mallory), message.receipt(bytes(96)), message.ack()):
                 say_everywhere(stage, mallory, peer_of(alice), answer, (bob.host, 6000))
         return True

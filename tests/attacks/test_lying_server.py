@@ -22,7 +22,7 @@ from trio_chat.client.events import (
 )
 from trio_chat.crypto.identities import Identity, credentials
 from trio_chat.crypto.letters import seal_letter, sign_post
-from trio_chat.crypto.receipts import make_receipt, sign_unreadable
+from trio_chat.crypto.receipts import sign_receipt, sign_unreadable
 from trio_chat.errors import ForgedReceipt, KeyChanged, NotOpened, ServerKeyChanged, UnknownRecipient, WrongServerKey
 from trio_chat.protocol.records import Credentials, Letter, LetterKind, PublicKeys, fingerprint
 from trio_chat.storage.interface import Kept, Status
@@ -188,7 +188,7 @@ async def test_a_forged_receipt_is_reported_and_the_true_one_still_counts(stage,
     (letter,) = await lies.waiting("bob")
     for kind in (LetterKind.RECEIPT, LetterKind.UNREADABLE):
         lies.slip_in("alice", Letter(kind, letter.id, "bob", delivery.sent_at, bytes(96)))
-        mallorys = make_receipt(MALLORY, id=letter.id, sender="alice", text="hi")
+        mallorys = sign_receipt(MALLORY, id=letter.id, sender="alice", text="hi")
         lies.slip_in("alice", Letter(kind, letter.id[::-1], "bob", delivery.sent_at, mallorys))
     await alice.chat.deregister()
     await stage.kill_server()
@@ -226,16 +226,16 @@ async def test_the_server_alone_cannot_confirm_a_delivery(stage, lies, autojump_
             case "nothing":
                 return b""
             case "mallory's" if status is Status.DELIVERED:
-                return make_receipt(MALLORY, id=letter.id, sender="alice", text="hi")
+                return sign_receipt(MALLORY, id=letter.id, sender="alice", text="hi")
             case "mallory's":
                 return sign_unreadable(MALLORY, id=letter.id, sender="alice")
             case "for another text":
-                return make_receipt(BOB, id=letter.id, sender="alice", text="ho")
+                return sign_receipt(BOB, id=letter.id, sender="alice", text="ho")
             case "for another message":
-                return make_receipt(BOB, id=new_id(), sender="alice", text="hi")
+                return sign_receipt(BOB, id=new_id(), sender="alice", text="hi")
             case "the other kind" if status is Status.DELIVERED:
                 return sign_unreadable(BOB, id=letter.id, sender="alice")
-        return make_receipt(BOB, id=letter.id, sender="alice", text="hi")
+        return sign_receipt(BOB, id=letter.id, sender="alice", text="hi")
 
     lies.save_result = lambda letter: Kept(status, letter.sent_at, receipt(letter))
     with pytest.raises(ForgedReceipt):

@@ -446,7 +446,7 @@ def test_above_fifty_names_only_the_changed_rows_are_printed():
 async def test_the_server_prints_each_coming_and_going(nursery):
     printed, changes = trio.open_memory_channel(100)
     store = MemoryServerStore()
-    await store.enrol(row("y", 7))
+    await store.save_name(row("y", 7))
     server = await nursery.start(serve_and_print, 0, "127.0.0.1", store, printed.send)
     with trio.fail_after(60):
         async with open_chat("x", server, host="127.0.0.1") as chat:
@@ -581,7 +581,7 @@ async def forget(*args):
 async def test_a_name_is_freed_while_the_server_is_stopped(args, file, data_folder, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     async with open_server_store(data_folder / file) as store:
-        await store.enrol(row("Bob", 7))
+        await store.save_name(row("Bob", 7))
         assert await forget("bob", *args) == 2
         assert capsys.readouterr().err.endswith("another program holds it\n")
     assert await forget("bob", *args) == 0

@@ -32,7 +32,7 @@ async def files(tmp_path):
     """A folder with a key in it, and a store with a name."""
     open_identity(tmp_path / "own.key")
     async with open_server_store(tmp_path / "own.db") as store:
-        await store.enrol(Record("x", "127.0.0.1", 1, False, 0.0))
+        await store.save_name(Record("x", "127.0.0.1", 1, False, 0.0))
     return tmp_path
 
 

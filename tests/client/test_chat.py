@@ -13,13 +13,22 @@ from tests.stage import SERVER, SERVER_IDENTITY, SERVER_KEY, SERVER_PEER, identi
 from trio_chat.client.chat import open_chat
 from trio_chat.client.event_queue import BACKLOG
 from trio_chat.client.events import Delivery, Fallback, LetterReceived, MessageReceived, TableChanged
-from trio_chat.errors import AddressError, InvalidRecipient, InvalidText, NameTaken, NotRegistered, ServerNotResponding
+from trio_chat.errors import (
+    AddressError,
+    InvalidRecipient,
+    InvalidText,
+    NameTaken,
+    NotRegistered,
+    ServerNotResponding,
+    SignedInElsewhere,
+)
 from trio_chat.link.session import Peer
 from trio_chat.protocol.messages import (
     DirectMessage,
     Heartbeat,
     Letters,
     Receipt,
+    Register,
     Save,
     TableChange,
     TableHeld,
@@ -374,3 +383,45 @@ async def test_no_message_is_acknowledged_before_it_can_be_read(stage, autojump_
     await stage.pass_time(0.62)
     assert stage.sent(TableHeld, source=there), "Bob has the table, but waits for the answer to a heartbeat"
     assert (await alice.chat.send("bob", "welcome")).how == "relayed"
+
+
+async def test_a_chat_ends_well_although_another_program_has_just_taken_its_name(stage, autojump_clock):
+    own = {"identity": identity_of("alice"), "network": stage.network, "clock": trio.current_time}
+    async with open_chat("alice", SERVER, host="10.0.9.1", port=1, **own) as chat:
+        stage.network.cut("10.0.9.1", SERVER[0])
+        await stage.enter("alice", host="10.0.9.2")
+        await stage.pass_time(4)  # the Takeover is given up
+        stage.network.heal()
+        # The next heartbeat is refused. The block ends while the Register that follows waits for its answer.
+        registers = trio.Event()
+
+        def passes(data, source, destination):
+            if isinstance(stage.tap.message(data), Register) and not registers.is_set():
+                registers.set()
+                return False
+            return True
+
+        stage.network.filters.append(passes)
+        with trio.fail_after(60):
+            await registers.wait()
+        assert chat.online
+    assert not chat.online
+
+
+async def test_who_waits_for_the_table_does_not_take_the_name_back(stage, autojump_clock, nursery):
+    errors = []
+
+    async def enter_without_table():
+        own = {"identity": identity_of("alice"), "network": stage.network, "clock": trio.current_time}
+        with pytest.raises(SignedInElsewhere) as caught:
+            async with open_chat("alice", SERVER, host="10.0.9.1", port=1, **own):
+                raise AssertionError("it has no table")
+        errors.append(caught.value)
+
+    stage.lose(lambda message, _, there: isinstance(message, TableChange) and there[0] == "10.0.9.1")
+    nursery.start_soon(enter_without_table)
+    await stage.pass_time(0.05)
+    newer = await stage.enter("alice", host="10.0.9.2")
+    await stage.pass_time(60)
+    assert len(errors) == 1
+    assert newer.chat.online

@@ -130,3 +130,41 @@ async def test_the_last_event_of_a_chat_counts_as_shown_when_the_loop_has_ended(
     assert len(store.unshown()) == 1
     assert await read(chat) == ["the last one"]
     assert store.unshown() == []
+
+
+async def test_a_reader_that_is_behind_reads_the_rest_after_the_end(stage, autojump_clock, nursery):
+    bob, has_read_all = await stage.enter("bob"), trio.Event()
+    own = {"identity": identity_of("alice"), "network": stage.network, "clock": trio.current_time}
+
+    async def read_slowly(chat):
+        async for _ in chat.events:
+            await trio.sleep(100)
+        has_read_all.set()
+
+    async with open_chat("alice", SERVER, host="10.0.9.1", port=1, backlog=3, **own) as chat:
+        nursery.start_soon(read_slowly, chat)
+        await stage.pass_time(0.1)
+        for text in "abcd":
+            await bob.chat.send("alice", text)
+        # The queue is full: this change of the table has to wait until there is room, which is after the end.
+        await stage.enter("carol")
+        await stage.pass_time(0.1)
+    with trio.fail_after(1000):
+        await has_read_all.wait()
+
+
+async def test_without_a_backlog_a_reader_that_waits_gets_nothing(stage, autojump_clock, nursery):
+    bob, events = await stage.enter("bob"), []
+
+    async def read_all(chat):
+        async for event in chat.events:
+            events.append(event)
+
+    own = {"identity": identity_of("alice"), "network": stage.network, "clock": trio.current_time}
+    async with open_chat("alice", SERVER, host="10.0.9.1", port=1, backlog=0, **own) as chat:
+        nursery.start_soon(read_all, chat)
+        await stage.pass_time(1)
+        assert (await bob.chat.send("alice", "hi")).how == "saved"
+        await stage.enter("carol")
+        await stage.pass_time(1)
+    assert events == []

@@ -25,7 +25,7 @@ from trio_chat.crypto.letters import (
     seal_letter,
     sign_post,
 )
-from trio_chat.crypto.receipts import make_receipt, sign_unreadable, verify_receipt, verify_unreadable
+from trio_chat.crypto.receipts import sign_receipt, sign_unreadable, verify_receipt, verify_unreadable
 from trio_chat.crypto.signatures import statement
 from trio_chat.protocol.records import MAX_BODY, MAX_TEXT, PublicKeys
 
@@ -204,7 +204,7 @@ RECEIPT = {"id": ID, "sender": "alice"}
 
 
 def test_a_receipt_is_valid_for_its_reader_text_and_sender_only():
-    receipt = make_receipt(BOB, **RECEIPT, text="hi")
+    receipt = sign_receipt(BOB, **RECEIPT, text="hi")
     assert len(receipt) == 96
     key = BOB.public.signing
     assert verify_receipt(receipt, key, **RECEIPT, text="hi")

@@ -24,7 +24,7 @@ from tests.link.test_links import (
     Wire,
     weight,
 )
-from trio_chat.link.links import KeysLearned, LinkEvent, Moved, Received, Relinked, Transmit
+from trio_chat.link.links import KeysLearned, LinkEvent, Moved, Received, SessionReplaced, Transmit
 from trio_chat.link.packets import Init
 from trio_chat.protocol.wire import WireError
 
@@ -116,7 +116,7 @@ class CheckedWire(Wire):
                 self.homes[other].add(source)
             case KeysLearned(address, keys):
                 assert (address, keys) == (other.address, other.links._server_keys.keys), "false keys"
-            case Relinked(peer):
+            case SessionReplaced(peer):
                 assert peer.key == other.public, "a session with somebody else"
 
     def _check_sizes(self, steps: list[LinkEvent], party: Party, data: bytes, source) -> None:

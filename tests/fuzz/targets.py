@@ -188,7 +188,7 @@ def _read_as_signed(read: Callable[[bytes], OpenedText], data: bytes, signed: by
 def _check_proofs(data: bytes) -> object:
     """Only Bob makes proofs with Bob's key. With keys from the input any result is right, but no exception."""
     key, proof = data[:32], data[32:]
-    hi, ho = (proof == receipts.make_receipt(BOB, **POSTED, text=text) for text in ("hi", "ho"))
+    hi, ho = (proof == receipts.sign_receipt(BOB, **POSTED, text=text) for text in ("hi", "ho"))
     read = receipts.verify_receipt(proof, BOB.public.signing, **POSTED)
     assert read == (hi or ho), "not the receipts that Bob gives"
     assert receipts.verify_receipt(proof, BOB.public.signing, **POSTED, text="hi") == hi, "Bob did not read this text"
@@ -214,7 +214,7 @@ def letter_samples() -> list[bytes]:
     return [
         *(b"s" + sealed, b"e" + inside, b"p" + letters.sign_post(ALICE, **POSTED, **WRITTEN)),
         *(mark + what for mark in (b"S", b"P") for what in (inside[64:], long, long + b"x", inside[:72], b"short")),
-        *(b"k" + key + receipts.make_receipt(BOB, **POSTED, text=text) for text in ("hi", "ho")),
+        *(b"k" + key + receipts.sign_receipt(BOB, **POSTED, text=text) for text in ("hi", "ho")),
         b"k" + key + receipts.sign_unreadable(BOB, **POSTED),
         b"k" + BOB.public.signing + identities.sign_link_key(BOB) + BOB.public.link,
         b"k" + bytes(160),

@@ -146,10 +146,15 @@ async def is_silent(stream):
         ([], closes, [], "closed"),
         ([], is_silent, [], "not responding"),
         ([b'{"online": true'], is_silent, [], "not responding"),
-        ([b"hello"], is_silent, [], "no answer"),
+        ([b"hello"], is_silent, [], "invalid"),
         ([b'{"online": true, "user_id": 2}\n'], closes, ["entered", on(2)], "closed"),
         ([b'{"on', b'line": true, "user_id": "x"}{}{"a": 1}'], is_silent, ["entered", on("x")], "not responding"),
-        ([b'{"error": 0, "msg": ""}', b'{"online": false, "user_id": 2}[]'], closes, ["entered", off(2)], "no answer"),
+        (
+            [b'{"error": 0, "msg": ""}', b'{"online": false, "user_id": 2}[]'],
+            closes,
+            ["entered", off(2)],
+            "invalid answer",
+        ),
     ],
 )
 async def test_a_server_that_stops_answering_is_an_error(listener, autojump_clock, answers, then, expected, clue):

@@ -40,7 +40,7 @@ def test_a_request_is_new_then_in_work_then_answered():
     memory = DuplicateMemory()
     assert memory.recall("a") is Seen.NEW
     memory.begin("a")
-    assert memory.recall("a") is Seen.IN_WORK
+    assert memory.recall("a") is Seen.IN_PROGRESS
     memory.settle("a", b"answer")
     assert memory.recall("a") == b"answer"
     assert memory.recall("b") is Seen.NEW, "other keys are not affected"
@@ -61,7 +61,7 @@ def test_the_oldest_is_forgotten_first():
         memory.begin(key)
         memory.settle(key, key.encode())
     memory.begin("d")
-    assert [memory.recall(key) for key in "abcd"] == [Seen.NEW, b"b", b"c", Seen.IN_WORK]
+    assert [memory.recall(key) for key in "abcd"] == [Seen.NEW, b"b", b"c", Seen.IN_PROGRESS]
     assert len(memory) == 3
 
 
@@ -82,13 +82,13 @@ def test_the_memory_never_exceeds_its_limit_and_never_invents_an_answer(steps):
         match step:
             case "begin" if memory.recall(key) is Seen.NEW:
                 memory.begin(key)
-                assert memory.recall(key) is Seen.IN_WORK
+                assert memory.recall(key) is Seen.IN_PROGRESS
             case "settle":
                 memory.settle(key, b"%d" % key)
             case "forget":
                 memory.forget(key)
         assert len(memory) <= 4
-        assert all(memory.recall(key) in (Seen.NEW, Seen.IN_WORK, b"%d" % key) for key in range(10))
+        assert all(memory.recall(key) in (Seen.NEW, Seen.IN_PROGRESS, b"%d" % key) for key in range(10))
 
 
 # --- sending parts ---

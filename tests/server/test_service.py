@@ -73,7 +73,7 @@ def test_the_table_shows_the_address_that_a_registration_came_from(server):
     assert (admission.ended, admission.superseded) == ((), [])
     assert (admission.session.peer, admission.session.since) == (A, 1001.0)
     assert server.published == [admission.record]
-    assert server.service.directory["alice"] == admission.record
+    assert server.service.table["alice"] == admission.record
     assert server.service.is_current(admission.session)
     assert server.service.session("ALICE") is admission.session
 
@@ -116,8 +116,8 @@ def test_names_differ_by_more_than_case_and_are_shown_as_registered_last(server)
     server.enter("bob", A)
     server.enter("Bob", A)
     assert server.online() == {"Bob": A}
-    assert server.service.directory["bob"].name == "Bob"
-    assert len(server.service.directory) == 1
+    assert server.service.table["bob"].name == "Bob"
+    assert len(server.service.table) == 1
 
 
 def test_the_number_of_names_is_limited_and_known_ones_may_always_return(server, monkeypatch):
@@ -152,7 +152,7 @@ def nothing_happens(server):
 
     def state():
         sessions = [(id(session), session.peer, session.heard_at) for session in server.service.online()]
-        return list(server.published), sessions, server.service.directory.version
+        return list(server.published), sessions, server.service.table.version
 
     before = state()
     yield
@@ -161,7 +161,7 @@ def nothing_happens(server):
 
 def came_back_after_a_restart(server) -> BareServer:
     after = BareServer()
-    after.service.load([server.service.directory["alice"]], [])
+    after.service.load([server.service.table["alice"]], [])
     return after
 
 
@@ -277,7 +277,7 @@ def test_the_servers_own_keys_own_no_name(server):
 def test_a_name_without_credentials_goes_to_the_first_key_that_registers_it(server, name):
     server.service.load([Record("Alice", "10.0.0.8", 8, False, 500.0)], ["Alice"])
     session = server.enter(name, B)
-    assert server.service.directory["alice"].credentials == credentials_of(B, name)
+    assert server.service.table["alice"].credentials == credentials_of(B, name)
     assert server.step(session) is NextStep.LETTERS, "letters that wait for a name are for its owner"
     assert is_refused(server.register("Alice", A), Reason.TAKEN)
     server.leave(B)
@@ -323,7 +323,7 @@ def test_the_owner_may_use_another_link_key(server):
     shown = credentials(renewed, name="alice", server_key=SERVER_KEY)
     admission = server.register("alice", place, shown=shown)
     assert (admission.ended, admission.superseded) == ((old,), [old])
-    assert server.service.directory["alice"].credentials == shown
+    assert server.service.table["alice"].credentials == shown
     assert is_not_registered(send_request(server, A, Heartbeat))
     server.enter("alice2", A)
     assert server.online() == {"alice": place, "alice2": A}, "the former key no longer has this name"
@@ -344,8 +344,8 @@ def test_nothing_is_taken_over_before_the_new_program_has_registered_twice(serve
 def test_a_takeover_is_decided_by_the_owner_of_the_name_at_that_time(server):
     server.enter("alice", A)
     answer, request = server.register_once("alice", elsewhere(A))
-    freed = attrs.evolve(server.service.directory["alice"], credentials=credentials_of(B, "alice"))
-    server.service.directory.put(freed)
+    freed = attrs.evolve(server.service.table["alice"], credentials=credentials_of(B, "alice"))
+    server.service.table.put(freed)
     assert is_refused(server.take_over(elsewhere(A), request, answer), Reason.TAKEN)
 
 
@@ -450,7 +450,7 @@ def test_after_a_move_the_session_goes_on_and_the_table_shows_the_new_address(se
     send_request(server, A, Heartbeat)
     server.service.moved(A, place)
     assert server.published[1:] == [attrs.evolve(row, host="fe80::1", port=7)], "still online since the same time"
-    assert server.service.directory["alice"] == server.published[-1]
+    assert server.service.table["alice"] == server.published[-1]
     assert server.service.is_current(session)
     assert (session.peer, session.since) == (place, row.since)
     assert server.online() == {"Alice": place}
@@ -529,7 +529,7 @@ class AnyOwners:
             assert self.server.service.session(name).peer == peer
 
     def steal(self, peer, session) -> None:
-        shown = self.server.service.directory[session.name].credentials
+        shown = self.server.service.table[session.name].credentials
         if peer.key != session.peer.key:
             if self.dice.random() < 0.5:
                 shown = attrs.evolve(shown, keys=attrs.evolve(shown.keys, link=peer.key))
@@ -544,7 +544,7 @@ class AnyOwners:
             == len(sessions)
         )
         rows = {fold(row.name): row for row in self.server.published}
-        assert rows == {name: self.server.service.directory[name] for name in self.owners}
+        assert rows == {name: self.server.service.table[name] for name in self.owners}
         for name, row in rows.items():
             session = self.server.service.session(name)
             assert row.credentials.keys.link == self.owners[name]
@@ -623,7 +623,7 @@ def send_request(server, peer, word):
         Takeover: Takeover(new, 0.0),
         DirectMessage: DirectMessage(new, "bob", "alice", "hi"),
         Letters: Letters(new, "bob", (Letter(LetterKind.GROUP, new, "alice", 0.0, b"hi"),)),
-        TableChange: TableChange(new, server.service.directory.version, server.service.directory.version, ()),
+        TableChange: TableChange(new, server.service.table.version, server.service.table.version, ()),
     }
     return server.ask(peer, requests[word])
 
@@ -694,7 +694,7 @@ def test_find_returns_the_row_of_a_name_in_any_case(server):
     assert is_refused(server.find(A, "bob"), Reason.UNKNOWN)
     server.enter("Bob", B)
     request = Find(server.id(), "BOB")
-    row = server.service.directory["bob"]
+    row = server.service.table["bob"]
     assert (row.online, row.credentials) == (True, credentials_of(B, "bob"))
     assert server.ask(A, request) == request.found(row)
     server.leave(B)
@@ -729,7 +729,7 @@ def test_a_letter_and_a_post_with_the_same_id_are_different(server):
 
 
 def test_the_requests_in_work_are_limited(server, monkeypatch):
-    monkeypatch.setattr(service_module, "MAX_IN_WORK", 2)
+    monkeypatch.setattr(service_module, "MAX_IN_PROGRESS", 2)
     server.enter("alice", A)
     first = server.save(A, "alice")
     server.post(A)
@@ -819,7 +819,7 @@ def test_a_program_superseded_under_another_name_does_not_take_over(server):
 
 
 def test_a_save_beyond_the_requests_in_work_does_not_count(server, monkeypatch):
-    monkeypatch.setattr(service_module, "MAX_IN_WORK", 1)
+    monkeypatch.setattr(service_module, "MAX_IN_PROGRESS", 1)
     server.pace = 0.0
     for name, peer in (("alice", A), ("bob", B), ("carol", C)):
         server.enter(name, peer)

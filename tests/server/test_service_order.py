@@ -32,7 +32,7 @@ def test_the_table_comes_before_letters(server):
     server.service.kept(server.save(A, "bob"))
     change = server.step(bob)
     assert isinstance(change, TableChange)
-    assert change.after == server.service.directory.version
+    assert change.after == server.service.table.version
     assert server.step(bob).records == change.records, "until the client is known to have it"
     bob.held = change.after
     assert server.step(bob) is NextStep.LETTERS
@@ -44,7 +44,7 @@ def test_a_table_that_keeps_changing_is_sent_until_it_is_the_latest(server):
     bob = server.register("bob", B).session
     bob.held = server.step(bob).after
     server.leave(A)
-    assert server.step(bob).records == (server.service.directory["alice"],)
+    assert server.step(bob).records == (server.service.table["alice"],)
 
 
 def test_a_session_with_the_latest_table_gets_the_next_change_by_fan_out(server):
@@ -240,7 +240,7 @@ def loaded(server, with_letters=(), **owners) -> None:
 
 def test_after_a_restart_everyone_is_known_and_offline(server):
     loaded(server, Alice=A, bob=B)
-    assert server.service.directory["alice"] == Record("Alice", "10.0.0.9", 9, False, 500.0, credentials_of(A, "alice"))
+    assert server.service.table["alice"] == Record("Alice", "10.0.0.9", 9, False, 500.0, credentials_of(A, "alice"))
     assert server.online() == {}
     assert server.published == [], "nobody came or went"
     assert server.leave(elsewhere(A)).reason is Reason.NOT_REGISTERED

@@ -126,7 +126,7 @@ async def test_a_lost_acknowledgement_of_a_change_is_repaired(stage, autojump_cl
 async def test_a_table_of_thousands_comes_in_pages(stage, autojump_clock):
     store = MemoryServerStore()
     for n in range(3000):
-        await store.enrol(Record(f"resident{n}", "10.1.2.3", 4000, online=True, since=float(n)))
+        await store.save_name(Record(f"resident{n}", "10.1.2.3", 4000, online=True, since=float(n)))
     await stage.kill_server()
     await stage.start_server(store)
     alice = await stage.enter("alice")

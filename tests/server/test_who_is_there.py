@@ -183,9 +183,9 @@ async def test_only_so_many_registrations_are_in_progress_and_the_next_ones_foll
     stage, autojump_clock, nursery, monkeypatch
 ):
     class SlowStore(MemoryServerStore):
-        async def enrol(self, record):
+        async def save_name(self, record):
             started.append(record.name)
-            waiting = await super().enrol(record)
+            waiting = await super().save_name(record)
             await trio.sleep(1)
             return waiting
 

@@ -9,7 +9,7 @@ import trio
 
 from trio_chat.client.chat import Chat
 from trio_chat.client.inbox import Inbox
-from trio_chat.client.registration import SILENT_ROUNDS, Registration
+from trio_chat.client.registration import MAX_SILENT_ROUNDS, Registration
 from trio_chat.errors import ServerNotResponding
 from trio_chat.protocol.duplicates import DuplicateMemory, Seen
 from trio_chat.protocol.messages import Heartbeat, Refused
@@ -273,11 +273,11 @@ def the_last_moment_is_too_late(stack):
         silent = 0
         while not self._context.table.holds(registered.version):
             with trio.move_on_after(ACK_WINDOW) as window:
-                await self._table_moved.wait()
+                await self._table_changed.wait()
             silent = silent + 1 if window.cancelled_caught else 0
             if silent and isinstance(await self._heartbeat(registered), Refused):
                 return False
-            if silent == SILENT_ROUNDS:
+            if silent == MAX_SILENT_ROUNDS:
                 raise ServerNotResponding
         return True
 

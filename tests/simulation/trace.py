@@ -104,7 +104,7 @@ class Trace:
             return record
 
         with ExitStack() as patched:
-            for module, name in ((chat, "seal_letter"), (chat, "sign_post"), (inbox, "make_receipt")):
+            for module, name in ((chat, "seal_letter"), (chat, "sign_post"), (inbox, "sign_receipt")):
                 patched.enter_context(patch.object(module, name, recorded(getattr(module, name))))
             yield
 

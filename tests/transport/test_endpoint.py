@@ -78,7 +78,7 @@ async def test_an_answer_ends_the_window(network, autojump_clock):
 async def test_five_windows_of_half_a_second(network, autojump_clock):
     async with open_parties(network) as (a, b):
         network.cut(A, B)
-        assert await a.endpoint.request(TO_B, heartbeat(), windows=5) is None
+        assert await a.endpoint.request(TO_B, heartbeat(), attempts=5) is None
         assert trio.current_time() == pytest.approx(2.5)
         assert times(network, Heartbeat) == pytest.approx([0, 0.5, 1, 1.5, 2])
         assert b.asked == []
@@ -87,7 +87,7 @@ async def test_five_windows_of_half_a_second(network, autojump_clock):
 async def test_a_request_is_sent_again_at_100_and_250_ms_inside_the_window(network, autojump_clock):
     async with open_parties(network) as (a, _):
         network.cut(A, B)
-        assert await a.endpoint.request(TO_B, heartbeat(), resend=RESEND_DELAYS) is None
+        assert await a.endpoint.request(TO_B, heartbeat(), resend_delays=RESEND_DELAYS) is None
         assert trio.current_time() == pytest.approx(0.5)
         assert times(network, Heartbeat) == pytest.approx([0, 0.1, 0.25])
 
@@ -106,21 +106,21 @@ async def test_an_answer_counts_inside_the_window_and_not_after_it(network, auto
 async def test_copies_of_a_request_are_answered_but_not_handled_again(network, autojump_clock):
     async with open_parties(network) as (a, b):
         network.filters.append(lambda data, source, _: source == A or len(times(network, Ack)) == 3)
-        assert isinstance(await a.endpoint.request(TO_B, heartbeat(), windows=5), Ack)
+        assert isinstance(await a.endpoint.request(TO_B, heartbeat(), attempts=5), Ack)
         assert len(b.asked) == 1
         assert len(times(network, Ack)) == 3
 
 
 async def test_copies_of_a_request_in_work_are_ignored(network, autojump_clock, nursery):
     async with open_parties(network) as (a, b):
-        b.reply = lambda request: Reaction.IN_WORK
+        b.reply = lambda request: Reaction.IN_PROGRESS
 
         async def work():
             await trio.sleep(1.2)
             b.endpoint.answer(TO_A, b.asked[0], b.asked[0].saved(7.0))
 
         nursery.start_soon(work)
-        answer = await a.endpoint.request(TO_B, Save(new_id(), "x", b"hi"), windows=5)
+        answer = await a.endpoint.request(TO_B, Save(new_id(), "x", b"hi"), attempts=5)
         assert isinstance(answer, Saved)
         assert trio.current_time() == pytest.approx(1.2)
         assert len(b.asked) == 1
@@ -129,7 +129,7 @@ async def test_copies_of_a_request_in_work_are_ignored(network, autojump_clock, 
 async def test_a_request_without_an_answer_is_handled_each_time(network, autojump_clock):
     async with open_parties(network) as (a, b):
         b.reply = lambda request: Reaction.SILENCE if len(b.asked) < 3 else request.ack()
-        assert isinstance(await a.endpoint.request(TO_B, heartbeat(), windows=5), Ack)
+        assert isinstance(await a.endpoint.request(TO_B, heartbeat(), attempts=5), Ack)
         assert len(b.asked) == 3
 
 
@@ -191,7 +191,7 @@ async def test_only_the_parts_that_are_missing_are_sent_again(network, autojump_
 
         network.filters.append(lose_each_part_once)
         request = DirectMessage(new_id(), "x", "y", LONG)
-        assert isinstance(await a.endpoint.request(TO_B, request, resend=RESEND_DELAYS), Ack)
+        assert isinstance(await a.endpoint.request(TO_B, request, resend_delays=RESEND_DELAYS), Ack)
         parts = [message for line in network.log if isinstance(message := decode_untrusted(line.data), Part)]
         assert len(parts) == parts[0].count + len(lost)
         assert b.asked == [request]
@@ -201,7 +201,7 @@ async def test_one_part_is_enough_to_get_the_lost_answer_to_a_long_message(netwo
     async with open_parties(network) as (a, b):
         network.filters.append(lambda data, source, _: source == A or len(times(network, Ack)) != 1)
         request = DirectMessage(new_id(), "x", "y", LONG)
-        assert isinstance(await a.endpoint.request(TO_B, request, resend=RESEND_DELAYS), Ack)
+        assert isinstance(await a.endpoint.request(TO_B, request, resend_delays=RESEND_DELAYS), Ack)
         assert len(b.asked) == 1
         late = [time for time in times(network, Part) if time > 0]
         assert len(late) == 1
@@ -211,7 +211,7 @@ async def test_the_parts_of_a_message_without_an_answer_are_kept(network, autoju
     async with open_parties(network) as (a, b):
         b.reply = lambda request: Reaction.SILENCE if len(b.asked) < 2 else request.ack()
         request = DirectMessage(new_id(), "x", "y", LONG)
-        assert isinstance(await a.endpoint.request(TO_B, request, resend=RESEND_DELAYS), Ack)
+        assert isinstance(await a.endpoint.request(TO_B, request, resend_delays=RESEND_DELAYS), Ack)
         assert len([time for time in times(network, Part) if time > 0]) == 1
 
 
@@ -240,7 +240,7 @@ async def test_long_messages_survive_a_bad_network(network, autojump_clock):
     async with open_parties(network) as (a, b):
         requests = [Save(new_id(), "x", f"{n}{LONG}".encode()) for n in range(20)]
         for request in requests:
-            assert isinstance(await a.endpoint.request(TO_B, request, windows=5, resend=RESEND_DELAYS), Ack)
+            assert isinstance(await a.endpoint.request(TO_B, request, attempts=5, resend_delays=RESEND_DELAYS), Ack)
         assert b.asked == requests, "each one once, unchanged"
 
 
@@ -289,7 +289,7 @@ async def test_abandoned_requests_end_at_once_without_an_answer(network, autojum
         answers = []
 
         async def ask():
-            answers.append(await a.endpoint.request(TO_B, heartbeat(), windows=5))
+            answers.append(await a.endpoint.request(TO_B, heartbeat(), attempts=5))
 
         nursery.start_soon(ask)
         await trio.sleep(0.7)
@@ -304,9 +304,9 @@ async def test_abandoned_requests_end_at_once_without_an_answer(network, autojum
 
 async def test_a_cancelled_request_leaves_nothing_behind(network, autojump_clock):
     async with open_parties(network) as (a, b):
-        b.reply = lambda request: Reaction.IN_WORK
+        b.reply = lambda request: Reaction.IN_PROGRESS
         with trio.move_on_after(0.2):
-            await a.endpoint.request(TO_B, heartbeat(), windows=5)
+            await a.endpoint.request(TO_B, heartbeat(), attempts=5)
         b.endpoint.answer(TO_A, b.asked[0], b.asked[0].ack())
         await trio.sleep(1)
         assert a.endpoint.counts.unexpected_answers == 1
@@ -348,12 +348,12 @@ async def test_a_request_follows_a_peer_that_moves(network, autojump_clock, nurs
         request, answers = heartbeat(), []
 
         async def ask():
-            answers.append(await a.endpoint.request(to_b, request, windows=5))
+            answers.append(await a.endpoint.request(to_b, request, attempts=5))
 
         nursery.start_soon(ask)
         await trio.sleep(0.1)
         assert b.asked == [], "it was sent to the old address of b"
-        assert isinstance(await b.endpoint.request(to_a, heartbeat(), resend=RESEND_DELAYS), Ack)
+        assert isinstance(await b.endpoint.request(to_a, heartbeat(), resend_delays=RESEND_DELAYS), Ack)
         await trio.sleep(0.5)
         assert a.moves == [(to_b, Peer(C, BOB.public.link))]
         assert answers == [request.ack()]
@@ -367,6 +367,6 @@ async def test_a_request_gets_the_same_answer_after_a_move(network, autojump_clo
         assert isinstance(await b.endpoint.request(to_a, request), Ack)
         network.translate(B, C)
         for _ in range(2):
-            assert isinstance(await b.endpoint.request(to_a, request, resend=RESEND_DELAYS), Ack)
+            assert isinstance(await b.endpoint.request(to_a, request, resend_delays=RESEND_DELAYS), Ack)
         assert len(a.moves) == 1
         assert a.asked == [request]

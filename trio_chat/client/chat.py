@@ -6,7 +6,7 @@ How events are shown to a person is not decided here: see the package `terminal`
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager, closing, suppress
 from ipaddress import ip_address
 
 import trio
@@ -74,6 +74,7 @@ async def open_chat(
     Raises:
         InvalidName: `name` is not a name.
         NameTaken: it belongs to another key.
+        SignedInElsewhere: another program of the owner took the name before the table was complete.
         ServerKeyChanged: the server has another key than the one that `store` remembers.
         WrongServerKey: the server does not have the key `server_key`.
         AddressError: the server's host does not resolve, or the local port is in use.
@@ -98,7 +99,9 @@ async def open_chat(
             chat._is_open = True
             yield chat
             if chat.online:
-                await chat.deregister()
+                # Not so any longer if another program of the owner takes the name while this waits for its turn.
+                with suppress(errors.NotRegistered):
+                    await chat.deregister()
 
 
 class Chat:
@@ -158,6 +161,7 @@ class Chat:
 
         Raises:
             NameTaken: the name belongs to another key.
+            SignedInElsewhere: another program of the owner took the name before the table was complete.
             ServerNotResponding: no answer within five windows, or no table.
         """
         return await self._registration.register()
@@ -273,7 +277,9 @@ class Chat:
         is_at_server = ip_address(record.host).is_loopback
         if was_silent or (is_at_server and not ip_address(self._registration.server.address[0]).is_loopback):
             return Fallback.DETOUR
-        answer = await self._context.endpoint.request(Peer(record.address, keys.link), message, resend=RESEND_DELAYS)
+        answer = await self._context.endpoint.request(
+            Peer(record.address, keys.link), message, resend_delays=RESEND_DELAYS
+        )
         if isinstance(answer, messages.Receipt) and self._is_receipt(answer.receipt, message, keys):
             return None
         # For a while, further messages to them need not wait for a window first.

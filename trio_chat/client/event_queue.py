@@ -37,9 +37,11 @@ class EventQueue:
 
     def offer(self, event: Event) -> bool:
         """Add an event if there is room; return whether there was."""
+        if self.full:  # with a capacity of 0 `send_nowait` would hand the event to a reader that waits
+            return False
         try:
             self._send.send_nowait((event, None))
-        except trio.WouldBlock:
+        except trio.ClosedResourceError:  # the chat has ended, and the reader is taking what is left
             return False
         return True
 

@@ -13,7 +13,7 @@ import trio
 from trio_chat.client import events
 from trio_chat.client.context import ClientContext
 from trio_chat.crypto.letters import Unreadable, open_letter_untrusted, open_post_untrusted
-from trio_chat.crypto.receipts import make_receipt, sign_unreadable, verify_receipt, verify_unreadable
+from trio_chat.crypto.receipts import sign_receipt, sign_unreadable, verify_receipt, verify_unreadable
 from trio_chat.errors import KeyChanged
 from trio_chat.link.session import Peer
 from trio_chat.protocol.duplicates import Reaction
@@ -80,7 +80,7 @@ class Inbox:
             self._batches[0].send_nowait((peer, request))
         except trio.WouldBlock:
             return request.busy()
-        return Reaction.IN_WORK
+        return Reaction.IN_PROGRESS
 
     async def letters_loop(self) -> None:
         """Store, acknowledge and queue letters until cancelled, beginning with those that an earlier program stored."""
@@ -135,7 +135,7 @@ class Inbox:
         else:
             is_genuine = verify_unreadable(key, body, id=id_, sender=self._context.name)
         if not is_genuine:
-            raise Unreadable("not signed by the one who is said to have it")
+            raise Unreadable("not signed by its supposed reader")
 
     def _key(self, letter: Letter) -> bytes:
         # Not the key in the table: letters that are signed with the pinned one are genuine, whatever it says now.
@@ -147,7 +147,7 @@ class Inbox:
     def _receipt(self, id: bytes, sender: str, text: str | None) -> bytes:
         if text is None:
             return sign_unreadable(self._context.identity, id=id, sender=sender)
-        return make_receipt(self._context.identity, id=id, sender=sender, text=text)
+        return sign_receipt(self._context.identity, id=id, sender=sender, text=text)
 
     async def _queue_unshown(self) -> None:
         for letter in self._context.store.unshown():

@@ -26,14 +26,14 @@ from trio_chat.transport.endpoint import ACK_WINDOW, RESEND_DELAYS, SERVER_ATTEM
 
 _T = TypeVar("_T")
 
-SILENT_ROUNDS = 3
-"""Rounds (a window without a page of the table, then a heartbeat) before the server is given up."""
+MAX_SILENT_ROUNDS = 3
+"""The server is given up after this many windows in a row without a change of the table, each with a heartbeat."""
 
 HEARTBEAT_EVERY = 20.0
-SILENT_PAUSE = 5.0
+HEARTBEAT_RETRY_DELAY = 5.0
 """Seconds until the next heartbeat when one had no answer."""
 
-PAUSES = (1.0, 2.0, 4.0, 8.0, 15.0)
+RECONNECT_DELAYS = (1.0, 2.0, 4.0, 8.0, 15.0)
 """Seconds between tries to reach a silent server; the last one is repeated."""
 
 
@@ -54,7 +54,7 @@ class Registration:
     _program: bytes = attrs.field(init=False, factory=new_id)
     # One task at a time registers or deregisters, so at most one waits for the table.
     _lock: trio.Lock = attrs.field(init=False, factory=trio.Lock)
-    _table_moved: WakeUp = attrs.field(init=False, factory=WakeUp)
+    _table_changed: WakeUp = attrs.field(init=False, factory=WakeUp)
 
     # --- registering and deregistering ---
 
@@ -74,7 +74,7 @@ class Registration:
             if self.registered is None:
                 raise NotRegistered
             await self._context.endpoint.request(
-                self.server, messages.Deregister(new_id()), windows=SERVER_ATTEMPTS, on_answer=self._on_deregistered
+                self.server, messages.Deregister(new_id()), attempts=SERVER_ATTEMPTS, on_answer=self._on_deregistered
             )
             if self.registered is not None:
                 raise ServerNotResponding
@@ -84,9 +84,9 @@ class Registration:
             raise ServerNotResponding
         await self._register()
 
-    async def _discover_server(self, windows: int) -> bool:
+    async def _discover_server(self, attempts: int) -> bool:
         """Ask the candidates for the server's keys; the first one to answer is taken. False if nobody answers."""
-        found = await self._context.endpoint.learn(self._candidates, windows)
+        found = await self._context.endpoint.query_keys(self._candidates, attempts)
         if found is None:
             return False
         self._context.pins.check_server(found.keys)
@@ -98,12 +98,15 @@ class Registration:
             registered = await self._request_registration(take_over)
             if await self._wait_for_table(registered):
                 return registered.waiting
+            # The server does not know this registration any longer. If that is because the owner has started another
+            # program since, that one keeps the name: both would end if they took it from each other.
+            take_over = False
         raise ServerNotResponding
 
     async def _request_registration(self, take_over: bool) -> Registered:
         context = self._context
         own = credentials(context.identity, name=context.name, server_key=context.pins.server_key)
-        ask = partial(context.endpoint.request, windows=SERVER_ATTEMPTS, on_answer=self._on_registered)
+        ask = partial(context.endpoint.request, attempts=SERVER_ATTEMPTS, on_answer=self._on_registered)
         takeover_at = 0.0
         # More than twice only if another program registers in between, or the network takes seconds.
         for _ in range(SERVER_ATTEMPTS):
@@ -112,12 +115,12 @@ class Registration:
                 case Registered():
                     context.pins.pin_server()
                     return answer
-                case Refused(reason=Reason.TAKEN):
-                    raise NameTaken(context.name)
                 case messages.Elsewhere() if take_over:
                     takeover_at = answer.at
-                case messages.Elsewhere():
-                    raise SignedInElsewhere
+                case Refused(reason=Reason.TAKEN) | messages.Elsewhere():
+                    # Also when an earlier registration was ours: the name has another owner or program now.
+                    self.registered = None
+                    raise NameTaken(context.name) if isinstance(answer, Refused) else SignedInElsewhere
                 case _:
                     break
         raise ServerNotResponding
@@ -138,10 +141,10 @@ class Registration:
         silent = 0
         while not self._context.table.holds(registered.version):
             # Not at the end of the loop: the table may have come during the last heartbeat.
-            if silent == SILENT_ROUNDS:
+            if silent == MAX_SILENT_ROUNDS:
                 raise ServerNotResponding
             with trio.move_on_after(ACK_WINDOW) as window:
-                await self._table_moved.wait()
+                await self._table_changed.wait()
             silent = silent + 1 if window.cancelled_caught else 0
             # A server that was restarted since its answer does not know us, and sends no table.
             if silent and isinstance(await self._heartbeat(registered), Refused):
@@ -154,12 +157,8 @@ class Registration:
             # Several requests may have been refused: only the first one that comes here registers.
             if self.registered is not registered:
                 return
-            try:
-                # Nobody asked for this, so it must not take the name from a program that our owner started later.
-                await self._register(take_over=False)
-            except (NameTaken, SignedInElsewhere):
-                self.registered = None
-                raise
+            # Nobody asked for this, so it must not take the name from a program that our owner started later.
+            await self._register(take_over=False)
 
     # --- asking the server ---
 
@@ -172,7 +171,7 @@ class Registration:
             registered = self.registered
             if registered is None:
                 raise NotRegistered
-            answer = await self._context.endpoint.request(self.server, request, windows=SERVER_ATTEMPTS)
+            answer = await self._context.endpoint.request(self.server, request, attempts=SERVER_ATTEMPTS)
             match answer:
                 case None | PartAck():
                     raise ServerNotResponding
@@ -184,7 +183,7 @@ class Registration:
 
     async def _retry_while_silent(self, ask: Callable[[], Awaitable[_T]], *, report: bool = True) -> _T:
         """With `reconnect`, repeat this until the server responds; `report` its silence and its return as events."""
-        pauses = chain(PAUSES, repeat(PAUSES[-1])) if self._reconnect else iter(())
+        pauses = chain(RECONNECT_DELAYS, repeat(RECONNECT_DELAYS[-1])) if self._reconnect else iter(())
         was_silent = False
         while True:
             try:
@@ -197,9 +196,9 @@ class Registration:
                     self._context.event_queue.offer(ServerSilent())
                 was_silent = True
                 await trio.sleep(pause)
-                # A new server with other keys cannot open what is sealed to the old ones, and would be silent for ever.
+                # A new server with other keys cannot open what is sealed to the old ones, and would be silent forever.
                 # Asking for its keys raises ServerKeyChanged.
-                await self._discover_server(windows=1)
+                await self._discover_server(attempts=1)
             else:
                 if report and was_silent:
                     self._context.event_queue.offer(ServerBack())
@@ -215,7 +214,7 @@ class Registration:
                 continue
             answer = await self._heartbeat(registered)
             if answer is None:
-                pause = SILENT_PAUSE
+                pause = HEARTBEAT_RETRY_DELAY
             if isinstance(answer, Refused):
                 try:
                     await self._register_again(registered)
@@ -227,7 +226,7 @@ class Registration:
 
     async def _heartbeat(self, registered: Registered) -> Answer | PartAck | None:
         request = messages.Heartbeat(new_id(), registered.at)
-        return await self._context.endpoint.request(self.server, request, resend=RESEND_DELAYS)
+        return await self._context.endpoint.request(self.server, request, resend_delays=RESEND_DELAYS)
 
     # --- what arrives; called by the reading task ---
 
@@ -244,13 +243,13 @@ class Registration:
         for warning in context.pins.new_warnings(records):
             context.event_queue.offer(warning)
         if records:
-            self._table_moved.set()
+            self._table_changed.set()
             context.event_queue.table_changed()
         return change.held(context.table.version)
 
     def take_takeover(self, request: messages.Takeover, registered: Registered) -> Answer | Reaction:
         """Our owner has signed in from another place: we are offline now."""
-        # We do not register again: two programs with the same key would take the name from each other for ever.
+        # We do not register again: two programs with the same key would take the name from each other forever.
         # A late Takeover may mean an earlier registration: the owner may have registered here again since.
         if request.since == registered.at:
             # If there is no room for the event, the server has to send the Takeover again.

@@ -1,4 +1,4 @@
-"""Keys and what is made with them. Pure, except that HPKE draws its own random bytes.
+"""Keys and what is made with them. Pure, except that HPKE generates random bytes by itself.
 
 identities.py  private keys, and the certificate of a name
 letters.py     letters sealed for one recipient; posts signed for everyone

@@ -1,6 +1,6 @@
 """Letters, sealed for one recipient with HPKE (RFC 9180), and posts to everyone, which are signed but readable.
 
-Pure, except that HPKE draws its own random bytes. When letters are sent and shown is decided in client/.
+Pure, except that HPKE generates random bytes by itself. When letters are sent and shown is decided in client/.
 """
 
 from collections.abc import Callable

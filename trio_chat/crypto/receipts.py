@@ -15,7 +15,7 @@ _RECEIPT = "trio_chat/1 receipt"
 _UNREADABLE = "trio_chat/1 unreadable"
 
 
-def make_receipt(own: Identity, *, id: bytes, sender: str, text: str) -> bytes:
+def sign_receipt(own: Identity, *, id: bytes, sender: str, text: str) -> bytes:
     """The receipt for a text of `sender`: the SHA-256 of the text, and the reader's signature; 96 bytes."""
     text_hash = hashlib.sha256(text.encode()).digest()
     return text_hash + own.signing.sign(_receipt(id, sender, text_hash))

@@ -1,6 +1,6 @@
 """What protects the costly part of a handshake: cookies, which prove an address, and rates.
 
-The order is that of WireGuard and DTLS (RFC 6347, section 4.2.1): nothing is computed or stored for a sender who has
+The order is that of DTLS (RFC 6347, section 4.2.1): no key is computed or stored for a sender who has
 not shown that they receive what is sent to their address. When to ask for a cookie is decided in links.py.
 """
 
@@ -19,7 +19,7 @@ HOST_RATE, HOST_BURST = 1000.0, 1000.0
 
 
 class Cookies:
-    """Cookies under one secret, drawn at each start. A cookie is valid for the minute it was made in and the next."""
+    """Cookies under one secret, generated at each start. A cookie is valid in the minute of its making and the next."""
 
     def __init__(self, secret: bytes) -> None:
         self._secret = secret
@@ -34,8 +34,8 @@ class Cookies:
         return any(hmac.compare_digest(cookie, self._compute(address, init, then)) for then in (minute, minute - 1))
 
     def _compute(self, address: Address, init: bytes, minute: int) -> bytes:
-        # The host is preceded by its length: otherwise its end could be taken for the beginning of what follows, and
-        # one cookie would be valid for two addresses. The INIT is included so that a cookie that somebody has read on
+        # The host is preceded by its length, so that no other host and rest can be the same bytes, even if the rest
+        # gets another size one day. The INIT is included so that a cookie that somebody has read on
         # the network is of no use for another handshake.
         host = address[0].encode()
         stated = bytes((len(host),)) + host + address[1].to_bytes(2, "big") + minute.to_bytes(8, "big", signed=True)

@@ -67,10 +67,10 @@ class KeysLearned:
 
 
 @attrs.frozen
-class Relinked:
+class SessionReplaced:
     """A new session replaced one that the peer may have forgotten.
 
-    What was sent on the old one lately may be lost. Requests that still wait for an answer should be sent again.
+    What was sent on the old one recently may be lost. Requests that still wait for an answer should be sent again.
     """
 
     peer: Peer
@@ -84,7 +84,7 @@ class ServerKeys:
     signature: bytes
 
 
-LinkEvent = Transmit | Received | Moved | Relinked | KeysLearned
+LinkEvent = Transmit | Received | Moved | SessionReplaced | KeysLearned
 
 
 class Links:
@@ -117,7 +117,7 @@ class Links:
 
     def hello(self, address: Address) -> list[Transmit]:
         """Ask the party at an address for its keys. Repeat it until KeysLearned comes; the newest 16 are remembered."""
-        # One index for all copies: the answer to any of them counts. Random: only who reads a HELLO can answer it.
+        # One index for all copies: the answer to any of them counts. Random: only a party that saw a HELLO can answer.
         index = self._hellos.setdefault(address, self._random(packets.INDEX_SIZE))
         if len(self._hellos) > MAX_KEY_QUERIES:
             del self._hellos[next(iter(self._hellos))]
@@ -217,7 +217,7 @@ class Links:
             peer = Peer(address, responder.remote)
             # Crossing INITs: both parties have started a handshake, and the session of each would replace the other's.
             # So only that of the party with the lower key counts: it does not answer, but reminds the peer of its own.
-            if self._public < peer.key and (reminder := self._remind(peer, now)):
+            if self._public < peer.key and (reminder := self._resend_own_handshake(peer, now)):
                 return [Transmit(reminder, address)]
             message, keys = responder.respond(self._random(32))
             # The session is not used to send until the first DATA confirms it: an INIT can be a replayed copy.
@@ -226,7 +226,7 @@ class Links:
             self._accepted.add(init.bare, resp, session, now)
         return [Transmit(resp, address)]
 
-    def _remind(self, peer: Peer, now: float) -> bytes | None:
+    def _resend_own_handshake(self, peer: Peer, now: float) -> bytes | None:
         """A datagram that makes the peer go on with our handshake: the INIT, which may be lost, or an empty DATA."""
         if handshake := self._started.find(peer, now):
             return handshake.make_init(now)
@@ -252,7 +252,7 @@ class Links:
         # The responder sends nothing before the first DATA, so there must be one, if need be an empty one. Nothing is
         # queued if a RESET or a renewal started this: then what was sent on the old session may be lost.
         queued = self._seal_queued(session, handshake, now)
-        return [*queued] if queued else [Transmit(session.seal(b""), address), Relinked(session.peer)]
+        return [*queued] if queued else [Transmit(session.seal(b""), address), SessionReplaced(session.peer)]
 
     def _receive_reset(self, index: bytes, address: Address, now: float) -> list[Transmit]:
         session = self._by_remote.get((address, index))
@@ -343,7 +343,8 @@ class Links:
 
     def _challenge(self, session: LinkSession, address: Address, size: int) -> list[Transmit]:
         """Ask whether the peer is at this address, from which a datagram of `size` bytes came."""
-        # Never more bytes to an unproven address than came from it (RFC 9000, section 8.1): the source may be forged.
+        # Never more bytes to an unproven address than came from it: the source may be forged. Stricter than QUIC, which
+        # allows three times as many (RFC 9000, section 8.1).
         if size < packets.PATH_SIZE or self._current.get(session.peer) is not session:
             return []
         # The same token again for the same address, so that a proof that is overtaken by a new challenge counts.
@@ -377,5 +378,5 @@ class Links:
 
 
 def _may_be_unknown(session: LinkSession, now: float) -> bool:
-    """Whether we began it, and the peer has not used it yet: the peer may not know that it exists."""
+    """Whether this side started the session, and the peer has not used it yet: the peer may not know that it exists."""
     return session.initiated and not session.is_confirmed and now - session.born < HANDSHAKE_LIFETIME

@@ -59,7 +59,7 @@ class Friends(AsyncIterator[FriendChanged]):
         except Refusal as refused:
             raise PresenceRefused(refused.code, refused.text) from None
         except JsonError as error:
-            raise PresenceLost("the presence server says what is no answer") from error
+            raise PresenceLost("the presence server sent an invalid answer") from error
         except trio.TooSlowError:
             raise PresenceLost("the presence server is not responding") from None
         except trio.BrokenResourceError:

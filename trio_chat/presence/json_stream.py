@@ -83,5 +83,5 @@ class JsonStream:
 
     def _open(self, closer: bytes) -> None:
         if len(self._closers) == MAX_DEPTH:
-            raise JsonError("objects and lists stand too deep within each other")
+            raise JsonError("objects and lists are nested too deeply")
         self._closers.append(closer)

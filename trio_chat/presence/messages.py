@@ -34,7 +34,7 @@ class Refusal(Exception):
 
 @attrs.frozen
 class Watch:
-    """A request: who asks, and the friends to watch. `push`: changes are sent at once, one object a line."""
+    """A request: who asks, and the friends to watch. `push`: changes are sent immediately, one object a line."""
 
     user_id: int
     friends: tuple[Friend, ...]

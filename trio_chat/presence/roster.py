@@ -36,7 +36,7 @@ class Roster:
             self._tell(who, True)
 
     def leave(self, who: Friend) -> None:
-        """Count one connection less; without any they are offline."""
+        """Count one connection fewer; without any they are offline."""
         who = fold_friend(who)
         self._connections[who] -= 1
         if not self._connections[who]:

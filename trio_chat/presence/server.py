@@ -61,8 +61,8 @@ async def serve_presence(
 ) -> None:
     """Report who comes and goes until cancelled; `await nursery.start(...)` returns the address that it is bound to.
 
-    At most 10,000 connections are served at once; more of them wait. There are no passwords and no secrets here. When
-    it is cancelled, the connections are closed, and nobody gets the change that the others are offline.
+    At most 10,000 connections are served at the same time; more of them wait. There are no passwords and no secrets
+    here. When it is cancelled, the connections are closed, and nobody gets the change that the others are offline.
 
     Args:
         port: the TCP port; 0 is any that is free.
@@ -136,7 +136,7 @@ class _Server:
                 return await listener.accept()
             except OSError as error:
                 # Usually EMFILE: too many open files. The connection stays in the backlog, so without a pause the next
-                # accept would fail at once, and the loop would use up the processor.
+                # accept would fail immediately, and the loop would use up the processor.
                 reason = os.strerror(error.errno) if error.errno else str(error)
                 self._log(f"cannot accept a connection: {reason}; trying again every {ACCEPT_RETRY} s")
                 await trio.sleep(ACCEPT_RETRY)
@@ -254,11 +254,11 @@ class _Connection:
         before, self._friends = self._friends, {}
         for friend in friends:
             self._friends.setdefault(fold_friend(friend), friend)
-        former = before.keys() - self._friends.keys()
-        if former:
-            self._roster.unwatch(former, self._add_news)
+        removed = before.keys() - self._friends.keys()
+        if removed:
+            self._roster.unwatch(removed, self._add_news)
             # Their waiting changes could not be encoded any more: the form in the request is gone.
-            self._news.forget(former)
+            self._news.forget(removed)
         for friend in self._roster.watch([one for one in self._friends if one not in before], self._add_news):
             self._add_news(friend, True)
 

@@ -14,18 +14,18 @@ class Seen(enum.Enum):
     """What is known of a request that has no stored answer."""
 
     NEW = enum.auto()
-    IN_WORK = enum.auto()
+    IN_PROGRESS = enum.auto()
 
 
 class Reaction(enum.Enum):
     """What a request handler returns when it has no answer to give now."""
 
     SILENCE = "no answer; the next copy is handled as a new request"
-    IN_WORK = "the answer will follow; until then copies are ignored"
+    IN_PROGRESS = "the answer will follow; until then copies are ignored"
 
 
 class DuplicateMemory:
-    """The state of each request: new, in work, or answered, with the bytes of the answer.
+    """The state of each request: new, in progress, or answered, with the bytes of the answer.
 
     A key identifies a request: (sender, kind, id). At most `limit` requests are remembered.
     """
@@ -38,19 +38,19 @@ class DuplicateMemory:
         return len(self._known)
 
     def recall(self, key: Hashable) -> Seen | bytes:
-        """NEW, IN_WORK, or the answer to send again."""
+        """NEW, IN_PROGRESS, or the answer to send again."""
         answer = self._known.get(key, Seen.NEW)
-        return Seen.IN_WORK if answer is None else answer
+        return Seen.IN_PROGRESS if answer is None else answer
 
     def begin(self, key: Hashable) -> None:
-        """Note that the request is in work."""
+        """Note that the request is in progress."""
         self._known[key] = None
         if len(self._known) > self._limit:
             self._known.popitem(last=False)
 
     def settle(self, key: Hashable, answer: bytes) -> None:
         """Note the answer."""
-        # The request may have been pushed out while it was in work. Adding it back would exceed the limit.
+        # The request may have been pushed out while it was in progress. Adding it back would exceed the limit.
         if key in self._known:
             self._known[key] = answer
 

@@ -200,8 +200,8 @@ class _Answerable:
 class Register(_Answerable):
     """Client to server: register this name at the address from which this datagram comes.
 
-    `program`: 16 random bytes, drawn when the program starts. `takeover_at`: the time from the last Elsewhere; the name
-    is taken over from other programs of the same owner that registered before it. 0: it is not taken over.
+    `program`: 16 random bytes, generated at the program's start. `takeover_at`: the time from the last Elsewhere; the
+    name is taken over from other programs of the same owner that registered before it. 0: it is not taken over.
     """
 
     kind: ClassVar[int] = 32

@@ -98,7 +98,7 @@ class Assembly:
             parts.is_fresh = False
 
     def _make_room(self, newest: Hashable) -> None:
-        # Never drops the message that has just got a part. Otherwise a flood of first parts could keep every message
-        # from being completed.
+        # Never the message that has just got a part, which may be the oldest: its own part must not drop it. Alone it
+        # cannot reach the limit.
         while self._size > self._limit:
             self.drop(next(key for key in self._messages if key != newest))

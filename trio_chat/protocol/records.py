@@ -24,7 +24,8 @@ MAX_BODY = MAX_TEXT + 120
 MAX_PARTS = 32
 
 RETENTION = 30 * 24 * 3600.0
-"""Seconds for which anything is kept: waiting letters, ids of messages received, answers given."""
+"""Seconds (30 days). Ids of received messages and answers to requests are forgotten after it; clients refuse letters
+that are older, as they could not tell copies of them."""
 
 # msgspec searches for a pattern, hence \A; `$` would let a newline follow, hence \Z. ASCII only, so that no other
 # script has a letter that looks the same.

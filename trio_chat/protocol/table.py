@@ -13,7 +13,7 @@ from trio_chat.protocol.records import Record, Version, fold
 TABLE_PAGE = 64
 
 
-# --- comparing versions: all places where two versions of the table are compared ---
+# --- table versions: all places where two versions of the client table are compared ---
 
 
 def _has_reached(held: Version | None, wanted: Version) -> bool:
@@ -24,8 +24,8 @@ def _has_reached(held: Version | None, wanted: Version) -> bool:
 
 def _applies_to(held: Version | None, change: TableChange, epoch: bytes) -> bool:
     """Whether a copy at version `held`, of a client that registered in `epoch`, may take this change."""
-    # Another epoch: the page of a former server may arrive after a restart, and would undo the present table. The page
-    # of the next server may arrive before the registration there.
+    # Another epoch: the page of a previous server may arrive after a restart, and would undo the present table. The
+    # page of the next server may arrive before the registration there.
     if change.before.epoch != epoch or change.after.epoch != epoch:
         return False
     # First page: it begins at the empty table, so it replaces a table of another epoch. Within the epoch it must not:

@@ -1,7 +1,7 @@
 """Messages as bytes: one byte for the kind, then the fields as a msgpack map.
 
-All data from the network passes through `decode_untrusted`. It checks the form only; the meaning is checked by the
-receivers.
+All that comes out of a sealed link passes through `decode_untrusted`; datagrams pass through link/packets.py. It checks
+the form only; the meaning is checked by the receivers.
 """
 
 import msgspec

@@ -59,10 +59,13 @@ class Deliveries:
             if not alive and self._service.is_current(session) and not await self.is_alive(session, PROBES):
                 self._service.mark_offline(session, self._clock())
 
-    async def is_alive(self, session: Session, windows: int) -> bool:
-        """Probe a client for so many windows, until the first answer."""
+    async def is_alive(self, session: Session, attempts: int) -> bool:
+        """Probe a client, at most `attempts` times, until the first answer."""
         probe = Heartbeat(new_id(), session.since)
-        return await self._endpoint.request(session.peer, probe, windows=windows, resend=RESEND_DELAYS) is not None
+        return (
+            await self._endpoint.request(session.peer, probe, attempts=attempts, resend_delays=RESEND_DELAYS)
+            is not None
+        )
 
     async def relayed(self, letter: Letter) -> HandedOver | None:
         """Wait one window for the recipient to acknowledge a stored letter; return what they answered, or None.
@@ -77,7 +80,7 @@ class Deliveries:
         return relay.handed
 
     async def _bring_table(self, session: Session, change: TableChange) -> bool:
-        answer = await self._endpoint.request(session.peer, change, resend=RESEND_DELAYS)
+        answer = await self._endpoint.request(session.peer, change, resend_delays=RESEND_DELAYS)
         if isinstance(answer, TableHeld):
             # One mismatch is allowed: a client that comes back may hold another version than the server knows of.
             is_progress = answer.version is not None and (answer.version == change.after or session.held is None)
@@ -95,7 +98,7 @@ class Deliveries:
             self._service.found_empty(session.name, deposits)
             return True
         request = Letters(new_id(), session.name, tuple(letters))
-        answer = await self._endpoint.request(session.peer, request, resend=RESEND_DELAYS)
+        answer = await self._endpoint.request(session.peer, request, resend_delays=RESEND_DELAYS)
         if isinstance(answer, Taken) and len(answer.receipts) == len(letters):
             await self._acknowledged(session.name, letters, answer)
             return True
@@ -116,7 +119,7 @@ class Deliveries:
             self.wake(sender)
 
     async def _alive_but_not_served(self, answer: Answer | PartAck | None) -> bool:
-        """Whether there was any answer. After Busy or a wrong one, wait: the next try would follow at once."""
+        """Whether there was any answer. After Busy or a wrong one, wait: the next try would follow immediately."""
         if answer is not None:
             await trio.sleep(ACK_WINDOW)
         return answer is not None

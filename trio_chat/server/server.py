@@ -1,7 +1,7 @@
 """The chat server: the tasks around the decisions of server/service.py.
 
-The task that reads the socket decides on each request at once. What has to wait for the store or for a client runs in
-a task of its own; the delivery to each session is in server/delivery.py.
+The task that reads the socket decides on each request immediately. What has to wait for the store or for a client runs
+in a task of its own; the delivery to each session is in server/delivery.py.
 """
 
 import logging
@@ -31,7 +31,7 @@ from trio_chat.protocol.messages import (
 )
 from trio_chat.protocol.records import RETENTION, Address, Reason, Record, Version
 from trio_chat.server.delivery import Deliveries
-from trio_chat.server.service import MAX_IN_WORK, Admission, Deposit, Post, Service, Session
+from trio_chat.server.service import MAX_IN_PROGRESS, Admission, Deposit, Post, Service, Session
 from trio_chat.storage.interface import ServerStore, Status
 from trio_chat.storage.memory import MemoryServerStore
 from trio_chat.tasks import WakeUp
@@ -66,7 +66,7 @@ async def serve_chat(
     Args:
         port: the UDP port; 0 is any that is free.
         host: the address to listen on, or a name for it; None is every address of the machine.
-        identity: the server's keys, by which clients know it; None draws new ones.
+        identity: the server's keys, by which clients know it; None generates new ones.
         store: keeps names and letters; None keeps them in memory.
         events: gets each changed row of the client table, in order, none merged. What does not fit is dropped.
         roster: gets who comes and who goes. Share it with `serve_presence`, so that its users can watch names.
@@ -109,7 +109,7 @@ class _Server:
         self._table_changed = WakeUp()
         self._registering = 0
         # Never full: both limits count what waits in here, too.
-        limit = MAX_REGISTERING + MAX_IN_WORK
+        limit = MAX_REGISTERING + MAX_IN_PROGRESS
         self._to_work, self._work = trio.open_memory_channel[tuple[Peer, Request, Work]](limit)
 
     async def run(self, address: Address, task_status: trio.TaskStatus[Address]) -> None:
@@ -123,8 +123,8 @@ class _Server:
             nursery.start_soon(self._publish_table)
             nursery.start_soon(self._sweep)
             task_status.started(address)
-            # One task a turn of the scheduler, which is what the channel is for: tasks that start in the same turn run
-            # in any order, and two letters from one datagram batch could reach the store the wrong way round.
+            # The channel starts one task in each pass of the scheduler: tasks that start in the same pass run in any
+            # order, and two letters from one batch of datagrams could reach the store the wrong way round.
             async for peer, request, work in self._work:
                 nursery.start_soon(self._do, nursery, peer, request, work)
 
@@ -146,7 +146,7 @@ class _Server:
             case Admission() | Deposit() | Post():
                 self._registering += isinstance(outcome, Admission)
                 self._to_work.send_nowait((peer, request, outcome))
-                return Reaction.IN_WORK
+                return Reaction.IN_PROGRESS
         return outcome
 
     async def _do(self, nursery: trio.Nursery, peer: Peer, request: Request, work: Work) -> None:
@@ -164,12 +164,12 @@ class _Server:
     # --- who is online ---
 
     async def _admit(self, nursery: trio.Nursery, peer: Peer, request: Register, admission: Admission) -> None:
-        # First of all: the former program may be dead, and a post or a delivery would wait for its answer.
+        # First of all: the previous program may be dead, and a post or a delivery would wait for its answer.
         for ended in admission.ended:
             self._endpoint.abandon(ended.peer)
         # Before the answer: a client that gets it relies on owning the name, so that must be on the disk.
-        waiting = await self._store.enrol(admission.record)
-        version = self._service.directory.version
+        waiting = await self._store.save_name(admission.record)
+        version = self._service.table.version
         self._endpoint.answer(peer, request, request.registered(version, waiting, admission.session.since))
         # A task of the server, not of this registration, which is short: see MAX_REGISTERING.
         nursery.start_soon(self._deliveries.delivery_loop, admission.session)
@@ -180,7 +180,7 @@ class _Server:
     async def _tell_takeover(self, session: Session) -> None:
         # A program that misses this gets an Elsewhere when it registers again by itself.
         await self._endpoint.request(
-            session.peer, Takeover(new_id(), session.since), windows=SERVER_ATTEMPTS, resend=RESEND_DELAYS
+            session.peer, Takeover(new_id(), session.since), attempts=SERVER_ATTEMPTS, resend_delays=RESEND_DELAYS
         )
 
     def _row_changed(self, record: Record) -> None:
@@ -211,7 +211,7 @@ class _Server:
                 await self._table_round(sessions)
 
     def _outdated(self) -> dict[Peer, Session]:
-        version = self._service.directory.version
+        version = self._service.table.version
         return {
             session.peer: session
             for session in self._service.online()
@@ -224,7 +224,7 @@ class _Server:
         changes: dict[Version | None, TableChange | None] = {}
         for session in sessions.values():
             if session.held not in changes:
-                changes[session.held] = self._service.directory.change_since(session.held, new_id())
+                changes[session.held] = self._service.table.change_since(session.held, new_id())
 
         def settled(peer: Peer, answer: Answer) -> None:
             # Another version means that the change did not fit what the client holds: it counts as silent.

@@ -35,7 +35,7 @@ TAKEOVER_LIMIT = 5.0
 
 TICK = 1e-6
 MAX_NAMES = 10_000
-MAX_IN_WORK = 1024
+MAX_IN_PROGRESS = 1024
 """The most Saves and GroupPosts in progress. More are not answered; their clients send them again."""
 
 LETTERS_A_SECOND, LETTERS_AT_ONCE = 100 / 60, 300
@@ -87,7 +87,7 @@ class Admission:
 
 @attrs.frozen
 class Deposit:
-    """A letter to store and, if its recipient is online, to hand over at once."""
+    """A letter to store and, if its recipient is online, to hand over immediately."""
 
     recipient: str
     letter: Letter
@@ -129,27 +129,27 @@ class Service:
     """
 
     def __init__(self, key: bytes, epoch: bytes, changed: Callable[[Record], object] = lambda record: None) -> None:
-        self.directory = ServerTable(epoch)
+        self.table = ServerTable(epoch)
         self._key = key
         self._changed = changed
         self._by_name: dict[str, Session] = {}
         self._by_key: dict[bytes, Session] = {}
         self._buckets = TokenBuckets(LETTERS_A_SECOND, LETTERS_AT_ONCE)
         self._lanes: dict[str, _Lane] = {}
-        self._in_work: set[tuple[LetterKind, str, bytes]] = set()
+        self._in_progress: set[tuple[LetterKind, str, bytes]] = set()
         self._latest = 0.0
 
     def load(self, records: Iterable[Record], with_letters: Iterable[str]) -> None:
         """Begin with what a store kept; everybody is offline until they register."""
         for record in records:
-            self.directory.put(attrs.evolve(record, online=False))
+            self.table.put(attrs.evolve(record, online=False))
             self._stamp(record.since)
             self._lanes[fold(record.name)] = _Lane()
         for name in with_letters:
             self._lanes[fold(name)].letters = True
 
     def _stamp(self, at: float) -> float:
-        """A time later than any before: clients compare `since` and `sent_at`, and the clock may stand or go back."""
+        """A time later than any before: clients compare `since` and `sent_at`, and clocks may stop or go backwards."""
         self._latest = max(at, self._latest + TICK)
         return self._latest
 
@@ -165,8 +165,8 @@ class Service:
         if sender is None or sender.peer != peer:
             return request.refused(Reason.NOT_REGISTERED)
         # Each start of the server begins a new epoch. If it was restarted while this client registered, the answer of
-        # the former server may have arrived last. Then the client drops every change of our table, which is of another
-        # epoch, until it is refused here and registers again.
+        # the previous server may have arrived last. Then the client drops every change of our table, which is of
+        # another epoch, until it is refused here and registers again.
         if isinstance(request, Heartbeat) and request.since != sender.since:
             return request.refused(Reason.NOT_REGISTERED)
         sender.heard_at = now
@@ -177,7 +177,7 @@ class Service:
                 self.mark_offline(sender, at)
                 return request.deregistered()
             case Find(name=name):
-                return request.found(self.directory[name]) if self._is_owned(name) else request.refused(Reason.UNKNOWN)
+                return request.found(self.table[name]) if self._is_owned(name) else request.refused(Reason.UNKNOWN)
             case Save():
                 return self._save(sender, request, now, at)
             case GroupPost():
@@ -186,7 +186,7 @@ class Service:
                 return Reaction.SILENCE
 
     def _is_owned(self, name: str) -> bool:
-        return name in self.directory and self.directory[name].credentials is not None
+        return name in self.table and self.table[name].credentials is not None
 
     def _register(self, peer: Peer, request: Register, now: float, at: float) -> Outcome:
         """A name belongs to the key that first registered it; the owner is where they registered last."""
@@ -196,7 +196,7 @@ class Service:
             return Reaction.SILENCE
         if not verify_identity(keys, request.credentials.certificate, name=name, server_key=self._key):
             return Reaction.SILENCE
-        known = self.directory[name].credentials if name in self.directory else None
+        known = self.table[name].credentials if name in self.table else None
         if known is not None and known.keys.signing != keys.signing:
             return request.refused(Reason.TAKEN)
         elsewhere = [session for session in self._sessions_of(peer, name) if session.program != request.program]
@@ -206,7 +206,7 @@ class Service:
         told_at = request.takeover_at
         if elsewhere and (told_at < at - TAKEOVER_LIMIT or any(session.since > told_at for session in elsewhere)):
             return request.elsewhere(at)
-        if len(self.directory) >= MAX_NAMES and name not in self.directory:
+        if len(self.table) >= MAX_NAMES and name not in self.table:
             return Reaction.SILENCE
         return self._admit(peer, request, now, at)
 
@@ -235,7 +235,7 @@ class Service:
         if session is not None and session.peer == before:
             session.peer = after
             host, port = _shown_address(after)
-            self._put(attrs.evolve(self.directory[session.name], host=host, port=port))
+            self._put(attrs.evolve(self.table[session.name], host=host, port=port))
 
     def _save(self, sender: Session, request: Save, now: float, at: float) -> Outcome:
         if not self._is_owned(request.recipient):
@@ -263,14 +263,14 @@ class Service:
         return post
 
     def _begin(self, letter: Letter) -> bool:
-        if letter.key in self._in_work or len(self._in_work) >= MAX_IN_WORK:
+        if letter.key in self._in_progress or len(self._in_progress) >= MAX_IN_PROGRESS:
             return False
-        self._in_work.add(letter.key)
+        self._in_progress.add(letter.key)
         return True
 
     def ended(self, letter: Letter) -> None:
         """The Save or GroupPost that brought this letter has been answered, or given up."""
-        self._in_work.discard(letter.key)
+        self._in_progress.discard(letter.key)
 
     # --- who is online ---
 
@@ -287,7 +287,7 @@ class Service:
         return self._by_name.get(fold(session.name)) is session
 
     def mark_offline(self, session: Session, at: float) -> bool:
-        """End a session and show its name as offline. Nothing else does that. The callers and their reasons:
+        """End a session and show its name as offline. While the server runs, nothing else does. The callers:
 
         - `receive`: a Deregister; `_admit`: the same key has registered another name;
         - the delivery loop: a delivery and PROBES (5) probes, of one window each, were not answered;
@@ -298,7 +298,7 @@ class Service:
         if not self.is_current(session):
             return False
         self._end(session)
-        self._put(attrs.evolve(self.directory[session.name], online=False, since=at))
+        self._put(attrs.evolve(self.table[session.name], online=False, since=at))
         return True
 
     def overdue(self, now: float) -> list[Session]:
@@ -310,7 +310,7 @@ class Service:
         del self._by_key[session.peer.key]
 
     def _put(self, record: Record) -> None:
-        self.directory.put(record)
+        self.table.put(record)
         self._changed(record)
 
     # --- in which order ---
@@ -320,7 +320,7 @@ class Service:
         if not self.is_current(session):
             return NextStep.REST
         if session.catching_up:
-            change = self.directory.change_since(session.held, id)
+            change = self.table.change_since(session.held, id)
             if change is not None:
                 return change
             session.catching_up = False

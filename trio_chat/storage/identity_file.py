@@ -26,7 +26,7 @@ _IS_WINDOWS = os.name == "nt"  # no file modes there, and a folder cannot be ope
 
 
 def open_identity(path: Path, random: Callable[[int], bytes] = secrets.token_bytes) -> Identity:
-    """The identity in a file. If there is no file, new keys are drawn and written to it, mode 0600.
+    """The identity in a file. If there is no file, new keys are generated and written to it, mode 0600.
 
     If two programs create the same file at once, both get the keys of the first one. A file that is refused is left
     as it was.
@@ -49,7 +49,7 @@ def open_identity(path: Path, random: Callable[[int], bytes] = secrets.token_byt
 def read_identity(path: Path) -> Identity | None:
     """The identity in a file; None if there is no file. Raises IdentityError as `open_identity` does."""
     try:
-        # O_NONBLOCK: to open a named pipe that nobody writes to would wait for ever.
+        # O_NONBLOCK: to open a named pipe that nobody writes to would wait forever.
         fd = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     except FileNotFoundError:
         return None

@@ -78,7 +78,7 @@ class ServerStore(Protocol):
     async def load(self) -> tuple[list[Record], list[str], list[OpenPost]]:
         """All names ever registered, as offline; the names with letters waiting; the open posts in order."""
 
-    async def enrol(self, record: Record) -> int:
+    async def save_name(self, record: Record) -> int:
         """Remember a name with the credentials of this record.
 
         Returns how many letters wait for it: without receipts, with open posts.

@@ -87,7 +87,7 @@ class MemoryServerStore:
         waiting = [name for name, mailbox in self._mailboxes.items() if mailbox.letters or mailbox.missed]
         return records, waiting, [OpenPost(post.letter, post.left) for post in self._posts.values()]
 
-    async def enrol(self, record: Record) -> int:
+    async def save_name(self, record: Record) -> int:
         name = fold(record.name)
         self._records[name] = record
         mailbox = self._mailboxes.setdefault(name, _Mailbox())

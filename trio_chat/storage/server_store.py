@@ -97,8 +97,8 @@ class SqliteServerStore:
     async def load(self) -> tuple[list[Record], list[str], list[OpenPost]]:
         return await self._commits.submit(_load)
 
-    async def enrol(self, record: Record) -> int:
-        return await self._commits.submit(lambda database: _enrol(database, record))
+    async def save_name(self, record: Record) -> int:
+        return await self._commits.submit(lambda database: _save_name(database, record))
 
     async def forget(self, name: str) -> bool:
         return await self._commits.submit(lambda database: _forget(database, name))
@@ -156,7 +156,7 @@ def _credentials(signing: bytes | None, link: bytes | None, certificate: bytes |
     return Credentials(PublicKeys(signing, link), certificate)
 
 
-def _enrol(database: sqlite3.Connection, record: Record) -> int:
+def _save_name(database: sqlite3.Connection, record: Record) -> int:
     own = record.credentials
     keys = (own.keys.signing, own.keys.link, own.certificate) if own else (None, None, None)
     database.execute(

@@ -115,7 +115,7 @@ class Editor:
         keyboard, output: the terminal.
         submit: takes finished lines: one, or those of a paste.
         names: returns the names that can be completed; called by the thread that runs this.
-        question: makes the question whether so many pasted lines are to be sent.
+        question: makes the question whether to send that number of pasted lines.
         history: the lines that were typed before; None for nothing.
         colours: whether there are any.
     """

@@ -105,7 +105,7 @@ class Tty:
 
 
 class _Log(logging.Handler):
-    """Shows log records as lines: written to the terminal directly, they would tear the line that is typed."""
+    """Shows log records as lines: written to the terminal directly, they would break into the line that is typed."""
 
     def __init__(self, show: Callable[[Line], object]) -> None:
         super().__init__()
@@ -130,11 +130,11 @@ class _Log(logging.Handler):
 class Prompt:
     """The prompt: `run` takes lines until the end of input, `show` prints others above the one that is being typed.
 
-    Before and after `run`, `show` prints at once.
+    Before and after `run`, `show` prints immediately.
 
     Args:
         keyboard, tty: the terminal.
-        question: makes the question whether so many pasted lines are to be sent.
+        question: makes the question whether to send that number of pasted lines.
         history: the lines that were typed before; None for nothing.
         colours: whether lines have colours and other styles.
         bell: whether a line with `rings` rings.
@@ -166,7 +166,7 @@ class Prompt:
             history=history,
             colours=colours,
         )
-        # The lock guards what both threads change: these five. `_loop` is the loop of the thread, while it takes calls.
+        # The lock guards the next five, which both threads change. `_loop` is None while the thread takes no calls.
         self._lock = threading.Lock()
         self._is_up = self._is_ending = False
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -251,14 +251,14 @@ class Prompt:
             while self._is_up:
                 await self._changed.park()
         finally:
-            # `run` is cancelled, or the thread has ended by itself; then nothing of this has an effect.
+            # `run` is cancelled, or the thread has ended by itself; then the rest does nothing.
             wait_for_thread.deadline = trio.current_time() + GRACE
             with self._lock:
                 self._is_ending = True
                 self._call(self._exit)
 
     def _stop(self, mode: _Mode | None) -> None:
-        """Nothing waits any more. `mode`: the thread was abandoned, so it does not restore the terminal's mode."""
+        """Release all that waits: the prompt is over. `mode`: the terminal's, if the thread was abandoned in it."""
         with self._lock:
             self._is_up = False
             self._unprinted.clear()

@@ -14,7 +14,7 @@ from trio_chat.terminal.styling import Line
 
 @attrs.frozen
 class SignedOn:
-    """The program has started and is online; so many letters follow."""
+    """The program has started and is online; `waiting` letters follow."""
 
     waiting: int
 
@@ -26,7 +26,7 @@ class RegistrationSent:
 
 @attrs.frozen
 class CameBack:
-    """`reg` has succeeded; so many letters follow."""
+    """`reg` has succeeded; `waiting` letters follow."""
 
     waiting: int
 

@@ -215,7 +215,7 @@ class Phrasebook:
                 return self._event(result)
 
     def paste_question(self, count: int) -> str:
-        """What is asked before so many pasted lines are sent."""
+        """The question before `count` pasted lines are sent."""
         (line,) = self.lines(Phrase.PASTE, count=count)
         return line.text
 
@@ -342,7 +342,7 @@ def _fill(style: Style, template: str, text: str, fields: dict[str, str]) -> Ite
 
 def _text_lines(text: str) -> list[str]:
     *lines, last = (escape(line.expandtabs(TAB)) for line in LINE_END.split(text, MAX_TEXT_LINES - 1))
-    # A line end at the very end is no line more.
+    # A line end at the very end adds no line.
     return [*lines, last] if last or not lines else lines
 
 

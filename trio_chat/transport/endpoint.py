@@ -11,7 +11,7 @@ from functools import partial
 import attrs
 import trio
 
-from trio_chat.link.links import KeysLearned, LinkEvent, Links, Moved, Received, Relinked, Transmit
+from trio_chat.link.links import KeysLearned, LinkEvent, Links, Moved, Received, SessionReplaced, Transmit
 from trio_chat.link.session import Peer
 from trio_chat.protocol.duplicates import DuplicateMemory, Reaction, Seen
 from trio_chat.protocol.messages import Answer, Message, Part, PartAck, Request, is_repeatable
@@ -21,13 +21,13 @@ from trio_chat.protocol.wire import WireError, decode_untrusted, encode
 from trio_chat.transport.udp import DatagramSocket
 
 ACK_WINDOW = 0.5
-"""Seconds of one attempt: the window in which an answer must come."""
+"""Seconds (500 ms): how long one attempt waits for its acknowledgement before it times out."""
 
 SERVER_ATTEMPTS = 5
 """How many attempts, each with a window, are made before the server counts as silent."""
 
 RESEND_DELAYS = (0.1, 0.15)
-"""Seconds to wait before a request is sent again inside its window: so at 100 and at 250 ms."""
+"""Seconds before each retransmission of a request inside its window: so at 100 and at 250 ms."""
 
 BURST = 256
 CLEANUP_INTERVAL = 5.0
@@ -102,8 +102,8 @@ class Endpoint:
         self._memory = DuplicateMemory()
         self._assembly = Assembly()
 
-    async def learn(self, addresses: Sequence[Address], windows: int = SERVER_ATTEMPTS) -> KeysLearned | None:
-        """Ask for the keys of the party at one of these addresses, in so many windows.
+    async def query_keys(self, addresses: Sequence[Address], attempts: int = SERVER_ATTEMPTS) -> KeysLearned | None:
+        """Ask for the keys of the party at one of these addresses, in at most `attempts` windows.
 
         Returns the first answer, or of several the one whose address is earlier in the list; None if there is none.
         The keys are not trusted yet.
@@ -116,7 +116,7 @@ class Endpoint:
 
         self._key_queries.add(query)
         try:
-            found = await _send_until(query.one_is_here.wait, send_hellos, windows, RESEND_DELAYS)
+            found = await _send_until(query.one_is_here.wait, send_hellos, attempts, RESEND_DELAYS)
         finally:
             self._key_queries.discard(query)
         return query.preferred() if found else None
@@ -126,18 +126,18 @@ class Endpoint:
         peer: Peer,
         request: Request,
         *,
-        windows: int = 1,
-        resend: Sequence[float] = (),
+        attempts: int = 1,
+        resend_delays: Sequence[float] = (),
         on_answer: Callable[[Answer], object] = lambda answer: None,
     ) -> Answer | PartAck | None:
-        """Send a request, once in each window and again after each `resend` pause inside it, until it is answered.
+        """Send a request in each window, and again after each of the `resend_delays` inside it, until it is answered.
 
         Returns the answer, a PartAck if the peer acknowledged parts but did not answer, or None if it stayed silent.
         `on_answer` is called with the answer before any later datagram is handled.
         """
         pending = self._add_pending(peer, request, on_answer)
         try:
-            await _send_until(pending.done.wait, partial(self._send_pending, [pending]), windows, resend)
+            await _send_until(pending.done.wait, partial(self._send_pending, [pending]), attempts, resend_delays)
         finally:
             self._remove_pending([pending])
         return pending.answer or pending.part_ack
@@ -260,7 +260,7 @@ class Endpoint:
             case KeysLearned(address):
                 for query in self._key_queries:
                     query.take(address, event)
-            case Relinked(peer):
+            case SessionReplaced(peer):
                 # Sent on a session that the peer has forgotten, they would wait for the next resend or window.
                 for pending in self._pending_at(peer):
                     self._send(peer, *pending.outgoing.missing())
@@ -283,19 +283,19 @@ class Endpoint:
 
     def _handle_request(self, peer: Peer, request: Request, handle: Handler) -> None:
         key = _request_key(peer, request)
-        if self._is_known(peer, key):
+        if self._repeat_answer(peer, key):
             return
         # Before the handler, which may answer at once: an answer is remembered only for a request that was begun.
         self._memory.begin(key)
         match handle(peer, request):
             case Reaction.SILENCE:
                 self._memory.forget(key)
-            case Reaction.IN_WORK:
+            case Reaction.IN_PROGRESS:
                 self._assembly.drop(key)
             case answer:
                 self.answer(peer, request, answer)
 
-    def _is_known(self, peer: Peer, key: RequestKey) -> bool:
+    def _repeat_answer(self, peer: Peer, key: RequestKey) -> bool:
         """Whether this request came before. If it has been answered, the answer is sent again."""
         known = self._memory.recall(key)
         if isinstance(known, bytes):
@@ -305,7 +305,7 @@ class Endpoint:
     def _handle_part(self, peer: Peer, part: Part, handle: Handler) -> None:
         key = (peer.key, part.of, part.id)
         # A late copy of a part must not begin a new assembly of a request that was answered.
-        if self._is_known(peer, key):
+        if self._repeat_answer(peer, key):
             return
         part_ack, data = self._assembly.add(key, part)
         self._send(peer, encode(part_ack))
@@ -320,16 +320,19 @@ class Endpoint:
 
 
 async def _send_until(
-    answered: Callable[[], Awaitable[None]], send: Callable[[], Awaitable[None]], windows: int, resend: Sequence[float]
+    answered: Callable[[], Awaitable[None]],
+    send: Callable[[], Awaitable[None]],
+    attempts: int,
+    resend_delays: Sequence[float],
 ) -> bool:
-    """Make an attempt in each of so many windows of ACK_WINDOW: send, and again after each `resend` pause inside it.
+    """Make an attempt in each of `attempts` windows: send, and again after each of the `resend_delays` inside it.
 
     Returns True when `answered` returns, or False after the last window. All windows and attempts are counted here.
     """
-    for _ in range(windows):
+    for _ in range(attempts):
         with trio.move_on_after(ACK_WINDOW):
             # The last pause is as long as the window, which ends it.
-            for pause in (*resend, ACK_WINDOW):
+            for pause in (*resend_delays, ACK_WINDOW):
                 await send()
                 with trio.move_on_after(pause):
                     await answered()

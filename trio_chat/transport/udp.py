@@ -151,7 +151,7 @@ def _open_bound(host: str | None, port: int) -> socket.socket:
             opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         if sys.platform == "win32":  # otherwise another program could bind the same port and take the datagrams
             opened.setsockopt(socket.SOL_SOCKET, socket.SO_EXCLUSIVEADDRUSE, 1)
-        anywhere = "::" if six else "0.0.0.0"  # noqa: S104 - the chat of a network listens to the network
+        anywhere = "::" if six else "0.0.0.0"  # noqa: S104 - a chat for a network listens to all of it
         opened.bind((_to_system(host or anywhere, opened.family), port))
     except OSError:
         opened.close()
