@@ -97,7 +97,7 @@ async def test_a_reader_who_returns_sees_how_many_changes_one_print_out_has(prin
     await trio.testing.wait_all_tasks_blocked()
     first, second = reader.texts()
     assert first == HEADING + "{'x': ('x', '127.0.0.1', 1, True)}\n"
-    note = ">>> [Nobody read this output: 4999 changes are shown at once.]\n"
+    note = ">>> [This output was stopped: 4999 changes are combined below.]\n"
     assert second == note + HEADING + "{'x': ('x', '127.0.0.1', 5000, True)}\n"
     change(row("x", 1))
     await trio.testing.wait_all_tasks_blocked()

@@ -114,5 +114,5 @@ class TablePrinter:
         """The print-out of the first `count` waiting rows, which then wait no longer."""
         taken = [self._waiting.pop(name) for name in list(self._waiting)[:count]]
         changes = sum(number for _, number in taken)
-        note = f"{PROMPT}[Nobody read this output: {changes} changes are shown at once.]\n" if is_stalled else ""
+        note = f"{PROMPT}[This output was stopped: {changes} changes are combined below.]\n" if is_stalled else ""
         return note + self._view.update(*(record for record, _ in taken)) if taken else ""
