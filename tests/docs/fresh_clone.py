@@ -8,6 +8,7 @@ part of the test suite. The second block runs that suite, and the suite never ru
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -52,6 +53,8 @@ def run_shell_blocks(clone, environment):
 
 
 def main():
+    # A build may run as a background job, which ignores SIGINT. The programs that get a Ctrl-C would inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     with TemporaryDirectory() as folder:
         home, clone = Path(folder).resolve(), Path(folder).resolve() / "clone"
         copy_repository(clone)
