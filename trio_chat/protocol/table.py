@@ -13,7 +13,7 @@ from trio_chat.protocol.records import Record, Version, fold
 TABLE_PAGE = 64
 
 
-# --- table versions: all places where two versions of the client table are compared ---
+# --- table versions: how two versions of the client table are compared, other than for being the same ---
 
 
 def _has_reached(held: Version | None, wanted: Version) -> bool:

@@ -21,7 +21,7 @@ from trio_chat.protocol.wire import WireError, decode_untrusted, encode
 from trio_chat.transport.udp import DatagramSocket
 
 ACK_WINDOW = 0.5
-"""Seconds (500 ms): how long one attempt waits for its acknowledgement before it times out."""
+"""The ACK timeout in seconds (500 ms): how long one attempt waits for its acknowledgement."""
 
 SERVER_ATTEMPTS = 5
 """How many attempts, each with a window, are made before the server counts as silent."""
@@ -327,7 +327,7 @@ async def _send_until(
 ) -> bool:
     """Make an attempt in each of `attempts` windows: send, and again after each of the `resend_delays` inside it.
 
-    Returns True when `answered` returns, or False after the last window. All windows and attempts are counted here.
+    Returns True when `answered` returns, or False after the last window. The attempts of every request are counted here.
     """
     for _ in range(attempts):
         with trio.move_on_after(ACK_WINDOW):
