@@ -327,7 +327,7 @@ async def _send_until(
 ) -> bool:
     """Make an attempt in each of `attempts` windows: send, and again after each of the `resend_delays` inside it.
 
-    Returns True when `answered` returns, or False after the last window. The attempts of every request are counted here.
+    Returns True when `answered` returns, or False after the last window. All attempts of a request are counted here.
     """
     for _ in range(attempts):
         with trio.move_on_after(ACK_WINDOW):
