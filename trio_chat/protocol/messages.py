@@ -13,9 +13,9 @@ from trio_chat.protocol.records import (
     Body,
     Count,
     Credentials,
+    Entry,
     Id,
     Kind,
-    Letter,
     Name,
     Reason,
     Record,
@@ -25,11 +25,13 @@ from trio_chat.protocol.records import (
     is_short_enough,
 )
 
-MAX_BATCH = 10
-"""Letters in one message: the answer, with a receipt for each, must fit into one datagram."""
+MAX_RECEIPTS = 10
+"""Letters in one batch: the answer, with a receipt for each, must fit into one datagram."""
+
+MAX_BATCH = 64
 
 Proof = Annotated[bytes, Meta(max_length=96)]
-"""A receipt, or the reader's signature that a letter could not be opened: see crypto/receipts.py."""
+"""A receipt: see crypto/receipts.py."""
 
 # --- answers ---
 
@@ -59,7 +61,7 @@ class Busy(_OfRequest):
 
 @attrs.frozen
 class Refused(_OfRequest):
-    """The request is refused. Sending the same again does not help, except after registering."""
+    """The request is refused. Sending the same again does not help, except after registering, or some time later."""
 
     kind: ClassVar[int] = 3
     reason: Reason
@@ -69,13 +71,15 @@ class Refused(_OfRequest):
 class Registered(_OfRequest):
     """The client is registered. The registration is complete when the client holds the table `version`.
 
-    `waiting`: the number of waiting letters without receipts; `at`: the server's time.
+    `since` names the registration: seconds by a clock of the server that means nothing to others. `waiting`: how many
+    letters and posts wait; `head`: the last entry of the log. What comes up to there is from the time away.
     """
 
     kind: ClassVar[int] = 4
     version: Version
+    since: Seconds
     waiting: Count
-    at: Seconds
+    head: Count
 
 
 @attrs.frozen
@@ -87,27 +91,24 @@ class Deregistered(_OfRequest):
 
 @attrs.frozen
 class Delivered(_OfRequest):
-    """The recipient has the letter. This is their receipt; no other follows. `opened`: they could read it."""
+    """The recipient has taken the letter. This is a copy of their receipt, which comes as an entry, too."""
 
     kind: ClassVar[int] = 6
     receipt: Proof
-    opened: bool
 
 
 @attrs.frozen
 class Saved(_OfRequest):
-    """The server keeps the letter. The receipt comes as a letter when the recipient has it."""
+    """The server keeps the letter. The receipt comes as an entry when the recipient has taken it."""
 
     kind: ClassVar[int] = 7
-    sent_at: Seconds
 
 
 @attrs.frozen
 class Accepted(_OfRequest):
-    """The server keeps the message to everyone until all have it."""
+    """The server keeps the message to everyone."""
 
     kind: ClassVar[int] = 8
-    sent_at: Seconds
 
 
 @attrs.frozen
@@ -136,14 +137,11 @@ class Receipt(_OfRequest):
 
 @attrs.frozen
 class Taken(_OfRequest):
-    """The letters are in the recipient's store. One receipt for each, empty where none is due.
-
-    Bit i of `unreadable`: letter i could not be opened; its receipt is the signature that says so.
-    """
+    """The first `count` entries of the batch are in the client's store. One receipt for each letter among them."""
 
     kind: ClassVar[int] = 12
-    receipts: Annotated[tuple[Proof, ...], Meta(max_length=MAX_BATCH)]
-    unreadable: Annotated[int, Meta(ge=0, lt=2**MAX_BATCH)]
+    count: Annotated[int, Meta(ge=1, le=MAX_BATCH)]
+    receipts: Annotated[tuple[Proof, ...], Meta(max_length=MAX_RECEIPTS)]
 
 
 @attrs.frozen
@@ -156,7 +154,7 @@ class Found(_OfRequest):
 
 @attrs.frozen
 class Elsewhere(_OfRequest):
-    """Another program of the same owner has the name. `at`: the server's time, for `Register.takeover_at`."""
+    """Another program of the same owner has the name. `at`: for `Register.takeover_at`; the same clock as `since`."""
 
     kind: ClassVar[int] = 14
     at: Seconds
@@ -171,7 +169,7 @@ ANSWERS = get_args(Answer)
 def is_repeatable(answer: Answer) -> bool:
     """Whether copies of the request get this answer again. Not if they may be accepted later."""
     match answer:
-        case Busy() | Refused(reason=Reason.NOT_REGISTERED):
+        case Busy() | Refused(reason=Reason.NOT_REGISTERED | Reason.TOO_FAST | Reason.FULL):
             return False
     return True
 
@@ -210,8 +208,8 @@ class Register(_Answerable):
     program: Id
     takeover_at: Seconds = 0.0
 
-    def registered(self, version: Version, waiting: int, at: float) -> Registered:
-        return Registered(self.kind, self.id, version, waiting, at)
+    def registered(self, version: Version, since: float, waiting: int, head: int) -> Registered:
+        return Registered(self.kind, self.id, version, since, waiting, head)
 
     def elsewhere(self, at: float) -> Elsewhere:
         return Elsewhere(self.kind, self.id, at)
@@ -248,11 +246,11 @@ class Save(_Answerable):
     recipient: Name
     body: Body
 
-    def delivered(self, receipt: bytes, opened: bool) -> Delivered:
-        return Delivered(self.kind, self.id, receipt, opened)
+    def delivered(self, receipt: bytes) -> Delivered:
+        return Delivered(self.kind, self.id, receipt)
 
-    def saved(self, sent_at: float) -> Saved:
-        return Saved(self.kind, self.id, sent_at)
+    def saved(self) -> Saved:
+        return Saved(self.kind, self.id)
 
 
 @attrs.frozen
@@ -262,20 +260,24 @@ class GroupPost(_Answerable):
     kind: ClassVar[int] = 36
     body: Body
 
-    def accepted(self, sent_at: float) -> Accepted:
-        return Accepted(self.kind, self.id, sent_at)
+    def accepted(self) -> Accepted:
+        return Accepted(self.kind, self.id)
 
 
 @attrs.frozen
-class Letters(_Answerable):
-    """Server to client: letters for `recipient`, in order."""
+class Batch(_Answerable):
+    """Server to client: entries of the log for `recipient`, in order; see log.py for how many go together.
+
+    `senders`: names with the keys that they had when they sent these entries, as far as the client may lack them.
+    """
 
     kind: ClassVar[int] = 37
     recipient: Name
-    letters: Annotated[tuple[Letter, ...], Meta(min_length=1, max_length=MAX_BATCH)]
+    entries: Annotated[tuple[Entry, ...], Meta(min_length=1, max_length=MAX_BATCH)]
+    senders: Annotated[tuple[tuple[Name, Credentials], ...], Meta(max_length=MAX_BATCH)] = ()
 
-    def taken(self, receipts: tuple[bytes, ...], unreadable: int) -> Taken:
-        return Taken(self.kind, self.id, receipts, unreadable)
+    def taken(self, count: int, receipts: tuple[bytes, ...]) -> Taken:
+        return Taken(self.kind, self.id, count, receipts)
 
 
 @attrs.frozen
@@ -296,7 +298,7 @@ class TableChange(_Answerable):
 
 @attrs.frozen
 class Heartbeat(_Answerable):
-    """Both directions: are you online? `since`: the time of the client's registration; the server refuses any other."""
+    """Both directions: are you online? `since`: that of the client's registration; the server refuses any other."""
 
     kind: ClassVar[int] = 39
     since: Seconds
@@ -315,14 +317,14 @@ class Find(_Answerable):
 
 @attrs.frozen
 class Takeover(_Answerable):
-    """Server to client: the registration of that time has ended, because its owner signed in from another place."""
+    """Server to client: that registration has ended, because its owner signed in from another place."""
 
     kind: ClassVar[int] = 41
     since: Seconds
 
 
 _RequestToServer = Register | Deregister | Save | GroupPost | Find
-_RequestToClient = Letters | TableChange | Takeover
+_RequestToClient = Batch | TableChange | Takeover
 Request = _RequestToServer | DirectMessage | _RequestToClient | Heartbeat
 REQUESTS = get_args(Request)
 

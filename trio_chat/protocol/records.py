@@ -1,4 +1,4 @@
-"""What messages contain: names, keys, texts and times with their bounds, rows of the client table, letters.
+"""What messages contain: names, keys, texts and times with their bounds, rows of the client table, entries.
 
 The messages themselves are in messages.py.
 """
@@ -24,8 +24,7 @@ MAX_BODY = MAX_TEXT + 120
 MAX_PARTS = 32
 
 RETENTION = 30 * 24 * 3600.0
-"""Seconds (30 days). Ids of received messages and answers to requests are forgotten after it; clients refuse letters
-that are older, as they could not tell copies of them."""
+"""Seconds (30 days) for which the server keeps what it has taken, by its own clock."""
 
 # msgspec searches for a pattern, hence \A; `$` would let a newline follow, hence \Z. ASCII only, so that no other
 # script has a letter that looks the same.
@@ -139,38 +138,44 @@ class Record:
         return fingerprint(self.credentials.keys.signing) if self.credentials else ""
 
 
-class LetterKind(enum.StrEnum):
-    """A message to one person or to everyone, what became of one, or the number of messages that were not kept."""
+class EntryKind(enum.StrEnum):
+    """What the server hands over. A newer server may have kinds that are not here: clients acknowledge and skip them."""
 
     DIRECT = "direct"
+    """A letter: a message to one person, sealed."""
     GROUP = "group"
+    """A post: a message to everyone, signed."""
     RECEIPT = "receipt"
-    UNREADABLE = "unreadable"
+    """What the reader of a letter has signed, with the id of the letter; see crypto/receipts.py. To the letter's sender."""
+    FAILED = "failed"
+    """The letter with this id will not be read: it has waited too long, or its recipient's name has another owner now."""
     MISSED = "missed"
+    """Some messages to everyone are no longer kept; the body is their number, in ASCII digits."""
 
 
-RECEIPT_KINDS = frozenset({LetterKind.RECEIPT, LetterKind.UNREADABLE})
-"""Letters that answer another letter. They cause no further letters, and no limit counts them."""
+EVERYONE = ""
+"""The recipient of a post: no person's name is empty."""
+
+NO_KEY = bytes(32)
+"""The sender's key of an entry whose sender nobody knows: it was taken before entries had keys, or is the server's."""
 
 
 @attrs.frozen
-class Letter:
-    """What waits in a mailbox, unique there by (kind, sender, id). The body is made and read in crypto/letters.py.
+class Entry:
+    """One entry of the server's log. `seq` is its place, which is the order that everyone sees; 0 before it has one.
 
-    A receipt has the id and the time of the message that it is for. Its sender is the reader of that message.
+    `sender` is the name under which it was sent and `key` the Ed25519 key that had this name then. `recipient` is a
+    name in lower case, or EVERYONE. `taken_at`: when the server took it, by its clock, seconds since 1970, UTC.
     """
 
-    kind: LetterKind
+    seq: Count
+    kind: Annotated[str, Meta(max_length=16)]
     id: Id
     sender: Name
-    sent_at: Seconds
+    key: Key
+    recipient: Annotated[str, Meta(max_length=32)]
+    taken_at: Seconds
     body: Body = b""
-    count: Count = 0
-
-    @property
-    def key(self) -> tuple[LetterKind, str, bytes]:
-        """What identifies a letter, whether it comes directly or from the server."""
-        return (self.kind, fold(self.sender), self.id)
 
 
 class Reason(enum.StrEnum):
@@ -181,3 +186,4 @@ class Reason(enum.StrEnum):
     UNKNOWN = "unknown"
     FULL = "full"
     TOO_FAST = "too fast"
+    CONFLICT = "another request had this id"

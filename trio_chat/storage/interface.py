@@ -5,123 +5,138 @@ in the order in which they are made, even if an earlier one has not returned yet
 """
 
 import enum
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
 import attrs
 
-from trio_chat.protocol.messages import MAX_BATCH
-from trio_chat.protocol.records import Letter, LetterKind, Record, fold
+from trio_chat.protocol.log import Page
+from trio_chat.protocol.records import Credentials, Entry, EntryKind, Record, fold
 
-LetterKey = tuple[LetterKind, str, bytes]
+EntryKey = tuple[str, str, bytes]
+"""Kind, sender's name in lower case, id: what identifies a message, whether it comes directly or from the server."""
 
 MAILBOX_LETTERS = 1000
 MAILBOX_BYTES = 1024 * 1024
-BATCH_LETTERS = MAX_BATCH
-BATCH_BYTES = 16 * 1024
 
 SERVER = ""
 """The name under which the server's key is pinned: no person's name is empty."""
 
+SEEN_LIMIT = 100_000
+SENT_LIMIT = 10_000
+
+NO_HASH = bytes(32)
+"""In place of the hash of a text: there is none, as the message could not be opened."""
+
+
+# --- the server's store ---
+
 
 class Status(enum.Enum):
-    """The result of a Save or a GroupPost: kept now, or the answer that an earlier copy of it got."""
+    """What became of an entry that should be appended."""
 
-    NEW = "kept now"
-    SAVED = "kept before"
-    DELIVERED = "handed over before"
-    UNREADABLE = "handed over before, could not be opened"
-    FULL = "the mailbox is full"
+    NEW = "it is in the log now"
+    KNOWN = "it was in the log"
+    FULL = "the recipient has too many letters"
+    CONFLICT = "its id belongs to another message"
 
 
 @attrs.frozen
-class Kept:
-    """A status, the time when the server took the first copy, and the recipient's receipt if there is one."""
+class Appended:
+    """`seq`: its number, if it is in the log. `receipt`: what its recipient answered, if it is a letter and they did."""
 
     status: Status
-    sent_at: float
+    seq: int = 0
     receipt: bytes = b""
 
 
 @attrs.frozen
-class OpenPost:
-    """A group message whose fan-out has not ended, and the names that have not got it yet."""
+class KnownName:
+    """A name, as offline. `owner`: the credentials of its owner or, if it was freed, of its last one, if known.
 
-    letter: Letter
-    left: frozenset[str]
+    The record of a name that was freed has no credentials.
+    """
+
+    record: Record
+    owner: Credentials | None
 
 
 @attrs.frozen
-class HandedOver:
-    """A letter that its recipient has acknowledged, their receipt, and whether they could open it."""
+class Position:
+    """How far a name has everything (`seq`), how many letters and posts wait for it, and the end of the log."""
 
-    letter: Letter
-    receipt: bytes = b""
-    opened: bool = True
+    seq: int
+    waiting: int
+    head: int
 
 
-def oldest_batch(letters: Iterable[Letter]) -> list[Letter]:
-    """The first of these letters, as many as go together: at most BATCH_LETTERS and BATCH_BYTES, but at least one."""
-    batch: list[Letter] = []
-    size = 0
-    for letter in letters:
-        size += len(letter.body)
-        if batch and (size > BATCH_BYTES or len(batch) == BATCH_LETTERS):
-            break
-        batch.append(letter)
-    return batch
+@attrs.frozen
+class Acknowledged:
+    """A name has taken everything up to a number. `receipts`: the receipts for the letters in it, by their numbers."""
+
+    name: str
+    upto: int
+    receipts: Mapping[int, bytes] = attrs.field(factory=dict)
+
+
+OnAppended = Callable[[Sequence[Entry]], object]
 
 
 class ServerStore(Protocol):
-    """Names, mailboxes, open group posts, and the answers given to Saves and GroupPosts."""
+    """The names, one position for each, and the log: what was taken from clients and has to be handed over.
 
-    async def load(self) -> tuple[list[Record], list[str], list[OpenPost]]:
-        """All names ever registered, as offline; the names with letters waiting; the open posts in order."""
+    An entry is unique by its kind, its sender's key and its id. The log keeps of it what answers a copy of its request.
+    """
 
-    async def save_name(self, record: Record) -> int:
-        """Remember a name with the credentials of this record.
+    async def load(self, on_appended: OnAppended) -> tuple[list[KnownName], int]:
+        """All names ever registered, in the order in which they last came or went, and the head of the log.
 
-        Returns how many letters wait for it: without receipts, with open posts.
+        From then on `on_appended` is called with the entries that a transaction has appended, once they are durable and
+        before any method returns: in order, none left out. It must not wait.
+        """
+
+    async def save_name(self, record: Record) -> Position:
+        """Remember a name with the credentials of this record; `record.since` is the time.
+
+        A new name begins at the head. So does one that another key owned before; then each letter that waits for it is
+        answered with an entry of kind FAILED.
         """
 
     async def forget(self, name: str) -> bool:
-        """Remove a name's credentials: the next key that registers it owns it and its mailbox. False: no such name."""
+        """Free a name: the next key that registers it owns it. False: no such name."""
 
-    async def save(self, recipient: str, letter: Letter) -> Kept:
-        """Put a direct letter at the end of a mailbox, unless (sender, id) has been answered before or it is full.
+    async def append(self, entries: Sequence[Entry]) -> list[Appended]:
+        """Append letters and posts, in this order, and give them their numbers.
 
-        A mailbox holds MAILBOX_LETTERS letters or MAILBOX_BYTES of bodies, RECEIPTS not counted.
+        A mailbox holds MAILBOX_LETTERS letters or MAILBOX_BYTES of their bodies. Of the posts the newest ROOM_POSTS or
+        ROOM_BYTES are kept; the others are only counted.
         """
 
-    async def post(self, letter: Letter, recipients: Collection[str]) -> Kept:
-        """Keep a group letter with the names that have to get it; its place in their mailboxes is that of now."""
+    async def read(self, name: str, after: int) -> Page:
+        """What comes next for a name at this position, from one moment; see `first_batch`. Own posts are left out."""
 
-    async def finish_post(self, letter: Letter, left: Collection[str]) -> None:
-        """Turn an open post into letters for those left, and remove the post, in the same transaction.
+    async def acknowledge(self, acknowledged: Sequence[Acknowledged], at: float) -> None:
+        """Move positions forward, never back. For each letter that is passed by that, append its receipt for its sender.
 
-        Where a mailbox is full the letter is not kept but counted.
+        A letter without a receipt here is answered with an empty one.
         """
 
-    async def waiting(self, name: str) -> Sequence[Letter]:
-        """The oldest letters of a mailbox, in order: see `oldest_batch`.
+    async def advance(self, positions: Mapping[str, int]) -> None:
+        """Move positions forward past posts and receipts, never back: there is no letter in between."""
 
-        When these are the last ones and group letters were not kept, a letter with their count follows.
+    async def retain(self, before: float, now: float) -> bool:
+        """Remove a part of what was taken before this time; False if there is no more of it.
+
+        A letter that was never read is answered with an entry of kind FAILED. What is dated later than `now`, because
+        the clock was wrong, is dated now.
         """
 
-    async def acknowledge(self, name: str, handed: Iterable[HandedOver], relayed: Collection[LetterKey]) -> list[str]:
-        """Remove letters that have been handed over. In the same transaction, for each direct one that was there:
-        if it is among `relayed`, its Save is answered DELIVERED or UNREADABLE from now on, with the receipt; else a
-        letter of kind RECEIPT or UNREADABLE, with the receipt as its body, goes to its sender.
 
-        Returns the names that got receipts.
-        """
-
-    async def forget_answers(self, before: float) -> None:
-        """Drop the answers to Saves and GroupPosts that were taken before this time."""
+# --- a client's store ---
 
 
 @attrs.frozen
-class Entry:
+class HistoryEntry:
     """A message in the history of a client: to `peer` if it was `sent`, else from `peer`.
 
     `group`: to everyone; `peer` is empty if it was sent. `at`: when it was sent or received, by the client's clock; of
@@ -136,46 +151,78 @@ class Entry:
 
 
 @attrs.frozen
-class OpenedLetter:
-    """A letter as its recipient keeps it. `text` is None if it could not be opened."""
+class OpenedEntry:
+    """An entry as its recipient keeps it. `text` is None if it could not be opened.
 
-    kind: LetterKind
+    `hash`: the SHA-256 of the text; NO_HASH if there is none. `signed_at`: the sender's own time. `at`: when the server
+    took it; for a receipt or a failure, when the message that it is about was sent, by our own clock.
+    """
+
+    seq: int
+    kind: str
     id: bytes
     sender: str
-    sent_at: float
+    at: float
     text: str | None = ""
-    count: int = 0
+    hash: bytes = NO_HASH
+    signed_at: float | None = None
 
     @property
-    def key(self) -> LetterKey:
-        """The same as that of the Letter."""
+    def key(self) -> EntryKey:
+        """What identifies it."""
         return (self.kind, fold(self.sender), self.id)
 
     @property
-    def entry(self) -> Entry | None:
-        """Its entry in the history; None for receipts, counts, and what could not be opened."""
-        if self.text is None or self.kind not in (LetterKind.DIRECT, LetterKind.GROUP):
+    def history(self) -> HistoryEntry | None:
+        """Its entry in the history; None for all but messages, and for what could not be opened."""
+        if self.text is None or self.kind not in (EntryKind.DIRECT, EntryKind.GROUP):
             return None
-        return Entry(self.sent_at, self.sender, self.text, group=self.kind is LetterKind.GROUP)
+        return HistoryEntry(self.at, self.sender, self.text, group=self.kind == EntryKind.GROUP)
+
+
+@attrs.frozen
+class SentLetter:
+    """A letter that waits for its receipt: to whom, their Ed25519 key, the SHA-256 of its text, when it was sent."""
+
+    id: bytes
+    recipient: str
+    key: bytes
+    hash: bytes
+    at: float
 
 
 class ClientStore(Protocol):
-    """Letters received, the messages seen, the keys of others, and the history, for one name at one server."""
+    """What was received and seen, letters without a receipt, keys of others, history; for one name at one server."""
 
-    def has(self, key: LetterKey) -> bool:
-        """Whether the message with this `Letter.key` has arrived before, directly or as a letter."""
+    def seen(self, key: EntryKey) -> bytes | None:
+        """The hash of the text that arrived under this key, directly or as an entry; None if nothing did.
 
-    def saw(self, key: LetterKey) -> None:
+        The newest SEEN_LIMIT are known. NO_HASH: it could not be opened, or it came before hashes were kept.
+        """
+
+    def saw(self, key: EntryKey, hash: bytes) -> None:
         """Remember a message that came directly from its sender. May become durable a little later (100 ms)."""
 
-    async def keep(self, letters: Iterable[OpenedLetter]) -> None:
-        """Make letters durable, except those that arrived before. They are unshown until `shown` is called."""
+    async def keep(self, entries: Iterable[OpenedEntry]) -> None:
+        """Make entries durable, except those that arrived before. They are unshown until `shown` is called."""
 
-    def unshown(self) -> list[OpenedLetter]:
-        """Letters kept but not shown, in order."""
+    def unshown(self) -> list[OpenedEntry]:
+        """Entries kept but not shown, in order."""
 
-    def shown(self, letter: OpenedLetter) -> None:
-        """Mark a kept letter as shown, and add it to the history. May become durable a little later (100 ms)."""
+    def shown(self, entry: OpenedEntry) -> None:
+        """Mark a kept entry as shown, and add it to the history. May become durable a little later (100 ms)."""
+
+    async def will_send(self, letter: SentLetter) -> None:
+        """Remember a letter, before the server gets it, until `settled` is called. The newest SENT_LIMIT are known."""
+
+    def sent(self, id: bytes) -> SentLetter | None:
+        """The letter with this id, if it waits for its receipt."""
+
+    def settled(self, id: bytes) -> None:
+        """The user knows what became of this letter. May become durable a little later (100 ms)."""
+
+    def knows_all_sent(self) -> bool:
+        """Whether each letter that may still get a receipt is remembered: not for 30 days after an older version."""
 
     def pinned(self, name: str) -> bytes | None:
         """The Ed25519 key that was pinned for a name, or for SERVER; None if there is none."""
@@ -183,13 +230,13 @@ class ClientStore(Protocol):
     def pin(self, name: str, key: bytes) -> None:
         """Pin this key for a name, in place of any other. May become durable a little later (100 ms)."""
 
-    def note(self, entry: Entry) -> None:
-        """Add what did not come as a letter to the history. Durable a little later, with a `saw` at that time."""
+    def note(self, entry: HistoryEntry) -> None:
+        """Add what did not come as an entry to the history. Durable a little later, with a `saw` at that time."""
 
-    async def history(self, peer: str | None, count: int) -> list[Entry]:
+    async def history(self, peer: str | None, count: int) -> list[HistoryEntry]:
         """The newest entries, oldest first: all, or those of one peer. Raises NoHistory if none is kept."""
 
-    async def search(self, words: str, count: int) -> list[Entry]:
+    async def search(self, words: str, count: int) -> list[HistoryEntry]:
         """The newest entries with all these words in their texts, oldest first.
 
         Case and accents do not matter; the last word may be the beginning of one. There are no operators. Raises

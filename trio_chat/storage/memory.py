@@ -4,167 +4,165 @@ No method has a checkpoint, so each is one transaction.
 """
 
 from collections import OrderedDict, deque
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice
 
 import attrs
 
 from trio_chat.errors import NoHistory
-from trio_chat.protocol.records import RECEIPT_KINDS, Letter, LetterKind, Record, fold
+from trio_chat.protocol.log import Log, Page, request_hash
+from trio_chat.protocol.records import EVERYONE, NO_KEY, Credentials, Entry, EntryKind, Record, fold
 from trio_chat.storage.interface import (
-    BATCH_LETTERS,
     MAILBOX_BYTES,
     MAILBOX_LETTERS,
-    Entry,
-    HandedOver,
-    Kept,
-    LetterKey,
-    OpenedLetter,
-    OpenPost,
+    SEEN_LIMIT,
+    SENT_LIMIT,
+    Acknowledged,
+    Appended,
+    EntryKey,
+    HistoryEntry,
+    KnownName,
+    OnAppended,
+    OpenedEntry,
+    Position,
+    SentLetter,
     Status,
-    oldest_batch,
 )
 from trio_chat.storage.search_query import is_found
 
-SEEN_LIMIT = 100_000
 HISTORY_LIMIT = 1000
 
 
 @attrs.define
-class _Mailbox:
-    """The letters by number, and how many group letters were not kept."""
-
-    letters: dict[int, Letter] = attrs.Factory(dict)
-    keys: set[LetterKey] = attrs.Factory(set)
-    count: int = 0
-    size: int = 0
-    missed: int = 0
-    missed_id: bytes = b""
-
-    def has_room(self, letter: Letter) -> bool:
-        return self.count < MAILBOX_LETTERS and self.size + len(letter.body) <= MAILBOX_BYTES
-
-    def put(self, number: int, letter: Letter) -> None:
-        if letter.key not in self.keys:
-            self.keys.add(letter.key)
-            self.letters[number] = letter
-            self._count(letter, 1)
-
-    def take(self, letter: Letter) -> bool:
-        for number, kept in self.letters.items():
-            if kept.key == letter.key:
-                del self.letters[number]
-                self.keys.discard(kept.key)
-                self._count(kept, -1)
-                return True
-        return False
-
-    def _count(self, letter: Letter, sign: int) -> None:
-        if letter.kind not in RECEIPT_KINDS:
-            self.count += sign
-            self.size += sign * len(letter.body)
+class _Name:
+    record: Record
+    owner: Credentials | None
+    position: int
 
 
 @attrs.define
-class _Open:
-    number: int
-    letter: Letter
-    left: frozenset[str]
+class _Request:
+    """What answers a copy of a request: the number of its entry, its hash, its time, and the receipt if there is one."""
+
+    seq: int
+    hash: bytes
+    taken_at: float
+    receipt: bytes = b""
 
 
 class MemoryServerStore:
     """A ServerStore that forgets when the process ends."""
 
     def __init__(self) -> None:
-        self._number = 0
-        self._records: dict[str, Record] = {}
-        self._mailboxes: dict[str, _Mailbox] = {}
-        self._posts: dict[LetterKey, _Open] = {}
-        self._answers: OrderedDict[LetterKey, Kept] = OrderedDict()
+        self._names: dict[str, _Name] = {}
+        self._log = Log()
+        self._requests: dict[tuple[str, bytes, bytes], _Request] = {}
+        self._on_appended: OnAppended = lambda entries: None
 
-    async def load(self) -> tuple[list[Record], list[str], list[OpenPost]]:
-        records = [attrs.evolve(record, online=False) for record in self._records.values()]
-        waiting = [name for name, mailbox in self._mailboxes.items() if mailbox.letters or mailbox.missed]
-        return records, waiting, [OpenPost(post.letter, post.left) for post in self._posts.values()]
+    async def load(self, on_appended: OnAppended) -> tuple[list[KnownName], int]:
+        self._on_appended = on_appended
+        names = [KnownName(attrs.evolve(one.record, online=False), one.owner) for one in self._names.values()]
+        return names, self._log.head
 
-    async def save_name(self, record: Record) -> int:
-        name = fold(record.name)
-        self._records[name] = record
-        mailbox = self._mailboxes.setdefault(name, _Mailbox())
-        return mailbox.count + sum(name in post.left for post in self._posts.values())
+    async def save_name(self, record: Record) -> Position:
+        name, head = fold(record.name), self._log.head
+        known = self._names.pop(name, None)  # the order is that of the last registrations
+        is_same_owner = known is not None and known.owner is not None and known.owner.keys.signing == _signing(record)
+        self._names[name] = _Name(record, record.credentials, known.position if known else head)
+        if known is not None and not is_same_owner:
+            self._fail(name, known, self._log.take(name, head), record.since)
+            self._names[name].position = head
+        position = self._names[name].position
+        return Position(position, self._log.waiting(name, position), self._log.head)
 
     async def forget(self, name: str) -> bool:
-        record = self._records.get(fold(name))
-        if record is None:
-            return False
-        self._records[fold(name)] = attrs.evolve(record, credentials=None)
-        return True
+        known = self._names.get(fold(name))
+        if known is not None:
+            known.record = attrs.evolve(known.record, credentials=None)
+        return known is not None
 
-    async def save(self, recipient: str, letter: Letter) -> Kept:
-        if before := self._answers.get(letter.key):
-            return before
-        mailbox = self._mailboxes[fold(recipient)]
-        if not mailbox.has_room(letter):
-            return Kept(Status.FULL, letter.sent_at)
-        mailbox.put(self._next(), letter)
-        self._answers[letter.key] = Kept(Status.SAVED, letter.sent_at)
-        return Kept(Status.NEW, letter.sent_at)
+    async def append(self, entries: Sequence[Entry]) -> list[Appended]:
+        new: list[Entry] = []
+        appended = [self._append_request(entry, new) for entry in entries]
+        self._tell(new)
+        return appended
 
-    async def post(self, letter: Letter, recipients: Collection[str]) -> Kept:
-        if before := self._answers.get(letter.key):
-            return before
-        left = frozenset(fold(name) for name in recipients)
-        self._posts[letter.key] = _Open(self._next(), letter, left)
-        self._answers[letter.key] = Kept(Status.SAVED, letter.sent_at)
-        return Kept(Status.NEW, letter.sent_at)
+    def _append_request(self, entry: Entry, new: list[Entry]) -> Appended:
+        request = self._requests.get(_key(entry))
+        if request is not None:
+            is_same = request.hash == request_hash(entry)
+            return Appended(Status.KNOWN, request.seq, request.receipt) if is_same else Appended(Status.CONFLICT)
+        if entry.recipient != EVERYONE:
+            waiting = self._log.letters(entry.recipient)
+            size = sum(len(letter.body) for letter in waiting)
+            if len(waiting) >= MAILBOX_LETTERS or size + len(entry.body) > MAILBOX_BYTES:
+                return Appended(Status.FULL)
+        new.append(self._append(entry))
+        self._requests[_key(entry)] = _Request(self._log.head, request_hash(entry), entry.taken_at)
+        return Appended(Status.NEW, self._log.head)
 
-    async def finish_post(self, letter: Letter, left: Collection[str]) -> None:
-        post = self._posts.pop(letter.key)
-        for name in left:
-            mailbox = self._mailboxes[fold(name)]
-            if mailbox.has_room(letter):
-                mailbox.put(post.number, letter)
-            else:
-                mailbox.missed += 1
-                mailbox.missed_id = letter.id
+    async def read(self, name: str, after: int) -> Page:
+        return self._log.read(fold(name), after)
 
-    async def waiting(self, name: str) -> Sequence[Letter]:
-        mailbox = self._mailboxes[fold(name)]
-        batch = oldest_batch(mailbox.letters[number] for number in sorted(mailbox.letters))
-        if mailbox.missed and len(batch) == len(mailbox.letters) < BATCH_LETTERS:
-            batch.append(
-                Letter(LetterKind.MISSED, mailbox.missed_id, self._records[fold(name)].name, 0.0, count=mailbox.missed)
-            )
-        return batch
+    async def acknowledge(self, acknowledged: Sequence[Acknowledged], at: float) -> None:
+        receipts = []
+        for one in acknowledged:
+            name = self._names[fold(one.name)]
+            for letter in self._move(fold(one.name), one.upto):
+                receipt = one.receipts.get(letter.seq, b"")
+                self._requests[_key(letter)].receipt = receipt
+                receipts.append(self._append(_about(letter, EntryKind.RECEIPT, name, at, receipt)))
+        self._tell(receipts)
 
-    async def acknowledge(self, name: str, handed: Iterable[HandedOver], relayed: Collection[LetterKey]) -> list[str]:
-        mailbox = self._mailboxes[fold(name)]
-        receipted = []
-        for one in handed:
-            letter = one.letter
-            if letter.kind is LetterKind.MISSED:
-                mailbox.missed = max(0, mailbox.missed - letter.count)
-            elif mailbox.take(letter) and letter.kind is LetterKind.DIRECT:
-                if letter.key in relayed:
-                    status = Status.DELIVERED if one.opened else Status.UNREADABLE
-                    self._answers[letter.key] = Kept(status, letter.sent_at, one.receipt)
-                else:
-                    self._file_receipt(one, self._records[fold(name)].name)
-                    receipted.append(letter.sender)
-        return receipted
+    async def advance(self, positions: Mapping[str, int]) -> None:
+        for name, upto in positions.items():
+            self._move(fold(name), upto)
 
-    def _file_receipt(self, one: HandedOver, reader: str) -> None:
-        kind = LetterKind.RECEIPT if one.opened else LetterKind.UNREADABLE
-        receipt = Letter(kind, one.letter.id, reader, one.letter.sent_at, one.receipt)
-        self._mailboxes[fold(one.letter.sender)].put(self._next(), receipt)
+    def _move(self, name: str, upto: int) -> list[Entry]:
+        """Move a position forward. Returns the letters that are passed."""
+        known = self._names[name]
+        # A late acknowledgement must not move it back: what is behind it would be handed out again.
+        known.position = max(known.position, upto)
+        return [entry for entry in self._log.take(name, upto) if entry.kind == EntryKind.DIRECT]
 
-    async def forget_answers(self, before: float) -> None:
-        while self._answers and next(iter(self._answers.values())).sent_at < before:
-            self._answers.popitem(last=False)
+    async def retain(self, before: float, now: float) -> bool:
+        for request in self._requests.values():
+            request.taken_at = min(request.taken_at, now)
+        old = {key: request for key, request in self._requests.items() if request.taken_at < before}
+        for key in old:
+            del self._requests[key]
+        upto = max((request.seq for request in old.values()), default=0)
+        for name, known in self._names.items():
+            self._fail(name, known, self._log.take(name, upto), now)
+        self._log.drop(upto)
+        return False
 
-    def _next(self) -> int:
-        self._number += 1
-        return self._number
+    def _fail(self, name: str, known: _Name, unread: Iterable[Entry], at: float) -> None:
+        failed = [_about(one, EntryKind.FAILED, known, at) for one in unread if one.kind == EntryKind.DIRECT]
+        self._tell([self._append(entry) for entry in failed])
+
+    def _append(self, entry: Entry) -> Entry:
+        numbered = attrs.evolve(entry, seq=self._log.head + 1)
+        self._log.append(numbered)
+        return numbered
+
+    def _tell(self, appended: Sequence[Entry]) -> None:
+        if appended:
+            self._on_appended(appended)
+
+
+def _signing(record: Record) -> bytes | None:
+    return record.credentials.keys.signing if record.credentials else None
+
+
+def _key(entry: Entry) -> tuple[str, bytes, bytes]:
+    return (entry.kind, entry.key, entry.id)
+
+
+def _about(letter: Entry, kind: EntryKind, reader: _Name, at: float, body: bytes = b"") -> Entry:
+    """An entry for the sender of a letter that says what became of it."""
+    key = reader.owner.keys.signing if reader.owner else NO_KEY
+    return Entry(0, kind, letter.id, reader.record.name, key, fold(letter.sender), at, body)
 
 
 class MemoryClientStore:
@@ -174,31 +172,46 @@ class MemoryClientStore:
     """
 
     def __init__(self, *, history: bool = True) -> None:
-        self._seen: OrderedDict[LetterKey, None] = OrderedDict()
-        self._unshown: dict[LetterKey, OpenedLetter] = {}
+        self._seen: OrderedDict[EntryKey, bytes] = OrderedDict()
+        self._unshown: dict[EntryKey, OpenedEntry] = {}
+        self._sent: OrderedDict[bytes, SentLetter] = OrderedDict()
         self._pins: dict[str, bytes] = {}
-        self._history: deque[Entry] | None = deque(maxlen=HISTORY_LIMIT) if history else None
+        self._history: deque[HistoryEntry] | None = deque(maxlen=HISTORY_LIMIT) if history else None
 
-    def has(self, key: LetterKey) -> bool:
-        return key in self._seen
+    def seen(self, key: EntryKey) -> bytes | None:
+        return self._seen.get(key)
 
-    def saw(self, key: LetterKey) -> None:
-        self._seen[key] = None
+    def saw(self, key: EntryKey, hash: bytes) -> None:
+        self._seen[key] = hash
         if len(self._seen) > SEEN_LIMIT:
             self._seen.popitem(last=False)
 
-    async def keep(self, letters: Iterable[OpenedLetter]) -> None:
-        for letter in letters:
-            if not self.has(letter.key):
-                self.saw(letter.key)
-                self._unshown[letter.key] = letter
+    async def keep(self, entries: Iterable[OpenedEntry]) -> None:
+        for entry in entries:
+            if self.seen(entry.key) is None:
+                self.saw(entry.key, entry.hash)
+                self._unshown[entry.key] = entry
 
-    def unshown(self) -> list[OpenedLetter]:
+    def unshown(self) -> list[OpenedEntry]:
         return list(self._unshown.values())
 
-    def shown(self, letter: OpenedLetter) -> None:
-        if self._unshown.pop(letter.key, None) and letter.entry:
-            self.note(letter.entry)
+    def shown(self, entry: OpenedEntry) -> None:
+        if self._unshown.pop(entry.key, None) and entry.history:
+            self.note(entry.history)
+
+    async def will_send(self, letter: SentLetter) -> None:
+        self._sent[letter.id] = letter
+        if len(self._sent) > SENT_LIMIT:
+            self._sent.popitem(last=False)
+
+    def sent(self, id: bytes) -> SentLetter | None:
+        return self._sent.get(id)
+
+    def settled(self, id: bytes) -> None:
+        self._sent.pop(id, None)
+
+    def knows_all_sent(self) -> bool:
+        return True
 
     def pinned(self, name: str) -> bytes | None:
         return self._pins.get(fold(name))
@@ -206,17 +219,17 @@ class MemoryClientStore:
     def pin(self, name: str, key: bytes) -> None:
         self._pins[fold(name)] = key
 
-    def note(self, entry: Entry) -> None:
+    def note(self, entry: HistoryEntry) -> None:
         if self._history is not None:
             self._history.append(entry)
 
-    async def history(self, peer: str | None, count: int) -> list[Entry]:
+    async def history(self, peer: str | None, count: int) -> list[HistoryEntry]:
         return self._newest(lambda entry: peer is None or fold(entry.peer) == fold(peer), count)
 
-    async def search(self, words: str, count: int) -> list[Entry]:
+    async def search(self, words: str, count: int) -> list[HistoryEntry]:
         return self._newest(lambda entry: is_found(words, entry.text), count)
 
-    def _newest(self, fits: Callable[[Entry], bool], count: int) -> list[Entry]:
+    def _newest(self, fits: Callable[[HistoryEntry], bool], count: int) -> list[HistoryEntry]:
         if self._history is None:
             raise NoHistory
         newest = islice(filter(fits, reversed(self._history)), max(0, min(count, HISTORY_LIMIT)))

@@ -1,0 +1,145 @@
+"""The server's log (pure): entries in one order, what of them each name gets, and which of them go into one batch.
+
+The stores have the same log on disk (see storage/interface.py), the server keeps its newest part in memory.
+"""
+
+import hashlib
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator
+from heapq import merge
+from operator import attrgetter
+
+import attrs
+
+from trio_chat.protocol.messages import MAX_BATCH, MAX_RECEIPTS
+from trio_chat.protocol.records import EVERYONE, NO_KEY, Entry, EntryKind, fold
+
+BATCH_BYTES = 24 * 1024
+ENTRY_OVERHEAD = 450
+"""Bytes that an entry adds to a batch besides its body: its other fields, and the credentials of its sender."""
+
+ROOM_POSTS = 10_000
+ROOM_BYTES = 64 * 1024 * 1024
+"""How many posts are kept, and how many bytes of them. Older ones lose their bodies and are only counted."""
+
+_seq = attrgetter("seq")
+
+
+@attrs.frozen
+class Page:
+    """What comes next for a name, and the position that it has when it has taken all of it.
+
+    `upto` passes what is not for the name. Without entries it may be further than the position was: then that is the
+    position now.
+    """
+
+    entries: tuple[Entry, ...]
+    upto: int
+
+
+def first_batch(entries: Iterable[Entry], upto: int) -> Page:
+    """The first of these entries, as many as go into one message, at least one. `upto`: the position after all."""
+    batch: list[Entry] = []
+    size = letters = 0
+    for entry in entries:
+        size += len(entry.body) + ENTRY_OVERHEAD
+        letters += entry.kind == EntryKind.DIRECT
+        if batch and (size > BATCH_BYTES or letters > MAX_RECEIPTS or len(batch) == MAX_BATCH):
+            return Page(tuple(batch), batch[-1].seq)
+        batch.append(entry)
+    return Page(tuple(batch), upto)
+
+
+def missed_posts(name: str, count: int, first: int, last: int) -> Entry:
+    """The notice for a name that these posts are no longer kept. The same posts always make the same notice."""
+    id_ = hashlib.sha256(f"missed {EVERYONE} {first} {last}".encode()).digest()[:16]
+    return Entry(last, EntryKind.MISSED, id_, name, NO_KEY, fold(name), 0.0, b"%d" % count)
+
+
+def request_hash(entry: Entry) -> bytes:
+    """What a request with the same id must have in common with the first one: its recipient and its body."""
+    # Names have no space: no other recipient and body make the same bytes.
+    return hashlib.sha256(f"{entry.recipient} ".encode() + entry.body).digest()
+
+
+class Log:
+    """Entries in memory, from some number on. A position is the number up to which a name has everything."""
+
+    def __init__(self, head: int = 0) -> None:
+        self.head = head
+        """The number of the last entry."""
+        self.floor = head
+        """What has this number or a lower one is not here."""
+        self._personal: dict[str, list[Entry]] = {}
+        self._posts: list[Entry] = []
+        self._trimmed: list[Entry] = []
+        self._bytes = 0
+
+    def append(self, entry: Entry) -> None:
+        """Add the next entry: its number is that of the head and one."""
+        # Whatever is handed out up to a number must be everything up to it: a gap would be passed for good.
+        if entry.seq != self.head + 1:
+            raise ValueError(f"entry {entry.seq} after {self.head}")
+        self.head = entry.seq
+        if entry.recipient != EVERYONE:
+            self._personal.setdefault(entry.recipient, []).append(entry)
+            return
+        self._posts.append(entry)
+        self._bytes += len(entry.body)
+        while len(self._posts) > ROOM_POSTS or self._bytes > ROOM_BYTES:
+            self._trim()
+
+    def _trim(self) -> None:
+        oldest = self._posts.pop(0)
+        self._bytes -= len(oldest.body)
+        self._trimmed.append(attrs.evolve(oldest, body=b""))
+
+    def read(self, name: str, after: int) -> Page:
+        """What comes next for a name (in lower case) at this position, which must not be below the floor."""
+        return first_batch(self._entries_for(name, after), self.head)
+
+    def _entries_for(self, name: str, after: int) -> Iterator[Entry]:
+        personal = _after(self._personal.get(name, []), after)
+        posts = [post for post in _after(self._posts, after) if fold(post.sender) != name]
+        passed = after
+        for entry in merge(personal, posts, key=_seq) if personal else posts:
+            yield from self._missed(name, passed, entry.seq)
+            yield entry
+            passed = entry.seq
+        yield from self._missed(name, passed, self.head)
+
+    def _missed(self, name: str, after: int, before: int) -> Iterator[Entry]:
+        missed = [post.seq for post in _after(self._trimmed, after) if post.seq < before and fold(post.sender) != name]
+        if missed:
+            yield missed_posts(name, len(missed), missed[0], missed[-1])
+
+    def waiting(self, name: str, after: int) -> int:
+        """How many letters and posts come for a name after this position; receipts and notices do not count."""
+        letters = [one for one in _after(self._personal.get(name, []), after) if one.kind == EntryKind.DIRECT]
+        return len(letters) + sum(fold(post.sender) != name for post in _after(self._posts, after))
+
+    def letters(self, name: str) -> list[Entry]:
+        """The letters for a name that are here."""
+        return [entry for entry in self._personal.get(name, []) if entry.kind == EntryKind.DIRECT]
+
+    def take(self, name: str, upto: int) -> list[Entry]:
+        """Remove what is for this name alone, up to this number; return it."""
+        personal = self._personal.get(name, [])
+        count = bisect_right(personal, upto, key=_seq)
+        taken, personal[:count] = personal[:count], []
+        if not personal:
+            self._personal.pop(name, None)
+        return taken
+
+    def drop(self, upto: int) -> None:
+        """Forget everything up to this number: from now on that is the floor."""
+        self.floor = max(self.floor, upto)
+        for name in list(self._personal):
+            self.take(name, upto)
+        for posts in (self._posts, self._trimmed):
+            del posts[: bisect_right(posts, upto, key=_seq)]
+        self._bytes = sum(len(post.body) for post in self._posts)
+
+
+def _after(entries: list[Entry], seq: int) -> list[Entry]:
+    return entries[bisect_right(entries, seq, key=_seq) :]
