@@ -73,7 +73,9 @@ class Log:
         self._personal: dict[str, list[Entry]] = {}
         self._posts: list[Entry] = []
         self._trimmed: list[Entry] = []
-        self._bytes = 0
+        self._post_bytes = 0
+        self.size = 0
+        """Bytes of the posts and letters that are here."""
 
     def append(self, entry: Entry) -> None:
         """Add the next entry: its number is that of the head and one."""
@@ -81,18 +83,17 @@ class Log:
         if entry.seq != self.head + 1:
             raise ValueError(f"entry {entry.seq} after {self.head}")
         self.head = entry.seq
+        self.size += len(entry.body)
         if entry.recipient != EVERYONE:
             self._personal.setdefault(entry.recipient, []).append(entry)
             return
         self._posts.append(entry)
-        self._bytes += len(entry.body)
-        while len(self._posts) > ROOM_POSTS or self._bytes > ROOM_BYTES:
-            self._trim()
-
-    def _trim(self) -> None:
-        oldest = self._posts.pop(0)
-        self._bytes -= len(oldest.body)
-        self._trimmed.append(attrs.evolve(oldest, body=b""))
+        self._post_bytes += len(entry.body)
+        while len(self._posts) > ROOM_POSTS or self._post_bytes > ROOM_BYTES:
+            oldest = self._posts.pop(0)
+            self._post_bytes -= len(oldest.body)
+            self.size -= len(oldest.body)
+            self._trimmed.append(attrs.evolve(oldest, body=b""))
 
     def read(self, name: str, after: int) -> Page:
         """What comes next for a name (in lower case) at this position, which must not be below the floor."""
@@ -127,6 +128,7 @@ class Log:
         personal = self._personal.get(name, [])
         count = bisect_right(personal, upto, key=_seq)
         taken, personal[:count] = personal[:count], []
+        self.size -= sum(len(entry.body) for entry in taken)
         if not personal:
             self._personal.pop(name, None)
         return taken
@@ -138,7 +140,9 @@ class Log:
             self.take(name, upto)
         for posts in (self._posts, self._trimmed):
             del posts[: bisect_right(posts, upto, key=_seq)]
-        self._bytes = sum(len(post.body) for post in self._posts)
+        dropped = self._post_bytes - sum(len(post.body) for post in self._posts)
+        self._post_bytes -= dropped
+        self.size -= dropped
 
 
 def _after(entries: list[Entry], seq: int) -> list[Entry]:

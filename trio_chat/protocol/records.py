@@ -146,9 +146,9 @@ class EntryKind(enum.StrEnum):
     GROUP = "group"
     """A post: a message to everyone, signed."""
     RECEIPT = "receipt"
-    """What the reader of a letter has signed, with the id of the letter; see crypto/receipts.py. To the letter's sender."""
+    """What the reader of a letter has signed, for its sender; it has the id of the letter. See crypto/receipts.py."""
     FAILED = "failed"
-    """The letter with this id will not be read: it has waited too long, or its recipient's name has another owner now."""
+    """The letter with this id will not be read: it waited too long, or its recipient's name has another owner now."""
     MISSED = "missed"
     """Some messages to everyone are no longer kept; the body is their number, in ASCII digits."""
 

@@ -94,6 +94,11 @@ class ServerTable:
     def __getitem__(self, name: str) -> Record:
         return self._rows[fold(name)][1]
 
+    def is_held(self, name: str, version: Version | None) -> bool:
+        """Whether a copy of this version has the row of this name as it is now."""
+        n, _ = self._rows.get(fold(name), (self.version.n + 1, None))
+        return version is not None and version.epoch == self.version.epoch and n <= version.n
+
     def put(self, record: Record) -> None:
         """Add or change a row. Each call is one change and takes the next number."""
         self.version = Version(self.version.epoch, self.version.n + 1)

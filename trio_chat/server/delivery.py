@@ -1,63 +1,190 @@
-"""One delivery loop for each session: it sends the table, then letters in order, and finds out who has gone.
+"""Delivery: sends the table and the entries of the log to each session, and finds out who has gone.
 
-What to send next is decided in server/service.py; the waiting is here.
+Each session is sent one request at a time: first what it lacks of the table, then the entries after its position. It is
+served from the newest part of the log in memory or, if it is behind that, from the store. No session has a task of its
+own unless it is silent.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 
 import attrs
 import trio
 
-from trio_chat.protocol.messages import Answer, Heartbeat, Letters, PartAck, TableChange, TableHeld, Taken
-from trio_chat.protocol.records import Letter, fold
-from trio_chat.server.service import NextStep, Service, Session
-from trio_chat.storage.interface import HandedOver, LetterKey, ServerStore
+from trio_chat.crypto.receipts import verify_receipt
+from trio_chat.link.session import Peer
+from trio_chat.protocol.log import Log, Page
+from trio_chat.protocol.messages import Answer, Batch, Heartbeat, Save, TableChange, TableHeld, Taken
+from trio_chat.protocol.records import EVERYONE, Entry, EntryKind, Version, fold
+from trio_chat.server.service import Service, Session
+from trio_chat.storage.interface import Acknowledged, ServerStore
+from trio_chat.tasks import WakeUp
 from trio_chat.transport.endpoint import ACK_WINDOW, RESEND_DELAYS, Endpoint, new_id
 
 PROBES = 5
 """Windows of 500 ms without any answer after which a client is marked offline."""
 
+TAIL_BYTES = 8 * 1024 * 1024
+TAIL_ENTRIES = 8192
+"""How much of the log is kept in memory, for all who are up to date."""
 
-@attrs.define(eq=False)
-class _Relay:
-    """A Save that waits for its letter to be handed over; `over` is set when the store has noted that."""
+POSITIONS_EVERY = 1.0
+"""Seconds between two writes of positions that were moved by posts alone. After a crash these posts come again."""
 
-    over: trio.Event = attrs.Factory(trio.Event)
-    handed: HandedOver | None = None
+MAX_AWAITED = 10_000
+"""The most Saves that wait for a receipt. Beyond that they are answered Saved at once."""
+
+
+@attrs.frozen
+class _Taken:
+    """A batch with letters that a client has taken: it has to be written before the next one is sent."""
+
+    session: Session
+    acknowledged: Acknowledged
 
 
 class Deliveries:
-    """The delivery tasks of one server, and the Saves that wait for them."""
+    """What the server sends by itself. Run `run` as a task."""
 
     def __init__(self, endpoint: Endpoint, service: Service, store: ServerStore, clock: Callable[[], float]) -> None:
         self._endpoint = endpoint
         self._service = service
         self._store = store
         self._clock = clock
-        self._bells: dict[str, trio.Event] = {}
-        self._relays: dict[LetterKey, _Relay] = {}
+        self._tail = Log()
+        self._ready: dict[Session, None] = {}
+        self._wake_up = WakeUp()
+        self._taken: list[_Taken] = []
+        self._taken_came = WakeUp()
+        self._moved: dict[str, int] = {}
+        self._awaited: dict[int, tuple[Peer, Save]] = {}
 
-    def wake(self, name: str) -> None:
-        """Something has changed for this name: its delivery loop looks for its next step."""
-        bell = self._bells.pop(fold(name), None)
-        if bell is not None:
-            bell.set()
+    # --- what has changed ---
 
-    async def delivery_loop(self, session: Session) -> None:
-        """Deliver to one session until it ends."""
-        while self._service.is_current(session):
-            bell = self._bells.setdefault(fold(session.name), trio.Event())
-            match self._service.next_step(session, new_id()):
-                case TableChange() as change:
-                    alive = await self._bring_table(session, change)
-                case NextStep.LETTERS:
-                    alive = await self._hand_over_letters(session)
-                case NextStep.REST:
-                    await bell.wait()
+    def start(self, head: int) -> None:
+        """The log has this many entries, none of which is in memory."""
+        self._tail = Log(head)
+
+    def on_appended(self, entries: Sequence[Entry]) -> None:
+        """These entries have been committed; they are the next ones."""
+        for entry in entries:
+            self._tail.append(entry)
+            for session in self._concerned(entry):
+                # It had everything before this entry. Its position may be far behind: it is not moved for what others
+                # get, and what is between may no longer be in memory.
+                if session.is_idle:
+                    session.position = max(session.position, entry.seq - 1)
+                    session.is_idle = False
+                self.wake(session)
+        self._shorten_tail()
+
+    def _concerned(self, entry: Entry) -> Iterable[Session]:
+        if entry.recipient == EVERYONE:
+            return self._service.online()
+        session = self._service.session(entry.recipient)
+        return [session] if session else []
+
+    def _shorten_tail(self) -> None:
+        if self._tail.head - self._tail.floor > TAIL_ENTRIES or self._tail.size > TAIL_BYTES:
+            # By half, not by one: dropping costs a look at every name that has something here.
+            self._tail.drop((self._tail.floor + self._tail.head) // 2)
+
+    def wake(self, session: Session) -> None:
+        """Something has changed for this session: send it what comes next, unless something is in flight."""
+        self._ready[session] = None
+        self._wake_up.set()
+
+    def admit(self, session: Session, position: int) -> None:
+        """A session begins, at this position. Until then it is busy."""
+        session.position = position
+        self._release(session)
+
+    def _release(self, session: Session) -> None:
+        session.is_busy = False
+        self.wake(session)
+
+    # --- the tasks ---
+
+    async def delivery_loop(self) -> None:
+        """Send whatever is next to whoever is ready, until cancelled."""
+        async with trio.open_nursery() as self._nursery:
+            self._nursery.start_soon(self._write_taken)
+            self._nursery.start_soon(self._write_positions)
+            while True:
+                await self._wake_up.wait()
+                ready, self._ready = self._ready, {}
+                requests = self._requests(
+                    session for session in ready if not session.is_busy and self._service.is_current(session)
+                )
+                if requests:
+                    self._nursery.start_soon(self._deliver, requests)
+
+    def _requests(self, sessions: Iterable[Session]) -> dict[Session, Batch | TableChange]:
+        """What to send to these sessions now. Nothing for those who have everything, or are behind the tail."""
+        id_ = new_id()
+        # Most sessions hold the same version: each difference is computed once.
+        changes: dict[Version | None, TableChange | None] = {}
+        requests: dict[Session, Batch | TableChange] = {}
+        for session in sessions:
+            if session.table_due:
+                if session.held not in changes:
+                    changes[session.held] = self._service.table.change_since(session.held, id_)
+                if change := changes[session.held]:
+                    requests[session] = change
+                    session.is_busy = True
                     continue
-            # 3 s in all: the delivery's own window, then the probes. Anything that it answers proves that it is alive.
-            if not alive and self._service.is_current(session) and not await self.is_alive(session, PROBES):
-                self._service.mark_offline(session, self._clock())
+                session.table_due = False
+            if session.is_idle:
+                continue
+            if session.position < self._tail.floor:
+                session.is_busy = True
+                self._nursery.start_soon(self._deliver_from_store, session)
+            elif batch := self._batch(session, self._tail.read(fold(session.name), session.position), id_):
+                requests[session] = batch
+                session.is_busy = True
+            else:
+                session.is_idle = True
+        return requests
+
+    def _batch(self, session: Session, page: Page, id: bytes) -> Batch | None:
+        """The message with these entries. Without entries: None, and the session is at the end of the page."""
+        if page.entries:
+            session.upto = page.upto
+            return Batch(id, session.name, page.entries, self._service.senders(session, page.entries))
+        session.position = max(session.position, page.upto)
+        return None
+
+    async def _deliver_from_store(self, session: Session) -> None:
+        page = await self._store.read(session.name, session.position)
+        if batch := self._batch(session, page, new_id()):
+            await self._deliver({session: batch})
+        else:
+            self._release(session)
+
+    async def _deliver(self, requests: dict[Session, Batch | TableChange]) -> None:
+        """Send to these sessions in one window for all. Each that stays silent is probed in a task of its own."""
+        silent = {session.peer: session for session in requests}
+
+        def settled(peer: Peer, answer: Answer) -> None:
+            session = silent.pop(peer)
+            if self._is_served(session, requests[session], answer):
+                return
+            # Busy, or a wrong answer: the next try would follow at once, and again.
+            self._nursery.start_soon(self._pause, session)
+
+        await self._endpoint.fan_out({session.peer: request for session, request in requests.items()}, settled)
+        for session in silent.values():
+            self._nursery.start_soon(self._recover, session)
+
+    async def _pause(self, session: Session) -> None:
+        await trio.sleep(ACK_WINDOW)
+        self._release(session)
+
+    async def _recover(self, session: Session) -> None:
+        """A session was silent for its window: probe it. 3 s in all; any answer proves that it is alive."""
+        if self._service.is_current(session) and not await self.is_alive(session, PROBES):
+            self._service.mark_offline(session, self._clock())
+        self._release(session)
 
     async def is_alive(self, session: Session, attempts: int) -> bool:
         """Probe a client, at most `attempts` times, until the first answer."""
@@ -67,59 +194,81 @@ class Deliveries:
             is not None
         )
 
-    async def relayed(self, letter: Letter) -> HandedOver | None:
-        """Wait one window for the recipient to acknowledge a stored letter; return what they answered, or None.
+    # --- answers ---
 
-        An answer that is returned is in the store. After None, a later acknowledgement will store a receipt.
-        """
-        relay = self._relays[letter.key] = _Relay()
-        with trio.move_on_after(ACK_WINDOW):
-            await relay.over.wait()
-        if self._relays.pop(letter.key, None) is None:
-            await relay.over.wait()
-        return relay.handed
+    def _is_served(self, session: Session, request: Batch | TableChange, answer: Answer) -> bool:
+        match request, answer:
+            case TableChange(), TableHeld(version=version):
+                # One mismatch is allowed: a client that comes back may hold another version than the server knows of.
+                is_progress = version is not None and (version == request.after or session.held is None)
+                session.held = version
+                if is_progress:
+                    self._release(session)
+                return is_progress
+            case Batch(), Taken():
+                return self._is_taken(session, request, answer)
+        return False
 
-    async def _bring_table(self, session: Session, change: TableChange) -> bool:
-        answer = await self._endpoint.request(session.peer, change, resend_delays=RESEND_DELAYS)
-        if isinstance(answer, TableHeld):
-            # One mismatch is allowed: a client that comes back may hold another version than the server knows of.
-            is_progress = answer.version is not None and (answer.version == change.after or session.held is None)
-            session.held = answer.version
-            if is_progress:
-                return True
-        return await self._alive_but_not_served(answer)
+    def _is_taken(self, session: Session, batch: Batch, taken: Taken) -> bool:
+        """Whether a client has taken the first entries of a batch, with a genuine receipt for each letter in them."""
+        entries = batch.entries[: taken.count]
+        letters = [entry for entry in entries if entry.kind == EntryKind.DIRECT]
+        if taken.count > len(batch.entries) or len(taken.receipts) != len(letters):
+            return False
+        # A receipt that its reader did not sign is not passed on: to the sender it would look like ours.
+        if not all(
+            verify_receipt(receipt, session.key, id=letter.id, sender=letter.sender)
+            for receipt, letter in zip(taken.receipts, letters, strict=True)
+        ):
+            return False
+        upto = session.upto if len(entries) == len(batch.entries) else entries[-1].seq
+        if letters:
+            receipts = {letter.seq: receipt for letter, receipt in zip(letters, taken.receipts, strict=True)}
+            self._taken.append(_Taken(session, Acknowledged(session.name, upto, receipts)))
+            self._taken_came.set()
+        else:
+            session.position = self._moved[fold(session.name)] = upto
+            self._release(session)
+        return True
 
-    async def _hand_over_letters(self, session: Session) -> bool:
-        deposits = self._service.deposits(session.name)
-        letters = await self._store.waiting(session.name)
-        if not self._service.is_current(session):
-            return True
-        if not letters:
-            self._service.found_empty(session.name, deposits)
-            return True
-        request = Letters(new_id(), session.name, tuple(letters))
-        answer = await self._endpoint.request(session.peer, request, resend_delays=RESEND_DELAYS)
-        if isinstance(answer, Taken) and len(answer.receipts) == len(letters):
-            await self._acknowledged(session.name, letters, answer)
-            return True
-        return await self._alive_but_not_served(answer)
+    async def _write_taken(self) -> None:
+        while True:
+            await self._taken_came.wait()
+            taken, self._taken = self._taken, []
+            await self._store.acknowledge([one.acknowledged for one in taken], self._clock())
+            # Not before: a position that is ahead of the disk would lose, in a crash, what was taken in between twice.
+            for one in taken:
+                one.session.position = one.acknowledged.upto
+                self._release(one.session)
+                for seq, receipt in one.acknowledged.receipts.items():
+                    if seq in self._awaited:
+                        peer, request = self._awaited.pop(seq)
+                        self._endpoint.answer(peer, request, request.delivered(receipt))
 
-    async def _acknowledged(self, name: str, letters: Sequence[Letter], taken: Taken) -> None:
-        handed = [
-            HandedOver(letter, receipt, not taken.unreadable >> place & 1)
-            for place, (letter, receipt) in enumerate(zip(letters, taken.receipts, strict=True))
-        ]
-        relays = [(one, relay) for one in handed if (relay := self._relays.pop(one.letter.key, None))]
-        receipted = await self._store.acknowledge(name, handed, {one.letter.key for one, _ in relays})
-        for one, relay in relays:
-            relay.handed = one
-            relay.over.set()
-        for sender in receipted:
-            self._service.letters_came(sender)
-            self.wake(sender)
+    async def _write_positions(self) -> None:
+        while True:
+            await trio.sleep(POSITIONS_EVERY)
+            await self.write_positions()
 
-    async def _alive_but_not_served(self, answer: Answer | PartAck | None) -> bool:
-        """Whether there was any answer. After Busy or a wrong one, wait: the next try would follow immediately."""
-        if answer is not None:
-            await trio.sleep(ACK_WINDOW)
-        return answer is not None
+    async def write_positions(self) -> None:
+        """Make the positions durable that were moved by posts and receipts alone."""
+        moved, self._moved = self._moved, {}
+        if moved:
+            await self._store.advance(moved)
+
+    # --- Saves that wait for a receipt ---
+
+    def await_receipt(self, seq: int, peer: Peer, request: Save) -> bool:
+        """Answer this Save with the receipt of entry `seq`, if it comes. False: too many wait."""
+        if len(self._awaited) >= MAX_AWAITED:
+            return False
+        self._awaited[seq] = (peer, request)
+        return True
+
+    async def answer_saved(self, seqs: Iterable[int]) -> None:
+        """After one window, answer those of these Saves that still wait: their receipts come as entries."""
+        await trio.sleep(ACK_WINDOW)
+        for seq in seqs:
+            with suppress(KeyError):
+                peer, request = self._awaited.pop(seq)
+                self._endpoint.answer(peer, request, request.saved())

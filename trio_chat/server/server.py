@@ -1,7 +1,7 @@
 """The chat server: the tasks around the decisions of server/service.py.
 
-The task that reads the socket decides on each request immediately. What has to wait for the store or for a client runs
-in a task of its own; the delivery to each session is in server/delivery.py.
+The task that reads the socket decides on each request immediately. What has to be stored is appended to the log by one
+task, in the order in which it came; a registration has a task of its own. What is sent to clients is in delivery.py.
 """
 
 import logging
@@ -20,19 +20,16 @@ from trio_chat.protocol.duplicates import Reaction
 from trio_chat.protocol.messages import (
     Answer,
     GroupPost,
-    Letters,
     Register,
     Request,
     Save,
-    TableChange,
-    TableHeld,
-    Taken,
     Takeover,
 )
-from trio_chat.protocol.records import RETENTION, Address, Reason, Record, Version
+from trio_chat.protocol.records import Address, Reason, Record
 from trio_chat.server.delivery import Deliveries
-from trio_chat.server.service import MAX_IN_PROGRESS, Admission, Deposit, Post, Service, Session
-from trio_chat.storage.interface import ServerStore, Status
+from trio_chat.server.retention import RetentionClock
+from trio_chat.server.service import Admission, Append, Service, Session
+from trio_chat.storage.interface import Appended, ServerStore, Status
 from trio_chat.storage.memory import MemoryServerStore
 from trio_chat.tasks import WakeUp
 from trio_chat.transport.endpoint import RESEND_DELAYS, SERVER_ATTEMPTS, Endpoint, new_id
@@ -46,10 +43,19 @@ MAX_REGISTERING = 1024
 MAX_TAKEOVERS = 1024
 """The most programs that are being told of a takeover."""
 
+MAX_APPENDING = 1024
+"""The most Saves and GroupPosts that wait for the store. More are not answered; their clients send them again."""
+
+APPENDED_AT_ONCE = 256
+
 OVERDUE_CHECK_EVERY = 5.0
 """Seconds between two searches for silent sessions."""
 
-Work = Admission | Deposit | Post
+RETENTION_CHECK_EVERY = 60.0
+"""Seconds between two searches for entries that are too old."""
+
+TABLE_FOLD = 0.1
+"""Seconds in which changes of the table are gathered after one has been sent."""
 
 
 async def serve_chat(
@@ -111,25 +117,27 @@ class _Server:
         self._deliveries = Deliveries(endpoint, self._service, store, clock)
         self._table_changed = WakeUp()
         self._registering = self._takeovers = 0
-        # Never full: both limits count what waits in here, too.
-        limit = MAX_REGISTERING + MAX_IN_PROGRESS
-        self._to_work, self._work = trio.open_memory_channel[tuple[Peer, Request, Work]](limit)
+        self._to_append: list[tuple[Peer, Append]] = []
+        self._append_due = WakeUp()
+        # Never full: no more registrations are in progress.
+        self._to_admit, self._admissions = trio.open_memory_channel[tuple[Peer, Admission]](MAX_REGISTERING)
 
     async def run(self, address: Address, task_status: trio.TaskStatus[Address]) -> None:
-        records, with_letters, open_posts = await self._store.load()
-        self._service.load(records, with_letters)
+        names, head = await self._store.load(self._deliveries.on_appended)
+        self._service.load((name.record, name.owner) for name in names)
+        self._deliveries.start(head)
         async with trio.open_nursery() as nursery:
-            for open_post in open_posts:
-                post = self._service.reopen(open_post.letter, open_post.left)
-                nursery.start_soon(self._hand_out, post)
+            nursery.start_soon(self._deliveries.delivery_loop)
             nursery.start_soon(self._endpoint.listen, self._receive, self._service.moved)
+            nursery.start_soon(self._append_loop, nursery)
             nursery.start_soon(self._publish_table)
             nursery.start_soon(self._sweep)
+            nursery.start_soon(self._retain)
             task_status.started(address)
             # The channel starts one task in each pass of the scheduler: tasks that start in the same pass run in any
-            # order, and two letters from one batch of datagrams could reach the store the wrong way round.
-            async for peer, request, work in self._work:
-                nursery.start_soon(self._do, nursery, peer, request, work)
+            # order, and an earlier registration of a name could reach the store after a later one.
+            async for peer, admission in self._admissions:
+                nursery.start_soon(self._admit, nursery, peer, admission)
 
     def clear_roster(self) -> None:
         """Note everybody as offline, for a presence service that goes on. One that is cancelled together with the chat
@@ -139,42 +147,41 @@ class _Server:
             self._roster.note(session.name, online=False)
 
     def _receive(self, peer: Peer, request: Request) -> Answer | Reaction:
-        # A registration waits for the store: without a limit anybody could start any number of them.
-        # Saves and GroupPosts have a limit of their own in the service, and what needs no task, such as a Heartbeat, is
-        # answered under any load.
+        # What waits for the store has a limit: else anybody could start any amount of it. What needs no store, such as
+        # a Heartbeat, is answered under any load.
         if isinstance(request, Register) and self._registering >= MAX_REGISTERING:
+            return Reaction.SILENCE
+        if isinstance(request, Save | GroupPost) and len(self._to_append) >= MAX_APPENDING:
             return Reaction.SILENCE
         outcome = self._service.receive(peer, request, trio.current_time(), self._clock())
         match outcome:
-            case Admission() | Deposit() | Post():
-                self._registering += isinstance(outcome, Admission)
-                self._to_work.send_nowait((peer, request, outcome))
-                return Reaction.IN_PROGRESS
-        return outcome
-
-    async def _do(self, nursery: trio.Nursery, peer: Peer, request: Request, work: Work) -> None:
-        match request, work:
-            case Register(), Admission():
-                await self._admit(nursery, peer, request, work)
-            case Save(), Deposit():
-                await self._deposit(peer, request, work)
-            case GroupPost(), Post():
-                await self._post(peer, request, work)
+            case Admission():
+                self._registering += 1
+                self._to_admit.send_nowait((peer, outcome))
+            case Append():
+                self._to_append.append((peer, outcome))
+                self._append_due.set()
+            case _:
+                return outcome
+        return Reaction.IN_PROGRESS
 
     # --- who is online ---
 
-    async def _admit(self, nursery: trio.Nursery, peer: Peer, request: Register, admission: Admission) -> None:
-        # First of all: the previous program may be dead, and a post or a delivery would wait for its answer.
+    async def _admit(self, nursery: trio.Nursery, peer: Peer, admission: Admission) -> None:
+        # First of all: the previous program may be dead, and a delivery would wait for its answer.
         for ended in admission.ended:
             self._endpoint.abandon(ended.peer)
         # Before the answer: a client that gets it relies on owning the name, so that must be on the disk.
-        waiting = await self._store.save_name(admission.record)
-        version = self._service.table.version
-        self._endpoint.answer(peer, request, request.registered(version, waiting, admission.session.since))
+        # And before it the positions, in the order of the calls: the new session begins where the one before has ended.
+        await self._deliveries.write_positions()
+        position = await self._store.save_name(admission.record)
+        version, since = self._service.table.version, admission.session.since
+        registered = admission.request.registered(version, since, position.waiting, position.head)
+        self._endpoint.answer(peer, admission.request, registered)
         self._registering -= 1
-        # From here on tasks of the server: a registration that waited for a silent program would keep its place, and an
-        # owner who takes over their own name again and again could keep everybody else from registering.
-        nursery.start_soon(self._deliveries.delivery_loop, admission.session)
+        self._deliveries.admit(admission.session, position.seq)
+        # A task of its own: a registration that waited for a silent program would keep its place, and an owner who
+        # takes over their own name again and again could keep everybody else from registering.
         for superseded in admission.superseded:
             # A program that is not told gets an Elsewhere when it registers again by itself.
             if self._takeovers < MAX_TAKEOVERS:
@@ -189,7 +196,6 @@ class _Server:
     def _row_changed(self, record: Record) -> None:
         self._table_changed.set()
         self._roster.note(record.name, record.online)
-        self._deliveries.wake(record.name)
         if self._events is not None:
             try:
                 self._events.send_nowait(record)
@@ -202,92 +208,62 @@ class _Server:
             await trio.sleep(OVERDUE_CHECK_EVERY)
             for session in self._service.overdue(trio.current_time()):
                 self._service.mark_offline(session, self._clock())
-            await self._store.forget_answers(self._clock() - RETENTION)
+
+    async def _retain(self) -> None:
+        """Remove what is older than RETENTION, while the clock can be believed."""
+        trusted = RetentionClock(self._clock(), trio.current_time())
+        while True:
+            await trio.sleep(RETENTION_CHECK_EVERY)
+            now = self._clock()
+            before = trusted.oldest_kept(now, trio.current_time())
+            while before is not None and await self._store.retain(before, now):
+                await trio.lowlevel.checkpoint()
 
     # --- the table ---
 
     async def _publish_table(self) -> None:
-        """Rounds of fan-outs: changes that are made during one round are sent together in the next."""
+        """A change is sent to all at once; further ones within TABLE_FOLD are sent together after it."""
         while True:
             await self._table_changed.wait()
-            while sessions := self._outdated():
-                await self._table_round(sessions)
-
-    def _outdated(self) -> dict[Peer, Session]:
-        version = self._service.table.version
-        return {
-            session.peer: session
-            for session in self._service.online()
-            if not session.catching_up and session.held != version
-        }
-
-    async def _table_round(self, sessions: dict[Peer, Session]) -> None:
-        silent = dict(sessions)
-        # Most of them hold the same version: each difference is computed once.
-        changes: dict[Version | None, TableChange | None] = {}
-        for session in sessions.values():
-            if session.held not in changes:
-                changes[session.held] = self._service.table.change_since(session.held, new_id())
-
-        def settled(peer: Peer, answer: Answer) -> None:
-            # Another version means that the change did not fit what the client holds: it counts as silent.
-            if isinstance(answer, TableHeld) and answer.version == requests[peer].after:
-                silent.pop(peer).held = answer.version
-
-        requests = {peer: change for peer, session in sessions.items() if (change := changes[session.held])}
-        await self._endpoint.fan_out(requests, settled)
-        # Their own delivery loops go on, and probe them: so a silent client delays the others by one window only.
-        for session in silent.values():
-            session.catching_up = True
-            self._deliveries.wake(session.name)
+            for session in self._service.online():
+                session.table_due = True
+                self._deliveries.wake(session)
+            await trio.sleep(TABLE_FOLD)
 
     # --- messages ---
 
-    async def _deposit(self, peer: Peer, request: Save, deposit: Deposit) -> None:
-        answer = await self._keep(request, deposit)
-        self._service.ended(deposit.letter)
+    async def _append_loop(self, nursery: trio.Nursery) -> None:
+        """Append to the log whatever has come while the group before it was written."""
+        while True:
+            await self._append_due.wait()
+            while self._to_append:
+                group = self._to_append[:APPENDED_AT_ONCE]
+                appended = await self._store.append([append.entry for _, append in group])
+                # Not before: what is being written counts for the limit.
+                del self._to_append[: len(group)]
+                awaited = [
+                    result.seq
+                    for (peer, append), result in zip(group, appended, strict=True)
+                    if not self._is_answered(peer, append.request, result)
+                ]
+                if awaited:
+                    nursery.start_soon(self._deliveries.answer_saved, awaited)
+
+    def _is_answered(self, peer: Peer, request: Save | GroupPost, result: Appended) -> bool:
+        """Answer a request; False if it has to wait for the receipt of its recipient, who is online."""
+        answer: Answer
+        match request, result.status:
+            case _, Status.FULL:
+                answer = request.refused(Reason.FULL)
+            case _, Status.CONFLICT:
+                answer = request.refused(Reason.CONFLICT)
+            case GroupPost(), _:
+                answer = request.accepted()
+            case Save(), _ if result.receipt:
+                answer = request.delivered(result.receipt)
+            case Save(recipient=recipient), _:
+                if self._service.session(recipient) and self._deliveries.await_receipt(result.seq, peer, request):
+                    return False
+                answer = request.saved()
         self._endpoint.answer(peer, request, answer)
-
-    async def _keep(self, request: Save, deposit: Deposit) -> Answer:
-        letter, recipient = deposit.letter, deposit.recipient
-        kept = await self._store.save(recipient, letter)
-        self._service.kept(deposit)
-        self._deliveries.wake(recipient)
-        match kept.status:
-            case Status.FULL:
-                return request.refused(Reason.FULL)
-            case Status.SAVED:
-                return request.saved(kept.sent_at)
-            case Status.DELIVERED | Status.UNREADABLE as status:
-                return request.delivered(kept.receipt, status is Status.DELIVERED)
-        if self._service.session(recipient) and (handed := await self._deliveries.relayed(letter)):
-            return request.delivered(handed.receipt, handed.opened)
-        return request.saved(kept.sent_at)
-
-    async def _post(self, peer: Peer, request: GroupPost, post: Post) -> None:
-        kept = await self._store.post(post.letter, post.left)
-        self._endpoint.answer(peer, request, request.accepted(kept.sent_at))
-        if kept.status is Status.NEW:
-            await self._hand_out(post)
-        else:
-            self._service.withdraw(post)
-            self._wake_all(post)
-        self._service.ended(post.letter)
-
-    async def _hand_out(self, post: Post) -> None:
-        names = {session.peer: session.name for session in post.targets}
-
-        def settled(peer: Peer, answer: Answer) -> None:
-            if isinstance(answer, Taken):
-                self._service.handed_over(post, names[peer])
-                self._deliveries.wake(names[peer])
-
-        requests = {peer: Letters(new_id(), name, (post.letter,)) for peer, name in names.items()}
-        await self._endpoint.fan_out(requests, settled)
-        await self._store.finish_post(post.letter, post.left)
-        self._service.became_letters(post)
-        self._wake_all(post)
-
-    def _wake_all(self, post: Post) -> None:
-        for name in post.left:
-            self._deliveries.wake(name)
+        return True

@@ -1,10 +1,8 @@
-"""The server's decisions: a request in, an answer or a piece of work out. Also who is online, and the order in which
-each name gets its letters.
+"""The server's decisions: a request in, an answer or a piece of work out. Also who is online, and who owns which name.
 
 No store, socket or clock: server/server.py does the work and reports the results.
 """
 
-import enum
 from collections.abc import Callable, Iterable
 
 import attrs
@@ -21,9 +19,17 @@ from trio_chat.protocol.messages import (
     Register,
     Request,
     Save,
-    TableChange,
 )
-from trio_chat.protocol.records import Letter, LetterKind, Reason, Record, Version, fold
+from trio_chat.protocol.records import (
+    EVERYONE,
+    Credentials,
+    Entry,
+    EntryKind,
+    Reason,
+    Record,
+    Version,
+    fold,
+)
 from trio_chat.protocol.table import ServerTable
 from trio_chat.protocol.token_buckets import TokenBuckets
 
@@ -35,36 +41,36 @@ TAKEOVER_LIMIT = 5.0
 
 TICK = 1e-6
 MAX_NAMES = 10_000
-MAX_IN_PROGRESS = 1024
-"""The most Saves and GroupPosts in progress. More are not answered; their clients send them again."""
 
 LETTERS_A_SECOND, LETTERS_AT_ONCE = 100 / 60, 300
 """How many letters one sender may put into one mailbox."""
-
-
-class NextStep(enum.Enum):
-    """What the delivery loop of a session does next, besides sending a TableChange."""
-
-    LETTERS = "hand over letters"
-    REST = "nothing to do"
 
 
 @attrs.define(eq=False)
 class Session:
     """One registration of a name at one address. When it ends, a newer one of the same name is not affected.
 
-    `since`: the time of its registration, by which the client knows it.
+    `key`: the Ed25519 key that the name belongs to.
+    `since`: when it began, by the monotonic clock; the client knows it by this number.
     `held`: the version of the table that the client holds, as far as the server knows.
-    `catching_up`: its own delivery loop sends it the table; fan-outs leave it out until it has the latest version.
+    `table_due`: what the client lacks of the table is sent next.
+    `position`: the client has everything for it up to this entry of the log. `upto`: its position when it has taken the
+    batch that is in flight.
+    `is_busy`: something is in flight, or is being looked for. `is_idle`: nothing in the log waits for it.
     """
 
     name: str
+    key: bytes
     peer: Peer
     program: bytes
     since: float
     heard_at: float
     held: Version | None = None
-    catching_up: bool = True
+    table_due: bool = True
+    position: int = 0
+    upto: int = 0
+    is_busy: bool = True
+    is_idle: bool = False
 
 
 @attrs.frozen
@@ -74,6 +80,7 @@ class Admission:
     `ended`: the sessions that the new one replaces. Nothing waits for their answers any more.
     """
 
+    request: Register
     session: Session
     record: Record
     ended: tuple[Session, ...]
@@ -86,44 +93,18 @@ class Admission:
 
 
 @attrs.frozen
-class Deposit:
-    """A letter to store and, if its recipient is online, to hand over immediately."""
+class Append:
+    """The request is allowed: append its entry to the log, then answer."""
 
-    recipient: str
-    letter: Letter
-
-
-@attrs.define(eq=False)
-class Post:
-    """A group message to store, then to hand over to `targets`; in the end, those in `left` get it as a letter."""
-
-    letter: Letter
-    left: set[str]
-    targets: list[Session]
+    request: Save | GroupPost
+    entry: Entry
 
 
-@attrs.define
-class _Lane:
-    """What keeps one name's letters in order.
-
-    Nothing newer may overtake an open post for the name, letters that are being stored (`pending`), or letters that
-    may wait in the store. `deposits` counts stored letters: it shows whether one came while the store was read.
-    """
-
-    open_posts: int = 0
-    pending: int = 0
-    letters: bool = False
-    deposits: int = 0
-
-    def is_free(self) -> bool:
-        return not (self.open_posts or self.pending or self.letters)
-
-
-Outcome = Answer | Reaction | Admission | Deposit | Post
+Outcome = Answer | Reaction | Admission | Append
 
 
 class Service:
-    """The table, the sessions and the order of letters, for the server with this public Ed25519 key.
+    """The table and the sessions, for the server with this public Ed25519 key.
 
     `changed` is called with each new row of the table, in order, none left out.
     """
@@ -135,29 +116,28 @@ class Service:
         self._by_name: dict[str, Session] = {}
         self._by_key: dict[bytes, Session] = {}
         self._buckets = TokenBuckets(LETTERS_A_SECOND, LETTERS_AT_ONCE)
-        self._lanes: dict[str, _Lane] = {}
-        self._in_progress: set[tuple[LetterKind, str, bytes]] = set()
+        self._owners: dict[tuple[str, bytes], Credentials] = {}
         self._latest = 0.0
 
-    def load(self, records: Iterable[Record], with_letters: Iterable[str]) -> None:
-        """Begin with what a store kept; everybody is offline until they register."""
-        for record in records:
+    def load(self, names: Iterable[tuple[Record, Credentials | None]]) -> None:
+        """Begin with what a store kept: each name, and its owner or its last one. Everybody is offline."""
+        for record, owner in names:
             self.table.put(attrs.evolve(record, online=False))
-            self._stamp(record.since)
-            self._lanes[fold(record.name)] = _Lane()
-        for name in with_letters:
-            self._lanes[fold(name)].letters = True
+            self._remember_owner(record.name, owner)
 
-    def _stamp(self, at: float) -> float:
-        """A time later than any before: clients compare `since` and `sent_at`, and clocks may stop or go backwards."""
-        self._latest = max(at, self._latest + TICK)
+    def _remember_owner(self, name: str, owner: Credentials | None) -> None:
+        if owner is not None:
+            self._owners[fold(name), owner.keys.signing] = owner
+
+    def _stamp(self, now: float) -> float:
+        """A time later than any before. Clients know their registration by it, and two may come at the same moment."""
+        self._latest = max(now, self._latest + TICK)
         return self._latest
 
     # --- requests ---
 
     def receive(self, peer: Peer, request: Request, now: float, at: float) -> Outcome:
-        """Decide on a request. `now`: monotonic seconds; `at`: seconds since 1970, UTC."""
-        at = self._stamp(at)
+        """Decide on a request. `now`: monotonic seconds; `at`: seconds since 1970, UTC, which people see."""
         if isinstance(request, Register):
             return self._register(peer, request, now, at)
         sender = self._by_key.get(peer.key)
@@ -181,7 +161,7 @@ class Service:
             case Save():
                 return self._save(sender, request, now, at)
             case GroupPost():
-                return self._post(sender, request, at)
+                return self._append(EntryKind.GROUP, sender, request, EVERYONE, at)
             case _:
                 return Reaction.SILENCE
 
@@ -204,10 +184,12 @@ class Service:
         # two. The first one is only told the time, and a program that has ended does not send a second one. The second
         # one may be late itself: then a newer session began after that time, or the time is long past.
         # And a time that is still to come was never told.
+        # By the monotonic clock: a wall clock that is set forward and back would let nobody in for the time between.
+        now = self._stamp(now)
         told_at = request.takeover_at
-        is_valid = at - TAKEOVER_LIMIT <= told_at <= at
+        is_valid = now - TAKEOVER_LIMIT <= told_at <= now
         if elsewhere and (not is_valid or any(session.since > told_at for session in elsewhere)):
-            return request.elsewhere(at)
+            return request.elsewhere(now)
         if len(self.table) >= MAX_NAMES and name not in self.table:
             return Reaction.SILENCE
         return self._admit(peer, request, now, at)
@@ -220,12 +202,12 @@ class Service:
                 self._end(session)  # the row stays online: the others must not see an absence that did not happen
             else:
                 self.mark_offline(session, at)
-        new = Session(name, peer, request.program, at, now)
+        new = Session(name, request.credentials.keys.signing, peer, request.program, now, now)
         self._by_name[fold(name)] = self._by_key[peer.key] = new
-        self._lanes.setdefault(fold(name), _Lane())
+        self._remember_owner(name, request.credentials)
         record = Record(name, *_shown_address(peer), True, at, request.credentials)
         self._put(record)
-        return Admission(new, record, ended)
+        return Admission(request, new, record, ended)
 
     def _sessions_of(self, peer: Peer, name: str) -> tuple[Session, ...]:
         """The sessions of a key and of a name, which end when this key registers this name."""
@@ -242,37 +224,22 @@ class Service:
     def _save(self, sender: Session, request: Save, now: float, at: float) -> Outcome:
         if not self._is_owned(request.recipient):
             return request.refused(Reason.UNKNOWN)
-        letter = Letter(LetterKind.DIRECT, request.id, sender.name, at, request.body)
-        if not self._begin(letter):
-            return Reaction.SILENCE
-        if not self._buckets.take((fold(sender.name), fold(request.recipient)), now):
-            self.ended(letter)
+        if not self._buckets.take((sender.peer.key, fold(request.recipient)), now):
             return request.refused(Reason.TOO_FAST)
-        self._lanes[fold(request.recipient)].pending += 1
-        return Deposit(request.recipient, letter)
+        return self._append(EntryKind.DIRECT, sender, request, fold(request.recipient), at)
 
-    def _post(self, sender: Session, request: GroupPost, at: float) -> Outcome:
-        letter = Letter(LetterKind.GROUP, request.id, sender.name, at, request.body)
-        if not self._begin(letter):
-            return Reaction.SILENCE
-        post = Post(letter, self._lanes.keys() - {fold(sender.name)}, [])
-        for name, lane in self._lanes.items():  # not over the set: its order differs from run to run
-            if name not in post.left:
-                continue
-            if name in self._by_name and lane.is_free():
-                post.targets.append(self._by_name[name])
-            lane.open_posts += 1
-        return post
+    def _append(self, kind: EntryKind, sender: Session, request: Save | GroupPost, recipient: str, at: float) -> Append:
+        return Append(request, Entry(0, kind, request.id, sender.name, sender.key, recipient, at, request.body))
 
-    def _begin(self, letter: Letter) -> bool:
-        if letter.key in self._in_progress or len(self._in_progress) >= MAX_IN_PROGRESS:
-            return False
-        self._in_progress.add(letter.key)
-        return True
-
-    def ended(self, letter: Letter) -> None:
-        """The Save or GroupPost that brought this letter has been answered, or given up."""
-        self._in_progress.discard(letter.key)
+    def senders(self, session: Session, entries: Iterable[Entry]) -> tuple[tuple[str, Credentials], ...]:
+        """The senders of these entries whose keys the client may lack: it does not hold their rows, or other keys."""
+        named = dict.fromkeys((entry.sender, entry.key) for entry in entries)
+        return tuple(
+            (name, owner)
+            for name, key in named
+            if (owner := self._owners.get((fold(name), key)))
+            and not (self.table.is_held(name, session.held) and self.table[name].credentials == owner)
+        )
 
     # --- who is online ---
 
@@ -292,7 +259,7 @@ class Service:
         """End a session and show its name as offline. While the server runs, nothing else does. The callers:
 
         - `receive`: a Deregister; `_admit`: the same key has registered another name;
-        - the delivery loop: a delivery and PROBES (5) probes, of one window each, were not answered;
+        - delivery.py: a delivery and PROBES (5) probes, of one window each, were not answered;
         - the sweep in server.py: no request for SILENCE_LIMIT (65 s).
 
         Returns False if the session had ended: its name may have registered again during the last probe.
@@ -314,63 +281,6 @@ class Service:
     def _put(self, record: Record) -> None:
         self.table.put(record)
         self._changed(record)
-
-    # --- in which order ---
-
-    def next_step(self, session: Session, id: bytes) -> TableChange | NextStep:
-        """What to send to a client next: the table first, then letters, unless a post is open for its name."""
-        if not self.is_current(session):
-            return NextStep.REST
-        if session.catching_up:
-            change = self.table.change_since(session.held, id)
-            if change is not None:
-                return change
-            session.catching_up = False
-        lane = self._lanes[fold(session.name)]
-        return NextStep.LETTERS if lane.letters and not lane.open_posts else NextStep.REST
-
-    def kept(self, deposit: Deposit) -> None:
-        """The store has answered: the letter is in the mailbox, or it will not be."""
-        self._lanes[fold(deposit.recipient)].pending -= 1
-        self.letters_came(deposit.recipient)
-
-    def letters_came(self, name: str) -> None:
-        """The store has a new letter for this name."""
-        lane = self._lanes[fold(name)]
-        lane.letters = True
-        lane.deposits += 1
-
-    def deposits(self, name: str) -> int:
-        """How many letters were stored. Get it before reading the store, and pass it to `found_empty` afterwards."""
-        return self._lanes[fold(name)].deposits
-
-    def found_empty(self, name: str, deposits: int) -> None:
-        """The store has no letters for this name, if none was deposited since."""
-        lane = self._lanes[fold(name)]
-        lane.letters = lane.deposits != deposits
-
-    def handed_over(self, post: Post, name: str) -> None:
-        """One recipient of a post has it: newer letters may follow."""
-        post.left.discard(fold(name))
-        self._lanes[fold(name)].open_posts -= 1
-
-    def became_letters(self, post: Post) -> None:
-        """The fan-out of a post has ended, and those left have it in their mailboxes."""
-        for name in post.left:
-            self.letters_came(name)
-        self.withdraw(post)
-
-    def withdraw(self, post: Post) -> None:
-        """The post no longer holds back anybody's letters."""
-        for name in post.left:
-            self._lanes[name].open_posts -= 1
-
-    def reopen(self, letter: Letter, left: Iterable[str]) -> Post:
-        """A post that was not finished when the server stopped: those left get it as a letter."""
-        post = Post(letter, {fold(name) for name in left}, [])
-        for name in post.left:
-            self._lanes[name].open_posts += 1
-        return post
 
 
 def _shown_address(peer: Peer) -> tuple[str, int]:

@@ -43,7 +43,7 @@ class Status(enum.Enum):
 
 @attrs.frozen
 class Appended:
-    """`seq`: its number, if it is in the log. `receipt`: what its recipient answered, if it is a letter and they did."""
+    """`seq`: its number, if it is in the log. `receipt`: its recipient's, if it is a letter and they have taken it."""
 
     status: Status
     seq: int = 0
@@ -116,7 +116,7 @@ class ServerStore(Protocol):
         """What comes next for a name at this position, from one moment; see `first_batch`. Own posts are left out."""
 
     async def acknowledge(self, acknowledged: Sequence[Acknowledged], at: float) -> None:
-        """Move positions forward, never back. For each letter that is passed by that, append its receipt for its sender.
+        """Move positions forward, never back. For each letter that this passes, append its receipt for its sender.
 
         A letter without a receipt here is answered with an empty one.
         """

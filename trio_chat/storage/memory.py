@@ -42,7 +42,7 @@ class _Name:
 
 @attrs.define
 class _Request:
-    """What answers a copy of a request: the number of its entry, its hash, its time, and the receipt if there is one."""
+    """What answers a copy of a request: number, hash and time of its entry, and the receipt if there is one."""
 
     seq: int
     hash: bytes

@@ -57,6 +57,14 @@ class DroppedCounts:
 
 
 @attrs.define(eq=False)
+class _RequestGroup:
+    """Requests that one task waits for: how many are still pending."""
+
+    left: int
+    all_done: trio.Event = attrs.Factory(trio.Event)
+
+
+@attrs.define(eq=False)
 class _PendingRequest:
     """A request that waits for its answer. `peer` follows the peer when it moves."""
 
@@ -64,9 +72,10 @@ class _PendingRequest:
     peer: Peer
     outgoing: OutgoingRequest
     on_answer: Callable[[Answer], object]
+    group: _RequestGroup
     answer: Answer | None = None
     part_ack: PartAck | None = None
-    done: trio.Event = attrs.Factory(trio.Event)
+    is_done: bool = False
 
 
 @attrs.define(eq=False)
@@ -135,11 +144,9 @@ class Endpoint:
         Returns the answer, a PartAck if the peer acknowledged parts but did not answer, or None if it stayed silent.
         `on_answer` is called with the answer before any later datagram is handled.
         """
-        pending = self._add_pending(peer, request, on_answer)
-        try:
-            await _send_until(pending.done.wait, partial(self._send_pending, [pending]), attempts, resend_delays)
-        finally:
-            self._remove_pending([pending])
+        group = _RequestGroup(1)
+        pending = self._add_pending(peer, request, encode(request), on_answer, group)
+        await self._wait_for(group, [pending], attempts, resend_delays)
         return pending.answer or pending.part_ack
 
     async def fan_out(self, requests: Mapping[Peer, Request], on_answer: Callable[[Peer, Answer], object]) -> None:
@@ -147,17 +154,14 @@ class Endpoint:
 
         `on_answer` is called with each answer when it arrives, and never for a peer that stays silent.
         """
-        group = [self._add_pending(peer, request, partial(on_answer, peer)) for peer, request in requests.items()]
-
-        async def all_done() -> None:
-            for pending in group:
-                if not pending.done.is_set():  # else each wait would cost a turn of the scheduler, for thousands
-                    await pending.done.wait()
-
-        try:
-            await _send_until(all_done, partial(self._send_pending, group), 1, RESEND_DELAYS)
-        finally:
-            self._remove_pending(group)
+        # One request may go to many: it is encoded once.
+        encoded = {id(request): encode(request) for request in requests.values()}
+        group = _RequestGroup(len(requests))
+        pending = [
+            self._add_pending(peer, request, encoded[id(request)], partial(on_answer, peer), group)
+            for peer, request in requests.items()
+        ]
+        await self._wait_for(group, pending, 1, RESEND_DELAYS)
 
     def answer(self, peer: Peer, request: Request, answer: Answer) -> None:
         """Answer a request, now and whenever a copy of it arrives."""
@@ -192,18 +196,26 @@ class Endpoint:
 
     # --- pending requests ---
 
-    def _add_pending(self, peer: Peer, request: Request, on_answer: Callable[[Answer], object]) -> _PendingRequest:
-        # Encoded once: a resend must be the same bytes, as links that wait for a session keep each plaintext once.
-        outgoing = OutgoingRequest(request.kind, request.id, encode(request))
-        pending = _PendingRequest(_request_key(peer, request), peer, outgoing, on_answer)
+    def _add_pending(
+        self, peer: Peer, request: Request, data: bytes, on_answer: Callable[[Answer], object], group: _RequestGroup
+    ) -> _PendingRequest:
+        # Encoded before: a resend must be the same bytes, as links that wait for a session keep each plaintext once.
+        outgoing = OutgoingRequest(request.kind, request.id, data)
+        pending = _PendingRequest(_request_key(peer, request), peer, outgoing, on_answer, group)
         self._waiting[pending.key] = pending
         return pending
 
-    def _remove_pending(self, group: Sequence[_PendingRequest]) -> None:
-        for pending in group:
-            # A request that is done has been removed: by now its key may belong to another request with the same id.
-            if not pending.done.is_set():
-                del self._waiting[pending.key]
+    async def _wait_for(
+        self, group: _RequestGroup, requests: Sequence[_PendingRequest], attempts: int, resend_delays: Sequence[float]
+    ) -> None:
+        """Send these requests in each window until all are answered, or the windows are over."""
+        try:
+            await _send_until(group.all_done.wait, partial(self._send_pending, requests), attempts, resend_delays)
+        finally:
+            for pending in requests:
+                # One that is done has been removed: by now its key may belong to another request with the same id.
+                if not pending.is_done:
+                    del self._waiting[pending.key]
 
     def _pending_at(self, peer: Peer) -> list[_PendingRequest]:
         """The requests that wait for an answer of the peer at this address."""
@@ -216,7 +228,10 @@ class Endpoint:
             self.counts.unexpected_answers += 1
             return
         pending.answer = answer
-        pending.done.set()
+        pending.is_done = True
+        pending.group.left -= 1
+        if not pending.group.left:
+            pending.group.all_done.set()
         # Called here, not by the task that waits: that runs later, when further datagrams of the peer may have been
         # handled, which may make sense only after this answer.
         if answer is not None:
@@ -224,8 +239,8 @@ class Endpoint:
 
     # --- sending ---
 
-    async def _send_pending(self, group: Sequence[_PendingRequest]) -> None:
-        unanswered = [pending for pending in group if not pending.done.is_set()]
+    async def _send_pending(self, requests: Sequence[_PendingRequest]) -> None:
+        unanswered = [pending for pending in requests if not pending.is_done]
         for count, pending in enumerate(unanswered, start=1):
             self._send(pending.peer, *pending.outgoing.missing())
             # The answers to a large fan-out must be read meanwhile, or the socket's buffer overflows.
