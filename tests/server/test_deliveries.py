@@ -15,25 +15,28 @@ from trio_chat.client.events import (
     GroupMessageReceived,
     GroupMessagesMissed,
     LetterReceived,
+    LetterUnreadable,
+    MessageNotDelivered,
     MessageReceived,
     ReceiptReceived,
 )
 from trio_chat.errors import MailboxFull, TooFast, UnknownRecipient
+from trio_chat.protocol import log
 from trio_chat.protocol.messages import (
     Accepted,
+    Batch,
     Busy,
     Delivered,
     DirectMessage,
     Find,
     GroupPost,
     Heartbeat,
-    Letters,
     Register,
     Save,
     Saved,
-    TableChange,
     Taken,
 )
+from trio_chat.protocol.records import NO_KEY, Entry, EntryKind
 from trio_chat.storage.memory import MemoryServerStore
 from trio_chat.transport.endpoint import new_id
 
@@ -153,11 +156,11 @@ async def test_a_save_that_is_answered_after_a_server_restart_keeps_its_first_an
 
 async def test_a_save_that_is_committed_while_its_recipient_registers_is_handed_over(stage, autojump_clock):
     class SlowStore(MemoryServerStore):
-        async def save(self, recipient, letter):
+        async def append(self, entries):
             await trio.sleep(0.2)
-            kept = await super().save(recipient, letter)
+            appended = await super().append(entries)
             await trio.sleep(0.2)
-            return kept
+            return appended
 
     await stage.kill_server()
     await stage.start_server(SlowStore())
@@ -179,7 +182,7 @@ async def test_a_save_that_is_committed_while_its_recipient_registers_is_handed_
 async def test_an_acknowledgement_after_the_window_stores_a_receipt(stage, autojump_clock):
     alice, bob = await stage.enter("alice"), await stage.enter("bob")
     stage.network.cut(alice.host, bob.host)
-    stage.lose(lambda message, *_: isinstance(message, Letters), times=3)
+    stage.lose(lambda message, *_: isinstance(message, Batch), times=3)
 
     delivery = await alice.chat.send("bob", "hi")
     await stage.pass_time(5)
@@ -253,7 +256,8 @@ async def test_letters_of_one_sender_that_arrive_together_stay_in_order(stage, a
     for save in sent:
         writer.send(SERVER_PEER, save)
     await stage.pass_time(1)
-    assert [letter.id for letter in await stage.server_store.waiting("bob")] == [save.id for save in sent]
+    page = await stage.server_store.read("bob", 0)
+    assert [letter.id for letter in page.entries] == [save.id for save in sent]
 
 
 async def test_the_server_is_asked_for_an_unknown_name(stage, autojump_clock):
@@ -291,17 +295,67 @@ async def test_300_letters_at_once_and_100_a_minute_are_enough_from_one_to_anoth
         await alice.chat.send("bob", "one too many")
 
 
-async def test_a_letter_waits_for_the_row_of_its_sender(stage, autojump_clock):
-    alice = await stage.enter("alice")
-    stage.lose(lambda message, _, to: isinstance(message, TableChange) and to[0] == alice.host, times=3)
-    bob = await stage.enter("bob")
-    assert "bob" not in alice.chat.table
-    await bob.chat.send_all("I am new here")
+async def test_what_somebody_sent_who_is_offline_now_does_not_block(stage, autojump_clock):
+    alice, bob, carol = [await stage.enter(name) for name in ("alice", "bob", "carol")]
+    await bob.chat.deregister()
+    await carol.chat.send("bob", "a letter")
+    await carol.chat.send_all("a post")
+    await carol.chat.deregister()
+    await alice.chat.send("bob", "another letter")
+    await bob.chat.register()
+    await stage.pass_time(1)
+    assert bob.texts() == ["a letter", "a post", "another letter"]
+
+
+async def test_what_somebody_sent_whose_name_was_freed_does_not_block(stage, autojump_clock):
+    alice, bob, carol = [await stage.enter(name) for name in ("alice", "bob", "carol")]
+    await bob.kill()
     await stage.pass_time(5)
-    assert alice.received == [GroupMessageReceived("bob", "I am new here")]
+    await carol.chat.send("bob", "a letter")
+    await carol.chat.send_all("a post")
+    await alice.chat.send("bob", "another letter")
+    await carol.kill()
+    await stage.kill_server()
+    await stage.server_store.forget("carol")
+    await stage.start_server()
+
+    # A client that has never seen carol: her keys are not in the table any more, but come with what she wrote.
+    bob = await stage.enter("bob", host=bob.host)
+    await stage.pass_time(1)
+    assert bob.chat.table["carol"].credentials is None
+    assert bob.texts() == ["a letter", "a post", "another letter"]
 
 
-async def test_a_full_mailbox_refuses_letters_and_counts_missed_group_messages(stage, autojump_clock):
+async def test_what_nobody_has_sent_does_not_block(stage, autojump_clock):
+    alice, bob = await stage.enter("alice"), await stage.enter("bob")
+    await bob.chat.deregister()
+    nobody = Entry(0, EntryKind.DIRECT, new_id(), "nobody", NO_KEY, "bob", 1.0, b"from before entries had keys")
+    await stage.server_store.append([nobody])
+    await alice.chat.send("bob", "a letter")
+    await bob.chat.register()
+    await stage.pass_time(1)
+    assert bob.received[0] == LetterUnreadable("nobody")
+    assert bob.texts() == ["a letter"]
+
+
+async def test_letters_for_a_key_that_lost_its_name_fail_to_their_senders(stage, autojump_clock):
+    alice, bob = await stage.enter("alice"), await stage.enter("bob")
+    await bob.kill()
+    await stage.pass_time(5)
+    delivery = await alice.chat.send("bob", "for the old bob")
+    await alice.chat.send_all("for whoever was there")
+    await stage.kill_server()
+    await stage.server_store.forget("bob")
+    await stage.start_server()
+
+    bob = await stage.enter("bob", identity=identity_of("another bob"))
+    await stage.pass_time(25)
+    assert bob.texts() == []
+    assert MessageNotDelivered("bob", delivery.sent_at) in alice.received
+    assert receipts(alice) == []
+
+
+async def test_a_full_mailbox_refuses_letters_and_keeps_messages_to_everyone(stage, autojump_clock):
     alice, bob = await stage.enter("alice"), await stage.enter("bob")
     writers = [alice, *[await stage.enter(name) for name in ("carol", "dan", "erin")]]
     await bob.chat.deregister()
@@ -314,17 +368,30 @@ async def test_a_full_mailbox_refuses_letters_and_counts_missed_group_messages(s
     await alice.chat.send_all("to all again")
     await stage.pass_time(1)
 
-    await bob.chat.register()
+    assert await bob.chat.register() == 1002
     await stage.pass_time(5)
-    assert bob.texts() == [f"letter {n}" for n in range(1000)]
-    assert bob.received[-1] == GroupMessagesMissed(2)
+    assert bob.texts() == [f"letter {n}" for n in range(1000)] + ["to all", "to all again"]
     assert [len(receipts(writer)) for writer in writers] == [250] * 4
+    assert (await alice.chat.send("bob", "there is room again")).how == "direct"
+
+
+async def test_posts_that_are_no_longer_kept_are_counted_before_the_others(stage, autojump_clock, monkeypatch):
+    monkeypatch.setattr(log, "ROOM_POSTS", 3)
+    alice, bob = await stage.enter("alice"), await stage.enter("bob")
+    await bob.chat.deregister()
+    await stage.pass_time(1)
+    for n in range(5):
+        await alice.chat.send_all(f"post {n}")
+
+    await bob.chat.register()
+    await stage.pass_time(1)
+    assert bob.received[0] == GroupMessagesMissed(2)
+    assert bob.texts() == ["post 2", "post 3", "post 4"]
 
     await bob.chat.deregister()
     assert await bob.chat.register() == 0
     await stage.pass_time(1)
-    assert bob.received[-1] == GroupMessagesMissed(2), "reported once"
-    assert len(bob.received) == 1001
+    assert len(bob.received) == 4, "reported once"
 
 
 async def test_a_user_who_does_not_read_is_busy_and_online_and_loses_nothing(stage, autojump_clock):
@@ -373,7 +440,7 @@ async def test_the_lost_answer_to_a_group_post_is_repeated_and_nobody_gets_it_tw
 async def test_someone_with_older_letters_waiting_gets_a_group_message_after_them(stage, autojump_clock):
     alice, bob = await stage.enter("alice"), await stage.enter("bob")
     stage.network.cut(alice.host, bob.host)
-    stage.lose(lambda message, *_: isinstance(message, Letters), times=3)
+    stage.lose(lambda message, *_: isinstance(message, Batch), times=3)
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(alice.chat.send, "bob", "first")
@@ -388,7 +455,7 @@ async def test_someone_with_older_letters_waiting_gets_a_group_message_after_the
 async def test_a_letter_does_not_overtake_a_group_message_whose_fan_out_is_under_way(stage, autojump_clock):
     alice, bob = await stage.enter("alice"), await stage.enter("bob")
     stage.network.cut(alice.host, bob.host)
-    stage.lose(lambda message, *_: isinstance(message, Letters), times=2)
+    stage.lose(lambda message, *_: isinstance(message, Batch), times=2)
 
     await alice.chat.send_all("first")
     alice.chat._relay_until["bob"] = (alice.chat.table["bob"], 1e9)
@@ -400,7 +467,7 @@ async def test_a_letter_does_not_overtake_a_group_message_whose_fan_out_is_under
 async def test_a_group_message_after_an_unfinished_one_comes_second(stage, autojump_clock):
     alice, bob = await stage.enter("alice"), await stage.enter("bob")
     carol = await stage.enter("carol")
-    stage.lose(lambda message, _, to: isinstance(message, Letters) and to[0] == bob.host, times=3)
+    stage.lose(lambda message, _, to: isinstance(message, Batch) and to[0] == bob.host, times=3)
     await alice.chat.send_all("first")
     await carol.chat.send_all("second")
     await alice.chat.send_all("third")
@@ -412,7 +479,7 @@ async def test_a_group_message_after_an_unfinished_one_comes_second(stage, autoj
 
 async def test_a_group_message_is_delivered_after_a_server_restart(stage, autojump_clock):
     alice, bob = await stage.enter("alice"), await stage.enter("bob")
-    stage.lose(lambda message, *_: isinstance(message, Letters), times=1)
+    stage.lose(lambda message, *_: isinstance(message, Batch), times=1)
     await alice.chat.send_all("hello")
     await stage.kill_server()
     await stage.pass_time(1)
@@ -424,7 +491,7 @@ async def test_a_group_message_is_delivered_after_a_server_restart(stage, autoju
 
 async def test_a_client_that_is_silent_in_a_fan_out_gets_its_own_delivery(stage, autojump_clock):
     alice, bob = await stage.enter("alice"), await stage.enter("bob")
-    stage.lose(lambda message, *_: isinstance(message, Letters), times=3)
+    stage.lose(lambda message, *_: isinstance(message, Batch), times=3)
     await alice.chat.send_all("hello")
     await stage.pass_time(0.7)
     assert bob.texts() == ["hello"]

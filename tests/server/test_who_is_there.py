@@ -15,11 +15,11 @@ from trio_chat.client.events import SignedOff
 from trio_chat.errors import InvalidName, NameTaken, NotRegistered, ServerNotResponding, SignedInElsewhere
 from trio_chat.link.packets import Hello
 from trio_chat.protocol.messages import (
+    Batch,
     Deregister,
     Deregistered,
     Elsewhere,
     Heartbeat,
-    Letters,
     Register,
     Registered,
     TableChange,
@@ -286,7 +286,7 @@ async def test_a_dead_client_is_marked_offline_after_five_silent_probes_and_not_
 
 async def test_a_client_that_answers_one_probe_stays_online(stage, autojump_clock):
     alice, bob = await stage.enter("alice"), await stage.enter("bob")
-    stage.lose(lambda message, *_: isinstance(message, Letters), times=6)
+    stage.lose(lambda message, *_: isinstance(message, Batch), times=6)
     stage.lose(lambda message, *_: isinstance(message, Heartbeat), times=14)
     await alice.chat.send_all("hello")
     await stage.pass_time(6)
