@@ -18,7 +18,7 @@ from tests.network import Conditions, MemoryNetwork, Sent, open_memory_network
 from tests.stage import SERVER, Person, Stage, open_stage
 from tests.test_architecture import MAY_IMPORT
 from trio_chat.link.packets import parse_untrusted
-from trio_chat.protocol.messages import DirectMessage, GroupPost, Letters, Register, TableChange
+from trio_chat.protocol.messages import Batch, DirectMessage, GroupPost, Register, TableChange
 from trio_chat.terminal.results import MessageSent, PostAccepted
 from trio_chat.terminal.styling import Line
 from trio_chat.terminal.wordings import Phrasebook
@@ -121,8 +121,8 @@ def _label(message: object) -> str:
     match message:
         case DirectMessage():
             return f"{name}: “{message.text}”"
-        case Letters():
-            return f"{name}: {', '.join(letter.kind.value for letter in message.letters)}"
+        case Batch():
+            return f"{name}: {', '.join(f'{entry.seq} {entry.kind}' for entry in message.entries)}"
         case TableChange():
             return f"{name}: {', '.join(record.name for record in message.records)}"
         case Register():
@@ -161,6 +161,19 @@ async def group(recording: Recording) -> None:
     await recording.stage.pass_time(0.5)
 
 
+async def log(recording: Recording) -> None:
+    """Bob comes back; the log has a letter and two messages to everyone for him."""
+    await recording.enter("alice", "bob", "carol")
+    await recording.people["bob"].chat.deregister()
+    await recording.people["carol"].chat.send_all("Lunch at noon?")
+    await recording.people["alice"].chat.send("bob", "Are you coming?")
+    await recording.people["carol"].chat.send_all("Pizza, I mean.")
+    await recording.begin()
+    recording.types("bob", "reg")
+    await recording.people["bob"].chat.register()
+    await recording.stage.pass_time(0.5)
+
+
 async def _send(recording: Recording, sender: str, recipient: str, text: str) -> None:
     recording.types(sender, f"send {recipient} {text}")
     delivery = await recording.people[sender].chat.send(recipient, text)
@@ -173,6 +186,7 @@ SCENES: dict[str, tuple[Scene, tuple[str, ...]]] = {
     "direct": (direct, ("alice", "server", "bob")),
     "saved": (saved, ("alice", "server", "bob")),
     "group": (group, ("carol", "server", "alice", "bob")),
+    "log": (log, ("alice", "server", "bob", "carol")),
 }
 
 
