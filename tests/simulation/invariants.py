@@ -9,12 +9,15 @@ from tests.simulation.trace import Message
 from tests.simulation.world import World
 from trio_chat.client.events import (
     ForgedReceiptReceived,
+    GroupMessageReceived,
     KeyWarning,
     LetterReceived,
     LetterUnreadable,
+    MessageNotDelivered,
     MessageNotOpened,
     ReceiptReceived,
     SignedOff,
+    WrongReceiptReceived,
 )
 from trio_chat.errors import NotRegistered
 
@@ -28,7 +31,9 @@ KEPT = {
     "Chat._relay_until",  # at most one for each name
     "KeyPins._verified",  # at most one for each name
     "Links._hellos",  # at most one for each server that has not answered yet
-    "Post.left",  # of the latest one, which a variable of the loop still holds
+    "Service._owners",  # at most one for each key that has owned a name
+    "Log._posts",  # the newest part of the log, up to a limit
+    "Log._personal",
 }
 """What may grow while a program runs, each up to a limit of its own."""
 
@@ -65,7 +70,8 @@ def recipients(message: Message, people: Iterable[str]) -> set[str]:
 
 def what_was_received_is_shown(world: World) -> Iterator[Found]:
     for message in world.trace.messages.values():
-        if message.how not in ("direct", "relayed", "saved", "posted"):
+        # Of two texts with one id only the first is shown. The second must not be confirmed by its recipient.
+        if message.how not in ("direct", "relayed", *(("saved", "posted") if message.is_honest else ())):
             continue
         for name in recipients(message, message.known):
             if shown_at(world, name, message.text):
@@ -99,38 +105,68 @@ def each_saved_message_has_one_receipt(world: World) -> Iterator[Found]:
     for message in world.trace.messages.values():
         if message.how != "saved":
             continue
+        # It is told by recipient and time, which are those of one message: no two are sent at the same moment.
         got = [
             time
             for time, _, event in world.trace.shown[message.sender]
             if event == ReceiptReceived(message.recipient, message.sent_at)
         ]
         late = [time for time in got[:-1] if not ended_within(world, message.sender, time, time)]
-        if not got or late:
+        if message.is_honest and (not got or late):
             yield f"{message.text!r} was saved at {message.sent_at} and has receipts at {got}", message.text, set()
 
 
 def whoever_is_online_can_send(world: World) -> Iterator[Found]:
     for message in world.trace.messages.values():
-        if not isinstance(message.error, NotRegistered | None):
+        if message.is_honest and not isinstance(message.error, NotRegistered | None):
             yield f"{message.sender} could not send {message.text!r}: {message.error!r}", message.text, set()
 
 
-def letters_come_in_order(world: World) -> Iterator[Found]:
+def everyone_is_shown_the_servers_order(world: World) -> Iterator[Found]:
     for name, shown in world.trace.shown.items():
-        latest: dict[int, float] = {}
+        latest: dict[int, int] = {}
         for _, run, event in shown:
-            if isinstance(event, LetterReceived):
-                if event.sent_at < latest.get(run, 0.0):
-                    yield f"{name} was shown {event} after one of {latest[run]}", event.text, {name}
-                latest[run] = event.sent_at
+            if not isinstance(event, LetterReceived | GroupMessageReceived):
+                continue
+            place = next(world.trace.places[id] for id in world.trace.messages[event.text].ids)
+            if place < latest.get(run, 0):
+                yield f"{name} was shown {event}, which is entry {place}, after entry {latest[run]}", event.text, {name}
+            latest[run] = place
+
+
+def a_post_that_one_was_shown_is_shown_to_all(world: World) -> Iterator[Found]:
+    for message in world.trace.messages.values():
+        if message.recipient is None:
+            missing = {name for name in recipients(message, message.known) if not shown_at(world, name, message.text)}
+            if missing and any(shown_at(world, name, message.text) for name in world.trace.shown):
+                yield f"{message.text!r} was shown to some, but not to {missing}", message.text, missing
+
+
+def positions_never_go_back(world: World) -> Iterator[Found]:
+    for name, positions in world.trace.positions.items():
+        if positions != sorted(positions):
+            yield f"{name} had the positions {positions}", None, {name}
 
 
 def no_false_warning_is_shown(world: World) -> Iterator[Found]:
-    warnings = (ForgedReceiptReceived, KeyWarning, LetterUnreadable, MessageNotOpened, SignedOff)
+    warnings = (
+        ForgedReceiptReceived,
+        KeyWarning,
+        LetterUnreadable,
+        MessageNotDelivered,
+        MessageNotOpened,
+        SignedOff,
+        WrongReceiptReceived,
+    )
+    deceitful = {(one.sender, one.recipient, one.sent_at) for one in world.trace.messages.values() if not one.is_honest}
     for name, shown in world.trace.shown.items():
         for _, _, event in shown:
-            if isinstance(event, warnings):
-                yield f"{name} was shown {event}", None, {name}
+            if not isinstance(event, warnings):
+                continue
+            # Deserved: a second text under the id of the first was not opened.
+            if isinstance(event, MessageNotOpened) and (name, event.recipient, event.sent_at) in deceitful:
+                continue
+            yield f"{name} was shown {event}", None, {name}
 
 
 def everyone_is_online_at_the_end(world: World) -> Iterator[Found]:
@@ -174,7 +210,9 @@ PROMISES: tuple[Callable[[World], Iterator[Found]], ...] = (
     nothing_is_shown_that_was_not_sent,
     each_saved_message_has_one_receipt,
     whoever_is_online_can_send,
-    letters_come_in_order,
+    everyone_is_shown_the_servers_order,
+    a_post_that_one_was_shown_is_shown_to_all,
+    positions_never_go_back,
     no_false_warning_is_shown,
     everyone_is_online_at_the_end,
     a_killed_client_is_marked_offline,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -16,10 +16,12 @@ from tests.stage import SERVER, SERVER_IDENTITY, identity_of
 from trio_chat.client.chat import Chat, open_chat
 from trio_chat.client.events import TableChanged
 from trio_chat.errors import ChatError, StoreFailed
-from trio_chat.protocol.records import Address, Record
+from trio_chat.protocol.messages import DirectMessage
+from trio_chat.protocol.records import Address, Entry, Record
 from trio_chat.server.server import serve_chat
 from trio_chat.storage.client_store import open_client_store
-from trio_chat.storage.server_store import open_server_store
+from trio_chat.storage.interface import KnownName, OnAppended, Position
+from trio_chat.storage.server_store import SqliteServerStore, open_server_store
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -38,6 +40,8 @@ class Program:
         """Its address for the others, which may be that of a router."""
         self.disk = Disk(world.folder, name, random.Random(f"disk {seed} {name}"))
         self.runs = 0
+        self.clock_error = 0.0
+        """Seconds by which its clock is wrong."""
         self._world = world
         self._scope = trio.CancelScope()
         self._ended = trio.Event()
@@ -46,6 +50,10 @@ class Program:
 
     async def _run(self) -> None:
         raise NotImplementedError
+
+    def clock(self) -> float:
+        """What its clock shows."""
+        return max(0.0, now() + self.clock_error)
 
     @property
     def is_running(self) -> bool:
@@ -100,6 +108,7 @@ class Server(Program):
         to_rows, rows = trio.open_memory_channel[Record](10_000)
         self._world.nursery.start_soon(self._note, rows)
         async with to_rows, open_server_store(self.disk.path, self.disk.run) as store:
+            self._watch(store)
             await serve_chat(
                 SERVER[1],
                 host=SERVER[0],
@@ -107,8 +116,26 @@ class Server(Program):
                 store=store,
                 events=to_rows,
                 network=self._world.network,
-                clock=now,
+                clock=self.clock,
             )
+
+    def _watch(self, store: SqliteServerStore) -> None:
+        """Note which number each entry gets, and from where each registration goes on."""
+        load, save_name, trace = store.load, store.save_name, self._world.trace
+
+        async def watched_load(on_appended: OnAppended) -> tuple[list[KnownName], int]:
+            def both(entries: Sequence[Entry]) -> None:
+                trace.places.update((one.id, one.seq) for one in entries if one.kind in ("direct", "group"))
+                on_appended(entries)
+
+            return await load(both)
+
+        async def watched_save_name(record: Record) -> Position:
+            position = await save_name(record)
+            trace.positions.setdefault(record.name, []).append(position.seq)
+            return position
+
+        store.load, store.save_name = watched_load, watched_save_name
 
     async def _note(self, rows: trio.MemoryReceiveChannel[Record]) -> None:
         async for record in rows:
@@ -136,7 +163,7 @@ class Person(Program):
         world = self._world
         try:
             async with (
-                open_client_store(self.disk.path, self.disk.run, now) as store,
+                open_client_store(self.disk.path, self.disk.run, self.clock) as store,
                 open_chat(
                     self.name,
                     SERVER,
@@ -146,7 +173,7 @@ class Person(Program):
                     store=store,
                     reconnect=True,
                     network=world.network,
-                    clock=now,
+                    clock=self.clock,
                 ) as chat,
             ):
                 self.chat = chat
@@ -178,6 +205,28 @@ class Person(Program):
                 trace.note(self.name, f"cannot send {text!r}: {error!r}")
             message.ended = trio.current_time()
             trace.note(self.name, f"is told of {text!r}: {message.how}")
+
+    async def deceive(self, recipient: str, first: str, second: str) -> None:
+        """Send a message, and then another text under its id, as a letter. Note how the second one went."""
+        trace, chat = self._world.trace, self.chat
+        await self.send(recipient, first)
+        sent = trace.messages[first]
+        record = chat.table.get(recipient)
+        if self.chat is not chat or not sent.ids or record is None:
+            return
+        known = frozenset(trace.registered)
+        message = Message(second, self.name, recipient, trio.current_time(), known, ids=set(sent.ids), is_honest=False)
+        trace.messages[second] = message
+        trace.note(self.name, f"sends {second!r} to {recipient} with the id of {first!r}")
+        with self.in_this_run():
+            try:
+                direct = DirectMessage(min(sent.ids), self.name, recipient, second)
+                delivery = await chat._send_letter(direct, record.credentials.keys)
+                message.how, message.sent_at = delivery.how, delivery.sent_at
+            except ChatError as error:
+                message.error = error
+            message.ended = trio.current_time()
+            trace.note(self.name, f"is told of {second!r}: {message.how} {message.error!r}")
 
     @contextmanager
     def in_this_run(self) -> Iterator[None]:

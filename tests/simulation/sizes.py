@@ -8,12 +8,9 @@ from typing import Any
 import trio
 
 PACKAGE = "trio_chat."
-COUNTS = {"_Lane.open_posts", "_Lane.pending"}
-"""Attributes that are a count of something in progress."""
-
 WAITING_ROWS = {
-    "server": ("SELECT count(*) FROM letters", "SELECT count(*) FROM posts"),
-    "client": ("SELECT count(*) FROM letters WHERE NOT shown",),
+    "server": ("SELECT count(*) FROM entries WHERE body IS NOT NULL AND recipient <> ''",),
+    "client": ("SELECT count(*) FROM letters WHERE NOT shown", "SELECT count(*) FROM sent"),
 }
 """Queries for what waits in the files of each kind of store."""
 
@@ -59,15 +56,13 @@ def _measure(part: Any, found: Counter[str], seen: set[int]) -> None:
             found[where] += value.statistics().current_buffer_used
         elif isinstance(value, sqlite3.Connection):
             _count_waiting(value, found)
-        elif where in COUNTS:
-            found[where] += value
         else:
             _measure(value, found, seen)
 
 
 def _count_waiting(database: sqlite3.Connection, found: Counter[str]) -> None:
     tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master")}
-    for query in WAITING_ROWS["server" if "posts" in tables else "client"]:
+    for query in WAITING_ROWS["server" if "entries" in tables and "names" in tables else "client"]:
         found[query] += database.execute(query).fetchone()[0]
 
 

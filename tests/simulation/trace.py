@@ -17,7 +17,7 @@ from trio_chat.client import chat, inbox
 from trio_chat.client.events import Event
 from trio_chat.errors import ChatError
 from trio_chat.link.packets import CHALLENGE, DATA, PROOF, Cookie, Hello, Init, Keys, Reset, Resp
-from trio_chat.protocol.messages import Letters
+from trio_chat.protocol.messages import Batch
 from trio_chat.protocol.records import Address
 
 LONG = " long" * 600
@@ -48,6 +48,8 @@ class Message:
     ended: float | None = None
     error: ChatError | None = None
     ids: set[bytes] = attrs.Factory(set)
+    is_honest: bool = True
+    """Has it an id of its own?"""
 
     @property
     def mark(self) -> str:
@@ -79,6 +81,10 @@ class Trace:
     ends: list[tuple[float, str]] = attrs.Factory(list)
     """When whose program ended without a chance to save anything."""
     registered: dict[str, float] = attrs.Factory(dict)
+    places: dict[bytes, int] = attrs.Factory(dict)
+    """The number that the server gave to each letter and post, by its id."""
+    positions: dict[str, list[int]] = attrs.Factory(dict)
+    """The position that each name had at each registration."""
     wrongly_offline: list[tuple[float, str]] = attrs.Factory(list)
     """Who was marked offline while they were online and nothing was between them and the server."""
 
@@ -148,8 +154,8 @@ class Trace:
             if isinstance(entry, Action):
                 return message.mark in entry.what or (entry.who == message.sender and receipt in entry.what)
             inside = self.tap.message(self.network.log[entry].data)
-            letters = inside.letters if isinstance(inside, Letters) else ()
-            return inside is not None and bool(message.ids & {inside.id, *(letter.id for letter in letters)})
+            entries = inside.entries if isinstance(inside, Batch) else ()
+            return inside is not None and bool(message.ids & {inside.id, *(entry.id for entry in entries)})
 
         return concerns
 
@@ -176,7 +182,7 @@ class Trace:
         inside = self.tap.message(sent.data)
         if inside is None:
             return LINKS.get(sent.data[0], "?")
-        details = [f"{letter.kind.name} {letter.id[:2].hex()}" for letter in getattr(inside, "letters", ())]
+        details = [f"{one.seq} {one.kind} {one.id[:2].hex()}" for one in getattr(inside, "entries", ())]
         details += [f"{name}={getattr(inside, name)!r}" for name in ("of", "index", "reason") if hasattr(inside, name)]
         return " ".join([type(inside).__name__, inside.id[:2].hex(), *details])
 

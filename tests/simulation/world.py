@@ -16,6 +16,7 @@ import trio
 from tests.network import Conditions
 from tests.simulation.disk import Failure
 from tests.simulation.programs import Person, Program, Server
+from tests.simulation.seed import DAY
 from tests.simulation.sizes import sizes
 from tests.simulation.trace import LONG, Trace
 from tests.stage import SERVER
@@ -30,6 +31,9 @@ PATIENCE = MAX_SILENT_ROUNDS * 2 * ACK_WINDOW
 """Seconds after which a client that gets no table gives up."""
 
 KINDS = (*get_args(Request), *get_args(Answer))
+CLOCK_ERRORS = (-DAY, 40 * 86400.0, 50 * 365 * 86400.0)
+"""Seconds by which a clock may be wrong."""
+
 STEP = (0.0, 0.02, 0.3, 1.0, 4.0)
 """Seconds between two events, at most: one of these is drawn each time."""
 
@@ -124,6 +128,10 @@ class World:
                 self._a_disk_fails()
             case "server":
                 await self._the_server_is_restarted()
+            case "clock":
+                self.nursery.start_soon(self._a_clock_is_wrong)
+            case "deceit":
+                self._someone_uses_an_id_twice()
 
     def _change_conditions(self) -> None:
         self._set_conditions(self.dice.choice((0.0, 0.05, 0.2, 0.5)), self.dice.choice((0.0, 0.01, 0.1, 0.4, 1.5)))
@@ -311,6 +319,28 @@ class World:
             await trio.sleep(self.dice.choice((0.0, 0.3, 3.0)))
         self.server.start()
 
+    async def _a_clock_is_wrong(self) -> None:
+        """A machine's clock is wrong for a while: 1970, 40 days ahead, or 50 years."""
+        program, error = self.dice.choice(self.programs), self.dice.choice(CLOCK_ERRORS)
+        program.clock_error = error
+        self.trace.note(program.name, f"has a clock that is wrong by {error:.0f} s", for_all=True)
+        await trio.sleep(self.dice.choice((1.0, 70.0)))
+        program.clock_error = 0.0
+        self.trace.note(program.name, "has the right time again", for_all=True)
+
+    def _someone_uses_an_id_twice(self) -> None:
+        """A dishonest program sends a message, and then another text under the same id, as a letter."""
+        pairs = [
+            (sender, recipient)
+            for sender in self.people
+            for recipient in self.trace.registered
+            if sender.is_online and recipient != sender.name
+        ]
+        if pairs:
+            sender, recipient = self.dice.choice(pairs)
+            first, second = (f"{next(self._texts)} {sender.name}" for _ in range(2))
+            self.nursery.start_soon(sender.deceive, recipient, first, second)
+
     # --- how it ends ---
 
     async def end(self) -> None:
@@ -376,5 +406,7 @@ CHANCES = {
     "withhold": 3,
     "disk": 5,
     "server": 3,
+    "clock": 3,
+    "deceit": 2,
 }
 """The weight of each event."""
