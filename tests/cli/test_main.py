@@ -496,6 +496,30 @@ def test_a_client_has_the_same_key_at_each_start_and_another_one_at_each_server(
     assert len({bob.signing_secret, carol.signing_secret, elsewhere.signing_secret}) == 3
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["client", "Bob", "127.0.0.1", "5000"],
+        ["send", "x", "hi", "--as", "Bob", "--server", "127.0.0.1:5000"],
+    ],
+)
+def test_a_name_that_is_taken_may_be_our_own_under_another_address_of_the_server(
+    command, opened, type_in, tmp_path, capsys
+):
+    for name, server, port in [("bob", "localhost", 5000), ("bob", "localhost", 5001), ("alice", "::1", 5000)]:
+        assert main(["client", name, server, str(port), "--store", ":memory:"]) == 0
+    opened.error = NameTaken("Bob")
+    capsys.readouterr()
+    assert main(command) == 2
+    out, err = capsys.readouterr()
+    assert out == ">>> [Name Bob is taken.]\n"
+    assert err.endswith(
+        f" {command[0]}: you have a key of Bob for localhost:5000: if that is the same server, type it like that\n"
+    )
+    assert main([*command, "--identity", str(tmp_path / "own.key")]) == 2
+    assert capsys.readouterr().err == "", "whoever gives a key file knows which one it is"
+
+
 @pytest.mark.parametrize("store", [[], ["--store", ":memory:"]])
 def test_a_server_has_the_same_key_at_each_start_and_another_one_at_each_port(store, served, data_folder):
     for port in ("5678", "5678", "5679"):

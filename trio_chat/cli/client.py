@@ -15,7 +15,7 @@ import attrs
 import trio
 
 from trio_chat.cli.exit_codes import TERMINATED
-from trio_chat.cli.keys import IN_MEMORY, client_file
+from trio_chat.cli.keys import IN_MEMORY, client_file, other_addresses
 from trio_chat.client.chat import Chat, open_chat
 from trio_chat.client.event_queue import BACKLOG
 from trio_chat.crypto.identities import Identity
@@ -60,6 +60,15 @@ class ClientOptions:
         """Read the keys, or make them. Raises InvalidName, IdentityError."""
         check_name(self.name)  # before a file is made, even one whose name was given
         return open_identity(Path(self.identity) if self.identity else client_file(self.name, self.server, "key"))
+
+    def hint_if_taken(self) -> str:
+        """Advice for somebody whose key is in the file of another spelling of the server's address; else empty."""
+        others = [] if self.identity else other_addresses(self.name, self.server)
+        if not others:
+            return ""
+        return (
+            f"you have a key of {self.name} for {' and '.join(others)}: if that is the same server, type it like that"
+        )
 
     def open_chat(
         self, identity: Identity, store: ClientStore, backlog: int = BACKLOG
