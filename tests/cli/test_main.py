@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 
 import attrs
 import pytest
@@ -31,6 +32,7 @@ from trio_chat import (
     StoreFailed,
     WrongServerKey,
     open_chat,
+    open_client_store,
     open_identity,
     open_server_store,
     serve_chat,
@@ -411,6 +413,18 @@ def test_text_that_the_screen_cannot_encode_is_escaped(opened, type_in, monkeypa
     assert b">>> [Unknown command: gr\\xfc\\xdfe. Type help.]\n" in written.getvalue()
 
 
+@pytest.mark.parametrize("named", [False, True])
+async def test_a_client_that_is_already_running_is_not_started_twice(named, type_in, data_folder, capsys):
+    path = data_folder / "clients" / "x@%3A%3A1_5000.db"
+    async with open_client_store(path):
+        args = ["client", "x", "::1", "5000", *(["--store", str(path)] if named else [])]
+        assert await trio.to_thread.run_sync(main, args) == 2
+    who = f"another program with the store {path}" if named else "x"
+    assert capsys.readouterr().err.endswith(
+        f" client: {who} is already running here: go on there, or end that program first\n"
+    )
+
+
 # --- the server ---
 
 
@@ -607,7 +621,9 @@ async def test_a_name_is_freed_while_the_server_is_stopped(args, file, data_fold
     async with open_server_store(data_folder / file) as store:
         await store.save_name(row("Bob", 7))
         assert await forget("bob", *args) == 2
-        assert capsys.readouterr().err.endswith("another program holds it\n")
+        assert await trio.to_thread.run_sync(main, ["server", "0", "--store", str(data_folder / file)]) == 2
+    for line in capsys.readouterr().err.splitlines():
+        assert re.search(rf"a server is running with the store \S*{Path(file).name}: stop it first$", line)
     assert await forget("bob", *args) == 0
     assert capsys.readouterr() == ("The name bob is free.\n", "")
     assert await forget("nobody", *args) == 2
