@@ -410,9 +410,10 @@ async def test_an_unknown_name_cannot_be_trusted(chat):
         ("trust", "trust NAME"),
         ("search", "search WORDS"),
         ("history 0", "history [NAME] [N]"),
+        ("who y", "who"),
     ],
 )
-async def test_a_command_without_its_words_shows_its_usage(chat, typed, usage):
+async def test_a_command_with_missing_or_wrong_words_shows_its_usage(chat, typed, usage):
     assert await run(chat, typed) == [f"[Usage: {usage}]"]
     assert chat.calls == [("deregister",)]
 

@@ -317,8 +317,8 @@ class Phrasebook:
             case errors.KeyChanged(name=name, pinned=pinned, offered=offered):
                 warning = self.lines(Phrase.KEY_CHANGED, name=name, pinned=pinned, key=offered)
                 return warning + self.lines(Phrase.NOT_SENT, name=name)
-            case commands.UnknownCommand(words=words):
-                return self.lines(Phrase.UNKNOWN_COMMAND, text=escape(words))
+            case commands.UnknownCommand(word=word):
+                return self.lines(Phrase.UNKNOWN_COMMAND, text=escape(word))
             case commands.WrongUsage(usage=usage):
                 return self.lines(Phrase.WRONG_USAGE, text=usage)
         if phrase := _ERRORS.get(type(error)):
