@@ -74,8 +74,9 @@ def _run(
     return code or DONE
 
 
-def _serve(program: Callable[[], Awaitable[None]]) -> int:
-    code = _run(program, Screen(sys.stdout), Phrasebook())
+def _watch(program: Callable[[], Awaitable[None]], screen: Screen | None = None) -> int:
+    """Run a program that reads no input and usually ends by Ctrl-C."""
+    code = _run(program, screen or Screen(sys.stdout), Phrasebook())
     if code == INTERRUPTED and sys.stderr is not None and sys.stderr.isatty():
         click.echo(err=True)  # or else the shell's prompt would follow the terminal's ^C on the same line
     return code
@@ -174,7 +175,7 @@ def server(
     server and use the command forget.
     """
     presence = None if presence_port is None else (presence_host, presence_port)
-    return _serve(partial(run_server, port, host, store, identity, presence))
+    return _watch(partial(run_server, port, host, store, identity, presence))
 
 
 @server.command()
@@ -227,7 +228,7 @@ def presence(port: int, host: str) -> int:
     They connect by TCP and exchange JSON. The default PORT is 8081; 0 takes any free port. Everyone who can connect
     can ask: there are no passwords.
     """
-    return _serve(partial(run_presence, port, host))
+    return _watch(partial(run_presence, port, host))
 
 
 @cli.command()
@@ -242,7 +243,7 @@ def friends(user_id: int, named: tuple[int | str, ...], server: tuple[str, int],
     chat, a FRIEND may be a name there.
     """
     screen, book = Screen(sys.stdout, mark="" if as_json else PROMPT), Phrasebook()
-    return _run(partial(run_friends, user_id, named, server, screen, None if as_json else book), screen, book)
+    return _watch(partial(run_friends, user_id, named, server, screen, None if as_json else book), screen)
 
 
 @cli.command()
