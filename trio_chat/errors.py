@@ -64,14 +64,14 @@ class WrongServerKey(ChatError):
 
 
 class KeyChanged(ChatError):
-    """A name has another key than the one pinned for it. `pinned`, `offered`: the fingerprints of both.
+    """A message was not sent: its recipient has another key than the pinned one. `pinned`, `offered`: fingerprints.
 
     Nothing is sent to this name or accepted from it until `Chat.trust(name)` is called.
     """
 
     def __init__(self, name: str, pinned: str, offered: str) -> None:
         advice = "ask them which one is right, then trust it"
-        super().__init__(f"the key of {name} has changed: it was {pinned}, now it is {offered}; {advice}")
+        super().__init__(f"not sent: the key of {name} has changed: it was {pinned}, now it is {offered}; {advice}")
         self.name = name
         self.pinned = pinned
         self.offered = offered

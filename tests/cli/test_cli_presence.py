@@ -1,12 +1,15 @@
 """The presence commands: arguments, what is printed, exit codes."""
 
+import os
 import signal
+from contextlib import suppress
 from functools import partial
 
 import click
 import pytest
 import trio
 
+from tests.forkserver import open_program
 from tests.memory_listener import Visitor, came
 from trio_chat import Roster, open_chat, serve_presence
 from trio_chat.cli.arguments import friend, host, host_and_port
@@ -175,6 +178,27 @@ async def test_ctrl_c_while_the_chat_is_at_work_tells_no_watcher_that_everybody_
             await watcher.close()
             await ended.wait()
             nursery.cancel_scope.cancel()
+
+
+async def test_ctrl_c_leaves_the_prompt_of_the_shell_on_a_line_of_its_own(nursery):
+    roster, here, there = Roster(), *os.openpty()
+    roster.enter(2)
+    host, port = await nursery.start(partial(serve_presence, 0, host=HOST, roster=roster))
+    args = ["friends", 1, 2, "--server", f"{host}:{port}"]
+    async with trio.lowlevel.FdStream(here) as screen:
+        with os.fdopen(there, "wb", buffering=0) as terminal:
+            watcher = await open_program("trio_chat", args, stdout=terminal, stderr=terminal, env=dict(os.environ))
+        with trio.fail_after(60):
+            shown = b""
+            while b"online" not in shown:
+                shown += await screen.receive_some()
+            watcher.send_signal(signal.SIGINT)
+            with suppress(trio.BrokenResourceError):  # how Linux reports that no program has it open
+                async for data in screen:
+                    shown += data
+            assert await watcher.wait() == 130
+    assert shown == b">>> [2 is online]\r\n\r\n"
+    nursery.cancel_scope.cancel()
 
 
 async def test_a_refusal_is_reported_with_its_reason(roster, capsys):

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 
 import attrs
 import pytest
@@ -31,6 +32,7 @@ from trio_chat import (
     StoreFailed,
     WrongServerKey,
     open_chat,
+    open_client_store,
     open_identity,
     open_server_store,
     serve_chat,
@@ -411,6 +413,18 @@ def test_text_that_the_screen_cannot_encode_is_escaped(opened, type_in, monkeypa
     assert b">>> [Unknown command: gr\\xfc\\xdfe. Type help.]\n" in written.getvalue()
 
 
+@pytest.mark.parametrize("named", [False, True])
+async def test_a_client_that_is_already_running_is_not_started_twice(named, type_in, data_folder, capsys):
+    path = data_folder / "clients" / "x@%3A%3A1_5000.db"
+    async with open_client_store(path):
+        args = ["client", "x", "::1", "5000", *(["--store", str(path)] if named else [])]
+        assert await trio.to_thread.run_sync(main, args) == 2
+    who = f"another program with the store {path}" if named else "x"
+    assert capsys.readouterr().err.endswith(
+        f" client: {who} is already running here: go on there, or end that program first\n"
+    )
+
+
 # --- the server ---
 
 
@@ -494,6 +508,30 @@ def test_a_client_has_the_same_key_at_each_start_and_another_one_at_each_server(
     assert bob == again == open_identity(data_folder / "clients" / "bob@%3A%3A1_5000.key")
     assert elsewhere == open_identity(data_folder / "clients" / "bob@127.0.0.1_5000.key")
     assert len({bob.signing_secret, carol.signing_secret, elsewhere.signing_secret}) == 3
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["client", "Bob", "127.0.0.1", "5000"],
+        ["send", "x", "hi", "--as", "Bob", "--server", "127.0.0.1:5000"],
+    ],
+)
+def test_a_name_that_is_taken_may_be_our_own_under_another_address_of_the_server(
+    command, opened, type_in, tmp_path, capsys
+):
+    for name, server, port in [("bob", "localhost", 5000), ("bob", "localhost", 5001), ("alice", "::1", 5000)]:
+        assert main(["client", name, server, str(port), "--store", ":memory:"]) == 0
+    opened.error = NameTaken("Bob")
+    capsys.readouterr()
+    assert main(command) == 2
+    out, err = capsys.readouterr()
+    assert out == ">>> [Name Bob is taken.]\n"
+    assert err.endswith(
+        f" {command[0]}: you have a key of Bob for localhost:5000: if that is the same server, type it like that\n"
+    )
+    assert main([*command, "--identity", str(tmp_path / "own.key")]) == 2
+    assert capsys.readouterr().err == "", "whoever gives a key file knows which one it is"
 
 
 @pytest.mark.parametrize("store", [[], ["--store", ":memory:"]])
@@ -583,7 +621,9 @@ async def test_a_name_is_freed_while_the_server_is_stopped(args, file, data_fold
     async with open_server_store(data_folder / file) as store:
         await store.save_name(row("Bob", 7))
         assert await forget("bob", *args) == 2
-        assert capsys.readouterr().err.endswith("another program holds it\n")
+        assert await trio.to_thread.run_sync(main, ["server", "0", "--store", str(data_folder / file)]) == 2
+    for line in capsys.readouterr().err.splitlines():
+        assert re.search(rf"a server is running with the store \S*{Path(file).name}: stop it first$", line)
     assert await forget("bob", *args) == 0
     assert capsys.readouterr() == ("The name bob is free.\n", "")
     assert await forget("nobody", *args) == 2

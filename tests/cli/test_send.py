@@ -134,6 +134,12 @@ def test_a_refused_message_is_one_line_on_stderr_and_the_client_deregisters(refu
     assert chat.left == "politely"
 
 
+def test_a_changed_key_is_a_reason_why_the_message_was_not_sent(chat, capsys):
+    chat.sending = KeyChanged("bob", OLD, NEW)
+    assert send("hi") == 2
+    assert " send: not sent: the key of bob has changed: " in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("when", "error", "code", "first"),
     [

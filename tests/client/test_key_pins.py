@@ -1,6 +1,6 @@
 """Which keys a client believes: the first key of a name is pinned, and looking a key up pins nothing.
 
-The last test runs in virtual time over the network in memory (tests/stage.py); the others take no time.
+The last two tests run in virtual time over the network in memory (tests/stage.py); the others take no time.
 """
 
 import pytest
@@ -59,3 +59,20 @@ async def test_a_recipient_who_is_not_in_the_table_yet_is_pinned_when_the_server
     await alice.chat.send("bob", "hi")
     assert stage.sent(Find)
     assert alice.store.pinned("bob") == identity_of("bob").public.signing
+
+
+async def test_who_has_lost_the_key_file_is_not_warned_of_their_own_new_key(stage, autojump_clock):
+    alice, bob = await stage.enter("alice"), await stage.enter("bob")
+    await alice.kill()
+    await stage.kill_server()
+    await stage.server_store.forget("alice")
+    await stage.start_server()
+
+    new = identity_of("alice with a new key file")
+    alice = await stage.enter("Alice", store=alice.store, identity=new)
+    await stage.pass_time(60)
+    assert alice.received == []
+    assert alice.chat.untrusted == set()
+    assert alice.chat.trust("alice") == fingerprint(new.public.signing)
+    assert alice.chat.untrusted == set()
+    assert bob.chat.untrusted == {"alice"}, "the others are warned"

@@ -237,6 +237,8 @@ class Terminal:
     async def _wait_for_end(self):
         if self._process:
             rest = await self._process.read_to_end()
+            # Also where the page skips the rest: Ctrl-C ends each program, and none of them ends with a traceback.
+            assert not any("Traceback" in line for line in rest), "\n    ".join([f"{self.name}'s program:", *rest])
             assert self._skips or not rest, "\n    ".join([f"{self.name}'s terminal also shows", *rest])
         self._skips = False
 

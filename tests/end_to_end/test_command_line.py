@@ -43,7 +43,7 @@ async def test_a_pipe_is_read_to_its_end_each_command_after_the_last_one_was_ans
             "[Message received by y.]",
             "[No such user: nobody]",
             "[Group Message received by Server.]",
-            "[Unknown command: who knows. Type help.]",
+            "[Usage: who]",
             "[You are Offline. Bye.]",
         )
         await y.sees("x: hi", "Group Chat x: bye")
@@ -185,7 +185,7 @@ async def test_an_address_that_cannot_be_used_is_one_line_on_standard_error():
                 (str(taken), "-c", "x", "127.0.0.1", taken, taken),
                 ("x.invalid", "client", "x", "x.invalid", 5000),
                 ("x.invalid", "server", 0, "--host", "x.invalid", "--store", ":memory:"),
-                ("another program holds it", "server", 0),
+                ("a server is running with the store ", "server", 0),
             )
         }
         for program, clue in attempts.items():

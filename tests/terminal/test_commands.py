@@ -99,29 +99,29 @@ def test_no_text_is_altered(text):
         ("history bob 5 5", "history [NAME] [N]"),
         ("history bob -1", "history [NAME] [N]"),
         ("history " + 9999 * "1", "history [NAME] [N]"),
+        ("exit stage left", "exit"),
+        ("who alice", "who"),
+        ("Help me ", "help"),
     ],
 )
 def test_missing_and_wrong_words_show_the_usage_of_a_command(line, usage):
-    with pytest.raises(WrongUsage, match=re.escape(usage)):
+    with pytest.raises(WrongUsage, match=f"^usage: {re.escape(usage)}$"):
         parse(line)
 
 
 @pytest.mark.parametrize(
-    ("line", "words"),
+    ("line", "word"),
     [
         ("dance", "dance"),
         ("dance with me", "dance"),
         ("sendbob hi", "sendbob"),
         ("send\tbob hi", "send\tbob"),
-        ("exit stage left", "exit stage left"),
-        ("who goes there", "who goes there"),
-        ("Help me ", "Help me"),
     ],
 )
-def test_a_message_without_send_is_not_a_command(line, words):
+def test_a_message_without_send_is_not_a_command(line, word):
     with pytest.raises(UnknownCommand) as raised:
         parse(line)
-    assert raised.value.words == words
+    assert raised.value.word == word
 
 
 @pytest.mark.parametrize("line", ["  who", "who  ", " who "])
@@ -139,6 +139,11 @@ def test_help_shows_each_command_of_the_table():
     assert [line.split()[0] for line in lines] == list(COMMANDS)
     assert lines[0].startswith("send NAME TEXT  ")
     assert all(row.usage in line and row.meaning in line for row, line in zip(COMMANDS.values(), lines, strict=True))
+
+
+def test_help_says_whose_name_reg_and_dereg_take():
+    explained = [line.split()[0] for line in help_lines() if line.endswith("; NAME can only be your own")]
+    assert explained == ["reg", "dereg"]
 
 
 def test_help_fits_a_terminal_of_80_columns():

@@ -310,7 +310,8 @@ async def test_a_changed_key_is_warned_of_until_it_is_trusted(chat, autojump_clo
         await conversation.keys.send("send y hi")
         conversation.keys.close()
     accepted = f"[The key of y is trusted now: {NEW}]"
-    assert conversation.printed == [WELCOME, *WARNING, *WARNING, accepted, "[Message received by y.]", BYE]
+    not_sent = "[Message not sent to y.]"
+    assert conversation.printed == [WELCOME, *WARNING, *WARNING, not_sent, accepted, "[Message received by y.]", BYE]
     assert ("trust", "y") in chat.calls
 
 
@@ -409,9 +410,10 @@ async def test_an_unknown_name_cannot_be_trusted(chat):
         ("trust", "trust NAME"),
         ("search", "search WORDS"),
         ("history 0", "history [NAME] [N]"),
+        ("who y", "who"),
     ],
 )
-async def test_a_command_without_its_words_shows_its_usage(chat, typed, usage):
+async def test_a_command_with_missing_or_wrong_words_shows_its_usage(chat, typed, usage):
     assert await run(chat, typed) == [f"[Usage: {usage}]"]
     assert chat.calls == [("deregister",)]
 

@@ -107,6 +107,7 @@ LETTER_NOT_OPENED = ["[Offline Message sent at 05:26:36 could not be opened by y
 UNREADABLE = ["[A message that claims to be from y could not be opened or verified.]"]
 MISSED = ["[3 group messages were not kept: your mailbox was full.]"]
 INVALID = "[Not a name: b@d. A name has 1 to 32 letters, digits, _ . - and begins with a letter or digit.]"
+NOT_SENT = "[Message not sent to y.]"
 FORGED = ["[WARNING: the server showed a forged receipt of y.]"]
 
 
@@ -177,6 +178,7 @@ FORGED = ["[WARNING: the server showed a forged receipt of y.]"]
         (Phrase.NAME_TAKEN, {"name": "x"}, ["[Name x is taken.]"], SAME),
         (Phrase.SIGNED_IN_ELSEWHERE, {}, ["[Signed in from another place.]", "[Exiting]"], SAME),
         (Phrase.KEY_CHANGED, {"name": "y", "pinned": OLD, "key": NEW}, KEY_CHANGED, SAME),
+        (Phrase.NOT_SENT, {"name": "y"}, [NOT_SENT], SAME),
         (Phrase.SERVER_KEY_CHANGED, {"pinned": OLD, "key": NEW}, SERVER_KEY_CHANGED, SAME),
         (Phrase.TRUSTED, {"name": "y", "key": NEW}, [f"[The key of y is trusted now: {NEW}]"], SAME),
         (Phrase.NOT_OPENED, {"name": "y"}, NOT_OPENED, SAME),
@@ -351,7 +353,7 @@ def test_a_missing_acknowledgement_has_a_line_but_not_a_known_detour():
         (NoHistory(), ["[No history is kept.]"]),
         (NotOpened("y"), NOT_OPENED),
         (ForgedReceipt("y"), FORGED),
-        (KeyChanged("y", OLD, NEW), KEY_CHANGED),
+        (KeyChanged("y", OLD, NEW), [*KEY_CHANGED, NOT_SENT]),
         (ServerKeyChanged(OLD, NEW), SERVER_KEY_CHANGED),
         (SignedInElsewhere(), ["[Signed in from another place.]", "[Exiting]"]),
         (IdentityError("damaged"), ["[damaged]"]),

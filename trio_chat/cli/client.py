@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,10 +15,11 @@ import attrs
 import trio
 
 from trio_chat.cli.exit_codes import TERMINATED
-from trio_chat.cli.keys import IN_MEMORY, client_file
+from trio_chat.cli.keys import IN_MEMORY, client_file, other_addresses
 from trio_chat.client.chat import Chat, open_chat
 from trio_chat.client.event_queue import BACKLOG
 from trio_chat.crypto.identities import Identity
+from trio_chat.errors import StoreHeld
 from trio_chat.protocol.records import check_name
 from trio_chat.storage.client_store import open_client_store
 from trio_chat.storage.identity_file import open_identity
@@ -49,17 +50,34 @@ class ClientOptions:
     reconnect: bool = False
     history: bool = True
 
-    def open_store(self) -> AbstractAsyncContextManager[ClientStore]:
+    @asynccontextmanager
+    async def open_store(self) -> AsyncIterator[ClientStore]:
         """Open the store. Raises InvalidName, StoreError."""
         if self.store == IN_MEMORY:
-            return nullcontext(MemoryClientStore(history=self.history))
+            yield MemoryClientStore(history=self.history)
+            return
         path = Path(self.store) if self.store else client_file(self.name, self.server, "db")
-        return open_client_store(path, history=self.history)
+        try:
+            async with open_client_store(path, history=self.history) as store:
+                yield store
+        except StoreHeld as error:
+            # A store that was named may be that of another name.
+            who = f"another program with the store {path}" if self.store else self.name
+            raise StoreHeld(f"{who} is already running here: go on there, or end that program first") from error
 
     def open_identity(self) -> Identity:
         """Read the keys, or make them. Raises InvalidName, IdentityError."""
         check_name(self.name)  # before a file is made, even one whose name was given
         return open_identity(Path(self.identity) if self.identity else client_file(self.name, self.server, "key"))
+
+    def hint_if_taken(self) -> str:
+        """Advice for somebody whose key is in the file of another spelling of the server's address; else empty."""
+        others = [] if self.identity else other_addresses(self.name, self.server)
+        if not others:
+            return ""
+        return (
+            f"you have a key of {self.name} for {' and '.join(others)}: if that is the same server, type it like that"
+        )
 
     def open_chat(
         self, identity: Identity, store: ClientStore, backlog: int = BACKLOG

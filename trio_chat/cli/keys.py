@@ -47,10 +47,21 @@ def fingerprint_of(path: Path) -> str:
     return fingerprint(identity.public.signing)
 
 
+def other_addresses(name: str, server: tuple[str, int]) -> list[str]:
+    """Other hosts, with the same port, for which there is a key file of the name. Raises InvalidName."""
+    own = client_file(name, server, "key")
+    return [
+        escape(show_address(address))
+        for path, owner, address in _clients()
+        if owner == fold(name) and address[1] == server[1] and path != own
+    ]
+
+
 def print_fingerprints() -> bool:
     """Print the fingerprint and the owner of each key file in the data folder; return whether all can be read."""
     all_readable = True
-    key_files = [*_clients(), *_servers()]
+    clients = [(path, escape(f"{name}@{show_address(server)}")) for path, name, server in _clients()]
+    key_files = [*clients, *_servers()]
     for path, owner in key_files:
         try:
             click.echo(f"{fingerprint_of(path)}  {owner}")
@@ -62,11 +73,11 @@ def print_fingerprints() -> bool:
     return all_readable
 
 
-def _clients() -> Iterator[tuple[Path, str]]:
+def _clients() -> Iterator[tuple[Path, str, tuple[str, int]]]:
     for path in sorted((_folder() / "clients").glob("*.key")):
         if found := _CLIENT_KEY.fullmatch(path.name):
             server = (unquote(found["host"], errors="surrogateescape"), int(found["port"]))
-            yield path, escape(f"{found['name']}@{show_address(server)}")
+            yield path, found["name"], server
 
 
 def _servers() -> Iterator[tuple[Path, str]]:

@@ -26,7 +26,7 @@ from trio_chat.cli.keys import IN_MEMORY, client_file, fingerprint_of, print_fin
 from trio_chat.cli.presence import run_friends, run_presence
 from trio_chat.cli.send import run_send
 from trio_chat.cli.server import forget_name, run_server
-from trio_chat.errors import ChatError, WrongServerKey
+from trio_chat.errors import ChatError, NameTaken, WrongServerKey
 from trio_chat.terminal.json_lines import JsonRenderer
 from trio_chat.terminal.results import Failed, ProgramInterrupted, Renderer
 from trio_chat.terminal.screen import PROMPT, Screen
@@ -41,8 +41,16 @@ _OUTPUT_FAILS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EPIPE
 # --- running a program ---
 
 
-def _run(program: Callable[[], Awaitable[int | None]], screen: "Screen | Prompt", renderer: Renderer) -> int:
-    """Run a program to its end, report the error that ended it, and return the exit code."""
+def _run(
+    program: Callable[[], Awaitable[int | None]],
+    screen: "Screen | Prompt",
+    renderer: Renderer,
+    options: ClientOptions | None = None,
+) -> int:
+    """Run a program to its end, report the error that ended it, and return the exit code.
+
+    `options`: if it is a client, those from which it takes its files.
+    """
     code: int | None = DONE
     error: BaseException | None = None
     report: Report = "nothing"
@@ -61,11 +69,14 @@ def _run(program: Callable[[], Awaitable[int | None]], screen: "Screen | Prompt"
     if report == "stderr":
         hint = "--server-key is wrong: " if isinstance(error, WrongServerKey) else ""
         click.echo(f"{click.get_current_context().command_path}: {hint}{error}", err=True)
+    elif isinstance(error, NameTaken) and options and (hint := options.hint_if_taken()):
+        click.echo(f"{click.get_current_context().command_path}: {hint}", err=True)
     return code or DONE
 
 
-def _serve(program: Callable[[], Awaitable[None]]) -> int:
-    code = _run(program, Screen(sys.stdout), Phrasebook())
+def _watch(program: Callable[[], Awaitable[None]], screen: Screen | None = None) -> int:
+    """Run a program that reads no input and usually ends by Ctrl-C."""
+    code = _run(program, screen or Screen(sys.stdout), Phrasebook())
     if code == INTERRUPTED and sys.stderr is not None and sys.stderr.isatty():
         click.echo(err=True)  # or else the shell's prompt would follow the terminal's ^C on the same line
     return code
@@ -74,7 +85,7 @@ def _serve(program: Callable[[], Awaitable[None]]) -> int:
 def _chat(options: ClientOptions, wording: str, as_json: bool, bell: bool) -> int:
     if as_json:
         screen, as_lines = Screen(sys.stdout, mark=""), JsonRenderer()
-        return _run(partial(run_client, options, screen, as_lines), screen, as_lines)
+        return _run(partial(run_client, options, screen, as_lines), screen, as_lines, options)
     book = Phrasebook(Wording(wording), options.name)
     is_terminal = all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stdout))
     if is_terminal and os.name == "posix" and os.environ.get("TERM", "dumb") not in ("", "dumb", "unknown"):
@@ -83,9 +94,9 @@ def _chat(options: ClientOptions, wording: str, as_json: bool, bell: bool) -> in
 
         typed = platformdirs.user_state_path("trio_chat") / "typed" if options.history else None
         prompt = open_prompt(book, typed, bell=bell)
-        return _run(partial(run_client_at_terminal, options, prompt, book), prompt, book)
+        return _run(partial(run_client_at_terminal, options, prompt, book), prompt, book, options)
     screen = Screen(sys.stdout, prompt=is_terminal)
-    return _run(partial(run_client, options, screen, book), screen, book)
+    return _run(partial(run_client, options, screen, book), screen, book, options)
 
 
 # --- the commands and their arguments ---
@@ -164,7 +175,7 @@ def server(
     server and use the command forget.
     """
     presence = None if presence_port is None else (presence_host, presence_port)
-    return _serve(partial(run_server, port, host, store, identity, presence))
+    return _watch(partial(run_server, port, host, store, identity, presence))
 
 
 @server.command()
@@ -217,7 +228,7 @@ def presence(port: int, host: str) -> int:
     They connect by TCP and exchange JSON. The default PORT is 8081; 0 takes any free port. Everyone who can connect
     can ask: there are no passwords.
     """
-    return _serve(partial(run_presence, port, host))
+    return _watch(partial(run_presence, port, host))
 
 
 @cli.command()
@@ -232,7 +243,7 @@ def friends(user_id: int, named: tuple[int | str, ...], server: tuple[str, int],
     chat, a FRIEND may be a name there.
     """
     screen, book = Screen(sys.stdout, mark="" if as_json else PROMPT), Phrasebook()
-    return _run(partial(run_friends, user_id, named, server, screen, None if as_json else book), screen, book)
+    return _watch(partial(run_friends, user_id, named, server, screen, None if as_json else book), screen)
 
 
 @cli.command()
@@ -289,8 +300,8 @@ def send(recipient: str, text: str, **options: Any) -> int:
       2  refused, or wrong usage
       1  the server does not respond
     """
-    screen, book = Screen(sys.stdout), Phrasebook()
-    return _run(partial(run_send, ClientOptions(**options), recipient, text, screen, book), screen, book)
+    screen, book, opened = Screen(sys.stdout), Phrasebook(), ClientOptions(**options)
+    return _run(partial(run_send, opened, recipient, text, screen, book), screen, book, opened)
 
 
 @cli.command()

@@ -5,8 +5,8 @@ Their arguments and the handling of their errors are in cli/main.py.
 
 import signal
 import sys
-from collections.abc import Awaitable, Callable
-from contextlib import nullcontext
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from trio_chat.cli.keys import IN_MEMORY, server_file
 from trio_chat.cli.log_printer import LogPrinter
 from trio_chat.cli.table_printer import OutputThread, TablePrinter, TableView
 from trio_chat.crypto.identities import Identity
-from trio_chat.errors import StoreError, UnknownRecipient
+from trio_chat.errors import StoreError, StoreHeld, UnknownRecipient
 from trio_chat.presence.roster import Roster
 from trio_chat.presence.server import serve_presence
 from trio_chat.protocol.records import Record, fingerprint
@@ -41,7 +41,7 @@ async def run_server(
     """
     identity = open_identity(Path(keys) if keys else server_file(port, "key"))
     path = Path(store) if store else server_file(port, "db")
-    opening = nullcontext(MemoryServerStore()) if store == IN_MEMORY else open_server_store(path)
+    opening = nullcontext(MemoryServerStore()) if store == IN_MEMORY else _open_store(path)
     async with opening as opened, open_background() as background, trio.open_nursery() as nursery:
         roster, output = Roster(), OutputThread(sys.stdout)
         address = await nursery.start(serve_and_print, port, host, opened, output.write, roster, identity)
@@ -54,6 +54,15 @@ async def run_server(
         click.echo(f"Key: {fingerprint(identity.public.signing)}", err=True)
         if presence:
             click.echo(f"Presence on {show_address(presence)}", err=True)
+
+
+@asynccontextmanager
+async def _open_store(path: Path) -> AsyncIterator[ServerStore]:
+    try:
+        async with open_server_store(path) as store:
+            yield store
+    except StoreHeld as error:
+        raise StoreHeld(f"a server is running with the store {path}: stop it first") from error
 
 
 async def _interrupt_all(task_status: trio.TaskStatus[None]) -> None:
@@ -94,7 +103,7 @@ async def forget_name(name: str, path: Path) -> None:
     """
     if not await trio.Path(path).is_file():
         raise StoreError(f"there is no store {path}")
-    async with open_server_store(path) as store:
+    async with _open_store(path) as store:
         if not await store.forget(name):
             raise UnknownRecipient(name)
     click.echo(f"The name {name} is free.")

@@ -42,6 +42,11 @@ class KeyPins:
         if self._store.pinned(SERVER) != self.server_key:
             self._store.pin(SERVER, self.server_key)
 
+    def pin_own(self, name: str, keys: PublicKeys) -> None:
+        """Pin our own name to our keys: the store may have the pin of a key file that was lost since."""
+        if self.signing_key(name) != keys.signing:
+            self._store.pin(fold(name), keys.signing)
+
     def keys(self, record: Record) -> PublicKeys | None:
         """The keys of a name as its row gives them; None if it gives none, or none that are certified for this name.
 

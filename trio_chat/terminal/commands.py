@@ -15,15 +15,15 @@ DEFAULT_COUNT, MAX_COUNT = 20, 1000
 
 
 class UnknownCommand(ChatError):
-    """No command begins with that word, or it takes no words after it."""
+    """There is no command with that name."""
 
-    def __init__(self, words: str) -> None:
-        super().__init__(f"no such command: {words}")
-        self.words = words
+    def __init__(self, word: str) -> None:
+        super().__init__(f"no such command: {word}")
+        self.word = word
 
 
 class WrongUsage(ChatError):
-    """Words are missing after a command, or are not what it takes. `usage` is how it is typed."""
+    """Words are missing after a command, or are not what it takes, if any. `usage` is how it is typed."""
 
     def __init__(self, usage: str) -> None:
         super().__init__(f"usage: {usage}")
@@ -135,8 +135,7 @@ def parse(line: str) -> Command:
         raise UnknownCommand(word)
     if command := row.build(rest):
         return command
-    # `who goes there` is a message without its `send`, rather than a wrong `who`.
-    raise WrongUsage(row.usage) if " " in row.usage else UnknownCommand(line.strip())
+    raise WrongUsage(row.usage)
 
 
 def help_lines() -> tuple[str, ...]:
@@ -174,8 +173,12 @@ def _without_words(command: Command) -> Callable[[str], Command | None]:
 COMMANDS: dict[str, CommandRow] = {
     "send": CommandRow("send NAME TEXT", "a message to one person; kept while they are away", _send),
     "send_all": CommandRow("send_all TEXT", "a message to everyone", lambda rest: SendAll(rest) if rest else None),
-    "reg": CommandRow("reg [NAME]", "come back online", lambda rest: Reg(rest.strip() or None)),
-    "dereg": CommandRow("dereg [NAME]", "go offline, and stay here", lambda rest: Dereg(rest.strip() or None)),
+    "reg": CommandRow(
+        "reg [NAME]", "come back online; NAME can only be your own", lambda rest: Reg(rest.strip() or None)
+    ),
+    "dereg": CommandRow(
+        "dereg [NAME]", "go offline, and stay here; NAME can only be your own", lambda rest: Dereg(rest.strip() or None)
+    ),
     "who": CommandRow("who", "who is online, who is away, and the key of each", _without_words(Who())),
     "trust": CommandRow("trust NAME", "accept somebody's new key, after a warning", _trust),
     "history": CommandRow(

@@ -94,6 +94,7 @@ class Phrase(enum.Enum):
         "[WARNING: the key of {name} has changed!] / [It was {pinned}, now it is {key}.] / [Someone may be posing as"
         " {name}. Ask {name} outside this chat; if the new key is right, type: trust {name}]",
     )
+    NOT_SENT = Style.ERROR, "below that warning, after `send`", "[Message not sent to {name}.]"
     SERVER_KEY_CHANGED = (
         Style.WARNING,
         "the server has another key",
@@ -146,7 +147,6 @@ _ERRORS: dict[type[errors.ChatError], Phrase] = {
     errors.ServerNotResponding: Phrase.NO_SERVER,
     errors.NameTaken: Phrase.NAME_TAKEN,
     errors.SignedInElsewhere: Phrase.SIGNED_IN_ELSEWHERE,
-    errors.KeyChanged: Phrase.KEY_CHANGED,
     errors.ServerKeyChanged: Phrase.SERVER_KEY_CHANGED,
     errors.NotOpened: Phrase.NOT_OPENED,
     errors.ForgedReceipt: Phrase.FORGED_RECEIPT,
@@ -314,8 +314,11 @@ class Phrasebook:
                 return self.lines(Phrase.NOTHING)
             case errors.InvalidText(size=int(size)):
                 return self.lines(Phrase.TOO_LONG, count=size)
-            case commands.UnknownCommand(words=words):
-                return self.lines(Phrase.UNKNOWN_COMMAND, text=escape(words))
+            case errors.KeyChanged(name=name, pinned=pinned, offered=offered):
+                warning = self.lines(Phrase.KEY_CHANGED, name=name, pinned=pinned, key=offered)
+                return warning + self.lines(Phrase.NOT_SENT, name=name)
+            case commands.UnknownCommand(word=word):
+                return self.lines(Phrase.UNKNOWN_COMMAND, text=escape(word))
             case commands.WrongUsage(usage=usage):
                 return self.lines(Phrase.WRONG_USAGE, text=usage)
         if phrase := _ERRORS.get(type(error)):
