@@ -6,15 +6,16 @@ Nothing is defined here; the names are in the packages and modules that they are
 from trio_chat.client.chat import Chat, open_chat
 from trio_chat.client.events import (
     Delivery,
-    Entry,
     Event,
     Fallback,
     ForgedReceiptReceived,
     GroupMessageReceived,
     GroupMessagesMissed,
+    HistoryEntry,
     KeyWarning,
     LetterReceived,
     LetterUnreadable,
+    MessageNotDelivered,
     MessageNotOpened,
     MessageReceived,
     ReceiptReceived,
@@ -22,6 +23,7 @@ from trio_chat.client.events import (
     ServerSilent,
     SignedOff,
     TableChanged,
+    WrongReceiptReceived,
 )
 from trio_chat.crypto.identities import Identity
 from trio_chat.errors import (
@@ -48,6 +50,7 @@ from trio_chat.errors import (
     StoreHeld,
     TooFast,
     UnknownRecipient,
+    WrongReceipt,
     WrongServerKey,
 )
 from trio_chat.presence.client import Friends, watch_friends
@@ -64,7 +67,6 @@ __all__ = [
     "Chat",
     "ChatError",
     "Delivery",
-    "Entry",
     "Event",
     "Fallback",
     "ForgedReceipt",
@@ -73,6 +75,7 @@ __all__ = [
     "Friends",
     "GroupMessageReceived",
     "GroupMessagesMissed",
+    "HistoryEntry",
     "Identity",
     "IdentityError",
     "InvalidName",
@@ -83,6 +86,7 @@ __all__ = [
     "LetterReceived",
     "LetterUnreadable",
     "MailboxFull",
+    "MessageNotDelivered",
     "MessageNotOpened",
     "MessageReceived",
     "NameTaken",
@@ -105,6 +109,8 @@ __all__ = [
     "TableChanged",
     "TooFast",
     "UnknownRecipient",
+    "WrongReceipt",
+    "WrongReceiptReceived",
     "WrongServerKey",
     "open_chat",
     "open_client_store",

@@ -123,10 +123,21 @@ class TooFast(ChatError):
 
 
 class NotOpened(ChatError):
-    """The recipient got the message but could not open it: it was sealed for another key, or changed in transit."""
+    """The recipient got the message but could not open it or did not show it.
+
+    It was sealed for another key or changed in transit, or another message with its id had come before.
+    """
 
     def __init__(self, name: str) -> None:
         super().__init__(f"{name} could not open the message: send it again")
+        self.name = name
+
+
+class WrongReceipt(ChatError):
+    """The recipient got the message, but signed that they have another text."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"{name} signed a receipt for another text: their program may not be honest")
         self.name = name
 
 

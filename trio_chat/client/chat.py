@@ -14,13 +14,13 @@ import trio
 from trio_chat import errors
 from trio_chat.client.context import ClientContext
 from trio_chat.client.event_queue import BACKLOG, EventQueue
-from trio_chat.client.events import Delivery, Entry, Event, Fallback
-from trio_chat.client.inbox import Inbox
+from trio_chat.client.events import Delivery, Event, Fallback, HistoryEntry
+from trio_chat.client.inbox import ExpectedReceipt, Inbox
 from trio_chat.client.key_pins import KeyPins
 from trio_chat.client.registration import Registration
 from trio_chat.crypto.identities import Identity
 from trio_chat.crypto.letters import Unreadable, seal_letter, sign_post
-from trio_chat.crypto.receipts import verify_receipt, verify_unreadable
+from trio_chat.crypto.receipts import Verdict, hash_text, read_receipt
 from trio_chat.link.links import Links
 from trio_chat.link.session import Peer
 from trio_chat.protocol import messages
@@ -28,7 +28,7 @@ from trio_chat.protocol.duplicates import Reaction
 from trio_chat.protocol.messages import Answer, DirectMessage, Refused, Request
 from trio_chat.protocol.records import PublicKeys, Reason, Record, check_name, check_text, fold
 from trio_chat.protocol.table import ClientTable
-from trio_chat.storage.interface import ClientStore
+from trio_chat.storage.interface import ClientStore, SentLetter
 from trio_chat.storage.memory import MemoryClientStore
 from trio_chat.tasks import open_background
 from trio_chat.transport.endpoint import RESEND_DELAYS, Endpoint, new_id
@@ -102,6 +102,18 @@ async def open_chat(
                 # Not so any longer if another program of the owner takes the name while this waits for its turn.
                 with suppress(errors.NotRegistered):
                     await chat.deregister()
+
+
+def _refusal(reason: Reason, recipient: str) -> errors.ChatError:
+    """The error for a message that the server has refused."""
+    match reason:
+        case Reason.UNKNOWN:
+            return errors.UnknownRecipient(recipient)
+        case Reason.FULL:
+            return errors.MailboxFull(recipient)
+        case Reason.TOO_FAST:
+            return errors.TooFast()
+    return errors.ServerNotResponding()
 
 
 class Chat:
@@ -186,7 +198,7 @@ class Chat:
         self._context.pins.pin(name, record.credentials)
         return record.fingerprint
 
-    async def history(self, name: str | None = None, count: int = 20) -> list[Entry]:
+    async def history(self, name: str | None = None, count: int = 20) -> list[HistoryEntry]:
         """The newest messages, oldest first: all of them, or those to and from one person.
 
         A direct message is in it when it has been acknowledged, a letter when it has been shown (see `events`).
@@ -194,7 +206,7 @@ class Chat:
         """
         return await self._context.store.history(name, count)
 
-    async def search(self, words: str, count: int = 20) -> list[Entry]:
+    async def search(self, words: str, count: int = 20) -> list[HistoryEntry]:
         """The newest messages with all these words in their texts, oldest first.
 
         Case and accents do not matter. The last word may be the beginning of a word. Only the first 32 words count.
@@ -219,6 +231,7 @@ class Chat:
             MailboxFull: the recipient is away and has too many letters.
             TooFast: too many letters to this recipient.
             NotOpened: the recipient got it from the server and could not open it.
+            WrongReceipt: the recipient got it from the server, but signed that they have another text.
             ForgedReceipt: the server says that the recipient has it, but the recipient did not sign that receipt.
             NameTaken, SignedInElsewhere: the server had forgotten this client, which could not register again.
             ServerNotResponding: neither the recipient nor the server answers.
@@ -241,7 +254,7 @@ class Chat:
             if on_fallback is not None:
                 on_fallback(reason)
             delivery = await self._send_letter(message, keys)
-        self._context.store.note(Entry(self._context.clock(), record.name, text, sent=True))
+        self._context.store.note(HistoryEntry(self._context.clock(), record.name, text, sent=True))
         return delivery
 
     async def send_all(self, text: str) -> None:
@@ -250,14 +263,20 @@ class Chat:
         Raises:
             NotRegistered: this client is offline.
             InvalidText: this cannot be sent.
+            TooFast: too many messages to everyone.
             NameTaken, SignedInElsewhere: the server had forgotten this client, which could not register again.
             ServerNotResponding: no answer within five windows.
         """
         check_text(text)
         context, id_ = self._context, new_id()
         body = sign_post(context.identity, id=id_, sender=self.name, sent_at=context.clock(), text=text)
-        await self._registration.ask(messages.GroupPost(id_, body))
-        context.store.note(Entry(context.clock(), "", text, sent=True, group=True))
+        match await self._registration.ask(messages.GroupPost(id_, body)):
+            case messages.Accepted():
+                context.store.note(HistoryEntry(context.clock(), "", text, sent=True, group=True))
+            case Refused(reason=Reason.TOO_FAST):
+                raise errors.TooFast
+            case _:
+                raise errors.ServerNotResponding
 
     async def _find(self, name: str) -> Record:
         # The row of somebody who registered just now may not have arrived yet.
@@ -280,41 +299,66 @@ class Chat:
         answer = await self._context.endpoint.request(
             Peer(record.address, keys.link), message, resend_delays=RESEND_DELAYS
         )
-        if isinstance(answer, messages.Receipt) and self._is_receipt(answer.receipt, message, keys):
+        letter = self._letter(message, keys)
+        if isinstance(answer, messages.Receipt) and self._read(answer.receipt, letter) is Verdict.RECEIVED:
             return None
         # For a while, further messages to them need not wait for a window first.
         self._relay_until[fold(record.name)] = (record, trio.current_time() + DETOUR)
         return Fallback.NO_ACK
 
     async def _send_letter(self, message: DirectMessage, keys: PublicKeys) -> Delivery:
-        own, at, to, id_ = self._context.identity, self._context.clock(), message.recipient, message.id
+        # The id of the direct message: its recipient may have got it after all, and must not show it twice.
+        letter, own, to = self._letter(message, keys), self._context.identity, message.recipient
         try:
-            body = seal_letter(own, keys, id=id_, sender=self.name, recipient=to, sent_at=at, text=message.text)
+            body = seal_letter(
+                own, keys, id=letter.id, sender=self.name, recipient=to, sent_at=letter.at, text=message.text
+            )
         except Unreadable:
             raise errors.UnknownRecipient(to) from None
-        # The id of the direct message: its recipient may have got it after all, and must not show it twice.
-        match await self._registration.ask(messages.Save(id_, to, body)):
-            # The server's answer proves nothing: the recipient signs that they have the letter, or cannot open it.
-            case messages.Delivered(receipt=receipt, opened=True) if self._is_receipt(receipt, message, keys):
+        # On disk before the server has it: its receipt may come after a crash, and counts for this text only.
+        await self._context.store.will_send(letter)
+        with self._inbox.expect_receipt(letter) as expected:
+            verdict = await self._save(letter, body, expected)
+            if verdict is None:
+                return Delivery("saved", letter.at)
+            if verdict is Verdict.FORGED:
+                raise errors.ForgedReceipt(to)  # the true one may still come
+            self._inbox.told(letter)
+        match verdict:
+            case Verdict.RECEIVED:
                 return Delivery("relayed")
-            case messages.Delivered(receipt=signature, opened=False) if verify_unreadable(
-                keys.signing, signature, id=id_, sender=self.name
-            ):
+            case Verdict.NOT_OPENED:
                 raise errors.NotOpened(to)
-            case messages.Delivered():
-                raise errors.ForgedReceipt(to)
-            case messages.Saved(sent_at=sent_at):
-                return Delivery("saved", sent_at)
-            case Refused(reason=Reason.UNKNOWN):
-                raise errors.UnknownRecipient(to)
-            case Refused(reason=Reason.FULL):
-                raise errors.MailboxFull(to)
-            case Refused(reason=Reason.TOO_FAST):
-                raise errors.TooFast
+        raise errors.WrongReceipt(to)
+
+    async def _save(self, letter: SentLetter, body: bytes, expected: ExpectedReceipt) -> Verdict | None:
+        """Give a letter to the server; return what its recipient has signed, or None if the server keeps it."""
+        answer, to = None, letter.recipient
+        try:
+            with expected.until_it_comes:
+                answer = await self._registration.ask(messages.Save(letter.id, to, body))
+        except errors.ServerNotResponding:
+            if expected.verdict is None:  # else the receipt has come at the very end of the last window
+                raise
+        if expected.verdict is not None:
+            return expected.verdict
+        match answer:
+            # The server's answer proves nothing: the recipient signs that they have the letter, or cannot open it.
+            case messages.Delivered(receipt=receipt):
+                return self._read(receipt, letter)
+            case messages.Saved():
+                return None
+            case Refused(reason=reason):
+                self._context.store.settled(letter.id)
+                raise _refusal(reason, to)
         raise errors.ServerNotResponding
 
-    def _is_receipt(self, receipt: bytes, message: DirectMessage, keys: PublicKeys) -> bool:
-        return verify_receipt(receipt, keys.signing, id=message.id, sender=self.name, text=message.text)
+    def _letter(self, message: DirectMessage, keys: PublicKeys) -> SentLetter:
+        text_hash = hash_text(message.text)
+        return SentLetter(message.id, message.recipient, keys.signing, text_hash, self._context.clock())
+
+    def _read(self, receipt: bytes, letter: SentLetter) -> Verdict:
+        return read_receipt(receipt, letter.key, id=letter.id, sender=self.name, text_hash=letter.hash)
 
     # --- tasks, and what arrives ---
 
@@ -322,7 +366,7 @@ class Chat:
         with closing(self._context.event_queue):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._context.endpoint.listen, self._receive, self._registration.on_peer_moved)
-                nursery.start_soon(self._inbox.letters_loop)
+                nursery.start_soon(self._inbox.batches_loop)
                 nursery.start_soon(self._registration.heartbeat_loop)
                 task_status.started()
 
@@ -336,8 +380,8 @@ class Chat:
             # Not while `open_chat` still waits for the table: if that fails, nobody could read an acknowledged message.
             case DirectMessage() if self._is_open:
                 return self._inbox.take_message(peer, request)
-            case messages.Letters() if is_from_server:
-                return self._inbox.take_letters(peer, request)
+            case messages.Batch() if is_from_server:
+                return self._inbox.take_batch(peer, request)
             case messages.TableChange() if is_from_server:
                 return self._registration.take_table(request, registered)
             case messages.Takeover() if is_from_server:

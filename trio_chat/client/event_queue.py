@@ -31,13 +31,13 @@ class EventQueue:
         self._change_owed = False
 
     @property
-    def full(self) -> bool:
-        """Whether there is no room for another event."""
-        return self._receive.statistics().current_buffer_used >= self._capacity
+    def room(self) -> int:
+        """How many more events there is room for."""
+        return self._capacity - self._receive.statistics().current_buffer_used
 
     def offer(self, event: Event) -> bool:
         """Add an event if there is room; return whether there was."""
-        if self.full:  # with a capacity of 0 `send_nowait` would hand the event to a reader that waits
+        if not self.room:  # with a capacity of 0 `send_nowait` would hand the event to a reader that waits
             return False
         try:
             self._send.send_nowait((event, None))

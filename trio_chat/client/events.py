@@ -1,6 +1,8 @@
 """The events of a chat, one attrs class each, and the results of sending a message.
 
-How they look to a person is not decided here. Times are seconds since 1970, UTC, by the server's clock.
+How they look to a person is not decided here. Times are seconds since 1970, UTC. When a message of others was sent is
+a time of the server's clock. `signed_at` is the sender's own time, if it differs from that by more than a minute, else
+None. When a message of our own was sent is a time of our clock.
 """
 
 import enum
@@ -9,7 +11,7 @@ from typing import Literal
 import attrs
 
 from trio_chat.errors import ChatError
-from trio_chat.storage.interface import Entry as Entry
+from trio_chat.storage.interface import HistoryEntry as HistoryEntry
 
 
 class Fallback(enum.Enum):
@@ -24,7 +26,7 @@ class Fallback(enum.Enum):
 class Delivery:
     """How a message went: the recipient's program has it (`direct`, `relayed`), or the server keeps it (`saved`).
 
-    `sent_at` is when the server saved it; None otherwise.
+    `sent_at` is when a message that the server keeps was sent; None otherwise.
     """
 
     how: Literal["direct", "relayed", "saved"]
@@ -37,6 +39,7 @@ class MessageReceived:
 
     sender: str
     text: str
+    signed_at: float | None = None
 
 
 @attrs.frozen
@@ -45,6 +48,7 @@ class GroupMessageReceived:
 
     sender: str
     text: str
+    signed_at: float | None = None
 
 
 @attrs.frozen
@@ -59,11 +63,12 @@ class LetterReceived:
     sent_at: float
     group: bool
     first: bool
+    signed_at: float | None = None
 
 
 @attrs.frozen
 class ReceiptReceived:
-    """The message that the server saved at `sent_at` has reached its recipient."""
+    """The message that was sent at `sent_at` by the server has reached its recipient."""
 
     recipient: str
     sent_at: float
@@ -71,10 +76,28 @@ class ReceiptReceived:
 
 @attrs.frozen
 class MessageNotOpened:
-    """The message that the server saved at `sent_at` has reached its recipient, who could not open it."""
+    """The message that was sent at `sent_at` by the server has reached its recipient, who could not open it."""
 
     recipient: str
     sent_at: float
+
+
+@attrs.frozen
+class MessageNotDelivered:
+    """The message that was sent at `sent_at` will not reach its recipient.
+
+    It has waited at the server for too long, or the name has another owner now.
+    """
+
+    recipient: str
+    sent_at: float
+
+
+@attrs.frozen
+class WrongReceiptReceived:
+    """A message has reached its recipient, but they signed that they have another text than we sent."""
+
+    recipient: str
 
 
 @attrs.frozen
@@ -105,7 +128,7 @@ class KeyWarning:
 
 @attrs.frozen
 class GroupMessagesMissed:
-    """This many messages to everyone were not kept for us, because our mailbox was full."""
+    """This many messages to everyone were not kept until we came, because there were too many."""
 
     count: int
 
@@ -140,6 +163,8 @@ Event = (
     | LetterReceived
     | ReceiptReceived
     | MessageNotOpened
+    | MessageNotDelivered
+    | WrongReceiptReceived
     | ForgedReceiptReceived
     | LetterUnreadable
     | KeyWarning

@@ -1,10 +1,13 @@
-"""Messages as they arrive at a client, directly or as letters: each is queued for the user once, however it arrived.
+"""What arrives at a client, directly or as entries of the server's log: each is queued for the user once.
 
-A direct message is acknowledged when it is queued, a letter when the store has it. A message is not shown unless
-the person that it names as its sender has signed it. Nothing but these answers is sent from here.
+A direct message is acknowledged when it is queued, an entry when the store has it. A message is not shown unless the
+person that it names as its sender has signed it. Nothing but these answers is sent from here.
 """
 
 import hashlib
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 
 import attrs
@@ -12,50 +15,78 @@ import trio
 
 from trio_chat.client import events
 from trio_chat.client.context import ClientContext
-from trio_chat.crypto.letters import Unreadable, open_letter_untrusted, open_post_untrusted
-from trio_chat.crypto.receipts import sign_receipt, sign_unreadable, verify_receipt, verify_unreadable
+from trio_chat.crypto.letters import OpenedText, Unreadable, open_letter_untrusted, open_post_untrusted
+from trio_chat.crypto.receipts import HASH_SIZE, NO_HASH, Verdict, hash_text, read_receipt, sign_receipt
 from trio_chat.errors import KeyChanged
 from trio_chat.link.session import Peer
 from trio_chat.protocol.duplicates import Reaction
-from trio_chat.protocol.messages import Answer, DirectMessage, Letters
-from trio_chat.protocol.records import RETENTION, Letter, LetterKind, fold
-from trio_chat.storage.interface import Entry, LetterKey, OpenedLetter
+from trio_chat.protocol.messages import Answer, Batch, DirectMessage
+from trio_chat.protocol.records import NO_KEY, Entry, EntryKind, fold
+from trio_chat.storage.interface import EntryKey, HistoryEntry, OpenedEntry, SentLetter
+from trio_chat.tasks import WakeUp
 
-_Batches = tuple[trio.MemorySendChannel[tuple[Peer, Letters]], trio.MemoryReceiveChannel[tuple[Peer, Letters]]]
+CLOCK_DIFFERENCE = 60.0
+"""Seconds by which the sender's time of a message may differ from the server's before the user is told."""
+
+_COUNT = re.compile(rb"[0-9]{1,16}")
+_ABOUT_LETTERS = (EntryKind.RECEIPT, EntryKind.FAILED)
+_RECEIPT_EVENTS: dict[Verdict, Callable[[str, float], events.Event]] = {
+    Verdict.RECEIVED: events.ReceiptReceived,
+    Verdict.NOT_OPENED: events.MessageNotOpened,
+    Verdict.WRONG_TEXT: lambda recipient, sent_at: events.WrongReceiptReceived(recipient),
+    Verdict.FORGED: lambda recipient, sent_at: events.ForgedReceiptReceived(recipient),
+}
+
+
+@attrs.define(eq=False)
+class ExpectedReceipt:
+    """The receipt that `Chat.send` waits for. When it comes as an entry, `until_it_comes` is cancelled."""
+
+    until_it_comes: trio.CancelScope = attrs.field(factory=trio.CancelScope)
+    verdict: Verdict | None = None
 
 
 @attrs.define(eq=False)
 class Inbox:
-    """What one person receives. `take_message` and `take_letters` are called by the reading task and never wait."""
+    """What one person receives. `take_message` and `take_batch` are called by the reading task and never wait."""
 
     _context: ClientContext
-    _registered_at: float = attrs.field(init=False, default=float("inf"))
+    # Before the first registration only what an earlier program stored is shown.
+    _head: float = attrs.field(init=False, default=float("inf"))
     _first_letter: bool = attrs.field(init=False, default=True)
-    # A letter is unshown in the store for as long as it waits in the event queue: it must not be queued again.
-    _queued: set[LetterKey] = attrs.field(init=False, factory=set)
-    # One batch may wait while the letters of the one before are being queued: the server sends one at a time.
-    _batches: _Batches = attrs.field(init=False, factory=lambda: trio.open_memory_channel[tuple[Peer, Letters]](1))
+    # An entry is unshown in the store for as long as it waits in the event queue: it must not be queued again.
+    _queued: set[EntryKey] = attrs.field(init=False, factory=set)
+    _expected: dict[bytes, ExpectedReceipt] = attrs.field(init=False, factory=dict)
+    # Receipts that the store has, or gets at this moment, and that the user has seen as the result of `Chat.send`.
+    _told: set[EntryKey] = attrs.field(init=False, factory=set)
+    # One batch may wait while the entries of the one before are being queued: the server sends one at a time.
+    _batch: tuple[Peer, Batch] | None = attrs.field(init=False, default=None)
+    _wake_up: WakeUp = attrs.field(init=False, factory=WakeUp)
 
-    def on_registered(self, at: float) -> None:
-        """Note a registration: what the server took before this time (its clock) was sent while we were offline."""
-        self._registered_at = at
+    def on_registered(self, head: int) -> None:
+        """Note a registration: the entries of the log up to `head` were sent while we were offline."""
+        self._head = head
         self._first_letter = True
 
     # --- what arrives ---
 
     def take_message(self, peer: Peer, message: DirectMessage) -> Answer | Reaction:
         """Queue a direct message, unless it has come before, and acknowledge it."""
-        context = self._context
+        context, text_hash = self._context, hash_text(message.text)
         if fold(message.recipient) != fold(context.name) or not self._is_from(peer, message.sender):
             return Reaction.SILENCE
         # The key that it has as a letter: if our receipt is lost, the same message comes again through the server.
-        key = (LetterKind.DIRECT, fold(message.sender), message.id)
-        if not context.store.has(key):
+        key = (EntryKind.DIRECT, fold(message.sender), message.id)
+        known = context.store.seen(key)
+        if known is None:
             if not context.event_queue.offer(events.MessageReceived(message.sender, message.text)):
                 return Reaction.SILENCE  # the sender then gives it to the server, which keeps it
-            context.store.saw(key)
-            context.store.note(Entry(context.clock(), message.sender, message.text))
-        return message.receipt(self._receipt(message.id, message.sender, message.text))
+            context.store.saw(key, text_hash)
+            context.store.note(HistoryEntry(context.clock(), message.sender, message.text), key)
+        elif known != text_hash:
+            # Another text under a known id is not shown, so nothing is signed: a receipt would say that we have it.
+            return Reaction.SILENCE
+        return message.receipt(self._receipt(message.id, message.sender, text_hash))
 
     def _is_from(self, peer: Peer, sender: str) -> bool:
         record = self._context.table.get(sender)
@@ -66,114 +97,176 @@ class Inbox:
         # The handshake of the link has proven that the peer has this key; `keys` says that it is the sender's.
         return keys is not None and keys.link == peer.key
 
-    def take_letters(self, peer: Peer, request: Letters) -> Answer | Reaction:
-        """Accept a batch of letters from the server; `letters_loop` acknowledges it when it is stored."""
-        if fold(request.recipient) != fold(self._context.name):
+    def take_batch(self, peer: Peer, batch: Batch) -> Answer | Reaction:
+        """Accept entries from the server; `batches_loop` acknowledges those that it has stored."""
+        if fold(batch.recipient) != fold(self._context.name):
             return Reaction.SILENCE
-        # The row of somebody who registered just now may not have arrived. Without their key, the letter would
-        # be unreadable, and its sender would see that.
-        has_unknown_senders = any(letter.sender not in self._context.table for letter in request.letters)
         # What is stored here is removed from the server. A program that reads nothing (backlog 0) must leave it there.
-        if self._context.event_queue.full or has_unknown_senders:
-            return request.busy()
-        try:
-            self._batches[0].send_nowait((peer, request))
-        except trio.WouldBlock:
-            return request.busy()
+        if not self._context.event_queue.room or self._batch is not None:
+            return batch.busy()
+        self._batch = (peer, batch)
+        self._wake_up.set()
         return Reaction.IN_PROGRESS
 
-    async def letters_loop(self) -> None:
-        """Store, acknowledge and queue letters until cancelled, beginning with those that an earlier program stored."""
-        await self._queue_unshown()
-        async for peer, request in self._batches[1]:
-            opened = [self._open_untrusted(letter) for letter in request.letters]
-            receipts = tuple(
-                self._receipt(letter.id, letter.sender, one.text) if letter.kind is LetterKind.DIRECT else b""
-                for letter, one in zip(request.letters, opened, strict=True)
-            )
-            unreadable = sum(
-                1 << n for n, one in enumerate(opened) if one.kind is LetterKind.DIRECT and one.text is None
-            )
-            # Stored first: the server removes what is acknowledged, and the sender sees "received".
-            await self._context.store.keep(opened)
-            self._context.endpoint.answer(peer, request, request.taken(receipts, unreadable))
+    async def batches_loop(self) -> None:
+        """Store, acknowledge and queue entries until cancelled, beginning with those that an earlier program stored."""
+        while True:
             await self._queue_unshown()
+            await self._wake_up.wait()
+            if self._batch is not None:
+                taken, self._batch = self._batch, None
+                await self._take(*taken)
 
-    # --- opening letters ---
+    async def _take(self, peer: Peer, batch: Batch) -> None:
+        context = self._context
+        # No more than the user can be shown: what is in the store is in memory, too.
+        entries = batch.entries[: context.event_queue.room]
+        if not entries:
+            context.endpoint.answer(peer, batch, batch.busy())
+            return
+        for name, credentials in batch.senders:
+            context.pins.pin_sender(name, credentials)
+        opened, receipts = self._open_all(entries)
+        # Stored first: the server removes what is acknowledged, and the sender sees "received".
+        await context.store.keep(opened)
+        context.endpoint.answer(peer, batch, batch.taken(len(entries), receipts))
+        for one in opened:
+            if one.kind in _ABOUT_LETTERS and one.text != Verdict.FORGED:
+                context.store.settled(one.id)
+            if one.kind == EntryKind.RECEIPT and one.id in self._expected:
+                expected = self._expected[one.id]
+                expected.verdict = Verdict(one.text or "")
+                expected.until_it_comes.cancel()
 
-    def _open_untrusted(self, letter: Letter) -> OpenedLetter:
-        """The opened letter; its text is None unless it is certain that the sender wrote it."""
-        text = ""
+    # --- receipts that are the result of `Chat.send` ---
+
+    @contextmanager
+    def expect_receipt(self, letter: SentLetter) -> Iterator[ExpectedReceipt]:
+        """Keep back what comes about a letter during this block. Then it becomes an event, unless `told` was called."""
+        expected = self._expected[letter.id] = ExpectedReceipt()
         try:
-            match letter.kind:
-                case LetterKind.DIRECT | LetterKind.GROUP:
-                    text = self._read_untrusted(letter)
-                case LetterKind.RECEIPT | LetterKind.UNREADABLE:
-                    self._check_untrusted(letter)
-        except Unreadable:
-            # Not under its own id: the real letter with that id may still come, and would be dropped as a copy.
-            other_id = hashlib.sha256(letter.id + letter.body).digest()[: len(letter.id)]
-            return OpenedLetter(letter.kind, other_id, letter.sender, letter.sent_at, None)
-        return OpenedLetter(letter.kind, letter.id, letter.sender, letter.sent_at, text, letter.count)
+            yield expected
+        finally:
+            del self._expected[letter.id]
+            self._wake_up.set()
 
-    def _read_untrusted(self, letter: Letter) -> str:
-        key, id_, sender = self._key(letter), letter.id, letter.sender
-        if letter.kind is LetterKind.GROUP:
-            opened = open_post_untrusted(letter.body, key, id=id_, sender=sender)
+    def told(self, letter: SentLetter) -> None:
+        """The user knows what the recipient has signed: the entry that says so is not shown, now or when it comes."""
+        key = (EntryKind.RECEIPT, fold(letter.recipient), letter.id)
+        # If it is being stored at this moment, it will be unshown in the store in a moment.
+        if self._context.store.seen(key) is None:
+            self._context.store.saw(key, NO_HASH)
         else:
-            own, name = self._context.identity, self._context.name
-            opened = open_letter_untrusted(letter.body, own, key, id=id_, sender=sender, recipient=name)
-        # By the sender's signed time. The ids of older ones are forgotten: a server could have a copy shown again.
-        if self._context.clock() - opened.sent_at > RETENTION:
-            raise Unreadable("it may have been shown before, but that would be forgotten")
-        return opened.text
+            self._told.add(key)
+        self._context.store.settled(letter.id)
 
-    def _check_untrusted(self, letter: Letter) -> None:
-        key, body, id_ = self._key(letter), letter.body, letter.id
-        if letter.kind is LetterKind.RECEIPT:
-            is_genuine = verify_receipt(body, key, id=id_, sender=self._context.name)
-        else:
-            is_genuine = verify_unreadable(key, body, id=id_, sender=self._context.name)
-        if not is_genuine:
-            raise Unreadable("not signed by its supposed reader")
+    # --- opening entries ---
 
-    def _key(self, letter: Letter) -> bytes:
-        # Not the key in the table: letters that are signed with the pinned one are genuine, whatever it says now.
-        key = self._context.pins.signing_key(letter.sender)
+    def _open_all(self, entries: Sequence[Entry]) -> tuple[list[OpenedEntry], tuple[bytes, ...]]:
+        """What is to be stored of these entries, and a receipt for each letter."""
+        opened: list[OpenedEntry] = []
+        receipts: list[bytes] = []
+        hashes: dict[EntryKey, bytes] = {}
+        for entry in entries:
+            one = self._open(entry)
+            if one is None:
+                continue
+            if one.kind == EntryKind.DIRECT:
+                # Another text under a known id is not shown: `keep` leaves it out. If we signed that we have it, a
+                # sender could show a message, say another thing under the same id, and prove that we have read that.
+                shown = hashes.setdefault(one.key, self._context.store.seen(one.key) or one.hash)
+                signed = one.hash if shown == one.hash else NO_HASH
+                receipts.append(self._receipt(entry.id, entry.sender, signed))
+            opened.append(one)
+        return opened, tuple(receipts)
+
+    def _open(self, entry: Entry) -> OpenedEntry | None:
+        """The opened entry; None for what is acknowledged and not kept."""
+        opened = partial(OpenedEntry, entry.seq, entry.kind)
+        match entry.kind:
+            case EntryKind.GROUP if fold(entry.sender) == fold(self._context.name):
+                return None
+            case EntryKind.DIRECT | EntryKind.GROUP:
+                try:
+                    read = self._read_untrusted(entry)
+                except Unreadable:
+                    return opened(_other_id(entry), entry.sender, entry.taken_at, None)
+                return opened(entry.id, entry.sender, entry.taken_at, read.text, hash_text(read.text), read.sent_at)
+            case EntryKind.RECEIPT if letter := self._letter(entry):
+                verdict = self._read_receipt_untrusted(entry, letter)
+                id_ = _other_id(entry) if verdict is Verdict.FORGED else entry.id
+                return opened(id_, entry.sender, letter.at, verdict)
+            case EntryKind.FAILED if (letter := self._letter(entry)) and fold(letter.recipient) == fold(entry.sender):
+                return opened(entry.id, entry.sender, letter.at)
+            case EntryKind.MISSED if _COUNT.fullmatch(entry.body):
+                return opened(entry.id, entry.sender, entry.taken_at, entry.body.decode())
+        # A newer server may have other kinds, for other programs of ours.
+        return None
+
+    def _read_untrusted(self, entry: Entry) -> OpenedText:
+        context, id_, sender = self._context, entry.id, entry.sender
+        # Not the key in the table or the entry: what is signed with the pinned one is genuine, whatever these say.
+        key = context.pins.signing_key(sender)
         if key is None:
             raise Unreadable("nobody has this name")
-        return key
+        if entry.kind == EntryKind.GROUP:
+            return open_post_untrusted(entry.body, key, id=id_, sender=sender)
+        return open_letter_untrusted(entry.body, context.identity, key, id=id_, sender=sender, recipient=context.name)
 
-    def _receipt(self, id: bytes, sender: str, text: str | None) -> bytes:
-        if text is None:
-            return sign_unreadable(self._context.identity, id=id, sender=sender)
-        return sign_receipt(self._context.identity, id=id, sender=sender, text=text)
+    def _letter(self, entry: Entry) -> SentLetter | None:
+        """The letter of ours that an entry is about. If it may be one that we do not remember, what the entry says."""
+        store = self._context.store
+        letter = store.sent(entry.id)
+        if letter is None and not store.knows_all_sent():
+            key = self._context.pins.signing_key(entry.sender) or NO_KEY
+            letter = SentLetter(entry.id, entry.sender, key, entry.body[:HASH_SIZE], entry.taken_at)
+        return letter
+
+    def _read_receipt_untrusted(self, entry: Entry, letter: SentLetter) -> Verdict:
+        if fold(letter.recipient) != fold(entry.sender):
+            return Verdict.FORGED
+        return read_receipt(entry.body, letter.key, id=letter.id, sender=self._context.name, text_hash=letter.hash)
+
+    def _receipt(self, id: bytes, sender: str, text_hash: bytes) -> bytes:
+        return sign_receipt(self._context.identity, id=id, sender=sender, text_hash=text_hash)
+
+    # --- showing entries ---
 
     async def _queue_unshown(self) -> None:
-        for letter in self._context.store.unshown():
-            if letter.key not in self._queued:
-                self._queued.add(letter.key)
-                await self._context.event_queue.put(self._event(letter), partial(self._mark_shown, letter))
+        # A list made beforehand: what is queued now may have been shown when its turn comes, while this waits for room.
+        for entry in [one for one in self._context.store.unshown() if one.key not in self._queued]:
+            if entry.key in self._told:
+                self._told.discard(entry.key)
+                self._context.store.shown(entry)
+            elif not (entry.kind in _ABOUT_LETTERS and entry.id in self._expected):
+                self._queued.add(entry.key)
+                await self._context.event_queue.put(self._event(entry), partial(self._mark_shown, entry))
 
-    def _mark_shown(self, letter: OpenedLetter) -> None:
-        self._queued.discard(letter.key)
-        self._context.store.shown(letter)
+    def _mark_shown(self, entry: OpenedEntry) -> None:
+        self._queued.discard(entry.key)
+        self._context.store.shown(entry)
 
-    def _event(self, letter: OpenedLetter) -> events.Event:
-        sender, text = letter.sender, letter.text
-        match letter.kind:
-            case LetterKind.MISSED:
-                return events.GroupMessagesMissed(letter.count)
-            case LetterKind.RECEIPT | LetterKind.UNREADABLE if text is None:
-                return events.ForgedReceiptReceived(sender)
-            case LetterKind.RECEIPT:
-                return events.ReceiptReceived(sender, letter.sent_at)
-            case LetterKind.UNREADABLE:
-                return events.MessageNotOpened(sender, letter.sent_at)
-        if text is None:
-            return events.LetterUnreadable(sender)
-        is_group = letter.kind is LetterKind.GROUP
-        if letter.sent_at > self._registered_at:
-            return (events.GroupMessageReceived if is_group else events.MessageReceived)(sender, text)
+    def _event(self, entry: OpenedEntry) -> events.Event:
+        match entry.kind:
+            case EntryKind.MISSED:
+                return events.GroupMessagesMissed(int(entry.text or 0))
+            case EntryKind.RECEIPT:
+                return _RECEIPT_EVENTS[Verdict(entry.text or "")](entry.sender, entry.at)
+            case EntryKind.FAILED:
+                return events.MessageNotDelivered(entry.sender, entry.at)
+        if entry.text is None:
+            return events.LetterUnreadable(entry.sender)
+        is_group, signed_at = entry.kind == EntryKind.GROUP, entry.signed_at
+        if signed_at is not None and abs(signed_at - entry.at) <= CLOCK_DIFFERENCE:
+            signed_at = None
+        if entry.seq > self._head:
+            received = events.GroupMessageReceived if is_group else events.MessageReceived
+            return received(entry.sender, entry.text, signed_at)
         first, self._first_letter = self._first_letter, False
-        return events.LetterReceived(sender, text, letter.sent_at, is_group, first)
+        return events.LetterReceived(entry.sender, entry.text, entry.at, is_group, first, signed_at)
+
+
+def _other_id(entry: Entry) -> bytes:
+    """The id under which something is kept that is not what it claims to be."""
+    # Not its own: the real entry with that id may still come, and would be dropped as a copy.
+    return hashlib.sha256(entry.id + entry.body).digest()[: len(entry.id)]

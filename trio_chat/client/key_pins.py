@@ -68,6 +68,11 @@ class KeyPins:
             if record.credentials is not None and self.signing_key(record.name) is None:
                 self.pin(record.name, record.credentials)
 
+    def pin_sender(self, name: str, credentials: Credentials) -> None:
+        """Pin the key of a name that has no pin, if these credentials are certified for it at this server."""
+        if self.signing_key(name) is None and self._is_certified(name, credentials):
+            self.pin(name, credentials)
+
     def pin(self, name: str, credentials: Credentials) -> None:
         """Pin a name to this key, whatever it was pinned to before."""
         self._store.pin(fold(name), credentials.keys.signing)

@@ -129,9 +129,9 @@ class Registration:
         # Called by the reading task: the next datagram may bring the table, and must find the client registered.
         if isinstance(answer, Registered):
             self.registered = answer
-            # Also before the table comes: with the pin of a lost key, our own row would be warned of.
+# Also before the table comes: with the pin of a lost key, our own row would be warned of.
             self._context.pins.pin_own(self._context.name, self._context.identity.public)
-            self._inbox.on_registered(answer.at)
+            self._inbox.on_registered(answer.head)
 
     def _on_deregistered(self, answer: Answer) -> None:
         # Refused: the server does not know us, which is what we wanted.
@@ -227,7 +227,7 @@ class Registration:
                     continue
 
     async def _heartbeat(self, registered: Registered) -> Answer | PartAck | None:
-        request = messages.Heartbeat(new_id(), registered.at)
+        request = messages.Heartbeat(new_id(), registered.since)
         return await self._context.endpoint.request(self.server, request, resend_delays=RESEND_DELAYS)
 
     # --- what arrives; called by the reading task ---
@@ -253,7 +253,7 @@ class Registration:
         """Our owner has signed in from another place: we are offline now."""
         # We do not register again: two programs with the same key would take the name from each other forever.
         # A late Takeover may mean an earlier registration: the owner may have registered here again since.
-        if request.since == registered.at:
+        if request.since == registered.since:
             # If there is no room for the event, the server has to send the Takeover again.
             if not self._context.event_queue.offer(SignedOff(SignedInElsewhere())):
                 return Reaction.SILENCE

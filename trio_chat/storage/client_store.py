@@ -1,23 +1,33 @@
-"""The ClientStore on SQLite: the letters of one name at one server, the messages it has seen, and the keys of others.
+"""The ClientStore on SQLite: what one name received and sent at one server, and the keys of others.
 
-Letters are durable when `keep` returns; all else is written a little later (WRITE_BEHIND), so that a direct message
-needs no fsync before it is answered. The tables of the history are in history.py.
+Entries are durable when `keep` returns, letters when `will_send` does; all else is written a little later
+(WRITE_BEHIND), so that a direct message needs no fsync before it is answered. The tables of the history are in
+history.py.
 """
 
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, closing, suppress
 from pathlib import Path
 
+import attrs
 import trio
 
+from trio_chat.crypto.receipts import hash_text
 from trio_chat.errors import NoHistory
-from trio_chat.protocol.records import RETENTION, LetterKind, fold
+from trio_chat.protocol.records import RETENTION, fold
 from trio_chat.storage.database import Schema, open_database
 from trio_chat.storage.group_commit import GroupCommit, Runner, in_thread
 from trio_chat.storage.history import MIGRATION, Noted, drop_oldest_entries, find_entries, newest_entries, write_entry
-from trio_chat.storage.interface import Entry, LetterKey, OpenedLetter
+from trio_chat.storage.interface import (
+    SEEN_LIMIT,
+    SENT_LIMIT,
+    EntryKey,
+    HistoryEntry,
+    OpenedEntry,
+    SentLetter,
+)
 from trio_chat.tasks import WakeUp, open_background
 
 WRITE_BEHIND = 0.1
@@ -47,6 +57,33 @@ CLIENT_SCHEMA = Schema(
         CREATE TABLE pins (name TEXT PRIMARY KEY, key BLOB NOT NULL) WITHOUT ROWID;
         """,
         MIGRATION,
+        # One row for each message, receipt or notice received, whichever way it came: `seen` goes. Of what was in it
+        # alone, and of what has no text any more, no hash is known. So a later copy is not signed for: that is strict,
+        # but a receipt for a text that nobody can compare would prove nothing.
+        # Texts of receipts are verdicts now, the text of a count is the number. See also `_finish_migration`.
+        """
+        ALTER TABLE letters RENAME TO received;
+        ALTER TABLE received ADD COLUMN seq INTEGER NOT NULL DEFAULT 0;
+        ALTER TABLE received ADD COLUMN hash BLOB NOT NULL DEFAULT x'';
+        ALTER TABLE received ADD COLUMN signed_at REAL;
+        INSERT OR IGNORE INTO received (kind, sender, id, sent_at, count, shown)
+            SELECT kind, sender, id, at, 0, 1 FROM seen ORDER BY at;
+        UPDATE received SET hash = zeroblob(32);
+        UPDATE received SET text = CASE
+            WHEN text IS NULL THEN 'forged' WHEN kind = 'receipt' THEN 'received' ELSE 'not opened' END
+            WHERE kind IN ('receipt', 'unreadable');
+        UPDATE received SET text = count WHERE kind = 'missed';
+        UPDATE OR IGNORE received SET kind = 'receipt' WHERE kind = 'unreadable';
+        DELETE FROM received WHERE kind = 'unreadable';
+        ALTER TABLE received DROP COLUMN count;
+        DROP TABLE seen;
+        CREATE TABLE migrated (at REAL);
+        INSERT INTO migrated SELECT NULL WHERE EXISTS (SELECT * FROM received) OR EXISTS (SELECT * FROM pins);
+        CREATE TABLE sent (
+            number INTEGER PRIMARY KEY, id BLOB NOT NULL UNIQUE, recipient TEXT NOT NULL, key BLOB NOT NULL,
+            hash BLOB NOT NULL, at REAL NOT NULL
+        );
+        """,
     ),
 )
 
@@ -58,7 +95,7 @@ async def open_client_store(
     """Open the store in a file, which is created if needed; write what is outstanding and close it at the end.
 
     `run` runs a transaction; None is a worker thread. `clock`: seconds since 1970, UTC. The history has the newest
-    100,000 entries. With `history=False` none is added, what is in it stays there unread, and the text of a letter is
+    100,000 entries. With `history=False` none is added, what is in it stays there unread, and the text of an entry is
     deleted when it has been shown.
 
     Raises:
@@ -90,46 +127,70 @@ class SqliteClientStore:
         self._commits = commits
         self._clock = clock
         self._keeps_history = history
-        connection.execute("DELETE FROM seen WHERE at < ?", (clock() - RETENTION,))
-        seen = connection.execute("SELECT kind, lower(sender), id FROM seen")
-        self._seen: set[LetterKey] = {(LetterKind(kind), sender, id_) for kind, sender, id_ in seen}
+        self._migrated_at = _finish_migration(connection, clock())
+        _forget_oldest(connection)
+        seen = connection.execute("SELECT kind, lower(sender), id, hash FROM received")
+        self._seen: dict[EntryKey, bytes] = {(kind, sender, id_): hash_ for kind, sender, id_, hash_ in seen}
+        self._seen_limit = _limit_after(len(self._seen))
         unshown = connection.execute(
-            "SELECT kind, id, sender, sent_at, text, count FROM letters WHERE NOT shown ORDER BY number"
+            "SELECT seq, kind, id, sender, sent_at, text, hash, signed_at FROM received WHERE NOT shown ORDER BY number"
         )
-        kept = [OpenedLetter(LetterKind(kind), *row) for kind, *row in unshown]
-        self._unshown = {letter.key: letter for letter in kept}
+        self._unshown = {entry.key: entry for entry in (OpenedEntry(*row) for row in unshown)}
+        sent = connection.execute("SELECT id, recipient, key, hash, at FROM sent ORDER BY number")
+        self._sent = {letter.id: letter for letter in (SentLetter(*row) for row in sent)}
         self._pins: dict[str, bytes] = dict(connection.execute("SELECT name, key FROM pins"))
         ((self._number,),) = connection.execute("SELECT coalesce(max(number), 0) FROM entries")
         self._unwritten: list[Callable[[sqlite3.Connection], object]] = []
         self._wake_up = WakeUp()
 
-    def has(self, key: LetterKey) -> bool:
-        return key in self._seen
+    def seen(self, key: EntryKey) -> bytes | None:
+        return self._seen.get(key)
 
-    def saw(self, key: LetterKey) -> None:
-        self._seen.add(key)
-        at = self._clock()
-        self._write_later(lambda database: _see(database, key, at))
+    def saw(self, key: EntryKey, hash: bytes) -> None:
+        self._seen[key] = hash
+        self._write_later(lambda database: _see(database, key, hash))
 
-    async def keep(self, letters: Iterable[OpenedLetter]) -> None:
-        new: list[OpenedLetter] = []
-        known: list[OpenedLetter] = []
-        for letter in letters:
-            (known if letter.key in self._seen else new).append(letter)
-        # Before the commit: meanwhile the same message may come directly from its sender, and would be shown twice. If
-        # the commit fails, the program ends, so nothing that is lost stays marked as seen.
-        self._seen.update(letter.key for letter in new)
-        at = self._clock()
-        kept = await self._commits.submit(lambda database: _keep(database, new, known, at))
-        self._unshown.update((letter.key, letter) for letter in kept)
+    async def keep(self, entries: Iterable[OpenedEntry]) -> None:
+        new: list[OpenedEntry] = []
+        known: list[EntryKey] = []
+        for entry in entries:
+            if entry.key in self._seen:
+                known.append(entry.key)
+            else:
+                # Before the commit: meanwhile the same message may come directly from its sender, and would be shown
+                # twice. If the commit fails, the program ends, so nothing that is lost stays marked as seen.
+                self._seen[entry.key] = entry.hash
+                new.append(entry)
+        # The server forgets an entry that is acknowledged. One that came directly, too, may still be in the
+        # write-behind: that it was seen must be on the disk first.
+        hashes = {key: self._seen[key] for key in known}
+        await self._commits.submit(lambda database: _keep(database, new, hashes))
+        self._unshown.update((entry.key, entry) for entry in new)
 
-    def unshown(self) -> list[OpenedLetter]:
+    def unshown(self) -> list[OpenedEntry]:
         return list(self._unshown.values())
 
-    def shown(self, letter: OpenedLetter) -> None:
-        if self._unshown.pop(letter.key, None) and letter.entry:
-            self._note(letter.entry, letter.key)
-        self._write_later(lambda database: _mark_shown(database, letter.key, self._keeps_history))
+    def shown(self, entry: OpenedEntry) -> None:
+        if self._unshown.pop(entry.key, None) and entry.history:
+            self.note(entry.history, entry.key)
+        self._write_later(lambda database: _mark_shown(database, entry.key, self._keeps_history))
+
+    async def will_send(self, letter: SentLetter) -> None:
+        self._sent[letter.id] = letter
+        forgotten = [*self._sent][:-SENT_LIMIT]
+        for id_ in forgotten:
+            del self._sent[id_]
+        await self._commits.submit(lambda database: _remember_sent(database, letter, forgotten))
+
+    def sent(self, id: bytes) -> SentLetter | None:
+        return self._sent.get(id)
+
+    def settled(self, id: bytes) -> None:
+        if self._sent.pop(id, None):
+            self._write_later(lambda database: _forget_sent(database, [id]))
+
+    def knows_all_sent(self) -> bool:
+        return self._migrated_at is None or self._clock() - self._migrated_at > RETENTION
 
     def pinned(self, name: str) -> bytes | None:
         return self._pins.get(fold(name))
@@ -138,31 +199,28 @@ class SqliteClientStore:
         self._pins[fold(name)] = key
         self._write_later(lambda database: _pin(database, fold(name), key))
 
-    def note(self, entry: Entry) -> None:
-        self._note(entry)
+    def note(self, entry: HistoryEntry, key: EntryKey | None = None) -> None:
+        if self._keeps_history:
+            self._number += 1
+            noted = Noted(self._number, entry, key)
+            self._write_later(lambda database: write_entry(database, noted))
 
-    async def history(self, peer: str | None, count: int) -> list[Entry]:
+    async def history(self, peer: str | None, count: int) -> list[HistoryEntry]:
         return await self._ask(lambda database: newest_entries(database, peer, count))
 
-    async def search(self, words: str, count: int) -> list[Entry]:
+    async def search(self, words: str, count: int) -> list[HistoryEntry]:
         return await self._ask(lambda database: find_entries(database, words, count))
 
-    async def _ask(self, request: Callable[[sqlite3.Connection], list[Entry]]) -> list[Entry]:
+    async def _ask(self, request: Callable[[sqlite3.Connection], list[HistoryEntry]]) -> list[HistoryEntry]:
         if not self._keeps_history:
             raise NoHistory
         outstanding = self._outstanding()  # an answer must have what was noted a moment ago
 
-        def ask(database: sqlite3.Connection) -> list[Entry]:
+        def ask(database: sqlite3.Connection) -> list[HistoryEntry]:
             outstanding(database)
             return request(database)
 
         return await self._commits.submit(ask)
-
-    def _note(self, entry: Entry, letter: LetterKey | None = None) -> None:
-        if self._keeps_history:
-            self._number += 1
-            noted = Noted(self._number, entry, letter)
-            self._write_later(lambda database: write_entry(database, noted))
 
     def _write_later(self, write: Callable[[sqlite3.Connection], object]) -> None:
         # One list, in order: a message that was seen and its entry in the history go into the same transaction.
@@ -178,6 +236,10 @@ class SqliteClientStore:
                 # Not before: if the store is closed meanwhile, nobody knows whether this is on the disk, and the end of
                 # `open_client_store` writes it again. So each of these writes must have the same effect twice.
                 del self._unwritten[:count]
+            if len(self._seen) > self._seen_limit:
+                for key in await self._commits.submit(_forget_oldest):
+                    self._seen.pop(key, None)
+                self._seen_limit = _limit_after(len(self._seen))
 
     def _outstanding(self) -> Callable[[sqlite3.Connection], None]:
         writes = self._unwritten.copy()
@@ -191,39 +253,74 @@ class SqliteClientStore:
         return write
 
 
+def _limit_after(count: int) -> int:
+    """How many may be seen before the oldest are forgotten again. That reads the whole table, so it is done rarely."""
+    return max(count, SEEN_LIMIT) + SEEN_LIMIT // 10
+
+
+def _finish_migration(database: sqlite3.Connection, now: float) -> float | None:
+    """Do once what a script cannot: hash the texts, note the time. Returns that time; None for a file that was new."""
+    database.create_function("hash_text", 1, hash_text, deterministic=True)
+    database.execute("BEGIN IMMEDIATE")
+    if database.execute("UPDATE migrated SET at = ? WHERE at IS NULL", (now,)).rowcount:
+        database.execute(
+            "UPDATE received SET hash = hash_text(text) WHERE text IS NOT NULL AND kind IN ('direct', 'group')"
+        )
+    row: tuple[float] | None = database.execute("SELECT at FROM migrated").fetchone()
+    database.execute("COMMIT")
+    return row[0] if row else None
+
+
 # --- what a transaction does ---
 
 
-def _keep(
-    database: sqlite3.Connection, new: list[OpenedLetter], known: list[OpenedLetter], at: float
-) -> list[OpenedLetter]:
-    """Insert letters; return those that were not there."""
-    # The server forgets a letter that is acknowledged. One that came directly, too, may still be in the write-behind:
-    # that it was seen must be on the disk first.
-    for letter in known:
-        _see(database, letter.key, at)
-    kept = []
-    for letter in new:
-        inserted = database.execute(
-            "INSERT OR IGNORE INTO letters (kind, id, sender, sent_at, text, count) VALUES (?, ?, ?, ?, ?, ?)",
-            (letter.kind, letter.id, letter.sender, letter.sent_at, letter.text, letter.count),
+def _keep(database: sqlite3.Connection, new: Sequence[OpenedEntry], known: Mapping[EntryKey, bytes]) -> None:
+    for key, hash_ in known.items():
+        _see(database, key, hash_)
+    for one in new:
+        # OR IGNORE: this may run twice.
+        database.execute(
+            "INSERT OR IGNORE INTO received (seq, kind, id, sender, sent_at, text, hash, signed_at)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (one.seq, one.kind, one.id, one.sender, one.at, one.text, one.hash, one.signed_at),
         )
-        _see(database, letter.key, at)
-        if inserted.rowcount:
-            kept.append(letter)
-    return kept
 
 
-def _mark_shown(database: sqlite3.Connection, key: LetterKey, keeps_text: bool) -> None:
+def _see(database: sqlite3.Connection, key: EntryKey, hash_: bytes) -> None:
     database.execute(
-        "UPDATE letters SET shown = 1, text = CASE WHEN ? THEN text END WHERE kind = ? AND sender = ? AND id = ?",
+        "INSERT OR IGNORE INTO received (kind, sender, id, hash, sent_at, shown) VALUES (?, ?, ?, ?, 0, 1)",
+        (*key, hash_),
+    )
+
+
+def _mark_shown(database: sqlite3.Connection, key: EntryKey, keeps_text: bool) -> None:
+    database.execute(
+        "UPDATE received SET shown = 1, text = CASE WHEN ? THEN text END WHERE kind = ? AND sender = ? AND id = ?",
         (keeps_text, *key),
     )
 
 
+def _forget_oldest(database: sqlite3.Connection) -> list[EntryKey]:
+    """Forget all but the newest SEEN_LIMIT, what is unshown, and what is in the history; return what is forgotten."""
+    # By their order, not by a time: a clock that is wrong once would make a server show a client old messages again.
+    return database.execute(
+        "DELETE FROM received WHERE shown AND number <= (SELECT max(number) FROM received) - ?"
+        " AND number NOT IN (SELECT letter FROM entries WHERE letter IS NOT NULL)"
+        " RETURNING kind, lower(sender), id",
+        (SEEN_LIMIT,),
+    ).fetchall()
+
+
+def _remember_sent(database: sqlite3.Connection, letter: SentLetter, forgotten: Sequence[bytes]) -> None:
+    database.execute(
+        "INSERT OR REPLACE INTO sent (id, recipient, key, hash, at) VALUES (?, ?, ?, ?, ?)", attrs.astuple(letter)
+    )
+    _forget_sent(database, forgotten)
+
+
+def _forget_sent(database: sqlite3.Connection, ids: Sequence[bytes]) -> None:
+    database.executemany("DELETE FROM sent WHERE id = ?", [(id_,) for id_ in ids])
+
+
 def _pin(database: sqlite3.Connection, name: str, key: bytes) -> None:
     database.execute("INSERT OR REPLACE INTO pins VALUES (?, ?)", (name, key))
-
-
-def _see(database: sqlite3.Connection, key: LetterKey, at: float) -> None:
-    database.execute("INSERT OR IGNORE INTO seen VALUES (?, ?, ?, ?)", (*key, at))

@@ -1,20 +1,20 @@
 """The tables of a client's history, and functions of a connection that write, drop, list and search its entries.
 
-The client store calls them in its transactions. The text of a letter is not stored twice: its entry points to the row
-of the letter, and the full-text index covers both.
+The client store calls them in its transactions. The text of a message received is not stored twice: its entry points
+to the row of the message, and the full-text index covers both.
 """
 
 import sqlite3
 
 import attrs
 
-from trio_chat.storage.interface import Entry, LetterKey
+from trio_chat.storage.interface import EntryKey, HistoryEntry
 from trio_chat.storage.search_query import fts5_query, without_surrogates
 
 KEPT = 100_000
 """How many entries are kept, the newest ones."""
 
-# The history begins with the letters that have been shown before there was one.
+# The history begins with the letters that have been shown before there was one. (`letters` has another name since.)
 MIGRATION = """
     CREATE TABLE entries (
         number INTEGER PRIMARY KEY, at REAL NOT NULL, peer TEXT NOT NULL COLLATE NOCASE, sent INTEGER NOT NULL,
@@ -37,29 +37,35 @@ MIGRATION = """
 
 @attrs.frozen
 class Noted:
-    """An entry, its number, and the key of the letter in which it came, if it did."""
+    """An entry, its number, and the key of the message that it is about, if it was received."""
 
     number: int
-    entry: Entry
-    letter: LetterKey | None = None
+    entry: HistoryEntry
+    key: EntryKey | None = None
 
 
 def write_entry(database: sqlite3.Connection, noted: Noted) -> None:
     """Add an entry, unless it is there: the store may write it twice."""
-    entry, letter = noted.entry, noted.letter
+    entry = noted.entry
+    row = _row_of(database, noted.key) if noted.key else None
     inserted = database.execute(
-        "INSERT OR IGNORE INTO entries (number, at, peer, sent, to_all, text, letter) VALUES (?, ?, ?, ?, ?, ?,"
-        " (SELECT number FROM letters WHERE kind = ? AND sender = ? AND id = ?))",
-        (noted.number, entry.at, entry.peer, entry.sent, entry.group, None if letter else entry.text)
-        + (letter or (None, None, None)),
+        "INSERT OR IGNORE INTO entries (number, at, peer, sent, to_all, text, letter) VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (noted.number, entry.at, entry.peer, entry.sent, entry.group, entry.text if row is None else None, row),
     )
-    # The index has no table of its own (external content): rows enter and leave it by hand, once each.
     if inserted.rowcount:
+        database.execute("UPDATE received SET text = ? WHERE number = ?", (entry.text, row))
+        # The index has no table of its own (external content): rows enter and leave it by hand, once each.
         database.execute("INSERT INTO history_index (rowid, text) VALUES (?, ?)", (noted.number, entry.text))
 
 
+def _row_of(database: sqlite3.Connection, key: EntryKey) -> int | None:
+    query = "SELECT number FROM received WHERE kind = ? AND sender = ? AND id = ?"
+    row: tuple[int] | None = database.execute(query, key).fetchone()
+    return row[0] if row else None
+
+
 def drop_oldest_entries(database: sqlite3.Connection) -> None:
-    """Drop the oldest entries, beyond KEPT, and the texts of their letters."""
+    """Drop the oldest entries, beyond KEPT, and the texts of their messages."""
     ((last,),) = database.execute("SELECT max(number) - ? FROM entries", (KEPT,))
     if last is None or last <= 0:
         return
@@ -70,18 +76,18 @@ def drop_oldest_entries(database: sqlite3.Connection) -> None:
         (last,),
     )
     database.execute(
-        "UPDATE letters SET text = NULL WHERE number IN (SELECT letter FROM entries WHERE number <= ?)", (last,)
+        "UPDATE received SET text = NULL WHERE number IN (SELECT letter FROM entries WHERE number <= ?)", (last,)
     )
     database.execute("DELETE FROM entries WHERE number <= ?", (last,))
 
 
-def newest_entries(database: sqlite3.Connection, peer: str | None, count: int) -> list[Entry]:
+def newest_entries(database: sqlite3.Connection, peer: str | None, count: int) -> list[HistoryEntry]:
     """The newest entries, oldest first: all, or those of one peer."""
     condition, values = ("", ()) if peer is None else ("WHERE peer = ?", (without_surrogates(peer),))
     return _entries(database, condition, values, count)
 
 
-def find_entries(database: sqlite3.Connection, words: str, count: int) -> list[Entry]:
+def find_entries(database: sqlite3.Connection, words: str, count: int) -> list[HistoryEntry]:
     """The newest entries with all these words, oldest first; see search_query.py."""
     query = fts5_query(words)
     if not query:
@@ -91,12 +97,14 @@ def find_entries(database: sqlite3.Connection, words: str, count: int) -> list[E
     return _entries(database, f"WHERE number IN ({found})", (query, _within(count)), count)
 
 
-def _entries(database: sqlite3.Connection, condition: str, values: tuple[str | int, ...], count: int) -> list[Entry]:
+def _entries(
+    database: sqlite3.Connection, condition: str, values: tuple[str | int, ...], count: int
+) -> list[HistoryEntry]:
     rows = database.execute(
         f"SELECT at, peer, text, sent, to_all FROM history {condition} ORDER BY number DESC LIMIT ?",  # noqa: S608
         (*values, _within(count)),
     ).fetchall()
-    return [Entry(at, peer, text, bool(sent), bool(to_all)) for at, peer, text, sent, to_all in reversed(rows)]
+    return [HistoryEntry(at, peer, text, bool(sent), bool(to_all)) for at, peer, text, sent, to_all in reversed(rows)]
 
 
 def _within(count: int) -> int:

@@ -10,6 +10,7 @@ from typing import Protocol
 
 import attrs
 
+from trio_chat.crypto.receipts import NO_HASH
 from trio_chat.protocol.log import Page
 from trio_chat.protocol.records import Credentials, Entry, EntryKind, Record, fold
 
@@ -24,9 +25,6 @@ SERVER = ""
 
 SEEN_LIMIT = 100_000
 SENT_LIMIT = 10_000
-
-NO_HASH = bytes(32)
-"""In place of the hash of a text: there is none, as the message could not be opened."""
 
 
 # --- the server's store ---
@@ -154,6 +152,8 @@ class HistoryEntry:
 class OpenedEntry:
     """An entry as its recipient keeps it. `text` is None if it could not be opened.
 
+    Of a receipt, `text` is a `Verdict`; of a notice that posts were missed, their number.
+
     `hash`: the SHA-256 of the text; NO_HASH if there is none. `signed_at`: the sender's own time. `at`: when the server
     took it; for a receipt or a failure, when the message that it is about was sent, by our own clock.
     """
@@ -197,11 +197,15 @@ class ClientStore(Protocol):
     def seen(self, key: EntryKey) -> bytes | None:
         """The hash of the text that arrived under this key, directly or as an entry; None if nothing did.
 
-        The newest SEEN_LIMIT are known. NO_HASH: it could not be opened, or it came before hashes were kept.
+        The newest SEEN_LIMIT are known; on disk, also all that are in the history. NO_HASH: there is no text, or it
+        came before hashes were kept.
         """
 
     def saw(self, key: EntryKey, hash: bytes) -> None:
-        """Remember a message that came directly from its sender. May become durable a little later (100 ms)."""
+        """Remember what came directly: a message from its sender, or a receipt with the answer to a Save.
+
+        May become durable a little later (100 ms).
+        """
 
     async def keep(self, entries: Iterable[OpenedEntry]) -> None:
         """Make entries durable, except those that arrived before. They are unshown until `shown` is called."""
@@ -230,8 +234,11 @@ class ClientStore(Protocol):
     def pin(self, name: str, key: bytes) -> None:
         """Pin this key for a name, in place of any other. May become durable a little later (100 ms)."""
 
-    def note(self, entry: HistoryEntry) -> None:
-        """Add what did not come as an entry to the history. Durable a little later, with a `saw` at that time."""
+    def note(self, entry: HistoryEntry, key: EntryKey | None = None) -> None:
+        """Add what did not come as an entry to the history. Durable a little later, with a `saw` at that time.
+
+        `key`: that of a message that came directly. It is not forgotten for as long as the message is in the history.
+        """
 
     async def history(self, peer: str | None, count: int) -> list[HistoryEntry]:
         """The newest entries, oldest first: all, or those of one peer. Raises NoHistory if none is kept."""

@@ -219,7 +219,7 @@ class MemoryClientStore:
     def pin(self, name: str, key: bytes) -> None:
         self._pins[fold(name)] = key
 
-    def note(self, entry: HistoryEntry) -> None:
+    def note(self, entry: HistoryEntry, key: EntryKey | None = None) -> None:
         if self._history is not None:
             self._history.append(entry)
 

@@ -24,6 +24,8 @@ EVENTS: dict[type, str] = {
     events.LetterReceived: "letter",
     events.ReceiptReceived: "receipt",
     events.MessageNotOpened: "message_not_opened",
+    events.MessageNotDelivered: "message_not_delivered",
+    events.WrongReceiptReceived: "wrong_receipt",
     events.ForgedReceiptReceived: "forged_receipt",
     events.LetterUnreadable: "letter_unreadable",
     events.KeyWarning: "key_warning",

@@ -7,7 +7,7 @@ from typing import Protocol
 
 import attrs
 
-from trio_chat.client.events import Entry, Event, Fallback
+from trio_chat.client.events import Event, Fallback, HistoryEntry
 from trio_chat.errors import ChatError
 from trio_chat.terminal.styling import Line
 
@@ -90,7 +90,7 @@ class KeyTrusted:
 class HistoryList:
     """Messages of the history, oldest first."""
 
-    entries: tuple[Entry, ...]
+    entries: tuple[HistoryEntry, ...]
 
 
 @attrs.frozen

@@ -59,7 +59,7 @@ class Phrase(enum.Enum):
     GROUP_LETTER = Style.GROUP, "to all", "Group Chat {name}: {time} {text}", "{stamp} Channel_Message {name} : {text}"
     HAS_LETTERS = Style.SYSTEM, "registered again, letters follow", ""
     NO_LETTERS = Style.SYSTEM, "registered again, no new letter", "[You have no offline messages.]", ""
-    MISSED = Style.ERROR, "group messages missed", "[{count} group messages were not kept: your mailbox was full.]"
+    MISSED = Style.ERROR, "group messages missed", "[{count} group messages were not kept: there were too many.]"
     NO_SERVER = (
         Style.ERROR,
         "no answer from the server after 5 attempts",
@@ -104,12 +104,22 @@ class Phrase(enum.Enum):
     TRUSTED = Style.SYSTEM, "a new key accepted", "[The key of {name} is trusted now: {key}]"
     NOT_OPENED = Style.ERROR, "message not opened", "[Message received by {name}, who could not open it.]"
     SAVED_NOT_OPENED = Style.ERROR, "the same, saved", "[Offline Message sent at {time} could not be opened by {name}.]"
+    NOT_DELIVERED = (
+        Style.ERROR,
+        "a saved message will not arrive",
+        "[Offline Message sent at {time} was not delivered: {name} did not come in time, or is somebody else now.]",
+    )
     UNREADABLE = (
         Style.WARNING,
         "unreadable letter",
         "[A message that claims to be from {name} could not be opened or verified.]",
     )
     FORGED_RECEIPT = Style.WARNING, "forged receipt", "[WARNING: the server showed a forged receipt of {name}.]"
+    WRONG_RECEIPT = (
+        Style.WARNING,
+        "receipt for another text",
+        "[WARNING: {name} signed a receipt for another text than you sent.]",
+    )
     HEADING = Style.PLAIN, "who: above the rows", "{name}  status    since     {text}  {key}"
     ONLINE_ROW = Style.PLAIN, "who: someone online", "{name}  on line   {time}  {text}  {key}"
     AWAY_ROW = Style.PLAIN, "who: someone away", "{name}  off line  {time}  {text}  {key}"
@@ -133,7 +143,9 @@ class Phrase(enum.Enum):
 
 
 _ENTRIES = ((Phrase.ENTRY, Phrase.POST), (Phrase.OWN_ENTRY, Phrase.OWN_POST))
-"""By `Entry.sent`, then by `Entry.group`."""
+"""By `HistoryEntry.sent`, then by `HistoryEntry.group`."""
+_THEIR_CLOCK = " (their clock said {clock})"
+"""What follows a message whose sender's clock differs from the server's."""
 _ERRORS: dict[type[errors.ChatError], Phrase] = {
     errors.NotRegistered: Phrase.OFFLINE,
     commands.AlreadyRegistered: Phrase.ALREADY_REGISTERED,
@@ -149,6 +161,7 @@ _ERRORS: dict[type[errors.ChatError], Phrase] = {
     errors.SignedInElsewhere: Phrase.SIGNED_IN_ELSEWHERE,
     errors.ServerKeyChanged: Phrase.SERVER_KEY_CHANGED,
     errors.NotOpened: Phrase.NOT_OPENED,
+    errors.WrongReceipt: Phrase.WRONG_RECEIPT,
     errors.ForgedReceipt: Phrase.FORGED_RECEIPT,
 }
 """The phrases of errors whose only fields are a name and two keys."""
@@ -229,18 +242,22 @@ class Phrasebook:
         count: int = 0,
         key: str = "",
         pinned: str = "",
+        clock: float | None = None,
     ) -> tuple[Line, ...]:
         """The lines of a phrase.
 
-        `at` is in seconds since 1970, shown as local time or as the number; `key` is somebody's fingerprint now, and
-        `pinned` the one before. Each line of the text is a line.
+        `at` is in seconds since 1970, shown as local time or as the number; `clock` is the sender's time, if it has to
+        be shown; `key` is somebody's fingerprint now, and `pinned` the one before. Each line of the text is a line.
         """
         template = phrase.group if self.wording is Wording.GROUP else phrase.channel
+        if clock is not None:
+            template += _THEIR_CLOCK
         fields = {
             "name": escape(name),
             "time": time.strftime("%H:%M:%S", time.localtime(at)),
             "date": time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at)),
             "stamp": f"({at:.3f})",
+            "clock": time.strftime("%Y-%m-%d %H:%M", time.localtime(clock or 0)),
             "count": str(count),
             "key": escape(key),
             "pinned": escape(pinned),
@@ -249,18 +266,23 @@ class Phrasebook:
 
     def _event(self, event: events.Event) -> tuple[Line, ...]:
         match event:
-            case events.MessageReceived(sender, text):
-                return _ringing(self.lines(Phrase.MESSAGE, name=sender, text=text))
-            case events.GroupMessageReceived(sender, text):
-                return self._with_mention(text, self.lines(Phrase.GROUP_MESSAGE, name=sender, text=text))
-            case events.LetterReceived(sender, text, sent_at, group, first):
+            case events.MessageReceived(sender, text, clock):
+                return _ringing(self.lines(Phrase.MESSAGE, name=sender, text=text, clock=clock))
+            case events.GroupMessageReceived(sender, text, clock):
+                return self._with_mention(text, self.lines(Phrase.GROUP_MESSAGE, name=sender, text=text, clock=clock))
+            case events.LetterReceived(sender, text, sent_at, group, first, clock):
                 heading = self.lines(Phrase.LETTERS) if first else ()
-                lines = self.lines(Phrase.GROUP_LETTER if group else Phrase.LETTER, name=sender, text=text, at=sent_at)
+                phrase = Phrase.GROUP_LETTER if group else Phrase.LETTER
+                lines = self.lines(phrase, name=sender, text=text, at=sent_at, clock=clock)
                 return heading + (self._with_mention(text, lines) if group else _ringing(lines))
             case events.ReceiptReceived(recipient, sent_at):
                 return self.lines(Phrase.RECEIPT, name=recipient, at=sent_at)
             case events.MessageNotOpened(recipient, sent_at):
                 return self.lines(Phrase.SAVED_NOT_OPENED, name=recipient, at=sent_at)
+            case events.MessageNotDelivered(recipient, sent_at):
+                return self.lines(Phrase.NOT_DELIVERED, name=recipient, at=sent_at)
+            case events.WrongReceiptReceived(recipient):
+                return self.lines(Phrase.WRONG_RECEIPT, name=recipient)
             case events.ForgedReceiptReceived(recipient):
                 return self.lines(Phrase.FORGED_RECEIPT, name=recipient)
             case events.LetterUnreadable(sender):
@@ -300,7 +322,7 @@ class Phrasebook:
         (line,) = self.lines(phrase, name=name, text=address, key=key, at=since)
         return attrs.evolve(line, text=line.text.rstrip())
 
-    def _history(self, entries: Iterable[events.Entry]) -> tuple[Line, ...]:
+    def _history(self, entries: Iterable[events.HistoryEntry]) -> tuple[Line, ...]:
         lines: list[Line] = []
         for one in entries:
             lines += self.lines(_ENTRIES[one.sent][one.group], name=one.peer, text=one.text, at=one.at)
