@@ -3,6 +3,7 @@
 Pure functions with fixed keys. HPKE draws random bytes, on which no result depends.
 """
 
+import hashlib
 import math
 import struct
 
@@ -25,7 +26,7 @@ from trio_chat.crypto.letters import (
     seal_letter,
     sign_post,
 )
-from trio_chat.crypto.receipts import sign_receipt, sign_unreadable, verify_receipt, verify_unreadable
+from trio_chat.crypto.receipts import NO_HASH, Verdict, hash_text, read_receipt, sign_receipt, verify_receipt
 from trio_chat.crypto.signatures import statement
 from trio_chat.protocol.records import MAX_BODY, MAX_TEXT, PublicKeys
 
@@ -203,37 +204,56 @@ def test_a_post_is_valid_for_its_sender_id_and_name_only():
 RECEIPT = {"id": ID, "sender": "alice"}
 
 
-def test_a_receipt_is_valid_for_its_reader_text_and_sender_only():
-    receipt = sign_receipt(BOB, **RECEIPT, text="hi")
+HI, HO = hash_text("hi"), hash_text("ho")
+
+
+def read(receipt: bytes, text_hash: bytes = HI, **changes) -> Verdict:
+    return read_receipt(receipt, BOB.public.signing, **(RECEIPT | changes), text_hash=text_hash)
+
+
+def test_the_hash_of_a_text_is_the_sha_256_of_its_utf_8():
+    assert hash_text("gr\u00fc\u00dfe") == hashlib.sha256(b"gr\xc3\xbc\xc3\x9fe").digest()
+
+
+def test_a_receipt_is_valid_for_its_reader_message_and_sender_only():
+    receipt = sign_receipt(BOB, **RECEIPT, text_hash=HI)
     assert len(receipt) == 96
     key = BOB.public.signing
-    assert verify_receipt(receipt, key, **RECEIPT, text="hi")
     assert verify_receipt(receipt, key, **RECEIPT)
-    assert verify_receipt(receipt, key, id=ID, sender="ALICE", text="hi")
-    assert not verify_receipt(receipt, key, **RECEIPT, text="ho")
+    assert verify_receipt(receipt, key, id=ID, sender="ALICE")
     assert not verify_receipt(receipt, EVE.public.signing, **RECEIPT)
+    assert not verify_receipt(receipt, b"short", **RECEIPT)
     assert not verify_receipt(receipt, key, id=bytes(16), sender="alice")
     assert not verify_receipt(receipt, key, id=ID, sender="eve")
     for changed in (b"", receipt[:-1], receipt + b"\0", bytes(32) + receipt[32:], receipt[:32] + bytes(64)):
         assert not verify_receipt(changed, key, **RECEIPT)
-    assert not verify_receipt(sign_unreadable(BOB, **RECEIPT), key, **RECEIPT)
+        assert read(changed) is Verdict.FORGED
+
+
+def test_a_receipt_says_whether_the_reader_has_our_text_another_one_or_none():
+    assert read(sign_receipt(BOB, **RECEIPT, text_hash=HI)) is Verdict.RECEIVED
+    assert read(sign_receipt(BOB, **RECEIPT, text_hash=HO)) is Verdict.WRONG_TEXT
+    assert read(sign_receipt(BOB, **RECEIPT, text_hash=NO_HASH)) is Verdict.NOT_OPENED
+
+
+def test_what_the_reader_has_not_signed_says_nothing():
+    for text_hash in (HI, HO, NO_HASH):
+        assert read(sign_receipt(EVE, **RECEIPT, text_hash=text_hash)) is Verdict.FORGED
+        assert read(sign_receipt(BOB, **RECEIPT, text_hash=text_hash), id=bytes(16)) is Verdict.FORGED
+    true = sign_receipt(BOB, **RECEIPT, text_hash=HO)
+    assert read(HI + true[32:]) is Verdict.FORGED, "the hash is signed, too"
+    assert read(NO_HASH + true[32:]) is Verdict.FORGED
 
 
 # --- other signatures: each with its verification, and with every field changed ---
 
-LOST = {"id": ID, "sender": "alice"}
 NAME = {"name": "alice", "server_key": SERVER}
 
 SIGNED = {
-    "unreadable": (
-        sign_unreadable,
-        lambda keys, *rest, **fields: verify_unreadable(keys.signing, *rest, **fields),
-        LOST,
-    ),
     "identity": (sign_identity, verify_identity, NAME),
     "link key": (sign_link_key, verify_link_key, {}),
 }
-OTHER = {"id": bytes(16), "sender": "eve", "name": "eve", "server_key": bytes(32)}
+OTHER = {"name": "eve", "server_key": bytes(32)}
 
 
 @pytest.mark.parametrize(("sign", "verify", "fields"), SIGNED.values(), ids=SIGNED)
@@ -251,7 +271,7 @@ def test_a_signature_is_valid_for_its_owner_and_fields_only(sign, verify, fields
 
 @pytest.mark.parametrize(("sign", "verify", "fields"), SIGNED.values(), ids=SIGNED)
 def test_signatures_ignore_the_case_of_names(sign, verify, fields):
-    shouted = {key: value.upper() if key in ("sender", "name") else value for key, value in fields.items()}
+    shouted = {key: value.upper() if key == "name" else value for key, value in fields.items()}
     assert verify(ALICE.public, sign(ALICE, **fields), **shouted)
 
 
@@ -266,14 +286,13 @@ def test_a_signature_of_one_kind_is_not_valid_as_another(monkeypatch):
     for module in (identities, letters, receipts):
         monkeypatch.setattr(module, "verify", lambda key, signature, statement: stated.append(statement))
     same = bytes(32)
-    verify_unreadable(same, b"", id=ID, sender="alice")
     verify_receipt(same, same, id=ID, sender="alice")
     verify_identity(PublicKeys(same, same), b"", name="alice", server_key=same)
     verify_link_key(PublicKeys(same, same), b"")
     stated += [letters._post(ID, "alice", 0.0, b"hi"), letters._envelope(ID, "alice", "bob")]
     stated += [letters._letter(ID, "alice", same, "bob", BOB.public, 0.0, b"hi")]
     domains = {statement[4 : 4 + int.from_bytes(statement[:4], "big")] for statement in stated}
-    assert len(domains) == len(stated) == 7
+    assert len(domains) == len(stated) == 6
     assert all(domain.startswith(b"trio_chat/1 ") for domain in domains)
 
 

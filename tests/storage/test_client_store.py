@@ -3,17 +3,21 @@
 The backends, and how a store is opened again, are in backends.py.
 """
 
+import shutil
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 import trio
 
-from tests.storage.backends import backends, first_schema, inline
-from trio_chat.protocol.records import Letter, LetterKind
-from trio_chat.storage import memory
+from tests.stage import identity_of
+from tests.storage.backends import backends, inline
+from trio_chat.crypto.receipts import NO_HASH, Verdict, hash_text
+from trio_chat.protocol.records import RETENTION, Entry, EntryKind
+from trio_chat.storage import client_store, history, memory
 from trio_chat.storage.client_store import CLIENT_SCHEMA, open_client_store
-from trio_chat.storage.database import open_database
-from trio_chat.storage.interface import SERVER, OpenedLetter
+from trio_chat.storage.database import Schema, open_database
+from trio_chat.storage.interface import SERVER, HistoryEntry, OpenedEntry, SentLetter
 from trio_chat.storage.memory import MemoryClientStore
 
 KEY = bytes(range(32))
@@ -35,9 +39,28 @@ async def store(open_store):
 
 
 def letter(
-    number: int, text: str | None = "hi", sender: str = "Alice", kind: LetterKind = LetterKind.DIRECT
-) -> OpenedLetter:
-    return OpenedLetter(kind, number.to_bytes(16, "big"), sender, 100.0 + number, text)
+    number: int, text: str | None = "hi", sender: str = "Alice", kind: EntryKind = EntryKind.DIRECT
+) -> OpenedEntry:
+    is_message = kind in (EntryKind.DIRECT, EntryKind.GROUP) and text is not None
+    hash_ = hash_text(text) if is_message else NO_HASH
+    return OpenedEntry(number, kind, id_of(number), sender, 100.0 + number, text, hash_, 99.0 if is_message else None)
+
+
+def id_of(number: int) -> bytes:
+    return number.to_bytes(16, "big")
+
+
+def sent(number: int) -> SentLetter:
+    return SentLetter(id_of(number), "Bob", KEY, hash_text(f"{number}"), 100.0 + number)
+
+
+def saw(store, *entries):
+    for entry in entries:
+        store.saw(entry.key, entry.hash)
+
+
+def knows(store, *numbers) -> list[bool]:
+    return [store.seen(letter(number).key) is not None for number in numbers]
 
 
 class Disk:
@@ -62,14 +85,15 @@ class Disk:
 
 
 async def test_a_new_store_has_seen_nothing(store):
-    assert not store.has(letter(1).key)
+    assert store.seen(letter(1).key) is None
     assert store.unshown() == []
 
 
-@pytest.mark.parametrize("kind", LetterKind)
-def test_a_letter_has_the_same_key_sealed_and_opened(kind):
-    sealed = Letter(kind, bytes(16), "Alice", 1.0, b"sealed")
-    assert OpenedLetter(kind, bytes(16), "ALICE", 2.0, "opened").key == sealed.key
+@pytest.mark.parametrize("kind", EntryKind)
+def test_an_entry_is_identified_by_kind_sender_and_id_whatever_else_it_has(kind):
+    entry = Entry(7, str(kind), bytes(16), "Alice", KEY, "bob", 1.0, b"sealed")
+    opened = OpenedEntry(entry.seq, entry.kind, entry.id, entry.sender, entry.taken_at, "opened")
+    assert opened.key == OpenedEntry(8, kind, bytes(16), "ALICE", 2.0, None).key == (kind, "alice", bytes(16))
 
 
 async def test_letters_wait_in_order_until_they_are_shown(store):
@@ -78,7 +102,7 @@ async def test_letters_wait_in_order_until_they_are_shown(store):
     assert store.unshown() == [letter(3), letter(1, sender="carol"), letter(2)]
     store.shown(letter(3))
     assert store.unshown() == [letter(1, sender="carol"), letter(2)]
-    assert all(store.has(one.key) for one in (letter(3), letter(2)))
+    assert knows(store, 3, 2, 4) == [True, True, False]
 
 
 async def test_a_repeated_letter_is_left_out_whether_it_was_shown_or_not(store):
@@ -89,56 +113,59 @@ async def test_a_repeated_letter_is_left_out_whether_it_was_shown_or_not(store):
 
 
 async def test_a_letter_that_has_already_come_directly_is_left_out(store):
-    store.saw(letter(1).key)
-    assert store.has(letter(1).key)
+    saw(store, letter(1))
     await store.keep([letter(1), letter(2)])
     assert store.unshown() == [letter(2)]
 
 
 async def test_messages_are_identified_by_kind_sender_and_id(store):
-    store.saw(letter(1).key)
-    others = [
-        letter(2),
-        letter(1, sender="carol"),
-        letter(1, kind=LetterKind.GROUP),
-        letter(1, kind=LetterKind.RECEIPT),
-        letter(1, kind=LetterKind.UNREADABLE),
-        letter(1, kind=LetterKind.MISSED),
-    ]
-    assert not any(store.has(other.key) for other in others)
+    saw(store, letter(1))
+    others = [letter(2), letter(1, sender="carol"), *(letter(1, kind=kind) for kind in EntryKind if kind != "direct")]
+    assert not any(store.seen(other.key) for other in others)
     await store.keep(others)
     assert store.unshown() == others
-    assert store.has(letter(1, sender="ALICE").key), "names are compared without case"
+    assert store.seen(letter(1, sender="ALICE").key), "names are compared without case"
+
+
+async def test_the_hash_of_what_came_first_is_remembered(open_store):
+    async with open_store() as store:
+        saw(store, letter(1, "direct"))
+        await store.keep([letter(2, "an entry"), letter(3, None), letter(1, "another text"), letter(2, "another text")])
+        await store.keep([letter(4, "one"), letter(4, "two")])
+        assert [entry.text for entry in store.unshown()] == ["an entry", None, "one"]
+    async with open_store() as store:
+        hashes = [store.seen(letter(number).key) for number in (1, 2, 3, 4, 5)]
+        assert hashes == [hash_text("direct"), hash_text("an entry"), NO_HASH, hash_text("one"), None]
 
 
 async def test_letters_survive_unchanged(open_store):
     letters = [
         letter(1, "ä\0\x1b[31m\r\n\t🙂 "),
-        letter(2, "x" * 16 * 1024, kind=LetterKind.GROUP),
-        letter(3, "", kind=LetterKind.RECEIPT),
-        letter(4, "", kind=LetterKind.UNREADABLE),
-        letter(5, None),
-        letter(6, None, kind=LetterKind.GROUP),
-        letter(7, None, kind=LetterKind.RECEIPT),
-        OpenedLetter(LetterKind.MISSED, bytes(16), "bob", 0.0, count=7),
+        letter(2, "x" * 16 * 1024, kind=EntryKind.GROUP),
+        *(letter(number, verdict, kind=EntryKind.RECEIPT) for number, verdict in enumerate(Verdict, 3)),
+        letter(8, None),
+        letter(9, None, kind=EntryKind.GROUP),
+        letter(10, "", kind=EntryKind.FAILED),
+        letter(11, "7", "bob", EntryKind.MISSED),
+        OpenedEntry(2**53, EntryKind.DIRECT, bytes(16), "bob", 253_402_300_799.0, "x", hash_text("x"), 0.0),
     ]
     async with open_store() as store:
         await store.keep(letters[:2])
         await store.keep(letters[2:])
     async with open_store() as store:
         assert store.unshown() == letters
-        await store.keep([*letters, letter(9)])
-        assert store.unshown() == [*letters, letter(9)]
+        await store.keep([*letters, letter(20)])
+        assert store.unshown() == [*letters, letter(20)]
 
 
 async def test_shown_and_seen_letters_are_remembered(open_store):
     async with open_store() as store:
         await store.keep([letter(1), letter(2)])
         store.shown(letter(1))
-        store.saw(letter(3).key)
+        saw(store, letter(3))
     async with open_store() as store:
         assert store.unshown() == [letter(2)]
-        assert all(store.has(letter(number).key) for number in (1, 2, 3))
+        assert knows(store, 1, 2, 3) == [True, True, True]
         await store.keep([letter(1), letter(3)])
         store.shown(letter(2))
         assert store.unshown() == []
@@ -158,20 +185,20 @@ async def test_a_message_that_arrives_while_its_letter_is_being_kept_is_shown_on
         nursery.start_soon(keep_and_show)
         for _ in range(moments):
             await trio.lowlevel.checkpoint()
-        if not store.has(letter(1).key):
+        if store.seen(letter(1).key) is None:
             shown.append(letter(1))
-            store.saw(letter(1).key)
+            saw(store, letter(1))
     assert shown == [letter(1)]
 
 
 async def test_a_letter_that_had_come_directly_is_on_the_disk_before_it_is_acknowledged(tmp_path, autojump_clock):
     path, disk = tmp_path / "store.db", Disk(tmp_path)
     async with open_client_store(path, disk.run) as store:
-        store.saw(letter(1).key)
+        saw(store, letter(1))
         await store.keep([letter(1)])
     disk.fall_back()
     async with open_client_store(path, inline) as survivor:
-        assert survivor.has(letter(1).key)
+        assert survivor.seen(letter(1).key) == hash_text("hi")
 
 
 async def test_shown_letters_are_written_even_if_the_store_is_closed_during_the_write(tmp_path, autojump_clock):
@@ -197,9 +224,92 @@ async def test_the_memory_keeps_the_latest_100000(monkeypatch):
     monkeypatch.setattr(memory, "SEEN_LIMIT", 3)
     store = MemoryClientStore()
     for number in range(5):
-        store.saw(letter(number).key)
-        store.saw(letter(number).key)
-    assert [store.has(letter(number).key) for number in range(5)] == [False, False, True, True, True]
+        saw(store, letter(number), letter(number))
+    assert knows(store, *range(5)) == [False, False, True, True, True]
+
+
+async def test_the_file_has_the_newest_100000_and_what_is_unshown_or_in_the_history(tmp_path, monkeypatch):
+    monkeypatch.setattr(client_store, "SEEN_LIMIT", 3)
+    monkeypatch.setattr(history, "KEPT", 2)
+    path = tmp_path / "store.db"
+    async with open_client_store(path, inline) as store:
+        await store.keep([letter(1), letter(2)])
+        saw(store, letter(3))
+        store.note(HistoryEntry(1.0, "Alice", "hi"), letter(3).key)
+        await store.keep([letter(4)])
+        (unshown, *_, in_history) = store.unshown()
+        store.shown(in_history)
+        saw(store, *map(letter, range(5, 9)))
+    async with open_client_store(path, inline) as store:
+        assert knows(store, *range(1, 9)) == [True, True, True, True, False, True, True, True]
+        saw(store, letter(9))
+        store.shown(unshown)
+    async with open_client_store(path, inline) as store:
+        assert knows(store, *range(1, 10)) == [True, True, False, True, False, False, True, True, True], (
+            "3 has left the history"
+        )
+
+
+async def test_old_ids_are_forgotten_while_the_store_is_open(tmp_path, monkeypatch, autojump_clock):
+    monkeypatch.setattr(client_store, "SEEN_LIMIT", 3)
+    async with open_client_store(tmp_path / "store.db", inline) as store:
+        saw(store, *map(letter, range(10)))
+        await trio.sleep(1)
+        assert knows(store, *range(10)) == [False] * 7 + [True] * 3
+
+
+@pytest.mark.parametrize("now", [0.0, 1e10])
+async def test_no_clock_makes_the_store_forget(tmp_path, now):
+    path = tmp_path / "store.db"
+    async with open_client_store(path, inline, lambda: 1e9) as store:
+        saw(store, letter(1))
+    async with open_client_store(path, inline, lambda: now) as store:
+        assert knows(store, 1) == [True]
+
+
+# --- letters that wait for a receipt ---
+
+
+async def test_a_letter_is_remembered_until_its_receipt_is_settled(open_store):
+    async with open_store() as store:
+        assert store.sent(id_of(1)) is None
+        await store.will_send(sent(1))
+        await store.will_send(sent(2))
+        assert store.sent(id_of(1)) == sent(1)
+        store.settled(id_of(1))
+        store.settled(id_of(1))
+        store.settled(id_of(9))
+    async with open_store() as store:
+        assert [store.sent(id_of(number)) for number in (1, 2, 3)] == [None, sent(2), None]
+
+
+async def test_a_letter_is_on_the_disk_before_it_is_sent(tmp_path, autojump_clock):
+    path, disk = tmp_path / "store.db", Disk(tmp_path)
+    async with open_client_store(path, disk.run) as store:
+        await store.will_send(sent(1))
+    disk.fall_back()
+    async with open_client_store(path, inline) as survivor:
+        assert survivor.sent(id_of(1)) == sent(1)
+
+
+async def test_the_newest_letters_are_remembered(open_store, monkeypatch):
+    for module in (memory, client_store):
+        assert module.SENT_LIMIT == 10_000
+        monkeypatch.setattr(module, "SENT_LIMIT", 3)
+    async with open_store() as store:
+        for number in range(3):
+            await store.will_send(sent(number))
+        store.settled(id_of(1))
+        for number in range(3, 6):
+            await store.will_send(sent(number))
+    async with open_store() as store:
+        assert [number for number in range(6) if store.sent(id_of(number))] == [3, 4, 5]
+
+
+async def test_a_new_store_knows_all_that_was_sent(open_store):
+    for _ in range(2):
+        async with open_store() as store:
+            assert store.knows_all_sent()
 
 
 # --- pins ---
@@ -272,12 +382,12 @@ async def test_what_comes_during_a_write_is_written_next(tmp_path, autojump_cloc
         store.pin("alice", KEY)
         await trio.sleep(0.5)
         store.pin("bob", KEY)
-        store.saw(letter(2).key)
+        saw(store, letter(2))
         store.shown(letter(1))
         await trio.sleep(5)
     async with open_client_store(path, inline) as store:
         assert (store.pinned("alice"), store.pinned("bob")) == (KEY, KEY)
-        assert store.has(letter(2).key)
+        assert knows(store, 2) == [True]
         assert store.unshown() == []
 
 
@@ -317,34 +427,148 @@ async def test_pins_are_written_even_if_the_store_is_closed_during_the_write(tmp
         assert store.pinned("alice") == OTHER_KEY
 
 
-# --- files of earlier versions ---
+# --- files of earlier versions: see fixtures/README.md ---
+
+FIXTURES = Path(__file__).parent / "fixtures"
+START = 1_700_000_000.0
 
 
-async def test_a_file_of_the_first_schema_can_still_be_used(tmp_path):
-    path = tmp_path / "store.db"
-    texts = ["shown before", "ä\0\x1b[31m\r\n\t🙂 ", "", "x" * 16 * 1024]
-    with closing(open_database(path, first_schema(CLIENT_SCHEMA))) as database:
-        database.executemany(
-            "INSERT INTO letters (kind, sender, id, sent_at, text, count, shown) VALUES (?, ?, ?, ?, ?, ?, ?)",
-            [
-                ("direct", "Alice", letter(number).id, 100.0 + number, text, 0, number == 0)
-                for number, text in enumerate(texts)
-            ]
-            + [("missed", "bob", bytes(16), 0.0, "", 7, False)],
-        )
-        database.execute("INSERT INTO seen VALUES (?, ?, ?, ?)", ("direct", "Alice", letter(9).id, 100.0))
-    unshown = [
-        *(letter(number, text) for number, text in enumerate(texts) if number),
-        OpenedLetter(LetterKind.MISSED, bytes(16), "bob", 0.0, count=7),
+@pytest.fixture
+def old(tmp_path, request):
+    """A copy of an old file."""
+    return Path(shutil.copy(FIXTURES / request.param, tmp_path / "store.db"))
+
+
+def open_old(path, now=START, **options):
+    return open_client_store(path, inline, lambda: now, **options)
+
+
+def summary(entry: OpenedEntry):
+    return (entry.kind, entry.sender, int.from_bytes(entry.id, "big"), entry.at - START, entry.text)
+
+
+@pytest.mark.parametrize("old", ["client.db"], indirect=True)
+async def test_what_was_not_shown_by_the_old_version_is_still_shown(old):
+    async with open_old(old) as store:
+        unshown = store.unshown()
+    assert [summary(one) for one in unshown if one.text is not None and one.text != Verdict.FORGED] == [
+        ("direct", "Fay", 14, 14.0, "fourteen"),
+        ("group", "ann", 15, 15.0, "fifteen"),
+        ("receipt", "cid", 16, 16.0, Verdict.RECEIVED),
+        ("receipt", "ann", 17, 17.0, Verdict.NOT_OPENED),
+        ("missed", "bob", 20, -START, "2"),
+        ("direct", "ann", 24, 24.0, "twenty-four"),
     ]
-    async with open_client_store(path, inline, lambda: 200.0) as store:
+    assert [(one.kind, one.sender, one.text) for one in unshown if one.text in (None, Verdict.FORGED)] == [
+        ("direct", "dee", None),
+        ("group", "cid", None),
+        ("receipt", "eve", Verdict.FORGED),
+    ]
+    assert {one.seq for one in unshown} == {0}
+    assert {one.signed_at for one in unshown} == {None}
+    async with open_old(old) as store:
         assert store.unshown() == unshown
-        assert store.has(letter(9).key)
-        assert store.pinned("alice") is None
-        await store.keep([letter(0, "a copy, of which only its letter is known"), letter(10, None)])
-        assert store.unshown() == [*unshown, letter(10, None)], "what was shown is not shown again"
-        store.shown(letter(1))
-        store.pin("alice", KEY)
-    async with open_client_store(path, inline, lambda: 200.0) as store:
-        assert store.unshown() == [*unshown[1:], letter(10, None)]
-        assert store.pinned("alice") == KEY
+
+
+@pytest.mark.parametrize("old", ["client.db"], indirect=True)
+async def test_a_text_that_came_before_is_known_by_its_hash_if_it_was_kept(old):
+    async with open_old(old) as store:
+        hashes = {
+            key: store.seen((kind, sender, id_of(number)))
+            for key, (kind, sender, number) in {
+                "forgotten by the old version": ("direct", "ann", 1),
+                "shown": ("direct", "ann", 6),
+                "shown, to all": ("group", "cid", 7),
+                "unshown": ("direct", "ann", 24),
+                "came directly": ("direct", "ann", 3),
+                "came directly, later": ("direct", "fay", 22),
+                "without a history": ("direct", "ann", 23),
+                "new": ("direct", "ann", 99),
+            }.items()
+        }
+    assert hashes == {
+        "forgotten by the old version": hash_text("one, a month ago"),
+        "shown": hash_text("six: ä\0\x1b[31m\r\n\t🙂 "),
+        "shown, to all": hash_text("42"),
+        "unshown": hash_text("twenty-four"),
+        "came directly": NO_HASH,
+        "came directly, later": NO_HASH,
+        "without a history": NO_HASH,
+        "new": None,
+    }
+
+
+@pytest.mark.parametrize("old", ["client.db"], indirect=True)
+async def test_the_history_and_the_pins_of_the_old_version_are_still_there(old):
+    async with open_old(old) as store:
+        texts = [(entry.peer, entry.text, entry.sent, entry.group) for entry in await store.history(None, 100)]
+        assert texts == [
+            ("ann", "one, a month ago", False, False),
+            ("ann", "two, a month ago", False, False),
+            ("ann", "three", False, False),
+            ("ann", "four, sent", True, False),
+            ("", "five, sent to all", True, True),
+            ("ann", "six: ä\0\x1b[31m\r\n\t🙂 ", False, False),
+            ("Fay", "thirteen, sent", True, False),
+            ("cid", "42", False, True),
+            ("Fay", "twenty-two", False, False),
+        ]
+        assert [entry.text for entry in await store.search("sent", 100)] == [
+            "four, sent",
+            "five, sent to all",
+            "thirteen, sent",
+        ]
+        keys = {name: identity_of(name).public.signing for name in ("ann", "bob", "cid", "dee", "fay")}
+        assert {name: store.pinned(name) for name in keys} == keys
+        assert store.pinned("eve") is None
+        for one in store.unshown():
+            store.shown(one)
+        assert [entry.text for entry in await store.history(None, 3)] == ["fourteen", "fifteen", "twenty-four"]
+    async with open_old(old) as store:
+        assert len(await store.history(None, 100)) == 12
+        assert store.unshown() == []
+
+
+@pytest.mark.parametrize("old", ["client.db"], indirect=True)
+async def test_for_30_days_after_an_old_version_not_all_that_was_sent_is_known(old):
+    async with open_old(old) as store:
+        assert not store.knows_all_sent()
+    async with open_old(old, START + RETENTION - 1) as store:
+        assert not store.knows_all_sent(), "the days are counted from the first start of the new version"
+    async with open_old(old, START + RETENTION + 1) as store:
+        assert store.knows_all_sent()
+
+
+@pytest.mark.parametrize("old", ["client-1.db"], indirect=True)
+async def test_a_file_of_the_first_schema_can_still_be_used(old):
+    async with open_old(old) as store:
+        unshown = store.unshown()
+        assert [summary(one) for one in unshown] == [
+            ("direct", "Cid", 5, 5.0, "five"),
+            ("group", "ann", 6, 6.0, "six"),
+            ("receipt", "ann", 7, 7.0, Verdict.RECEIVED),
+            ("missed", "bob", 8, -START, "2"),
+        ]
+        assert [entry.text for entry in await store.history(None, 100)] == ["one: ä\0\x1b[31m\r\n\t🙂 ", "42"]
+        assert store.seen(("direct", "cid", id_of(5))) == hash_text("five")
+        assert store.seen(("direct", "ann", id_of(9))) == NO_HASH
+        assert store.pinned("ann") is None
+        assert not store.knows_all_sent()
+        await store.keep([letter(1, "a copy", "ann"), letter(30)])
+        assert store.unshown() == [*unshown, letter(30)], "what was shown is not shown again"
+        store.shown(unshown[0])
+        store.pin("ann", KEY)
+    async with open_old(old) as store:
+        assert store.unshown() == [*unshown[1:], letter(30)]
+        assert store.pinned("ann") == KEY
+
+
+async def test_a_receipt_that_was_first_unreadable_and_then_true_is_one_entry(tmp_path):
+    path = tmp_path / "store.db"
+    with closing(open_database(path, Schema(CLIENT_SCHEMA.application_id, CLIENT_SCHEMA.migrations[:3]))) as database:
+        database.executemany(
+            "INSERT INTO letters (kind, sender, id, sent_at, text, count) VALUES (?, 'bob', ?, 1.0, '', 0)",
+            [("unreadable", id_of(1)), ("receipt", id_of(1))],
+        )
+    async with open_client_store(path, inline) as store:
+        assert [entry.text for entry in store.unshown()] == [Verdict.RECEIVED]

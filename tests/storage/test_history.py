@@ -16,12 +16,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.storage.backends import backends, inline
+from trio_chat.crypto.receipts import NO_HASH, Verdict, hash_text
 from trio_chat.errors import NoHistory
-from trio_chat.protocol.records import LetterKind
+from trio_chat.protocol.records import EntryKind
 from trio_chat.storage import history, memory
 from trio_chat.storage.client_store import CLIENT_SCHEMA, open_client_store
 from trio_chat.storage.database import Schema, open_database
-from trio_chat.storage.interface import Entry, OpenedLetter
+from trio_chat.storage.interface import HistoryEntry, OpenedEntry
 from trio_chat.storage.memory import MemoryClientStore
 from trio_chat.storage.search_query import is_found
 
@@ -47,11 +48,19 @@ def path(tmp_path):
 
 
 def came(number, text="hi", peer="Alice", **facts):
-    return Entry(100.0 + number, peer, text, **facts)
+    return HistoryEntry(100.0 + number, peer, text, **facts)
 
 
-def letter(number, text="hi", sender="Alice", kind=LetterKind.DIRECT):
-    return OpenedLetter(kind, number.to_bytes(16, "big"), sender, 100.0 + number, text)
+def letter(number, text="hi", sender="Alice", kind=EntryKind.DIRECT):
+    hash_ = hash_text(text) if text is not None else NO_HASH
+    return OpenedEntry(number, kind, number.to_bytes(16, "big"), sender, 100.0 + number, text, hash_)
+
+
+def take(store, number, text="hi"):
+    """A message that comes directly."""
+    one = letter(number, text)
+    store.saw(one.key, one.hash)
+    store.note(came(number, text), one.key)
 
 
 async def keep_and_show(store, *letters):
@@ -140,7 +149,7 @@ async def test_a_name_is_not_a_pattern(store, name):
 
 
 async def test_a_letter_is_there_as_soon_as_it_is_shown(store):
-    await store.keep([letter(1, "one"), letter(2, "two", "carol", LetterKind.GROUP)])
+    await store.keep([letter(1, "one"), letter(2, "two", "carol", EntryKind.GROUP)])
     assert await store.history(None, 20) == []
     one, two = store.unshown()
     store.shown(two)
@@ -152,18 +161,17 @@ async def test_a_letter_is_there_as_soon_as_it_is_shown(store):
 async def test_receipts_and_unreadable_letters_are_not_there(store):
     await keep_and_show(
         store,
-        letter(1, "", kind=LetterKind.RECEIPT),
-        letter(2, "", kind=LetterKind.UNREADABLE),
+        *(letter(number, verdict, kind=EntryKind.RECEIPT) for number, verdict in enumerate(Verdict, 10)),
+        letter(2, "", kind=EntryKind.FAILED),
         letter(3, None),
-        letter(4, None, kind=LetterKind.GROUP),
-        OpenedLetter(LetterKind.MISSED, bytes(16), "bob", 0.0, count=7),
+        letter(4, None, kind=EntryKind.GROUP),
+        letter(7, "7", "bob", EntryKind.MISSED),
     )
     assert await store.history(None, 20) == []
 
 
 async def test_a_message_that_came_directly_and_as_a_letter_is_there_once(store):
-    store.saw(letter(1).key)
-    store.note(came(1))
+    take(store, 1)
     await keep_and_show(store, letter(1))
     assert await store.history(None, 20) == [came(1)]
     await keep_and_show(store, letter(2))
@@ -239,7 +247,7 @@ async def test_the_newest_matches_are_returned_oldest_first(store):
 
 
 async def test_letters_are_found_too(store):
-    await keep_and_show(store, letter(1, "a green letter"), letter(2, "a blue letter", "carol", LetterKind.GROUP))
+    await keep_and_show(store, letter(1, "a green letter"), letter(2, "a blue letter", "carol", EntryKind.GROUP))
     store.note(came(3, "green grass", sent=True))
     assert await found(store, "green") == ["a green letter", "green grass"]
     assert await found(store, "letter") == ["a green letter", "a blue letter"]
@@ -306,16 +314,20 @@ async def test_the_file_has_the_newest_100000(path, monkeypatch):
         store.note(came(5, "hi 5"))
     async with open_client_store(path, inline) as store:
         assert await texts(store) == await found(store, "hi") == ["hi 3", "hi 4", "hi 5"]
-    assert rows(path, "SELECT text FROM letters ORDER BY number") == [(None,), ("hi 3",)], "texts go with their entries"
+    assert rows(path, "SELECT text FROM received ORDER BY number") == [(None,), ("hi 3",)], (
+        "texts go with their entries"
+    )
     assert rows(path, "SELECT count(*) FROM entries") == [(3,)]
     assert is_in_step(path)
 
 
-async def test_the_text_of_a_letter_is_kept_once(path):
+async def test_the_text_of_a_message_received_is_kept_once(path):
     async with open_client_store(path, inline) as store:
         await keep_and_show(store, letter(1, "a long text"))
-        assert await texts(store) == ["a long text"]
-    assert rows(path, "SELECT text FROM entries") == [(None,)]
+        take(store, 2, "another one")
+        assert await texts(store) == await found(store, "a") == ["a long text", "another one"]
+    assert rows(path, "SELECT text FROM entries") == [(None,), (None,)]
+    assert rows(path, "SELECT text FROM received ORDER BY number") == [("a long text",), ("another one",)]
     assert is_in_step(path)
 
 
@@ -331,17 +343,15 @@ async def test_it_is_on_the_disk_together_with_what_was_seen(path, autojump_cloc
         return outcomes
 
     async with open_client_store(path, run) as store:
-        store.saw(letter(1).key)
-        store.note(came(1))
+        take(store, 1)
         await trio.sleep(0.15)
-        store.saw(letter(2).key)
-        store.note(came(2))  # at the very moment of the kill
+        take(store, 2)  # at the very moment of the kill
     (on_the_disk,) = copies
     for file, content in on_the_disk:
         file.write_bytes(content)
     async with open_client_store(path, inline) as survivor:
         assert await survivor.history(None, 20) == [came(1)]
-        assert (survivor.has(letter(1).key), survivor.has(letter(2).key)) == (True, False)
+        assert (survivor.seen(letter(1).key), survivor.seen(letter(2).key)) == (hash_text("hi"), None)
 
 
 async def test_it_is_written_once_even_if_the_store_is_closed_during_the_write(path, autojump_clock):
@@ -413,15 +423,15 @@ async def test_without_a_history_everything_else_works(open_without):
                 await question
     async with open_without() as store:
         assert store.unshown() == [letter(3, "three")]
-        assert store.has(letter(2).key)
+        assert store.seen(letter(2).key)
 
 
 async def test_without_a_history_shown_texts_are_deleted_from_the_disk(path):
     async with open_client_store(path, inline, history=False) as store:
-        store.note(came(1))
+        take(store, 1)
         await store.keep([letter(2, "two"), letter(3, "three")])
         store.shown(letter(2, "two"))
-    assert rows(path, "SELECT text FROM letters ORDER BY number") == [(None,), ("three",)]
+    assert rows(path, "SELECT text FROM received WHERE text IS NOT NULL") == [("three",)]
     assert rows(path, "SELECT * FROM entries") == rows(path, "SELECT * FROM history_index_docsize") == []
 
 

@@ -129,7 +129,7 @@ class Registration:
         # Called by the reading task: the next datagram may bring the table, and must find the client registered.
         if isinstance(answer, Registered):
             self.registered = answer
-# Also before the table comes: with the pin of a lost key, our own row would be warned of.
+            # Also before the table comes: with the pin of a lost key, our own row would be warned of.
             self._context.pins.pin_own(self._context.name, self._context.identity.public)
             self._inbox.on_registered(answer.head)
 

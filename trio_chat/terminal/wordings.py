@@ -107,7 +107,7 @@ class Phrase(enum.Enum):
     NOT_DELIVERED = (
         Style.ERROR,
         "a saved message will not arrive",
-        "[Offline Message sent at {time} was not delivered: {name} did not come in time, or is somebody else now.]",
+        "[Offline Message sent at {time} was not delivered: {name} was away too long, or the name has a new owner.]",
     )
     UNREADABLE = (
         Style.WARNING,
