@@ -24,9 +24,9 @@ from trio_chat.errors import (
 )
 from trio_chat.link.session import Peer
 from trio_chat.protocol.messages import (
+    Batch,
     DirectMessage,
     Heartbeat,
-    Letters,
     Receipt,
     Register,
     Save,
@@ -35,12 +35,16 @@ from trio_chat.protocol.messages import (
     Taken,
     Takeover,
 )
-from trio_chat.protocol.records import Letter, LetterKind
-from trio_chat.storage.interface import OpenedLetter
+from trio_chat.protocol.records import EVERYONE, NO_KEY, Entry, EntryKind
+from trio_chat.storage.interface import OpenedEntry
 from trio_chat.storage.memory import MemoryClientStore
 from trio_chat.transport.endpoint import new_id
 
 MIXED = ("Grüße, καλημέρα, привет, こんにちは, مرحبا, 🙂👩‍👩‍👧 " * 400).encode()[: 16 * 1024].decode(errors="ignore")
+
+
+def post_of(sender):
+    return Entry(1, EntryKind.GROUP, new_id(), sender, NO_KEY, EVERYONE, 1.0, b"forged")
 
 
 async def test_a_direct_message_does_not_touch_the_server(stage, autojump_clock):
@@ -105,6 +109,7 @@ async def test_a_peer_that_is_offline_is_not_tried_directly(stage, autojump_cloc
 
 async def test_neither_recipient_nor_server_answers(stage, autojump_clock):
     alice, bob = await stage.enter("alice"), await stage.enter("bob")
+    await stage.pass_time(1)
     await bob.kill()
     await stage.kill_server()
     began = trio.current_time()
@@ -182,7 +187,7 @@ async def test_an_offline_client_acknowledges_nothing(stage, autojump_clock, nur
     nursery.start_soon(server.listen)
     for request in (
         Heartbeat(new_id(), "bob"),
-        Letters(new_id(), "bob", (Letter(LetterKind.GROUP, new_id(), "alice", 1.0, b"hi"),)),
+        Batch(new_id(), "bob", (post_of("alice"),)),
     ):
         server.send(bob_peer, request)
     carol.send(bob_peer, DirectMessage(new_id(), "carol", "bob", "hi"))
@@ -200,12 +205,12 @@ async def test_requests_of_the_server_are_accepted_from_the_server_only(stage, a
     await stage.pass_time(1)
     assert "mallory" in alice.chat.table
     version, mallory.received = alice.chat.table.version, []
-    letters = (Letter(LetterKind.GROUP, new_id(), "mallory", 1.0, b"forged"),)
+    entries = (post_of("mallory"),)
     for request in (
-        Letters(new_id(), "alice", letters),
+        Batch(new_id(), "alice", entries),
         TableChange(new_id(), version, version, ()),
-        Heartbeat(new_id(), alice.chat._registration.registered.at),
-        Takeover(new_id(), alice.chat._registration.registered.at),
+        Heartbeat(new_id(), alice.chat._registration.registered.since),
+        Takeover(new_id(), alice.chat._registration.registered.since),
         DirectMessage(new_id(), "mallory", "bob", "for somebody else"),
         Save(new_id(), "alice", b"I am no server"),
     ):
@@ -216,7 +221,7 @@ async def test_requests_of_the_server_are_accepted_from_the_server_only(stage, a
     await stage.kill_server()
     server = RawPeer(stage.network, SERVER, SERVER_IDENTITY)
     nursery.start_soon(server.listen)
-    server.send(alice_peer, Letters(new_id(), "bob", letters))  # for the former owner of this port
+    server.send(alice_peer, Batch(new_id(), "bob", entries))  # for the former owner of this port
     await stage.pass_time(1)
     assert alice.received == []
     assert server.received == []
@@ -287,7 +292,7 @@ async def test_the_first_letter_after_each_registration_is_marked(stage, autojum
 
 async def test_letters_stored_but_not_shown_are_shown_at_the_next_start(stage, autojump_clock):
     store = MemoryClientStore()
-    letter = OpenedLetter(LetterKind.DIRECT, new_id(), "bob", 1.0, "from the last time")
+    letter = OpenedEntry(1, EntryKind.DIRECT, new_id(), "bob", 1.0, "from the last time")
     await store.keep([letter])
     alice = await stage.enter("alice", store=store)
     await stage.pass_time(1)
@@ -351,6 +356,7 @@ async def test_a_silent_server_at_the_end_is_an_error(stage, autojump_clock):
 
 async def test_a_silent_server_does_not_matter_until_it_is_needed(stage, autojump_clock):
     alice, bob = await stage.enter("alice"), await stage.enter("bob")
+    await stage.pass_time(1)
     await stage.kill_server()
     await stage.pass_time(200)
     assert (await alice.chat.send("bob", "still here")).how == "direct"

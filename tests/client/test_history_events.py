@@ -7,7 +7,7 @@ import pytest
 import trio
 
 from tests.stage import SERVER
-from trio_chat.client.events import Entry, Fallback
+from trio_chat.client.events import Fallback, HistoryEntry
 from trio_chat.errors import NoHistory, ServerNotResponding, UnknownRecipient
 from trio_chat.protocol.messages import Receipt, Taken
 from trio_chat.storage.memory import MemoryClientStore
@@ -23,7 +23,7 @@ async def test_a_direct_message_is_in_the_history_of_both(stage, autojump_clock)
     await stage.pass_time(100)
     before = trio.current_time()
     await alice.chat.send("bob", "hi bob")
-    assert await alice.chat.history() == [Entry(trio.current_time(), "Bob", "hi bob", sent=True)]
+    assert await alice.chat.history() == [HistoryEntry(trio.current_time(), "Bob", "hi bob", sent=True)]
     (entry,) = await bob.chat.history()
     assert before <= entry.at <= trio.current_time()
     assert (entry.peer, entry.text, entry.sent, entry.group) == ("alice", "hi bob", False, False)
@@ -49,7 +49,7 @@ async def test_a_saved_message_is_in_the_history_when_the_server_has_saved_it(st
     assert await bob.chat.history() == []
     await bob.chat.register()
     await stage.pass_time(1)
-    assert await bob.chat.history() == [Entry(delivery.sent_at, "alice", "are you there?")]
+    assert await bob.chat.history() == [HistoryEntry(delivery.sent_at, "alice", "are you there?")]
     assert await history_of(alice) == [("bob", "are you there?", True, False)], "a receipt is not a message"
 
 
