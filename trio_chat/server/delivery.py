@@ -156,6 +156,9 @@ class Deliveries:
 
     async def _deliver_from_store(self, nursery: trio.Nursery, session: Session) -> None:
         page = await self._store.read(session.name, session.position)
+        # If it ended meanwhile, its program may have been told so: what that takes now, its successor would not get.
+        if not self._service.is_current(session):
+            return
         if batch := self._batch(session, page, new_id()):
             await self._deliver(nursery, {session: batch})
         else:
