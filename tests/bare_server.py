@@ -1,17 +1,19 @@
 """The service without its server: the test does what server.py does, and reports the results to the service.
 
-There is no clock: time moves by a fixed step at each request.
+There is no clock: time moves by a fixed step at each request. The wall clock is 1,000,000 s ahead of the monotonic one,
+so that a test notices if the service uses the wrong one.
 """
 
 import attrs
 
 from trio_chat.crypto.identities import Identity, credentials
 from trio_chat.link.session import Peer
-from trio_chat.protocol.messages import Deregister, Elsewhere, Find, GroupPost, Register, Save, TableChange
-from trio_chat.protocol.records import Credentials, Record
+from trio_chat.protocol.messages import Deregister, Elsewhere, Find, GroupPost, Register, Save
+from trio_chat.protocol.records import Credentials, Record, Version
 from trio_chat.server.service import Admission, Service, Session
 
 EPOCH = b"epoch..1"
+WALL = 1_000_000.0
 SERVER = Identity(b"s" * 32, b"S" * 32)
 SERVER_KEY = SERVER.public.signing
 
@@ -42,22 +44,31 @@ def program_at(peer: Peer) -> bytes:
 
 
 class BareServer:
-    """A service, the rows that it reported, and new ids. At each request the clock moves by `pace` seconds."""
+    """A service, the rows that it reported, and new ids. At each request the clock moves by `pace` seconds.
+
+    `now`: monotonic seconds. `wall`: what the wall clock shows more than that.
+    """
 
     def __init__(self) -> None:
         self.published: list[Record] = []
         self.service = Service(SERVER_KEY, EPOCH, self.published.append)
         self.now = 0.0
         self.pace = 1.0
+        self.wall = WALL
         self._ids = 0
 
     def id(self) -> bytes:
         self._ids += 1
         return self._ids.to_bytes(16, "big")
 
+    @property
+    def at(self) -> float:
+        """What the wall clock shows."""
+        return self.wall + self.now
+
     def ask(self, peer, request):
         self.now += self.pace
-        return self.service.receive(peer, request, self.now, 1000 + self.now)
+        return self.service.receive(peer, request, self.now, self.at)
 
     def register(self, name, peer, *, shown=None, program=None, take_over=True):
         """Register a name, with the peer's own credentials unless others are `shown`, and `take_over` if need be."""
@@ -75,34 +86,26 @@ class BareServer:
         return self.ask(peer, attrs.evolve(request, id=self.id(), takeover_at=answer.at))
 
     def enter(self, name, peer, **options) -> Session:
-        """Register a name that is free or the peer's own, and bring the table."""
+        """Register a name that is free or the peer's own."""
         admission = self.register(name, peer, **options)
         assert isinstance(admission, Admission)
-        self.bring_table(admission.session)
         return admission.session
 
-    def bring_table(self, session) -> None:
-        while isinstance(change := self.service.next_step(session, self.id()), TableChange):
-            session.held = change.after
+    def hold_table(self, session, version: Version | None = None) -> None:
+        """The client of this session holds the table as it is now, or this version of it."""
+        session.held = version or self.service.table.version
 
     def leave(self, peer):
         return self.ask(peer, Deregister(self.id()))
 
     def save(self, peer, recipient, id=None):
-        return self.ask(peer, Save(id or self.id(), recipient, b"hi"))
+        return self.ask(peer, Save(id or self.id(), recipient, b"sealed"))
 
     def post(self, peer, id=None):
-        return self.ask(peer, GroupPost(id or self.id(), b"hi all"))
+        return self.ask(peer, GroupPost(id or self.id(), b"signed"))
 
     def find(self, peer, name):
         return self.ask(peer, Find(self.id(), name))
-
-    def finds_no_letters(self, session) -> None:
-        """A look into the store finds nothing, and nothing came while it was under way."""
-        self.service.found_empty(session.name, self.service.deposits(session.name))
-
-    def step(self, session):
-        return self.service.next_step(session, self.id())
 
     def online(self) -> dict[str, Peer]:
         return {session.name: session.peer for session in self.service.online()}

@@ -10,9 +10,11 @@ import hypothesis.strategies as st
 from trio_chat.protocol.messages import (
     ANSWERS,
     MAX_BATCH,
+    MAX_RECEIPTS,
     REQUESTS,
     Accepted,
     Ack,
+    Batch,
     Busy,
     Delivered,
     Deregister,
@@ -23,7 +25,6 @@ from trio_chat.protocol.messages import (
     Found,
     GroupPost,
     Heartbeat,
-    Letters,
     Message,
     Part,
     PartAck,
@@ -39,19 +40,19 @@ from trio_chat.protocol.messages import (
     Takeover,
 )
 from trio_chat.protocol.records import (
+    EVERYONE,
     MAX_BODY,
     MAX_PARTS,
     MAX_TEXT,
     Credentials,
-    Letter,
-    LetterKind,
+    Entry,
+    EntryKind,
     PublicKeys,
     Reason,
     Record,
     Version,
+    fold,
 )
-
-__all__ = ["MESSAGES", "answers", "ids", "letters", "messages", "names", "of_kind", "records", "requests", "texts"]
 
 MESSAGES = get_args(Message)
 """Every class of message."""
@@ -99,10 +100,13 @@ def proofs() -> st.SearchStrategy[bytes]:
     return st.binary(max_size=96) | st.binary(min_size=96, max_size=96)
 
 
+def keys() -> st.SearchStrategy[bytes]:
+    return st.binary(min_size=32, max_size=32)
+
+
 def credentials() -> st.SearchStrategy[Credentials]:
     """Keys and certificates that are valid by their form only."""
-    key = st.binary(min_size=32, max_size=32)
-    return st.builds(Credentials, st.builds(PublicKeys, key, key), st.binary(min_size=64, max_size=64))
+    return st.builds(Credentials, st.builds(PublicKeys, keys(), keys()), st.binary(min_size=64, max_size=64))
 
 
 def counts() -> st.SearchStrategy[int]:
@@ -118,8 +122,16 @@ def records() -> st.SearchStrategy[Record]:
     return st.builds(Record, names(), hosts(), ports, st.booleans(), times(), st.none() | credentials())
 
 
-def letters() -> st.SearchStrategy[Letter]:
-    return st.builds(Letter, st.sampled_from(LetterKind), ids(), names(), times(), bodies(), counts())
+def entries() -> st.SearchStrategy[Entry]:
+    """Entries of all kinds, and of those that only a newer server knows."""
+    kinds = st.sampled_from(EntryKind).map(str) | st.text(max_size=16)
+    recipients = st.just(EVERYONE) | names().map(fold)
+    return st.builds(Entry, counts(), kinds, ids(), names(), keys(), recipients, times(), bodies())
+
+
+def senders() -> st.SearchStrategy[tuple[tuple[str, Credentials], ...]]:
+    """What a batch says about the senders of its entries."""
+    return st.lists(st.tuples(names(), credentials()), max_size=3).map(tuple)
 
 
 def parts() -> st.SearchStrategy[Part]:
@@ -144,7 +156,7 @@ _OF_CLASS: dict[type, st.SearchStrategy[Message]] = {
     DirectMessage: st.builds(DirectMessage, ids(), names(), names(), texts()),
     Save: st.builds(Save, ids(), names(), bodies()),
     GroupPost: st.builds(GroupPost, ids(), bodies()),
-    Letters: st.builds(Letters, ids(), names(), st.lists(letters(), min_size=1, max_size=MAX_BATCH).map(tuple)),
+    Batch: st.builds(Batch, ids(), names(), st.lists(entries(), min_size=1, max_size=8).map(tuple), senders()),
     TableChange: st.builds(TableChange, ids(), versions(), versions(), st.lists(records(), max_size=64).map(tuple)),
     Heartbeat: st.builds(Heartbeat, ids(), times()),
     Find: st.builds(Find, ids(), names()),
@@ -152,14 +164,16 @@ _OF_CLASS: dict[type, st.SearchStrategy[Message]] = {
     Ack: st.builds(Ack, _kinds(), ids()),
     Busy: st.builds(Busy, _kinds(), ids()),
     Refused: st.builds(Refused, _kinds(), ids(), st.sampled_from(Reason)),
-    Registered: st.builds(Registered, _kinds(), ids(), versions(), counts(), times()),
+    Registered: st.builds(Registered, _kinds(), ids(), versions(), times(), counts(), counts()),
     Deregistered: st.builds(Deregistered, _kinds(), ids()),
-    Delivered: st.builds(Delivered, _kinds(), ids(), proofs(), st.booleans()),
-    Saved: st.builds(Saved, _kinds(), ids(), times()),
-    Accepted: st.builds(Accepted, _kinds(), ids(), times()),
+    Delivered: st.builds(Delivered, _kinds(), ids(), proofs()),
+    Saved: st.builds(Saved, _kinds(), ids()),
+    Accepted: st.builds(Accepted, _kinds(), ids()),
     TableHeld: st.builds(TableHeld, _kinds(), ids(), st.none() | versions()),
     Receipt: st.builds(Receipt, _kinds(), ids(), proofs()),
-    Taken: st.builds(Taken, _kinds(), ids(), st.lists(proofs(), max_size=MAX_BATCH).map(tuple), _bits(MAX_BATCH)),
+    Taken: st.builds(
+        Taken, _kinds(), ids(), st.integers(1, MAX_BATCH), st.lists(proofs(), max_size=MAX_RECEIPTS).map(tuple)
+    ),
     Found: st.builds(Found, _kinds(), ids(), records()),
     Elsewhere: st.builds(Elsewhere, _kinds(), ids(), times()),
     Part: parts(),

@@ -3,6 +3,7 @@
 from trio_chat.protocol.messages import (
     Accepted,
     Ack,
+    Batch,
     Busy,
     Delivered,
     Deregister,
@@ -13,7 +14,6 @@ from trio_chat.protocol.messages import (
     Found,
     GroupPost,
     Heartbeat,
-    Letters,
     Part,
     PartAck,
     Receipt,
@@ -27,12 +27,12 @@ from trio_chat.protocol.messages import (
     Taken,
     Takeover,
 )
-from trio_chat.protocol.records import Credentials, Letter, LetterKind, PublicKeys, Record, Version
+from trio_chat.protocol.records import Credentials, Entry, EntryKind, PublicKeys, Record, Version
 
 ID = bytes(range(16))
 VERSION = Version(b"8 bytes.", 3)
-LETTER = Letter(LetterKind.DIRECT, ID, "alice", 12.5, b"hi")
 CREDENTIALS = Credentials(PublicKeys(bytes(range(32)), bytes(range(32, 64))), bytes(range(64)))
+ENTRY = Entry(7, EntryKind.DIRECT, ID, "alice", bytes(range(32)), "bob", 12.5, b"hi")
 RECORD = Record("bob", "127.0.0.1", 3333, True, 12.5, CREDENTIALS)
 SAMPLES = {
     type(sample): sample
@@ -42,22 +42,22 @@ SAMPLES = {
         DirectMessage(ID, "alice", "bob", "hi"),
         Save(ID, "bob", b"hi"),
         GroupPost(ID, b"hi"),
-        Letters(ID, "bob", (LETTER,)),
+        Batch(ID, "bob", (ENTRY,), (("alice", CREDENTIALS),)),
         TableChange(ID, VERSION, VERSION, (RECORD,)),
         Heartbeat(ID, 12.5),
         Find(ID, "bob"),
         Takeover(ID, 12.5),
         Ack(DirectMessage.kind, ID),
-        Busy(Letters.kind, ID),
+        Busy(Batch.kind, ID),
         Refused(Save.kind, ID, "full"),
-        Registered(Register.kind, ID, VERSION, 2, 12.5),
+        Registered(Register.kind, ID, VERSION, 12.5, 2, 7),
         Deregistered(Deregister.kind, ID),
-        Delivered(Save.kind, ID, bytes(96), True),
-        Saved(Save.kind, ID, 12.5),
-        Accepted(GroupPost.kind, ID, 12.5),
+        Delivered(Save.kind, ID, bytes(96)),
+        Saved(Save.kind, ID),
+        Accepted(GroupPost.kind, ID),
         TableHeld(TableChange.kind, ID, VERSION),
         Receipt(DirectMessage.kind, ID, bytes(96)),
-        Taken(Letters.kind, ID, (b"", bytes(64), bytes(96)), 2),
+        Taken(Batch.kind, ID, 4, (b"", bytes(64), bytes(96))),
         Found(Find.kind, ID, RECORD),
         Elsewhere(Register.kind, ID, 12.5),
         Part(Save.kind, ID, 0, 2, b"body"),

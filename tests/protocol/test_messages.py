@@ -1,4 +1,4 @@
-"""Messages: the answers that a request builds, and what makes two letters or names the same.
+"""Messages: the answers that a request builds, which of them are final, and what makes two names the same.
 
 Pure functions; hypothesis generates the messages.
 """
@@ -12,15 +12,16 @@ from trio_chat.errors import InvalidName
 from trio_chat.protocol.messages import (
     Accepted,
     Ack,
+    Batch,
     Busy,
     Delivered,
     Deregister,
     Deregistered,
     DirectMessage,
+    Elsewhere,
     Find,
     Found,
     GroupPost,
-    Letters,
     Receipt,
     Refused,
     Register,
@@ -34,8 +35,8 @@ from trio_chat.protocol.messages import (
 )
 from trio_chat.protocol.records import (
     Credentials,
-    Letter,
-    LetterKind,
+    Entry,
+    EntryKind,
     PublicKeys,
     Reason,
     Record,
@@ -59,15 +60,16 @@ def test_answers_carry_the_kind_and_id_of_the_request(request):
 
 def test_each_request_builds_its_own_answers():
     register = Register(ID, "bob", CREDENTIALS, ID)
-    assert register.registered(VERSION, 2, 7.0) == Registered(Register.kind, ID, VERSION, 2, 7.0)
+    assert register.registered(VERSION, 7.0, 2, 9) == Registered(Register.kind, ID, VERSION, 7.0, 2, 9)
+    assert register.elsewhere(7.0) == Elsewhere(Register.kind, ID, 7.0)
     assert Deregister(ID).deregistered() == Deregistered(Deregister.kind, ID)
     assert DirectMessage(ID, "alice", "bob", "hi").receipt(b"signed") == Receipt(DirectMessage.kind, ID, b"signed")
     save = Save(ID, "bob", b"hi")
-    assert save.delivered(b"signed", True) == Delivered(Save.kind, ID, b"signed", True)
-    assert save.saved(7.0) == Saved(Save.kind, ID, 7.0)
-    assert GroupPost(ID, b"hi").accepted(7.0) == Accepted(GroupPost.kind, ID, 7.0)
-    letters = Letters(ID, "bob", (Letter(LetterKind.GROUP, ID, "alice", 1.0),))
-    assert letters.taken((b"signed",), 1) == Taken(Letters.kind, ID, (b"signed",), 1)
+    assert save.delivered(b"signed") == Delivered(Save.kind, ID, b"signed")
+    assert save.saved() == Saved(Save.kind, ID)
+    assert GroupPost(ID, b"hi").accepted() == Accepted(GroupPost.kind, ID)
+    batch = Batch(ID, "bob", (Entry(1, EntryKind.DIRECT, ID, "alice", bytes(32), "bob", 1.0),))
+    assert batch.taken(1, (b"signed",)) == Taken(Batch.kind, ID, 1, (b"signed",))
     row = Record("bob", "10.0.0.2", 2, True, 1.0, CREDENTIALS)
     assert Find(ID, "BOB").found(row) == Found(Find.kind, ID, row)
     change = TableChange(ID, VERSION, VERSION, ())
@@ -75,33 +77,26 @@ def test_each_request_builds_its_own_answers():
     assert change.held(None) == TableHeld(TableChange.kind, ID, None)
 
 
+MAY_BE_ACCEPTED_LATER = {Reason.NOT_REGISTERED, Reason.TOO_FAST, Reason.FULL}
+FINAL = {Reason.TAKEN, Reason.UNKNOWN, Reason.CONFLICT}
+
+
 @given(answers())
-def test_an_answer_is_repeatable_unless_it_asks_to_try_again(answer):
-    asks_to_try_again = isinstance(answer, Busy) or getattr(answer, "reason", None) is Reason.NOT_REGISTERED
+def test_an_answer_is_repeatable_unless_the_request_may_be_accepted_later(answer):
+    asks_to_try_again = isinstance(answer, Busy) or getattr(answer, "reason", None) in MAY_BE_ACCEPTED_LATER
     assert is_repeatable(answer) is not asks_to_try_again
 
 
 def test_which_answers_are_repeatable():
+    assert set(Reason) == MAY_BE_ACCEPTED_LATER | FINAL
     assert is_repeatable(Ack(Save.kind, ID))
-    for reason in set(Reason) - {Reason.NOT_REGISTERED}:
-        assert is_repeatable(Refused(Save.kind, ID, reason))
-    assert not is_repeatable(Refused(Save.kind, ID, Reason.NOT_REGISTERED))
     assert not is_repeatable(Busy(Save.kind, ID))
+    for reason in Reason:
+        assert is_repeatable(Refused(Save.kind, ID, reason)) is (reason in FINAL), reason
 
 
 def test_names_are_compared_ignoring_case():
     assert fold("Bob") == fold("bOB") != fold("bob2")
-
-
-def test_the_key_of_a_letter_does_not_depend_on_how_or_when_it_arrives():
-    letter = Letter(LetterKind.DIRECT, ID, "Alice", 1.0, b"sealed")
-    assert letter.key == Letter(LetterKind.DIRECT, ID, "alice", 2.0, b"sealed again").key
-    others = [
-        *(Letter(kind, ID, "Alice", 1.0, b"sealed") for kind in set(LetterKind) - {LetterKind.DIRECT}),
-        Letter(LetterKind.DIRECT, bytes(16), "Alice", 1.0, b"sealed"),
-        Letter(LetterKind.DIRECT, ID, "Carol", 1.0, b"sealed"),
-    ]
-    assert letter.key not in {other.key for other in others}
 
 
 @pytest.mark.parametrize("text", ["", "x" * (16 * 1024 + 1), "ä" * 8193])

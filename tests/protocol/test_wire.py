@@ -12,13 +12,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.fuzz.samples import CREDENTIALS, ID, LETTER, RECORD, SAMPLES
+from tests.fuzz.samples import CREDENTIALS, ENTRY, ID, RECORD, SAMPLES
 from tests.fuzz.targets import check_message
 from tests.strategies import MESSAGES, answers, of_kind
+from trio_chat.protocol.log import BATCH_BYTES, ENTRY_OVERHEAD, first_batch
 from trio_chat.protocol.messages import (
     MAX_BATCH,
-    Accepted,
+    MAX_RECEIPTS,
     Ack,
+    Batch,
     Delivered,
     DirectMessage,
     Elsewhere,
@@ -26,7 +28,6 @@ from trio_chat.protocol.messages import (
     Found,
     GroupPost,
     Heartbeat,
-    Letters,
     Part,
     PartAck,
     Receipt,
@@ -34,14 +35,13 @@ from trio_chat.protocol.messages import (
     Register,
     Registered,
     Save,
-    Saved,
     TableChange,
     TableHeld,
     Taken,
     Takeover,
 )
 from trio_chat.protocol.parts import OutgoingRequest
-from trio_chat.protocol.records import MAX_BODY, MAX_PARTS, MAX_TEXT, Letter, LetterKind, Reason, Version
+from trio_chat.protocol.records import MAX_BODY, MAX_PARTS, MAX_TEXT, Entry, EntryKind, Reason, Version
 from trio_chat.protocol.wire import MAX_PLAINTEXT, WireError, decode_untrusted, encode
 
 fast = settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
@@ -109,10 +109,10 @@ FULL_RECORD = attrs.evolve(
 @pytest.mark.parametrize(
     "longest",
     [
-        Taken(127, ID, (bytes(96),) * MAX_BATCH, 2**MAX_BATCH - 1),
+        Taken(127, ID, MAX_BATCH, (bytes(96),) * MAX_RECEIPTS),
         Found(127, ID, FULL_RECORD),
-        Registered(127, ID, Version(bytes(8), 2**53), 2**53, 1e11 / 3),
-        Delivered(127, ID, bytes(96), False),
+        Registered(127, ID, Version(bytes(8), 2**53), 1e11 / 3, 2**53, 2**53),
+        Delivered(127, ID, bytes(96)),
         Receipt(127, ID, bytes(96)),
         Register(ID, "x" * 32, CREDENTIALS, ID, 1e11 / 3),
     ],
@@ -123,10 +123,23 @@ def test_the_longest_messages_that_must_fit_into_one_datagram(longest):
     assert decode_untrusted(encode(longest)) == longest
 
 
+FULL_ENTRY = Entry(2**53, EntryKind.RECEIPT, ID, "x" * 32, bytes(32), "y" * 32, 1e11 / 3)
+
+
+def full_batch(size: int) -> Batch:
+    """As many entries of this size as go together, each of another sender whose keys the client lacks."""
+    entry = attrs.evolve(FULL_ENTRY, body=bytes(size))
+    together = first_batch([entry] * 100, 0).entries
+    return Batch(ID, "y" * 32, together, (("x" * 32, CREDENTIALS),) * len(together))
+
+
 @pytest.mark.parametrize(
     "longest",
     [
-        Letters(ID, "x" * 32, (Letter(LetterKind.UNREADABLE, ID, "x" * 32, 1e11 / 3, bytes(MAX_BODY), 2**53),)),
+        full_batch(MAX_BODY),
+        full_batch(BATCH_BYTES // 2 - ENTRY_OVERHEAD),
+        full_batch(96),
+        full_batch(0),
         TableChange(ID, Version(bytes(8), 2**53), Version(bytes(8), 2**53), (FULL_RECORD,) * 64),
         Save(ID, "x" * 32, bytes(MAX_BODY)),
         GroupPost(ID, bytes(MAX_BODY)),
@@ -147,15 +160,30 @@ def test_text_of_16_kib_is_counted_in_bytes_and_not_in_characters():
         assert decode_untrusted(encode(DirectMessage(ID, "alice", "bob", text))).text == text
 
 
-def test_a_letter_may_be_empty():
-    missed = Letters(ID, "bob", (Letter(LetterKind.MISSED, ID, "alice", 0.0),))
-    assert decode_untrusted(encode(missed)) == missed
+@pytest.mark.parametrize("size", [0, 1, 96, 1000, MAX_BODY])
+def test_the_overhead_of_an_entry_covers_its_fields_and_the_keys_of_its_sender(size):
+    (one, *_), (sender, *_) = (batch := full_batch(size)).entries, batch.senders
+    alone = len(encode(Batch(ID, "y" * 32, (one,), (sender,))))
+    two = len(encode(Batch(ID, "y" * 32, (one,) * 2, (sender,) * 2)))
+    assert two - alone <= size + ENTRY_OVERHEAD
+
+
+@pytest.mark.parametrize("kind", [*EntryKind, "", "reaction", "x" * 16])
+def test_an_entry_may_be_empty_and_of_a_kind_that_only_newer_programs_know(kind):
+    batch = Batch(ID, "bob", (attrs.evolve(ENTRY, kind=kind, body=b""),))
+    assert decode_untrusted(encode(batch)) == batch
 
 
 def test_a_field_that_is_left_out_has_its_default():
     fields = fields_of(SAMPLES[Register])
     del fields["takeover_at"]
     assert decode_untrusted(with_fields(Register.kind, fields)) == attrs.evolve(SAMPLES[Register], takeover_at=0.0)
+    fields = fields_of(SAMPLES[Batch])
+    del fields["senders"]
+    assert decode_untrusted(with_fields(Batch.kind, fields)) == attrs.evolve(SAMPLES[Batch], senders=())
+    fields = fields_of(ENTRY)
+    del fields["body"]
+    assert decode_untrusted(replaced(SAMPLES[Batch], entries=[fields])).entries == (attrs.evolve(ENTRY, body=b""),)
     fields = fields_of(RECORD)
     del fields["credentials"]
     unowned = Found(Find.kind, ID, attrs.evolve(RECORD, credentials=None))
@@ -197,7 +225,7 @@ def test_unknown_kinds_are_refused():
 def test_a_missing_field_or_none_is_refused(sample):
     fields = fields_of(sample)
     for name in fields:
-        may_be_missing = (type(sample), name) == (Register, "takeover_at")
+        may_be_missing = (type(sample), name) in {(Register, "takeover_at"), (Batch, "senders")}
         others = {other: fields[other] for other in fields if other != name}
         assert is_refused(with_fields(sample.kind, others)) != may_be_missing, name
         may_be_none = (type(sample), name) == (TableHeld, "version")
@@ -240,7 +268,7 @@ def test_an_id_has_16_bytes(size):
     assert all(is_refused(replaced(sample, id=bytes(size))) for sample in SAMPLES.values())
     assert all(is_refused(replaced(sample, id="x" * 16)) for sample in SAMPLES.values())
     assert is_refused(replaced(SAMPLES[Register], program=bytes(size)))
-    assert is_refused(replaced(SAMPLES[Letters], letters=[fields_of(LETTER) | {"id": bytes(size)}]))
+    assert is_refused(replaced(SAMPLES[Batch], entries=[fields_of(ENTRY) | {"id": bytes(size)}]))
 
 
 @pytest.mark.parametrize("what", ["signing", "link", "certificate"])
@@ -272,12 +300,13 @@ def in_every_place(shown) -> list[bytes]:
         replaced(SAMPLES[Register], credentials=shown),
         replaced(SAMPLES[TableChange], records=[row]),
         replaced(SAMPLES[Found], record=row),
+        replaced(SAMPLES[Batch], senders=[("alice", shown)]),
     ]
 
 
-@pytest.mark.parametrize("opened", [0, 1, "true", None, b""])
-def test_flags_are_booleans(opened):
-    assert is_refused(replaced(SAMPLES[Delivered], opened=opened))
+@pytest.mark.parametrize("online", [0, 1, "true", None, b""])
+def test_flags_are_booleans(online):
+    assert is_refused(replaced(SAMPLES[Found], record=fields_of(RECORD) | {"online": online}))
 
 
 @pytest.mark.parametrize("version", [{"epoch": bytes(7), "n": 0}, {"epoch": bytes(9), "n": 0}, {"epoch": bytes(8)}])
@@ -286,21 +315,21 @@ def test_an_epoch_has_8_bytes_and_a_version_a_number(version):
 
 
 @pytest.mark.parametrize("n", [-1, 2**53 + 1, 2**64 - 1, 1.5, "1", True])
-def test_numbers_of_changes_and_letters_are_counts(n):
+def test_numbers_of_changes_and_entries_are_counts(n):
     assert is_refused(replaced(SAMPLES[TableHeld], version={"epoch": bytes(8), "n": n}))
     assert is_refused(replaced(SAMPLES[Registered], waiting=n))
+    assert is_refused(replaced(SAMPLES[Registered], head=n))
+    assert is_refused(replaced(SAMPLES[Batch], entries=[fields_of(ENTRY) | {"seq": n}]))
 
 
 @pytest.mark.parametrize("time", [math.nan, math.inf, -math.inf, -1.0, 253_402_300_800.0, 1e300, "12.5", None, True])
 def test_a_time_is_a_number_of_seconds_until_the_year_9999(time):
-    assert is_refused(replaced(SAMPLES[Saved], sent_at=time))
-    assert is_refused(replaced(SAMPLES[Accepted], sent_at=time))
     assert is_refused(replaced(SAMPLES[Takeover], since=time))
     assert is_refused(replaced(SAMPLES[Heartbeat], since=time))
     assert is_refused(replaced(SAMPLES[Register], takeover_at=time))
     assert is_refused(replaced(SAMPLES[Elsewhere], at=time))
-    assert is_refused(replaced(SAMPLES[Registered], at=time))
-    assert is_refused(replaced(SAMPLES[Letters], letters=[fields_of(LETTER) | {"sent_at": time}]))
+    assert is_refused(replaced(SAMPLES[Registered], since=time))
+    assert is_refused(replaced(SAMPLES[Batch], entries=[fields_of(ENTRY) | {"taken_at": time}]))
     assert is_refused(replaced(SAMPLES[TableChange], records=[fields_of(RECORD) | {"since": time}]))
     assert is_refused(replaced(SAMPLES[Found], record=fields_of(RECORD) | {"since": time}))
 
@@ -316,12 +345,13 @@ def test_a_time_is_a_number_of_seconds_until_the_year_9999(time):
 )
 def test_invalid_names_are_refused(name):
     for sample, field in [
-        *((Register, "name"), (Find, "name"), (Save, "recipient"), (Letters, "recipient")),
+        *((Register, "name"), (Find, "name"), (Save, "recipient"), (Batch, "recipient")),
     ]:
         assert is_refused(replaced(SAMPLES[sample], **{field: name}))
     assert is_refused(replaced(SAMPLES[DirectMessage], sender=name))
     assert is_refused(replaced(SAMPLES[DirectMessage], recipient=name))
-    assert is_refused(replaced(SAMPLES[Letters], letters=[fields_of(LETTER) | {"sender": name}]))
+    assert is_refused(replaced(SAMPLES[Batch], entries=[fields_of(ENTRY) | {"sender": name}]))
+    assert is_refused(replaced(SAMPLES[Batch], senders=[(name, fields_of(CREDENTIALS))]))
     assert is_refused(replaced(SAMPLES[TableChange], records=[fields_of(RECORD) | {"name": name}]))
     assert is_refused(replaced(SAMPLES[Found], record=fields_of(RECORD) | {"name": name}))
 
@@ -358,7 +388,7 @@ def test_a_text_has_1_byte_to_16_kib(text):
 def test_a_body_has_as_many_bytes_as_the_longest_sealed_text(body):
     assert is_refused(replaced(SAMPLES[Save], body=body))
     assert is_refused(replaced(SAMPLES[GroupPost], body=body))
-    assert is_refused(replaced(SAMPLES[Letters], letters=[fields_of(LETTER) | {"body": body}]))
+    assert is_refused(replaced(SAMPLES[Batch], entries=[fields_of(ENTRY) | {"body": body}]))
 
 
 @pytest.mark.parametrize("receipt", [bytes(97), bytes(1000), "x" * 96, None, 7], ids=in_short)
@@ -368,26 +398,39 @@ def test_a_receipt_has_no_more_than_96_bytes(receipt):
     assert is_refused(replaced(SAMPLES[Taken], receipts=[b"", receipt]))
 
 
-@pytest.mark.parametrize("unreadable", [-1, 2**MAX_BATCH, 2**64 - 1, 1.0, True, "1", b"\1"])
-def test_unreadable_has_one_bit_for_each_letter_of_a_batch(unreadable):
-    assert is_refused(replaced(SAMPLES[Taken], unreadable=unreadable))
+@pytest.mark.parametrize("count", [0, -1, MAX_BATCH + 1, 1.0, True, "1", None])
+def test_a_batch_is_taken_up_to_one_of_its_entries(count):
+    assert is_refused(replaced(SAMPLES[Taken], count=count))
 
 
-def test_a_batch_has_1_to_10_letters_and_receipts_and_a_page_up_to_64_rows():
-    letter, record = fields_of(LETTER), fields_of(RECORD)
-    assert len(decode_untrusted(replaced(SAMPLES[Letters], letters=[letter] * 10)).letters) == 10
-    assert is_refused(replaced(SAMPLES[Letters], letters=[letter] * 11))
+def test_a_batch_has_1_to_64_entries_and_10_receipts_and_a_page_up_to_64_rows():
+    entry, sender, record = fields_of(ENTRY), ("alice", fields_of(CREDENTIALS)), fields_of(RECORD)
+    assert len(decode_untrusted(replaced(SAMPLES[Batch], entries=[entry] * 64)).entries) == 64
+    assert is_refused(replaced(SAMPLES[Batch], entries=[entry] * 65))
+    assert is_refused(replaced(SAMPLES[Batch], entries=[]))
+    assert len(decode_untrusted(replaced(SAMPLES[Batch], senders=[sender] * 64)).senders) == 64
+    assert is_refused(replaced(SAMPLES[Batch], senders=[sender] * 65))
+    assert decode_untrusted(replaced(SAMPLES[Batch], senders=[])).senders == ()
     assert len(decode_untrusted(replaced(SAMPLES[Taken], receipts=[bytes(96)] * 10)).receipts) == 10
     assert is_refused(replaced(SAMPLES[Taken], receipts=[b""] * 11))
     assert decode_untrusted(replaced(SAMPLES[Taken], receipts=[])).receipts == ()
-    assert is_refused(replaced(SAMPLES[Letters], letters=[]))
     assert len(decode_untrusted(replaced(SAMPLES[TableChange], records=[record] * 64)).records) == 64
     assert is_refused(replaced(SAMPLES[TableChange], records=[record] * 65))
 
 
-@pytest.mark.parametrize("kind", ["", "Direct", "letter", 1, None])
-def test_unknown_kinds_of_letters_are_refused(kind):
-    assert is_refused(replaced(SAMPLES[Letters], letters=[fields_of(LETTER) | {"kind": kind}]))
+@pytest.mark.parametrize("kind", ["x" * 17, 1, None, b"direct"])
+def test_the_kind_of_an_entry_is_a_short_text(kind):
+    assert is_refused(replaced(SAMPLES[Batch], entries=[fields_of(ENTRY) | {"kind": kind}]))
+
+
+@pytest.mark.parametrize("key", [b"", bytes(31), bytes(33), "x" * 32, None, 7])
+def test_the_key_of_an_entry_has_32_bytes(key):
+    assert is_refused(replaced(SAMPLES[Batch], entries=[fields_of(ENTRY) | {"key": key}]))
+
+
+@pytest.mark.parametrize("recipient", ["x" * 33, b"bob", None, 7])
+def test_the_recipient_of_an_entry_is_a_text_no_longer_than_a_name(recipient):
+    assert is_refused(replaced(SAMPLES[Batch], entries=[fields_of(ENTRY) | {"recipient": recipient}]))
 
 
 def test_unknown_reasons_are_refused():

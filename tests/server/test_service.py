@@ -1,6 +1,6 @@
 """The server's decisions: who is online, who owns a name, and which requests are accepted.
 
-No sockets and no clock (tests/bare_server.py). The order of letters and posts is in test_service_order.py.
+No sockets and no clock (tests/bare_server.py). What is handed over, and in which order, is in test_order.py.
 """
 
 import random
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import attrs
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.bare_server import (
@@ -28,6 +28,7 @@ from trio_chat.link.session import Peer
 from trio_chat.protocol.duplicates import Reaction
 from trio_chat.protocol.messages import (
     Ack,
+    Batch,
     Deregister,
     Deregistered,
     DirectMessage,
@@ -35,16 +36,26 @@ from trio_chat.protocol.messages import (
     Find,
     GroupPost,
     Heartbeat,
-    Letters,
     Refused,
     Register,
     Save,
     TableChange,
     Takeover,
 )
-from trio_chat.protocol.records import Credentials, Letter, LetterKind, PublicKeys, Reason, Record, fold
+from trio_chat.protocol.records import (
+    EVERYONE,
+    NO_KEY,
+    Credentials,
+    Entry,
+    EntryKind,
+    PublicKeys,
+    Reason,
+    Record,
+    Version,
+    fold,
+)
 from trio_chat.server import service as service_module
-from trio_chat.server.service import SILENCE_LIMIT, TAKEOVER_LIMIT, Admission, Deposit, NextStep, Post
+from trio_chat.server.service import SILENCE_LIMIT, TAKEOVER_LIMIT, Admission, Append
 
 
 @pytest.fixture
@@ -69,9 +80,11 @@ def is_not_registered(answer) -> bool:
 
 def test_the_table_shows_the_address_that_a_registration_came_from(server):
     admission = server.register("alice", A)
-    assert admission.record == Record("alice", "10.0.0.1", 1, True, 1001.0, credentials_of(A, "alice"))
+    assert admission.record == Record("alice", "10.0.0.1", 1, True, server.at, credentials_of(A, "alice"))
     assert (admission.ended, admission.superseded) == ((), [])
-    assert (admission.session.peer, admission.session.since) == (A, 1001.0)
+    assert (admission.session.peer, admission.session.key) == (A, ALICE.public.signing)
+    assert admission.session.since == server.now
+    assert isinstance(admission.request, Register)
     assert server.published == [admission.record]
     assert server.service.table["alice"] == admission.record
     assert server.service.is_current(admission.session)
@@ -89,10 +102,9 @@ def test_a_deregistration_marks_offline_at_that_time(server):
     session = server.enter("alice", A)
     request = Deregister(server.id())
     assert server.ask(A, request) == Deregistered(Deregister.kind, request.id)
-    assert server.published[-1] == Record("alice", "10.0.0.1", 1, False, 1002.0, credentials_of(A, "alice"))
+    assert server.published[-1] == Record("alice", "10.0.0.1", 1, False, server.at, credentials_of(A, "alice"))
     assert server.online() == {}
     assert not server.service.is_current(session)
-    assert server.step(session) is NextStep.REST
 
 
 def test_the_same_program_at_the_same_address_begins_a_new_session(server):
@@ -131,16 +143,12 @@ def test_the_number_of_names_is_limited_and_known_ones_may_always_return(server,
     assert isinstance(server.register("ALICE", A), Admission)
 
 
-def test_stamps_increase_even_if_the_clock_stands_still_or_goes_back():
-    server, stamps = BareServer(), []
-    for at in (100.0, 100.0, 50.0, 100.0, 200.0, 199.0):
-        shown = credentials_of(A, "alice")
-        outcome = server.service.receive(A, Register(server.id(), "alice", shown, program_at(A)), 0.0, at)
-        stamps.append(outcome.record.since)
-        outcome = server.service.receive(A, Save(server.id(), "alice", b"hi"), 0.0, at)
-        stamps.append(outcome.letter.sent_at)
+def test_registrations_at_the_same_moment_have_different_stamps(server):
+    server.pace = 0.0
+    stamps = [server.enter("alice", A).since for _ in range(3)]
+    stamps += [server.enter("bob", B).since]
     assert stamps == sorted(set(stamps))
-    assert stamps[-1] == pytest.approx(200.0, abs=0.001)
+    assert stamps[-1] == pytest.approx(0.0, abs=0.001)
 
 
 # --- owners of names ---
@@ -161,7 +169,8 @@ def nothing_happens(server):
 
 def came_back_after_a_restart(server) -> BareServer:
     after = BareServer()
-    after.service.load([server.service.table["alice"]], [])
+    row = server.service.table["alice"]
+    after.service.load([(row, row.credentials)])
     return after
 
 
@@ -275,10 +284,9 @@ def test_the_servers_own_keys_own_no_name(server):
 
 @pytest.mark.parametrize("name", ["alice", "ALICE"])
 def test_a_name_without_credentials_goes_to_the_first_key_that_registers_it(server, name):
-    server.service.load([Record("Alice", "10.0.0.8", 8, False, 500.0)], ["Alice"])
-    session = server.enter(name, B)
+    server.service.load([(Record("Alice", "10.0.0.8", 8, False, 500.0), credentials_of(C, "Alice"))])
+    server.enter(name, B)
     assert server.service.table["alice"].credentials == credentials_of(B, name)
-    assert server.step(session) is NextStep.LETTERS, "letters that wait for a name are for its owner"
     assert is_refused(server.register("Alice", A), Reason.TAKEN)
     server.leave(B)
     assert is_refused(server.register("Alice", A), Reason.TAKEN)
@@ -291,8 +299,7 @@ def test_a_name_without_credentials_goes_to_the_first_key_that_registers_it(serv
 def test_the_owner_takes_over_from_another_address_at_once(server, name):
     old = server.enter("alice", A)
     admission = server.register(name, elsewhere(A))
-    since = admission.session.since
-    assert admission.record == Record(name, "10.0.0.9", 9, True, since, credentials_of(A, name))
+    assert admission.record == Record(name, "10.0.0.9", 9, True, server.at, credentials_of(A, name))
     assert (admission.ended, admission.superseded) == ((old,), [old])
     assert not server.service.is_current(old)
     assert server.online() == {name: elsewhere(A)}
@@ -445,7 +452,7 @@ def test_two_people_who_swap_addresses(server):
     assert server.online() == {"alice": elsewhere(A, B.address), "bob": B}, "an address does not identify a name"
     server.enter("bob", elsewhere(B, A.address))
     assert {row.name: row.address for row in server.published} == {"alice": B.address, "bob": A.address}
-    assert isinstance(server.save(elsewhere(A, B.address), "bob"), Deposit)
+    assert isinstance(server.save(elsewhere(A, B.address), "bob"), Append)
     assert is_not_registered(server.save(A, "bob"))
 
 
@@ -454,18 +461,19 @@ def test_two_people_who_swap_addresses(server):
 
 def test_after_a_move_the_session_goes_on_and_the_table_shows_the_new_address(server):
     session, row = server.enter("Alice", A), server.published[-1]
+    since = session.since
     place = elsewhere(A, ("fe80::1%eth0", 7))
     send_request(server, A, Heartbeat)
     server.service.moved(A, place)
     assert server.published[1:] == [attrs.evolve(row, host="fe80::1", port=7)], "still online since the same time"
     assert server.service.table["alice"] == server.published[-1]
     assert server.service.is_current(session)
-    assert (session.peer, session.since) == (place, row.since)
+    assert (session.peer, session.since) == (place, since)
     assert server.online() == {"Alice": place}
     assert isinstance(send_request(server, place, Heartbeat), Ack)
     assert is_not_registered(send_request(server, A, Heartbeat))
     server.leave(place)
-    assert server.published[-1] == attrs.evolve(row, host="fe80::1", port=7, online=False, since=1000 + server.now)
+    assert server.published[-1] == attrs.evolve(row, host="fe80::1", port=7, online=False, since=server.at)
 
 
 def test_several_moves_are_followed(server):
@@ -503,9 +511,9 @@ class AnyOwners:
 
     PLACES = (("10.0.0.1", 1), ("10.0.0.2", 2), ("10.0.0.3", 3))
 
-    def __init__(self, dice: random.Random) -> None:
+    def __init__(self, dice: random.Random, server: BareServer | None = None) -> None:
         self.dice = dice
-        self.server = BareServer()
+        self.server = server or BareServer()
         self.owners: dict[str, bytes] = {}
 
     def somebody(self) -> Peer:
@@ -521,7 +529,7 @@ class AnyOwners:
             case "leave":
                 self.server.leave(self.somebody())
             case "mark_offline" if sessions and self.dice.random() < 0.3:
-                self.server.service.mark_offline(self.dice.choice(sessions), 1000 + self.server.now)
+                self.server.service.mark_offline(self.dice.choice(sessions), self.server.at)
             case "move":
                 peer = self.somebody()
                 self.server.service.moved(peer, elsewhere(peer, self.dice.choice(self.PLACES)))
@@ -563,9 +571,10 @@ class AnyOwners:
         """Posts from every key and address are accepted only in the name, and from the address, of its session."""
         for peer in [elsewhere(who, place) for who in (A, B, C) for place in self.PLACES]:
             post = self.server.post(peer)
-            if isinstance(post, Post):
-                assert self.owners[fold(post.letter.sender)] == peer.key
-                assert self.server.online()[post.letter.sender] == peer
+            if isinstance(post, Append):
+                assert self.owners[fold(post.entry.sender)] == peer.key
+                assert self.server.online()[post.entry.sender] == peer
+                assert post.entry.key == identity_of(peer).public.signing
             else:
                 assert is_not_registered(post)
                 assert peer not in self.server.online().values()
@@ -630,14 +639,14 @@ def send_request(server, peer, word):
         Find: Find(new, "alice"),
         Takeover: Takeover(new, 0.0),
         DirectMessage: DirectMessage(new, "bob", "alice", "hi"),
-        Letters: Letters(new, "bob", (Letter(LetterKind.GROUP, new, "alice", 0.0, b"hi"),)),
+        Batch: Batch(new, "bob", (Entry(1, EntryKind.GROUP, new, "alice", NO_KEY, EVERYONE, 0.0, b"hi"),)),
         TableChange: TableChange(new, server.service.table.version, server.service.table.version, ()),
     }
     return server.ask(peer, requests[word])
 
 
 @pytest.mark.parametrize(
-    "word", [Heartbeat, Deregister, Save, GroupPost, Find, DirectMessage, Letters, TableChange, Takeover]
+    "word", [Heartbeat, Deregister, Save, GroupPost, Find, DirectMessage, Batch, TableChange, Takeover]
 )
 def test_any_request_of_an_unregistered_peer_is_refused(server, word):
     assert is_not_registered(send_request(server, B, word)), "never seen"
@@ -662,7 +671,7 @@ def test_a_heartbeat_is_for_one_registration(server):
     assert len(server.service.overdue(server.now)) == 1, "which is no sign of life of alice"
 
 
-@pytest.mark.parametrize("word", [DirectMessage, Letters, TableChange, Takeover])
+@pytest.mark.parametrize("word", [DirectMessage, Batch, TableChange, Takeover])
 def test_requests_that_are_not_for_a_server_are_not_answered(server, word):
     server.enter("alice", A)
     assert send_request(server, A, word) is Reaction.SILENCE
@@ -671,12 +680,15 @@ def test_requests_that_are_not_for_a_server_are_not_answered(server, word):
 # --- direct messages ---
 
 
-def test_a_letter_names_its_sender_as_registered_and_the_time(server):
+def test_an_entry_names_its_sender_as_registered_their_key_and_the_time(server):
     server.enter("Alice", A)
     server.enter("bob", B)
-    same = server.id()
-    deposit = server.save(A, "BOB", same)
-    assert deposit == Deposit("BOB", Letter(LetterKind.DIRECT, same, "Alice", 1000 + server.now, b"hi"))
+    save, post = Save(server.id(), "BOB", b"sealed"), GroupPost(server.id(), b"signed")
+    key = ALICE.public.signing
+    appended = server.ask(A, save)
+    assert appended == Append(save, Entry(0, EntryKind.DIRECT, save.id, "Alice", key, "bob", server.at, b"sealed"))
+    appended = server.ask(A, post)
+    assert appended == Append(post, Entry(0, EntryKind.GROUP, post.id, "Alice", key, EVERYONE, server.at, b"signed"))
 
 
 def test_everybody_who_has_ever_registered_can_be_written_to(server):
@@ -685,16 +697,16 @@ def test_everybody_who_has_ever_registered_can_be_written_to(server):
     assert server.ask(A, request) == request.refused(Reason.UNKNOWN)
     server.enter("bob", B)
     server.leave(B)
-    assert isinstance(server.ask(A, request), Deposit), "the refusal was not final"
+    assert isinstance(server.ask(A, request), Append), "the refusal was not final"
 
 
 def test_a_name_without_an_owner_cannot_be_written_to(server):
-    server.service.load([Record("Bob", "10.0.0.9", 9, False, 500.0)], [])
+    server.service.load([(Record("Bob", "10.0.0.9", 9, False, 500.0), credentials_of(C, "Bob"))])
     server.enter("alice", A)
     assert is_refused(server.save(A, "bob"), Reason.UNKNOWN)
     assert is_refused(server.find(A, "bob"), Reason.UNKNOWN)
     server.enter("bob", B)
-    assert isinstance(server.save(A, "bob"), Deposit)
+    assert isinstance(server.save(A, "bob"), Append)
 
 
 def test_find_returns_the_row_of_a_name_in_any_case(server):
@@ -706,46 +718,7 @@ def test_find_returns_the_row_of_a_name_in_any_case(server):
     assert (row.online, row.credentials) == (True, credentials_of(B, "bob"))
     assert server.ask(A, request) == request.found(row)
     server.leave(B)
-    assert server.find(A, "bob").record == attrs.evolve(row, online=False, since=1000 + server.now - 1)
-
-
-@pytest.mark.parametrize("ask", [BareServer.save, BareServer.post])
-def test_a_repeated_request_is_not_answered_while_the_first_is_in_work(server, ask):
-    server.enter("alice", A)
-    server.enter("bob", B)
-    words = {BareServer.save: ("bob",), BareServer.post: ()}[ask]
-    same = server.id()
-    first = ask(server, A, *words, id=same)
-    assert ask(server, A, *words, id=same) is Reaction.SILENCE
-    server.leave(A)
-    server.enter("ALICE", elsewhere(A))
-    assert ask(server, elsewhere(A), *words, id=same) is Reaction.SILENCE, "from any address"
-    assert isinstance(ask(server, B, *words, id=same), Deposit | Post), (
-        "the same id of another sender is another request"
-    )
-    server.service.ended(first.letter)
-    again = ask(server, elsewhere(A), *words, id=same)
-    assert isinstance(again, Deposit | Post), "the store knows what it was answered"
-
-
-def test_a_letter_and_a_post_with_the_same_id_are_different(server):
-    server.enter("alice", A)
-    server.enter("bob", B)
-    same = server.id()
-    assert isinstance(server.save(A, "bob", same), Deposit)
-    assert isinstance(server.post(A, same), Post)
-
-
-def test_the_requests_in_work_are_limited(server, monkeypatch):
-    monkeypatch.setattr(service_module, "MAX_IN_PROGRESS", 2)
-    server.enter("alice", A)
-    first = server.save(A, "alice")
-    server.post(A)
-    refused = server.id()
-    assert server.save(A, "alice", refused) is Reaction.SILENCE
-    assert server.post(A) is Reaction.SILENCE
-    server.service.ended(first.letter)
-    assert isinstance(server.save(A, "alice", refused), Deposit)
+    assert server.find(A, "bob").record == attrs.evolve(row, online=False, since=server.at - 1)
 
 
 # --- rate limit ---
@@ -754,8 +727,8 @@ def test_the_requests_in_work_are_limited(server, monkeypatch):
 def saves(server, count, peer=A, recipient="bob") -> list[str]:
     """Send so many new Saves at this moment. Returns `taken` or `too fast` for each."""
     outcomes = [server.save(peer, recipient) for _ in range(count)]
-    assert all(isinstance(one, Deposit) or is_refused(one, Reason.TOO_FAST) for one in outcomes)
-    return ["taken" if isinstance(one, Deposit) else "too fast" for one in outcomes]
+    assert all(isinstance(one, Append) or is_refused(one, Reason.TOO_FAST) for one in outcomes)
+    return ["taken" if isinstance(one, Append) else "too fast" for one in outcomes]
 
 
 @pytest.fixture
@@ -787,29 +760,21 @@ def test_the_limit_is_per_sender_and_mailbox_in_any_case(crowd):
     crowd.leave(A)
     crowd.enter("ALICE", elsewhere(A))
     assert saves(crowd, 1, peer=elsewhere(A)) == ["too fast"]
-    assert isinstance(crowd.post(elsewhere(A)), Post)
+    assert isinstance(crowd.post(elsewhere(A)), Append)
 
 
-def test_a_refused_save_changes_nothing(crowd):
-    bob = crowd.service.session("bob")
+def test_the_limit_of_a_person_does_not_grow_with_their_names(crowd):
+    assert saves(crowd, 301)[-1] == "too fast"
+    crowd.enter("alice2", A)
+    assert saves(crowd, 1) == ["too fast"]
+
+
+def test_a_save_that_was_too_fast_may_be_sent_again(crowd):
+    saves(crowd, 300)
     same = crowd.id()
-    for deposit in [crowd.save(A, "bob") for _ in range(300)]:
-        crowd.service.kept(deposit)
-    crowd.finds_no_letters(bob)
     assert is_refused(crowd.save(A, "bob", same), Reason.TOO_FAST)
-    assert crowd.step(bob) is NextStep.REST
-    assert bob in crowd.post(A).targets, "nothing is pending for bob"
     crowd.now += 1.0
-    assert isinstance(crowd.save(A, "bob", same), Deposit)
-
-
-def test_a_copy_of_a_save_in_work_does_not_count(crowd):
-    saves(crowd, 298)
-    same = crowd.id()
-    assert isinstance(crowd.save(A, "bob", same), Deposit)
-    assert [crowd.save(A, "bob", same) for _ in range(20)] == [Reaction.SILENCE] * 20
-    assert saves(crowd, 2) == ["taken", "too fast"]
-    assert crowd.save(A, "bob", same) is Reaction.SILENCE, "nor is it refused"
+    assert isinstance(crowd.save(A, "bob", same), Append)
 
 
 def test_a_refused_save_is_a_sign_of_life(crowd):
@@ -826,13 +791,158 @@ def test_a_program_superseded_under_another_name_does_not_take_over(server):
     assert list(server.online()) == ["bob"]
 
 
-def test_a_save_beyond_the_requests_in_work_does_not_count(server, monkeypatch):
-    monkeypatch.setattr(service_module, "MAX_IN_PROGRESS", 1)
-    server.pace = 0.0
-    for name, peer in (("alice", A), ("bob", B), ("carol", C)):
-        server.enter(name, peer)
-    first = server.save(C, "bob")
-    for _ in range(400):
-        assert server.save(A, "bob") is Reaction.SILENCE
-    server.service.ended(first.letter)
-    assert isinstance(server.save(A, "bob"), Deposit)
+# --- who has sent what is handed over ---
+
+
+def entry_of(name, key) -> Entry:
+    return Entry(1, EntryKind.GROUP, bytes(16), name, key, EVERYONE, 500.0, b"signed")
+
+
+@pytest.fixture
+def told(server):
+    """What bob is told about the senders of these (name, key). Alice and bob are online, and bob holds the table."""
+    server.enter("Alice", A)
+    bob = server.enter("bob", B)
+    server.hold_table(bob)
+    return lambda *sent: server.service.senders(bob, [entry_of(name, key) for name, key in sent])
+
+
+HERS_NOW, THEIRS = credentials_of(A, "Alice"), credentials_of(C, "alice")
+
+
+@pytest.mark.parametrize("name", ["Alice", "ALICE"])
+def test_a_client_is_not_told_about_senders_whose_rows_it_holds(told, name):
+    assert told((name, ALICE.public.signing), ("bob", THIEF.public.signing)) == ()
+
+
+@pytest.mark.parametrize("held", [None, Version(b"epoch..0", 1000), Version(b"epoch..1", 0)])
+def test_a_client_is_told_about_senders_whose_rows_it_does_not_hold(server, told, held):
+    server.service.session("bob").held = held
+    twice = ("Alice", ALICE.public.signing)
+    assert told(twice, twice) == (("Alice", HERS_NOW),), "once"
+
+
+def test_a_client_is_told_about_senders_whose_rows_have_changed_since(server, told):
+    server.leave(A)
+    assert told(("Alice", ALICE.public.signing)) == (("Alice", HERS_NOW),)
+    server.hold_table(server.service.session("bob"))
+    assert told(("Alice", ALICE.public.signing)) == ()
+
+
+def freed(server) -> None:
+    """The operator frees the name of alice, and the server starts again; bob comes back and holds the new table."""
+    row, bobs = server.service.table["alice"], server.service.table["bob"]
+    server.service = type(server.service)(SERVER_KEY, b"epoch..1", server.published.append)
+    server.service.load([(attrs.evolve(row, credentials=None), row.credentials), (bobs, bobs.credentials)])
+
+
+def test_a_client_is_told_about_a_sender_whose_name_was_freed(server, told):
+    freed(server)
+    bob = server.enter("bob", B)
+    server.hold_table(bob)
+    assert server.service.senders(bob, [entry_of("Alice", ALICE.public.signing)]) == (("Alice", HERS_NOW),)
+
+
+def test_a_client_is_told_about_a_sender_whose_name_has_another_owner_now(server, told):
+    freed(server)
+    bob = server.enter("bob", B)
+    carol = server.enter("alice", C)
+    server.hold_table(bob)
+    hers, theirs = entry_of("Alice", ALICE.public.signing), entry_of("alice", carol.key)
+    assert server.service.senders(bob, [hers, theirs]) == (("Alice", HERS_NOW),), "bob has the row of the new owner"
+    bob.held = None
+    assert server.service.senders(bob, [hers, theirs]) == (("Alice", HERS_NOW), ("alice", THEIRS))
+
+
+def test_a_client_is_told_the_present_link_key_of_a_sender(server, told):
+    renewed = Identity(ALICE.signing_secret, bytes(32))
+    shown = credentials(renewed, name="alice", server_key=SERVER_KEY)
+    server.enter("alice", Peer(C.address, renewed.public.link), shown=shown)
+    assert told(("alice", ALICE.public.signing)) == (("alice", shown),)
+
+
+def test_nobody_is_told_about_senders_whose_keys_are_not_known(server, told):
+    server.service.session("bob").held = None
+    assert told(("alice", NO_KEY), ("alice", bytes(31) + b"1"), ("nobody", ALICE.public.signing)) == ()
+
+
+def test_an_owner_whose_keys_the_store_does_not_know_is_not_named(server):
+    server.service.load([(Record("dave", "10.0.0.8", 8, False, 500.0), None)])
+    bob = server.enter("bob", B)
+    assert server.service.senders(bob, [entry_of("dave", ALICE.public.signing)]) == ()
+
+
+# --- the wall clock ---
+
+FIFTY_YEARS = 50 * 365 * 24 * 3600.0
+
+
+def test_one_second_of_a_wall_clock_at_50_years_from_now_leaves_nothing_behind(server):
+    server.enter("alice", A)
+    server.wall += FIFTY_YEARS
+    answer, request = server.register_once("alice", elsewhere(A))
+    bob = server.enter("bob", B)
+    assert isinstance(server.save(B, "alice"), Append)
+    server.wall -= FIFTY_YEARS
+
+    taken_over = server.take_over(elsewhere(A), request, answer)
+    assert isinstance(taken_over, Admission)
+    assert taken_over.record.since == server.at
+    assert isinstance(server.register_once("alice", A)[0], Elsewhere)
+    assert isinstance(server.register("alice", A), Admission), "and nobody has to wait for 50 years"
+    assert isinstance(server.register("bob", elsewhere(B)), Admission)
+    assert is_not_registered(server.ask(B, Heartbeat(server.id(), bob.since)))
+    assert server.save(elsewhere(B), "alice").entry.taken_at == server.at
+    assert server.service.table["bob"].since == server.at - 2
+    assert server.service.overdue(server.now) == []
+
+
+class Recorder(BareServer):
+    """Records what was decided, without the time that people see."""
+
+    def __init__(self, wall) -> None:
+        super().__init__()
+        self._wall_at = wall
+        self.decided: list[object] = []
+
+    @property
+    def at(self) -> float:
+        return self._wall_at(self.now)
+
+    def ask(self, peer, request):
+        outcome = super().ask(peer, request)
+        match outcome:
+            case Admission(session=session, ended=ended):
+                shown = (session.name, session.since, session.peer, [one.since for one in ended])
+            case Append(request, entry):
+                shown = (request, attrs.evolve(entry, taken_at=0.0))
+            case _:
+                shown = outcome
+        self.decided.append((shown, self.service.table.version, [one.since for one in self.service.overdue(self.now)]))
+        return outcome
+
+
+def decisions(seed, wall) -> list[object]:
+    """What the server decides on some requests of owners and thieves, if its wall clock is this function of `now`."""
+    owners = AnyOwners(random.Random(seed), Recorder(wall))
+    for step in range(60):
+        owners.server.now += 30.0 if step % 20 == 19 else 0.0  # some sessions become overdue
+        owners.go_on()
+    owners.check_posts()
+    return owners.server.decided
+
+
+WALLS = {
+    "at 1970": lambda now: 0.0,
+    "back": lambda now: max(0.0, 1e9 - now),
+    "50 years ahead for a second": lambda now: 1e9 + now + FIFTY_YEARS * (10 < now <= 11),
+    "standing still": lambda now: 1e9,
+    "anywhere": lambda now: random.Random(now).uniform(0, 1e11),
+}
+
+
+@pytest.mark.parametrize("wall", WALLS.values(), ids=WALLS)
+@given(seed=st.integers(0, 2**64))
+@settings(max_examples=10)
+def test_no_wall_clock_changes_a_decision(wall, seed):
+    assert decisions(seed, wall) == decisions(seed, lambda now: 1e9 + now)

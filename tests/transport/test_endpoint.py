@@ -19,6 +19,7 @@ from trio_chat.protocol.duplicates import Reaction
 from trio_chat.protocol.messages import Ack, DirectMessage, Heartbeat, Part, PartAck, Refused, Save, Saved
 from trio_chat.protocol.records import Reason
 from trio_chat.protocol.wire import decode_untrusted, encode
+from trio_chat.transport import endpoint as endpoint_module
 from trio_chat.transport.endpoint import RESEND_DELAYS, Endpoint, new_id
 
 A, B, C = ("10.0.0.1", 1), ("10.0.0.2", 2), ("10.0.0.3", 3)
@@ -117,7 +118,7 @@ async def test_copies_of_a_request_in_work_are_ignored(network, autojump_clock, 
 
         async def work():
             await trio.sleep(1.2)
-            b.endpoint.answer(TO_A, b.asked[0], b.asked[0].saved(7.0))
+            b.endpoint.answer(TO_A, b.asked[0], b.asked[0].saved())
 
         nursery.start_soon(work)
         answer = await a.endpoint.request(TO_B, Save(new_id(), "x", b"hi"), attempts=5)
@@ -133,23 +134,25 @@ async def test_a_request_without_an_answer_is_handled_each_time(network, autojum
         assert len(b.asked) == 3
 
 
-@pytest.mark.parametrize("refuse", [lambda r: r.busy(), lambda r: r.refused(Reason.NOT_REGISTERED)])
-async def test_answers_that_may_change_are_not_remembered(network, autojump_clock, refuse):
+@pytest.mark.parametrize("reason", [None, Reason.NOT_REGISTERED, Reason.TOO_FAST, Reason.FULL])
+async def test_answers_that_may_change_are_not_remembered(network, autojump_clock, reason):
     async with open_parties(network) as (a, b):
-        request = heartbeat()
-        b.reply = refuse
+        request = Save(new_id(), "x", b"hi")
+        b.reply = lambda request: request.refused(reason) if reason else request.busy()
         assert not isinstance(await a.endpoint.request(TO_B, request), Ack)
         b.reply = lambda request: request.ack()
         assert isinstance(await a.endpoint.request(TO_B, request), Ack)
 
 
-async def test_a_final_refusal_is_remembered(network, autojump_clock):
+@pytest.mark.parametrize("reason", [Reason.CONFLICT, Reason.TAKEN, Reason.UNKNOWN])
+async def test_a_final_refusal_is_remembered(network, autojump_clock, reason):
     async with open_parties(network) as (a, b):
         request = Save(new_id(), "x", b"hi")
-        b.reply = lambda request: request.refused(Reason.FULL)
+        b.reply = lambda request: request.refused(reason)
         assert isinstance(await a.endpoint.request(TO_B, request), Refused)
         b.reply = lambda request: request.ack()
         assert isinstance(await a.endpoint.request(TO_B, request), Refused)
+        assert len(b.asked) == 1
 
 
 async def test_forged_answers_settle_nothing(network, autojump_clock):
@@ -262,6 +265,106 @@ async def test_a_fan_out_ends_with_the_last_answer_and_an_empty_one_at_once(netw
         await a.endpoint.fan_out({}, lambda *_: None)
         await a.endpoint.fan_out({TO_B: heartbeat(), TO_C: heartbeat()}, lambda *_: None)
         assert trio.current_time() == 0
+
+
+async def test_the_answers_of_a_fan_out_are_handled_before_later_datagrams_of_the_peer(network, autojump_clock):
+    async with open_parties(network) as (a, b), open_party(network, C):
+        handled = []
+        a.reply = lambda request: handled.append(request) or request.ack()
+        later = heartbeat()
+
+        def ask_at_once(request):
+            # It arrives in the same batch as the answer, before any task of a runs.
+            trio.lowlevel.current_trio_token().run_sync_soon(network.inject, encode(later), B, A)
+            return request.ack()
+
+        b.reply = ask_at_once
+        await a.endpoint.fan_out(
+            {TO_B: heartbeat(), TO_C: heartbeat()}, lambda peer, answer: handled.append((peer, type(answer)))
+        )
+        await trio.sleep(1)
+        assert [(TO_B, Ack), later] == [one for one in handled if one != (TO_C, Ack)]
+        assert (TO_C, Ack) in handled
+
+
+async def test_a_request_to_many_is_encoded_once(network, autojump_clock, monkeypatch):
+    async with open_parties(network) as (a, b), open_party(network, C) as c:
+        encoded = []
+
+        def count(message):
+            encoded.append(message)
+            return encode(message)
+
+        monkeypatch.setattr(endpoint_module, "encode", count)
+        probe, other = heartbeat(), heartbeat()
+        to_d = plain_peer(("10.0.0.4", 4))
+        await a.endpoint.fan_out({TO_B: probe, TO_C: probe, to_d: other}, lambda *_: None)
+        assert [one for one in encoded if isinstance(one, Heartbeat)] == [probe, other]
+        assert b.asked == c.asked == [probe]
+
+
+async def test_equal_requests_of_a_fan_out_are_answered_apart(network, autojump_clock):
+    async with open_parties(network) as (a, b), open_party(network, C) as c:
+        probe = heartbeat()
+        b.reply, c.reply = (lambda request: request.ack()), (lambda request: request.busy())
+        answers = {}
+        await a.endpoint.fan_out({TO_B: probe, TO_C: probe}, answers.__setitem__)
+        assert answers == {TO_B: probe.ack(), TO_C: probe.busy()}
+
+
+async def test_a_long_request_to_many_goes_in_parts_of_which_each_peer_gets_those_that_it_lacks(
+    network, autojump_clock
+):
+    async with open_parties(network) as (a, b), open_party(network, C) as c:
+        request = Save(new_id(), "x", LONG.encode())
+        lost = []
+
+        def lose_one_part_to_c(data, source, destination):
+            is_first = destination == C and not lost
+            lost.extend([data] * is_first)
+            return not is_first
+
+        network.filters.append(lose_one_part_to_c)
+        answers = {}
+        await a.endpoint.fan_out({TO_B: request, TO_C: request}, answers.__setitem__)
+        assert answers == {TO_B: request.ack(), TO_C: request.ack()}
+        assert b.asked == c.asked == [request]
+        assert [line.destination for line in network.log if line.time > 0 and line.source == A] == [C]
+        assert trio.current_time() == pytest.approx(0.1)
+
+
+async def test_abandoning_the_last_silent_peer_ends_a_fan_out(network, autojump_clock, nursery):
+    async with open_parties(network) as (a, b), open_party(network, C) as c:
+        b.reply = c.reply = lambda request: Reaction.SILENCE
+        answered, ended_at = [], []
+
+        async def fan_out():
+            await a.endpoint.fan_out({TO_B: heartbeat(), TO_C: heartbeat()}, lambda *it: answered.append(it))
+            ended_at.append(trio.current_time())
+
+        nursery.start_soon(fan_out)
+        await trio.sleep(0.2)
+        a.endpoint.abandon(TO_B)
+        await trio.sleep(0.05)
+        assert ended_at == [], "c may still answer"
+        a.endpoint.abandon(TO_C)
+        await trio.sleep(1)
+        assert ended_at == [pytest.approx(0.25)]
+        assert answered == [], "as if they had stayed silent"
+        b.endpoint.answer(TO_A, b.asked[0], b.asked[0].ack())
+        await trio.sleep(1)
+        assert answered == []
+        assert a.endpoint.counts.unexpected_answers == 1
+
+
+async def test_a_cancelled_fan_out_leaves_nothing_behind(network, autojump_clock):
+    async with open_parties(network) as (a, _), open_party(network, C) as c:
+        c.reply = lambda request: Reaction.IN_PROGRESS
+        with trio.move_on_after(0.2):
+            await a.endpoint.fan_out({TO_B: heartbeat(), TO_C: heartbeat()}, lambda *_: None)
+        c.endpoint.answer(TO_A, c.asked[0], c.asked[0].ack())
+        await trio.sleep(1)
+        assert a.endpoint.counts.unexpected_answers == 1
 
 
 async def test_a_large_fan_out_lets_others_run(network, autojump_clock, nursery):

@@ -107,19 +107,19 @@ class Deliveries:
 
     async def delivery_loop(self) -> None:
         """Send whatever is next to whoever is ready, until cancelled."""
-        async with trio.open_nursery() as self._nursery:
-            self._nursery.start_soon(self._write_taken)
-            self._nursery.start_soon(self._write_positions)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._write_taken)
+            nursery.start_soon(self._write_positions)
             while True:
                 await self._wake_up.wait()
                 ready, self._ready = self._ready, {}
                 requests = self._requests(
-                    session for session in ready if not session.is_busy and self._service.is_current(session)
+                    nursery, [one for one in ready if not one.is_busy and self._service.is_current(one)]
                 )
                 if requests:
-                    self._nursery.start_soon(self._deliver, requests)
+                    nursery.start_soon(self._deliver, nursery, requests)
 
-    def _requests(self, sessions: Iterable[Session]) -> dict[Session, Batch | TableChange]:
+    def _requests(self, nursery: trio.Nursery, sessions: Iterable[Session]) -> dict[Session, Batch | TableChange]:
         """What to send to these sessions now. Nothing for those who have everything, or are behind the tail."""
         id_ = new_id()
         # Most sessions hold the same version: each difference is computed once.
@@ -138,7 +138,7 @@ class Deliveries:
                 continue
             if session.position < self._tail.floor:
                 session.is_busy = True
-                self._nursery.start_soon(self._deliver_from_store, session)
+                nursery.start_soon(self._deliver_from_store, nursery, session)
             elif batch := self._batch(session, self._tail.read(fold(session.name), session.position), id_):
                 requests[session] = batch
                 session.is_busy = True
@@ -154,14 +154,17 @@ class Deliveries:
         session.position = max(session.position, page.upto)
         return None
 
-    async def _deliver_from_store(self, session: Session) -> None:
+    async def _deliver_from_store(self, nursery: trio.Nursery, session: Session) -> None:
         page = await self._store.read(session.name, session.position)
+        # If it ended meanwhile, its program may have been told so: what that takes now, its successor would not get.
+        if not self._service.is_current(session):
+            return
         if batch := self._batch(session, page, new_id()):
-            await self._deliver({session: batch})
+            await self._deliver(nursery, {session: batch})
         else:
             self._release(session)
 
-    async def _deliver(self, requests: dict[Session, Batch | TableChange]) -> None:
+    async def _deliver(self, nursery: trio.Nursery, requests: dict[Session, Batch | TableChange]) -> None:
         """Send to these sessions in one window for all. Each that stays silent is probed in a task of its own."""
         silent = {session.peer: session for session in requests}
 
@@ -170,11 +173,11 @@ class Deliveries:
             if self._is_served(session, requests[session], answer):
                 return
             # Busy, or a wrong answer: the next try would follow at once, and again.
-            self._nursery.start_soon(self._pause, session)
+            nursery.start_soon(self._pause, session)
 
         await self._endpoint.fan_out({session.peer: request for session, request in requests.items()}, settled)
         for session in silent.values():
-            self._nursery.start_soon(self._recover, session)
+            nursery.start_soon(self._recover, session)
 
     async def _pause(self, session: Session) -> None:
         await trio.sleep(ACK_WINDOW)

@@ -154,8 +154,11 @@ class Endpoint:
 
         `on_answer` is called with each answer when it arrives, and never for a peer that stays silent.
         """
-        # One request may go to many: it is encoded once.
-        encoded = {id(request): encode(request) for request in requests.values()}
+        if not requests:
+            return  # nothing to wait for
+        # One request may go to many: it is encoded once. By identity: to compare long requests costs time, too.
+        distinct = {id(request): request for request in requests.values()}
+        encoded = {key: encode(request) for key, request in distinct.items()}
         group = _RequestGroup(len(requests))
         pending = [
             self._add_pending(peer, request, encoded[id(request)], partial(on_answer, peer), group)

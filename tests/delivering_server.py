@@ -1,0 +1,187 @@
+"""The server's delivery loop with its decisions and a store in memory, but without a network: the test is all clients.
+
+In virtual time. What server.py does around these is done here in the same order.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import trio
+
+from tests.bare_server import EPOCH, SERVER_KEY, BareServer, identity_of
+from tests.fake_endpoint import FakeEndpoint, Sent
+from trio_chat.crypto.receipts import sign_receipt
+from trio_chat.link.session import Peer
+from trio_chat.protocol.log import Page
+from trio_chat.protocol.messages import Batch, Taken
+from trio_chat.protocol.records import Entry, EntryKind
+from trio_chat.server.delivery import Deliveries
+from trio_chat.server.service import Admission, Append, Service, Session
+from trio_chat.storage.interface import Appended
+from trio_chat.storage.memory import MemoryServerStore
+
+
+class CountingStore(MemoryServerStore):
+    """Counts the calls and records the log. Calls that begin while it is `held` return when it is released.
+
+    They take effect at once, as the protocol says.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: Counter[str] = Counter()
+        self.log: list[Entry] = []
+        self._is_held = False
+        self._held = trio.lowlevel.ParkingLot()
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        self._is_held = True
+        yield
+        self._is_held = False
+
+    def release(self) -> None:
+        self._held.unpark_all()
+
+    async def load(self, on_appended):
+        def recorded(entries):
+            self.log += entries
+            on_appended(entries)
+
+        return await super().load(recorded)
+
+    async def save_name(self, record):
+        return await self._counted("save_name", super().save_name(record))
+
+    async def append(self, entries):
+        return await self._counted("append", super().append(entries))
+
+    async def read(self, name, after) -> Page:
+        return await self._counted("read", super().read(name, after))
+
+    async def acknowledge(self, acknowledged, at) -> None:
+        await self._counted("acknowledge", super().acknowledge(acknowledged, at))
+
+    async def advance(self, positions) -> None:
+        await self._counted("advance", super().advance(positions))
+
+    async def _counted(self, name, call):
+        self.calls[name] += 1
+        result = await call
+        if self._is_held:
+            await self._held.park()
+        return result
+
+
+class DeliveringServer(BareServer):
+    """A server whose loop runs. `deliveries`, `endpoint` and `service` are new after each `start`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.store = CountingStore()
+
+    async def start(self, nursery: trio.Nursery) -> None:
+        """Start, or start again after a crash."""
+        self.service = Service(SERVER_KEY, EPOCH, self.published.append)
+        self.endpoint = FakeEndpoint()
+        self.deliveries = Deliveries(self.endpoint, self.service, self.store, trio.current_time)
+        names, head = await self.store.load(self.deliveries.on_appended)
+        self.service.load((name.record, name.owner) for name in names)
+        self.deliveries.start(head)
+        nursery.start_soon(self.deliveries.delivery_loop)
+
+    def ask(self, peer, request):
+        return self.service.receive(peer, request, trio.current_time(), trio.current_time())
+
+    async def come(self, name: str, peer: Peer, *, holds_table: bool = True) -> Session:
+        """Register. The client holds the table as it is then, or nothing."""
+        admission = self.register(name, peer)
+        assert isinstance(admission, Admission)
+        if holds_table:
+            self.hold_table(admission.session)
+            admission.session.table_due = False
+        await self.admit(admission)
+        return admission.session
+
+    async def admit(self, admission: Admission) -> None:
+        for ended in admission.ended:
+            self.endpoint.abandon(ended.peer)
+        await self.deliveries.write_positions()
+        position = await self.store.save_name(admission.record)
+        self.deliveries.admit(admission.session, position.seq)
+
+    async def append(self, *appends: Append) -> list[Appended]:
+        """Append all of these at once."""
+        return await self.store.append([append.entry for append in appends])
+
+    async def send(self, sender: Peer, *recipients: str) -> None:
+        """One letter after the other: what can be sent after each is sent."""
+        for recipient in recipients:
+            await self.append(self.save(sender, recipient))
+            await trio.testing.wait_all_tasks_blocked()
+
+    async def post_to_all(self, sender: Peer, count: int = 1) -> None:
+        """One post after the other."""
+        for _ in range(count):
+            await self.append(self.post(sender))
+            await trio.testing.wait_all_tasks_blocked()
+
+    def change_table(self) -> None:
+        """As if the table had changed: all are sent what they lack of it."""
+        for session in self.service.online():
+            session.table_due = True
+            self.deliveries.wake(session)
+
+    # --- what a client gets ---
+
+    async def sent_to(self, peer: Peer) -> Sent | None:
+        """What is in flight to a peer, when nothing more happens at this moment."""
+        await trio.testing.wait_all_tasks_blocked()
+        pending = self.endpoint.pending(peer)
+        assert len(pending) <= 1, "one request is in flight for each session"
+        return pending[0] if pending else None
+
+    async def batch_to(self, peer: Peer) -> Batch:
+        """The batch that is in flight to a peer."""
+        sent = await self.sent_to(peer)
+        assert sent is not None
+        assert isinstance(sent.request, Batch)
+        return sent.request
+
+    async def seqs_to(self, peer: Peer) -> list[int]:
+        """The numbers of the entries that are in flight to a peer; none if nothing is."""
+        return [entry.seq for entry in (await self.batch_to(peer)).entries] if await self.sent_to(peer) else []
+
+    async def respond(self, peer: Peer, answer) -> None:
+        """The client answers what is in flight to it."""
+        sent = await self.sent_to(peer)
+        assert sent is not None
+        self.endpoint.respond(sent, answer)
+        await trio.testing.wait_all_tasks_blocked()
+
+    async def take(self, peer: Peer, count: int | None = None) -> list[int]:
+        """The client takes the first entries of the batch, or all. Returns their numbers."""
+        batch = await self.batch_to(peer)
+        count = count or len(batch.entries)
+        await self.respond(peer, taken_by(peer, batch, count))
+        return [entry.seq for entry in batch.entries[:count]]
+
+    async def take_all(self, peer: Peer) -> list[int]:
+        """The client takes whatever comes."""
+        taken: list[int] = []
+        while await self.sent_to(peer):
+            taken += await self.take(peer)
+        return taken
+
+
+def taken_by(peer: Peer, batch: Batch, count: int) -> Taken:
+    """The answer of a client that has taken the first entries of a batch."""
+    letters = [entry for entry in batch.entries[:count] if entry.kind == EntryKind.DIRECT]
+    return batch.taken(count, tuple(receipt_for(letter, peer) for letter in letters))
+
+
+def receipt_for(letter: Entry, peer: Peer, **changes) -> bytes:
+    """A receipt by A, B, C or D, as if the text had been `hi`. `changes`: other ids or senders than the letter's."""
+    named = {"id": letter.id, "sender": letter.sender} | changes
+    return sign_receipt(identity_of(peer), text="hi", **named)
