@@ -34,6 +34,7 @@ async def test_each_change_reaches_only_those_who_are_online(stage, autojump_clo
 async def test_a_change_is_a_delta(stage, autojump_clock):
     for name in ("alice", "bob", "carol"):
         await stage.enter(name)
+    await stage.pass_time(1)
     stage.network.log.clear()
     await stage.enter("dan")
     await stage.pass_time(1)
