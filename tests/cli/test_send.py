@@ -31,6 +31,7 @@ from trio_chat import (
     StoreFailed,
     TooFast,
     UnknownRecipient,
+    WrongReceipt,
     open_chat,
     open_client_store,
     open_identity,
@@ -122,7 +123,7 @@ def test_the_result_of_a_message(delivery, code, line, chat, capsys):
     "refusal",
     [
         *(UnknownRecipient("bob"), MailboxFull("bob"), TooFast(), KeyChanged("bob", OLD, NEW)),
-        *(NotOpened("bob"), ForgedReceipt("bob")),
+        *(NotOpened("bob"), WrongReceipt("bob"), ForgedReceipt("bob")),
     ],
 )
 def test_a_refused_message_is_one_line_on_stderr_and_the_client_deregisters(refusal, chat, capsys):
@@ -332,7 +333,7 @@ async def test_a_name_that_belongs_to_another_key_is_refused(server, tmp_path, c
 
 
 async def test_send_receives_nothing_and_all_of_it_waits(stage, autojump_clock):
-    """An earlier letter, a message at that moment, and the receipt: the next client of the name gets them."""
+    """An earlier letter, a message at that moment, and the receipt: the next client with that store gets them."""
     alice, bob = await stage.enter("alice"), await stage.enter("bob")
     me = partial(
         open_chat, "robot", SERVER, identity=identity_of("robot"), network=stage.network, clock=trio.current_time
@@ -343,7 +344,8 @@ async def test_send_receives_nothing_and_all_of_it_waits(stage, autojump_clock):
     await bob.kill()
     await stage.pass_time(120)
 
-    async with me(store=MemoryClientStore(), host="10.0.9.1", backlog=0) as chat:
+    store = MemoryClientStore()
+    async with me(store=store, host="10.0.9.1", backlog=0) as chat:
         assert (await chat.send("alice", "hi")).how == "direct"
         assert (await chat.send("bob", "a receipt, please")).how == "saved"
         assert (await alice.chat.send("robot", "meanwhile")).how == "saved"
@@ -352,7 +354,7 @@ async def test_send_receives_nothing_and_all_of_it_waits(stage, autojump_clock):
     await stage.pass_time(5)
     assert alice.texts() == ["hi"]
 
-    robot = await stage.enter("robot")
+    robot = await stage.enter("robot", store=store)
     await stage.pass_time(5)
     assert sorted(robot.texts()) == ["before", "meanwhile"]
     assert [event.recipient for event in robot.received if isinstance(event, ReceiptReceived)] == ["bob"]

@@ -21,6 +21,7 @@ from trio_chat.crypto.letters import seal_letter, sign_post
 from trio_chat.crypto.receipts import Verdict, hash_text, read_receipt
 from trio_chat.protocol.messages import Busy, DirectMessage, Receipt, TableChange
 from trio_chat.protocol.records import EVERYONE, NO_KEY, Entry, EntryKind, Record, Version
+from trio_chat.storage.interface import HistoryEntry
 from trio_chat.storage.memory import MemoryClientStore
 from trio_chat.transport.endpoint import new_id
 

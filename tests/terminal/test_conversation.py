@@ -12,9 +12,9 @@ import trio
 
 from trio_chat import (
     Delivery,
-    Entry,
     Fallback,
     GroupMessageReceived,
+    HistoryEntry,
     InvalidName,
     InvalidRecipient,
     InvalidText,
@@ -325,10 +325,10 @@ def tokyo(monkeypatch):
 
 
 WRITTEN = [
-    Entry(1648153596.7, "y", "hi\x1b[31m]\n"),
-    Entry(1648153597.0, "y", "and hi", sent=True),
-    Entry(1648153597.9, "Y", "to everyone", group=True),
-    Entry(1648153598.0, "", "to everyone", sent=True, group=True),
+    HistoryEntry(1648153596.7, "y", "hi\x1b[31m]\n"),
+    HistoryEntry(1648153597.0, "y", "and hi", sent=True),
+    HistoryEntry(1648153597.9, "Y", "to everyone", group=True),
+    HistoryEntry(1648153598.0, "", "to everyone", sent=True, group=True),
 ]
 
 
@@ -438,7 +438,7 @@ async def test_no_line_of_a_message_looks_like_a_message_of_somebody_else(chat, 
 
 
 async def test_the_history_shows_the_lines_of_a_message(chat, tokyo):
-    chat.answers = {"history": [Entry(0.0, "y", "one\n\ttwo\n"), Entry(0.0, "y", "x", sent=True)]}
+    chat.answers = {"history": [HistoryEntry(0.0, "y", "one\n\ttwo\n"), HistoryEntry(0.0, "y", "x", sent=True)]}
     assert await run(chat, "history") == [
         "[1970-01-01 09:00:00 y: one",
         "                            two]",

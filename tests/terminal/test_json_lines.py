@@ -15,15 +15,16 @@ import trio_chat.errors
 from trio_chat import (
     ChatError,
     Delivery,
-    Entry,
     Fallback,
     ForgedReceiptReceived,
     GroupMessageReceived,
     GroupMessagesMissed,
+    HistoryEntry,
     KeyWarning,
     LetterReceived,
     LetterUnreadable,
     MailboxFull,
+    MessageNotDelivered,
     MessageNotOpened,
     MessageReceived,
     NameTaken,
@@ -33,6 +34,7 @@ from trio_chat import (
     ServerSilent,
     SignedOff,
     TableChanged,
+    WrongReceiptReceived,
 )
 from trio_chat.terminal.commands import UnknownCommand, help_lines
 from trio_chat.terminal.conversation import run_conversation
@@ -69,14 +71,30 @@ def objects(lines):
 @pytest.mark.parametrize(
     ("event", "fields"),
     [
-        (MessageReceived("x", "grüße\n"), {"event": "message", "sender": "x", "text": "grüße\n"}),
-        (GroupMessageReceived("x", "hi"), {"event": "group_message", "sender": "x", "text": "hi"}),
         (
-            LetterReceived("x", "hi", 1.25, group=True, first=False),
-            {"event": "letter", "sender": "x", "text": "hi", "sent_at": 1.25, "group": True, "first": False},
+            MessageReceived("x", "grüße\n"),
+            {"event": "message", "sender": "x", "text": "grüße\n", "signed_at": None},
+        ),
+        (
+            GroupMessageReceived("x", "hi", 0.0),
+            {"event": "group_message", "sender": "x", "text": "hi", "signed_at": 0.0},
+        ),
+        (
+            LetterReceived("x", "hi", 1.25, group=True, first=False, signed_at=99.5),
+            {
+                "event": "letter",
+                "sender": "x",
+                "text": "hi",
+                "sent_at": 1.25,
+                "group": True,
+                "first": False,
+                "signed_at": 99.5,
+            },
         ),
         (ReceiptReceived("y", 1.5), {"event": "receipt", "recipient": "y", "sent_at": 1.5}),
         (MessageNotOpened("y", 1.5), {"event": "message_not_opened", "recipient": "y", "sent_at": 1.5}),
+        (MessageNotDelivered("y", 1.5), {"event": "message_not_delivered", "recipient": "y", "sent_at": 1.5}),
+        (WrongReceiptReceived("y"), {"event": "wrong_receipt", "recipient": "y"}),
         (ForgedReceiptReceived("y"), {"event": "forged_receipt", "recipient": "y"}),
         (LetterUnreadable("x"), {"event": "letter_unreadable", "sender": "x"}),
         (KeyWarning("y", "a", "b"), {"event": "key_warning", "name": "y", "pinned": "a", "offered": "b"}),
@@ -107,7 +125,7 @@ def test_every_other_class_has_a_name_of_its_own():
 def test_the_documentation_lists_every_event_with_its_fields():
     rows = re.findall(r"^\| `(\w+)` \|(.*?)\|", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
     listed = {name: tuple(re.findall(r"`(\w+)`", fields)) for name, fields in rows}
-    assert listed.pop("entry") == tuple(field.name for field in attrs.fields(Entry))
+    assert listed.pop("entry") == tuple(field.name for field in attrs.fields(HistoryEntry))
     row = listed.pop("row")
     assert row == tuple(field.name for field in attrs.fields(TableRow)) == tuple(ROW)
     assert listed == {name: fields_of(kind) for kind, name in EVENTS.items()}
@@ -119,7 +137,7 @@ def test_each_object_has_the_fields_of_its_class(kind):
     if kind is TableList:
         values = {"rows": (TableRow(**ROW),)}
     if kind is HistoryList:
-        values = {"entries": (Entry(**ENTRY),)}
+        values = {"entries": (HistoryEntry(**ENTRY),)}
     fields = json.loads(as_json(kind(**values)))
     assert tuple(fields) == ("event", *fields_of(kind))
 
@@ -127,7 +145,9 @@ def test_each_object_has_the_fields_of_its_class(kind):
 @given(ANY_TEXT)
 @example("\x00\x1b[2J\x7f\x85\u202e\u2028\ud800")
 def test_every_text_comes_back_whole_and_harms_no_terminal(text):
-    assert objects(RENDERER.render(MessageReceived("x", text))) == [{"event": "message", "sender": "x", "text": text}]
+    assert objects(RENDERER.render(MessageReceived("x", text))) == [
+        {"event": "message", "sender": "x", "text": text, "signed_at": None}
+    ]
     (error,) = objects(RENDERER.render(Failed(UnknownCommand(text))))
     assert error["text"] == f"no such command: {text}"
 
@@ -181,7 +201,7 @@ class ScriptedChat:
 
     async def history(self, name, count):
         await trio.lowlevel.checkpoint()
-        return [Entry(**ENTRY)]
+        return [HistoryEntry(**ENTRY)]
 
     async def search(self, words):
         await trio.lowlevel.checkpoint()

@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from trio_chat import (
     AddressError,
     Delivery,
-    Entry,
     Fallback,
     ForgedReceipt,
     ForgedReceiptReceived,
     GroupMessageReceived,
     GroupMessagesMissed,
+    HistoryEntry,
     IdentityError,
     InvalidName,
     InvalidRecipient,
@@ -26,6 +26,7 @@ from trio_chat import (
     LetterReceived,
     LetterUnreadable,
     MailboxFull,
+    MessageNotDelivered,
     MessageNotOpened,
     MessageReceived,
     NameTaken,
@@ -42,6 +43,8 @@ from trio_chat import (
     TableChanged,
     TooFast,
     UnknownRecipient,
+    WrongReceipt,
+    WrongReceiptReceived,
 )
 from trio_chat.presence.messages import FriendChanged
 from trio_chat.terminal.commands import AlreadyRegistered, OnlyYourself, UnknownCommand, WrongUsage
@@ -69,6 +72,8 @@ CHANNEL = Phrasebook(Wording.CHANNEL)
 AT = 1648153596.7672942  # 20:26:36 UTC, 05:26:36 in Tokyo
 
 BIDI = {*"\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"}
+
+HOW = [*product((False, True), repeat=2)]
 
 ANY_TEXT = st.text(st.characters(exclude_categories=()))
 
@@ -104,11 +109,15 @@ SERVER_KEY_CHANGED = [
 ]
 NOT_OPENED = ["[Message received by y, who could not open it.]"]
 LETTER_NOT_OPENED = ["[Offline Message sent at 05:26:36 could not be opened by y.]"]
+NOT_DELIVERED = [
+    "[Offline Message sent at 05:26:36 was not delivered: y was away too long, or the name has a new owner.]"
+]
 UNREADABLE = ["[A message that claims to be from y could not be opened or verified.]"]
-MISSED = ["[3 group messages were not kept: your mailbox was full.]"]
+MISSED = ["[3 group messages were not kept: there were too many.]"]
 INVALID = "[Not a name: b@d. A name has 1 to 32 letters, digits, _ . - and begins with a letter or digit.]"
 NOT_SENT = "[Message not sent to y.]"
 FORGED = ["[WARNING: the server showed a forged receipt of y.]"]
+WRONG_RECEIPT = ["[WARNING: y signed a receipt for another text than you sent.]"]
 
 
 @pytest.mark.parametrize(
@@ -152,7 +161,7 @@ FORGED = ["[WARNING: the server showed a forged receipt of y.]"]
         ),
         (Phrase.HAS_LETTERS, {"count": 2}, [], []),
         (Phrase.NO_LETTERS, {}, ["[You have no offline messages.]"], []),
-        (Phrase.MISSED, {"count": 7}, ["[7 group messages were not kept: your mailbox was full.]"], SAME),
+        (Phrase.MISSED, {"count": 7}, ["[7 group messages were not kept: there were too many.]"], SAME),
         (
             Phrase.NO_SERVER,
             {},
@@ -183,8 +192,10 @@ FORGED = ["[WARNING: the server showed a forged receipt of y.]"]
         (Phrase.TRUSTED, {"name": "y", "key": NEW}, [f"[The key of y is trusted now: {NEW}]"], SAME),
         (Phrase.NOT_OPENED, {"name": "y"}, NOT_OPENED, SAME),
         (Phrase.SAVED_NOT_OPENED, {"name": "y", "at": AT}, LETTER_NOT_OPENED, SAME),
+        (Phrase.NOT_DELIVERED, {"name": "y", "at": AT}, NOT_DELIVERED, SAME),
         (Phrase.UNREADABLE, {"name": "y"}, UNREADABLE, SAME),
         (Phrase.FORGED_RECEIPT, {"name": "y"}, FORGED, SAME),
+        (Phrase.WRONG_RECEIPT, {"name": "y"}, WRONG_RECEIPT, SAME),
         (
             Phrase.HEADING,
             {"name": "name", "text": "address", "key": "fingerprint"},
@@ -263,6 +274,8 @@ def test_that_table_has_every_phrase():
         ),
         (ReceiptReceived("y", AT), ["[Offline Message sent at 05:26:36 received by y.]"], []),
         (MessageNotOpened("y", AT), LETTER_NOT_OPENED, LETTER_NOT_OPENED),
+        (MessageNotDelivered("y", AT), NOT_DELIVERED, NOT_DELIVERED),
+        (WrongReceiptReceived("y"), WRONG_RECEIPT, WRONG_RECEIPT),
         (ForgedReceiptReceived("y"), FORGED, FORGED),
         (LetterUnreadable("y"), UNREADABLE, UNREADABLE),
         (KeyWarning("y", OLD, NEW), KEY_CHANGED, KEY_CHANGED),
@@ -274,6 +287,41 @@ def test_that_table_has_every_phrase():
     ],
 )
 def test_events(event, group, channel):
+    assert texts(GROUP.render(event)) == group
+    assert texts(CHANNEL.render(event)) == channel
+
+
+@pytest.mark.parametrize(
+    ("event", "group", "channel"),
+    [
+        (
+            MessageReceived("x", "hi", 0.0),
+            ["x: hi (their clock said 1970-01-01 09:00)"],
+            ["x : hi (their clock said 1970-01-01 09:00)"],
+        ),
+        (
+            MessageReceived("x", "hi\nthere\n", 0.0),
+            ["x: hi", "   there (their clock said 1970-01-01 09:00)"],
+            ["x : hi", "    there (their clock said 1970-01-01 09:00)"],
+        ),
+        (
+            GroupMessageReceived("x", "hi", AT),
+            ["Group Chat x: hi (their clock said 2022-03-25 05:26)"],
+            ["Channel_Message x : hi (their clock said 2022-03-25 05:26)"],
+        ),
+        (
+            LetterReceived("x", "hi", AT, group=False, first=False, signed_at=AT + 3600),
+            ["x: 05:26:36 hi (their clock said 2022-03-25 06:26)"],
+            ["(1648153596.767) x : hi (their clock said 2022-03-25 06:26)"],
+        ),
+        (
+            LetterReceived("x", "hi", AT, group=True, first=False, signed_at=253_402_300_799.0),
+            ["Group Chat x: 05:26:36 hi (their clock said 10000-01-01 08:59)"],
+            ["(1648153596.767) Channel_Message x : hi (their clock said 10000-01-01 08:59)"],
+        ),
+    ],
+)
+def test_a_sender_whose_clock_is_wrong_is_shown_with_their_time(event, group, channel):
     assert texts(GROUP.render(event)) == group
     assert texts(CHANNEL.render(event)) == channel
 
@@ -352,6 +400,7 @@ def test_a_missing_acknowledgement_has_a_line_but_not_a_known_detour():
         (TooFast(), ["[Too fast, message not sent. Try again in a minute.]"]),
         (NoHistory(), ["[No history is kept.]"]),
         (NotOpened("y"), NOT_OPENED),
+        (WrongReceipt("y"), WRONG_RECEIPT),
         (ForgedReceipt("y"), FORGED),
         (KeyChanged("y", OLD, NEW), [*KEY_CHANGED, NOT_SENT]),
         (ServerKeyChanged(OLD, NEW), SERVER_KEY_CHANGED),
@@ -456,11 +505,15 @@ def test_no_event_and_no_error_gets_a_control_character_out(name, text, wording)
         *phrasebook.render(LetterReceived(name, text, AT, group=True, first=False)),
         *phrasebook.render(ReceiptReceived(name, AT)),
         *phrasebook.render(MessageNotOpened(name, AT)),
+        *phrasebook.render(MessageNotDelivered(name, AT)),
+        *phrasebook.render(WrongReceiptReceived(name)),
         *phrasebook.render(ForgedReceiptReceived(name)),
         *phrasebook.render(LetterUnreadable(name)),
         *phrasebook.render(KeyWarning(name, text, text)),
         *phrasebook.render(TableList((TableRow(name, text, 9, True, AT, text, True),))),
-        *phrasebook.render(HistoryList(tuple(Entry(AT, name, text, *how) for how in product((False, True), repeat=2)))),
+        *phrasebook.render(
+            HistoryList(tuple(HistoryEntry(AT, name, text, *how) for how in product((False, True), repeat=2)))
+        ),
         *phrasebook.render(MessageSent(name, "direct", None)),
         *phrasebook.render(SentByServer(name, Fallback.NO_ACK)),
         *phrasebook.render(Failed(UnknownRecipient(name))),
