@@ -123,6 +123,15 @@ class Log:
         """The letters for a name that are here."""
         return [entry for entry in self._personal.get(name, []) if entry.kind == EntryKind.DIRECT]
 
+    def entries(self) -> list[Entry]:
+        """All that is here, in order; posts that are no longer kept have no body."""
+        return list(merge(*self._personal.values(), self._posts, self._trimmed, key=_seq))
+
+    def date_back(self, now: float) -> None:
+        """Date what was taken later than now, because the clock was wrong, as of now."""
+        for entries in (*self._personal.values(), self._posts, self._trimmed):
+            entries[:] = [attrs.evolve(entry, taken_at=min(entry.taken_at, now)) for entry in entries]
+
     def take(self, name: str, upto: int) -> list[Entry]:
         """Remove what is for this name alone, up to this number; return it."""
         personal = self._personal.get(name, [])

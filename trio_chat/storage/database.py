@@ -28,8 +28,8 @@ def open_database(path: Path, schema: Schema) -> sqlite3.Connection:
     Commits are durable when they return (WAL, synchronous=FULL). A file that is refused is left as it was.
 
     Raises:
-        StoreError: the folder cannot be written, the file is not a database or another program's, or its schema is
-            newer than this program.
+        StoreError: the folder cannot be written, the file is not a database or another program's, it is damaged, or
+            its schema is newer than this program.
         StoreHeld: another program holds it.
     """
     try:
@@ -51,6 +51,8 @@ def open_database(path: Path, schema: Schema) -> sqlite3.Connection:
             path.unlink()
         if isinstance(error, StoreError):
             raise
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_CORRUPT:  # the low byte is the kind of error
+            raise _damaged(path, _reason(error)) from error
         raise StoreError(f"cannot use the store {path}: {_reason(error)}") from error
     return connection
 
@@ -74,6 +76,11 @@ def _prepare(connection: sqlite3.Connection, schema: Schema, path: Path) -> None
         raise StoreError(f"cannot use the store {path}: it is another program's database")
     if version > len(schema.migrations):
         raise StoreError(f"cannot use the store {path}: it was written by a newer trio_chat")
+    # A damaged page would be noticed when it is needed, in the middle of the work, and others would be built upon it.
+    with closing(connection.execute("PRAGMA quick_check(1)")) as cursor:
+        (found,) = cursor.fetchone()
+    if found != "ok":
+        raise _damaged(path, found)
     # WAL needs one fsync for a commit, a rollback journal several. NORMAL, the usual choice with it, needs none, but a
     # power cut would take commits that have been answered.
     connection.execute("PRAGMA journal_mode = WAL")
@@ -84,6 +91,12 @@ def _prepare(connection: sqlite3.Connection, schema: Schema, path: Path) -> None
             f"BEGIN IMMEDIATE; {script}; PRAGMA application_id = {schema.application_id:d};"
             f" PRAGMA user_version = {number:d}; COMMIT"
         )
+
+
+def _damaged(path: Path, found: str) -> StoreError:
+    # With the -wal file: SQLite would apply it to whatever takes the place of the file.
+    advice = f"move it away, with {path.name}-wal if there is one; then put back a copy, or begin with an empty store"
+    return StoreError(f"the store {path} is damaged ({' '.join(found.split())}): {advice}")
 
 
 def _number(connection: sqlite3.Connection, query: str) -> int:

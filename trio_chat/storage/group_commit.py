@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import attrs
 import trio
-from outcome import Error, Outcome, capture
+from outcome import Error, Outcome, Value, capture
 
 from trio_chat.errors import StoreFailed
 
@@ -34,6 +34,7 @@ def in_thread() -> "Runner[Any]":
 @attrs.define(eq=False)
 class _Waiting:
     request: StoreRequest[Any]
+    on_commit: Callable[[Any], object] | None = None
     answered: trio.Event = attrs.Factory(trio.Event)
     outcome: Outcome[Any] | None = None
 
@@ -46,14 +47,17 @@ class GroupCommit:
         self._run = run
         self._to_writer, self._requests = trio.open_memory_channel[_Waiting](GROUP)
 
-    async def submit(self, request: StoreRequest[T]) -> T:
+    async def submit(self, request: StoreRequest[T], on_commit: Callable[[T], object] | None = None) -> T:
         """Run a request in the next transaction; return what it returned, once that is durable.
+
+        `on_commit` is then called with it, in the order of the requests, before any caller of this transaction or a
+        later one goes on. It must neither wait nor raise.
 
         Raises what it raised; then nothing of it is in the database. A request may run twice (the first transaction was
         rolled back), so it must change nothing but the database. Requests take effect in the order of the calls. A
-        caller that is cancelled does not take its request back.
+        caller that is cancelled does not take its request back, nor its `on_commit`.
         """
-        waiting = _Waiting(request)
+        waiting = _Waiting(request, on_commit)
         await self._to_writer.send(waiting)
         await waiting.answered.wait()
         assert waiting.outcome is not None  # noqa: S101 - set before the event
@@ -80,6 +84,9 @@ class GroupCommit:
                 raise StoreFailed(f"the store failed: {error}") from error
             for waiting, outcome in zip(group, outcomes, strict=True):
                 waiting.outcome = outcome
+                if waiting.on_commit is not None and isinstance(outcome, Value):
+                    waiting.on_commit(outcome.value)
+                # Whoever is woken by this goes on when this task waits next: after the whole group has been through.
                 waiting.answered.set()
 
     def _transact(self, requests: Sequence[StoreRequest[Any]]) -> list[Outcome[Any]]:

@@ -70,7 +70,7 @@ class MemoryServerStore:
         is_same_owner = known is not None and known.owner is not None and known.owner.keys.signing == _signing(record)
         self._names[name] = _Name(record, record.credentials, known.position if known else head)
         if known is not None and not is_same_owner:
-            self._fail(name, known, self._log.take(name, head), record.since)
+            self._fail(self._log.take(name, head), record.since, known)
             self._names[name].position = head
         position = self._names[name].position
         return Position(position, self._log.waiting(name, position), self._log.head)
@@ -126,19 +126,22 @@ class MemoryServerStore:
         return [entry for entry in self._log.take(name, upto) if entry.kind == EntryKind.DIRECT]
 
     async def retain(self, before: float, now: float) -> bool:
+        self._log.date_back(now)
         for request in self._requests.values():
             request.taken_at = min(request.taken_at, now)
-        old = {key: request for key, request in self._requests.items() if request.taken_at < before}
-        for key in old:
-            del self._requests[key]
-        upto = max((request.seq for request in old.values()), default=0)
-        for name, known in self._names.items():
-            self._fail(name, known, self._log.take(name, upto), now)
+        times = [(request.seq, request.taken_at) for request in self._requests.values()]
+        times += [(entry.seq, entry.taken_at) for entry in self._log.entries()]
+        upto = min((seq for seq, taken_at in times if taken_at >= before), default=self._log.head + 1) - 1
+        self._requests = {key: request for key, request in self._requests.items() if request.seq > upto}
+        old = [entry for entry in self._log.entries() if entry.seq <= upto]
         self._log.drop(upto)
+        self._fail(old, now)
         return False
 
-    def _fail(self, name: str, known: _Name, unread: Iterable[Entry], at: float) -> None:
-        failed = [_about(one, EntryKind.FAILED, known, at) for one in unread if one.kind == EntryKind.DIRECT]
+    def _fail(self, unread: Iterable[Entry], at: float, reader: _Name | None = None) -> None:
+        """Tell the senders of letters that these are not read. The reader is None if they have their names today."""
+        letters = [entry for entry in unread if entry.kind == EntryKind.DIRECT]
+        failed = [_about(one, EntryKind.FAILED, reader or self._names[one.recipient], at) for one in letters]
         self._tell([self._append(entry) for entry in failed])
 
     def _append(self, entry: Entry) -> Entry:

@@ -1,295 +1,321 @@
-"""The ServerStore on SQLite: names, mailboxes, open group posts and answers, durable when a method returns.
+"""The ServerStore on SQLite: names with their positions, and the log, durable when a method returns.
 
-Each method submits one function to the group commit. It takes effect as a whole or not at all.
+Each method submits one function of a transaction to the group commit. It takes effect as a whole or not at all. The
+tables are in server_schema.py, what is done with the log in server_log.py.
 """
 
+import logging
 import sqlite3
-from collections.abc import AsyncIterator, Collection, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, closing
+from functools import partial
 from pathlib import Path
+from typing import Any, TypeVar
 
-from trio_chat.protocol.records import RECEIPT_KINDS, Credentials, Letter, LetterKind, PublicKeys, Record, fold
-from trio_chat.storage.database import Schema, open_database
+import attrs
+import msgspec
+
+from trio_chat.protocol.log import Page, request_hash
+from trio_chat.protocol.records import EVERYONE, Body, Count, Entry, EntryKind, Key, Record, Seconds, fold
+from trio_chat.storage.database import open_database
 from trio_chat.storage.group_commit import GroupCommit, Runner, in_thread
 from trio_chat.storage.interface import (
-    BATCH_LETTERS,
     MAILBOX_BYTES,
     MAILBOX_LETTERS,
-    HandedOver,
-    Kept,
-    LetterKey,
-    OpenPost,
+    Acknowledged,
+    Appended,
+    KnownName,
+    OnAppended,
+    Position,
     Status,
-    oldest_batch,
 )
+from trio_chat.storage.server_log import COUNT_POSTS, LogTransaction, about
+from trio_chat.storage.server_schema import SERVER_SCHEMA
 from trio_chat.tasks import open_background
 
-SERVER_SCHEMA = Schema(
-    application_id=0x74434853,  # "tCHS"
-    migrations=(
-        """
-        CREATE TABLE names (
-            name TEXT PRIMARY KEY COLLATE NOCASE, host TEXT NOT NULL, port INTEGER NOT NULL, since REAL NOT NULL,
-            letters INTEGER NOT NULL DEFAULT 0, bytes INTEGER NOT NULL DEFAULT 0,
-            missed INTEGER NOT NULL DEFAULT 0, missed_id BLOB
-        ) WITHOUT ROWID;
-        CREATE TABLE letters (
-            recipient TEXT NOT NULL COLLATE NOCASE, number INTEGER NOT NULL,
-            kind TEXT NOT NULL, sender TEXT NOT NULL COLLATE NOCASE, id BLOB NOT NULL,
-            sent_at REAL NOT NULL, text TEXT NOT NULL,
-            UNIQUE (recipient, number), UNIQUE (recipient, kind, sender, id)
-        );
-        CREATE TABLE posts (
-            number INTEGER PRIMARY KEY, sender TEXT NOT NULL COLLATE NOCASE, id BLOB NOT NULL,
-            sent_at REAL NOT NULL, text TEXT NOT NULL, recipients TEXT NOT NULL, UNIQUE (sender, id)
-        );
-        CREATE TABLE answers (
-            kind TEXT NOT NULL, sender TEXT NOT NULL COLLATE NOCASE, id BLOB NOT NULL,
-            status TEXT NOT NULL, sent_at REAL NOT NULL, PRIMARY KEY (kind, sender, id)
-        ) WITHOUT ROWID;
-        CREATE INDEX answers_by_age ON answers (sent_at);
-        """,
-        # New columns of type BLOB: a renamed column would keep its type, and would still turn numbers into text.
-        """
-        ALTER TABLE names ADD COLUMN signing BLOB;
-        ALTER TABLE names ADD COLUMN link BLOB;
-        ALTER TABLE names ADD COLUMN certificate BLOB
-            CHECK ((signing IS NULL) + (link IS NULL) + (certificate IS NULL) IN (0, 3));
-        ALTER TABLE letters ADD COLUMN body BLOB NOT NULL DEFAULT x'';
-        UPDATE letters SET body = CAST(text AS BLOB);
-        ALTER TABLE letters DROP COLUMN text;
-        ALTER TABLE posts ADD COLUMN body BLOB NOT NULL DEFAULT x'';
-        UPDATE posts SET body = CAST(text AS BLOB);
-        ALTER TABLE posts DROP COLUMN text;
-        ALTER TABLE answers ADD COLUMN receipt BLOB NOT NULL DEFAULT x'';
-        """,
-    ),
-)
+log = logging.getLogger(__name__)
+
+LOOKUP = 256
+"""How many names or requests are looked up with one statement; SQLite accepts 32,766 values in one."""
+
+T = TypeVar("T")
 
 
 @asynccontextmanager
 async def open_server_store(path: Path, run: Runner[object] | None = None) -> AsyncIterator["SqliteServerStore"]:
     """Open the store in a file, which is created if needed; close it when the block ends.
 
-    `run` runs a transaction; None is a worker thread.
+    `run` runs a transaction; None is a worker thread. Damaged rows are logged, and set aside in the file.
 
     Raises:
         StoreError: the file cannot be used.
         StoreFailed: something could not be made durable; the block has been cancelled.
     """
     with closing(open_database(path, SERVER_SCHEMA)) as connection:
+        # Damaged text may not be UTF-8. That would be an error of the connection, as from a broken disk.
+        connection.text_factory = partial(str, encoding="utf-8", errors="replace")
         async with open_background() as nursery:
             commits = GroupCommit(connection, run or in_thread())
             nursery.start_soon(commits.write)
-            yield SqliteServerStore(commits, connection)
+            yield SqliteServerStore(commits)
 
 
 class SqliteServerStore:
     """A ServerStore in a file; see `open_server_store`."""
 
-    def __init__(self, commits: GroupCommit, connection: sqlite3.Connection) -> None:
+    def __init__(self, commits: GroupCommit) -> None:
         self._commits = commits
-        row = connection.execute(
-            "SELECT max(coalesce((SELECT max(number) FROM letters), 0), coalesce((SELECT max(number) FROM posts), 0))"
-        ).fetchone()
-        self._number: int = row[0]
+        self._on_appended: OnAppended = lambda entries: None
+        self.damaged = 0
+        """How many damaged rows have been set aside since the store was opened."""
 
-    async def load(self) -> tuple[list[Record], list[str], list[OpenPost]]:
-        return await self._commits.submit(_load)
+    async def load(self, on_appended: OnAppended) -> tuple[list[KnownName], int]:
+        return await self._submit(_load, on_appended)
 
-    async def save_name(self, record: Record) -> int:
-        return await self._commits.submit(lambda database: _save_name(database, record))
+    async def save_name(self, record: Record) -> Position:
+        return await self._submit(lambda transaction: _save_name(transaction, record))
 
     async def forget(self, name: str) -> bool:
-        return await self._commits.submit(lambda database: _forget(database, name))
+        return await self._submit(lambda transaction: _forget(transaction, name))
 
-    async def save(self, recipient: str, letter: Letter) -> Kept:
-        number = self._next()
-        return await self._commits.submit(lambda database: _save(database, recipient, number, letter))
+    async def append(self, entries: Sequence[Entry]) -> list[Appended]:
+        return await self._submit(lambda transaction: _append(transaction, entries))
 
-    async def post(self, letter: Letter, recipients: Collection[str]) -> Kept:
-        number, names = self._next(), " ".join(sorted(map(fold, recipients)))
-        return await self._commits.submit(lambda database: _post(database, number, letter, names))
+    async def read(self, name: str, after: int) -> Page:
+        return await self._submit(lambda transaction: transaction.read(fold(name), after))
 
-    async def finish_post(self, letter: Letter, left: Collection[str]) -> None:
-        names = list(left)
-        await self._commits.submit(lambda database: _finish_post(database, letter, names))
+    async def acknowledge(self, acknowledged: Sequence[Acknowledged], at: float) -> None:
+        await self._submit(lambda transaction: _acknowledge(transaction, acknowledged, at))
 
-    async def waiting(self, name: str) -> Sequence[Letter]:
-        return await self._commits.submit(lambda database: _waiting(database, name))
+    async def advance(self, positions: Mapping[str, int]) -> None:
+        await self._submit(lambda transaction: _advance(transaction, positions))
 
-    async def acknowledge(self, name: str, handed: Iterable[HandedOver], relayed: Collection[LetterKey]) -> list[str]:
-        numbered = [(self._next(), one) for one in handed]
-        at_once = frozenset(relayed)
-        return await self._commits.submit(lambda database: _acknowledge(database, name, numbered, at_once))
+    async def retain(self, before: float, now: float) -> bool:
+        return await self._submit(lambda transaction: transaction.retain(before, now))
 
-    async def forget_answers(self, before: float) -> None:
-        await self._commits.submit(
-            lambda database: database.execute("DELETE FROM answers WHERE sent_at < ?", (before,))
-        )
+    async def _submit(self, work: Callable[[LogTransaction], T], on_appended: OnAppended | None = None) -> T:
+        def request(database: sqlite3.Connection) -> tuple[T, LogTransaction]:
+            transaction = LogTransaction(database)
+            return work(transaction), transaction
 
-    def _next(self) -> int:
-        self._number += 1
-        return self._number
+        def committed(done: tuple[T, LogTransaction]) -> None:
+            # Not at the call: what earlier transactions append until then is part of what this one has read.
+            self._on_appended = on_appended or self._on_appended
+            self._committed(done[1])
 
+        result, _ = await self._commits.submit(request, committed)
+        return result
 
-# --- what a transaction does ---
-
-
-def _load(database: sqlite3.Connection) -> tuple[list[Record], list[str], list[OpenPost]]:
-    names = database.execute("SELECT name, host, port, since, signing, link, certificate FROM names ORDER BY since")
-    waiting = database.execute("SELECT DISTINCT recipient FROM letters UNION SELECT name FROM names WHERE missed > 0")
-    posts = database.execute("SELECT sender, id, sent_at, body, recipients FROM posts ORDER BY number")
-    return (
-        [Record(name, host, port, False, since, _credentials(*keys)) for name, host, port, since, *keys in names],
-        [fold(name) for (name,) in waiting],
-        [
-            OpenPost(Letter(LetterKind.GROUP, id_, sender, sent_at, body), frozenset(recipients.split()))
-            for sender, id_, sent_at, body, recipients in posts
-        ],
-    )
+    def _committed(self, transaction: LogTransaction) -> None:
+        for damage in transaction.damaged:
+            log.error("damaged, set aside: %s", damage)
+        self.damaged += len(transaction.damaged)
+        if transaction.appended:
+            self._on_appended(transaction.appended)
 
 
-def _credentials(signing: bytes | None, link: bytes | None, certificate: bytes | None) -> Credentials | None:
-    if signing is None or link is None or certificate is None:
-        return None
-    return Credentials(PublicKeys(signing, link), certificate)
+# --- names ---
 
 
-def _save_name(database: sqlite3.Connection, record: Record) -> int:
-    own = record.credentials
-    keys = (own.keys.signing, own.keys.link, own.certificate) if own else (None, None, None)
-    database.execute(
-        "INSERT INTO names (name, host, port, since, signing, link, certificate) VALUES (?, ?, ?, ?, ?, ?, ?)"
-        " ON CONFLICT (name) DO UPDATE SET name = excluded.name, host = excluded.host, port = excluded.port,"
-        " since = excluded.since, signing = excluded.signing, link = excluded.link, certificate = excluded.certificate",
-        (record.name, record.host, record.port, record.since, *keys),
-    )
-    (letters,) = database.execute("SELECT letters FROM names WHERE name = ?", (record.name,)).fetchone()
-    posts = database.execute("SELECT recipients FROM posts").fetchall()
-    coming: int = letters + sum(fold(record.name) in recipients.split() for (recipients,) in posts)
-    return coming
-
-
-def _forget(database: sqlite3.Connection, name: str) -> bool:
-    updated = database.execute(
-        "UPDATE names SET signing = NULL, link = NULL, certificate = NULL WHERE name = ?", (name,)
-    )
-    return updated.rowcount == 1
-
-
-def _save(database: sqlite3.Connection, recipient: str, number: int, letter: Letter) -> Kept:
-    if before := _answer(database, letter):
-        return before
-    if not _put(database, recipient, number, letter):
-        return Kept(Status.FULL, letter.sent_at)
-    _remember(database, letter, Status.SAVED)
-    return Kept(Status.NEW, letter.sent_at)
-
-
-def _post(database: sqlite3.Connection, number: int, letter: Letter, recipients: str) -> Kept:
-    if before := _answer(database, letter):
-        return before
-    database.execute(
-        "INSERT INTO posts (number, sender, id, sent_at, body, recipients) VALUES (?, ?, ?, ?, ?, ?)",
-        (number, letter.sender, letter.id, letter.sent_at, letter.body, recipients),
-    )
-    _remember(database, letter, Status.SAVED)
-    return Kept(Status.NEW, letter.sent_at)
-
-
-def _finish_post(database: sqlite3.Connection, letter: Letter, left: Sequence[str]) -> None:
-    (number,) = database.execute(
-        "DELETE FROM posts WHERE sender = ? AND id = ? RETURNING number", (letter.sender, letter.id)
-    ).fetchone()
-    for name in left:
-        if not _put(database, name, number, letter):
-            database.execute("UPDATE names SET missed = missed + 1, missed_id = ? WHERE name = ?", (letter.id, name))
-
-
-def _waiting(database: sqlite3.Connection, name: str) -> list[Letter]:
-    rows = database.execute(
-        "SELECT kind, id, sender, sent_at, body FROM letters WHERE recipient = ? ORDER BY number LIMIT ?",
-        (name, BATCH_LETTERS),
+def _load(transaction: LogTransaction) -> tuple[list[KnownName], int]:
+    rows = transaction.database.execute(
+        "SELECT number, name, host, port, since, signing, link, certificate, freed, position, letters, bytes"
+        " FROM names ORDER BY number"
     ).fetchall()
-    batch = oldest_batch(Letter(LetterKind(kind), *row) for kind, *row in rows)
-    if len(batch) == len(rows) < BATCH_LETTERS:
-        own_name, missed, missed_id = database.execute(
-            "SELECT name, missed, missed_id FROM names WHERE name = ?", (name,)
-        ).fetchone()
-        if missed:
-            batch.append(Letter(LetterKind.MISSED, missed_id, own_name, 0.0, count=missed))
-    return batch
+    names = [known for row in rows if (known := _known_name(transaction, row))]
+    _check_counts(transaction.database)
+    return names, transaction.head
 
 
-def _acknowledge(
-    database: sqlite3.Connection, name: str, numbered: Sequence[tuple[int, HandedOver]], relayed: Collection[LetterKey]
-) -> list[str]:
-    receipted = []
-    for number, one in numbered:
-        letter = one.letter
-        if letter.kind is LetterKind.MISSED:
-            database.execute("UPDATE names SET missed = max(0, missed - ?) WHERE name = ?", (letter.count, name))
-        elif _take(database, name, letter) and letter.kind is LetterKind.DIRECT:
-            if letter.key in relayed:
-                _remember(database, letter, Status.DELIVERED if one.opened else Status.UNREADABLE, one.receipt)
-            else:
-                (reader,) = database.execute("SELECT name FROM names WHERE name = ?", (name,)).fetchone()
-                kind = LetterKind.RECEIPT if one.opened else LetterKind.UNREADABLE
-                receipt = Letter(kind, letter.id, reader, letter.sent_at, one.receipt)
-                _insert(database, letter.sender, number, receipt)
-                receipted.append(letter.sender)
-    return receipted
+def _known_name(transaction: LogTransaction, row: Sequence[Any]) -> KnownName | None:
+    """The name in a row. None if the row is damaged: then it has been set aside, and nobody has the name."""
+    number, name, host, port, since, signing, link, certificate, freed, *counts = row
+    is_owned = (signing, link, certificate) != (None, None, None)
+    credentials = {"keys": {"signing": signing, "link": link}, "certificate": certificate} if is_owned else None
+    fields = {"name": name, "host": host, "port": port, "online": False, "since": since, "credentials": credentials}
+    try:
+        record = msgspec.convert(fields, Record, builtin_types=(bytes,))
+        msgspec.convert(counts, tuple[Count, Count, Count])
+    except msgspec.ValidationError as error:
+        transaction.database.execute("INSERT INTO damaged_names SELECT * FROM names WHERE number = ?", (number,))
+        transaction.database.execute("DELETE FROM names WHERE number = ?", (number,))
+        transaction.damaged.append(f"name {number}: {error}")
+        return None
+    return KnownName(attrs.evolve(record, credentials=None) if freed else record, record.credentials)
 
 
-# --- parts of a transaction ---
-
-
-def _answer(database: sqlite3.Connection, letter: Letter) -> Kept | None:
-    row = database.execute(
-        "SELECT status, sent_at, receipt FROM answers WHERE kind = ? AND sender = ? AND id = ?",
-        (letter.kind, letter.sender, letter.id),
+def _check_counts(database: sqlite3.Connection) -> None:
+    """If the counts of the log are damaged, count again. The head must not go back, whatever they say."""
+    rows = database.execute("SELECT head, posts, bytes, trimmed, latest FROM log").fetchall()
+    (last,) = database.execute(
+        "SELECT max(coalesce((SELECT max(seq) FROM entries), 0), coalesce((SELECT max(position) FROM names), 0))"
     ).fetchone()
-    return row and Kept(Status[row[0]], *row[1:])
-
-
-def _remember(database: sqlite3.Connection, letter: Letter, status: Status, receipt: bytes = b"") -> None:
+    try:
+        ((head, *_),) = msgspec.convert(rows, tuple[tuple[Count, Count, Count, Count, Seconds]])
+        if head >= last:
+            return
+    except msgspec.ValidationError:
+        pass
+    log.error("the counts of the log are damaged: %r", rows)
+    database.execute("DELETE FROM log")
     database.execute(
-        "INSERT OR REPLACE INTO answers (kind, sender, id, status, sent_at, receipt) VALUES (?, ?, ?, ?, ?, ?)",
-        (letter.kind, letter.sender, letter.id, status.name, letter.sent_at, receipt),
+        "INSERT INTO log SELECT ?, 0, 0,"
+        " coalesce((SELECT max(seq) FROM entries WHERE kept = 0 AND recipient = ''), 0),"
+        " coalesce((SELECT max(taken_at) FROM entries WHERE typeof(taken_at) = 'real'), 0)",
+        (last,),
     )
+    database.execute(COUNT_POSTS)
 
 
-def _put(database: sqlite3.Connection, recipient: str, number: int, letter: Letter) -> bool:
-    """Put a letter into a mailbox, if there is room."""
-    size = len(letter.body)
-    letters, held = database.execute("SELECT letters, bytes FROM names WHERE name = ?", (recipient,)).fetchone()
-    if letters >= MAILBOX_LETTERS or held + size > MAILBOX_BYTES:
-        return False
-    if _insert(database, recipient, number, letter):
-        _count(database, recipient, 1, size)
-    return True
+def _save_name(transaction: LogTransaction, record: Record) -> Position:
+    database, name, own = transaction.database, fold(record.name), record.credentials
+    known = database.execute("SELECT signing, position FROM names WHERE name = ?", (name,)).fetchone()
+    is_same_owner = known is not None and own is not None and known[0] == own.keys.signing
+    position: int = known[1] if is_same_owner else transaction.head
+    if not is_same_owner:
+        # Of a new name, too: its row may have been damaged, and set aside.
+        unread = transaction.take(name, position, {})
+        owner = transaction.owner(name)
+        transaction.append([about(letter, EntryKind.FAILED, owner, record.since) for letter in unread])
+    keys = (own.keys.signing, own.keys.link, own.certificate) if own else (None, None, None)
+    (letters,) = database.execute(
+        "INSERT INTO names"
+        " (number, name, host, port, since, signing, link, certificate, freed, position, letters, bytes)"
+        " VALUES ((SELECT coalesce(max(number), 0) + 1 FROM names), ?, ?, ?, ?, ?, ?, ?, 0, ?, 0, 0)"
+        " ON CONFLICT (name) DO UPDATE SET number = excluded.number, name = excluded.name, host = excluded.host,"
+        " port = excluded.port, since = excluded.since, signing = excluded.signing, link = excluded.link,"
+        " certificate = excluded.certificate, freed = 0, position = excluded.position RETURNING letters",
+        (record.name, record.host, record.port, record.since, *keys, position),
+    ).fetchone()
+    (posts,) = database.execute(
+        "SELECT count(*) FROM entries WHERE kept = 1 AND recipient = '' AND seq > ? AND sender IS NOT ?",
+        (position, name),
+    ).fetchone()
+    return Position(position, letters + posts, transaction.head)
 
 
-def _insert(database: sqlite3.Connection, recipient: str, number: int, letter: Letter) -> bool:
-    inserted = database.execute(
-        "INSERT OR IGNORE INTO letters (recipient, number, kind, sender, id, sent_at, body)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?)",
-        (recipient, number, letter.kind, letter.sender, letter.id, letter.sent_at, letter.body),
+def _forget(transaction: LogTransaction, name: str) -> bool:
+    return transaction.database.execute("UPDATE names SET freed = 1 WHERE name = ?", (name,)).rowcount == 1
+
+
+# --- positions ---
+
+
+def _acknowledge(transaction: LogTransaction, acknowledged: Sequence[Acknowledged], at: float) -> None:
+    receipts = []
+    for one in acknowledged:
+        reader = transaction.owner(one.name)
+        for letter in transaction.take(fold(one.name), one.upto, one.receipts):
+            receipts.append(about(letter, EntryKind.RECEIPT, reader, at, one.receipts.get(letter.seq, b"")))
+    transaction.append(receipts)
+    _move(transaction.database, [(one.upto, one.name) for one in acknowledged])
+
+
+def _advance(transaction: LogTransaction, positions: Mapping[str, int]) -> None:
+    moves = [(upto, fold(name)) for name, upto in positions.items()]
+    transaction.database.executemany(
+        "DELETE FROM entries WHERE kept = 1 AND recipient = ?2 AND seq <= ?1"
+        " AND kind IN ('receipt', 'failed', 'missed')",
+        moves,
     )
-    return inserted.rowcount == 1
+    _move(transaction.database, moves)
 
 
-def _take(database: sqlite3.Connection, name: str, letter: Letter) -> bool:
-    """Remove a letter from a mailbox, if it is there."""
-    deleted = database.execute(
-        "DELETE FROM letters WHERE recipient = ? AND kind = ? AND sender = ? AND id = ?",
-        (name, letter.kind, letter.sender, letter.id),
+def _move(database: sqlite3.Connection, moves: Sequence[tuple[int, str]]) -> None:
+    # A late acknowledgement must not move a position back: what is behind it would be handed out again.
+    database.executemany("UPDATE names SET position = ?1 WHERE name = ?2 AND position < ?1", moves)
+
+
+# --- requests ---
+
+
+def _append(transaction: LogTransaction, entries: Sequence[Entry]) -> list[Appended]:
+    requests = _requests(transaction, entries)
+    mailboxes = _mailboxes(transaction.database, entries)
+    changed: dict[str, tuple[int, int]] = {}
+    new: list[Entry] = []
+    hashes: list[bytes] = []
+    results = []
+    head = transaction.head
+    for entry in entries:
+        key, hash_, size = (entry.kind, entry.key, entry.id), request_hash(entry), len(entry.body)
+        if key in requests:
+            results.append(requests[key].answer(hash_))
+            continue
+        if entry.recipient != EVERYONE:
+            letters, held = mailboxes.get(entry.recipient, (0, 0))
+            if letters >= MAILBOX_LETTERS or held + size > MAILBOX_BYTES:
+                results.append(Appended(Status.FULL))
+                continue
+            mailboxes[entry.recipient] = changed[entry.recipient] = (letters + 1, held + size)
+        new.append(entry)
+        hashes.append(hash_)
+        # Another copy of it may be among these entries.
+        requests[key] = _Request(head + len(new), hash_)
+        results.append(Appended(Status.NEW, head + len(new)))
+    transaction.append(new, hashes)
+    transaction.database.executemany(
+        "UPDATE names SET letters = ?, bytes = ? WHERE name = ?", [(*held, name) for name, held in changed.items()]
     )
-    if deleted.rowcount and letter.kind not in RECEIPT_KINDS:
-        _count(database, name, -1, -len(letter.body))
-    return deleted.rowcount == 1
+    return results
 
 
-def _count(database: sqlite3.Connection, name: str, letters: int, size: int) -> None:
-    database.execute("UPDATE names SET letters = letters + ?, bytes = bytes + ? WHERE name = ?", (letters, size, name))
+@attrs.frozen
+class _Request:
+    """What the log knows of a request. One that was taken before there was one log has no hash, and perhaps no place.
+
+    The number is below 1 then.
+    """
+
+    seq: int
+    hash: Key | None
+    receipt: Body | None = None
+
+    def answer(self, hash_: bytes) -> Appended:
+        """What a copy gets that has this hash."""
+        if self.hash not in (None, hash_):
+            return Appended(Status.CONFLICT)
+        return Appended(Status.KNOWN, max(self.seq, 0), self.receipt or b"")
+
+
+def _requests(transaction: LogTransaction, entries: Sequence[Entry]) -> dict[tuple[str, bytes, bytes], _Request]:
+    """Those of these requests that are in the log."""
+    found = {}
+    for some in _groups(entries):
+        # A cross join, or SQLite would go through the whole index. The last line is the condition of the index.
+        rows = transaction.database.execute(
+            f"WITH requests (k, i, d) AS (VALUES {', '.join(['(?, ?, ?)'] * len(some))})"  # noqa: S608
+            " SELECT kind, key, id, seq, hash, receipt FROM requests CROSS JOIN entries ON (key, id, kind) = (k, i, d)"
+            " WHERE kind IN ('direct', 'group')",
+            [value for one in some for value in (one.key, one.id, str(one.kind))],
+        ).fetchall()
+        for kind, key, id_, seq, hash_, receipt in rows:
+            try:
+                fields = {"seq": seq, "hash": hash_, "receipt": receipt}
+                found[kind, key, id_] = msgspec.convert(fields, _Request, builtin_types=(bytes,))
+            except msgspec.ValidationError as error:
+                transaction.set_aside_entry(seq, error)
+    return found
+
+
+def _mailboxes(database: sqlite3.Connection, entries: Sequence[Entry]) -> dict[str, tuple[int, int]]:
+    """How many letters wait for the recipients of these entries, and how many bytes."""
+    mailboxes = {}
+    for some in _groups(list({one.recipient for one in entries})):
+        rows = database.execute(
+            f"SELECT lower(name), letters, bytes FROM names WHERE name IN ({', '.join('?' * len(some))})",  # noqa: S608
+            some,
+        )
+        mailboxes.update({name: (letters, size) for name, letters, size in rows})
+    return mailboxes
+
+
+def _groups(values: Sequence[T]) -> Iterable[list[T]]:
+    """These values in groups of LOOKUP at most. Copies of the last one make the size of each group a power of two.
+
+    So there are few different statements, each of which SQLite parses once.
+    """
+    for start in range(0, len(values), LOOKUP):
+        group = list(values[start : start + LOOKUP])
+        size = 1 << (len(group) - 1).bit_length()
+        yield group + group[-1:] * (size - len(group))

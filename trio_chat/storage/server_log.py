@@ -1,0 +1,252 @@
+"""The log in the server's store: what a transaction appends to it, reads, takes and removes.
+
+Rows are checked when they are read. A damaged one is set aside, and the others are served. The tables are in
+server_schema.py, names and requests in server_store.py.
+"""
+
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from heapq import merge
+from operator import itemgetter
+from typing import Any
+
+import msgspec
+
+from trio_chat.protocol.log import ROOM_BYTES, ROOM_POSTS, Page, first_batch, missed_posts
+from trio_chat.protocol.messages import MAX_BATCH
+from trio_chat.protocol.records import EVERYONE, NO_KEY, Entry, EntryKind, fold
+
+RETAIN_ROWS = 500
+"""Rows that one transaction removes because of their age: others wait for it."""
+
+COUNT_POSTS = """
+    UPDATE log SET (posts, bytes) = (
+        SELECT count(*), coalesce(sum(length(body)), 0) FROM entries WHERE kept = 1 AND recipient = ''
+    )"""
+_COUNT_LETTERS = """
+    UPDATE names SET (letters, bytes) = (
+        SELECT count(*), coalesce(sum(length(body)), 0) FROM entries
+        WHERE kept = 1 AND recipient = ?1 AND kind = 'direct'
+    ) WHERE name = ?1"""
+_LESS_LETTERS = "UPDATE names SET letters = max(letters - ?, 0), bytes = max(bytes - ?, 0) WHERE name = ?"
+
+_FIELDS = ("seq", "kind", "sender", "key", "id", "recipient", "taken_at", "body")
+
+
+class LogTransaction:
+    """What one request does in a transaction: the entries that it has appended, the damaged rows that it has met.
+
+    These take effect outside of the database when the transaction is durable; until then it may be run again.
+    """
+
+    def __init__(self, database: sqlite3.Connection) -> None:
+        self.database = database
+        self.appended: list[Entry] = []
+        self.damaged: list[str] = []
+
+    @property
+    def head(self) -> int:
+        """The number of the last entry."""
+        head: int = self.database.execute("SELECT head FROM log").fetchone()[0]
+        return head
+
+    def append(self, entries: Sequence[Entry], hashes: Sequence[bytes | None] = ()) -> None:
+        """Give entries their numbers and append them, with the hashes of their requests if they are requests."""
+        if not entries:
+            return
+        # Not attrs.evolve, which takes as long as all else that Python does with an entry here.
+        numbered = [
+            Entry(seq, one.kind, one.id, one.sender, one.key, one.recipient, one.taken_at, one.body)
+            for seq, one in enumerate(entries, self.head + 1)
+        ]
+        self.database.executemany(
+            "INSERT INTO entries (seq, kind, sender, key, id, recipient, taken_at, body, hash, kept)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 1)",
+            [
+                (one.seq, str(one.kind), one.sender, one.key, one.id, one.recipient, one.taken_at, one.body, hash_)
+                for one, hash_ in zip(numbered, hashes or [None] * len(numbered), strict=True)
+            ],
+        )
+        sizes = [len(one.body) for one in numbered if one.recipient == EVERYONE]
+        posts, size = self.database.execute(
+            "UPDATE log SET head = ?, posts = posts + ?, bytes = bytes + ?, latest = max(latest, ?)"
+            " RETURNING posts, bytes",
+            (numbered[-1].seq, len(sizes), sum(sizes), max(one.taken_at for one in numbered)),
+        ).fetchone()
+        self.appended += numbered
+        if posts > ROOM_POSTS or size > ROOM_BYTES:
+            self._trim(posts, size)
+
+    def _trim(self, posts: int, size: int) -> None:
+        """Remove the bodies of the oldest posts."""
+        oldest = self.database.execute(
+            "SELECT seq, length(body) FROM entries WHERE kept = 1 AND recipient = '' ORDER BY seq"
+        )
+        trimmed = 0
+        for seq, length in oldest:
+            if posts <= ROOM_POSTS and size <= ROOM_BYTES:
+                break
+            trimmed, posts, size = seq, posts - 1, size - length
+        oldest.close()
+        self.database.execute(
+            "UPDATE entries SET body = NULL, kept = 0 WHERE kept = 1 AND recipient = '' AND seq <= ?", (trimmed,)
+        )
+        self.database.execute("UPDATE log SET posts = ?, bytes = ?, trimmed = ?", (posts, size, trimmed))
+
+    def owner(self, name: str) -> tuple[str, bytes]:
+        """A name as it was registered, and the Ed25519 key of its owner, or of the last one; NO_KEY if nobody knows."""
+        row: tuple[str, bytes] | None = self.database.execute(
+            "SELECT name, coalesce(signing, zeroblob(32)) FROM names WHERE name = ?", (name,)
+        ).fetchone()
+        return row or (name, NO_KEY)
+
+    # --- damaged rows ---
+
+    def entry(self, row: Sequence[Any]) -> Entry | None:
+        """The entry in a row. None if the row is damaged: then it has been set aside."""
+        try:
+            entry = msgspec.convert(dict(zip(_FIELDS, row, strict=True)), Entry, builtin_types=(bytes,))
+            EntryKind(entry.kind)  # a client would skip a kind that it does not know, and the message would be lost
+        except ValueError as error:  # msgspec.ValidationError is one
+            self.set_aside_entry(row[0], error)
+            # It was counted, but what is in it cannot be trusted to undo that.
+            if row[5] == EVERYONE:
+                self.database.execute(COUNT_POSTS)
+            else:
+                self.database.execute(_COUNT_LETTERS, (row[5],))
+            return None
+        return entry
+
+    def set_aside_entry(self, seq: int, error: Exception) -> None:
+        """Move a damaged row of the log to where nobody reads it."""
+        self.database.execute("INSERT INTO damaged SELECT * FROM entries WHERE seq = ?", (seq,))
+        self.database.execute("DELETE FROM entries WHERE seq = ?", (seq,))
+        self.damaged.append(f"entry {seq}: {error}")
+
+    # --- for one name ---
+
+    def read(self, name: str, after: int) -> Page:
+        """What comes next for a name (in lower case) at this position."""
+        # After one more letter or post than fit into a page nothing is looked at: any number of own posts or of damaged
+        # rows may follow. With exactly as many as fit, a last full page would not reach the head.
+        upto, trimmed = self.database.execute(
+            "SELECT min("
+            " coalesce((SELECT seq FROM entries WHERE kept = 1 AND recipient = ?1"
+            "  AND seq > ?2 ORDER BY seq LIMIT 1 OFFSET ?3), head),"
+            " coalesce((SELECT seq FROM entries WHERE kept = 1 AND recipient = ''"
+            "  AND seq > ?2 ORDER BY seq LIMIT 1 OFFSET ?3), head)"
+            "), trimmed FROM log",
+            (name, after, MAX_BATCH),
+        ).fetchone()
+        return first_batch(self._entries_for(name, after, upto, trimmed), upto)
+
+    def _entries_for(self, name: str, after: int, upto: int, trimmed: int) -> Iterator[Entry]:
+        # Rows are fetched when they are wanted: these may be many more bodies than fit into a page.
+        personal = self.database.execute(
+            "SELECT seq, kind, sender, key, id, recipient, taken_at, body FROM entries"
+            " WHERE kept = 1 AND recipient = ? AND seq > ? AND seq <= ? ORDER BY seq",
+            (name, after, upto),
+        )
+        posts = self.database.execute(
+            "SELECT seq, kind, sender, key, id, recipient, taken_at, body FROM entries"
+            " WHERE kept = 1 AND recipient = '' AND seq > ? AND seq <= ? AND sender IS NOT ? ORDER BY seq",
+            (after, upto, name),
+        )
+        passed = after
+        for row in merge(personal, posts, key=itemgetter(0)):
+            entry = self.entry(row)
+            if entry is None:
+                continue
+            if passed < trimmed:
+                yield from self._missed(name, passed, entry.seq)
+            yield entry
+            passed = entry.seq
+        if passed < trimmed:
+            yield from self._missed(name, passed, upto + 1)
+
+    def _missed(self, name: str, after: int, before: int) -> Iterator[Entry]:
+        count, first, last = self.database.execute(
+            "SELECT count(*), min(seq), max(seq) FROM entries"
+            " WHERE kept = 0 AND recipient = '' AND seq > ? AND seq < ? AND sender IS NOT ?",
+            (after, before, name),
+        ).fetchone()
+        if count:
+            yield missed_posts(name, count, first, last)
+
+    def take(self, name: str, upto: int, receipts: Mapping[int, bytes]) -> list[Entry]:
+        """Take what is for a name (in lower case) alone out of the log. Returns the letters among it, without bodies.
+
+        A letter leaves a row with its receipt, which answers a copy of its request.
+        """
+        rows = self.database.execute(
+            "SELECT seq, kind, sender, key, id, recipient, taken_at, x'', length(body) FROM entries"
+            " WHERE kept = 1 AND recipient = ? AND seq <= ? ORDER BY seq",
+            (name, upto),
+        ).fetchall()
+        if not rows:
+            return []
+        taken = [(entry, size) for *row, size in rows if (entry := self.entry(row))]
+        letters = [(entry, size) for entry, size in taken if entry.kind == EntryKind.DIRECT]
+        self.database.executemany(
+            "DELETE FROM entries WHERE seq = ?", [(one.seq,) for one, _ in taken if one.kind != EntryKind.DIRECT]
+        )
+        self.database.executemany(
+            "UPDATE entries SET body = NULL, kept = 0, receipt = ? WHERE seq = ?",
+            [(receipts.get(one.seq, b""), one.seq) for one, _ in letters],
+        )
+        self.database.execute(_LESS_LETTERS, (len(letters), sum(size for _, size in letters), name))
+        return [one for one, _ in letters]
+
+    # --- what is too old ---
+
+    def retain(self, before: float, now: float) -> bool:
+        """Remove the oldest entries, up to the first one that is young enough. True if there may be more."""
+        self._date_back(now)
+        is_more = self._drop_old_answers(before)
+        rows = self.database.execute(
+            "SELECT seq, kind, sender, key, id, recipient, taken_at, x'', length(body) FROM entries"
+            " WHERE seq > 0 ORDER BY seq LIMIT ?",
+            (RETAIN_ROWS,),
+        ).fetchall()
+        old: list[tuple[Entry, int | None]] = []
+        for *row, size in rows:
+            entry = self.entry(row)
+            if entry is not None and entry.taken_at >= before:
+                break
+            if entry is not None:
+                old.append((entry, size))
+        else:
+            is_more |= len(rows) == RETAIN_ROWS
+        self._remove(old, now)
+        return is_more
+
+    def _date_back(self, now: float) -> None:
+        """What is dated later than now was taken while the clock was wrong. It would keep everything behind it, too."""
+        (is_wrong,) = self.database.execute("SELECT latest > ? FROM log", (now,)).fetchone()
+        if is_wrong:  # rarely: it reads the whole table
+            self.database.execute("UPDATE entries SET taken_at = ?1 WHERE taken_at > ?1", (now,))
+            self.database.execute("UPDATE log SET latest = ?", (now,))
+
+    def _drop_old_answers(self, before: float) -> bool:
+        """Drop what answers requests that were done with before there was one log. True if there may be more."""
+        rows = self.database.execute(
+            "SELECT seq, taken_at FROM entries WHERE seq <= 0 ORDER BY seq LIMIT ?", (RETAIN_ROWS,)
+        ).fetchall()
+        old = [(seq,) for seq, taken_at in rows if not isinstance(taken_at, float) or taken_at < before]
+        self.database.executemany("DELETE FROM entries WHERE seq = ?", old)
+        return len(old) == RETAIN_ROWS
+
+    def _remove(self, old: Sequence[tuple[Entry, int | None]], now: float) -> None:
+        """Remove entries; the sizes of their bodies are None if these are gone. Tell the senders of unread letters."""
+        self.database.executemany("DELETE FROM entries WHERE seq = ?", [(entry.seq,) for entry, _ in old])
+        kept = [(entry, size) for entry, size in old if size is not None]
+        posts = [size for entry, size in kept if entry.recipient == EVERYONE]
+        self.database.execute("UPDATE log SET posts = posts - ?, bytes = bytes - ?", (len(posts), sum(posts)))
+        letters = [(entry, size) for entry, size in kept if entry.kind == EntryKind.DIRECT]
+        self.database.executemany(_LESS_LETTERS, [(1, size, letter.recipient) for letter, size in letters])
+        self.append([about(letter, EntryKind.FAILED, self.owner(letter.recipient), now) for letter, _ in letters])
+
+
+def about(letter: Entry, kind: EntryKind, reader: tuple[str, bytes], at: float, body: bytes = b"") -> Entry:
+    """An entry for the sender of a letter that says what became of it; the reader's name and key."""
+    return Entry(0, kind, letter.id, *reader, fold(letter.sender), at, body)

@@ -1,0 +1,138 @@
+"""The tables of the server's store, and the scripts that bring older files up to date.
+
+The log is the table `entries`. Rows with kept = 1 have to be handed over. Those with kept = 0 have lost their bodies,
+and answer copies of their requests: letters that were acknowledged, and posts that were trimmed. What is read and
+written is in server_log.py and server_store.py.
+"""
+
+from trio_chat.storage.database import Schema
+
+FIRST = """
+    CREATE TABLE names (
+        name TEXT PRIMARY KEY COLLATE NOCASE, host TEXT NOT NULL, port INTEGER NOT NULL, since REAL NOT NULL,
+        letters INTEGER NOT NULL DEFAULT 0, bytes INTEGER NOT NULL DEFAULT 0,
+        missed INTEGER NOT NULL DEFAULT 0, missed_id BLOB
+    ) WITHOUT ROWID;
+    CREATE TABLE letters (
+        recipient TEXT NOT NULL COLLATE NOCASE, number INTEGER NOT NULL,
+        kind TEXT NOT NULL, sender TEXT NOT NULL COLLATE NOCASE, id BLOB NOT NULL,
+        sent_at REAL NOT NULL, text TEXT NOT NULL,
+        UNIQUE (recipient, number), UNIQUE (recipient, kind, sender, id)
+    );
+    CREATE TABLE posts (
+        number INTEGER PRIMARY KEY, sender TEXT NOT NULL COLLATE NOCASE, id BLOB NOT NULL,
+        sent_at REAL NOT NULL, text TEXT NOT NULL, recipients TEXT NOT NULL, UNIQUE (sender, id)
+    );
+    CREATE TABLE answers (
+        kind TEXT NOT NULL, sender TEXT NOT NULL COLLATE NOCASE, id BLOB NOT NULL,
+        status TEXT NOT NULL, sent_at REAL NOT NULL, PRIMARY KEY (kind, sender, id)
+    ) WITHOUT ROWID;
+    CREATE INDEX answers_by_age ON answers (sent_at);
+    """
+
+# New columns of type BLOB: a renamed column would keep its type, and would still turn numbers into text.
+BODIES_AND_KEYS = """
+    ALTER TABLE names ADD COLUMN signing BLOB;
+    ALTER TABLE names ADD COLUMN link BLOB;
+    ALTER TABLE names ADD COLUMN certificate BLOB
+        CHECK ((signing IS NULL) + (link IS NULL) + (certificate IS NULL) IN (0, 3));
+    ALTER TABLE letters ADD COLUMN body BLOB NOT NULL DEFAULT x'';
+    UPDATE letters SET body = CAST(text AS BLOB);
+    ALTER TABLE letters DROP COLUMN text;
+    ALTER TABLE posts ADD COLUMN body BLOB NOT NULL DEFAULT x'';
+    UPDATE posts SET body = CAST(text AS BLOB);
+    ALTER TABLE posts DROP COLUMN text;
+    ALTER TABLE answers ADD COLUMN receipt BLOB NOT NULL DEFAULT x'';
+    """
+
+# No constraints on the columns: whether a row is valid is checked when it is read. It is then set aside into one of the
+# `damaged` tables, while a violated constraint would make the check at the start refuse the whole file.
+#
+# The index `places` has what counting needs, so that rows are not read. names: `number` is their order, `position` and the mailbox (`letters`, `bytes`: letters that wait, and their bodies)
+# belong to the log. log: `posts` and `bytes` are those kept, `trimmed` the last post without its body, `latest` the
+# latest time of an entry.
+TABLES = """
+    ALTER TABLE names RENAME TO old_names;
+    CREATE TABLE names (
+        number INTEGER PRIMARY KEY, name TEXT COLLATE NOCASE UNIQUE, host TEXT, port INTEGER, since REAL,
+        signing BLOB, link BLOB, certificate BLOB, freed INTEGER,
+        position INTEGER, letters INTEGER, bytes INTEGER
+    );
+    CREATE TABLE entries (
+        seq INTEGER PRIMARY KEY, kind TEXT, sender TEXT COLLATE NOCASE, key BLOB, id BLOB, recipient TEXT,
+        taken_at REAL, body BLOB, hash BLOB, receipt BLOB, kept INTEGER
+    );
+    CREATE UNIQUE INDEX requests ON entries (key, id, kind) WHERE kind IN ('direct', 'group');
+    CREATE INDEX places ON entries (kept, recipient, seq, sender);
+    CREATE TABLE log (head INTEGER, posts INTEGER, bytes INTEGER, trimmed INTEGER, latest REAL);
+    CREATE TABLE damaged (seq, kind, sender, key, id, recipient, taken_at, body, hash, receipt, kept);
+    CREATE TABLE damaged_names (
+        number, name, host, port, since, signing, link, certificate, freed, position, letters, bytes
+    );
+    """
+
+# The numbers of letters and posts become those of entries. A post was in many mailboxes, under one number: it is one
+# entry now. The key of a sender is the one that their name has today. If it has none, two messages may have the same
+# (key, id, kind): one of them is kept, rather one that waits.
+#
+# The index finds which answers belong to what still waits: `OR IGNORE` leaves these out. All others were handed over;
+# they get negative numbers, the oldest first, and no recipient: nobody reads them.
+#
+# A position is below the first number that waits. That may be below posts which somebody has already: their client
+# knows these by their ids. An unreadable letter has failed: the form of its signature is no longer understood.
+ONE_LOG = """
+    INSERT INTO log SELECT
+        max(coalesce((SELECT max(number) FROM letters), 0), coalesce((SELECT max(number) FROM posts), 0)), 0, 0, 0, 0;
+
+    INSERT OR IGNORE INTO entries (seq, kind, sender, key, id, recipient, taken_at, body, kept)
+        SELECT number, iif(kind = 'unreadable', 'failed', kind), sender,
+            coalesce((SELECT signing FROM old_names WHERE name = sender), zeroblob(32)), id,
+            iif(kind = 'group', '', lower(recipient)), sent_at, iif(kind = 'unreadable', x'', body), 1
+        FROM letters GROUP BY number;
+    INSERT OR IGNORE INTO entries (seq, kind, sender, key, id, recipient, taken_at, body, kept)
+        SELECT number, 'group', sender, coalesce((SELECT signing FROM old_names WHERE name = sender), zeroblob(32)), id,
+            '', sent_at, body, 1
+        FROM posts;
+    INSERT OR IGNORE INTO entries (seq, kind, sender, key, id, taken_at, receipt, kept)
+        SELECT -row_number() OVER (ORDER BY sent_at DESC), kind, sender,
+            coalesce((SELECT signing FROM old_names WHERE name = sender), zeroblob(32)), id,
+            sent_at, iif(status = 'DELIVERED', receipt, x''), 0
+        FROM answers;
+    INSERT INTO entries (seq, kind, sender, key, id, recipient, taken_at, body, kept)
+        SELECT head + row_number() OVER (ORDER BY since), 'missed', name, zeroblob(32),
+            coalesce(missed_id, randomblob(16)), lower(name), strftime('%s', 'now'),
+            CAST(CAST(missed AS TEXT) AS BLOB), 1
+        FROM old_names, log WHERE missed > 0;
+
+    INSERT INTO names
+        SELECT row_number() OVER (ORDER BY since), name, host, port, since, signing, link, certificate,
+            signing IS NULL, head, 0, 0
+        FROM old_names, log;
+    UPDATE names SET position = min(
+        position,
+        coalesce((SELECT min(number) - 1 FROM letters WHERE recipient = name), position),
+        coalesce(
+            (SELECT min(number) - 1 FROM posts WHERE instr(' ' || recipients || ' ', ' ' || lower(name) || ' ')),
+            position
+        )
+    );
+    UPDATE names SET (letters, bytes) = (
+        SELECT count(*), coalesce(sum(length(body)), 0) FROM entries
+        WHERE kept = 1 AND recipient = lower(name) AND kind = 'direct'
+    );
+    UPDATE log SET
+        head = max(head, coalesce((SELECT max(seq) FROM entries), 0)),
+        (posts, bytes) = (
+            SELECT count(*), coalesce(sum(length(body)), 0) FROM entries WHERE kept = 1 AND recipient = ''
+        ),
+        latest = coalesce((SELECT max(taken_at) FROM entries), 0);
+    DROP TABLE old_names;
+    DROP TABLE letters;
+    DROP TABLE posts;
+    DROP TABLE answers;
+    """
+
+SERVER_SCHEMA = Schema(
+    application_id=0x74434853,  # "tCHS"
+    migrations=(FIRST, BODIES_AND_KEYS, TABLES + ONE_LOG),
+)
