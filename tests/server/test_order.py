@@ -72,6 +72,8 @@ async def test_one_request_is_in_flight_and_what_comes_meanwhile_goes_into_the_n
     assert await server.take(B) == [1]
     assert await server.take(B) == [2, 3, 4, 5, 6, 7]
     assert await server.sent_to(B) is None
+    ids = [one.request.id for one in server.endpoint.sent if one.peer == B]
+    assert len(set(ids)) == len(ids) == 2, "an id that comes again is a copy"
 
 
 async def test_a_batch_has_as_many_letters_as_the_answer_has_room_for_receipts(server, autojump_clock):
@@ -110,6 +112,8 @@ async def test_a_batch_that_is_taken_to_its_end_moves_the_position_past_what_oth
     await server.take(B)
     assert await server.take(B) == [2]
     assert bob.position == len(server.store.log) == 6, "two letters of carol and two receipts"
+    server.leave(B)
+    assert (await server.come("bob", B)).position == 5, "that is what the store has written"
 
 
 async def test_own_posts_are_passed(server, bob, autojump_clock):
