@@ -38,8 +38,6 @@ from trio_chat.protocol.parts import PART_BODY, OutgoingRequest
 from trio_chat.protocol.records import MAX_PARTS, MAX_TEXT, NAME, PublicKeys
 from trio_chat.protocol.wire import MAX_PLAINTEXT, WireError, decode_untrusted, encode
 
-__all__ = ["TARGETS", "Target", "check_letters", "check_message", "check_presence"]
-
 Rearrange = Callable[[bytes, random.Random, Sequence[bytes]], bytes]
 
 
@@ -110,7 +108,7 @@ def message_samples() -> list[bytes]:
 
 
 def _long_messages() -> list[tuple[Message, str, object]]:
-    filled = {"text": "x" * MAX_TEXT, "records": 64, "letters": 10}
+    filled = {"text": "x" * MAX_TEXT, "records": 64, "entries": 64, "senders": 64}
     found = []
     for sample in SAMPLES.values():
         for name, value in filled.items():
