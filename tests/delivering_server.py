@@ -11,7 +11,7 @@ import trio
 
 from tests.bare_server import EPOCH, SERVER_KEY, BareServer, identity_of
 from tests.fake_endpoint import FakeEndpoint, Sent
-from trio_chat.crypto.receipts import sign_receipt
+from trio_chat.crypto.receipts import hash_text, sign_receipt
 from trio_chat.link.session import Peer
 from trio_chat.protocol.log import Page
 from trio_chat.protocol.messages import Batch, Taken
@@ -184,4 +184,4 @@ def taken_by(peer: Peer, batch: Batch, count: int) -> Taken:
 def receipt_for(letter: Entry, peer: Peer, **changes) -> bytes:
     """A receipt by A, B, C or D, as if the text had been `hi`. `changes`: other ids or senders than the letter's."""
     named = {"id": letter.id, "sender": letter.sender} | changes
-    return sign_receipt(identity_of(peer), text="hi", **named)
+    return sign_receipt(identity_of(peer), text_hash=hash_text("hi"), **named)
