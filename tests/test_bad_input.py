@@ -19,12 +19,12 @@ from trio_chat.crypto.identities import Identity, credentials
 from trio_chat.link.session import Peer
 from trio_chat.protocol.messages import (
     Ack,
+    Batch,
     Deregister,
     DirectMessage,
     Find,
     GroupPost,
     Heartbeat,
-    Letters,
     Part,
     Receipt,
     Register,
@@ -35,7 +35,7 @@ from trio_chat.protocol.messages import (
     Taken,
     Takeover,
 )
-from trio_chat.protocol.records import Letter, LetterKind, Record, Version
+from trio_chat.protocol.records import Entry, EntryKind, Record, Version
 from trio_chat.protocol.wire import MAX_PLAINTEXT, WireError, decode_untrusted, encode
 
 SEALED, BARE = ("10.66.6.6", 666), ("10.66.6.6", 667)
@@ -50,15 +50,15 @@ SAMPLES = [
         DirectMessage(ID, "mallory", "alice", "hi"),
         Save(ID, "alice", b"hi"),
         GroupPost(ID, b"hi"),
-        Letters(ID, "alice", (Letter(LetterKind.DIRECT, ID, "mallory", 1.0, b"hi"),)),
+        Batch(ID, "alice", (Entry(1, EntryKind.DIRECT, ID, "mallory", bytes(32), "alice", 1.0, b"hi"),)),
         TableChange(ID, VERSION, VERSION, (Record("bob", "10.0.0.2", 5, True, 1.0),)),
-        Heartbeat(ID, "alice"),
+        Heartbeat(ID, 1.0),
         Find(ID, "alice"),
         Takeover(ID, 1.0),
         Ack(DirectMessage.kind, ID),
         Receipt(DirectMessage.kind, ID, bytes(96)),
-        Taken(Letters.kind, ID, (b"", bytes(96)), 1),
-        Registered(Register.kind, ID, VERSION, 2, 5.0),
+        Taken(Batch.kind, ID, 2, (b"", bytes(96))),
+        Registered(Register.kind, ID, VERSION, 5.0, 2, 7),
         TableHeld(TableChange.kind, ID, None),
         Part(Save.kind, ID, 0, 2, b"body"),
     )

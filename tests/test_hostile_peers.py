@@ -9,7 +9,7 @@ import trio
 from tests.raw_peer import RawPeer
 from tests.stage import SERVER, SERVER_KEY, SERVER_PEER
 from trio_chat.client.chat import open_chat
-from trio_chat.protocol.messages import Heartbeat, Letters, Save, TableChange
+from trio_chat.protocol.messages import Batch, Heartbeat, Save, TableChange
 from trio_chat.protocol.records import Reason, Version
 from trio_chat.transport.endpoint import new_id
 
@@ -45,19 +45,19 @@ async def test_letters_that_were_not_read_before_a_crash_are_shown_at_the_next_s
     assert back.texts() == ["one"]
 
 
-@pytest.mark.parametrize("answer", ["to letters", "to the table", "with ever other versions"])
+@pytest.mark.parametrize("answer", ["to batches", "to the table", "with ever other versions"])
 async def test_a_client_that_answers_nonsense_is_not_sent_the_same_at_once(stage, autojump_clock, nursery, answer):
     liar, got = RawPeer(stage.network, LIAR), []
 
     def answer_nonsense(request):
         if isinstance(request, Heartbeat):
             return request.ack()
-        if isinstance(request, Letters):
+        if isinstance(request, Batch):
             got.append(request)
-            return request.taken((), 0) if len(got) % 2 else request.refused(Reason.FULL)
+            return request.taken(1, ()) if len(got) % 2 else request.refused(Reason.FULL)
         if isinstance(request, TableChange):
             got.append(request)
-            if answer == "to letters":
+            if answer == "to batches":
                 return request.held(request.after)
             if answer == "to the table":
                 return request.ack()

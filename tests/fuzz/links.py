@@ -28,8 +28,6 @@ from trio_chat.link.links import KeysLearned, LinkEvent, Moved, Received, Sessio
 from trio_chat.link.packets import Init
 from trio_chat.protocol.wire import WireError
 
-__all__ = ["check_links", "link_samples", "rearranged_arrivals"]
-
 BETWEEN = b"\xff--\xff"
 MOST_ARRIVALS = 60
 UNKNOWN_ADDRESS = ("10.9.9.9", 9)

@@ -6,8 +6,6 @@ Everything is drawn from the `random.Random` that is handed in, so that a seed f
 import random
 from collections.abc import Callable, Sequence
 
-__all__ = ["LONGEST", "mixed", "mutated"]
-
 LONGEST = 40_000
 """Bytes of an input: more than all parts of a message together, and its hex still fits into a command line."""
 

@@ -23,6 +23,7 @@ from tests.fuzz.samples import SAMPLES
 from trio_chat.crypto import identities, letters, receipts
 from trio_chat.crypto.identities import Identity
 from trio_chat.crypto.letters import OpenedText, Unreadable
+from trio_chat.crypto.receipts import NO_HASH, Verdict
 from trio_chat.presence.json_stream import MAX_DEPTH, MAX_OBJECT, JsonError, JsonStream
 from trio_chat.presence.messages import (
     Refusal,
@@ -37,8 +38,6 @@ from trio_chat.protocol.messages import Ack, Message, Request
 from trio_chat.protocol.parts import PART_BODY, OutgoingRequest
 from trio_chat.protocol.records import MAX_PARTS, MAX_TEXT, NAME, PublicKeys
 from trio_chat.protocol.wire import MAX_PLAINTEXT, WireError, decode_untrusted, encode
-
-__all__ = ["TARGETS", "Target", "check_letters", "check_message", "check_presence"]
 
 Rearrange = Callable[[bytes, random.Random, Sequence[bytes]], bytes]
 
@@ -110,7 +109,7 @@ def message_samples() -> list[bytes]:
 
 
 def _long_messages() -> list[tuple[Message, str, object]]:
-    filled = {"text": "x" * MAX_TEXT, "records": 64, "letters": 10}
+    filled = {"text": "x" * MAX_TEXT, "records": 64, "entries": 64, "senders": 64}
     found = []
     for sample in SAMPLES.values():
         for name, value in filled.items():
@@ -134,6 +133,7 @@ ID = bytes(range(16))
 POSTED = {"id": ID, "sender": "Alice"}
 NAMES = POSTED | {"recipient": "bob"}
 WRITTEN = {"sent_at": 12.5, "text": "hi"}
+HI, HO = map(receipts.hash_text, ("hi", "ho"))
 TIME = struct.Struct(">d")
 
 
@@ -199,12 +199,12 @@ def _read_as_signed(read: Callable[[bytes], OpenedText], data: bytes, signed: by
 def _check_proofs(data: bytes) -> object:
     """Only Bob makes proofs with Bob's key. With keys from the input any result is right, but no exception."""
     key, proof = data[:32], data[32:]
-    hi, ho = (proof == receipts.sign_receipt(BOB, **POSTED, text=text) for text in ("hi", "ho"))
+    genuine = {hash_: receipts.sign_receipt(BOB, **POSTED, text_hash=hash_) for hash_ in (HI, HO, NO_HASH)}
     read = receipts.verify_receipt(proof, BOB.public.signing, **POSTED)
-    assert read == (hi or ho), "not the receipts that Bob gives"
-    assert receipts.verify_receipt(proof, BOB.public.signing, **POSTED, text="hi") == hi, "Bob did not read this text"
-    unread = receipts.verify_unreadable(BOB.public.signing, proof, **POSTED)
-    assert unread == (proof == receipts.sign_unreadable(BOB, **POSTED)), "Bob did not say so"
+    assert read == (proof in genuine.values()), "not the receipts that Bob gives"
+    verdict = receipts.read_receipt(proof, BOB.public.signing, **POSTED, text_hash=HI)
+    expected = {genuine[HI]: Verdict.RECEIVED, genuine[HO]: Verdict.WRONG_TEXT, genuine[NO_HASH]: Verdict.NOT_OPENED}
+    assert verdict is expected.get(proof, Verdict.FORGED), "Bob did not say so"
     keys = PublicKeys(key, data[-32:])
     answers = (
         receipts.verify_receipt(proof, key, **POSTED),
@@ -214,8 +214,8 @@ def _check_proofs(data: bytes) -> object:
     try:
         sealed = len(letters.seal_letter(ALICE, keys, **NAMES, **WRITTEN))
     except Unreadable as error:
-        return ("proof", read, unread, answers, str(error))
-    return ("proof", read, unread, answers, sealed)
+        return ("proof", verdict, answers, str(error))
+    return ("proof", verdict, answers, sealed)
 
 
 def letter_samples() -> list[bytes]:
@@ -225,8 +225,7 @@ def letter_samples() -> list[bytes]:
     return [
         *(b"s" + sealed, b"e" + inside, b"p" + letters.sign_post(ALICE, **POSTED, **WRITTEN)),
         *(mark + what for mark in (b"S", b"P") for what in (inside[64:], long, long + b"x", inside[:72], b"short")),
-        *(b"k" + key + receipts.sign_receipt(BOB, **POSTED, text=text) for text in ("hi", "ho")),
-        b"k" + key + receipts.sign_unreadable(BOB, **POSTED),
+        *(b"k" + key + receipts.sign_receipt(BOB, **POSTED, text_hash=hash_) for hash_ in (HI, HO, NO_HASH)),
         b"k" + BOB.public.signing + identities.sign_link_key(BOB) + BOB.public.link,
         b"k" + bytes(160),
     ]

@@ -23,8 +23,8 @@ from trio_chat.link.packets import Reset
 from trio_chat.link.session import LinkSession
 from trio_chat.presence.json_stream import JsonStream
 from trio_chat.protocol import wire
-from trio_chat.protocol.messages import Ack, Letters
-from trio_chat.protocol.records import Letter, LetterKind
+from trio_chat.protocol.messages import Ack, Batch
+from trio_chat.protocol.records import Entry, EntryKind
 from trio_chat.protocol.wire import encode
 
 fast = settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
@@ -37,7 +37,7 @@ INPUTS = {"messages": 2000, "letters": 300, "links": 120, "presence": 200}
 @given(st.binary(max_size=1300))
 @settings(fast, max_examples=60)
 @example(b"")
-@example(bytes((Letters.kind,)) + b"\xdf\xff\xff\xff\xff")
+@example(bytes((Batch.kind,)) + b"\xdf\xff\xff\xff\xff")
 @example(bytes((Ack.kind,)) + b"\x81\xa3new" + b"\xdd\xff\xff\xff\xff")
 def test_any_bytes_are_a_message_or_none(data):
     check_message(data)
@@ -45,7 +45,9 @@ def test_any_bytes_are_a_message_or_none(data):
 
 @given(messages(), st.integers(0, 2**64))
 @settings(fast, max_examples=40)
-@example(Letters(bytes(16), "a", (Letter(LetterKind.DIRECT, bytes(16), "a", 0.0, bytes(12_000), 0),) * 3), 0)
+@example(
+    Batch(bytes(16), "a", (Entry(1, EntryKind.DIRECT, bytes(16), "a", bytes(32), "a", 0.0, bytes(12_000)),) * 3), 0
+)
 def test_800_mutated_messages_are_messages_or_none(message, seed):
     dice, whole = random.Random(seed), encode(message)
     for _ in range(20):

@@ -17,11 +17,11 @@ from trio.testing import MockClock
 from tests.bare_server import A, B, C, D, elsewhere, identity_of
 from tests.delivering_server import CountingStore, DeliveringServer, receipt_for, taken_by
 from tests.fake_endpoint import Sent
-from trio_chat.crypto.signatures import statement
+from trio_chat.crypto.receipts import NO_HASH, sign_receipt
 from trio_chat.link.session import Peer
 from trio_chat.protocol.log import BATCH_BYTES
 from trio_chat.protocol.messages import MAX_RECEIPTS, Batch, GroupPost, Heartbeat, Save, TableChange, TableHeld
-from trio_chat.protocol.records import EVERYONE, Entry, EntryKind, Reason, Version, fold
+from trio_chat.protocol.records import EVERYONE, Entry, EntryKind, Reason, Version
 from trio_chat.server import delivery as delivery_module
 from trio_chat.server.delivery import PROBES
 from trio_chat.server.service import Append, Session
@@ -72,6 +72,8 @@ async def test_one_request_is_in_flight_and_what_comes_meanwhile_goes_into_the_n
     assert await server.take(B) == [1]
     assert await server.take(B) == [2, 3, 4, 5, 6, 7]
     assert await server.sent_to(B) is None
+    ids = [one.request.id for one in server.endpoint.sent if one.peer == B]
+    assert len(set(ids)) == len(ids) == 2, "an id that comes again is a copy"
 
 
 async def test_a_batch_has_as_many_letters_as_the_answer_has_room_for_receipts(server, autojump_clock):
@@ -110,6 +112,8 @@ async def test_a_batch_that_is_taken_to_its_end_moves_the_position_past_what_oth
     await server.take(B)
     assert await server.take(B) == [2]
     assert bob.position == len(server.store.log) == 6, "two letters of carol and two receipts"
+    server.leave(B)
+    assert (await server.come("bob", B)).position == 5, "that is what the store has written"
 
 
 async def test_own_posts_are_passed(server, bob, autojump_clock):
@@ -466,9 +470,7 @@ async def test_after_a_wrong_answer_the_batch_is_offered_again_after_a_pause(ser
 async def test_a_reader_may_sign_that_they_could_not_open_a_letter(server, autojump_clock):
     await server.send(A, "bob")
     (letter,) = (await server.batch_to(B)).entries
-    no_hash = bytes(32)
-    stated = statement("trio_chat/1 receipt", letter.id, fold(letter.sender), no_hash)
-    receipt = no_hash + identity_of(B).signing.sign(stated)
+    receipt = sign_receipt(identity_of(B), id=letter.id, sender=letter.sender, text_hash=NO_HASH)
     await server.respond(B, (await server.batch_to(B)).taken(1, (receipt,)))
     assert server.store.log[-1].body == receipt
 
