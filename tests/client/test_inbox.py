@@ -21,7 +21,7 @@ from trio_chat.crypto.letters import seal_letter, sign_post
 from trio_chat.crypto.receipts import Verdict, hash_text, read_receipt
 from trio_chat.protocol.messages import Busy, DirectMessage, Receipt, TableChange
 from trio_chat.protocol.records import EVERYONE, NO_KEY, Entry, EntryKind, Record, Version
-from trio_chat.storage.interface import HistoryEntry
+from trio_chat.storage.interface import HistoryEntry, OpenedEntry
 from trio_chat.storage.memory import MemoryClientStore
 from trio_chat.transport.endpoint import new_id
 
@@ -166,6 +166,13 @@ async def test_a_program_that_reads_nothing_takes_nothing(network, server, autoj
     async with open_client(network, "bob", backlog=0) as bob:
         assert isinstance(await server.hand_over(letter(1, "hi")), Busy)
         assert bob.store.unshown() == []
+
+
+async def test_a_client_that_cannot_show_what_it_stored_before_takes_nothing_more(network, server, autojump_clock):
+    store = MemoryClientStore()
+    await store.keep(OpenedEntry(0, EntryKind.GROUP, new_id(), "alice", NOW, f"{number}") for number in range(5))
+    async with open_client(network, "bob", store=store, backlog=2, listening=False):
+        assert isinstance(await server.hand_over(post(1, "hi")), Busy), "at once: silence would look like an absence"
 
 
 # --- what is skipped ---
