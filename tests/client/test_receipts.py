@@ -299,8 +299,10 @@ async def test_a_forged_receipt_does_not_end_the_send(server, alice, sending, au
 
 async def test_somebody_elses_receipt_for_our_letter_does_not_count(server, alice, sending, autojump_clock):
     save = the_save(server)
-    await server.hand_over(about(save, body=signed(save, reader="mallory"), reader="mallory"))
-    await server.hand_over(about(save, body=signed(save), reader="mallory"))
+    await server.hand_over(
+        about(save, body=signed(save, reader="mallory"), reader="mallory"),
+        about(save, body=signed(save), reader="mallory"),
+    )
     await server.hand_over(about(save, EntryKind.FAILED, reader="mallory"))
     assert sending.outcome is None
     assert alice.shown == [ForgedReceiptReceived("mallory")] * 2
