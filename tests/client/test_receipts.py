@@ -305,6 +305,8 @@ async def test_somebody_elses_receipt_for_our_letter_does_not_count(server, alic
     )
     await server.hand_over(about(save, EntryKind.FAILED, reader="mallory"))
     assert sending.outcome is None
+    await do(server, "saved")
+    assert sending.outcome == Delivery("saved", sending.at)
     assert alice.shown == [ForgedReceiptReceived("mallory")] * 2
 
 
