@@ -12,15 +12,18 @@ from trio_chat.client.inbox import Inbox
 from trio_chat.client.registration import MAX_SILENT_ROUNDS, Registration
 from trio_chat.errors import ServerNotResponding
 from trio_chat.protocol.duplicates import DuplicateMemory, Seen
+from trio_chat.protocol.log import Log, Page
 from trio_chat.protocol.messages import Heartbeat, Refused
 from trio_chat.protocol.parts import Assembly
-from trio_chat.protocol.records import fold
+from trio_chat.protocol.records import RETENTION, EntryKind, fold
 from trio_chat.protocol.table import ClientTable
 from trio_chat.server.delivery import Deliveries
-from trio_chat.server.service import Service, _Lane
+from trio_chat.server.retention import RetentionClock
+from trio_chat.server.service import Service
 from trio_chat.storage import client_store, server_store
 from trio_chat.storage.client_store import SqliteClientStore
-from trio_chat.storage.interface import HandedOver, Kept, Status
+from trio_chat.storage.interface import Appended, Status
+from trio_chat.storage.server_log import LogTransaction
 from trio_chat.storage.server_store import SqliteServerStore
 from trio_chat.transport import endpoint
 from trio_chat.transport.endpoint import ACK_WINDOW, Endpoint, _KeyQuery, new_id
@@ -46,46 +49,136 @@ def replace(stack: ExitStack, owner, name: str, new) -> None:
     stack.enter_context(patch.object(owner, name, new))
 
 
-@mutant("a client acknowledges letters before they are on its disk")
+@mutant("a client acknowledges entries before they are on its disk")
 def acknowledges_before_commit(stack):
     keep = SqliteClientStore.keep
 
-    async def late(self, letters):
-        kept = list(letters)
-        trio.lowlevel.spawn_system_task(later, self, kept)
+    async def late(self, entries):
+        trio.lowlevel.spawn_system_task(later, self, list(entries))
 
-    async def later(store, letters):
+    async def later(store, entries):
         await trio.sleep(0.5)
-        await keep(store, letters)
+        await keep(store, entries)
 
     replace(stack, SqliteClientStore, "keep", late)
 
 
-@mutant("the server acknowledges letters before they are on its disk")
+@mutant("the server acknowledges messages before they are on its disk")
 def saved_before_commit(stack):
-    save = SqliteServerStore.save
+    append = SqliteServerStore.append
 
-    async def at_once(self, recipient, letter):
-        trio.lowlevel.spawn_system_task(later, self, recipient, letter)
-        return Kept(Status.NEW, letter.sent_at)
+    async def at_once(self, entries):
+        trio.lowlevel.spawn_system_task(later, self, entries)
+        return [Appended(Status.NEW, 1, b"") for _ in entries]
 
-    async def later(store, recipient, letter):
+    async def later(store, entries):
         await trio.sleep(0.5)
-        await save(store, recipient, letter)
+        await append(store, entries)
 
-    replace(stack, SqliteServerStore, "save", at_once)
+    replace(stack, SqliteServerStore, "append", at_once)
 
 
-@mutant("the server removes letters before they are acknowledged")
+@mutant("a position is moved when entries are handed out, before they are acknowledged")
 def removes_before_acknowledged(stack):
-    waiting = SqliteServerStore.waiting
+    batch = Deliveries._batch
 
-    async def take(self, name):
-        letters = await waiting(self, name)
-        await self.acknowledge(name, [HandedOver(letter) for letter in letters], {letter.key for letter in letters})
-        return letters
+    def at_once(self, session, page, id):
+        if page.entries:
+            self._moved[fold(session.name)] = page.upto
+        return batch(self, session, page, id)
 
-    replace(stack, SqliteServerStore, "waiting", take)
+    replace(stack, Deliveries, "_batch", at_once)
+
+
+@mutant("the next batch is sent before it is on the disk that the one before was taken")
+def moves_before_commit(stack):
+    acknowledge = SqliteServerStore.acknowledge
+
+    async def at_once(self, acknowledged, at):
+        trio.lowlevel.spawn_system_task(later, self, acknowledged, at)
+
+    async def later(store, acknowledged, at):
+        await trio.sleep(0.5)
+        await acknowledge(store, acknowledged, at)
+
+    replace(stack, SqliteServerStore, "acknowledge", at_once)
+
+
+@mutant("a receipt is written in another transaction than the position")
+def receipt_outside_the_transaction(stack):
+    acknowledge = server_store._acknowledge
+
+    async def in_two_steps(self, acknowledged, at):
+        receipts = []
+
+        def without_receipts(transaction, acknowledged, at):
+            append, transaction.append = transaction.append, receipts.extend
+            acknowledge(transaction, acknowledged, at)
+            transaction.append = append
+
+        await self._submit(lambda transaction: without_receipts(transaction, acknowledged, at))
+        await trio.sleep(0.3)
+        await self._submit(lambda transaction: transaction.append(receipts))
+
+    replace(stack, SqliteServerStore, "acknowledge", in_two_steps)
+
+
+@mutant("what has been read does not pass own messages to everyone")
+def own_posts_are_not_passed(stack):
+    for owner in (Log, LogTransaction):
+        replace(stack, owner, "read", _not_passing(owner.read))
+
+
+def _not_passing(read):
+    def stays(self, name, after):
+        page = read(self, name, after)
+        return Page(page.entries, page.entries[-1].seq if page.entries else after)
+
+    return stays
+
+
+@mutant("a late acknowledgement moves a position back")
+def positions_go_back(stack):
+    def move(database, moves):
+        database.executemany("UPDATE names SET position = ?1 WHERE name = ?2", moves)
+
+    replace(stack, server_store, "_move", move)
+
+
+@mutant("an entry is handed out before its commit")
+def handed_out_before_commit(stack):
+    append, submit = LogTransaction.append, SqliteServerStore._submit
+    watchers = {}
+
+    def tells_at_once(self, entries, hashes=()):
+        append(self, entries, hashes)
+        appended, self.appended = self.appended, []
+        if appended:
+            watchers[id(self.database)](appended)
+
+    async def watched(self, work, on_appended=None):
+        watchers[id(self._commits._connection)] = on_appended or self._on_appended
+        return await submit(self, work, on_appended)
+
+    replace(stack, LogTransaction, "append", tells_at_once)
+    replace(stack, SqliteServerStore, "_submit", watched)
+
+
+@mutant("a reader confirms a second text under the id of the first")
+def one_id_for_two_texts(stack):
+    open_all = Inbox._open_all
+
+    def of_what_came(self, entries):
+        opened, _ = open_all(self, entries)
+        letters = [(entry, self._open(entry)) for entry in entries if entry.kind == EntryKind.DIRECT]
+        return opened, tuple(self._receipt(entry.id, entry.sender, one.hash) for entry, one in letters)
+
+    replace(stack, Inbox, "_open_all", of_what_came)
+
+
+@mutant("what the clock says is old is removed at once")
+def retention_after_a_clock_jump(stack):
+    replace(stack, RetentionClock, "oldest_kept", lambda self, wall, now: wall - RETENTION)
 
 
 @mutant("the same message gets a new id when it goes by the server")
@@ -100,18 +193,19 @@ def new_id_on_the_fallback_path(stack):
 
 @mutant("a client does not remember what it has shown")
 def no_memory_of_what_was_shown(stack):
-    replace(stack, SqliteClientStore, "has", lambda self, key: False)
+    replace(stack, SqliteClientStore, "seen", lambda self, key: None)
 
 
-@mutant("letters are acknowledged while they are still being stored")
+@mutant("entries are acknowledged while they are still being stored")
 def answers_while_in_work(stack):
-    take = Inbox.take_letters
+    take = Inbox.take_batch
 
-    def too_soon(self, peer, request):
-        take(self, peer, request)
-        return request.taken(tuple(b"" for _ in request.letters), 0)
+    def too_soon(self, peer, batch):
+        take(self, peer, batch)
+        _, receipts = self._open_all(batch.entries)
+        return batch.taken(len(batch.entries), receipts)
 
-    replace(stack, Inbox, "take_letters", too_soon)
+    replace(stack, Inbox, "take_batch", too_soon)
 
 
 @mutant("an answer is matched to a request by its id alone")
@@ -148,33 +242,27 @@ def stale_table_change(stack):
 
 @mutant("no receipt for a sender who is offline")
 def no_receipt_for_the_absent(stack):
-    acknowledge = Deliveries._acknowledged
+    init, acknowledge = Deliveries.__init__, server_store._acknowledge
+    services = []
 
-    async def forgetful(self, name, letters, taken):
-        async def only_relayed(name, handed, relayed):
-            handed = list(handed)
-            absent = {one.letter.key for one in handed if self._service.session(one.letter.sender) is None}
-            return await store.acknowledge(name, handed, set(relayed) | absent)
+    def noted(self, endpoint, service, store, clock):
+        services.append(service)
+        init(self, endpoint, service, store, clock)
 
-        store = self._store
-        self._store = type("Forgetful", (), {"acknowledge": staticmethod(only_relayed)})()
-        try:
-            await acknowledge(self, name, letters, taken)
-        finally:
-            self._store = store
+    def forgetful(transaction, acknowledged, at):
+        append = transaction.append
+        transaction.append = lambda entries: append([one for one in entries if services[-1].session(one.recipient)])
+        acknowledge(transaction, acknowledged, at)
+        transaction.append = append
 
-    replace(stack, Deliveries, "_acknowledged", forgetful)
+    replace(stack, Deliveries, "__init__", noted)
+    replace(stack, server_store, "_acknowledge", forgetful)
 
 
-@mutant("the delivery of a message to everyone is not resumed after a crash")
-def fan_out_not_resumed(stack):
-    load = server_store._load
-
-    def forgetful(database):
-        records, waiting, _ = load(database)
-        return records, waiting, []
-
-    replace(stack, server_store, "_load", forgetful)
+@mutant("a restarted server serves everyone from the end of the log")
+def not_resumed_after_a_restart(stack):
+    admit = Deliveries.admit
+    replace(stack, Deliveries, "admit", lambda self, session, position: admit(self, session, self._tail.head))
 
 
 @mutant("a client that does not answer has its newer registration marked offline")
@@ -197,21 +285,20 @@ def never_marked_offline(stack):
     replace(stack, Service, "overdue", lambda self, now: [])
 
 
-@mutant("newer letters are delivered before older ones")
+@mutant("newer entries are delivered before older ones")
 def overtaking(stack):
-    waiting = server_store._waiting
+    batch = Deliveries._batch
 
-    def backwards(database, name):
-        return waiting(database, name)[::-1]
+    def backwards(self, session, page, id):
+        return batch(self, session, Page(page.entries[::-1], page.upto), id)
 
-    replace(stack, server_store, "_waiting", backwards)
-    replace(stack, _Lane, "is_free", lambda self: True)
+    replace(stack, Deliveries, "_batch", backwards)
 
 
 @mutant("a repeated request is handled again")
 def no_duplicate_memory(stack):
     replace(stack, DuplicateMemory, "recall", lambda self, key: Seen.NEW)
-    replace(stack, server_store, "_answer", lambda database, letter: None)
+    replace(stack, server_store, "_requests", lambda transaction, entries: {})
 
 
 # --- bugs that the simulation found ---

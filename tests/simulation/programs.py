@@ -190,7 +190,7 @@ class Person(Program):
         """Send a message, and note the result."""
         trace, chat = self._world.trace, self.chat
         known = frozenset(trace.registered)
-        message = trace.messages[text] = Message(text, self.name, recipient, trio.current_time(), known)
+        message = trace.add(Message(text, self.name, recipient, trio.current_time(), known))
         trace.note(self.name, f"sends {text!r} to {recipient or 'everyone'}")
         with self.in_this_run():
             try:
@@ -214,9 +214,10 @@ class Person(Program):
         record = chat.table.get(recipient)
         if self.chat is not chat or not sent.ids or record is None:
             return
+        sent.is_honest = False
         known = frozenset(trace.registered)
         message = Message(second, self.name, recipient, trio.current_time(), known, ids=set(sent.ids), is_honest=False)
-        trace.messages[second] = message
+        trace.add(message)
         trace.note(self.name, f"sends {second!r} to {recipient} with the id of {first!r}")
         with self.in_this_run():
             try:

@@ -10,7 +10,7 @@ import trio
 PACKAGE = "trio_chat."
 WAITING_ROWS = {
     "server": ("SELECT count(*) FROM entries WHERE body IS NOT NULL AND recipient <> ''",),
-    "client": ("SELECT count(*) FROM letters WHERE NOT shown", "SELECT count(*) FROM sent"),
+    "client": ("SELECT count(*) FROM received WHERE NOT shown",),
 }
 """Queries for what waits in the files of each kind of store."""
 

@@ -15,6 +15,7 @@ from tests.network import MemoryNetwork, Sent
 from tests.wiretap import Wiretap
 from trio_chat.client import chat, inbox
 from trio_chat.client.events import Event
+from trio_chat.crypto.receipts import hash_text
 from trio_chat.errors import ChatError
 from trio_chat.link.packets import CHALLENGE, DATA, PROOF, Cookie, Hello, Init, Keys, Reset, Resp
 from trio_chat.protocol.messages import Batch
@@ -77,6 +78,7 @@ class Trace:
     hosts: dict[str, str] = attrs.Factory(dict)
     entries: list[Action | int] = attrs.Factory(list)
     messages: dict[str, Message] = attrs.Factory(dict)
+    by_hash: dict[bytes, Message] = attrs.Factory(dict)
     shown: dict[str, list[tuple[float, int, Event]]] = attrs.Factory(dict)
     ends: list[tuple[float, str]] = attrs.Factory(list)
     """When whose program ended without a chance to save anything."""
@@ -92,6 +94,11 @@ class Trace:
         """Record that something was done."""
         self.entries.append(Action(trio.current_time(), who, what.replace(LONG, " long..."), for_all))
 
+    def add(self, message: Message) -> Message:
+        """Remember a message that is about to be sent."""
+        self.messages[message.text] = self.by_hash[hash_text(message.text)] = message
+        return message
+
     def record(self, data: bytes, source: Address, destination: Address) -> bool:
         """A filter for the network that drops nothing and records the order."""
         self.entries.append(len(self.network.log) - 1)
@@ -102,10 +109,11 @@ class Trace:
         """Record the ids of messages: most datagrams about them contain nothing else of them."""
 
         def recorded(write: Callable[..., bytes]) -> Callable[..., bytes]:
-            def record(*args: Any, id: bytes, text: str, **options: Any) -> bytes:
-                if text in self.messages:
-                    self.messages[text].ids.add(id)
-                return write(*args, id=id, text=text, **options)
+            def record(*args: Any, id: bytes, **options: Any) -> bytes:
+                text_hash = options.get("text_hash") or hash_text(options["text"])
+                if text_hash in self.by_hash:
+                    self.by_hash[text_hash].ids.add(id)
+                return write(*args, id=id, **options)
 
             return record
 

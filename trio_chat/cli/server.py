@@ -89,7 +89,8 @@ async def serve_and_print(
     Raises AddressError, in an exception group.
     """
     changes_in, changes = trio.open_memory_channel[Record](WAITING_CHANGES)
-    printer = TablePrinter(TableView((await store.load())[0]), write)
+    names, _ = await store.load(lambda entries: None)
+    printer = TablePrinter(TableView(known.record for known in names), write)
     async with trio.open_nursery() as nursery:
         serve = partial(serve_chat, port, host=host, store=store, events=changes_in, roster=roster, identity=identity)
         task_status.started(await nursery.start(serve))
