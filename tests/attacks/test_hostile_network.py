@@ -13,14 +13,16 @@ import trio
 from tests.network import Conditions
 from tests.raw_peer import RawPeer
 from tests.stage import SERVER, SERVER_KEY, SERVER_PEER, identity_of
-from trio_chat.client.events import MessageReceived
-from trio_chat.crypto.receipts import sign_receipt
+from trio_chat.client.events import MessageReceived, ReceiptReceived
+from trio_chat.crypto.letters import sign_post
+from trio_chat.crypto.receipts import hash_text, sign_receipt
 from trio_chat.errors import ServerNotResponding
 from trio_chat.link.packets import CHALLENGE, DATA
 from trio_chat.link.session import Peer
 from trio_chat.protocol.messages import (
     Accepted,
     Ack,
+    Batch,
     Delivered,
     DirectMessage,
     GroupPost,
@@ -29,7 +31,9 @@ from trio_chat.protocol.messages import (
     Save,
     Saved,
     TableChange,
+    Taken,
 )
+from trio_chat.protocol.records import EVERYONE, Entry, EntryKind
 from trio_chat.protocol.wire import encode
 from trio_chat.transport.endpoint import new_id
 
@@ -73,7 +77,9 @@ async def test_forged_acknowledgements_and_receipts_of_a_direct_message(stage, m
     def forge(data, source, destination):
         message = stage.tap.message(data)
         if isinstance(message, DirectMessage) and source[0] == alice.host:
-            by_mallory = sign_receipt(mallory.identity, id=message.id, sender="alice", text=message.text)
+            by_mallory = sign_receipt(
+                mallory.identity, id=message.id, sender="alice", text_hash=hash_text(message.text)
+            )
             for answer in (message.receipt(by_mallory), message.receipt(bytes(96)), message.ack()):
                 say_everywhere(stage, mallory, peer_of(alice), answer, (bob.host, 6000))
         return True
@@ -107,10 +113,10 @@ async def test_forged_answers_of_the_server(stage, mallory, autojump_clock, requ
             of, id_ = message.kind, message.id
             version = alice.chat.table.version
             for answer in (
-                Saved(of, id_, 1.0),
-                Delivered(of, id_, bytes(96), True),
-                Accepted(of, id_, 1.0),
-                Registered(of, id_, version, 0, 1.0),
+                Saved(of, id_),
+                Delivered(of, id_, bytes(96)),
+                Accepted(of, id_),
+                Registered(of, id_, version, 1.0, 0, 0),
                 Ack(of, id_),
             ):
                 forged.append(answer)
@@ -158,6 +164,48 @@ async def test_a_message_in_the_name_of_somebody_else_is_not_shown(stage, mallor
     assert bob.received == [MessageReceived("Mallory", "I am mallory")]
 
 
+async def test_a_batch_that_is_not_from_the_server_is_not_taken(stage, mallory, autojump_clock):
+    alice, bob = await stage.enter("alice"), await stage.enter("bob")
+    await stage.pass_time(1)
+    id_, key = new_id(), mallory.identity.public.signing
+    body = sign_post(mallory.identity, id=id_, sender="mallory", sent_at=trio.current_time(), text="spam")
+    post = Entry(1, EntryKind.GROUP, id_, "mallory", key, EVERYONE, trio.current_time(), body)
+    for sender in ("mallory", "alice"):
+        batch = Batch(new_id(), "bob", (attrs.evolve(post, sender=sender),))
+        say_everywhere(stage, mallory, peer_of(bob), batch, SERVER)
+        say_everywhere(stage, mallory, peer_of(bob), batch, (alice.host, 6000))
+    await stage.pass_time(1)
+    assert bob.received == []
+    assert stage.sent(Taken) == []
+
+
+async def test_letters_that_somebody_else_claims_to_have_taken_stay_for_their_reader(stage, mallory, autojump_clock):
+    alice, bob = await stage.enter("alice"), await stage.enter("bob")
+    await bob.chat.deregister()
+    await alice.chat.send("bob", "for bob")
+    stage.lose(lambda message, source, _: isinstance(message, Taken) and source[0] == bob.host, times=3)
+    claimed = []
+
+    def claim(data, source, destination):
+        message = stage.tap.message(data)
+        if isinstance(message, Batch) and destination[0] == bob.host:
+            (letter,) = message.entries
+            signed = sign_receipt(mallory.identity, id=letter.id, sender="alice", text_hash=hash_text("for bob"))
+            for receipt in (signed, bytes(96)):
+                claimed.append(message.taken(1, (receipt,)))
+                say_everywhere(stage, mallory, SERVER_PEER, claimed[-1], (bob.host, 6000))
+        return True
+
+    stage.network.filters.append(claim)
+    await bob.chat.register()
+    await stage.pass_time(0.4)
+    assert len(claimed) >= 2
+    assert alice.received == []
+    await stage.pass_time(30)
+    assert bob.texts() == ["for bob"]
+    assert [type(event) for event in alice.received] == [ReceiptReceived]
+
+
 # --- replayed datagrams ---
 
 
@@ -179,15 +227,17 @@ async def a_busy_day(stage):
     return alice, bob, carol
 
 
-def what_is_known(stage, *people):
-    store = stage.server_store
+async def what_is_known(stage, *people):
+    """What people have seen, what they see of each other, and all that the server has for them."""
+    store, names = stage.server_store, ("alice", "bob", "carol")
     return (
         [list(person.received) for person in people],
         [rows(person) for person in people],
         [person.chat.online for person in people],
         len(stage.changes),
-        {name: list(mailbox.letters.values()) for name, mailbox in store._mailboxes.items()},
-        dict(store._answers),
+        [await store.read(name, 0) for name in names],
+        [store._names[name].position for name in names],
+        {key: attrs.evolve(request) for key, request in store._requests.items()},  # they are changed in place
     )
 
 
@@ -204,14 +254,14 @@ async def test_every_recorded_datagram_replayed(stage, autojump_clock, port, whe
                 await person.kill()
             people = [await stage.enter(person.chat.name, host=person.host, store=person.store) for person in people]
         await stage.pass_time(30)
-    known = what_is_known(stage, *people)
+    known = await what_is_known(stage, *people)
     stage.network.log.clear()
     for line in recorded:
         source = line.source if port == "the same port" else (line.source[0], 777)
         stage.network.inject(line.data, source, line.destination)
         await trio.testing.wait_all_tasks_blocked()
     await stage.pass_time(3)
-    assert what_is_known(stage, *people) == known
+    assert await what_is_known(stage, *people) == known
     assert stage.sent(Register) == [], "no client had to register again"
     asked = sum(len(line.data) for line in recorded)
     answered = sum(len(line.data) for line in stage.network.log if line.destination[1] == 777)

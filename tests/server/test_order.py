@@ -6,6 +6,7 @@ virtual time; the last test tries any sequence of events.
 
 import random
 from collections.abc import Callable
+from functools import partial
 
 import attrs
 import pytest
@@ -17,6 +18,8 @@ from trio.testing import MockClock
 from tests.bare_server import A, B, C, D, elsewhere, identity_of
 from tests.delivering_server import CountingStore, DeliveringServer, receipt_for, taken_by
 from tests.fake_endpoint import Sent
+from tests.raw_peer import RawPeer
+from tests.stage import SERVER, SERVER_IDENTITY, SERVER_KEY, SERVER_PEER
 from trio_chat.crypto.receipts import NO_HASH, sign_receipt
 from trio_chat.link.session import Peer
 from trio_chat.protocol.log import BATCH_BYTES
@@ -24,6 +27,7 @@ from trio_chat.protocol.messages import MAX_RECEIPTS, Batch, GroupPost, Heartbea
 from trio_chat.protocol.records import EVERYONE, Entry, EntryKind, Reason, Version
 from trio_chat.server import delivery as delivery_module
 from trio_chat.server.delivery import PROBES
+from trio_chat.server.server import serve_chat
 from trio_chat.server.service import Append, Session
 from trio_chat.transport.endpoint import ACK_WINDOW
 
@@ -333,6 +337,42 @@ async def test_after_a_crash_posts_of_the_last_second_come_again_and_letters_do_
         (post,) = (await server.batch_to(B)).entries
         assert post.kind == EntryKind.GROUP
         nursery.cancel_scope.cancel()
+
+
+async def test_of_two_registrations_of_a_name_the_store_keeps_the_later_one(network, nursery, autojump_clock):
+    store = CountingStore()
+    host, port = SERVER
+    serve = partial(serve_chat, port, host=host, identity=SERVER_IDENTITY, store=store, network=network)
+    await nursery.start(serve)
+    alice, bob = (RawPeer(network, (f"10.0.2.{n}", 6000)) for n in (1, 2))
+    moved = RawPeer(network, ("10.0.2.3", 6000), bob.identity)
+    for peer in (alice, bob, moved):
+        peer.answer = take_everything
+        nursery.start_soon(peer.listen)
+    alice.send(SERVER_PEER, alice.register("alice", SERVER_KEY))
+    bob.send(SERVER_PEER, bob.register("bob", SERVER_KEY, program=bytes(16)))
+    await trio.sleep(0.1)
+    alice.send(SERVER_PEER, GroupPost(bytes(16), b"signed"))
+    await trio.sleep(0.1)
+    with store.held():
+        bob.send(SERVER_PEER, bob.register("bob", SERVER_KEY, program=bytes(16)))
+        await trio.testing.wait_all_tasks_blocked()
+    assert store.calls["advance"] == 1, "his position is written first, which takes its time"
+    moved.send(SERVER_PEER, moved.register("bob", SERVER_KEY, program=bytes(16)))
+    await trio.sleep(0.1)
+    store.release()
+    await trio.sleep(0.1)
+    names, _ = await store.load(lambda entries: None)
+    assert {name.record.name: name.record.host for name in names} == {"alice": "10.0.2.1", "bob": "10.0.2.3"}
+
+
+def take_everything(request):
+    match request:
+        case TableChange():
+            return request.held(request.after)
+        case Batch():
+            return request.taken(len(request.entries), ())
+    return None
 
 
 # --- the newest part of the log in memory ---

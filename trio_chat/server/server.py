@@ -174,7 +174,8 @@ class _Server:
         # Before the answer: a client that gets it relies on owning the name, so that must be on the disk.
         # And before it the positions, in the order of the calls: the new session begins where the one before has ended.
         await self._deliveries.write_positions()
-        position = await self._store.save_name(admission.record)
+        # The row as it is now: while this waited, a later registration of the name may have got to the store first.
+        position = await self._store.save_name(self._service.table[admission.record.name])
         version, since = self._service.table.version, admission.session.since
         registered = admission.request.registered(version, since, position.waiting, position.head)
         self._endpoint.answer(peer, admission.request, registered)
