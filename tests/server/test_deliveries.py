@@ -490,7 +490,7 @@ async def test_a_group_message_is_delivered_after_a_server_restart(stage, autoju
     assert bob.texts() == ["hello"]
 
 
-async def test_a_client_that_is_silent_in_a_delivery_to_all_gets_it_again_when_it_answers_a_probe(stage, autojump_clock):
+async def test_a_client_that_is_silent_and_answers_a_probe_gets_the_same_again(stage, autojump_clock):
     alice, bob = await stage.enter("alice"), await stage.enter("bob")
     stage.lose(lambda message, *_: isinstance(message, Batch), times=3)
     await alice.chat.send_all("hello")

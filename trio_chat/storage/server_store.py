@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 LOOKUP = 256
 """How many names or requests are looked up with one statement; SQLite accepts 32,766 values in one."""
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 
 @asynccontextmanager
@@ -93,12 +93,12 @@ class SqliteServerStore:
     async def retain(self, before: float, now: float) -> bool:
         return await self._submit(lambda transaction: transaction.retain(before, now))
 
-    async def _submit(self, work: Callable[[LogTransaction], T], on_appended: OnAppended | None = None) -> T:
-        def request(database: sqlite3.Connection) -> tuple[T, LogTransaction]:
+    async def _submit(self, work: Callable[[LogTransaction], _T], on_appended: OnAppended | None = None) -> _T:
+        def request(database: sqlite3.Connection) -> tuple[_T, LogTransaction]:
             transaction = LogTransaction(database)
             return work(transaction), transaction
 
-        def committed(done: tuple[T, LogTransaction]) -> None:
+        def committed(done: tuple[_T, LogTransaction]) -> None:
             # Not at the call: what earlier transactions append until then is part of what this one has read.
             self._on_appended = on_appended or self._on_appended
             self._committed(done[1])
@@ -310,7 +310,7 @@ def _mailboxes(database: sqlite3.Connection, entries: Sequence[Entry]) -> dict[s
     return mailboxes
 
 
-def _groups(values: Sequence[T]) -> Iterable[list[T]]:
+def _groups(values: Sequence[_T]) -> Iterable[list[_T]]:
     """These values in groups of LOOKUP at most. Copies of the last one make the size of each group a power of two.
 
     So there are few different statements, each of which SQLite parses once.
