@@ -114,11 +114,11 @@ class Records(_Table):
     """The table of classes that messages carry."""
 
     def run(self) -> list[nodes.Node]:
-        carried = (records.Record, records.Credentials, records.PublicKeys, records.Version, records.Letter)
+        carried = (records.Record, records.Credentials, records.PublicKeys, records.Version, records.Entry)
         rows = [[f"`{one.__name__}`: {docstring_of(one)}", fields_of(one)] for one in carried]
         rows += [
             [f"`{one.__name__}`: {docstring_of(one)}", [f'`"{member.value}"`' for member in one]]
-            for one in (records.LetterKind, records.Reason)
+            for one in (records.EntryKind, records.Reason)
         ]
         return [self.table(["what", "fields or values"], rows, [45, 55])]
 
@@ -165,6 +165,8 @@ def _type_text(hint: object, meta: msgspec.Meta | None = None) -> str:
     if type(None) in arguments:
         (other,) = (one for one in arguments if one is not type(None))
         return f"{_type_text(other)} or none"
+    if origin is tuple and meta is None:
+        return " with ".join(map(_type_text, arguments))
     if origin is tuple:
         return f"{_sizes(meta)} times {_type_text(arguments[0])}"
     if hint is bytes and meta:

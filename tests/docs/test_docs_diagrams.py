@@ -42,8 +42,8 @@ def test_only_saved_and_group_messages_use_the_server():
         name: {step.text.partition(":")[0] for _, step in record(name) if uses_the_server(step)} for name in SCENES
     }
     assert messages["direct"] == set()
-    assert {"Save", "Saved", "Letters", "Taken"} <= messages["saved"]
-    assert messages["group"] == {"GroupPost", "Accepted", "Letters", "Taken"}
+    assert {"Save", "Saved", "Batch", "Taken"} <= messages["saved"]
+    assert messages["group"] == {"GroupPost", "Accepted", "Batch", "Taken"}
 
 
 def uses_the_server(step):

@@ -139,7 +139,7 @@ class Record:
 
 
 class EntryKind(enum.StrEnum):
-    """What the server hands over. A newer server may have kinds that are not here: clients acknowledge and skip them."""
+    """What the server hands over. Clients acknowledge and skip kinds that they do not know, of a newer server."""
 
     DIRECT = "direct"
     """A letter: a message to one person, sealed."""
