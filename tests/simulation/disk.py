@@ -18,6 +18,10 @@ SLOWNESS = (0.0, 0.001, 0.04)
 """Seconds that a commit takes, at most, until it is on the disk, and again until the program knows it."""
 
 
+AT_ONE_MOMENT = 5000
+"""Commits of one program at one moment: after so many it goes round in circles."""
+
+
 class Failure(enum.Enum):
     """How a commit fails. The program cannot see the difference."""
 
@@ -32,6 +36,7 @@ class Disk:
         self._folder, self._name, self._dice = folder, name, dice
         self._copies = itertools.count(1)
         self._slowness = 0.0
+        self._moment, self._commits = 0.0, 0
         self.path = folder / f"{name}-0.db"
         self.next_commit: Failure | None = None
         self.failed = trio.Event()
@@ -39,6 +44,10 @@ class Disk:
 
     async def run(self, work: Callable[[], T]) -> T:
         """Run a transaction. Like storage.group_commit.in_thread, it cannot be cancelled once it has begun."""
+        self._commits = self._commits + 1 if trio.current_time() == self._moment else 0
+        self._moment = trio.current_time()
+        if self._commits > AT_ONE_MOMENT:
+            raise AssertionError(f"{self._name} goes round in circles")
         with trio.CancelScope(shield=True):
             await trio.sleep(self._slowness * self._dice.random())
             failure, self.next_commit = self.next_commit, None

@@ -116,16 +116,16 @@ def each_saved_message_has_one_receipt(world: World) -> Iterator[Found]:
         ]
         same = [one for one in world.trace.messages.values() if _is_told_like(one, message)]
         late = [time for time in got[: -len(same)] if not ended_within(world, message.sender, time, time)]
-        if message.is_honest and (len(got) < sum(one.is_honest for one in same) or late):
+        if message.is_honest and (len(got) < sum(one.is_honest and one.how == "saved" for one in same) or late):
             yield f"{message.text!r} was saved at {message.sent_at} and has receipts at {got}", message.text, set()
 
 
 def _is_told_like(one: Message, other: Message) -> bool:
-    """Whether the receipts of two saved messages look the same."""
-    return one.how == "saved" and (one.sender, one.recipient, one.sent_at) == (
-        other.sender,
-        other.recipient,
-        other.sent_at,
+    """Whether the receipts of two messages look the same. The sender may not have been told that one was saved."""
+    return (
+        one.how in ("saved", "unknown")
+        and (one.sender, one.recipient) == (other.sender, other.recipient)
+        and one.sent_at in (other.sent_at, None)
     )
 
 
