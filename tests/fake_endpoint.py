@@ -44,6 +44,9 @@ class FakeEndpoint:
         await self._wait({peer: request}, attempts, lambda peer, answer: answers.append(answer))
         return answers[0] if answers else None
 
+    async def catch_up(self) -> None:
+        await trio.lowlevel.checkpoint()
+
     async def fan_out(self, requests: Mapping[Peer, Request], on_answer: Callable[[Peer, Answer], object]) -> None:
         await self._wait(requests, 1, on_answer)
 

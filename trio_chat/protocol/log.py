@@ -76,6 +76,7 @@ class Log:
         self._post_bytes = 0
         self.size = 0
         """Bytes of the posts and letters that are here."""
+        self._shared: dict[int, tuple[Page, set[str]]] = {}
 
     def append(self, entry: Entry) -> None:
         """Add the next entry: its number is that of the head and one."""
@@ -83,6 +84,7 @@ class Log:
         if entry.seq != self.head + 1:
             raise ValueError(f"entry {entry.seq} after {self.head}")
         self.head = entry.seq
+        self._shared.clear()
         self.size += len(entry.body)
         if entry.recipient != EVERYONE:
             self._personal.setdefault(entry.recipient, []).append(entry)
@@ -97,7 +99,20 @@ class Log:
 
     def read(self, name: str, after: int) -> Page:
         """What comes next for a name (in lower case) at this position, which must not be below the floor."""
+        # Most names have only posts here, and the same position: what comes for them is found once. Notices of posts
+        # that are missed have names in them.
+        if not _has_after(self._personal.get(name, []), after) and not _has_after(self._trimmed, after):
+            page, senders = self._shared.get(after) or self._share(after)
+            if name not in senders:
+                return page
         return first_batch(self._entries_for(name, after), self.head)
+
+    def _share(self, after: int) -> tuple[Page, set[str]]:
+        """What comes at this position for all names but those that have sent some of it, and these names."""
+        senders = {fold(post.sender) for post in _after(self._posts, after)}
+        # No person has the name EVERYONE: no post is left out, and nothing is for them alone.
+        self._shared[after] = first_batch(self._entries_for(EVERYONE, after), self.head), senders
+        return self._shared[after]
 
     def _entries_for(self, name: str, after: int) -> Iterator[Entry]:
         personal = _after(self._personal.get(name, []), after)
@@ -145,6 +160,7 @@ class Log:
     def drop(self, upto: int) -> None:
         """Forget everything up to this number: from now on that is the floor."""
         self.floor = max(self.floor, upto)
+        self._shared.clear()
         for name in list(self._personal):
             self.take(name, upto)
         for posts in (self._posts, self._trimmed):
@@ -152,6 +168,10 @@ class Log:
         dropped = self._post_bytes - sum(len(post.body) for post in self._posts)
         self._post_bytes -= dropped
         self.size -= dropped
+
+
+def _has_after(entries: list[Entry], seq: int) -> bool:
+    return bool(entries) and entries[-1].seq > seq
 
 
 def _after(entries: list[Entry], seq: int) -> list[Entry]:

@@ -7,6 +7,7 @@ own unless it is silent.
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from itertools import islice
 
 import attrs
 import trio
@@ -30,6 +31,9 @@ TAIL_ENTRIES = 8192
 
 POSITIONS_EVERY = 1.0
 """Seconds between two writes of positions that were moved by posts alone. After a crash these posts come again."""
+
+READY_AT_ONCE = 64
+"""How many sessions are sent something before answers are read again."""
 
 MAX_AWAITED = 10_000
 """The most Saves that wait for a receipt. Beyond that they are answered Saved at once."""
@@ -112,12 +116,16 @@ class Deliveries:
             nursery.start_soon(self._write_positions)
             while True:
                 await self._wake_up.wait()
-                ready, self._ready = self._ready, {}
-                requests = self._requests(
-                    nursery, [one for one in ready if not one.is_busy and self._service.is_current(one)]
-                )
-                if requests:
-                    nursery.start_soon(self._deliver, nursery, requests)
+                while self._ready:
+                    ready = list(islice(self._ready, READY_AT_ONCE))
+                    for session in ready:
+                        del self._ready[session]
+                    requests = self._requests(
+                        nursery, [one for one in ready if not one.is_busy and self._service.is_current(one)]
+                    )
+                    if requests:
+                        nursery.start_soon(self._deliver, nursery, requests)
+                    await self._endpoint.catch_up()
 
     def _requests(self, nursery: trio.Nursery, sessions: Iterable[Session]) -> dict[Session, Batch | TableChange]:
         """What to send to these sessions now. Nothing for those who have everything, or are behind the tail."""
@@ -136,7 +144,9 @@ class Deliveries:
                 session.table_due = False
             if session.is_idle:
                 continue
-            if session.position < self._tail.floor:
+            if session.position >= self._tail.head:
+                session.is_idle = True
+            elif session.position < self._tail.floor:
                 session.is_busy = True
                 nursery.start_soon(self._deliver_from_store, nursery, session)
             elif batch := self._batch(session, self._tail.read(fold(session.name), session.position), id_):

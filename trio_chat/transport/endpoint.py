@@ -30,6 +30,7 @@ RESEND_DELAYS = (0.1, 0.15)
 """Seconds before each retransmission of a request inside its window: so at 100 and at 250 ms."""
 
 BURST = 256
+CATCH_UP = 16
 CLEANUP_INTERVAL = 5.0
 
 Handler = Callable[[Peer, Request], Answer | Reaction]
@@ -106,6 +107,7 @@ class Endpoint:
         self._socket = socket
         self._links = links
         self._cleaned_at = float("-inf")
+        self._is_behind = False
         self._key_queries: set[_KeyQuery] = set()
         self._waiting: dict[RequestKey, _PendingRequest] = {}
         self._memory = DuplicateMemory()
@@ -189,6 +191,7 @@ class Endpoint:
         """
         while True:
             batch = await self._socket.receive_batch()
+            self._is_behind = len(batch) >= BURST
             now = trio.current_time()
             if now - self._cleaned_at >= CLEANUP_INTERVAL:
                 self._cleaned_at = now
@@ -196,6 +199,18 @@ class Endpoint:
                 self._assembly.sweep()
             for data, source in batch:
                 self._receive_untrusted(data, source, handle, moved)
+
+    async def catch_up(self) -> None:
+        """Let `listen` handle what has arrived, before more is sent that will be answered.
+
+        Otherwise answers wait in the socket's buffer until their windows have ended, or do not fit into it.
+        """
+        await trio.lowlevel.checkpoint()
+        # Bounded: a flood must not keep this party from sending.
+        for _ in range(CATCH_UP):
+            if not self._is_behind:
+                return
+            await trio.lowlevel.checkpoint()
 
     # --- pending requests ---
 

@@ -72,6 +72,7 @@ class UdpSocket:
             self._socket = _open_bound(host, port)
         except OSError as error:
             raise AddressError(f"cannot listen on {host or '*'}:{port}: {_reason(error)}") from error
+        self._family = self._socket.family  # the attribute makes a new enum member each time
         self.address: Address = _from_system(self._socket.getsockname())
 
     async def receive_batch(self) -> list[tuple[bytes, Address]]:
@@ -96,7 +97,7 @@ class UdpSocket:
 
     def send(self, data: bytes, address: Address) -> None:
         try:
-            self._socket.sendto(data, (_to_system(address[0], self._socket.family), address[1]))
+            self._socket.sendto(data, (_to_system(address[0], self._family), address[1]))
         except (OSError, OverflowError):
             self.lost += 1
 
