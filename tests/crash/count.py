@@ -81,7 +81,8 @@ class Count:
                 self._missing_posts[name] += 1
                 self.faults.append(f"missing at {name}: {message}")
             elif not copies and self._died_with(message, name):
-                self.also["acknowledged by a program that was killed"] += 1
+                is_shown = message.text in self._logs[name].shown
+                self.also["direct, killed before it was " + ("kept" if is_shown else "shown")] += 1
             elif not copies:
                 line.lost += 1
                 self.faults.append(f"lost to {name}: {message}")
@@ -119,9 +120,10 @@ class Count:
         elif row.text not in (message.text, None):
             self._fault("another text", f"{name} keeps {row} of {message}")
         elif message.text not in self._logs[name].shown:
-            if row.seq == 0 and self._killed_within(name, message.tried, message.tried + ACK_WINDOW + GRACE):
-                # It came directly, and is in the history. One that came by the server is shown at the next start.
-                self.also[f"noted, never shown: {message.how}, killed"] += 1
+            # It came directly, and is in the history. One that came by the server is shown at the next start.
+            is_direct = row.seq == 0 and message.how in ("direct", None)
+            if is_direct and self._killed_within(name, message.tried, message.tried + ACK_WINDOW + GRACE):
+                self.also["noted, never shown, killed"] += 1
             else:
                 self._fault("never shown", f"{name} keeps {row} of {message}")
         elif row.text is None and not self._killed_soon_after(name, self._logs[name].shown[message.text]):
