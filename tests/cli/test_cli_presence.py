@@ -165,7 +165,7 @@ async def test_ctrl_c_while_the_chat_is_at_work_tells_no_watcher_that_everybody_
             listening.set()
 
     monkeypatch.setattr(click, "echo", echo)
-    monkeypatch.setattr(MemoryServerStore, "post", interrupted)
+    monkeypatch.setattr(MemoryServerStore, "append", interrupted)
     nursery.start_soon(serve)
     with trio.fail_after(60):
         await listening.wait()

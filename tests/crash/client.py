@@ -19,11 +19,13 @@ from trio_chat import (
     ForgedReceipt,
     ForgedReceiptReceived,
     GroupMessageReceived,
+    GroupMessagesMissed,
     KeyChanged,
     KeyWarning,
     LetterReceived,
     LetterUnreadable,
     MailboxFull,
+    MessageNotDelivered,
     MessageNotOpened,
     MessageReceived,
     NotOpened,
@@ -32,6 +34,8 @@ from trio_chat import (
     ServerNotResponding,
     SignedOff,
     TooFast,
+    WrongReceipt,
+    WrongReceiptReceived,
     open_chat,
     open_client_store,
     open_identity,
@@ -78,7 +82,7 @@ class Sender:
             except (MailboxFull, TooFast) as error:
                 self._log.note("refused", type(error).__name__)
                 await trio.sleep(REFUSED)
-            except (NotOpened, ForgedReceipt, KeyChanged) as error:
+            except (NotOpened, ForgedReceipt, WrongReceipt, KeyChanged) as error:
                 self._log.note("alarm", repr(error))
                 await trio.sleep(REFUSED)
 
@@ -111,14 +115,29 @@ class Sender:
             await self._chat.register()
 
 
+ALARMS = (
+    LetterUnreadable,
+    ForgedReceiptReceived,
+    WrongReceiptReceived,
+    MessageNotOpened,
+    MessageNotDelivered,
+    KeyWarning,
+    SignedOff,
+)
+
+
 async def log_events(chat, log):
     async for event in chat.events:
         match event:
-            case MessageReceived() | GroupMessageReceived() | LetterReceived():
-                log.note("shows", event.text)
+            case MessageReceived():
+                log.note("shows", event.text, False)  # directly or as an entry: nobody knows
+            case GroupMessageReceived() | LetterReceived():
+                log.note("shows", event.text, True)
             case ReceiptReceived():
                 log.note("receipt", event.recipient, event.sent_at)
-            case LetterUnreadable() | ForgedReceiptReceived() | MessageNotOpened() | KeyWarning() | SignedOff():
+            case GroupMessagesMissed():
+                log.note("missed", event.count)
+            case _ if isinstance(event, ALARMS):
                 log.note("alarm", repr(event))
 
 

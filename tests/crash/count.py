@@ -1,94 +1,22 @@
 """Checks a crash test: compares what was acknowledged, by the senders' logs, with the recipients' stores.
 
-It reads files only. A fault is one line of text. Without faults nothing was lost, came twice or came out of order.
+A fault is one line of text. Without faults nothing was lost, came twice or came out of order. What is read is in
+files.py; what the server's log must be is checked in server_log.py.
 """
 
-import json
-import sqlite3
 from collections import Counter, defaultdict
-from contextlib import closing
 from itertools import pairwise
 
 import attrs
 
+from tests.crash.files import Log, ServerStore, Store
+from tests.crash.server_log import faults_of_the_log
+from trio_chat.crypto.receipts import NO_HASH, Verdict, hash_text
+from trio_chat.transport.endpoint import ACK_WINDOW
+
 GRACE = 1.0
 """A client that is killed within so many seconds after it showed something may show it again: that it did is written
 0.1 s later, and later on a busy machine. The simulation is stricter, as no machine makes it slow."""
-
-
-@attrs.frozen
-class Kill:
-    """Whose process was killed, and between which moments (monotonic seconds): sending the signal takes some time."""
-
-    name: str
-    after: float
-    before: float
-
-
-@attrs.frozen
-class Message:
-    """What a client tried to send. `how` is the result, None if none came; `answered_at` is when it came."""
-
-    sender: str
-    text: str
-    recipient: str | None
-    tried: float
-    how: str | None = None
-    sent_at: float | None = None
-    answered_at: float | None = None
-
-
-class Log:
-    """What one client did and showed, in all its runs."""
-
-    def __init__(self, folder, name):
-        self.messages: dict[str, Message] = {}
-        self.shown: dict[str, list[float]] = defaultdict(list)
-        self.receipts: dict[tuple[str, float], list[float]] = defaultdict(list)
-        self.refused: Counter[str] = Counter()
-        self.alarms: list[str] = []
-        for line in (folder / f"{name}.log").read_text().splitlines():
-            match json.loads(line):
-                case at, "tries", text, recipient:
-                    self.messages[text] = Message(name, text, recipient, at)
-                case at, "sent", text, how, sent_at:
-                    self.messages[text] = attrs.evolve(self.messages[text], how=how, sent_at=sent_at, answered_at=at)
-                case at, "shows", text:
-                    self.shown[text].append(at)
-                case at, "receipt", recipient, sent_at:
-                    self.receipts[recipient, sent_at].append(at)
-                case _, "refused", why:
-                    self.refused[why] += 1
-                case at, "alarm", what:
-                    self.alarms.append(f"{what} at {at:.3f}")
-
-
-@attrs.frozen
-class Row:
-    """A letter in a client's store; the text is None if it was not from its sender, or could not be opened."""
-
-    kind: str
-    sender: str
-    id: bytes
-    sent_at: float
-    text: str | None
-    count: int
-
-
-class Store:
-    """What one client keeps: letters in the order in which they came, and the ids of all that it has received."""
-
-    def __init__(self, folder, name):
-        with closing(sqlite3.connect(f"file:{folder / name}.db?mode=ro", uri=True)) as database:
-            rows = database.execute("SELECT kind, sender, id, sent_at, text, count FROM letters ORDER BY number")
-            self.letters = [Row(*row) for row in rows]
-            self.seen = set(database.execute("SELECT kind, sender, id FROM seen"))
-        self.texts = Counter(row.text for row in self.letters if row.kind in ("direct", "group"))
-        self.receipts = defaultdict(list)
-        for row in self.letters:
-            if row.kind == "receipt":
-                self.receipts[row.sender, row.sent_at].append(row.id)
-        self.text_of = {row.id: row.text for row in self.letters if row.kind == "direct"}
 
 
 @attrs.define
@@ -112,17 +40,20 @@ class Count:
         self._names = names
         self._logs = {name: Log(folder, name) for name in names}
         self._stores = {name: Store(folder, name) for name in names}
-        self._missing_posts: dict[str, list[Message]] = defaultdict(list)
+        self._missing_posts: Counter[str] = Counter()
         self._messages = {text: message for log in self._logs.values() for text, message in log.messages.items()}
+        self._by_hash = {hash_text(text): message for text, message in self._messages.items()}
         for message in self._messages.values():
             self._count_message(message)
         for name in names:
             self._count_missed(name)
             self._count_shown(name)
             self._count_receipts(name)
+            self._check_history(name)
             self._check_order(name)
             self._check_alarms(name)
-        self._check_server(folder)
+        for kind, what in faults_of_the_log(ServerStore(folder), self._stores):
+            self._fault(kind, what)
 
     def _fault(self, kind, what):
         self.also[kind] += 1
@@ -141,53 +72,65 @@ class Count:
         recipients = [message.recipient] if message.recipient else [n for n in self._names if n != message.sender]
         for name in recipients:
             line.acknowledged += 1
-            copies = self._copies(message, name)
-            line.received += copies > 0
-            line.twice += copies > 1
-            if copies > 1:
+            copies = self._stores[name].copies(message)
+            line.received += len(copies) > 0
+            line.twice += len(copies) > 1
+            if len(copies) > 1:
                 self.faults.append(f"twice in the store of {name}: {message}")
             elif not copies and message.how == "posted":
-                self._missing_posts[name].append(message)
-            elif not copies and not self._died_with(message, name):
+                self._missing_posts[name] += 1
+                self.faults.append(f"missing at {name}: {message}")
+            elif not copies and self._died_with(message, name):
+                is_shown = message.text in self._logs[name].shown
+                self.also["direct, killed before it was " + ("kept" if is_shown else "shown")] += 1
+            elif not copies:
                 line.lost += 1
                 self.faults.append(f"lost to {name}: {message}")
 
-    def _copies(self, message, name):
-        """How often it is in the recipient's store. Of a direct message only the id is there, or it was shown."""
-        store = self._stores[name]
-        if copies := store.texts[message.text]:
-            return copies
-        if message.how == "saved":
-            receipts = self._stores[message.sender].receipts[name, message.sent_at]
-            return int(any(("direct", message.sender, id_) in store.seen for id_ in receipts))
-        return int(message.how in ("direct", "relayed") and message.text in self._logs[name].shown)
-
     def _died_with(self, message, name):
-        """Was it acknowledged by the recipient's program, which was killed before it could show it?"""
+        """Was it acknowledged directly by the recipient's program, which was killed before that was on the disk?"""
         return message.how == "direct" and self._killed_within(name, message.tried, message.answered_at + GRACE)
 
     def _count_missed(self, name):
-        """Posts for a full mailbox are not lost if the recipient was told how many there were."""
-        missing = self._missing_posts[name]
-        reported = sum(row.count for row in self._stores[name].letters if row.kind == "missed")
-        if len(missing) <= reported:
-            self.also["posts for a full mailbox"] += len(missing)
-        else:
-            self.table["posted"].lost += len(missing) - reported
-            self.faults += [f"lost to {name}, {reported} of these by a full mailbox: {message}" for message in missing]
+        """Far fewer posts are sent than the server keeps: a notice that some were missed is wrong."""
+        self.table["posted"].lost += self._missing_posts[name]
+        if missed := self._logs[name].missed:
+            self._fault("missed", f"{name} was told that {missed} posts are no longer kept")
 
     # --- what was shown ---
 
     def _count_shown(self, name):
-        for text, times in self._logs[name].shown.items():
+        store, log = self._stores[name], self._logs[name]
+        for text, times in log.shown.items():
             if text not in self._messages:
                 self._fault("never sent", f"{name} showed {text}")
             self._check_repeats(name, text, times)
-        for row in self._stores[name].letters:
-            if row.text and row.text not in self._messages:
-                self._fault("never sent", f"{name} keeps {row}")
-            elif row.text and row.text not in self._logs[name].shown:
-                self._fault("never shown", f"{name} keeps {row}")
+        for row in store.received:
+            if not row.shown:
+                self._fault("left unshown", f"{name} keeps {row}")
+        for row in store.texts:
+            self._check_row(name, row)
+
+    def _check_row(self, name, row):
+        message = self._by_hash.get(row.hash)
+        if row.hash == NO_HASH:
+            self._fault("not opened", f"{name} keeps {row}")
+        elif message is None or message.sender != row.sender or message.recipient not in (name, None):
+            self._fault("never sent", f"{name} keeps {row}")
+        elif row.text not in (message.text, None):
+            self._fault("another text", f"{name} keeps {row} of {message}")
+        elif message.text not in self._logs[name].shown:
+            # It came directly, and is in the history. One that came by the server is shown at the next start.
+            is_direct = row.seq == 0 and message.how in ("direct", None)
+            if is_direct and self._killed_within(name, message.tried, message.tried + ACK_WINDOW + GRACE):
+                self.also["noted, never shown, killed"] += 1
+            else:
+                self._fault("never shown", f"{name} keeps {row} of {message}")
+        elif row.text is None and not self._killed_soon_after(name, self._logs[name].shown[message.text]):
+            self._fault("text lost", f"{name} keeps {row} of {message}")
+
+    def _killed_soon_after(self, name, times):
+        return any(self._killed_within(name, at, at + GRACE) for at in times)
 
     def _check_repeats(self, name, what, times):
         for before, after in pairwise(times):
@@ -199,56 +142,107 @@ class Count:
     # --- receipts ---
 
     def _count_receipts(self, name):
-        line = self.table["receipts"]
-        store, log = self._stores[name], self._logs[name]
-        saved = {
-            (message.recipient, message.sent_at): message for message in log.messages.values() if message.how == "saved"
-        }
-        for key, message in saved.items():
-            receipts = store.receipts.get(key, [])
-            line.acknowledged += 1
-            line.received += len(receipts) > 0
-            line.lost += not receipts
-            line.twice += len(receipts) > 1
-            if len(receipts) != 1:
-                self.faults.append(f"{len(receipts)} receipts in the store of {name} for {message}")
-        for key in store.receipts.keys() - saved.keys():
-            self._check_stray(name, key, store.receipts[key])
-        for key, times in log.receipts.items():
+        """Each letter has one receipt. That of a saved one is shown; that of a relayed one was the answer."""
+        line, log = self.table["receipts"], self._logs[name]
+        receipts = defaultdict(list)
+        for row in self._stores[name].receipts:
+            message = self._letter_of(name, row)
+            if message is None or message.sender != name or message.recipient != row.sender:
+                self._fault("wrong receipt", f"{name} has {row} for {message}")
+            else:
+                receipts[message.text].append(row)
+        for message in log.messages.values():
+            rows = receipts.pop(message.text, [])
+            if message.how == "saved":
+                line.acknowledged += 1
+                line.received += len(rows) > 0
+                line.lost += not rows
+                line.twice += len(rows) > 1
+                self._check_saved(name, message, rows)
+            elif message.how == "relayed":
+                self._check_relayed(name, message, rows)
+            elif message.how is None:
+                self.also["receipts for what was in doubt"] += len(rows) > 0
+            elif rows:
+                self._fault("wrong receipt", f"{name} has {rows} for {message}")
+        self._check_shown_receipts(name)
+
+    def _letter_of(self, name, receipt):
+        """The message that a receipt is about, which its reader has under the same id."""
+        store = self._stores.get(receipt.sender)
+        row = store and store.by_key.get(("direct", name, receipt.id))
+        return row and self._by_hash.get(row.hash)
+
+    def _check_saved(self, name, message, rows):
+        shown = self._logs[name].receipts.get((message.recipient, message.sent_at), [])
+        right = [row for row in rows if (row.text, row.sent_at) == (Verdict.RECEIVED, message.sent_at) and row.seq > 0]
+        if len(right) != 1 or len(rows) != 1:
+            self.faults.append(f"{rows} are the receipts in the store of {name} for {message}")
+        if not shown:
+            self._fault("receipt never shown", f"to {name} for {message}")
+        if hash_text(message.text) in self._stores[name].unsettled and not self._killed_soon_after(name, shown):
+            self._fault("not settled", f"by {name}: {message}")
+
+    def _check_relayed(self, name, message, rows):
+        """Its receipt may be shown once more if the program was killed before it was written that its user knows it."""
+        is_killed = self._killed_within(name, message.tried, message.answered_at + GRACE)
+        if is_killed:
+            return
+        if len(rows) != 1:
+            self._fault("receipts of a relayed message", f"{name} has {rows} for {message}")
+        elif self._logs[name].receipts.get((message.recipient, rows[0].sent_at)):
+            self._fault("receipt shown", f"to {name} for {message}")
+        if hash_text(message.text) in self._stores[name].unsettled:
+            self._fault("not settled", f"by {name}: {message}")
+
+    def _check_shown_receipts(self, name):
+        kept = {(row.sender, row.sent_at) for row in self._stores[name].receipts}
+        for key, times in self._logs[name].receipts.items():
             self._check_repeats(name, f"receipt {key}", times)
+            if key not in kept:
+                self._fault("wrong receipt", f"{name} was shown {key}, and has it not")
 
-    def _check_stray(self, name, key, ids):
-        """A receipt for a message that is not known as saved: right if its sender got no result, else wrong."""
-        text = self._stores[key[0]].text_of.get(ids[0])
-        message = self._messages.get(text)
-        if len(ids) > 1 or (message is not None and message.how is not None):
-            self._fault("wrong receipt", f"{name} has {len(ids)} of {key} for {message}")
-        else:
-            self.also["receipts for what was in doubt"] += 1
+    # --- history, order, alarms ---
 
-    # --- order, alarms, and what is left at the server ---
+    def _check_history(self, name):
+        history = self._stores[name].history
+        for (text, sent), count in history.items():
+            if count > 1:
+                self._fault("twice in the history", f"of {name} ({sent=}): {text}")
+        for message in self._logs[name].messages.values():
+            is_missing = message.how is not None and not history[message.text, 1]
+            if is_missing and not self._killed_within(name, message.answered_at, message.answered_at + GRACE):
+                self._fault("not in the history", f"of {name}: {message}")
+        for text, times in self._logs[name].shown.items():
+            if not history[text, 0] and not self._killed_soon_after(name, times):
+                self._fault("not in the history", f"of {name}: {text}")
 
     def _check_order(self, name):
-        letters = [row for row in self._stores[name].letters if row.kind in ("direct", "group")]
-        for before, after in pairwise(letters):
-            if before.sent_at > after.sent_at:
-                self._fault("out of order", f"at {name}: {before} and then {after}")
+        """Entries are kept and shown in the order of the log."""
+        store = self._stores[name]
+        for before, after in pairwise(row for row in store.received if row.seq > 0 and self._is_in_order(name, row)):
+            if before.seq >= after.seq:
+                self._fault("kept out of order", f"at {name}: {before} and then {after}")
+        places = {row.text: row.seq for row in store.texts if row.seq > 0}
+        for texts in self._logs[name].entries:
+            for before, after in pairwise(text for text in texts if text in places):
+                if places[before] >= places[after]:
+                    self._fault("shown out of order", f"at {name}: {before} and then {after}")
+
+    def _is_in_order(self, name, row):
+        """All but a receipt that was the answer to a Save. It is passed over, and no longer so after a kill."""
+        if row.kind != "receipt":
+            return True
+        message = self._letter_of(name, row)
+        return message is not None and message.how == "saved"
 
     def _check_alarms(self, name):
         """Nobody here forges or changes keys, or signs in twice. So each warning of that is wrong."""
         for alarm in self._logs[name].alarms:
             self._fault("false alarm", f"{name} was shown {alarm}")
-        for row in self._stores[name].letters:
-            if row.text is None or row.kind == "unreadable":
-                self._fault("not opened", f"{name} keeps {row}")
-
-    def _check_server(self, folder):
-        with closing(sqlite3.connect(folder / "server.db")) as database:
-            for table in ("letters", "posts"):
-                for row in database.execute(f"SELECT * FROM {table}"):  # noqa: S608 - a constant
-                    self._fault(f"left in the server's {table}", row)
-            for row in database.execute("SELECT name, letters, bytes FROM names WHERE letters <> 0 OR bytes <> 0"):
-                self._fault("not counted down", row)
+        for row in self._stores[name].received:
+            if row.kind not in ("direct", "group", "receipt"):
+                self._fault("false alarm", f"{name} keeps {row}")
 
     # --- printed ---
 

@@ -17,15 +17,17 @@ import attrs
 import click
 import trio
 
-from tests.crash.count import Count, Kill
+from tests.crash.count import Count
+from tests.crash.files import Kill
 from tests.end_to_end.processes import free_port, switches
 from tests.forkserver import ENVIRONMENT, open_program
 
 NAMES = ("ann", "bob", "cid", "dee", "eve")
 PATIENCE = 60
 """How long anything may take, in seconds. A client that misses the server pauses for up to 15."""
-QUIET = 0.8
-"""No message is in progress after so many seconds, more than a window, in which no log grew and all programs rested."""
+QUIET = 2.0
+"""No message is in progress after so many seconds, more than a window, in which no log grew and all programs rested.
+Positions that were moved by posts alone are on the disk after one second."""
 SERVER_RUN = (0.05, 0.65)
 """How long a server runs, from and to, in seconds after it began to listen. For some of this time the clients, which
 have sessions with its predecessor, are not registered."""

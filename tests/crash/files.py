@@ -1,0 +1,161 @@
+"""What a crash test leaves behind: the logs of the clients, their stores, and the server's store. Read only.
+
+Texts are told by their SHA-256, which the stores keep when a text itself is lost. Each text is sent once.
+"""
+
+import json
+import sqlite3
+from collections import Counter, defaultdict
+from contextlib import closing
+
+import attrs
+
+from trio_chat.crypto.receipts import hash_text
+
+
+@attrs.frozen
+class Kill:
+    """Whose process was killed, and between which moments (monotonic seconds): sending the signal takes some time."""
+
+    name: str
+    after: float
+    before: float
+
+
+@attrs.frozen
+class Message:
+    """What a client tried to send. `how` is the result, None if none came; `answered_at` is when it came."""
+
+    sender: str
+    text: str
+    recipient: str | None
+    tried: float
+    how: str | None = None
+    sent_at: float | None = None
+    answered_at: float | None = None
+
+
+class Log:
+    """What one client did and showed, in all its runs."""
+
+    def __init__(self, folder, name):
+        self.messages: dict[str, Message] = {}
+        self.shown: dict[str, list[float]] = defaultdict(list)
+        self.entries: list[list[str]] = []
+        """The texts that came for certain as entries of the log, in order, for each run."""
+        self.receipts: dict[tuple[str, float], list[float]] = defaultdict(list)
+        self.missed = 0
+        self.refused: Counter[str] = Counter()
+        self.alarms: list[str] = []
+        for line in (folder / f"{name}.log").read_text().splitlines():
+            self._read(name, json.loads(line))
+
+    def _read(self, name, line):
+        match line:
+            case _, "online":
+                self.entries.append([])
+            case at, "tries", text, recipient:
+                self.messages[text] = Message(name, text, recipient, at)
+            case at, "sent", text, how, sent_at:
+                self.messages[text] = attrs.evolve(self.messages[text], how=how, sent_at=sent_at, answered_at=at)
+            case at, "shows", text, is_entry:
+                self.shown[text].append(at)
+                if is_entry:
+                    self.entries[-1].append(text)
+            case at, "receipt", recipient, sent_at:
+                self.receipts[recipient, sent_at].append(at)
+            case _, "missed", count:
+                self.missed += count
+            case _, "refused", why:
+                self.refused[why] += 1
+            case at, "alarm", what:
+                self.alarms.append(f"{what} at {at:.3f}")
+            case _, "stopped":
+                pass
+            case _:
+                raise ValueError(line)
+
+
+@attrs.frozen
+class Received:
+    """A row in a client's store. `seq` is 0 if it came directly, or with the answer to a Save."""
+
+    seq: int
+    kind: str
+    sender: str
+    id: bytes
+    sent_at: float
+    text: str | None
+    hash: bytes
+    shown: int
+
+
+class Store:
+    """What one client keeps: what it has received, in order, its history, and its letters without a receipt."""
+
+    def __init__(self, folder, name):
+        with closing(sqlite3.connect(f"file:{folder / name}.db?mode=ro", uri=True)) as database:
+            rows = database.execute(
+                "SELECT seq, kind, sender, id, sent_at, text, hash, shown FROM received ORDER BY number"
+            )
+            self.received = [Received(*row) for row in rows]
+            self.history = Counter(database.execute("SELECT text, sent FROM history"))
+            self.unsettled = {hash_ for (hash_,) in database.execute("SELECT hash FROM sent")}
+        self.by_key = {(row.kind, row.sender, row.id): row for row in self.received}
+        self.texts = [row for row in self.received if row.kind in ("direct", "group")]
+        self.receipts = [row for row in self.received if row.kind == "receipt"]
+        self._by_hash = defaultdict(list)
+        for row in self.texts:
+            self._by_hash[row.sender, row.hash].append(row)
+
+    def copies(self, message):
+        """The rows of a message, also of those whose text is lost."""
+        return self._by_hash.get((message.sender, hash_text(message.text)), [])
+
+
+@attrs.frozen
+class Logged:
+    """A row of the server's log."""
+
+    seq: int
+    kind: str
+    sender: str
+    id: bytes
+    recipient: str | None
+    receipt: bytes | None
+    kept: int
+    size: int | None
+
+
+@attrs.frozen
+class Name:
+    """A name in the server's store."""
+
+    name: str
+    key: bytes
+    position: int
+    letters: int
+    bytes: int
+
+
+class ServerStore:
+    """The log and the names, as the server has left them."""
+
+    def __init__(self, folder):
+        with closing(sqlite3.connect(folder / "server.db")) as database:
+            ((self.head, self.posts, self.bytes, self.trimmed),) = database.execute(
+                "SELECT head, posts, bytes, trimmed FROM log"
+            )
+            self.rows = [
+                Logged(*row)
+                for row in database.execute(
+                    "SELECT seq, kind, sender, id, recipient, receipt, kept, length(body) FROM entries ORDER BY seq"
+                )
+            ]
+            self.names = [
+                Name(*row) for row in database.execute("SELECT name, signing, position, letters, bytes FROM names")
+            ]
+            self.damaged = [
+                *database.execute("SELECT * FROM damaged"),
+                *database.execute("SELECT * FROM damaged_names"),
+            ]
