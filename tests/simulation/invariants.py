@@ -35,6 +35,7 @@ KEPT = {
     "Acknowledged.receipts",  # of the latest batch, which a variable of the loop still holds
     "Inbox._told",  # an id that was used twice may stay
     "SqliteClientStore._sent",  # also letters of which nobody knows whether the server ever got them
+    "Log._shared",  # what comes at each position, until something is appended
     "Log._posts",  # the newest part of the log, up to a limit
     "Log._personal",
 }
