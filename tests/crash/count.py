@@ -180,19 +180,25 @@ class Count:
             self.faults.append(f"{rows} are the receipts in the store of {name} for {message}")
         if not shown:
             self._fault("receipt never shown", f"to {name} for {message}")
-        if hash_text(message.text) in self._stores[name].unsettled and not self._killed_soon_after(name, shown):
-            self._fault("not settled", f"by {name}: {message}")
+        self._check_settled(name, message, max(shown, default=message.answered_at) + GRACE)
 
     def _check_relayed(self, name, message, rows):
         """Its receipt may be shown once more if the program was killed before it was written that its user knows it."""
-        is_killed = self._killed_within(name, message.tried, message.answered_at + GRACE)
-        if is_killed:
+        self._check_settled(name, message, message.answered_at + GRACE)
+        if self._killed_within(name, message.tried, message.answered_at + GRACE):
             return
         if len(rows) != 1:
             self._fault("receipts of a relayed message", f"{name} has {rows} for {message}")
         elif self._logs[name].receipts.get((message.recipient, rows[0].sent_at)):
             self._fault("receipt shown", f"to {name} for {message}")
-        if hash_text(message.text) in self._stores[name].unsettled:
+
+    def _check_settled(self, name, message, until):
+        """A letter does not wait for its receipt any more, unless a kill came before that was written."""
+        if hash_text(message.text) not in self._stores[name].unsettled:
+            return
+        if self._killed_within(name, message.answered_at, until):
+            self.also["not settled, killed"] += 1
+        else:
             self._fault("not settled", f"by {name}: {message}")
 
     def _check_shown_receipts(self, name):
