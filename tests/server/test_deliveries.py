@@ -343,7 +343,7 @@ async def test_letters_for_a_key_that_lost_its_name_fail_to_their_senders(stage,
     await bob.kill()
     await stage.pass_time(5)
     delivery = await alice.chat.send("bob", "for the old bob")
-    await alice.chat.send_all("for whoever was there")
+    await alice.chat.send_all("for all who were there")
     await stage.kill_server()
     await stage.server_store.forget("bob")
     await stage.start_server()

@@ -63,7 +63,7 @@ async def test_letters_posts_and_receipts_come_in_the_order_of_the_log(server, a
     kinds = [entry.kind for entry in server.store.log]
     assert kinds == ["group", "direct", "direct", "group", "direct", "receipt", "receipt"]
     assert await server.take_all(B) == [1, 2, 4, 7]
-    assert await server.take_all(A) == [1, 6, 8], "of what is for him, the receipt of his letter is the last"
+    assert await server.take_all(A) == [1, 6, 8], "the receipt is the last entry for this name"
 
 
 async def test_one_request_is_in_flight_and_what_comes_meanwhile_goes_into_the_next(server, autojump_clock):
@@ -357,7 +357,7 @@ async def test_of_two_registrations_of_a_name_the_store_keeps_the_later_one(netw
     with store.held():
         bob.send(SERVER_PEER, bob.register("bob", SERVER_KEY, program=bytes(16)))
         await trio.testing.wait_all_tasks_blocked()
-    assert store.calls["advance"] == 1, "his position is written first, which takes its time"
+    assert store.calls["advance"] == 1, "the position is written first, which takes its time"
     moved.send(SERVER_PEER, moved.register("bob", SERVER_KEY, program=bytes(16)))
     await trio.sleep(0.1)
     store.release()

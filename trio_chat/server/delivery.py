@@ -110,7 +110,7 @@ class Deliveries:
     # --- the tasks ---
 
     async def delivery_loop(self) -> None:
-        """Send whatever is next to whoever is ready, until cancelled."""
+        """Send what is next to the sessions that are ready, until cancelled."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._write_taken)
             nursery.start_soon(self._write_positions)
