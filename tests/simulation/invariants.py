@@ -158,9 +158,8 @@ def a_post_that_one_was_shown_is_shown_to_all(world: World) -> Iterator[Found]:
 
 
 def positions_never_go_back(world: World) -> Iterator[Found]:
-    for name, positions in world.trace.positions.items():
-        if positions != sorted(positions):
-            yield f"{name} had the positions {positions}", None, {name}
+    for name, before, after in world.trace.moved_back:
+        yield f"{name} had the position {before}, and after that {after}", None, {name}
 
 
 def no_false_warning_is_shown(world: World) -> Iterator[Found]:

@@ -20,7 +20,7 @@ from trio_chat.protocol.messages import DirectMessage
 from trio_chat.protocol.records import Address, Entry, Record
 from trio_chat.server.server import serve_chat
 from trio_chat.storage.client_store import open_client_store
-from trio_chat.storage.interface import KnownName, OnAppended, Position
+from trio_chat.storage.interface import Acknowledged, KnownName, OnAppended, Position
 from trio_chat.storage.server_store import SqliteServerStore, open_server_store
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ class Server(Program):
 
     def _watch(self, store: SqliteServerStore) -> None:
         """Note which number each entry gets, and from where each registration goes on."""
-        load, save_name, trace = store.load, store.save_name, self._world.trace
+        load, save_name, acknowledge, trace = store.load, store.save_name, store.acknowledge, self._world.trace
 
         async def watched_load(on_appended: OnAppended) -> tuple[list[KnownName], int]:
             def both(entries: Sequence[Entry]) -> None:
@@ -131,11 +131,18 @@ class Server(Program):
             return await load(both)
 
         async def watched_save_name(record: Record) -> Position:
+            before = trace.positions.get(record.name, 0)
             position = await save_name(record)
-            trace.positions.setdefault(record.name, []).append(position.seq)
+            if position.seq < before:
+                trace.moved_back.append((record.name, before, position.seq))
             return position
 
-        store.load, store.save_name = watched_load, watched_save_name
+        async def watched_acknowledge(acknowledged: Sequence[Acknowledged], at: float) -> None:
+            await acknowledge(acknowledged, at)
+            for one in acknowledged:
+                trace.positions[one.name] = max(one.upto, trace.positions.get(one.name, 0))
+
+        store.load, store.save_name, store.acknowledge = watched_load, watched_save_name, watched_acknowledge
 
     async def _note(self, rows: trio.MemoryReceiveChannel[Record]) -> None:
         async for record in rows:

@@ -85,8 +85,10 @@ class Trace:
     registered: dict[str, float] = attrs.Factory(dict)
     places: dict[bytes, int] = attrs.Factory(dict)
     """The number that the server gave to each letter and post, by its id."""
-    positions: dict[str, list[int]] = attrs.Factory(dict)
-    """The position that each name had at each registration."""
+    positions: dict[str, int] = attrs.Factory(dict)
+    """The position that each name has on the server's disk, at least."""
+    moved_back: list[tuple[str, int, int]] = attrs.Factory(list)
+    """A name, the position that it had on the server's disk, and a lower one at a later registration."""
     wrongly_offline: list[tuple[float, str]] = attrs.Factory(list)
     """Who was marked offline while they were online and nothing was between them and the server."""
 

@@ -245,6 +245,9 @@ class Inbox:
     def _mark_shown(self, entry: OpenedEntry) -> None:
         self._queued.discard(entry.key)
         self._context.store.shown(entry)
+        # Again: after a kill between `keep` and the write of `settled` the letter would wait for its receipt for ever.
+        if entry.kind in _ABOUT_LETTERS and entry.text != Verdict.FORGED:
+            self._context.store.settled(entry.id)
 
     def _event(self, entry: OpenedEntry) -> events.Event:
         match entry.kind:
