@@ -1,0 +1,293 @@
+"""Files of earlier versions of the server's store lose nothing when they become one log.
+
+They were made by the code of their time; what is in them is told in fixtures/README.md. Each test works on a copy.
+"""
+
+import shutil
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from tests.stage import SERVER_KEY, identity_of
+from tests.storage.backends import inline
+from tests.storage.log_entries import direct, read_all
+from trio_chat.crypto.identities import sign_identity
+from trio_chat.errors import StoreError
+from trio_chat.protocol.records import EVERYONE, NO_KEY, Credentials, Entry, EntryKind, Record
+from trio_chat.storage.database import Schema, open_database
+from trio_chat.storage.interface import Acknowledged, Position, Status
+from trio_chat.storage.server_schema import SERVER_SCHEMA
+from trio_chat.storage.server_store import open_server_store
+
+FIXTURES = Path(__file__).parent / "fixtures"
+START = 1_700_000_000.0
+FAILURE = "; DROP TABLE no_such_table"
+
+
+def id_of(number: int) -> bytes:
+    return number.to_bytes(16, "big")
+
+
+def key_of(name: str) -> bytes:
+    return identity_of(name).public.signing
+
+
+@pytest.fixture
+def migrate(tmp_path):
+    """`migrate(file)` is the path of a copy, not yet brought up to date."""
+
+    def copy(file: str) -> Path:
+        return Path(shutil.copy(FIXTURES / file, tmp_path / "store.db"))
+
+    return copy
+
+
+def rows(file: str, query: str) -> list[tuple]:
+    """What the old file says."""
+    with closing(sqlite3.connect(f"{(FIXTURES / file).as_uri()}?mode=ro&immutable=1", uri=True)) as database:
+        return database.execute(query).fetchall()
+
+
+def same_owner(name: str, names: list) -> Record:
+    """The name registers again, with the credentials that are known for it."""
+    (known,) = [one for one in names if one.record.name == name]
+    return known.record
+
+
+def numbers(entries: list[Entry]) -> list[tuple[str, int]]:
+    return [(entry.kind, int.from_bytes(entry.id, "big")) for entry in entries]
+
+
+def letters(*ids: int) -> list[tuple[str, int]]:
+    return [("direct", id_) for id_ in ids]
+
+
+def posts(*ids: int) -> list[tuple[str, int]]:
+    return [("group", id_) for id_ in ids]
+
+
+# --- schema 2 ---
+
+
+async def test_names_and_their_order(migrate):
+    async with open_server_store(migrate("server.db"), inline) as store:
+        names, head = await store.load(lambda entries: None)
+        assert (head, store.damaged) == (34, 0), "two counts of missed posts come after number 32"
+        old = rows("server.db", "SELECT name, host, port, since, signing, link, certificate FROM names ORDER BY since")
+        assert [(one.record.name, one.record.host, one.record.port, one.record.since) for one in names] == [
+            row[:4] for row in old
+        ]
+        for one, (*_, signing, _, certificate) in zip(names, old, strict=True):
+            assert one.owner == one.record.credentials
+            if signing is None:
+                assert (one.record.name, one.owner) == ("gus", None)
+            else:
+                assert (one.owner.keys.signing, one.owner.certificate) == (signing, certificate)
+
+
+# What each name had to get, and what comes as well since posts are for everybody: those have come before.
+WAITING = {
+    "ann": ([("receipt", 10), ("failed", 11), *posts(22)], posts(15, 16)),
+    "bob": (
+        [
+            *letters(1),
+            *posts(2),
+            *letters(3, 4),
+            *posts(5),
+            *letters(6, 7, 19),
+            *posts(20),
+            *letters(21),
+            *posts(22),
+            *letters(23),
+        ],
+        posts(15, 16),
+    ),
+    "cid": ([], []),
+    "dee": (posts(2, 5, 20), posts(16, 22)),
+    "eve": (posts(22), []),
+    "Fay": ([*posts(2), *letters(9), *posts(20)], posts(5, 15)),
+    "hal": ([*posts(15, 16, 20), ("missed", 18)], posts(22)),
+    "ivy": ([("missed", 17)], []),
+    "jan": ([], []),
+    "kim": ([], []),
+    "lou": ([], []),
+}
+
+
+@pytest.mark.parametrize("name", WAITING)
+async def test_what_waited_still_waits(migrate, name):
+    expected, known = WAITING[name]
+    async with open_server_store(migrate("server.db"), inline) as store:
+        names, _ = await store.load(lambda entries: None)
+        position = await store.save_name(same_owner(name, names))
+        entries = await read_all(store, name, position.seq)
+        assert [number for number in numbers(entries) if number not in known] == expected
+        assert [number for number in numbers(entries) if number in known] == known
+        assert position.waiting == sum(entry.kind in ("direct", "group") for entry in entries)
+
+
+async def test_entries_are_what_the_letters_were(migrate):
+    old = rows("server.db", "SELECT number, kind, sender, id, lower(recipient), sent_at, body FROM letters")
+    old += rows("server.db", "SELECT number, 'group', sender, id, '', sent_at, body FROM posts")
+    waited = {number: row for number, *row in old}
+    async with open_server_store(migrate("server.db"), inline) as store:
+        await store.load(lambda entries: None)
+        found = {entry.seq: entry for name in [*WAITING, "gus"] for entry in await read_all(store, name, 0)}
+    notices = [found.pop(seq) for seq in (33, 34)]
+    assert set(found) == set(waited)
+    for seq, (kind, sender, id_, recipient, sent_at, body) in waited.items():
+        entry = found[seq]
+        assert (entry.sender, entry.id, entry.taken_at) == (sender, id_, sent_at)
+        assert entry.key == (NO_KEY if sender == "gus" else key_of(sender))
+        if kind == "unreadable":
+            assert (entry.kind, entry.body, entry.recipient) == (EntryKind.FAILED, b"", "ann")
+        else:
+            assert (entry.kind, entry.body) == (kind, body)
+            assert entry.recipient == (EVERYONE if kind == "group" else recipient)
+    assert [(one.kind, one.id, one.recipient, one.sender, one.key, one.body) for one in notices] == [
+        ("missed", id_of(18), "hal", "hal", NO_KEY, b"2"),
+        ("missed", id_of(17), "ivy", "ivy", NO_KEY, b"1"),
+    ]
+
+
+async def test_the_letters_of_a_freed_name_fail(migrate):
+    async with open_server_store(migrate("server.db"), inline) as store:
+        await store.load(lambda entries: None)
+        me = identity_of("gus")
+        certificate = sign_identity(me, name="gus", server_key=SERVER_KEY)
+        record = Record("gus", "10.0.0.7", 6007, True, START + 99, Credentials(me.public, certificate))
+        assert await store.save_name(record) == Position(34, 0, 35), "nobody knows whose they were"
+        (failed,) = await read_all(store, "bob", 34)
+        assert (failed.kind, failed.id, failed.key) == (EntryKind.FAILED, id_of(8), NO_KEY)
+
+
+async def test_copies_of_requests_are_still_known(migrate):
+    answers = rows("server.db", "SELECT kind, status, sender, id, receipt FROM answers")
+    numbers = {id_: number for number, id_ in rows("server.db", "SELECT number, id FROM letters WHERE kind = 'direct'")}
+    assert {status for _, status, *_ in answers} == {"SAVED", "DELIVERED", "UNREADABLE"}
+    async with open_server_store(migrate("server.db"), inline) as store:
+        await store.load(lambda entries: None)
+        for kind, status, sender, id_, receipt in answers:
+            key = NO_KEY if sender == "gus" else key_of(sender)
+            recipient = "bob" if kind == "direct" else EVERYONE
+            # Another recipient and another body: their hashes were not kept, so any will do.
+            (appended,) = await store.append([Entry(0, kind, id_, sender, key, recipient, START, b"any")])
+            assert appended.status is Status.KNOWN, (kind, id_)
+            assert appended.receipt == (receipt if status == "DELIVERED" else b"")
+            assert appended.seq >= 0
+            if kind == "direct" and id_ in numbers:
+                assert appended.seq == numbers[id_]
+        assert await read_all(store, "bob", 34) == []
+
+
+async def test_the_mailbox_counts_letters_alone(migrate):
+    path = migrate("server.db")
+    async with open_server_store(path, inline) as store:
+        await store.load(lambda entries: None)
+    with closing(sqlite3.connect(path)) as database:
+        counts = database.execute("SELECT name, letters, bytes FROM names WHERE letters OR bytes ORDER BY name")
+        size = rows("server.db", "SELECT sum(length(body)) FROM letters WHERE recipient LIKE 'bob' AND kind = 'direct'")
+        assert counts.fetchall() == [("bob", 8, size[0][0]), ("Fay", 1, 124), ("gus", 1, 125)]
+        tables = database.execute("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name").fetchall()
+        assert tables == [("damaged",), ("damaged_names",), ("entries",), ("log",), ("names",)]
+
+
+async def test_the_log_goes_on(migrate):
+    path = migrate("server.db")
+    async with open_server_store(path, inline) as store:
+        names, _ = await store.load(lambda entries: None)
+        await store.acknowledge([Acknowledged("bob", 34, {1: b"receipt of 1"})], START)
+        assert (await store.append([direct(1000, to="bob")]))[0].seq == 43, "after a receipt for each of eight letters"
+    async with open_server_store(path, inline) as store:
+        names, head = await store.load(lambda entries: None)
+        assert head == 43
+        assert (await store.save_name(same_owner("bob", names))) == Position(34, 1, 43)
+        receipts = [entry for entry in await read_all(store, "ann", 34) if entry.kind == EntryKind.RECEIPT]
+        assert numbers(receipts) == [("receipt", 1), ("receipt", 6), ("receipt", 23)]
+        assert (receipts[0].body, receipts[0].key) == (b"receipt of 1", key_of("bob"))
+
+
+async def test_what_is_too_old_goes(migrate):
+    path = migrate("server.db")
+    async with open_server_store(path, inline) as store:
+        told = []
+        await store.load(told.extend)
+        while await store.retain(START, START + 100):
+            pass
+        assert numbers(told) == [("failed", 1)], "from a month ago"
+        while await store.retain(START + 15, START + 100):
+            pass
+        # Of what was handed over before, too: 17 and 18 are young enough.
+        results = await store.append(
+            [Entry(0, "group", id_of(n), "kim", key_of("kim" if n == 14 else "cid"), "", START + 99) for n in (14, 17)]
+        )
+        assert [result.status for result in results] == [Status.NEW, Status.KNOWN]
+        while await store.retain(2e9, 2e9):
+            pass
+    with closing(sqlite3.connect(path)) as database:
+        assert {kind for (kind,) in database.execute("SELECT kind FROM entries")} == {"failed"}
+
+
+# --- what happens rarely ---
+
+
+async def test_one_id_for_two_letters(migrate):
+    async with open_server_store(migrate("server-odd.db"), inline) as store:
+        names, head = await store.load(lambda entries: None)
+        assert head == 13
+        found = {}
+        for name in ("ann", "bob", "cid", "dee"):
+            position = await store.save_name(same_owner(name, names))
+            found[name] = await read_all(store, name, position.seq)
+        assert numbers(found["ann"]) == [("receipt", 1), *letters(2), *posts(5, 6, 5, 6)]
+        assert numbers(found["bob"]) == [*letters(3, 4), *posts(5, 6, 5, 6)]
+        assert numbers(found["dee"]) == [("receipt", 1), *posts(5, 6), *letters(4), *posts(5, 6)]
+        assert found["cid"] == [], "these are own posts"
+        old = dict(rows("server-odd.db", "SELECT number, body FROM letters"))
+        assert all(entry.body == old[entry.seq] for entries in found.values() for entry in entries if entry.seq != 13)
+        again = Entry(0, "direct", id_of(4), "ann", key_of("ann"), "dee", START, b"any")
+        assert [result.status for result in await store.append([again])] == [Status.KNOWN]
+
+
+# --- schema 1 ---
+
+
+async def test_the_first_schema(migrate):
+    async with open_server_store(migrate("server-1.db"), inline) as store:
+        names, head = await store.load(lambda entries: None)
+        assert [(one.record.name, one.record.credentials, one.owner) for one in names] == [
+            (name, None, None) for name in ("ann", "Bob", "cid", "dee", "eve")
+        ]
+        assert head == 9
+        entries = await read_all(store, "bob", 0)
+        assert numbers(entries) == [*letters(1), *posts(2), *letters(3), *posts(4), *letters(5), ("missed", 9)]
+        assert [entry.body for entry in entries] == [
+            "one: ä\0\x1b[31m\n 🙂".encode(),
+            b"two, to all",
+            b"42",
+            b"four, to all",
+            b"five",
+            b"4",
+        ]
+        assert {entry.key for entry in entries} == {NO_KEY}
+        assert numbers(await read_all(store, "eve", 3)) == posts(4)
+        assert numbers(await read_all(store, "ann", 6)) == [("receipt", 6)]
+        known = [("ann", 1), ("ann", 5), ("ann", 6), ("cid", 3), ("Bob", 7)]
+        requests = [Entry(0, "direct", id_of(n), name, NO_KEY, "bob", START) for name, n in known]
+        assert {result.status for result in await store.append(requests)} == {Status.KNOWN}
+
+
+@pytest.mark.parametrize("file", ["server.db", "server-odd.db", "server-1.db"])
+async def test_a_migration_that_fails_leaves_the_version_before(migrate, file):
+    path = migrate(file)
+    *before, last = SERVER_SCHEMA.migrations
+    with pytest.raises(StoreError, match="no such table"):
+        open_database(path, Schema(SERVER_SCHEMA.application_id, [*before, last + FAILURE]))
+    with closing(sqlite3.connect(path)) as database:
+        assert database.execute("PRAGMA user_version").fetchall() == [(2,)]
+    async with open_server_store(path, inline) as store:
+        again = await store.load(lambda entries: None)
+    async with open_server_store(migrate(file), inline) as store:
+        assert await store.load(lambda entries: None) == again
