@@ -137,7 +137,7 @@ async def read_pages(store, name, after):
     return pages
 
 
-@hypothesis.settings(max_examples=120)
+@hypothesis.settings(max_examples=50)
 @hypothesis.given(st.lists(STEPS, min_size=8, max_size=40))
 async def test_both_stores_do_the_same(steps):
     with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory(dir=MEMORY) as folder:
