@@ -51,13 +51,16 @@ class Disk:
         with trio.CancelScope(shield=True):
             await trio.sleep(self._slowness * self._dice.random())
             failure, self.next_commit = self.next_commit, None
-            if failure is not Failure.LOST:
-                done = work()
-            if failure is not None:
+            # The next run finds the disk as it is before or after it. What the program does with it is done in any case.
+            if failure is Failure.LOST:
                 self.cut_power()
+            done = work()
+            if failure is Failure.KEPT:
+                self.cut_power()
+            await trio.sleep(self._slowness * self._dice.random())
+            if failure is not None:
                 self.failed.set()
                 raise sqlite3.OperationalError("disk I/O error")
-            await trio.sleep(self._slowness * self._dice.random())
             return done
 
     def cut_power(self) -> None:

@@ -303,8 +303,11 @@ class World:
         return (host, 6000)
 
     def _a_disk_fails(self) -> None:
-        program = self.dice.choice(self.programs)
+        program = self.dice.choice((self.server, *self.programs))
         program.disk.next_commit = self.dice.choice(list(Failure))
+        if program is self.server:
+            for _ in range(3):  # so that there is something to write, and something else afterwards
+                self._someone_sends([None])
         if self.dice.random() < 0.3:
             self.nursery.start_soon(self._kill_at, program.disk.failed, program)
 
