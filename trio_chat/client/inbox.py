@@ -124,8 +124,11 @@ class Inbox:
         if not entries:
             context.endpoint.answer(peer, batch, batch.busy())
             return
+        # Only of those who have sent something here: else a server could pin any keys for people nobody has heard of.
+        sent = {(fold(entry.sender), entry.key) for entry in entries}
         for name, credentials in batch.senders:
-            context.pins.pin_sender(name, credentials)
+            if (fold(name), credentials.keys.signing) in sent:
+                context.pins.pin_sender(name, credentials)
         opened, receipts = self._open_all(entries)
         # Stored first: the server removes what is acknowledged, and the sender sees "received".
         await context.store.keep(opened)

@@ -5,7 +5,7 @@ The stores have the same log on disk (see storage/interface.py), the server keep
 
 import hashlib
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from heapq import merge
 from operator import attrgetter
 
@@ -144,8 +144,18 @@ class Log:
 
     def date_back(self, now: float) -> None:
         """Date what was taken later than now, because the clock was wrong, as of now."""
+        self._date(lambda at: min(at, now))
+
+    def date_forward(self, before: float, now: float) -> None:
+        """The clock was set forward: date what was taken before this time as of now."""
+        self._date(lambda at: now if at < before else at)
+
+    def _date(self, time: Callable[[float], float]) -> None:
         for entries in (*self._personal.values(), self._posts, self._trimmed):
-            entries[:] = [attrs.evolve(entry, taken_at=min(entry.taken_at, now)) for entry in entries]
+            for place, entry in enumerate(entries):
+                if entry.taken_at != time(entry.taken_at):
+                    entries[place] = attrs.evolve(entry, taken_at=time(entry.taken_at))
+        self._shared.clear()
 
     def take(self, name: str, upto: int) -> list[Entry]:
         """Remove what is for this name alone, up to this number; return it."""
@@ -156,6 +166,11 @@ class Log:
         if not personal:
             self._personal.pop(name, None)
         return taken
+
+    def drop_older(self, before: float) -> None:
+        """Drop the oldest entries, up to the first one that was not taken before this time."""
+        young = (entry.seq for entry in self.entries() if entry.taken_at >= before)
+        self.drop(next(young, self.head + 1) - 1)
 
     def drop(self, upto: int) -> None:
         """Forget everything up to this number: from now on that is the floor."""

@@ -93,6 +93,11 @@ class Deliveries:
             # By half, not by one: dropping costs a look at every name that has something here.
             self._tail.drop((self._tail.floor + self._tail.head) // 2)
 
+    def forget(self, before: float, now: float) -> None:
+        """Drop what was taken before this time from memory, as `ServerStore.retain` does on the disk."""
+        self._tail.date_back(now)
+        self._tail.drop_older(before)
+
     def wake(self, session: Session) -> None:
         """Something has changed for this session: send it what comes next, unless something is in flight."""
         self._ready[session] = None

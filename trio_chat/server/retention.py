@@ -19,9 +19,12 @@ class RetentionClock:
     def __init__(self, wall: float, now: float) -> None:
         self._offset = wall - now
         self._agree_since = now
+        self.was_set_forward = False
+        """Whether the last look found the wall clock set forward: what was taken before it may look too old."""
 
     def oldest_kept(self, wall: float, now: float) -> float | None:
         """What was taken before this time is too old; None while the clock is not believed."""
+        self.was_set_forward = wall - now > self._offset + TOLERANCE
         if abs(wall - now - self._offset) > TOLERANCE:
             self._agree_since = now
         # The new difference counts from now on: a clock that is corrected little by little is never set.

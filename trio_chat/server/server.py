@@ -25,7 +25,7 @@ from trio_chat.protocol.messages import (
     Save,
     Takeover,
 )
-from trio_chat.protocol.records import Address, Reason, Record
+from trio_chat.protocol.records import RETENTION, Address, Reason, Record
 from trio_chat.server.delivery import Deliveries
 from trio_chat.server.retention import RetentionClock
 from trio_chat.server.service import Admission, Append, Service, Session
@@ -217,8 +217,14 @@ class _Server:
             await trio.sleep(RETENTION_CHECK_EVERY)
             now = self._clock()
             before = trusted.oldest_kept(now, trio.current_time())
-            while before is not None and await self._store.retain(before, now):
-                await trio.lowlevel.checkpoint()
+            if trusted.was_set_forward:
+                # A machine without a clock of its own begins in 1970, and may get the time after the first letters.
+                await self._store.date_forward(now - RETENTION, now)
+            if before is not None:
+                # Before the senders are told that their letters have failed: nobody may read these afterwards.
+                self._deliveries.forget(before, now)
+                while await self._store.retain(before, now):
+                    await trio.lowlevel.checkpoint()
 
     # --- the table ---
 

@@ -224,7 +224,8 @@ class Service:
     def _save(self, sender: Session, request: Save, now: float, at: float) -> Outcome:
         if not self._is_owned(request.recipient):
             return request.refused(Reason.UNKNOWN)
-        if not self._buckets.take((sender.peer.key, fold(request.recipient)), now):
+        # Not by the link key, which the owner of a name may change with each registration.
+        if not self._buckets.take((sender.key, fold(request.recipient)), now):
             return request.refused(Reason.TOO_FAST)
         return self._append(EntryKind.DIRECT, sender, request, fold(request.recipient), at)
 

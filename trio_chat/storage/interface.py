@@ -129,6 +129,9 @@ class ServerStore(Protocol):
         the clock was wrong, is dated now.
         """
 
+    async def date_forward(self, before: float, now: float) -> None:
+        """The clock was set forward: what is dated before this time is dated now."""
+
 
 # --- a client's store ---
 

@@ -111,7 +111,8 @@ class MemoryServerStore:
             for letter in self._move(fold(one.name), one.upto):
                 receipt = one.receipts.get(letter.seq, b"")
                 self._requests[_key(letter)].receipt = receipt
-                receipts.append(self._append(_about(letter, EntryKind.RECEIPT, name, at, receipt)))
+                if self._has_its_sender(letter):
+                    receipts.append(self._append(_about(letter, EntryKind.RECEIPT, name, at, receipt)))
         self._tell(receipts)
 
     async def advance(self, positions: Mapping[str, int]) -> None:
@@ -138,11 +139,21 @@ class MemoryServerStore:
         self._fail(old, now)
         return False
 
+    async def date_forward(self, before: float, now: float) -> None:
+        self._log.date_forward(before, now)
+        for request in self._requests.values():
+            request.taken_at = now if request.taken_at < before else request.taken_at
+
     def _fail(self, unread: Iterable[Entry], at: float, reader: _Name | None = None) -> None:
         """Tell the senders of letters that these are not read. The reader is None if they have their names today."""
-        letters = [entry for entry in unread if entry.kind == EntryKind.DIRECT]
+        letters = [entry for entry in unread if entry.kind == EntryKind.DIRECT and self._has_its_sender(entry)]
         failed = [_about(one, EntryKind.FAILED, reader or self._names[one.recipient], at) for one in letters]
         self._tell([self._append(entry) for entry in failed])
+
+    def _has_its_sender(self, letter: Entry) -> bool:
+        """Whether the key that has sent a letter still owns the name. Another owner must not hear of the letter."""
+        sender = self._names.get(fold(letter.sender))
+        return not (sender and sender.owner) or letter.key in (sender.owner.keys.signing, NO_KEY)
 
     def _append(self, entry: Entry) -> Entry:
         numbered = attrs.evolve(entry, seq=self._log.head + 1)

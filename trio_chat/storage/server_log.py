@@ -99,6 +99,11 @@ class LogTransaction:
         ).fetchone()
         return row or (name, NO_KEY)
 
+    def has_its_sender(self, letter: Entry) -> bool:
+        """Whether the key that has sent a letter still owns the name. Another owner must not hear of the letter."""
+        _, key = self.owner(letter.sender)
+        return key == letter.key or NO_KEY in (key, letter.key)
+
     # --- damaged rows ---
 
     def entry(self, row: Sequence[Any]) -> Entry | None:
@@ -218,6 +223,11 @@ class LogTransaction:
             self.database.execute("UPDATE entries SET taken_at = ?1 WHERE taken_at > ?1", (now,))
             self.database.execute("UPDATE log SET latest = ?", (now,))
 
+    def date_forward(self, before: float, now: float) -> None:
+        """The clock was set forward: date what is dated before this time as of now."""
+        self.database.execute("UPDATE entries SET taken_at = ? WHERE taken_at < ?", (now, before))
+        self.database.execute("UPDATE log SET latest = max(latest, ?)", (now,))
+
     def _drop_old_answers(self, before: float) -> bool:
         """Drop what answers requests that were done with before there was one log. True if there may be more."""
         rows = self.database.execute(
@@ -235,7 +245,13 @@ class LogTransaction:
         self.database.execute("UPDATE log SET posts = posts - ?, bytes = bytes - ?", (len(posts), sum(posts)))
         letters = [(entry, size) for entry, size in kept if entry.kind == EntryKind.DIRECT]
         self.database.executemany(_LESS_LETTERS, [(1, size, letter.recipient) for letter, size in letters])
-        self.append([about(letter, EntryKind.FAILED, self.owner(letter.recipient), now) for letter, _ in letters])
+        self.append(
+            [
+                about(letter, EntryKind.FAILED, self.owner(letter.recipient), now)
+                for letter, _ in letters
+                if self.has_its_sender(letter)
+            ]
+        )
 
 
 def about(letter: Entry, kind: EntryKind, reader: tuple[str, bytes], at: float, body: bytes = b"") -> Entry:

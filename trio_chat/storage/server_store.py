@@ -93,6 +93,9 @@ class SqliteServerStore:
     async def retain(self, before: float, now: float) -> bool:
         return await self._submit(lambda transaction: transaction.retain(before, now))
 
+    async def date_forward(self, before: float, now: float) -> None:
+        await self._submit(lambda transaction: transaction.date_forward(before, now))
+
     async def _submit(self, work: Callable[[LogTransaction], _T], on_appended: OnAppended | None = None) -> _T:
         def request(database: sqlite3.Connection) -> tuple[_T, LogTransaction]:
             transaction = LogTransaction(database)
@@ -176,7 +179,10 @@ def _save_name(transaction: LogTransaction, record: Record) -> Position:
         # Of a new name, too: its row may have been damaged, and set aside.
         unread = transaction.take(name, position, {})
         owner = transaction.owner(name)
-        transaction.append([about(letter, EntryKind.FAILED, owner, record.since) for letter in unread])
+        failed = [
+            about(one, EntryKind.FAILED, owner, record.since) for one in unread if transaction.has_its_sender(one)
+        ]
+        transaction.append(failed)
     keys = (own.keys.signing, own.keys.link, own.certificate) if own else (None, None, None)
     (letters,) = database.execute(
         "INSERT INTO names"
@@ -206,7 +212,8 @@ def _acknowledge(transaction: LogTransaction, acknowledged: Sequence[Acknowledge
     for one in acknowledged:
         reader = transaction.owner(one.name)
         for letter in transaction.take(fold(one.name), one.upto, one.receipts):
-            receipts.append(about(letter, EntryKind.RECEIPT, reader, at, one.receipts.get(letter.seq, b"")))
+            if transaction.has_its_sender(letter):
+                receipts.append(about(letter, EntryKind.RECEIPT, reader, at, one.receipts.get(letter.seq, b"")))
     transaction.append(receipts)
     _move(transaction.database, [(one.upto, one.name) for one in acknowledged])
 
