@@ -4,7 +4,9 @@ The limits are lowered, so that a short story reaches them. Hypothesis makes the
 the one that fails.
 """
 
+import sqlite3
 import tempfile
+from contextlib import closing
 from pathlib import Path
 
 import attrs
@@ -50,6 +52,20 @@ STEPS = st.one_of(
     st.tuples(st.just("forget"), spelled),
     st.builds(lambda one, other: ("retain", min(one, other), max(one, other)), times, times),
 )
+
+
+# Counts that are kept, and what they count.
+COUNTS = [
+    (
+        "SELECT lower(name), letters, bytes FROM names WHERE letters > 0 OR bytes > 0 ORDER BY lower(name)",
+        "SELECT recipient, count(*), sum(length(body)) FROM entries WHERE kept AND kind = 'direct'"
+        " GROUP BY recipient ORDER BY recipient",
+    ),
+    (
+        "SELECT posts, bytes FROM log",
+        "SELECT count(*), coalesce(sum(length(body)), 0) FROM entries WHERE kept AND kind = 'group'",
+    ),
+]
 
 
 class Pair:
@@ -139,3 +155,6 @@ async def test_both_stores_do_the_same(steps):
             pair.stores = (in_memory, store)
             await pair.check()
             assert store.damaged == 0
+        with closing(sqlite3.connect(path)) as database:
+            for kept, counted in COUNTS:
+                assert database.execute(kept).fetchall() == database.execute(counted).fetchall()
