@@ -1,4 +1,4 @@
-"""The database file: who may open it, which files are refused, and what is left after a power cut."""
+"""The database file: who may open it, which files are refused, damaged pages, and what is left after a power cut."""
 
 import hashlib
 import os
@@ -14,13 +14,14 @@ import trio
 
 from tests.forkserver import open_program
 from tests.storage.backends import inline
+from tests.storage.log_entries import direct, read_all, record, register
 from trio_chat.errors import StoreError
-from trio_chat.protocol.records import Letter, LetterKind, Record
 from trio_chat.storage import database as database_module
 from trio_chat.storage.client_store import CLIENT_SCHEMA
 from trio_chat.storage.database import Schema, open_database
-from trio_chat.storage.interface import HandedOver
-from trio_chat.storage.server_store import SERVER_SCHEMA, open_server_store
+from trio_chat.storage.interface import Acknowledged
+from trio_chat.storage.server_schema import SERVER_SCHEMA
+from trio_chat.storage.server_store import open_server_store
 
 ONE = Schema(0x12345678, ("CREATE TABLE a (x)",))
 TWO = Schema(0x12345678, ("CREATE TABLE a (x)", "ALTER TABLE a ADD COLUMN y; INSERT INTO a VALUES (1, 2)"))
@@ -178,6 +179,54 @@ def test_a_file_that_can_still_be_usedly(open_folder):
     assert path.read_bytes() == before
 
 
+# --- damaged files ---
+
+
+def filled(path, rows=2000):
+    """A file of many pages."""
+    with closing(open_database(path, ONE)) as database:
+        with database:
+            database.execute("BEGIN")
+            database.executemany("INSERT INTO a VALUES (?)", [(f"{n:0100}",) for n in range(rows)])
+        database.execute("CREATE INDEX b ON a (x)")
+
+
+@pytest.mark.parametrize("page", [2, 3, 20, 50])
+@pytest.mark.parametrize("content", [b"\xff" * 4096, b"\0" * 4096, b"a noise!" * 512])
+def test_a_damaged_page_is_found_at_the_start(tmp_path, page, content):
+    path = tmp_path / "store.db"
+    filled(path)
+    with path.open("r+b") as file:
+        file.seek((page - 1) * 4096)
+        file.write(content)
+    before = path.read_bytes()
+    message = refused(path)
+    assert "is damaged" in message
+    assert "move it away, with store.db-wal if there is one; then put back a copy, or begin with an empty" in message
+    assert path.read_bytes() == before
+    assert "is damaged" in refused(path, TWO), "it is not brought up to date, either"
+
+
+def test_a_file_that_was_cut_off_is_damaged(tmp_path):
+    path = tmp_path / "store.db"
+    filled(path)
+    os.truncate(path, path.stat().st_size // 2)
+    assert "is damaged" in refused(path)
+
+
+def test_a_damaged_file_can_be_moved_away(tmp_path):
+    path = tmp_path / "store.db"
+    filled(path)
+    os.truncate(path, 4096)
+    refused(path)
+    path.rename(tmp_path / "damaged.db")
+    with closing(open_database(path, ONE)) as database:
+        assert database.execute("SELECT * FROM a").fetchall() == []
+
+
+# --- power cuts ---
+
+
 async def test_a_power_cut_loses_nothing_that_was_acknowledged(tmp_path, autojump_clock):
     """The disk as it is after each commit is kept; a cut falls back to the last one that had completed."""
     completed = []
@@ -188,39 +237,60 @@ async def test_a_power_cut_loses_nothing_that_was_acknowledged(tmp_path, autojum
         completed.append({file.name: file.read_bytes() for file in tmp_path.glob("store.db*")})
         return outcomes
 
-    acknowledged = []
+    appended = []
     async with open_server_store(tmp_path / "store.db", run) as store:
-        await store.save_name(Record("bob", "10.0.0.2", 1, True, 1.0))
+        await register(store, "bob")
 
-        async def save(n):
-            letter = Letter(LetterKind.DIRECT, n.to_bytes(16, "big"), "alice", float(n), b"letter %d" % n)
-            await store.save("bob", letter)
-            acknowledged.append((len(completed), letter.body))
+        async def append(n):
+            (result,) = await store.append([direct(n)])
+            appended.append((len(completed), result.seq, direct(n).id))
 
         async with trio.open_nursery() as nursery:
             for n in range(300):
-                nursery.start_soon(save, n)
+                nursery.start_soon(append, n)
                 if n % 40 == 0:
                     await trio.sleep(0.1)
 
-    assert len(acknowledged) == 300
+    assert len(appended) == 300
     for cut, disk in enumerate(completed, start=1):
         folder = tmp_path / f"after-{cut}"
         folder.mkdir()
         for name, content in disk.items():
             (folder / name).write_bytes(content)
         async with open_server_store(folder / "store.db", inline) as survivor:
-            await survivor.save_name(Record("bob", "10.0.0.2", 1, True, 1.0))
-            found = await everything(survivor, "bob")
-        expected = {body for commits, body in acknowledged if commits <= cut}
+            _, head = await survivor.load(lambda entries: None)
+            found = [(entry.seq, entry.id) for entry in await read_all(survivor, "bob", 0)]
+        expected = {(seq, id_) for commits, seq, id_ in appended if commits <= cut}
         assert expected <= set(found)
-        assert len(found) == len(set(found))
+        assert [seq for seq, _ in found] == list(range(1, head + 1)), "numbers without gaps"
 
 
-async def everything(store, name):
-    """Read a mailbox to its end, as its owner would."""
-    bodies = []
-    while letters := await store.waiting(name):
-        bodies += [letter.body for letter in letters]
-        await store.acknowledge(name, map(HandedOver, letters), [letter.key for letter in letters])
-    return bodies
+async def test_a_power_cut_leaves_a_letter_or_its_receipt(tmp_path, autojump_clock):
+    """And the position between them: all three are written at once."""
+    completed = []
+
+    async def run(work):
+        await trio.lowlevel.checkpoint()
+        outcomes = work()
+        completed.append({file.name: file.read_bytes() for file in tmp_path.glob("store.db*")})
+        return outcomes
+
+    async with open_server_store(tmp_path / "store.db", run) as store:
+        await register(store, "alice", "bob")
+        await store.append([direct(n) for n in range(1, 6)])
+        for seq in range(1, 6):
+            await store.acknowledge([Acknowledged("bob", seq, {seq: b"receipt"})], 5.0)
+
+    for cut, disk in enumerate(completed[-6:]):
+        folder = tmp_path / f"after-{cut}"
+        folder.mkdir()
+        for name, content in disk.items():
+            (folder / name).write_bytes(content)
+        async with open_server_store(folder / "store.db", inline) as survivor:
+            position = await survivor.save_name(record("bob"))
+            assert (position.seq, position.waiting, position.head) == (cut, 5 - cut, 5 + cut)
+            assert [entry.id for entry in await read_all(survivor, "alice", 0)] == [
+                direct(n).id for n in range(1, cut + 1)
+            ]
+            results = await survivor.append([direct(n) for n in range(1, 6)])
+            assert [result.receipt for result in results] == [b"receipt"] * cut + [b""] * (5 - cut)

@@ -120,13 +120,50 @@ async def test_one_failed_request_does_not_affect_its_group(commits, disk, autoj
     assert results == {n: n for n in range(10, 20)}
 
 
+async def test_a_commit_is_told_before_any_caller_goes_on_and_in_order(commits, disk, autojump_clock):
+    log, submitted = [], []
+
+    async def submit(n):
+        submitted.append(n)
+        assert await commits.submit(put(n), lambda result: log.append(("told", result, disk.commits))) == n
+        log.append(("goes on", n, disk.commits))
+
+    async with trio.open_nursery() as nursery:
+        for n in range(600):
+            nursery.start_soon(submit, n)
+    told = [(n, commits) for what, n, commits in log if what == "told"]
+    assert [n for n, _ in told] == submitted
+    for at in range(1, disk.commits + 1):
+        steps = [what for what, _, commits in log if commits == at]
+        assert steps == sorted(steps, reverse=True), "first all is told"
+
+
+async def test_a_failed_request_is_not_told(commits, autojump_clock):
+    told = []
+    await commits.submit(put(1), told.append)
+    with pytest.raises(sqlite3.IntegrityError):
+        await commits.submit(put(1), told.append)
+    assert told == [1]
+
+
+async def test_a_cancelled_request_is_told_when_it_is_durable(commits, disk, autojump_clock):
+    told = []
+    with trio.CancelScope() as scope:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(commits.submit, put(1), told.append)
+            await trio.lowlevel.checkpoint()
+            scope.cancel()
+    await commits.submit(put(2), told.append)
+    assert told == disk.facts()
+
+
 @pytest.mark.parametrize("statement", ["COMMIT", "BEGIN", "INSERT"])
 async def test_a_failed_commit_answers_nobody_and_ends_the_writer(disk, autojump_clock, statement, caplog):
     answered = []
     disk.fails_at = statement
 
     async def submit(n):
-        answered.append(await commits.submit(put(n)))
+        answered.append(await commits.submit(put(n), answered.append))
 
     with pytest.raises(StoreFailed, match="disk I/O error"):
         async with open_background() as nursery:

@@ -13,7 +13,6 @@ from typing import Any
 import msgspec
 
 from trio_chat.protocol.log import ROOM_BYTES, ROOM_POSTS, Page, first_batch, missed_posts
-from trio_chat.protocol.messages import MAX_BATCH
 from trio_chat.protocol.records import EVERYONE, NO_KEY, Entry, EntryKind, fold
 
 RETAIN_ROWS = 500
@@ -127,30 +126,20 @@ class LogTransaction:
 
     def read(self, name: str, after: int) -> Page:
         """What comes next for a name (in lower case) at this position."""
-        # After one more letter or post than fit into a page nothing is looked at: any number of own posts or of damaged
-        # rows may follow. With exactly as many as fit, a last full page would not reach the head.
-        upto, trimmed = self.database.execute(
-            "SELECT min("
-            " coalesce((SELECT seq FROM entries WHERE kept = 1 AND recipient = ?1"
-            "  AND seq > ?2 ORDER BY seq LIMIT 1 OFFSET ?3), head),"
-            " coalesce((SELECT seq FROM entries WHERE kept = 1 AND recipient = ''"
-            "  AND seq > ?2 ORDER BY seq LIMIT 1 OFFSET ?3), head)"
-            "), trimmed FROM log",
-            (name, after, MAX_BATCH),
-        ).fetchone()
-        return first_batch(self._entries_for(name, after, upto, trimmed), upto)
+        head, trimmed = self.database.execute("SELECT head, trimmed FROM log").fetchone()
+        return first_batch(self._entries_for(name, after, head, trimmed), head)
 
-    def _entries_for(self, name: str, after: int, upto: int, trimmed: int) -> Iterator[Entry]:
-        # Rows are fetched when they are wanted: these may be many more bodies than fit into a page.
+    def _entries_for(self, name: str, after: int, head: int, trimmed: int) -> Iterator[Entry]:
+        # No limits: SQLite fetches a row when it is wanted, and passes own posts without reading their rows.
         personal = self.database.execute(
             "SELECT seq, kind, sender, key, id, recipient, taken_at, body FROM entries"
-            " WHERE kept = 1 AND recipient = ? AND seq > ? AND seq <= ? ORDER BY seq",
-            (name, after, upto),
+            " WHERE kept = 1 AND recipient = ? AND seq > ? ORDER BY seq",
+            (name, after),
         )
         posts = self.database.execute(
             "SELECT seq, kind, sender, key, id, recipient, taken_at, body FROM entries"
-            " WHERE kept = 1 AND recipient = '' AND seq > ? AND seq <= ? AND sender IS NOT ? ORDER BY seq",
-            (after, upto, name),
+            " WHERE kept = 1 AND recipient = '' AND seq > ? AND sender IS NOT ? ORDER BY seq",
+            (after, name),
         )
         passed = after
         for row in merge(personal, posts, key=itemgetter(0)):
@@ -162,7 +151,7 @@ class LogTransaction:
             yield entry
             passed = entry.seq
         if passed < trimmed:
-            yield from self._missed(name, passed, upto + 1)
+            yield from self._missed(name, passed, head)
 
     def _missed(self, name: str, after: int, before: int) -> Iterator[Entry]:
         count, first, last = self.database.execute(
@@ -179,8 +168,9 @@ class LogTransaction:
         A letter leaves a row with its receipt, which answers a copy of its request.
         """
         rows = self.database.execute(
-            "SELECT seq, kind, sender, key, id, recipient, taken_at, x'', length(body) FROM entries"
-            " WHERE kept = 1 AND recipient = ? AND seq <= ? ORDER BY seq",
+            "SELECT seq, kind, sender, key, id, recipient, taken_at,"
+            " iif(typeof(body) = 'blob', x'', NULL), length(body)"
+            " FROM entries WHERE kept = 1 AND recipient = ? AND seq <= ? ORDER BY seq",
             (name, upto),
         ).fetchall()
         if not rows:
@@ -204,8 +194,9 @@ class LogTransaction:
         self._date_back(now)
         is_more = self._drop_old_answers(before)
         rows = self.database.execute(
-            "SELECT seq, kind, sender, key, id, recipient, taken_at, x'', length(body) FROM entries"
-            " WHERE seq > 0 ORDER BY seq LIMIT ?",
+            "SELECT seq, kind, sender, key, id, recipient, taken_at,"
+            " iif(typeof(body) = 'blob' OR kept = 0, x'', NULL), length(body)"
+            " FROM entries WHERE seq > 0 ORDER BY seq LIMIT ?",
             (RETAIN_ROWS,),
         ).fetchall()
         old: list[tuple[Entry, int | None]] = []

@@ -46,11 +46,12 @@ BODIES_AND_KEYS = """
     """
 
 # No constraints on the columns: whether a row is valid is checked when it is read. It is then set aside into one of the
-# `damaged` tables, while a violated constraint would make the check at the start refuse the whole file.
+# `damaged` tables, while a violated constraint would make the check at the start refuse the whole file. The requests
+# are unique since there is one log, but older ones need not be: letters to two people may have one id.
 #
-# The index `places` has what counting needs, so that rows are not read. names: `number` is their order, `position` and the mailbox (`letters`, `bytes`: letters that wait, and their bodies)
-# belong to the log. log: `posts` and `bytes` are those kept, `trimmed` the last post without its body, `latest` the
-# latest time of an entry.
+# The index `places` has what counting needs, so that rows are not read. In `names`, `number` is the order of the names,
+# `letters` and `bytes` are the letters that wait for one, and the bytes of their bodies. In `log`, `posts` and `bytes`
+# are the posts that are kept, `trimmed` is the last one that is not, `latest` the latest time of an entry.
 TABLES = """
     ALTER TABLE names RENAME TO old_names;
     CREATE TABLE names (
@@ -62,7 +63,7 @@ TABLES = """
         seq INTEGER PRIMARY KEY, kind TEXT, sender TEXT COLLATE NOCASE, key BLOB, id BLOB, recipient TEXT,
         taken_at REAL, body BLOB, hash BLOB, receipt BLOB, kept INTEGER
     );
-    CREATE UNIQUE INDEX requests ON entries (key, id, kind) WHERE kind IN ('direct', 'group');
+    CREATE INDEX requests ON entries (key, id, kind) WHERE kind IN ('direct', 'group');
     CREATE INDEX places ON entries (kept, recipient, seq, sender);
     CREATE TABLE log (head INTEGER, posts INTEGER, bytes INTEGER, trimmed INTEGER, latest REAL);
     CREATE TABLE damaged (seq, kind, sender, key, id, recipient, taken_at, body, hash, receipt, kept);
@@ -72,32 +73,37 @@ TABLES = """
     """
 
 # The numbers of letters and posts become those of entries. A post was in many mailboxes, under one number: it is one
-# entry now. The key of a sender is the one that their name has today. If it has none, two messages may have the same
-# (key, id, kind): one of them is kept, rather one that waits.
+# entry now. The key of a sender is the one that their name has today, which may be none. An unreadable letter has
+# failed: the form of its signature is no longer understood.
 #
-# The index finds which answers belong to what still waits: `OR IGNORE` leaves these out. All others were handed over;
-# they get negative numbers, the oldest first, and no recipient: nobody reads them.
+# An answer whose letter or post still waits becomes part of its row. The others were handed over: they get negative
+# numbers, the oldest first, and no recipient, and nobody reads them.
 #
 # A position is below the first number that waits. That may be below posts which somebody has already: their client
-# knows these by their ids. An unreadable letter has failed: the form of its signature is no longer understood.
+# knows these by their ids.
 ONE_LOG = """
     INSERT INTO log SELECT
         max(coalesce((SELECT max(number) FROM letters), 0), coalesce((SELECT max(number) FROM posts), 0)), 0, 0, 0, 0;
 
-    INSERT OR IGNORE INTO entries (seq, kind, sender, key, id, recipient, taken_at, body, kept)
+    INSERT INTO entries (seq, kind, sender, key, id, recipient, taken_at, body, kept)
         SELECT number, iif(kind = 'unreadable', 'failed', kind), sender,
             coalesce((SELECT signing FROM old_names WHERE name = sender), zeroblob(32)), id,
             iif(kind = 'group', '', lower(recipient)), sent_at, iif(kind = 'unreadable', x'', body), 1
         FROM letters GROUP BY number;
-    INSERT OR IGNORE INTO entries (seq, kind, sender, key, id, recipient, taken_at, body, kept)
+    INSERT INTO entries (seq, kind, sender, key, id, recipient, taken_at, body, kept)
         SELECT number, 'group', sender, coalesce((SELECT signing FROM old_names WHERE name = sender), zeroblob(32)), id,
             '', sent_at, body, 1
         FROM posts;
-    INSERT OR IGNORE INTO entries (seq, kind, sender, key, id, taken_at, receipt, kept)
-        SELECT -row_number() OVER (ORDER BY sent_at DESC), kind, sender,
-            coalesce((SELECT signing FROM old_names WHERE name = sender), zeroblob(32)), id,
+    INSERT INTO entries (seq, kind, sender, key, id, taken_at, receipt, kept)
+        WITH requests AS (
+            SELECT *, coalesce((SELECT signing FROM old_names WHERE name = sender), zeroblob(32)) AS key FROM answers
+        )
+        SELECT -row_number() OVER (ORDER BY sent_at DESC), kind, sender, key, id,
             sent_at, iif(status = 'DELIVERED', receipt, x''), 0
-        FROM answers;
+        FROM requests WHERE NOT EXISTS (
+            SELECT * FROM entries AS waiting WHERE waiting.kind IN ('direct', 'group')
+                AND (waiting.key, waiting.id, waiting.kind) = (requests.key, requests.id, requests.kind)
+        );
     INSERT INTO entries (seq, kind, sender, key, id, recipient, taken_at, body, kept)
         SELECT head + row_number() OVER (ORDER BY since), 'missed', name, zeroblob(32),
             coalesce(missed_id, randomblob(16)), lower(name), strftime('%s', 'now'),

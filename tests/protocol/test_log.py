@@ -1,0 +1,241 @@
+"""The log as a pure model: what each name gets from it, what goes into one batch, and what is no longer kept."""
+
+import attrs
+import hypothesis
+import hypothesis.strategies as st
+import pytest
+
+from trio_chat.protocol import log as log_module
+from trio_chat.protocol.log import BATCH_BYTES, ENTRY_OVERHEAD, Log, Page, first_batch, missed_posts, request_hash
+from trio_chat.protocol.messages import MAX_BATCH, MAX_RECEIPTS, Batch
+from trio_chat.protocol.parts import OutgoingRequest
+from trio_chat.protocol.records import (
+    EVERYONE,
+    MAX_BODY,
+    NO_KEY,
+    Credentials,
+    Entry,
+    EntryKind,
+    PublicKeys,
+)
+from trio_chat.protocol.wire import encode
+
+KEY = bytes(range(32))
+
+
+def entry(seq, kind=EntryKind.GROUP, *, sender="alice", to="bob", body=b"hi"):
+    recipient = EVERYONE if kind == EntryKind.GROUP else to
+    return Entry(seq, kind, seq.to_bytes(16, "big"), sender, KEY, recipient, 100.0 + seq, body)
+
+
+def direct(seq, **fields):
+    return entry(seq, EntryKind.DIRECT, **fields)
+
+
+def filled(*entries, head=0):
+    log = Log(head)
+    for one in entries:
+        log.append(one)
+    return log
+
+
+def read_all(log, name, after=0):
+    """Read to the end, page by page."""
+    entries = []
+    while (page := log.read(name, after)).upto > after:
+        entries += page.entries
+        after = page.upto
+    assert page.entries == ()
+    return entries
+
+
+@pytest.fixture
+def small_room(monkeypatch):
+    """Three posts are kept."""
+    monkeypatch.setattr(log_module, "ROOM_POSTS", 3)
+
+
+# --- one order for everybody ---
+
+
+def test_an_empty_log():
+    assert Log().read("bob", 0) == Page((), 0)
+    assert Log(7).read("bob", 7) == Page((), 7)
+
+
+def test_an_entry_without_its_number_is_refused():
+    log = filled(entry(5), head=4)
+    for seq in (0, 4, 5, 7):
+        with pytest.raises(ValueError, match=f"entry {seq} after 5"):
+            log.append(entry(seq))
+    log.append(entry(6))
+    assert log.head == 6
+
+
+def test_each_name_gets_its_letters_and_the_posts_of_others_in_order():
+    sent = [entry(1), direct(2), direct(3, to="carol"), entry(4, sender="Bob"), direct(5), entry(6, sender="carol")]
+    log = filled(*sent)
+    assert log.read("bob", 0) == Page((sent[0], sent[1], sent[4], sent[5]), 6)
+    assert log.read("bob", 2) == Page((sent[4], sent[5]), 6)
+    assert log.read("carol", 0) == Page((sent[0], sent[2], sent[3]), 6)
+    assert log.read("alice", 0) == Page((sent[3], sent[5]), 6)
+
+
+def test_a_position_passes_what_is_not_for_the_name():
+    log = filled(direct(1), direct(2), entry(3, sender="carol"))
+    assert log.read("carol", 0) == Page((), 3)
+
+
+def test_what_waits_are_letters_and_the_posts_of_others():
+    log = filled(
+        direct(1), entry(2), entry(3, sender="bob"), entry(4, EntryKind.RECEIPT), entry(5, EntryKind.FAILED), direct(6)
+    )
+    assert log.waiting("bob", 0) == 3
+    assert log.waiting("bob", 1) == 2
+    assert log.waiting("bob", 6) == 0
+    assert log.letters("bob") == [direct(1), direct(6)]
+
+
+def test_what_is_taken_is_gone_and_nothing_else():
+    log = filled(direct(1), direct(2, to="carol"), entry(3), direct(4), direct(5))
+    assert log.take("bob", 4) == [direct(1), direct(4)]
+    assert log.take("bob", 4) == []
+    assert log.read("bob", 0).entries == (entry(3), direct(5))
+    assert log.read("carol", 0).entries == (direct(2, to="carol"), entry(3))
+    assert log.take("bob", 9) == [direct(5)]
+
+
+def test_what_is_dropped_is_below_the_floor():
+    log = filled(direct(1), entry(2), direct(3), entry(4))
+    log.drop(2)
+    assert (log.floor, log.head) == (2, 4)
+    assert log.entries() == [direct(3), entry(4)]
+    log.drop(1)
+    assert log.floor == 2
+    log.drop(4)
+    assert log.read("bob", 4) == Page((), 4)
+    log.append(entry(5))
+
+
+def test_the_size_is_that_of_the_bodies_that_are_here(small_room):
+    log = filled(direct(1, body=b"12345"), *[entry(seq, body=b"123") for seq in range(2, 7)])
+    assert log.size == 5 + 3 * 3
+    log.take("bob", 6)
+    assert log.size == 3 * 3
+    log.drop(4)
+    assert log.size == 2 * 3
+    log.drop(6)
+    assert log.size == 0
+
+
+def test_wrong_times_are_set_back(small_room):
+    log = filled(direct(1), *[entry(seq) for seq in range(2, 7)])
+    log.date_back(103.5)
+    assert [one.taken_at for one in log.entries()] == [101.0, 102.0, 103.0, 103.5, 103.5, 103.5]
+
+
+# --- posts that are no longer kept ---
+
+
+def test_missed_posts_are_counted_where_they_were(small_room):
+    log = filled(entry(1), entry(2, sender="bob"), direct(3), *[entry(seq) for seq in range(4, 9)])
+    entries = read_all(log, "bob")
+    assert entries == [
+        missed_posts("bob", 1, 1, 1),
+        direct(3),
+        missed_posts("bob", 2, 4, 5),
+        *[entry(seq) for seq in (6, 7, 8)],
+    ]
+    assert [one.seq for one in entries] == [1, 3, 5, 6, 7, 8]
+    assert read_all(log, "bob", 5) == entries[3:], "the notice has a place in the order, too"
+    assert log.waiting("bob", 0) == 4, "and is no message"
+
+
+def test_missed_posts_at_the_end(small_room):
+    log = filled(*[entry(seq) for seq in range(1, 5)], *[entry(seq, sender="bob") for seq in range(5, 9)])
+    assert log.read("bob", 0) == Page((missed_posts("bob", 4, 1, 4),), 8)
+
+
+def test_the_same_posts_make_the_same_notice():
+    notice = missed_posts("Bob", 12, 3, 20)
+    assert notice == missed_posts("Bob", 12, 3, 20)
+    assert (notice.seq, notice.kind, notice.sender, notice.recipient) == (20, EntryKind.MISSED, "Bob", "bob")
+    assert (notice.key, notice.body) == (NO_KEY, b"12")
+    others = [missed_posts("Bob", 12, 3, 21), missed_posts("Bob", 12, 4, 20)]
+    assert len({one.id for one in (notice, *others)}) == 3, "a client tells them apart by their ids"
+
+
+def test_a_room_keeps_its_newest_posts_by_bytes(monkeypatch):
+    monkeypatch.setattr(log_module, "ROOM_BYTES", 10)
+    log = filled(entry(1, body=b"x" * 4), entry(2, body=b"x" * 4), entry(3, body=b"x" * 9))
+    assert read_all(log, "bob") == [missed_posts("bob", 2, 1, 2), entry(3, body=b"x" * 9)]
+
+
+# --- batches ---
+
+
+def test_a_batch_has_at_least_one_entry_and_at_most_24_kib():
+    size = BATCH_BYTES // 2 - ENTRY_OVERHEAD
+    assert first_batch([], 9) == Page((), 9)
+    assert first_batch([entry(1, body=b"x" * MAX_BODY), entry(2)], 9).upto == 9
+    two = [entry(1, body=b"x" * size), entry(2, body=b"x" * size)]
+    assert first_batch(two, 9) == Page(tuple(two), 9)
+    assert first_batch([two[0], entry(2, body=b"x" * (size + 1))], 9) == Page((two[0],), 1)
+
+
+def test_a_batch_has_as_many_letters_as_its_answer_has_receipts():
+    letters = [direct(seq) for seq in range(1, MAX_RECEIPTS + 1)]
+    assert first_batch(letters, 99) == Page(tuple(letters), 99)
+    assert first_batch([*letters, direct(50)], 99) == Page(tuple(letters), MAX_RECEIPTS)
+    assert first_batch([*letters, entry(50)], 99).upto == 99, "a post needs no receipt"
+
+
+def test_a_batch_has_a_limit_of_entries(monkeypatch):
+    monkeypatch.setattr(log_module, "ENTRY_OVERHEAD", 0)
+    posts = [entry(seq, body=b"") for seq in range(1, MAX_BATCH + 2)]
+    assert first_batch(posts[:-1], 99) == Page(tuple(posts[:-1]), 99)
+    assert first_batch(posts, 99) == Page(tuple(posts[:-1]), MAX_BATCH)
+
+
+def test_no_more_is_read_than_one_entry_beyond_the_batch():
+    def endless():
+        for seq in range(1, 1000):
+            looked_at.append(seq)
+            yield direct(seq)
+
+    looked_at = []
+    assert len(first_batch(endless(), 999).entries) == MAX_RECEIPTS
+    assert len(looked_at) == MAX_RECEIPTS + 1
+
+
+@pytest.mark.parametrize("size", [0, 1, 1000, MAX_BODY])
+@pytest.mark.parametrize("kind", [EntryKind.DIRECT, EntryKind.GROUP])
+def test_the_largest_batch_can_be_sent(kind, size):
+    sender, credentials = "a" * 32, Credentials(PublicKeys(KEY, KEY), KEY * 2)
+    page = first_batch([entry(seq, kind, sender=sender, to="b" * 32, body=b"x" * size) for seq in range(1, 99)], 99)
+    entries = tuple(attrs.evolve(one, seq=2**53 - one.seq) for one in page.entries)
+    batch = Batch(bytes(16), "b" * 32, entries, ((sender, credentials),) * len(entries))
+    OutgoingRequest(Batch.kind, batch.id, encode(batch))
+
+
+# --- requests ---
+
+
+def test_a_request_is_its_recipient_and_its_body():
+    first = direct(1)
+    assert request_hash(first) == request_hash(attrs.evolve(first, seq=2, taken_at=7.0, sender="ALICE", id=bytes(16)))
+    others = [direct(1, to="carol"), direct(1, body=b"ho"), direct(1, to="bo", body=b"b hi"), entry(1)]
+    assert len({request_hash(one) for one in (first, *others)}) == 5
+
+
+# --- any log ---
+
+
+@hypothesis.given(
+    st.lists(st.tuples(st.sampled_from(EntryKind), st.sampled_from(["alice", "bob"]), st.integers(0, 9000))),
+    st.integers(0, 30),
+)
+def test_a_reader_gets_each_entry_once_wherever_pages_end(kinds, after):
+    sent = [entry(seq, kind, sender=sender, body=b"x" * size) for seq, (kind, sender, size) in enumerate(kinds, 1)]
+    expected = [one for one in sent if one.seq > after and (one.recipient or one.sender != "bob")]
+    assert read_all(filled(*sent), "bob", after) == expected

@@ -1,0 +1,64 @@
+"""Letters, posts and people for the tests of server stores, and readers that go to the end of the log."""
+
+from collections.abc import Callable
+
+from trio_chat.protocol.records import EVERYONE, Credentials, Entry, EntryKind, PublicKeys, Record, fold
+from trio_chat.storage.interface import Acknowledged
+
+KIB = 1024
+PEOPLE = ("alice", "bob", "carol")
+
+
+def key_of(name: str) -> bytes:
+    """The Ed25519 key of a person, which is no text."""
+    return b"\xff\0" + fold(name).encode().ljust(30, b"\x80")
+
+
+def record(name: str, *, owner: str | None = None, since: float = 1.0, host: str = "10.0.0.1") -> Record:
+    """A row of the client table with the keys of `owner`, or of the person with this name."""
+    key = key_of(owner or name)
+    return Record(name, host, 1, True, since, Credentials(PublicKeys(key, key[::-1]), key * 2))
+
+
+def direct(number: int, *, sender: str = "alice", to: str = "bob", body: bytes = b"hi") -> Entry:
+    """A letter; it is taken at 100 s and `number`."""
+    return _entry(EntryKind.DIRECT, number, sender, to, body)
+
+
+def post(number: int, *, sender: str = "alice", body: bytes = b"hi all") -> Entry:
+    """A post; it is taken at 100 s and `number`."""
+    return _entry(EntryKind.GROUP, number, sender, EVERYONE, body)
+
+
+def _entry(kind: EntryKind, number: int, sender: str, recipient: str, body: bytes) -> Entry:
+    return Entry(0, kind, number.to_bytes(16, "big"), sender, key_of(sender), recipient, 100.0 + number, body)
+
+
+async def register(store, *names: str) -> None:
+    for name in names:
+        await store.save_name(record(name))
+
+
+async def read_all(store, name: str, after: int) -> list[Entry]:
+    """Read to the end of the log, as a server does, without acknowledging anything."""
+    entries: list[Entry] = []
+    while (page := await store.read(name, after)).upto > after:
+        entries += page.entries
+        after = page.upto
+    return entries
+
+
+async def take_all(store, name: str, receipt: Callable[[Entry], bytes], at: float = 5.0) -> list[Entry]:
+    """Read and acknowledge, page by page. With `receipt`s for the letters."""
+    entries: list[Entry] = []
+    after = (await store.save_name(record(name))).seq
+    while (page := await store.read(name, after)).upto > after:
+        letters = [entry for entry in page.entries if entry.kind == EntryKind.DIRECT]
+        if letters:
+            receipts = {entry.seq: receipt(entry) for entry in letters}
+            await store.acknowledge([Acknowledged(name, page.upto, receipts)], at)
+        else:
+            await store.advance({name: page.upto})
+        entries += page.entries
+        after = page.upto
+    return entries

@@ -1,0 +1,217 @@
+"""A damaged row of the server's file is set aside, logged, counted and passed; all else is served.
+
+The rows are damaged between two uses of the file, as a bad disk or a curious operator would do it. `quick_check` finds
+nothing: the file is in order, only its content is not. Damaged pages are in test_database.py.
+"""
+
+import sqlite3
+from contextlib import closing
+
+import pytest
+
+from tests.storage.backends import inline
+from tests.storage.log_entries import PEOPLE, direct, post, read_all, record, register, take_all
+from trio_chat.protocol.records import EntryKind
+from trio_chat.storage.interface import Acknowledged, Appended, Position, Status
+from trio_chat.storage.server_store import open_server_store
+
+INVALID_TEXT = "CAST(x'ff00ff' AS TEXT)"  # no UTF-8
+NO_ENTRY = [
+    "kind = NULL",
+    "kind = 'dire'",
+    f"kind = {INVALID_TEXT}",
+    "sender = NULL",
+    "sender = 'no name'",
+    "sender = x'616c696365'",
+    f"sender = {INVALID_TEXT}",
+    "key = NULL",
+    "key = x'00'",
+    "key = 'AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA='",
+    "id = x''",
+    "id = 17",
+    "taken_at = NULL",
+    "taken_at = 'yesterday'",
+    "taken_at = -1",
+    "taken_at = 9e999",
+    "body = 'hi'",
+    "body = NULL",
+    "body = zeroblob(100000)",
+]
+NO_NAME = [
+    "name = NULL",
+    "name = 'b b'",
+    f"name = {INVALID_TEXT}",
+    "host = 'cafe'",
+    "host = 7",
+    "port = 0",
+    "port = 'seven'",
+    "since = NULL",
+    "signing = x'00'",
+    "signing = NULL",
+    "link = 'text'",
+    "certificate = NULL",
+    "position = NULL",
+    "position = -1",
+    "letters = 'many'",
+    "bytes = NULL",
+]
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "store.db"
+
+
+def no_more(entries):
+    """For `on_appended`, where nobody listens."""
+
+
+async def prepare(path, entries):
+    """A file with alice, bob and carol, and these entries."""
+    async with open_server_store(path, inline) as store:
+        await register(store, *PEOPLE)
+        await store.append(entries)
+
+
+def execute(path, statement):
+    with closing(sqlite3.connect(path, isolation_level=None)) as database:
+        return database.execute(statement).fetchall()
+
+
+def damage_entry(path, damage):
+    execute(path, f"UPDATE entries SET {damage} WHERE seq = 2")  # noqa: S608 - from the lists above
+
+
+def receipt(letter):
+    return b"receipt"
+
+
+@pytest.mark.parametrize("damage", NO_ENTRY)
+@pytest.mark.parametrize("entries", [(direct(1), direct(2), direct(3)), (post(1), post(2), post(3))])
+async def test_a_damaged_entry_is_passed(path, entries, damage, caplog):
+    await prepare(path, entries)
+    damage_entry(path, damage)
+    async with open_server_store(path, inline) as store:
+        await store.load(no_more)
+        assert (await store.save_name(record("bob"))).seq == 0
+        assert [entry.seq for entry in await read_all(store, "bob", 0)] == [1, 3]
+        assert store.damaged == 1
+        assert "entry 2" in caplog.text
+        assert await store.save_name(record("bob")) == Position(0, 2, 3), "it is not counted"
+        assert await store.append([direct(4)]) == [Appended(Status.NEW, 4)]
+        assert [entry.seq for entry in await take_all(store, "bob", receipt)] == [1, 3, 4]
+        assert (await store.save_name(record("bob"))).waiting == 0
+    assert execute(path, "SELECT seq FROM damaged") == [(2,)]
+    async with open_server_store(path, inline) as store:
+        await store.load(no_more)
+        assert await read_all(store, "bob", 0) == [
+            entry for entry in await read_all(store, "carol", 0) if entry.kind == EntryKind.GROUP
+        ]
+        assert store.damaged == 0, "only once"
+
+
+async def head(store):
+    _, head = await store.load(no_more)
+    return head
+
+
+@pytest.mark.parametrize("damage", ["recipient = NULL", "recipient = x'626f62'", "recipient = 'nobody'", "kept = 'no'"])
+async def test_an_entry_that_nobody_reads_any_more_goes_when_it_is_too_old(path, damage):
+    await prepare(path, [direct(1), direct(2), direct(3)])
+    damage_entry(path, damage)
+    async with open_server_store(path, inline) as store:
+        await store.load(no_more)
+        assert [entry.seq for entry in await read_all(store, "bob", 0)] == [1, 3]
+        while await store.retain(1e6, 1e6):
+            pass
+        assert await read_all(store, "bob", 0) == []
+    assert execute(path, "SELECT seq FROM entries WHERE seq <= 3") == []
+
+
+@pytest.mark.parametrize("damage", NO_ENTRY)
+@pytest.mark.parametrize("how", ["acknowledge", "another owner", "retain"])
+async def test_a_damaged_letter_is_not_answered(path, how, damage):
+    await prepare(path, [direct(1), direct(2), direct(3)])
+    damage_entry(path, damage)
+    async with open_server_store(path, inline) as store:
+        await store.load(no_more)
+        match how:
+            case "acknowledge":
+                await store.acknowledge([Acknowledged("bob", 3)], 5.0)
+            case "another owner":
+                await store.save_name(record("bob", owner="mallory"))
+            case "retain":
+                while await store.retain(1e6, 1e6):
+                    pass
+        answered = [entry.id for entry in await read_all(store, "alice", 0)]
+        assert answered[:1] + answered[-1:] == [direct(1).id, direct(3).id]
+        # Bodies are not read here: one that is too long is noticed by its reader only.
+        assert (len(answered) == 3) == (damage == "body = zeroblob(100000)")
+        assert await read_all(store, "bob", 0) == []
+        assert await store.append([direct(n) for n in range(10, 1010)]) == [
+            Appended(Status.NEW, await head(store) - 999 + n) for n in range(1000)
+        ], "the mailbox is empty"
+
+
+@pytest.mark.parametrize("damage", ["hash = x'00'", "hash = 'text'", "receipt = 'text'", "receipt = 3"])
+async def test_a_damaged_request_is_new_again(path, damage):
+    await prepare(path, [post(5), direct(1)])
+    damage_entry(path, damage)
+    async with open_server_store(path, inline) as store:
+        await store.load(no_more)
+        assert await store.append([direct(1)]) == [Appended(Status.NEW, 3)]
+        assert [entry.seq for entry in await read_all(store, "bob", 1)] == [3]
+        assert store.damaged == 1
+    assert execute(path, "SELECT seq FROM damaged") == [(2,)]
+
+
+@pytest.mark.parametrize("damage", NO_NAME)
+async def test_a_damaged_name_is_nobodys(path, damage, caplog):
+    await prepare(path, [direct(1), post(2)])
+    execute(path, f"UPDATE names SET {damage} WHERE name = 'bob'")  # noqa: S608 - from the list above
+    async with open_server_store(path, inline) as store:
+        names, head = await store.load(no_more)
+        assert [name.record.name for name in names] == ["alice", "carol"]
+        assert (store.damaged, head) == (1, 2)
+        assert "name 2" in caplog.text
+        assert await store.save_name(record("bob", owner="mallory")) == Position(2, 0, 3)
+        assert [entry.kind for entry in await read_all(store, "alice", 2)] == ["failed"], (
+            "the letter was for another key"
+        )
+    assert execute(path, "SELECT number FROM damaged_names") == [(2,)]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "DELETE FROM log",
+        "INSERT INTO log SELECT * FROM log",
+        "UPDATE log SET head = 'x'",
+        "UPDATE log SET head = 1",
+        "UPDATE log SET head = NULL",
+        "UPDATE log SET posts = -1",
+        "UPDATE log SET bytes = 'x'",
+        "UPDATE log SET trimmed = NULL",
+        "UPDATE log SET latest = 'x'",
+    ],
+)
+async def test_damaged_counts_are_made_anew(path, damage, caplog):
+    await prepare(path, [direct(1), post(2), post(3)])
+    before = execute(path, "SELECT * FROM log")
+    execute(path, damage)
+    async with open_server_store(path, inline) as store:
+        names, head = await store.load(no_more)
+        assert (len(names), head) == (3, 3)
+        assert "counts" in caplog.text
+        assert await store.append([direct(4)]) == [Appended(Status.NEW, 4)]
+    assert execute(path, "SELECT head - 1, posts, bytes, trimmed, latest - 1 FROM log") == before
+
+
+async def test_many_damaged_entries_do_not_hide_what_comes_after_them(path):
+    await prepare(path, [direct(number) for number in range(300)])
+    execute(path, "UPDATE entries SET id = NULL WHERE seq < 300")
+    async with open_server_store(path, inline) as store:
+        await store.load(no_more)
+        assert [entry.seq for entry in await read_all(store, "bob", 0)] == [300]
+        assert store.damaged == 299
+        assert (await store.save_name(record("bob"))).waiting == 1

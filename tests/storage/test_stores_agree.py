@@ -1,0 +1,160 @@
+"""The server stores in memory and on SQLite do the same, whatever happens to them: random stories for both at once.
+
+The limits are lowered, so that a short story reaches them. Hypothesis makes the same stories each time, and shortens
+the one that fails.
+"""
+
+import sqlite3
+import tempfile
+from contextlib import closing
+from pathlib import Path
+
+import attrs
+import hypothesis
+import hypothesis.strategies as st
+import pytest
+
+from tests.memory_folder import MEMORY
+from tests.storage.backends import inline
+from tests.storage.log_entries import PEOPLE, direct, post, record
+from trio_chat.protocol import log
+from trio_chat.protocol.records import EntryKind
+from trio_chat.storage import memory, server_log, server_store
+from trio_chat.storage.interface import Acknowledged
+from trio_chat.storage.memory import MemoryServerStore
+from trio_chat.storage.server_store import open_server_store
+
+LOWER = {
+    "MAILBOX_LETTERS": (3, [memory, server_store]),
+    "MAILBOX_BYTES": (10, [memory, server_store]),
+    "ROOM_POSTS": (4, [log, server_log]),
+    "ROOM_BYTES": (12, [log, server_log]),
+    "MAX_BATCH": (3, [log]),
+    "MAX_RECEIPTS": (2, [log]),
+    "RETAIN_ROWS": (2, [server_log]),
+    "LOOKUP": (2, [server_store]),
+}
+
+people = st.sampled_from(PEOPLE)
+bodies = st.sampled_from([b"", b"a", b"bb", b"cccc"])
+letters = st.builds(direct, st.integers(0, 5), sender=people, to=people, body=bodies)
+posts = st.builds(post, st.integers(0, 5), sender=people, body=bodies)
+times = st.integers(100, 110).map(float)
+requests = st.builds(lambda entry, at: attrs.evolve(entry, taken_at=at), letters | posts | posts, times)
+spelled = st.sampled_from([*PEOPLE, "Alice", "BOB"])
+
+STEPS = st.one_of(
+    st.tuples(st.just("append"), st.lists(requests, max_size=6)),
+    st.tuples(st.just("append"), st.lists(requests, max_size=6)),
+    st.tuples(st.just("take"), people, st.integers(1, 3), st.integers(0, 3)),
+    st.tuples(st.just("take"), people, st.integers(1, 3), st.integers(0, 3)),
+    st.tuples(st.just("register"), spelled, st.sampled_from([None, None, None, "mallory"])),
+    st.tuples(st.just("forget"), spelled),
+    st.builds(lambda one, other: ("retain", min(one, other), max(one, other)), times, times),
+)
+
+
+# Counts that are kept, and what they count.
+COUNTS = [
+    (
+        "SELECT lower(name), letters, bytes FROM names WHERE letters > 0 OR bytes > 0 ORDER BY lower(name)",
+        "SELECT recipient, count(*), sum(length(body)) FROM entries WHERE kept AND kind = 'direct'"
+        " GROUP BY recipient ORDER BY recipient",
+    ),
+    (
+        "SELECT posts, bytes FROM log",
+        "SELECT count(*), coalesce(sum(length(body)), 0) FROM entries WHERE kept AND kind = 'group'",
+    ),
+]
+
+
+class Pair:
+    """A store of each kind. Each step is done with both, and must have the same result."""
+
+    def __init__(self, one, other):
+        self.stores = (one, other)
+        self.told = ([], [])
+        self.names = {name: record(name) for name in PEOPLE}
+        self.acknowledged = []
+
+    async def start(self):
+        results = [await store.load(told.extend) for store, told in zip(self.stores, self.told, strict=True)]
+        assert results[0] == results[1]
+        for name in PEOPLE:
+            await self.both("save_name", self.names[name])
+
+    async def both(self, method, *arguments):
+        results = [await getattr(store, method)(*arguments) for store in self.stores]
+        assert results[0] == results[1], method
+        assert self.told[0] == self.told[1]
+        return results[0]
+
+    async def append(self, entries):
+        await self.both("append", entries)
+
+    async def register(self, name, owner):
+        self.names[name.lower()] = record(name, owner=owner)
+        await self.both("save_name", self.names[name.lower()])
+
+    async def forget(self, name):
+        await self.both("forget", name)
+
+    async def take(self, name, count, late):
+        """As a server does: the first entries of a page, of one after the last page, or once more an earlier page."""
+        position = await self.both("save_name", self.names[name])
+        page = await self.both("read", name, position.seq)
+        entries = page.entries[:count]
+        upto = page.upto if len(entries) == len(page.entries) else entries[-1].seq
+        receipts = {one.seq: one.id[::-1] for one in entries if one.kind == EntryKind.DIRECT}
+        if not receipts:
+            await self.both("advance", {name: upto})
+            return
+        self.acknowledged.append(Acknowledged(name, upto, receipts))
+        await self.both("acknowledge", self.acknowledged[-1 - late :], 105.0)
+
+    async def retain(self, before, now):
+        for store in self.stores:
+            while await store.retain(before, now):
+                pass
+        assert self.told[0] == self.told[1]
+
+    async def check(self, names=PEOPLE):
+        for name in names:
+            position = await self.both("save_name", self.names[name])
+            for after in {0, position.seq, position.head // 2, position.head}:
+                one, other = [await read_pages(store, name, after) for store in self.stores]
+                assert one == other, (name, after)
+        heads = [await store.load(told.extend) for store, told in zip(self.stores, self.told, strict=True)]
+        assert heads[0] == heads[1]
+
+
+async def read_pages(store, name, after):
+    """All pages from here to the end of the log."""
+    pages = []
+    while not pages or pages[-1].upto > after:
+        after = pages[-1].upto if pages else after
+        pages.append(await store.read(name, after))
+    return pages
+
+
+@hypothesis.settings(max_examples=120)
+@hypothesis.given(st.lists(STEPS, min_size=8, max_size=40))
+async def test_both_stores_do_the_same(steps):
+    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory(dir=MEMORY) as folder:
+        for name, (limit, modules) in LOWER.items():
+            for module in modules:
+                patch.setattr(module, name, limit)
+        path, in_memory = Path(folder) / "store.db", MemoryServerStore()
+        async with open_server_store(path, inline) as store:
+            pair = Pair(in_memory, store)
+            await pair.start()
+            for number, (method, *arguments) in enumerate(steps):
+                await getattr(pair, method)(*arguments)
+                await pair.check(PEOPLE[number % 3 :][:1])
+        async with open_server_store(path, inline) as store:
+            pair.stores = (in_memory, store)
+            await pair.check()
+            assert store.damaged == 0
+        with closing(sqlite3.connect(path)) as database:
+            for kept, counted in COUNTS:
+                assert database.execute(kept).fetchall() == database.execute(counted).fetchall()
