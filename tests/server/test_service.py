@@ -849,7 +849,8 @@ def test_a_client_is_told_about_a_sender_whose_name_has_another_owner_now(server
     carol = server.enter("alice", C)
     server.hold_table(bob)
     hers, theirs = entry_of("Alice", ALICE.public.signing), entry_of("alice", carol.key)
-    assert server.service.senders(bob.held, [hers, theirs]) == (("Alice", HERS_NOW),), "bob has the row of the new owner"
+    # Bob has the row of the new owner.
+    assert server.service.senders(bob.held, [hers, theirs]) == (("Alice", HERS_NOW),)
     bob.held = None
     assert server.service.senders(bob.held, [hers, theirs]) == (("Alice", HERS_NOW), ("alice", THEIRS))
 
