@@ -134,6 +134,69 @@ def test_wrong_times_are_set_back(small_room):
     assert [one.taken_at for one in log.entries()] == [101.0, 102.0, 103.0, 103.5, 103.5, 103.5]
 
 
+# --- what comes for many names at one position is found once ---
+
+
+def test_names_at_one_position_share_a_page():
+    log = filled(*[entry(seq) for seq in range(1, 4)])
+    assert log.read("bob", 1).entries is log.read("carol", 1).entries
+
+
+def test_a_shared_page_has_no_own_posts():
+    log = filled(entry(1, sender="Alice"), entry(2, sender="dave"), entry(3, sender="Alice"))
+    assert log.read("bob", 0) == Page((entry(1, sender="Alice"), entry(2, sender="dave"), entry(3, sender="Alice")), 3)
+    assert log.read("alice", 0) == Page((entry(2, sender="dave"),), 3)
+    assert log.read("dave", 0) == Page((entry(1, sender="Alice"), entry(3, sender="Alice")), 3)
+
+
+def test_a_shared_page_has_nobodys_letters():
+    log = filled(entry(1), direct(2, to="bob"))
+    assert log.read("carol", 0) == Page((entry(1),), 2)
+    assert log.read("bob", 0) == Page((entry(1), direct(2, to="bob")), 2)
+    assert log.read("carol", 0) == Page((entry(1),), 2)
+
+
+def test_a_shared_page_ends_with_the_next_entry_and_with_what_is_dropped():
+    log = filled(entry(1))
+    assert log.read("bob", 0) == Page((entry(1),), 1)
+    log.append(entry(2))
+    assert log.read("bob", 0) == Page((entry(1), entry(2)), 2)
+    log.append(direct(3, to="carol"))
+    assert log.read("bob", 0).upto == 3, "the position passes a letter for others"
+    assert log.read("bob", 2) == Page((), 3)
+    log.drop(2)
+    assert log.read("bob", 2) == Page((), 3)
+
+
+def test_a_notice_of_missed_posts_is_not_shared(small_room):
+    log = filled(*[entry(seq) for seq in range(1, 6)])
+    for name in ("bob", "carol"):
+        assert log.read(name, 0).entries[0] == missed_posts(name, 2, 1, 2)
+    assert log.read("bob", 2).entries is log.read("carol", 2).entries, "behind it all is"
+
+
+def test_a_shared_page_that_is_full_ends_where_it_is_full():
+    sent = [entry(seq, sender="alice" if seq % 3 else "dave", body=b"x" * 9000) for seq in range(1, 10)]
+    log = filled(*sent)
+    page = log.read("bob", 0)
+    assert page.entries is log.read("carol", 0).entries
+    assert page.upto == page.entries[-1].seq < 9
+    assert read_all(log, "bob") == read_all(log, "carol") == sent
+    assert read_all(log, "dave") == [one for one in sent if one.sender == "alice"]
+    assert read_all(log, "alice") == [one for one in sent if one.sender == "dave"]
+
+
+@hypothesis.given(
+    st.lists(st.tuples(st.sampled_from(EntryKind), st.sampled_from(["Alice", "bob"]), st.integers(0, 9000))),
+    st.lists(st.tuples(st.sampled_from(["alice", "bob", "carol"]), st.integers(0, 30)), max_size=9),
+)
+def test_a_page_is_the_same_whoever_has_read_before(kinds, reads):
+    sent = [entry(seq, kind, sender=sender, body=b"x" * size) for seq, (kind, sender, size) in enumerate(kinds, 1)]
+    log = filled(*sent)
+    for name, after in reads:
+        assert log.read(name, after) == filled(*sent).read(name, after)
+
+
 # --- posts that are no longer kept ---
 
 

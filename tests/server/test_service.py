@@ -804,7 +804,7 @@ def told(server):
     server.enter("Alice", A)
     bob = server.enter("bob", B)
     server.hold_table(bob)
-    return lambda *sent: server.service.senders(bob, [entry_of(name, key) for name, key in sent])
+    return lambda *sent: server.service.senders(bob.held, [entry_of(name, key) for name, key in sent])
 
 
 HERS_NOW, THEIRS = credentials_of(A, "Alice"), credentials_of(C, "alice")
@@ -840,7 +840,7 @@ def test_a_client_is_told_about_a_sender_whose_name_was_freed(server, told):
     freed(server)
     bob = server.enter("bob", B)
     server.hold_table(bob)
-    assert server.service.senders(bob, [entry_of("Alice", ALICE.public.signing)]) == (("Alice", HERS_NOW),)
+    assert server.service.senders(bob.held, [entry_of("Alice", ALICE.public.signing)]) == (("Alice", HERS_NOW),)
 
 
 def test_a_client_is_told_about_a_sender_whose_name_has_another_owner_now(server, told):
@@ -849,9 +849,10 @@ def test_a_client_is_told_about_a_sender_whose_name_has_another_owner_now(server
     carol = server.enter("alice", C)
     server.hold_table(bob)
     hers, theirs = entry_of("Alice", ALICE.public.signing), entry_of("alice", carol.key)
-    assert server.service.senders(bob, [hers, theirs]) == (("Alice", HERS_NOW),), "bob has the row of the new owner"
+    # Bob has the row of the new owner.
+    assert server.service.senders(bob.held, [hers, theirs]) == (("Alice", HERS_NOW),)
     bob.held = None
-    assert server.service.senders(bob, [hers, theirs]) == (("Alice", HERS_NOW), ("alice", THEIRS))
+    assert server.service.senders(bob.held, [hers, theirs]) == (("Alice", HERS_NOW), ("alice", THEIRS))
 
 
 def test_a_client_is_told_the_present_link_key_of_a_sender(server, told):
@@ -869,7 +870,7 @@ def test_nobody_is_told_about_senders_whose_keys_are_not_known(server, told):
 def test_an_owner_whose_keys_the_store_does_not_know_is_not_named(server):
     server.service.load([(Record("dave", "10.0.0.8", 8, False, 500.0), None)])
     bob = server.enter("bob", B)
-    assert server.service.senders(bob, [entry_of("dave", ALICE.public.signing)]) == ()
+    assert server.service.senders(bob.held, [entry_of("dave", ALICE.public.signing)]) == ()
 
 
 # --- the wall clock ---

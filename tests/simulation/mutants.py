@@ -140,7 +140,7 @@ def _not_passing(read):
 @mutant("a late acknowledgement moves a position back")
 def positions_go_back(stack):
     def move(database, moves):
-        database.executemany("UPDATE names SET position = ?1 WHERE name = ?2", moves)
+        database.execute("UPDATE names SET position = value FROM json_each(?) WHERE name = key", (moves,))
 
     replace(stack, server_store, "_move", move)
 

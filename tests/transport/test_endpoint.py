@@ -20,7 +20,7 @@ from trio_chat.protocol.messages import Ack, DirectMessage, Heartbeat, Part, Par
 from trio_chat.protocol.records import Reason
 from trio_chat.protocol.wire import decode_untrusted, encode
 from trio_chat.transport import endpoint as endpoint_module
-from trio_chat.transport.endpoint import RESEND_DELAYS, Endpoint, new_id
+from trio_chat.transport.endpoint import BURST, CATCH_UP, RESEND_DELAYS, Endpoint, new_id
 
 A, B, C = ("10.0.0.1", 1), ("10.0.0.2", 2), ("10.0.0.3", 3)
 TO_A, TO_B, TO_C = map(plain_peer, (A, B, C))
@@ -384,6 +384,48 @@ async def test_a_large_fan_out_lets_others_run(network, autojump_clock, nursery)
             )
         gaps = [after - before for before, after in pairwise([*turns, 1024])]
         assert max(gaps) <= 512, "other tasks run after each burst of 256"
+
+
+class BusySocket:
+    """A socket with junk of unknown senders in its buffer: it returns so many datagrams, one batch in each turn."""
+
+    def __init__(self, *sizes):
+        self._sizes = iter(sizes)
+
+    async def receive_batch(self):
+        await trio.lowlevel.checkpoint()
+        size = next(self._sizes, 0)
+        if not size:
+            await trio.sleep_forever()
+        return [(b"junk", B)] * size
+
+
+async def open_busy_endpoint(nursery, *sizes):
+    """An endpoint that has read the first of these batches."""
+    endpoint = Endpoint(BusySocket(*sizes), PlainLinks())
+    nursery.start_soon(endpoint.listen, lambda peer, request: Reaction.SILENCE)
+    while not endpoint.counts.not_a_message:
+        await trio.lowlevel.checkpoint()
+    return endpoint
+
+
+async def test_catching_up_reads_what_has_arrived(autojump_clock, nursery):
+    endpoint = await open_busy_endpoint(nursery, *[BURST] * 5, 3)
+    await endpoint.catch_up()
+    assert endpoint.counts.not_a_message == 5 * BURST + 3
+
+
+async def test_catching_up_ends_in_a_flood(autojump_clock, nursery):
+    endpoint = await open_busy_endpoint(nursery, *[BURST] * 100)
+    await endpoint.catch_up()
+    assert CATCH_UP <= endpoint.counts.not_a_message / BURST <= CATCH_UP + 3
+
+
+async def test_catching_up_with_nothing_takes_one_turn(autojump_clock, nursery):
+    endpoint = await open_busy_endpoint(nursery, 1, *[1] * 100)
+    before = endpoint.counts.not_a_message
+    await endpoint.catch_up()
+    assert endpoint.counts.not_a_message - before <= 2
 
 
 async def test_abandoned_requests_end_at_once_without_an_answer(network, autojump_clock, nursery):

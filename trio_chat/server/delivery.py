@@ -16,7 +16,7 @@ from trio_chat.crypto.receipts import verify_receipt
 from trio_chat.link.session import Peer
 from trio_chat.protocol.log import Log, Page
 from trio_chat.protocol.messages import Answer, Batch, Heartbeat, Save, TableChange, TableHeld, Taken
-from trio_chat.protocol.records import EVERYONE, Entry, EntryKind, Version, fold
+from trio_chat.protocol.records import EVERYONE, Credentials, Entry, EntryKind, Version
 from trio_chat.server.service import Service, Session
 from trio_chat.storage.interface import Acknowledged, ServerStore
 from trio_chat.tasks import WakeUp
@@ -37,6 +37,10 @@ READY_AT_ONCE = 64
 
 MAX_AWAITED = 10_000
 """The most Saves that wait for a receipt. Beyond that they are answered Saved at once."""
+
+
+_Senders = dict[tuple[Version | None, int], tuple[tuple[str, Credentials], ...]]
+"""What clients lack to verify entries, by the version of the table that they hold and the identity of the entries."""
 
 
 @attrs.frozen
@@ -137,6 +141,7 @@ class Deliveries:
         id_ = new_id()
         # Most sessions hold the same version: each difference is computed once.
         changes: dict[Version | None, TableChange | None] = {}
+        senders: _Senders = {}
         requests: dict[Session, Batch | TableChange] = {}
         for session in sessions:
             if session.table_due:
@@ -154,27 +159,31 @@ class Deliveries:
             elif session.position < self._tail.floor:
                 session.is_busy = True
                 nursery.start_soon(self._deliver_from_store, nursery, session)
-            elif batch := self._batch(session, self._tail.read(fold(session.name), session.position), id_):
+            elif batch := self._batch(session, self._tail.read(session.folded, session.position), id_, senders):
                 requests[session] = batch
                 session.is_busy = True
             else:
                 session.is_idle = True
         return requests
 
-    def _batch(self, session: Session, page: Page, id: bytes) -> Batch | None:
+    def _batch(self, session: Session, page: Page, id_: bytes, senders: _Senders) -> Batch | None:
         """The message with these entries. Without entries: None, and the session is at the end of the page."""
-        if page.entries:
-            session.upto = page.upto
-            return Batch(id, session.name, page.entries, self._service.senders(session, page.entries))
-        session.position = max(session.position, page.upto)
-        return None
+        if not page.entries:
+            session.position = max(session.position, page.upto)
+            return None
+        session.upto = page.upto
+        # Most sessions get the same entries, which are one object then.
+        key = (session.held, id(page.entries))
+        if key not in senders:
+            senders[key] = self._service.senders(session.held, page.entries)
+        return Batch(id_, session.name, page.entries, senders[key])
 
     async def _deliver_from_store(self, nursery: trio.Nursery, session: Session) -> None:
         page = await self._store.read(session.name, session.position)
         # If it ended meanwhile, its program may have been told so: what that takes now, its successor would not get.
         if not self._service.is_current(session):
             return
-        if batch := self._batch(session, page, new_id()):
+        if batch := self._batch(session, page, new_id(), {}):
             await self._deliver(nursery, {session: batch})
         else:
             self._release(session)
@@ -245,7 +254,7 @@ class Deliveries:
             self._taken.append(_Taken(session, Acknowledged(session.name, upto, receipts)))
             self._taken_came.set()
         else:
-            session.position = self._moved[fold(session.name)] = upto
+            session.position = self._moved[session.folded] = upto
             self._release(session)
         return True
 

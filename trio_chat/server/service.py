@@ -50,7 +50,7 @@ LETTERS_A_SECOND, LETTERS_AT_ONCE = 100 / 60, 300
 class Session:
     """One registration of a name at one address. When it ends, a newer one of the same name is not affected.
 
-    `key`: the Ed25519 key that the name belongs to.
+    `folded`: the name as it is compared. `key`: the Ed25519 key that the name belongs to.
     `since`: when it began, by the monotonic clock; the client knows it by this number.
     `held`: the version of the table that the client holds, as far as the server knows.
     `table_due`: what the client lacks of the table is sent next.
@@ -71,6 +71,11 @@ class Session:
     upto: int = 0
     is_busy: bool = True
     is_idle: bool = False
+    folded: str = attrs.field(init=False)
+
+    @folded.default
+    def _folded(self) -> str:
+        return fold(self.name)
 
 
 @attrs.frozen
@@ -198,12 +203,12 @@ class Service:
         name = request.name
         ended = self._sessions_of(peer, name)
         for session in ended:
-            if fold(session.name) == fold(name):
+            if session.folded == fold(name):
                 self._end(session)  # the row stays online: the others must not see an absence that did not happen
             else:
                 self.mark_offline(session, at)
         new = Session(name, request.credentials.keys.signing, peer, request.program, now, now)
-        self._by_name[fold(name)] = self._by_key[peer.key] = new
+        self._by_name[new.folded] = self._by_key[peer.key] = new
         self._remember_owner(name, request.credentials)
         record = Record(name, *_shown_address(peer), True, at, request.credentials)
         self._put(record)
@@ -232,14 +237,17 @@ class Service:
     def _append(self, kind: EntryKind, sender: Session, request: Save | GroupPost, recipient: str, at: float) -> Append:
         return Append(request, Entry(0, kind, request.id, sender.name, sender.key, recipient, at, request.body))
 
-    def senders(self, session: Session, entries: Iterable[Entry]) -> tuple[tuple[str, Credentials], ...]:
-        """The senders of these entries whose keys the client may lack: it does not hold their rows, or other keys."""
+    def senders(self, held: Version | None, entries: Iterable[Entry]) -> tuple[tuple[str, Credentials], ...]:
+        """The senders of these entries whose keys a client with this version of the table may lack.
+
+        It does not hold their rows, or has other keys in them.
+        """
         named = dict.fromkeys((entry.sender, entry.key) for entry in entries)
         return tuple(
             (name, owner)
             for name, key in named
             if (owner := self._owners.get((fold(name), key)))
-            and not (self.table.is_held(name, session.held) and self.table[name].credentials == owner)
+            and not (self.table.is_held(name, held) and self.table[name].credentials == owner)
         )
 
     # --- who is online ---
@@ -254,7 +262,7 @@ class Service:
 
     def is_current(self, session: Session) -> bool:
         """Whether this is still the session of its name."""
-        return self._by_name.get(fold(session.name)) is session
+        return self._by_name.get(session.folded) is session
 
     def mark_offline(self, session: Session, at: float) -> bool:
         """End a session and show its name as offline. While the server runs, nothing else does. The callers:
@@ -276,7 +284,7 @@ class Service:
         return [session for session in self._by_name.values() if now - session.heard_at > SILENCE_LIMIT]
 
     def _end(self, session: Session) -> None:
-        del self._by_name[fold(session.name)]
+        del self._by_name[session.folded]
         del self._by_key[session.peer.key]
 
     def _put(self, record: Record) -> None:

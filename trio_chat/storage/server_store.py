@@ -4,6 +4,7 @@ Each method submits one function of a transaction to the group commit. It takes 
 tables are in server_schema.py, what is done with the log in server_log.py.
 """
 
+import json
 import logging
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
@@ -215,23 +216,35 @@ def _acknowledge(transaction: LogTransaction, acknowledged: Sequence[Acknowledge
             if transaction.has_its_sender(letter):
                 receipts.append(about(letter, EntryKind.RECEIPT, reader, at, one.receipts.get(letter.seq, b"")))
     transaction.append(receipts)
-    _move(transaction.database, [(one.upto, one.name) for one in acknowledged])
+    _move(transaction.database, _moves((one.name, one.upto) for one in acknowledged))
 
 
 def _advance(transaction: LogTransaction, positions: Mapping[str, int]) -> None:
-    moves = [(upto, fold(name)) for name, upto in positions.items()]
-    # Behind the position there is nothing: it need not be searched.
-    transaction.database.executemany(
-        "DELETE FROM entries WHERE kept = 1 AND recipient = ?2 AND seq <= ?1"
-        " AND seq > (SELECT position FROM names WHERE name = ?2) AND kind IN ('receipt', 'failed', 'missed')",
-        moves,
+    moves = _moves(positions.items())
+    # A cross join, or SQLite would go through all entries for each name.
+    transaction.database.execute(
+        "DELETE FROM entries WHERE seq IN ("
+        " SELECT seq FROM json_each(?) AS moves CROSS JOIN entries"
+        " ON kept = 1 AND recipient = moves.key AND seq <= moves.value"
+        " WHERE kind IN ('receipt', 'failed', 'missed'))",
+        (moves,),
     )
     _move(transaction.database, moves)
 
 
-def _move(database: sqlite3.Connection, moves: Sequence[tuple[int, str]]) -> None:
+def _moves(positions: Iterable[tuple[str, int]]) -> str:
+    """A JSON object of names in lower case, each with its highest position.
+
+    In the order of the names, as they are in the index: 10,000 are found in half the time.
+    """
+    return json.dumps(dict(sorted((fold(name), upto) for name, upto in positions)))
+
+
+def _move(database: sqlite3.Connection, moves: str) -> None:
     # A late acknowledgement must not move a position back: what is behind it would be handed out again.
-    database.executemany("UPDATE names SET position = ?1 WHERE name = ?2 AND position < ?1", moves)
+    database.execute(
+        "UPDATE names SET position = value FROM json_each(?) WHERE name = key AND position < value", (moves,)
+    )
 
 
 # --- requests ---
