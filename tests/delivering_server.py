@@ -83,6 +83,7 @@ class DeliveringServer(BareServer):
 
     async def start(self, nursery: trio.Nursery) -> None:
         """Start, or start again after a crash."""
+        self.nursery = nursery
         self.service = Service(SERVER_KEY, EPOCH, self.published.append)
         self.endpoint = FakeEndpoint()
         self.deliveries = Deliveries(self.endpoint, self.service, self.store, trio.current_time)
@@ -107,7 +108,7 @@ class DeliveringServer(BareServer):
     async def admit(self, admission: Admission) -> None:
         for ended in admission.ended:
             self.endpoint.abandon(ended.peer)
-        await self.deliveries.write_positions()
+        await self.deliveries.write(self.nursery)
         position = await self.store.save_name(admission.record)
         self.deliveries.admit(admission.session, position.seq)
 

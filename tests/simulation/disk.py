@@ -51,7 +51,7 @@ class Disk:
         with trio.CancelScope(shield=True):
             await trio.sleep(self._slowness * self._dice.random())
             failure, self.next_commit = self.next_commit, None
-            # The next run finds the disk as it is before or after it. What the program does with it is done in any case.
+            # The next run finds the disk as it was before, or as it is after. What the program does then, it does.
             if failure is Failure.LOST:
                 self.cut_power()
             done = work()

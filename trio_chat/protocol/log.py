@@ -7,6 +7,7 @@ import hashlib
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator
 from heapq import merge
+from itertools import islice
 from operator import attrgetter
 
 import attrs
@@ -51,7 +52,10 @@ def first_batch(entries: Iterable[Entry], upto: int) -> Page:
 
 
 def missed_posts(name: str, count: int, first: int, last: int) -> Entry:
-    """The notice for a name that these posts are no longer kept. The same posts always make the same notice."""
+    """The notice for a name that these posts are no longer kept. The same posts always make the same notice.
+
+    So it is shown once, unless one more post is trimmed after a client has stored it and before the server knows that.
+    """
     id_ = hashlib.sha256(f"missed {EVERYONE} {first} {last}".encode()).digest()[:16]
     return Entry(last, EntryKind.MISSED, id_, name, NO_KEY, fold(name), 0.0, b"%d" % count)
 
@@ -109,22 +113,27 @@ class Log:
 
     def _share(self, after: int) -> tuple[Page, set[str]]:
         """What comes at this position for all names but those that have sent some of it, and these names."""
-        senders = {fold(post.sender) for post in _after(self._posts, after)}
         # No person has the name EVERYONE: no post is left out, and nothing is for them alone.
-        self._shared[after] = first_batch(self._entries_for(EVERYONE, after), self.head), senders
+        page = first_batch(self._entries_for(EVERYONE, after), self.head)
+        # The post behind the page decides where it ends: for its sender that may be later.
+        posts = (*page.entries, *islice(_after(self._posts, page.upto), 1))
+        self._shared[after] = page, {fold(post.sender) for post in posts}
         return self._shared[after]
 
     def _entries_for(self, name: str, after: int) -> Iterator[Entry]:
+        """All that comes for a name. Few of many are looked at: a reader who is far behind gets them batch by batch."""
         personal = _after(self._personal.get(name, []), after)
-        posts = [post for post in _after(self._posts, after) if fold(post.sender) != name]
+        posts = (post for post in _after(self._posts, after) if fold(post.sender) != name)
         passed = after
-        for entry in merge(personal, posts, key=_seq) if personal else posts:
+        for entry in merge(personal, posts, key=_seq):
             yield from self._missed(name, passed, entry.seq)
             yield entry
             passed = entry.seq
         yield from self._missed(name, passed, self.head)
 
     def _missed(self, name: str, after: int, before: int) -> Iterator[Entry]:
+        if not _has_after(self._trimmed, after):
+            return
         missed = [post.seq for post in _after(self._trimmed, after) if post.seq < before and fold(post.sender) != name]
         if missed:
             yield missed_posts(name, len(missed), missed[0], missed[-1])
@@ -189,5 +198,5 @@ def _has_after(entries: list[Entry], seq: int) -> bool:
     return bool(entries) and entries[-1].seq > seq
 
 
-def _after(entries: list[Entry], seq: int) -> list[Entry]:
-    return entries[bisect_right(entries, seq, key=_seq) :]
+def _after(entries: list[Entry], seq: int) -> Iterator[Entry]:
+    return (entries[place] for place in range(bisect_right(entries, seq, key=_seq), len(entries)))

@@ -44,11 +44,12 @@ _Senders = dict[tuple[Version | None, int], tuple[tuple[str, Credentials], ...]]
 
 
 @attrs.frozen
-class _Taken:
-    """A batch with letters that a client has taken: it has to be written before the next one is sent."""
+class _ToWrite:
+    """What a client has taken of a batch with letters: it has to be written before the next one is sent."""
 
     session: Session
     acknowledged: Acknowledged
+    is_whole: bool
 
 
 class Deliveries:
@@ -62,8 +63,8 @@ class Deliveries:
         self._tail = Log()
         self._ready: dict[Session, None] = {}
         self._wake_up = WakeUp()
-        self._taken: list[_Taken] = []
-        self._taken_came = WakeUp()
+        self._to_write: list[_ToWrite] = []
+        self._write_due = WakeUp()
         self._moved: dict[str, int] = {}
         self._awaited: dict[int, tuple[Peer, Save]] = {}
 
@@ -75,22 +76,26 @@ class Deliveries:
 
     def on_appended(self, entries: Sequence[Entry]) -> None:
         """These entries have been committed; they are the next ones."""
+        # The first entry for each: 256 posts to 1,000 sessions are 1,000 steps.
+        first: dict[Session, int] = {}
+        is_for_all = False
         for entry in entries:
             self._tail.append(entry)
-            for session in self._concerned(entry):
-                # It had everything before this entry. Its position may be far behind: it is not moved for what others
-                # get, and what is between may no longer be in memory.
-                if session.is_idle:
-                    session.position = max(session.position, entry.seq - 1)
-                    session.is_idle = False
-                self.wake(session)
+            if entry.recipient != EVERYONE:
+                if session := self._service.session(entry.recipient):
+                    first.setdefault(session, entry.seq)
+            elif not is_for_all:
+                is_for_all = True
+                for session in self._service.online():
+                    first.setdefault(session, entry.seq)
+        for session, seq in first.items():
+            # It had everything before this entry. Its position may be far behind: it is not moved for what others get,
+            # and what is between may no longer be in memory.
+            if session.is_idle:
+                session.position = max(session.position, seq - 1)
+                session.is_idle = False
+            self.wake(session)
         self._shorten_tail()
-
-    def _concerned(self, entry: Entry) -> Iterable[Session]:
-        if entry.recipient == EVERYONE:
-            return self._service.online()
-        session = self._service.session(entry.recipient)
-        return [session] if session else []
 
     def _shorten_tail(self) -> None:
         if self._tail.head - self._tail.floor > TAIL_ENTRIES or self._tail.size > TAIL_BYTES:
@@ -121,8 +126,8 @@ class Deliveries:
     async def delivery_loop(self) -> None:
         """Send what is next to the sessions that are ready, until cancelled."""
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._write_taken)
-            nursery.start_soon(self._write_positions)
+            nursery.start_soon(self._write_receipts, nursery)
+            nursery.start_soon(self._write_positions, nursery)
             while True:
                 await self._wake_up.wait()
                 while self._ready:
@@ -147,11 +152,14 @@ class Deliveries:
             if session.table_due:
                 if session.held not in changes:
                     changes[session.held] = self._service.table.change_since(session.held, id_)
-                if change := changes[session.held]:
+                change = changes[session.held]
+                # Not due again before the next round: somebody who changes the table all the time, once in each round
+                # trip, would keep entries from everyone.
+                session.table_due = change is not None and change.after != self._service.table.version
+                if change is not None:
                     requests[session] = change
                     session.is_busy = True
                     continue
-                session.table_due = False
             if session.is_idle:
                 continue
             if session.position >= self._tail.head:
@@ -196,22 +204,27 @@ class Deliveries:
             session = silent.pop(peer)
             if self._is_served(session, requests[session], answer):
                 return
+            session.table_due |= isinstance(requests[session], TableChange)
             # Busy, or a wrong answer: the next try would follow at once, and again.
             nursery.start_soon(self._pause, session)
 
         await self._endpoint.fan_out({session.peer: request for session, request in requests.items()}, settled)
         for session in silent.values():
-            nursery.start_soon(self._recover, session)
+            nursery.start_soon(self._recover, nursery, session, requests[session])
 
     async def _pause(self, session: Session) -> None:
         await trio.sleep(ACK_WINDOW)
         self._release(session)
 
-    async def _recover(self, session: Session) -> None:
+    async def _recover(self, nursery: trio.Nursery, session: Session, request: Batch | TableChange) -> None:
         """A session was silent for its window: probe it. 3 s in all; any answer proves that it is alive."""
-        if self._service.is_current(session) and not await self.is_alive(session, PROBES):
+        if not self._service.is_current(session):
+            return
+        if await self.is_alive(session, PROBES):
+            # The same request: a client that needs more than a window to store it has its answer ready by then.
+            await self._deliver(nursery, {session: request})
+        else:
             self._service.mark_offline(session, self._clock())
-        self._release(session)
 
     async def is_alive(self, session: Session, attempts: int) -> bool:
         """Probe a client, at most `attempts` times, until the first answer."""
@@ -230,6 +243,7 @@ class Deliveries:
                 is_progress = version is not None and (version == request.after or session.held is None)
                 session.held = version
                 if is_progress:
+                    session.table_due |= version != request.after
                     self._release(session)
                 return is_progress
             case Batch(), Taken():
@@ -248,48 +262,59 @@ class Deliveries:
             for receipt, letter in zip(taken.receipts, letters, strict=True)
         ):
             return False
-        upto = session.upto if len(entries) == len(batch.entries) else entries[-1].seq
+        is_whole = len(entries) == len(batch.entries)
+        upto = session.upto if is_whole else entries[-1].seq
         if letters:
             receipts = {letter.seq: receipt for letter, receipt in zip(letters, taken.receipts, strict=True)}
-            self._taken.append(_Taken(session, Acknowledged(session.name, upto, receipts)))
-            self._taken_came.set()
-        else:
-            session.position = self._moved[session.folded] = upto
+            self._to_write.append(_ToWrite(session, Acknowledged(session.name, upto, receipts), is_whole))
+            self._write_due.set()
+            return True
+        session.position = upto
+        self._moved[session.folded] = max(upto, self._moved.get(session.folded, 0))
+        # A client that takes a part has no room for more: it gets the next batch after a pause, as after Busy.
+        if is_whole:
             self._release(session)
-        return True
+        return is_whole
 
-    async def _write_taken(self) -> None:
+    async def _write_receipts(self, nursery: trio.Nursery) -> None:
         while True:
-            await self._taken_came.wait()
-            taken, self._taken = self._taken, []
-            await self._store.acknowledge([one.acknowledged for one in taken], self._clock())
-            # Not before: a position that is ahead of the disk would lose, in a crash, what was taken in between twice.
-            for one in taken:
-                one.session.position = one.acknowledged.upto
-                self._release(one.session)
-                for seq, receipt in one.acknowledged.receipts.items():
-                    if seq in self._awaited:
-                        peer, request = self._awaited.pop(seq)
-                        self._endpoint.answer(peer, request, request.delivered(receipt))
+            await self._write_due.wait()
+            await self.write(nursery)
 
-    async def _write_positions(self) -> None:
+    async def _write_positions(self, nursery: trio.Nursery) -> None:
         while True:
             await trio.sleep(POSITIONS_EVERY)
-            await self.write_positions()
+            await self.write(nursery)
 
-    async def write_positions(self) -> None:
-        """Make the positions durable that were moved by posts and receipts alone."""
+    async def write(self, nursery: trio.Nursery) -> None:
+        """Make durable what has been taken so far: positions, and receipts with those of letters."""
         moved, self._moved = self._moved, {}
+        written, self._to_write = self._to_write, []
         if moved:
             await self._store.advance(moved)
+        if not written:
+            return
+        await self._store.acknowledge([one.acknowledged for one in written], self._clock())
+        # Not before: a position that is ahead of the disk would lose, in a crash, what was taken in between twice.
+        for one in written:
+            one.session.position = one.acknowledged.upto
+            if one.is_whole:
+                self._release(one.session)
+            else:
+                nursery.start_soon(self._pause, one.session)
+            for seq, receipt in one.acknowledged.receipts.items():
+                if seq in self._awaited:
+                    peer, request = self._awaited.pop(seq)
+                    self._endpoint.answer(peer, request, request.delivered(receipt))
 
     # --- Saves that wait for a receipt ---
 
     def await_receipt(self, seq: int, peer: Peer, request: Save) -> bool:
-        """Answer this Save with the receipt of entry `seq`, if it comes. False: too many wait."""
-        if len(self._awaited) >= MAX_AWAITED:
+        """Answer this Save with the receipt of entry `seq`, if it comes. False: nothing waits for it."""
+        # 0: a letter that was taken before there was one log. Its receipt has gone.
+        if not seq or seq in self._awaited or len(self._awaited) >= MAX_AWAITED:
             return False
-        self._awaited[seq] = (peer, request)
+        self._awaited[seq] = (peer, attrs.evolve(request, body=b""))
         return True
 
     async def answer_saved(self, seqs: Iterable[int]) -> None:

@@ -172,8 +172,8 @@ class _Server:
         for ended in admission.ended:
             self._endpoint.abandon(ended.peer)
         # Before the answer: a client that gets it relies on owning the name, so that must be on the disk.
-        # And before it the positions, in the order of the calls: the new session begins where the one before has ended.
-        await self._deliveries.write_positions()
+        # And before it what was taken, in the order of the calls: the new session begins where the last one has ended.
+        await self._deliveries.write(nursery)
         # The row as it is now: while this waited, a later registration of the name may have got to the store first.
         position = await self._store.save_name(self._service.table[admission.record.name])
         version, since = self._service.table.version, admission.session.since

@@ -176,14 +176,9 @@ def _save_name(transaction: LogTransaction, record: Record) -> Position:
     known = database.execute("SELECT signing, position FROM names WHERE name = ?", (name,)).fetchone()
     is_same_owner = known is not None and own is not None and known[0] == own.keys.signing
     position: int = known[1] if is_same_owner else transaction.head
-    if not is_same_owner:
-        # Of a new name, too: its row may have been damaged, and set aside.
-        unread = transaction.take(name, position, {})
-        owner = transaction.owner(name)
-        failed = [
-            about(one, EntryKind.FAILED, owner, record.since) for one in unread if transaction.has_its_sender(one)
-        ]
-        transaction.append(failed)
+    # Of a new name, too: its row may have been damaged, and set aside.
+    unread = [] if is_same_owner else transaction.take(name, position, {})
+    reader = transaction.owner(name)
     keys = (own.keys.signing, own.keys.link, own.certificate) if own else (None, None, None)
     (letters,) = database.execute(
         "INSERT INTO names"
@@ -194,6 +189,9 @@ def _save_name(transaction: LogTransaction, record: Record) -> Position:
         " certificate = excluded.certificate, freed = 0, position = excluded.position RETURNING letters",
         (record.name, record.host, record.port, record.since, *keys, position),
     ).fetchone()
+    # Now that the name has its new owner: the last one may have written to themselves.
+    failed = [one for one in unread if transaction.has_its_sender(one)]
+    transaction.append([about(letter, EntryKind.FAILED, reader, record.since) for letter in failed])
     (posts,) = database.execute(
         "SELECT count(*) FROM entries WHERE kept = 1 AND recipient = '' AND seq > ? AND sender IS NOT ?",
         (position, name),
