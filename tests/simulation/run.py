@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+from unittest.mock import patch
 
 import click
 import trio
@@ -30,6 +31,7 @@ from tests.simulation.seed import fixed_by
 from tests.simulation.trace import Trace
 from tests.simulation.world import World
 from tests.wiretap import open_wiretap
+from trio_chat.server import server
 
 STEPS = 80
 SHOWN = 3
@@ -44,7 +46,8 @@ MUTANT_SEEDS = 200
 def simulate(seed: int, steps: int = STEPS) -> World:
     """One seed, with its disks in a temporary folder."""
     with TemporaryDirectory(dir=MEMORY) as folder:
-        with fixed_by(seed) as dice:
+        # A world lasts for some minutes: in these the server looks often enough for what is too old.
+        with fixed_by(seed) as dice, patch.object(server, "RETENTION_CHECK_EVERY", 5.0):
             clock = trio.testing.MockClock(autojump_threshold=0)
             return trio.run(partial(_run, seed, dice, Path(folder), steps), clock=clock)
 

@@ -324,7 +324,7 @@ class World:
 
     async def _a_clock_is_wrong(self) -> None:
         """A machine's clock is wrong for a while: 1970, 40 days ahead, or 50 years."""
-        program, error = self.dice.choice(self.programs), self.dice.choice(CLOCK_ERRORS)
+        program, error = self.dice.choice((self.server, *self.programs)), self.dice.choice(CLOCK_ERRORS)
         program.clock_error = error
         self.trace.note(program.name, f"has a clock that is wrong by {error:.0f} s", for_all=True)
         await trio.sleep(self.dice.choice((1.0, 70.0)))
