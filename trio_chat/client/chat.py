@@ -144,7 +144,7 @@ class Chat:
 
     @property
     def waiting(self) -> int:
-        """How many letters waited at the latest registration, receipts not counted."""
+        """How many letters and messages to everyone waited at the latest registration."""
         return self._registration.registered.waiting if self._registration.registered else 0
 
     @property
@@ -169,7 +169,7 @@ class Chat:
     # --- registering ---
 
     async def register(self) -> int:
-        """Go online; return when the table is complete, with the number of letters waiting (receipts not counted).
+        """Go online; return when the table is complete, with the number of letters and messages to everyone that wait.
 
         Raises:
             NameTaken: the name belongs to another key.
@@ -263,7 +263,6 @@ class Chat:
         Raises:
             NotRegistered: this client is offline.
             InvalidText: this cannot be sent.
-            TooFast: too many messages to everyone.
             NameTaken, SignedInElsewhere: the server had forgotten this client, which could not register again.
             ServerNotResponding: no answer within five windows.
         """
@@ -273,8 +272,6 @@ class Chat:
         match await self._registration.ask(messages.GroupPost(id_, body)):
             case messages.Accepted():
                 context.store.note(HistoryEntry(context.clock(), "", text, sent=True, group=True))
-            case Refused(reason=Reason.TOO_FAST):
-                raise errors.TooFast
             case _:
                 raise errors.ServerNotResponding
 
