@@ -6,6 +6,7 @@ The stores have the same log on disk (see storage/interface.py), the server keep
 import hashlib
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from heapq import merge
 from itertools import islice
 from operator import attrgetter
@@ -49,6 +50,28 @@ def first_batch(entries: Iterable[Entry], upto: int) -> Page:
             return Page(tuple(batch), batch[-1].seq)
         batch.append(entry)
     return Page(tuple(batch), upto)
+
+
+def with_notices(
+    entries: Iterable[Entry], after: int, head: int, notice: Callable[[int, int], Entry | None]
+) -> Iterator[Entry]:
+    """These entries, and before each the notice of posts that are missed between it and the one before, if any.
+
+    `notice(after, before)` makes it from the numbers of both; the last one is for what comes after all, up to `head`.
+    """
+    passed = after
+    for entry in entries:
+        if missed := notice(passed, entry.seq):
+            yield missed
+        yield entry
+        passed = entry.seq
+    if missed := notice(passed, head + 1):
+        yield missed
+
+
+def about_letter(letter: Entry, kind: EntryKind, reader: tuple[str, bytes], at: float, body: bytes = b"") -> Entry:
+    """An entry for the sender of a letter that says what became of it. `reader`: the recipient's name and key."""
+    return Entry(0, kind, letter.id, *reader, fold(letter.sender), at, body)
 
 
 def missed_posts(name: str, count: int, first: int, last: int) -> Entry:
@@ -124,19 +147,13 @@ class Log:
         """All that comes for a name. Few of many are looked at: a reader who is far behind gets them batch by batch."""
         personal = _after(self._personal.get(name, []), after)
         posts = (post for post in _after(self._posts, after) if fold(post.sender) != name)
-        passed = after
-        for entry in merge(personal, posts, key=_seq):
-            yield from self._missed(name, passed, entry.seq)
-            yield entry
-            passed = entry.seq
-        yield from self._missed(name, passed, self.head)
+        return with_notices(merge(personal, posts, key=_seq), after, self.head, partial(self._notice, name))
 
-    def _missed(self, name: str, after: int, before: int) -> Iterator[Entry]:
+    def _notice(self, name: str, after: int, before: int) -> Entry | None:
         if not _has_after(self._trimmed, after):
-            return
+            return None
         missed = [post.seq for post in _after(self._trimmed, after) if post.seq < before and fold(post.sender) != name]
-        if missed:
-            yield missed_posts(name, len(missed), missed[0], missed[-1])
+        return missed_posts(name, len(missed), missed[0], missed[-1]) if missed else None
 
     def waiting(self, name: str, after: int) -> int:
         """How many letters and posts come for a name after this position; receipts and notices do not count."""

@@ -10,7 +10,7 @@ from itertools import islice
 import attrs
 
 from trio_chat.errors import NoHistory
-from trio_chat.protocol.log import Log, Page, request_hash
+from trio_chat.protocol.log import Log, Page, about_letter, request_hash
 from trio_chat.protocol.records import EVERYONE, NO_KEY, Credentials, Entry, EntryKind, Record, fold
 from trio_chat.storage.interface import (
     MAILBOX_BYTES,
@@ -112,7 +112,7 @@ class MemoryServerStore:
                 receipt = one.receipts.get(letter.seq, b"")
                 self._requests[_key(letter)].receipt = receipt
                 if self._has_its_sender(letter):
-                    receipts.append(self._append(_about(letter, EntryKind.RECEIPT, name, at, receipt)))
+                    receipts.append(self._append(about_letter(letter, EntryKind.RECEIPT, _reader(name), at, receipt)))
         self._tell(receipts)
 
     async def advance(self, positions: Mapping[str, int]) -> None:
@@ -147,7 +147,9 @@ class MemoryServerStore:
     def _fail(self, unread: Iterable[Entry], at: float, reader: _Name | None = None) -> None:
         """Tell the senders of letters that these are not read. The reader is None if they have their names today."""
         letters = [entry for entry in unread if entry.kind == EntryKind.DIRECT and self._has_its_sender(entry)]
-        failed = [_about(one, EntryKind.FAILED, reader or self._names[one.recipient], at) for one in letters]
+        failed = [
+            about_letter(one, EntryKind.FAILED, _reader(reader or self._names[one.recipient]), at) for one in letters
+        ]
         self._tell([self._append(entry) for entry in failed])
 
     def _has_its_sender(self, letter: Entry) -> bool:
@@ -173,10 +175,9 @@ def _key(entry: Entry) -> tuple[str, bytes, bytes]:
     return (entry.kind, entry.key, entry.id)
 
 
-def _about(letter: Entry, kind: EntryKind, reader: _Name, at: float, body: bytes = b"") -> Entry:
-    """An entry for the sender of a letter that says what became of it."""
-    key = reader.owner.keys.signing if reader.owner else NO_KEY
-    return Entry(0, kind, letter.id, reader.record.name, key, fold(letter.sender), at, body)
+def _reader(one: _Name) -> tuple[str, bytes]:
+    """A name as it was registered, and the key of its owner: the reader of a letter."""
+    return one.record.name, one.owner.keys.signing if one.owner else NO_KEY
 
 
 class MemoryClientStore:

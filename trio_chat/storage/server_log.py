@@ -6,14 +6,23 @@ server_schema.py, names and requests in server_store.py.
 
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from heapq import merge
 from operator import itemgetter
 from typing import Any
 
 import msgspec
 
-from trio_chat.protocol.log import ROOM_BYTES, ROOM_POSTS, Page, first_batch, missed_posts
-from trio_chat.protocol.records import EVERYONE, NO_KEY, Entry, EntryKind, fold
+from trio_chat.protocol.log import (
+    ROOM_BYTES,
+    ROOM_POSTS,
+    Page,
+    about_letter,
+    first_batch,
+    missed_posts,
+    with_notices,
+)
+from trio_chat.protocol.records import EVERYONE, NO_KEY, Entry, EntryKind
 
 RETAIN_ROWS = 250
 """Rows that one transaction removes because of their age: others wait for it."""
@@ -146,26 +155,18 @@ class LogTransaction:
             " WHERE kept = 1 AND recipient = '' AND seq > ? AND sender IS NOT ? ORDER BY seq",
             (after, name),
         )
-        passed = after
-        for row in merge(personal, posts, key=itemgetter(0)):
-            entry = self.entry(row)
-            if entry is None:
-                continue
-            if passed < trimmed:
-                yield from self._missed(name, passed, entry.seq)
-            yield entry
-            passed = entry.seq
-        if passed < trimmed:
-            yield from self._missed(name, passed, head)
+        entries = filter(None, map(self.entry, merge(personal, posts, key=itemgetter(0))))
+        return with_notices(entries, after, head, partial(self._notice, name, trimmed))
 
-    def _missed(self, name: str, after: int, before: int) -> Iterator[Entry]:
+    def _notice(self, name: str, trimmed: int, after: int, before: int) -> Entry | None:
+        if after >= trimmed:
+            return None
         count, first, last = self.database.execute(
             "SELECT count(*), min(seq), max(seq) FROM entries"
             " WHERE kept = 0 AND recipient = '' AND seq > ? AND seq < ? AND sender IS NOT ?",
             (after, before, name),
         ).fetchone()
-        if count:
-            yield missed_posts(name, count, first, last)
+        return missed_posts(name, count, first, last) if count else None
 
     def take(self, name: str, upto: int, receipts: Mapping[int, bytes]) -> list[Entry]:
         """Take what is for a name (in lower case) alone out of the log. Returns the letters among it, without bodies.
@@ -247,13 +248,8 @@ class LogTransaction:
         self.database.executemany(_LESS_LETTERS, [(1, size, letter.recipient) for letter, size in letters])
         self.append(
             [
-                about(letter, EntryKind.FAILED, self.owner(letter.recipient), now)
+                about_letter(letter, EntryKind.FAILED, self.owner(letter.recipient), now)
                 for letter, _ in letters
                 if self.has_its_sender(letter)
             ]
         )
-
-
-def about(letter: Entry, kind: EntryKind, reader: tuple[str, bytes], at: float, body: bytes = b"") -> Entry:
-    """An entry for the sender of a letter that says what became of it; the reader's name and key."""
-    return Entry(0, kind, letter.id, *reader, fold(letter.sender), at, body)

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import attrs
 import msgspec
 
-from trio_chat.protocol.log import Page, request_hash
+from trio_chat.protocol.log import Page, about_letter, request_hash
 from trio_chat.protocol.records import EVERYONE, Body, Count, Entry, EntryKind, Key, Record, Seconds, fold
 from trio_chat.storage.database import open_database
 from trio_chat.storage.group_commit import GroupCommit, Runner, in_thread
@@ -30,7 +30,7 @@ from trio_chat.storage.interface import (
     Position,
     Status,
 )
-from trio_chat.storage.server_log import COUNT_POSTS, LogTransaction, about
+from trio_chat.storage.server_log import COUNT_POSTS, LogTransaction
 from trio_chat.storage.server_schema import SERVER_SCHEMA
 from trio_chat.tasks import open_background
 
@@ -191,7 +191,7 @@ def _save_name(transaction: LogTransaction, record: Record) -> Position:
     ).fetchone()
     # Now that the name has its new owner: the last one may have written to themselves.
     failed = [one for one in unread if transaction.has_its_sender(one)]
-    transaction.append([about(letter, EntryKind.FAILED, reader, record.since) for letter in failed])
+    transaction.append([about_letter(letter, EntryKind.FAILED, reader, record.since) for letter in failed])
     (posts,) = database.execute(
         "SELECT count(*) FROM entries WHERE kept = 1 AND recipient = '' AND seq > ? AND sender IS NOT ?",
         (position, name),
@@ -212,7 +212,7 @@ def _acknowledge(transaction: LogTransaction, acknowledged: Sequence[Acknowledge
         reader = transaction.owner(one.name)
         for letter in transaction.take(fold(one.name), one.upto, one.receipts):
             if transaction.has_its_sender(letter):
-                receipts.append(about(letter, EntryKind.RECEIPT, reader, at, one.receipts.get(letter.seq, b"")))
+                receipts.append(about_letter(letter, EntryKind.RECEIPT, reader, at, one.receipts.get(letter.seq, b"")))
     transaction.append(receipts)
     _move(transaction.database, _moves((one.name, one.upto) for one in acknowledged))
 
