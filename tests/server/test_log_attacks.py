@@ -1,7 +1,6 @@
 """What a registered user, a lying server or a wrong clock could do to the log, and cannot."""
 
 import os
-import time
 
 import trio
 
@@ -225,19 +224,18 @@ async def test_what_was_taken_with_a_clock_of_1970_is_kept_for_30_days(autojump_
     assert [entry.kind for entry in page.entries] == ["direct"], f"gone after {AGREEMENT} s"
 
 
-def test_what_comes_next_costs_as_much_as_it_is_and_not_as_much_as_is_there():
+def test_what_comes_next_costs_as_much_as_it_is_and_not_as_much_as_is_there(monkeypatch):
+    looked_at = []
+    monkeypatch.setattr("trio_chat.protocol.log.fold", lambda name: looked_at.append(name) or name.lower())
     log = Log()
     for seq in range(1, 8193):
         log.append(Entry(seq, EntryKind.GROUP, seq.to_bytes(16, "big"), f"u{seq % 50}", NO_KEY, EVERYONE, 1.0, b"x"))
-    began = time.perf_counter()
-    for after in range(100):
-        log.read("bob", after)
-    each = (time.perf_counter() - began) / 100
-    assert each < 0.0005, f"{each * 1000:.1f} ms for one batch"
+    assert len(log.read("bob", 0).entries) > 50
+    assert len(looked_at) < 3 * MAX_BATCH
 
 
 async def test_a_client_with_a_slow_disk_gets_on(nursery, autojump_clock):
-    """It answers each batch after 600 ms, and probes at once. Each try has a new id, so no answer is ever in time."""
+    """It answers each batch after 600 ms, and probes at once: the batch comes again under its id, when it is ready."""
     server = await started(nursery, ("alice", A), ("bob", B))
     session = server.service.session("bob")
     server.endpoint.reply = lambda peer, one: Ack(one.kind, one.id) if isinstance(one, Heartbeat) else None
