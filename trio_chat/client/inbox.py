@@ -130,16 +130,17 @@ class Inbox:
             if (fold(name), credentials.keys.signing) in sent:
                 context.pins.pin_sender(name, credentials)
         opened, receipts = self._open_all(entries)
+        # Looked up before the wait: a receipt is for the letter that was sent then (seed 20091, one id for two texts).
+        expected = {one.id: self._expected.get(one.id) for one in opened if one.kind == EntryKind.RECEIPT}
         # Stored first: the server removes what is acknowledged, and the sender sees "received".
         await context.store.keep(opened)
         context.endpoint.answer(peer, batch, batch.taken(len(entries), receipts))
         for one in opened:
             if one.kind in _ABOUT_LETTERS:
                 context.store.settled(one.id)  # what is forged has another id: it settles nothing
-            if one.kind == EntryKind.RECEIPT and one.id in self._expected:
-                expected = self._expected[one.id]
-                expected.verdict = Verdict(one.text or "")
-                expected.until_it_comes.cancel()
+            if one.kind == EntryKind.RECEIPT and (waiting := expected[one.id]):
+                waiting.verdict = Verdict(one.text or "")
+                waiting.until_it_comes.cancel()
 
     # --- receipts that are the result of `Chat.send` ---
 
