@@ -8,6 +8,7 @@ import attrs
 
 from trio_chat.crypto.identities import Identity, credentials
 from trio_chat.link.session import Peer
+from trio_chat.protocol.limits import LIMITS, Limits
 from trio_chat.protocol.messages import Deregister, Elsewhere, Find, GroupPost, Register, Save
 from trio_chat.protocol.records import Credentials, Record, Version
 from trio_chat.server.service import Admission, Service, Session
@@ -49,9 +50,9 @@ class BareServer:
     `now`: monotonic seconds. `wall`: what the wall clock shows more than that.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, limits: Limits = LIMITS) -> None:
         self.published: list[Record] = []
-        self.service = Service(SERVER_KEY, EPOCH, self.published.append)
+        self.service = Service(SERVER_KEY, EPOCH, self.published.append, limits)
         self.now = 0.0
         self.pace = 1.0
         self.wall = WALL

@@ -4,6 +4,8 @@ They are raised in the task that made the call. Invalid data from a network peer
 which never reaches the user: see protocol/wire.py.
 """
 
+import math
+
 
 class ChatError(Exception):
     """The base of all errors that trio_chat raises for its user to handle. The text of each is one readable line."""
@@ -35,6 +37,48 @@ class NameTaken(ChatError):
     def __init__(self, name: str) -> None:
         super().__init__(f"the name {name} is taken: choose another one")
         self.name = name
+
+
+class TooManyNames(ChatError):
+    """The key owns as many names as one key may have."""
+
+    def __init__(self) -> None:
+        super().__init__("your key has too many names here: use one of them, or ask the operator")
+
+
+class NoRoom(ChatError):
+    """The server takes no new names: it has as many as it can, or too many were registered from this address."""
+
+    def __init__(self) -> None:
+        super().__init__("the server has no room for new names: try again later, or ask its operator")
+
+
+class Banned(ChatError):
+    """The operator has banned the name, the key or the address."""
+
+    def __init__(self) -> None:
+        super().__init__("you are banned from this server: ask its operator")
+
+
+class RegistrationClosed(ChatError):
+    """The server registers no new names."""
+
+    def __init__(self) -> None:
+        super().__init__("the server takes no new names: ask its operator")
+
+
+class NotInvited(ChatError):
+    """The server registers new names with an invitation only, and none was given, or it was used or is too old."""
+
+    def __init__(self) -> None:
+        super().__init__("the server needs an invitation for a new name: ask its operator for one")
+
+
+class Kicked(ChatError):
+    """The operator has ended the registration. The name can register again."""
+
+    def __init__(self) -> None:
+        super().__init__("the operator of the server has signed you off")
 
 
 class SignedInElsewhere(ChatError):
@@ -115,11 +159,17 @@ class MailboxFull(ChatError):
         self.name = name
 
 
-class TooFast(ChatError):
-    """More than 300 letters at once, or 100 a minute, for one recipient who cannot be reached directly."""
+def whole_seconds(after: float) -> int:
+    """A time to wait as people read it: not 0, at which it would be too early."""
+    return max(1, math.ceil(after))
 
-    def __init__(self) -> None:
-        super().__init__("too many letters at once, try again in a minute")
+
+class TooFast(ChatError):
+    """The server has refused a request because too many came. `after`: seconds until it may be tried again."""
+
+    def __init__(self, after: float) -> None:
+        super().__init__(f"too many at once: try again in {whole_seconds(after)} s")
+        self.after = after
 
 
 class NotOpened(ChatError):

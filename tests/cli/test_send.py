@@ -122,7 +122,7 @@ def test_the_result_of_a_message(delivery, code, line, chat, capsys):
 @pytest.mark.parametrize(
     "refusal",
     [
-        *(UnknownRecipient("bob"), MailboxFull("bob"), TooFast(), KeyChanged("bob", OLD, NEW)),
+        *(UnknownRecipient("bob"), MailboxFull("bob"), TooFast(30.0), KeyChanged("bob", OLD, NEW)),
         *(NotOpened("bob"), WrongReceipt("bob"), ForgedReceipt("bob")),
     ],
 )
@@ -163,7 +163,9 @@ def test_without_a_registration_nothing_is_sent(when, error, code, first, chat, 
     assert chat.left == ("by an exception" if when == "sending" else None)
 
 
-@pytest.mark.parametrize(("sending", "code"), [(Delivery("direct"), 0), (Delivery("saved", 0.0), 3), (TooFast(), 2)])
+@pytest.mark.parametrize(
+    ("sending", "code"), [(Delivery("direct"), 0), (Delivery("saved", 0.0), 3), (TooFast(30.0), 2)]
+)
 def test_a_server_that_dies_as_we_leave_does_not_change_the_result_of_the_message(sending, code, chat, capsys):
     chat.sending, chat.leaving = sending, ServerNotResponding()
     assert send("hi") == code

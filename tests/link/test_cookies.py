@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trio_chat.link.cookies import COOKIE_SIZE, Cookies, HandshakeRates
+from trio_chat.protocol.limits import LIMITS, Rate
 from trio_chat.protocol.token_buckets import TokenBuckets
 
 ADDRESS = ("10.0.0.1", 5000)
@@ -44,7 +45,7 @@ def test_different_addresses_or_inits_have_different_cookies(host, port, init, d
 
 
 def test_a_bucket_gives_its_burst_and_then_its_rate():
-    buckets = TokenBuckets(20.0, 5.0)
+    buckets = TokenBuckets(Rate(5, 20))
     assert [buckets.take("a", 0.0) for _ in range(7)] == [True] * 5 + [False] * 2
     assert buckets.take("b", 0.0), "other keys are not affected"
     assert [buckets.take("a", 0.05) for _ in range(2)] == [True, False]
@@ -53,7 +54,7 @@ def test_a_bucket_gives_its_burst_and_then_its_rate():
 
 @given(st.lists(st.floats(0, 0.2), min_size=1, max_size=200))
 def test_no_timing_gets_more_than_burst_and_rate(pauses):
-    buckets = TokenBuckets(20.0, 5.0)
+    buckets = TokenBuckets(Rate(5, 20))
     now = taken = 0.0
     for pause in pauses:
         now += pause
@@ -62,14 +63,14 @@ def test_no_timing_gets_more_than_burst_and_rate(pauses):
 
 
 def test_a_refusal_costs_nothing():
-    buckets = TokenBuckets(1.0, 1.0)
+    buckets = TokenBuckets(Rate(1, 1))
     assert buckets.take("a", 0.0)
     assert not any(buckets.take("a", n / 10) for n in range(1, 10))
     assert buckets.take("a", 1.0)
 
 
 def test_the_number_of_buckets_is_bounded_and_the_least_recently_used_is_dropped():
-    buckets = TokenBuckets(1.0, 1.0, limit=3)
+    buckets = TokenBuckets(Rate(1, 1), limit=3)
     for key in "abc":
         assert buckets.take(key, 0.0)
     assert not buckets.take("a", 0.0)
@@ -80,7 +81,7 @@ def test_the_number_of_buckets_is_bounded_and_the_least_recently_used_is_dropped
 
 
 def test_the_rates_of_handshakes():
-    rates = HandshakeRates()
+    rates = HandshakeRates(LIMITS)
     assert sum(rates.allow(ADDRESS, 0.0) for _ in range(100)) == 5
     assert sum(rates.allow(ADDRESS, 1.0) for _ in range(100)) == 5
     steady = sum(rates.allow(ADDRESS, 2 + n / 1000) for n in range(1000))

@@ -26,6 +26,7 @@ from tests.bare_server import (
 from trio_chat.crypto.identities import Identity, credentials, sign_identity
 from trio_chat.link.session import Peer
 from trio_chat.protocol.duplicates import Reaction
+from trio_chat.protocol.limits import Limits
 from trio_chat.protocol.messages import (
     Ack,
     Batch,
@@ -54,7 +55,6 @@ from trio_chat.protocol.records import (
     Version,
     fold,
 )
-from trio_chat.server import service as service_module
 from trio_chat.server.service import SILENCE_LIMIT, TAKEOVER_LIMIT, Admission, Append
 
 
@@ -132,13 +132,13 @@ def test_names_differ_by_more_than_case_and_are_shown_as_registered_last(server)
     assert len(server.service.table) == 1
 
 
-def test_the_number_of_names_is_limited_and_known_ones_may_always_return(server, monkeypatch):
-    monkeypatch.setattr(service_module, "MAX_NAMES", 2)
+def test_the_number_of_names_is_limited_and_known_ones_may_always_return():
+    server = BareServer(Limits(names=2))
     server.enter("alice", A)
     server.enter("bob", B)
-    assert server.register("carol", C) is Reaction.SILENCE
+    assert is_refused(server.register("carol", C), Reason.NO_ROOM)
     server.leave(A)
-    assert server.register("carol", C) is Reaction.SILENCE
+    assert is_refused(server.register("carol", C), Reason.NO_ROOM)
     assert is_refused(server.register("ALICE", C), Reason.TAKEN)
     assert isinstance(server.register("ALICE", A), Admission)
 

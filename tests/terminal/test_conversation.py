@@ -388,7 +388,7 @@ async def test_blank_lines_and_unknown_commands(chat):
         ("send y ...", InvalidText(20000), "[Too long: 20000 bytes, at most 16384.]"),
         ("send y hi", MailboxFull("y"), "[The mailbox of y is full, message not sent.]"),
         ("send y hi", NameTaken("x"), "[Name x is taken.]"),
-        ("send y hi", TooFast(), "[Too fast, message not sent. Try again in a minute.]"),
+        ("send y hi", TooFast(30.0), "[Too fast: try again in 30 s.]"),
     ],
 )
 async def test_an_error_is_shown_and_the_conversation_goes_on(chat, typed, error, line):

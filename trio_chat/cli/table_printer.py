@@ -11,6 +11,7 @@ from typing import TextIO
 
 import trio
 
+from trio_chat.protocol.limits import Rate
 from trio_chat.protocol.records import Record, fold
 from trio_chat.protocol.token_buckets import TokenBuckets
 from trio_chat.tasks import WakeUp
@@ -73,7 +74,7 @@ class TablePrinter:
     def __init__(self, view: TableView, write: Callable[[str], Awaitable[object]]) -> None:
         self._view = view
         self._write = write
-        self._rate = TokenBuckets(PRINTOUTS_PER_SECOND, PRINTOUT_BURST)
+        self._rate = TokenBuckets(Rate(PRINTOUT_BURST, PRINTOUTS_PER_SECOND))
         # The newest row of each name, and how many changes it stands for: never more than the table has names.
         self._waiting: dict[str, tuple[Record, int]] = {}
         self._wake_up = WakeUp()

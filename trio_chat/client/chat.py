@@ -104,15 +104,15 @@ async def open_chat(
                     await chat.deregister()
 
 
-def _refusal(reason: Reason, recipient: str) -> errors.ChatError:
+def _refusal(refused: Refused, recipient: str) -> errors.ChatError:
     """The error for a message that the server has refused."""
-    match reason:
+    match refused.reason:
         case Reason.UNKNOWN:
             return errors.UnknownRecipient(recipient)
         case Reason.FULL:
             return errors.MailboxFull(recipient)
         case Reason.TOO_FAST:
-            return errors.TooFast()
+            return errors.TooFast(refused.after)
     return errors.ServerNotResponding()
 
 
@@ -345,9 +345,9 @@ class Chat:
                 return self._read(receipt, letter)
             case messages.Saved():
                 return None
-            case Refused(reason=reason):
+            case Refused():
                 self._context.store.settled(letter.id)
-                raise _refusal(reason, to)
+                raise _refusal(answer, to)
         raise errors.ServerNotResponding
 
     def _letter(self, message: DirectMessage, keys: PublicKeys) -> SentLetter:

@@ -11,6 +11,7 @@ from typing import TypeVar
 import attrs
 import trio
 
+from trio_chat import errors
 from trio_chat.client.context import ClientContext
 from trio_chat.client.events import ServerBack, ServerSilent, SignedOff
 from trio_chat.client.inbox import Inbox
@@ -35,6 +36,14 @@ HEARTBEAT_RETRY_DELAY = 5.0
 
 RECONNECT_DELAYS = (1.0, 2.0, 4.0, 8.0, 15.0)
 """Seconds between tries to reach a silent server; the last one is repeated."""
+
+_REFUSALS: dict[Reason, type[errors.ChatError]] = {
+    Reason.TOO_MANY_NAMES: errors.TooManyNames,
+    Reason.NO_ROOM: errors.NoRoom,
+    Reason.BANNED: errors.Banned,
+    Reason.CLOSED: errors.RegistrationClosed,
+    Reason.NOT_INVITED: errors.NotInvited,
+}
 
 
 @attrs.define(eq=False)
@@ -121,6 +130,11 @@ class Registration:
                     # Also when an earlier registration was ours: the name has another owner or program now.
                     self.registered = None
                     raise NameTaken(context.name) if isinstance(answer, Refused) else SignedInElsewhere
+                case Refused(reason=Reason.TOO_FAST, after=after):
+                    raise errors.TooFast(after)
+                case Refused(reason=reason) if reason in _REFUSALS:
+                    self.registered = None
+                    raise _REFUSALS[reason]
                 case _:
                     break
         raise ServerNotResponding

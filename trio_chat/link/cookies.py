@@ -6,6 +6,7 @@ not shown that they receive what is sent to their address. When to ask for a coo
 
 import hmac
 
+from trio_chat.protocol.limits import Limits, origin
 from trio_chat.protocol.records import Address
 from trio_chat.protocol.token_buckets import TokenBuckets
 
@@ -13,9 +14,6 @@ COOKIE_SIZE = 16
 """Bytes of a cookie."""
 
 MINUTE = 60.0
-
-PORT_RATE, PORT_BURST = 20.0, 5.0
-HOST_RATE, HOST_BURST = 1000.0, 1000.0
 
 
 class Cookies:
@@ -43,13 +41,13 @@ class Cookies:
 
 
 class HandshakeRates:
-    """How many handshakes are answered: 20 a second for an address and port (5 at once), 1,000 for an address."""
+    """How many handshakes are answered."""
 
-    def __init__(self) -> None:
-        self._ports = TokenBuckets(PORT_RATE, PORT_BURST)
-        self._hosts = TokenBuckets(HOST_RATE, HOST_BURST)
+    def __init__(self, limits: Limits) -> None:
+        self._ports = TokenBuckets(limits.handshakes_per_port)
+        self._addresses = TokenBuckets(limits.handshakes_per_address)
 
     def allow(self, address: Address, now: float) -> bool:
         """Whether one more handshake of this address is answered now."""
         # The port first: one program that asks too often does not use up the share of the others behind its router.
-        return self._ports.take(address, now) and self._hosts.take(address[0], now)
+        return self._ports.take(address, now) and self._addresses.take(origin(address), now)

@@ -15,6 +15,7 @@ from trio_chat.link.cookies import Cookies, HandshakeRates
 from trio_chat.link.handshake import Initiator, Responder
 from trio_chat.link.pending import HANDSHAKE_LIFETIME, AcceptedHandshakes, PendingHandshake, StartedHandshakes
 from trio_chat.link.session import LinkSession, Peer
+from trio_chat.protocol.limits import LIMITS, Limits
 from trio_chat.protocol.records import Address, PublicKeys
 from trio_chat.protocol.wire import MAX_PLAINTEXT, WireError
 
@@ -94,14 +95,18 @@ class Links:
     """
 
     def __init__(
-        self, own: X25519PrivateKey, random: Callable[[int], bytes], server_keys: ServerKeys | None = None
+        self,
+        own: X25519PrivateKey,
+        random: Callable[[int], bytes],
+        server_keys: ServerKeys | None = None,
+        limits: Limits = LIMITS,
     ) -> None:
         self._own = own
         self._public = own.public_key().public_bytes_raw()
         self._random = random
         self._server_keys = server_keys
         self._cookies = Cookies(random(32))
-        self._rates = HandshakeRates()
+        self._rates = HandshakeRates(limits)
         self._sessions: dict[bytes, LinkSession] = {}
         self._current: dict[Peer, LinkSession] = {}
         self._by_remote: dict[tuple[Address, bytes], LinkSession] = {}

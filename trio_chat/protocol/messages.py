@@ -61,10 +61,14 @@ class Busy(_OfRequest):
 
 @attrs.frozen
 class Refused(_OfRequest):
-    """The request is refused. Sending the same again does not help, except after registering, or some time later."""
+    """The request is refused. Sending the same again does not help, except after registering, or some time later.
+
+    `after`: with TOO_FAST, the seconds after which it is accepted if nothing else is sent meanwhile.
+    """
 
     kind: ClassVar[int] = 3
     reason: Reason
+    after: Seconds = 0.0
 
 
 @attrs.frozen
@@ -166,11 +170,16 @@ Answer = Ack | Busy | Refused | _AnswerOfServer | _AnswerOfClient
 ANSWERS = get_args(Answer)
 
 
+_FINAL = {Reason.TAKEN, Reason.UNKNOWN, Reason.CONFLICT}
+
+
 def is_repeatable(answer: Answer) -> bool:
     """Whether copies of the request get this answer again. Not if they may be accepted later."""
     match answer:
-        case Busy() | Refused(reason=Reason.NOT_REGISTERED | Reason.TOO_FAST | Reason.FULL):
+        case Busy():
             return False
+        case Refused(reason=reason):
+            return reason in _FINAL
     return True
 
 
@@ -190,8 +199,8 @@ class _Answerable:
     def busy(self) -> Busy:
         return Busy(self.kind, self.id)
 
-    def refused(self, reason: Reason) -> Refused:
-        return Refused(self.kind, self.id, reason)
+    def refused(self, reason: Reason, after: float = 0.0) -> Refused:
+        return Refused(self.kind, self.id, reason, after)
 
 
 @attrs.frozen

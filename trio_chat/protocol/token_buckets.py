@@ -1,12 +1,14 @@
 """Rate limits: a token bucket for each key, in bounded memory.
 
-Which rates apply to what is defined where they are used.
+The rates are in limits.py.
 """
 
 from collections import OrderedDict
 from collections.abc import Hashable
 
 import attrs
+
+from trio_chat.protocol.limits import Rate
 
 KEYS_KEPT = 16_384
 
@@ -18,32 +20,40 @@ class _Bucket:
 
 
 class TokenBuckets:
-    """A bucket of at most `burst` tokens for each key, refilled with `rate` tokens a second.
+    """A bucket of at most `rate.at_once` tokens for each key, refilled with `rate.a_second` tokens a second.
 
     At most `limit` keys are kept. The one that was used least recently is dropped; its bucket is full again then.
     """
 
-    def __init__(self, rate: float, burst: float, limit: int = KEYS_KEPT) -> None:
+    def __init__(self, rate: Rate, limit: int = KEYS_KEPT) -> None:
         self._rate = rate
-        self._burst = burst
         self._limit = limit
         self._buckets: OrderedDict[Hashable, _Bucket] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._buckets)
 
-    def take(self, key: Hashable, now: float) -> bool:
-        """Take one token from the bucket of `key`. False if it has none. `now` is in seconds."""
+    def take(self, key: Hashable, now: float, tokens: float = 1.0) -> bool:
+        """Take tokens from the bucket of `key`. False if it has too few. `now` is in seconds."""
         bucket = self._buckets.get(key)
         if bucket is None:
-            bucket = self._buckets[key] = _Bucket(self._burst, now)
+            bucket = self._buckets[key] = _Bucket(self._rate.at_once, now)
             if len(self._buckets) > self._limit:
                 self._buckets.popitem(last=False)
         # A refused key counts as used too: otherwise a sender over its limit would be dropped, and start full again.
         self._buckets.move_to_end(key)
-        bucket.tokens = min(self._burst, bucket.tokens + (now - bucket.filled_at) * self._rate)
+        bucket.tokens = min(self._rate.at_once, bucket.tokens + (now - bucket.filled_at) * self._rate.a_second)
         bucket.filled_at = now
-        if bucket.tokens < 1:
+        if bucket.tokens < tokens:
             return False
-        bucket.tokens -= 1
+        bucket.tokens -= tokens
         return True
+
+    def left(self, key: Hashable) -> float:
+        """The tokens in this bucket when somebody last took or asked for some."""
+        bucket = self._buckets.get(key)
+        return self._rate.at_once if bucket is None else bucket.tokens
+
+    def pause(self, key: Hashable, tokens: float = 1.0) -> float:
+        """Seconds until there are this many, after they were refused."""
+        return max(0.0, (tokens - self.left(key)) / self._rate.a_second)

@@ -17,6 +17,7 @@ from trio_chat.link.links import Links, ServerKeys
 from trio_chat.link.session import Peer
 from trio_chat.presence.roster import Roster
 from trio_chat.protocol.duplicates import Reaction
+from trio_chat.protocol.limits import LIMITS, Limits
 from trio_chat.protocol.messages import (
     Answer,
     GroupPost,
@@ -68,6 +69,7 @@ async def serve_chat(
     roster: Roster | None = None,
     network: Network = UDP,
     clock: Callable[[], float] = time.time,
+    limits: Limits = LIMITS,
     task_status: trio.TaskStatus[Address] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve a chat until cancelled; `await nursery.start(...)` returns the address that it is bound to.
@@ -81,6 +83,7 @@ async def serve_chat(
         roster: gets who comes and who goes. Share it with `serve_presence`, so that its users can watch names.
         network: where the socket comes from.
         clock: returns seconds since 1970, UTC.
+        limits: how much one key or one address may use.
 
     Raises:
         AddressError: the host does not resolve, or the port is in use.
@@ -88,10 +91,12 @@ async def serve_chat(
     if host is not None:
         host, port = (await network.resolve(host, port))[0]
     own = identity or Identity.new(secrets.token_bytes)
-    links = Links(own.link, secrets.token_bytes, ServerKeys(own.public, sign_link_key(own)))
+    links = Links(own.link, secrets.token_bytes, ServerKeys(own.public, sign_link_key(own)), limits)
     with closing(network.bind(host, port)) as socket:
         endpoint = Endpoint(socket, links)
-        server = _Server(endpoint, own.public.signing, store or MemoryServerStore(), events, roster or Roster(), clock)
+        server = _Server(
+            endpoint, own.public.signing, store or MemoryServerStore(), events, roster or Roster(), clock, limits
+        )
         try:
             await server.run(socket.address, task_status)
         finally:
@@ -107,13 +112,14 @@ class _Server:
         events: trio.MemorySendChannel[Record] | None,
         roster: Roster,
         clock: Callable[[], float],
+        limits: Limits,
     ) -> None:
         self._endpoint = endpoint
         self._store = store
         self._events = events
         self._roster = roster
         self._clock = clock
-        self._service = Service(key, secrets.token_bytes(8), self._row_changed)
+        self._service = Service(key, secrets.token_bytes(8), self._row_changed, limits)
         self._deliveries = Deliveries(endpoint, self._service, store, clock)
         self._table_changed = WakeUp()
         self._registering = self._takeovers = 0

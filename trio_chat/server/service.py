@@ -10,6 +10,7 @@ import attrs
 from trio_chat.crypto.identities import verify_identity
 from trio_chat.link.session import Peer
 from trio_chat.protocol.duplicates import Reaction
+from trio_chat.protocol.limits import LIMITS, Limits
 from trio_chat.protocol.messages import (
     Answer,
     Deregister,
@@ -40,10 +41,6 @@ TAKEOVER_LIMIT = 5.0
 """Seconds after an Elsewhere during which its client can take the name over: twice the time that a Register gets."""
 
 TICK = 1e-6
-MAX_NAMES = 10_000
-
-LETTERS_A_SECOND, LETTERS_AT_ONCE = 100 / 60, 300
-"""How many letters one sender may put into one mailbox."""
 
 
 @attrs.define(eq=False)
@@ -114,13 +111,20 @@ class Service:
     `changed` is called with each new row of the table, in order, none left out.
     """
 
-    def __init__(self, key: bytes, epoch: bytes, changed: Callable[[Record], object] = lambda record: None) -> None:
+    def __init__(
+        self,
+        key: bytes,
+        epoch: bytes,
+        changed: Callable[[Record], object] = lambda record: None,
+        limits: Limits = LIMITS,
+    ) -> None:
         self.table = ServerTable(epoch)
         self._key = key
         self._changed = changed
         self._by_name: dict[str, Session] = {}
         self._by_key: dict[bytes, Session] = {}
-        self._buckets = TokenBuckets(LETTERS_A_SECOND, LETTERS_AT_ONCE)
+        self._limits = limits
+        self._buckets = TokenBuckets(limits.letters_per_mailbox_and_key)
         self._owners: dict[tuple[str, bytes], Credentials] = {}
         self._latest = 0.0
 
@@ -195,8 +199,8 @@ class Service:
         is_valid = now - TAKEOVER_LIMIT <= told_at <= now
         if elsewhere and (not is_valid or any(session.since > told_at for session in elsewhere)):
             return request.elsewhere(now)
-        if len(self.table) >= MAX_NAMES and name not in self.table:
-            return Reaction.SILENCE
+        if len(self.table) >= self._limits.names and name not in self.table:
+            return request.refused(Reason.NO_ROOM)
         return self._admit(peer, request, now, at)
 
     def _admit(self, peer: Peer, request: Register, now: float, at: float) -> Admission:
@@ -230,8 +234,9 @@ class Service:
         if not self._is_owned(request.recipient):
             return request.refused(Reason.UNKNOWN)
         # Not by the link key, which the owner of a name may change with each registration.
-        if not self._buckets.take((sender.key, fold(request.recipient)), now):
-            return request.refused(Reason.TOO_FAST)
+        bucket = (sender.key, fold(request.recipient))
+        if not self._buckets.take(bucket, now):
+            return request.refused(Reason.TOO_FAST, self._buckets.pause(bucket))
         return self._append(EntryKind.DIRECT, sender, request, fold(request.recipient), at)
 
     def _append(self, kind: EntryKind, sender: Session, request: Save | GroupPost, recipient: str, at: float) -> Append:

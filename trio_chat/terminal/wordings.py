@@ -83,7 +83,7 @@ class Phrase(enum.Enum):
     TOO_LONG = Style.ERROR, "a message that is too long", f"[Too long: {{count}} bytes, at most {MAX_TEXT}.]"
     NOT_UNICODE = Style.ERROR, "a message that is not valid Unicode", "[Not valid Unicode, message not sent.]"
     MAILBOX_FULL = Style.ERROR, "mailbox full", "[The mailbox of {name} is full, message not sent.]"
-    TOO_FAST = Style.ERROR, "too fast", "[Too fast, message not sent. Try again in a minute.]"
+    TOO_FAST = Style.ERROR, "too fast", "[Too fast: try again in {count} s.]"
     UNKNOWN_COMMAND = Style.ERROR, "unknown command", "[Unknown command: {text}. Type help.]"
     WRONG_USAGE = Style.ERROR, "command with missing or wrong words", "[Usage: {text}]"
     NAME_TAKEN = Style.ERROR, "name refused", "[Name {name} is taken.]"
@@ -154,7 +154,6 @@ _ERRORS: dict[type[errors.ChatError], Phrase] = {
     errors.InvalidName: Phrase.INVALID_NAME,
     errors.UnknownRecipient: Phrase.UNKNOWN_NAME,
     errors.MailboxFull: Phrase.MAILBOX_FULL,
-    errors.TooFast: Phrase.TOO_FAST,
     errors.NoHistory: Phrase.NO_HISTORY,
     errors.ServerNotResponding: Phrase.NO_SERVER,
     errors.NameTaken: Phrase.NAME_TAKEN,
@@ -339,6 +338,8 @@ class Phrasebook:
             case errors.KeyChanged(name=name, pinned=pinned, offered=offered):
                 warning = self.lines(Phrase.KEY_CHANGED, name=name, pinned=pinned, key=offered)
                 return warning + self.lines(Phrase.NOT_SENT, name=name)
+            case errors.TooFast(after=after):
+                return self.lines(Phrase.TOO_FAST, count=errors.whole_seconds(after))
             case commands.UnknownCommand(word=word):
                 return self.lines(Phrase.UNKNOWN_COMMAND, text=escape(word))
             case commands.WrongUsage(usage=usage):

@@ -1,0 +1,85 @@
+"""Limits: how much of what others need, too, one key or one address may use. The numbers, and what they count by.
+
+Nothing is decided here: the buckets are in token_buckets.py, and each limit is applied where the request arrives.
+"""
+
+from ipaddress import IPv6Address, ip_address
+
+import attrs
+
+from trio_chat.protocol.records import Address
+
+IPV6_NETWORK_BITS = 64
+"""Bits of an IPv6 address that name a network. The others belong to whoever has the network: 2**64 addresses."""
+
+
+@attrs.frozen
+class Rate:
+    """So many at once, and then `a_second` more of them in each second."""
+
+    at_once: float
+    a_second: float
+
+    def __str__(self) -> str:
+        often = self.a_second >= 1
+        number, unit = (self.a_second, "second") if often else (self.a_second * 60, "minute")
+        return f"{self.at_once:,.0f} at once, then {number:,.4g} a {unit}"
+
+
+@attrs.frozen
+class Limits:
+    """The limits of a server. A key is an Ed25519 key, an address is what `origin` makes of one.
+
+    They are for strangers, not against work: a program that needs more of something can be given other numbers.
+    """
+
+    names: int = 10_000
+    """Names that the server knows, online or not."""
+    names_per_key: int = 50
+    """Names that belong to one key."""
+    new_names_per_address: Rate = Rate(1000, 1 / 60)
+    """Names that are registered for the first time from one address."""
+
+    registrations_per_key: Rate = Rate(50, 5)
+    registrations_per_address: Rate = Rate(2000, 100)
+
+    handshakes_per_port: Rate = Rate(5, 20)
+    """Handshakes that one address and port gets answered."""
+    handshakes_per_address: Rate = Rate(1000, 50)
+    handshakes_of_strangers: Rate = Rate(1000, 500)
+    """Handshakes of all addresses and ports that have no session: what strangers may cost."""
+    handshakes_of_peers: Rate = Rate(2000, 500)
+    """Handshakes of all addresses and ports that have a session, which they renew every two minutes."""
+
+    posts_per_key: Rate = Rate(300, 20)
+    """Messages to everyone. Where more than 100 people are online, each counts once for every 100 of them."""
+    posts_per_address: Rate = Rate(3000, 100)
+
+    letters_per_key: Rate = Rate(3000, 100)
+    """Messages to one person that go through the server."""
+    letters_per_address: Rate = Rate(10_000, 500)
+    letters_per_mailbox_and_key: Rate = Rate(300, 100 / 60)
+    """Letters from one key to one person."""
+
+
+LIMITS = Limits()
+"""The limits of a server that was given no others."""
+
+MAX_SHARE = 3
+"""Nobody may use more than what is free, divided by this, of what all share: a mailbox, a queue.
+
+So one key gets a quarter of it at most, the next one a quarter of the rest, and something is free for the next.
+"""
+
+
+def is_fair(used: float, wanted: float, free: float) -> bool:
+    """Whether somebody who uses this much of a thing that all share may use `wanted` more; so much of it is free."""
+    return (used + wanted) * MAX_SHARE <= free
+
+
+def origin(address: Address) -> str:
+    """What limits count an address by: an IPv4 address, or the /64 network of an IPv6 address."""
+    host = ip_address(address[0].partition("%")[0])
+    if isinstance(host, IPv6Address):
+        return str(IPv6Address(int(host) >> IPV6_NETWORK_BITS << IPV6_NETWORK_BITS))
+    return str(host)
