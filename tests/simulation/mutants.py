@@ -139,10 +139,20 @@ def _not_passing(read):
 
 @mutant("a late acknowledgement moves a position back")
 def positions_go_back(stack):
+    acknowledge, last = SqliteServerStore.acknowledge, {}
+
     def move(database, moves):
         database.execute("UPDATE names SET position = value FROM json_each(?) WHERE name = key", (moves,))
 
+    # Late: together with the next one. The program itself never lets two of one name meet.
+    async def with_the_one_before(self, acknowledged, at):
+        late = [last[one.name] for one in acknowledged if one.name in last]
+        last.update((one.name, one) for one in acknowledged)
+        await acknowledge(self, acknowledged, at)
+        await acknowledge(self, late, at)
+
     replace(stack, server_store, "_move", move)
+    replace(stack, SqliteServerStore, "acknowledge", with_the_one_before)
 
 
 @mutant("an entry is handed out before its commit")
