@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 import attrs
 
+from tests.simulation.hostile import NAME, WORLD_LIMITS
 from tests.simulation.trace import Message
 from tests.simulation.world import World
 from trio_chat.client.events import (
@@ -188,7 +189,9 @@ def everyone_is_online_at_the_end(world: World) -> Iterator[Found]:
         if not online:
             yield f"{name} is offline", None, {name}
     for name, table in world.tables.items():
-        missing = {record.name for record in (table or {}).values() if not record.online}
+        missing = {
+            record.name for record in (table or {}).values() if record.name in world.online and not record.online
+        }
         if table is None or missing:
             yield f"{name}'s table shows {missing or 'everybody'} offline", None, {name} | missing
 
@@ -209,6 +212,23 @@ def all_tables_are_equal(world: World) -> Iterator[Found]:
     for other, table in others:
         if table != first:
             yield f"{other} has {table}, {name} has {first}", None, {name, other}
+
+
+def nobody_gets_more_than_the_limits(world: World) -> Iterator[Found]:
+    hostile = world.hostile
+    lasted, granted, names = hostile.ended - hostile.began, hostile.granted, hostile.names
+    rates = (
+        ("posts", granted["Accepted"], WORLD_LIMITS.posts_per_key),
+        ("letters", granted["letters"], WORLD_LIMITS.letters_per_key),
+        ("names of one network", len(names["network"]), WORLD_LIMITS.new_names_per_address),
+    )
+    for what, number, rate in rates:
+        # Rates are in memory: a server that is restarted begins with full buckets.
+        most = rate.at_once * world.server.runs + rate.a_second * lasted
+        if number > most:
+            yield f"the hostile participant got {number} {what}, at most {most:.0f} are allowed", None, {NAME}
+    if len(names["key"]) > WORLD_LIMITS.names_per_key:
+        yield f"one key owns {names['key']}", None, {NAME}
 
 
 def everything_is_back_to_its_idle_size(world: World) -> Iterator[Found]:
@@ -232,6 +252,7 @@ PROMISES: tuple[Callable[[World], Iterator[Found]], ...] = (
     a_killed_client_is_marked_offline,
     nobody_is_wrongly_marked_offline,
     all_tables_are_equal,
+    nobody_gets_more_than_the_limits,
     everything_is_back_to_its_idle_size,
 )
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from tests.simulation.disk import Disk
+from tests.simulation.hostile import NAME, WORLD_LIMITS
 from tests.simulation.seed import now
 from tests.simulation.trace import Message
 from tests.stage import SERVER, SERVER_IDENTITY, identity_of
@@ -117,6 +118,7 @@ class Server(Program):
                 events=to_rows,
                 network=self._world.network,
                 clock=self.clock,
+                limits=WORLD_LIMITS,
             )
 
     def _watch(self, store: SqliteServerStore) -> None:
@@ -147,6 +149,8 @@ class Server(Program):
     async def _note(self, rows: trio.MemoryReceiveChannel[Record]) -> None:
         async for record in rows:
             self._world.trace.note("server", f"marks {record.name} {'online' if record.online else 'offline'}")
+            if record.name.startswith(NAME):
+                continue
             person = self._world.person(record.name)
             if record.online:
                 person.registered_run = person.runs
@@ -189,6 +193,8 @@ class Person(Program):
                 async for event in chat.events:
                     if not isinstance(event, TableChanged):
                         world.trace.note(self.name, f"is shown {event}")
+                        if getattr(event, "sender", "").startswith(NAME):
+                            continue  # nothing is promised to somebody who attacks
                         world.trace.shown[self.name].append((trio.current_time(), self.runs, event))
         finally:
             self.chat = None

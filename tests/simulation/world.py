@@ -15,6 +15,7 @@ import trio
 
 from tests.network import Conditions
 from tests.simulation.disk import Failure
+from tests.simulation.hostile import Hostile
 from tests.simulation.programs import Person, Program, Server
 from tests.simulation.seed import DAY
 from tests.simulation.sizes import sizes
@@ -52,6 +53,7 @@ class World:
             Person(self, name, (f"10.0.1.{number}", 6000), str(seed))
             for number, name in enumerate(NAMES[: dice.randint(3, len(NAMES))], start=1)
         ]
+        self.hostile = Hostile(self, seed)
         self.trace.shown = {person.name: [] for person in self.people}
         self.trace.hosts = {one.address[0]: one.name for one in self.programs}
         self.is_healed = False
@@ -84,6 +86,7 @@ class World:
             program.start()
         await trio.sleep(1)
         at_first = sizes()
+        self.nursery.start_soon(self.hostile.run)
         for _ in range(steps):
             await self.step()
             await trio.sleep(self.dice.choice(STEP) * self.dice.random())
@@ -352,6 +355,7 @@ class World:
             await self._someone_is_answered_late()  # last, as a later restart of the server would repair the damage
         self.trace.note("world", "is healed", for_all=True)
         self.is_healed = True
+        self.hostile.stop()
         self.network.default = Conditions()
         self.network.heal()
         self._withheld = None

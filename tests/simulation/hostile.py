@@ -1,0 +1,222 @@
+"""Somebody who has registered and runs loops: they try to use up what the others need. One of them is in each world.
+
+They use real links and keys, and send whatever they want. What they get is counted; invariants.py compares it with the
+limits. The limits of a world are lower than a server's, so that a few messages reach them.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+import trio
+
+from tests.raw_peer import RawPeer
+from tests.simulation.seed import now
+from tests.stage import SERVER, SERVER_IDENTITY, identity_of
+from trio_chat.crypto.identities import Identity
+from trio_chat.crypto.letters import seal_letter, sign_post
+from trio_chat.link.session import Peer
+from trio_chat.protocol.limits import Limits, Rate
+from trio_chat.protocol.messages import (
+    Answer,
+    Batch,
+    Delivered,
+    Deregister,
+    DirectMessage,
+    Find,
+    GroupPost,
+    Heartbeat,
+    Message,
+    Part,
+    Registered,
+    Save,
+    TableChange,
+)
+from trio_chat.transport.endpoint import new_id
+
+if TYPE_CHECKING:
+    from tests.simulation.world import World
+
+NAME = "mallory"
+NETWORK = "2001:db8::"
+"""A /64 network, all addresses of which are theirs."""
+
+WORLD_LIMITS = Limits(
+    names_per_key=6,
+    new_names_per_address=Rate(8, 1 / 600),
+    posts_per_key=Rate(40, 0.3),
+    letters_per_key=Rate(40, 0.3),
+    letters_per_mailbox_and_key=Rate(30, 0.3),
+)
+"""Honest people of a world need less than half of each."""
+
+LOOP = 80
+"""How often a loop sends something: more than any limit of the world allows at once."""
+
+PAUSE = 8.0
+"""Seconds between two attacks, at most."""
+
+SERVER_PEER = Peer(SERVER, SERVER_IDENTITY.public.link)
+
+
+class Hostile:
+    """The hostile participant. `granted`: how often they got what is limited."""
+
+    def __init__(self, world: World, seed: int) -> None:
+        self.began = self.ended = 0.0
+        self._world = world
+        self._dice = random.Random(f"hostile {seed}")
+        self._peers: list[RawPeer] = []
+        self._scope = trio.CancelScope()
+        self._number = 0
+
+    async def run(self) -> None:
+        """Attack until `stop` is called."""
+        self.began = trio.current_time()
+        with self._scope:
+            async with trio.open_nursery() as nursery:
+                own = await self._open(nursery, "10.0.9.1", identity_of(NAME))
+                while True:
+                    await self._register(own, NAME)
+                    attack = self._dice.choice((*_OF_ONE, self.come_from_a_network))
+                    self._world.trace.note(NAME, f"tries to {attack.__name__.replace('_', ' ')}")
+                    if attack == self.come_from_a_network:
+                        await self.come_from_a_network(nursery)
+                    else:
+                        for message, peer in attack(self, own):
+                            own.send(peer, message)
+                            await trio.sleep(0.002)
+                    await trio.sleep(self._dice.uniform(0.0, PAUSE))
+
+    def stop(self) -> None:
+        """End the program without a word."""
+        self._scope.cancel()
+        self.ended = trio.current_time()
+
+    @property
+    def granted(self) -> Counter[str]:
+        """What the server has granted so far, by the class of the answer; names that were registered as `names`."""
+        answers = [message for peer in self._peers for _, message in peer.received]
+        found = Counter(type(message).__name__ for message in answers if isinstance(message, Answer))
+        found["letters"] = found["Saved"] + sum(isinstance(one, Delivered) for one in answers)
+        return found
+
+    @property
+    def names(self) -> dict[str, set[str]]:
+        """The names in the table that are theirs, by where they are: those of one key, those of a network."""
+        table = next((person.chat.table for person in self._world.people if person.chat), {})
+        mine = {name for name in table if name.startswith(NAME)}
+        of_network = {name for name in mine if name.startswith(f"{NAME}-net")}
+        return {"key": mine - of_network, "network": of_network}
+
+    async def _open(self, nursery: trio.Nursery, host: str, identity: Identity) -> RawPeer:
+        peer = RawPeer(self._world.network, (host, 6000), identity)
+        peer.answer = _answer
+        self._peers.append(peer)
+        self._world.trace.hosts[host] = NAME
+        nursery.start_soon(peer.listen)
+        return peer
+
+    async def _register(self, peer: RawPeer, name: str, **changes: object) -> bool:
+        """Register a name, also if another program has it."""
+        key = SERVER_IDENTITY.public.signing
+        before = len(peer.of(Registered))
+        peer.send(SERVER_PEER, peer.register(name, key, **changes))
+        for _ in range(10):
+            await trio.sleep(0.1)
+            if len(peer.of(Registered)) > before:
+                return True
+        return False
+
+    def _new_name(self) -> str:
+        self._number += 1
+        return f"{NAME}-{self._number}"
+
+    # --- what they try ---
+
+    def own_many_names(self, own: RawPeer) -> Iterator[tuple[Message, Peer]]:
+        for _ in range(LOOP // 4):
+            yield own.register(self._new_name(), SERVER_IDENTITY.public.signing), SERVER_PEER
+
+    def start_many_programs(self, own: RawPeer) -> Iterator[tuple[Message, Peer]]:
+        for _ in range(LOOP):
+            yield own.register(NAME, SERVER_IDENTITY.public.signing), SERVER_PEER
+
+    def come_and_go(self, own: RawPeer) -> Iterator[tuple[Message, Peer]]:
+        program = new_id()
+        for _ in range(LOOP // 2):
+            yield Deregister(new_id()), SERVER_PEER
+            yield own.register(NAME, SERVER_IDENTITY.public.signing, program=program), SERVER_PEER
+
+    def post_without_end(self, own: RawPeer) -> Iterator[tuple[Message, Peer]]:
+        for _ in range(LOOP):
+            id_ = new_id()
+            yield GroupPost(id_, sign_post(own.identity, id=id_, sender=NAME, sent_at=now(), text="x")), SERVER_PEER
+
+    def fill_a_mailbox(self, own: RawPeer) -> Iterator[tuple[Message, Peer]]:
+        victim = self._dice.choice(self._world.people).name
+        for _ in range(LOOP):
+            yield self._letter(own, NAME, victim), SERVER_PEER
+
+    def fill_a_mailbox_under_many_names(self, own: RawPeer) -> Iterator[tuple[Message, Peer]]:
+        victim = self._dice.choice(self._world.people).name
+        for number in range(1, WORLD_LIMITS.names_per_key):
+            name = f"{NAME}-{number}"
+            yield own.register(name, SERVER_IDENTITY.public.signing), SERVER_PEER
+            for _ in range(LOOP // 2):
+                yield self._letter(own, name, victim), SERVER_PEER
+
+    def flood_a_person(self, own: RawPeer) -> Iterator[tuple[Message, Peer]]:
+        victim = self._dice.choice(self._world.people)
+        peer = Peer(victim.seen_at, identity_of(victim.name).public.link)
+        for _ in range(LOOP):
+            yield DirectMessage(new_id(), NAME, victim.name, "x"), peer
+
+    def begin_and_not_finish(self, own: RawPeer) -> Iterator[tuple[Message, Peer]]:
+        for _ in range(LOOP):
+            yield Part(Save.kind, new_id(), 0, 2, b"x" * 1000), SERVER_PEER
+            yield Find(new_id(), self._dice.choice(self._world.people).name), SERVER_PEER
+
+    async def come_from_a_network(self, nursery: trio.Nursery) -> None:
+        """Register new keys from ever new addresses of one network."""
+        for _ in range(LOOP // 5):
+            self._number += 1
+            peer = await self._open(nursery, f"{NETWORK}{self._number:x}", Identity(*self._secrets()))
+            peer.send(SERVER_PEER, peer.register(f"{NAME}-net-{self._number}", SERVER_IDENTITY.public.signing))
+            await trio.sleep(0.01)
+
+    def _secrets(self) -> tuple[bytes, bytes]:
+        return self._dice.randbytes(32), self._dice.randbytes(32)
+
+    def _letter(self, own: RawPeer, name: str, recipient: str) -> Save:
+        id_ = new_id()
+        to = identity_of(recipient).public
+        body = seal_letter(own.identity, to, id=id_, sender=name, recipient=recipient, sent_at=now(), text="x")
+        return Save(id_, recipient, body)
+
+
+_OF_ONE: tuple[Callable[[Hostile, RawPeer], Iterator[tuple[Message, Peer]]], ...] = (
+    Hostile.own_many_names,
+    Hostile.start_many_programs,
+    Hostile.come_and_go,
+    Hostile.post_without_end,
+    Hostile.fill_a_mailbox,
+    Hostile.fill_a_mailbox_under_many_names,
+    Hostile.flood_a_person,
+    Hostile.begin_and_not_finish,
+)
+
+
+def _answer(message: Message) -> Answer | None:
+    """They seem to be alive, and hold the table. What comes for them stays with the server."""
+    match message:
+        case Heartbeat():
+            return message.ack()
+        case TableChange(after=after):
+            return message.held(after)
+        case Batch():
+            return message.busy()
+    return None
