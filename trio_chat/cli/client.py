@@ -71,10 +71,10 @@ class ClientOptions:
         return open_identity(Path(self.identity) if self.identity else client_file(self.name, self.server, "key"))
 
     def hint_if_taken(self) -> str:
-        """Advice for somebody whose key is in the file of another spelling of the server's address; else empty."""
+        """Advice for somebody who owns the name: their key may be in the file of another spelling of the address."""
         others = [] if self.identity else other_addresses(self.name, self.server)
         if not others:
-            return ""
+            return f"if {self.name} is your name and you have lost its key file, ask the operator of the server"
         return (
             f"you have a key of {self.name} for {' and '.join(others)}: if that is the same server, type it like that"
         )
