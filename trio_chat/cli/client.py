@@ -71,8 +71,10 @@ class ClientOptions:
         return open_identity(Path(self.identity) if self.identity else client_file(self.name, self.server, "key"))
 
     def hint_if_taken(self) -> str:
-        """Advice for somebody who owns the name: their key may be in the file of another spelling of the address."""
-        others = [] if self.identity else other_addresses(self.name, self.server)
+        """Advice for the owner of a name that is taken; empty if they have said where their key is."""
+        if self.identity:
+            return ""
+        others = other_addresses(self.name, self.server)
         if not others:
             return f"if {self.name} is your name and you have lost its key file, ask the operator of the server"
         return (

@@ -69,8 +69,8 @@ def _run(
     if report == "stderr":
         hint = "--server-key is wrong: " if isinstance(error, WrongServerKey) else ""
         click.echo(f"{click.get_current_context().command_path}: {hint}{error}", err=True)
-    elif isinstance(error, NameTaken) and options:
-        click.echo(f"{click.get_current_context().command_path}: {options.hint_if_taken()}", err=True)
+    elif isinstance(error, NameTaken) and options and (hint := options.hint_if_taken()):
+        click.echo(f"{click.get_current_context().command_path}: {hint}", err=True)
     return code or DONE
 
 
