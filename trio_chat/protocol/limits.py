@@ -34,7 +34,10 @@ class Rate:
 
 @attrs.frozen
 class Limits:
-    """The limits of a server. A key is an Ed25519 key, an address is what `origin` makes of one.
+    """The limits of a server. An address is what `origin` makes of one.
+
+    A key is the Ed25519 key that names belong to; for registrations and requests the X25519 key of the link, which is
+    proven before anything else is.
 
     They are for strangers, not against work: a program that needs more of something can be given other numbers.
     """
@@ -59,6 +62,7 @@ class Limits:
     handshakes_per_port: Rate = Rate(5, 20)
     """Handshakes that one address and port gets answered."""
     handshakes_per_address: Rate = Rate(1000, 50)
+    """The same of all ports of one address."""
     handshakes_of_strangers: Rate = Rate(1000, 500)
     """Handshakes of all addresses and ports that have no session: what strangers may cost."""
     handshakes_of_peers: Rate = Rate(2000, 500)
