@@ -28,6 +28,7 @@ from trio_chat.crypto.identities import Identity, credentials
 from trio_chat.crypto.signatures import SIGNATURE_SIZE, TIME
 from trio_chat.link.links import Links, Received, Transmit
 from trio_chat.link.session import Peer
+from trio_chat.protocol.limits import Limits, Rate
 from trio_chat.protocol.messages import Batch, GroupPost, Heartbeat, Part, Register, Registered, TableChange, TableHeld
 from trio_chat.protocol.parts import Assembly
 from trio_chat.protocol.records import EVERYONE, Entry, EntryKind
@@ -42,6 +43,9 @@ SILENCE = 0.5
 GIVE_UP = 60.0
 HOST = "127.0.0.1"
 BUFFER = 4 * 1024 * 1024
+NO_LIMIT = Rate(1e9, 1e9)
+LIMITS = Limits(posts_per_key=NO_LIMIT, posts_per_address=NO_LIMIT)
+"""One person sends all posts, faster than a server allows."""
 TEXT = "A message to everyone, as long as people write them"
 SIZE = SIGNATURE_SIZE + TIME.size + len(TEXT)
 
@@ -218,7 +222,7 @@ async def whole_server(clock):
     """The best rates of a server, one at a time and with many in flight."""
     identity = Identity.new(secrets.token_bytes)
     async with trio.open_nursery() as nursery:
-        address = await nursery.start(partial(server.serve_chat, 0, host=HOST, identity=identity))
+        address = await nursery.start(partial(server.serve_chat, 0, host=HOST, identity=identity, limits=LIMITS))
         clients = Clients(address, identity.public, clock)
         await clients.register()
         one_by_one = many = 0.0

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from contextlib import closing, contextmanager, suppress
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -25,20 +26,34 @@ from trio_chat.crypto.identities import Identity, credentials
 from trio_chat.crypto.letters import LETTER_OVERHEAD
 from trio_chat.link.links import Links, Received, Transmit
 from trio_chat.link.session import Peer
+from trio_chat.protocol.limits import Limits, Rate
 from trio_chat.protocol.messages import Heartbeat, Part, Register, Save, Saved, TableChange
 from trio_chat.protocol.parts import Assembly
 from trio_chat.protocol.records import Credentials, Entry, EntryKind, Record
 from trio_chat.protocol.wire import WireError, decode_untrusted, encode
+from trio_chat.server.server import serve_chat
 from trio_chat.storage.database import Schema, open_database
 from trio_chat.storage.identity_file import open_identity
 from trio_chat.storage.server_store import open_server_store
 
 ROUNDS = 5
-SAVES = int(sys.argv[1]) if len(sys.argv) > 1 else 20_000
+SERVE = "--serve"
+SAVES = int(sys.argv[1]) if len(sys.argv) > 1 and sys.argv[1] != SERVE else 20_000
 ONE_BY_ONE = SAVES // 10
 GROUP, MOST = 64, 256
 IN_FLIGHT = 512
-"""Twice what the server appends at once, and half of the requests that it works on at a time."""
+"""Twice what the server appends at once."""
+NO_LIMIT = Rate(1e9, 1e9)
+LIMITS = Limits(
+    names_per_key=10_000,
+    registrations_per_key=NO_LIMIT,
+    registrations_per_address=NO_LIMIT,
+    requests_per_key=NO_LIMIT,
+    letters_per_key=NO_LIMIT,
+    letters_per_address=NO_LIMIT,
+    messages_in_progress=4 * IN_FLIGHT,
+)
+"""One key at one address sends all Saves, faster than a server allows."""
 WINDOW = 0.5
 BUFFER = 4 * 1024 * 1024
 NAMES = [f"recipient-{number}" for number in range(SAVES // 250 + 1)]
@@ -185,16 +200,23 @@ def encoded(request):
 
 @contextmanager
 def running_server(folder):
-    """A server from the command line, on a free port. Yields the port and its public keys."""
-    keys = folder / "server.key"
-    command = [sys.executable, "-m", "trio_chat", "server", "0", "--host", "127.0.0.1"]
-    command += ["--store", str(folder / "server.db"), "--identity", str(keys)]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:  # noqa: S603
+    """A server on a free port, in a process of its own. Yields the port and its public keys."""
+    command = [sys.executable, __file__, SERVE, str(folder)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603
         try:
-            port = int(process.stderr.readline().rpartition(":")[2])
-            yield port, open_identity(keys).public
+            port = int(process.stdout.readline())
+            yield port, open_identity(folder / "server.key").public
         finally:
             process.terminate()
+
+
+async def serve(folder):
+    """That server: as the command `server`, with other limits."""
+    identity = open_identity(folder / "server.key")
+    async with open_server_store(folder / "server.db") as store, trio.open_nursery() as nursery:
+        options = {"host": "127.0.0.1", "identity": identity, "store": store, "limits": LIMITS}
+        _, port = await nursery.start(partial(serve_chat, 0, **options))
+        print(port, flush=True)
 
 
 def whole_server(folder):
@@ -234,4 +256,7 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    if sys.argv[1:2] == [SERVE]:
+        trio.run(serve, Path(sys.argv[2]))
+    else:
+        main()

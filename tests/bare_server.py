@@ -99,6 +99,9 @@ class BareServer:
     def leave(self, peer):
         return self.ask(peer, Deregister(self.id()))
 
+    def moved(self, before, after):
+        self.service.moved(before, after, self.now)
+
     def save(self, peer, recipient, id=None):
         return self.ask(peer, Save(id or self.id(), recipient, b"sealed"))
 

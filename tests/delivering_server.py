@@ -95,6 +95,9 @@ class DeliveringServer(BareServer):
     def ask(self, peer, request):
         return self.service.receive(peer, request, trio.current_time(), trio.current_time())
 
+    def moved(self, before, after):
+        self.service.moved(before, after, trio.current_time())
+
     async def come(self, name: str, peer: Peer, *, holds_table: bool = True) -> Session:
         """Register. The client holds the table as it is then, or nothing."""
         admission = self.register(name, peer)

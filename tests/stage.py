@@ -17,6 +17,7 @@ from trio_chat.client.chat import Chat, open_chat
 from trio_chat.client.events import Event, TableChanged
 from trio_chat.crypto.identities import Identity
 from trio_chat.link.session import Peer
+from trio_chat.protocol.limits import LIMITS
 from trio_chat.protocol.messages import Message
 from trio_chat.protocol.records import Address, Record, fold
 from trio_chat.server.server import serve_chat
@@ -63,6 +64,7 @@ class Stage:
         self.network = network
         self.tap = tap
         self.identity = SERVER_IDENTITY
+        self.limits = LIMITS
         self.server_store = MemoryServerStore()
         self.changes: list[Record] = []
         self._nursery = nursery
@@ -146,6 +148,7 @@ class Stage:
                         network=self.network,
                         events=send,
                         clock=trio.current_time,
+                        limits=self.limits,
                     )
                 )
                 task_status.started(address)

@@ -32,6 +32,7 @@ from trio_chat.errors import (
     ChatError,
     ForgedReceipt,
     IdentityError,
+    IdInUse,
     InvalidName,
     InvalidRecipient,
     InvalidText,
@@ -63,6 +64,7 @@ from trio_chat.presence.client import Friends, watch_friends
 from trio_chat.presence.messages import FriendChanged
 from trio_chat.presence.roster import Roster
 from trio_chat.presence.server import serve_presence
+from trio_chat.protocol.limits import Limits, Rate
 from trio_chat.server.server import serve_chat
 from trio_chat.storage.client_store import open_client_store
 from trio_chat.storage.identity_file import open_identity
@@ -83,6 +85,7 @@ __all__ = [
     "GroupMessageReceived",
     "GroupMessagesMissed",
     "HistoryEntry",
+    "IdInUse",
     "Identity",
     "IdentityError",
     "InvalidName",
@@ -93,6 +96,7 @@ __all__ = [
     "Kicked",
     "LetterReceived",
     "LetterUnreadable",
+    "Limits",
     "MailboxFull",
     "MessageNotDelivered",
     "MessageNotOpened",
@@ -105,6 +109,7 @@ __all__ = [
     "NotRegistered",
     "PresenceLost",
     "PresenceRefused",
+    "Rate",
     "ReceiptReceived",
     "RegistrationClosed",
     "Roster",

@@ -172,6 +172,13 @@ class TooFast(ChatError):
         self.after = after
 
 
+class IdInUse(ChatError):
+    """The server has another message under the id of this one. Ids are random: no honest server says so."""
+
+    def __init__(self) -> None:
+        super().__init__("the server has another message with the same id: send it again")
+
+
 class NotOpened(ChatError):
     """The recipient got the message but could not open it or did not show it.
 

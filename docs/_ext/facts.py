@@ -18,7 +18,7 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective, SphinxRole
 
-from trio_chat.protocol import messages, records
+from trio_chat.protocol import limits, messages, records
 from trio_chat.terminal.wordings import Phrase
 
 # --- values ---
@@ -56,12 +56,24 @@ class Value(SphinxRole):
 def meaning_of(path: str) -> str:
     """The docstring below a constant in its module."""
     module, _, name = path.rpartition(".")
-    body = ast.parse(inspect.getsource(importlib.import_module(f"trio_chat.{module}"))).body
+    return _docstring_below(name, ast.parse(inspect.getsource(importlib.import_module(f"trio_chat.{module}"))).body)
+
+
+def meaning_of_field(cls: type, name: str) -> str:
+    """The docstring below a field in its class."""
+    (definition,) = ast.parse(inspect.getsource(cls)).body
+    return _docstring_below(name, typing.cast("ast.ClassDef", definition).body)
+
+
+def _docstring_below(name: str, body: list[ast.stmt]) -> str:
     for line, below in itertools.pairwise(body):
         match line, below:
-            case ast.Assign(targets=[ast.Name(id=found)]), ast.Expr(value=ast.Constant(value=str(text))):
+            case (
+                (ast.Assign(targets=[ast.Name(id=found)]) | ast.AnnAssign(target=ast.Name(id=found))),
+                ast.Expr(value=ast.Constant(value=str(text))),
+            ):
                 if found == name:
-                    return inspect.cleandoc(text).replace("\n", " ")
+                    return " ".join(inspect.cleandoc(text).split())
     return ""
 
 
@@ -229,7 +241,26 @@ class Limits(_Table):
         return [self.table(["constant", "value", "meaning"], rows, [38, 12, 50])]
 
 
-TABLES = {"message-table": Messages, "record-table": Records, "phrase-table": Phrases, "limits": Limits}
+class ServerLimits(_Table):
+    """The table of the limits of a server: the fields of `Limits`."""
+
+    def run(self) -> list[nodes.Node]:
+        rows: list[list[Cell]] = []
+        for field in attrs.fields(limits.Limits):
+            value, meaning = getattr(limits.LIMITS, field.name), meaning_of_field(limits.Limits, field.name)
+            if not meaning:
+                raise self.error(f"the limit {field.name} has no docstring")
+            rows.append([f"`{field.name}`", str(value) if isinstance(value, limits.Rate) else shown(value), meaning])
+        return [self.table(["limit", "value", "meaning"], rows, [26, 24, 50])]
+
+
+TABLES = {
+    "message-table": Messages,
+    "record-table": Records,
+    "phrase-table": Phrases,
+    "limits": Limits,
+    "server-limits": ServerLimits,
+}
 
 
 def setup(app: Sphinx) -> dict[str, bool]:

@@ -303,7 +303,6 @@ ELSEWHERE = ["[Signed in from another place.]", "[Exiting]"]
             ["[Server not responding]", "[Exiting]"],
             ["[Message sent failed]", "[Server is shut down]", "[Exiting]"],
         ),
-        (NameTaken("x"), 2, ["[Name x is taken.]"], ["[Name x is taken.]"]),
         (ServerKeyChanged(OLD, NEW), 2, SERVER_KEY_CHANGED, SERVER_KEY_CHANGED),
         (SignedInElsewhere(), 0, ELSEWHERE, ELSEWHERE),
         (KeyboardInterrupt(), 130, [], ["Caught keyboard interrupt. Exiting"]),
@@ -357,7 +356,7 @@ def test_a_bug_is_not_hidden(opened, type_in):
 @pytest.mark.parametrize(
     ("errors", "code", "out", "err"),
     [
-        ([ServerNotResponding(), NameTaken("x")], 2, "[Name x is taken.]", ""),
+        ([ServerNotResponding(), NameTaken("x")], 2, "[Name x is taken.]", "ask the operator"),
         ([KeyboardInterrupt(), ServerNotResponding()], 1, "[Server not responding]", ""),
         ([InvalidName("b@d"), KeyboardInterrupt()], 2, "", "not a valid name"),
         ([SignedInElsewhere(), StoreFailed("full")], 1, "", ""),
@@ -532,6 +531,16 @@ def test_a_name_that_is_taken_may_be_our_own_under_another_address_of_the_server
     )
     assert main([*command, "--identity", str(tmp_path / "own.key")]) == 2
     assert capsys.readouterr().err == "", "whoever gives a key file knows which one it is"
+
+
+def test_the_owner_of_a_name_who_has_lost_the_key_is_told_whom_to_ask(opened, type_in, capsys):
+    opened.error = NameTaken("Bob")
+    for wording in ("group", "channel"):
+        assert main(["client", "Bob", "127.0.0.1", "5000", "--wording", wording]) == 2
+        out, err = capsys.readouterr()
+        assert out == ">>> [Name Bob is taken.]\n"
+        hint = "if Bob is your name and you have lost its key file, ask the operator of the server"
+        assert err.endswith(f" client: {hint}\n")
 
 
 @pytest.mark.parametrize("store", [[], ["--store", ":memory:"]])

@@ -21,6 +21,7 @@ from trio_chat.client.events import (
 from trio_chat.crypto.receipts import NO_HASH, hash_text, sign_receipt
 from trio_chat.errors import (
     ForgedReceipt,
+    IdInUse,
     MailboxFull,
     NotOpened,
     ServerNotResponding,
@@ -362,7 +363,7 @@ async def test_a_failure_that_comes_during_send_is_told_after_it(server, alice, 
         (Reason.UNKNOWN, UnknownRecipient),
         (Reason.FULL, MailboxFull),
         (Reason.TOO_FAST, TooFast),
-        (Reason.CONFLICT, ServerNotResponding),
+        (Reason.CONFLICT, IdInUse),
     ],
 )
 async def test_a_letter_that_the_server_refused_waits_for_nothing(

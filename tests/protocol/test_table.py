@@ -54,6 +54,18 @@ def rows(table: ServerTable | ClientTable, names: list[str]) -> dict[str, Record
 # --- the server's table ---
 
 
+def test_the_names_of_a_key_are_counted():
+    alice, bob = (credentials(number) for number in (1, 2))
+    directory = ServerTable(EPOCH)
+    owned = [attrs.evolve(record(name), credentials=alice) for name in ("a", "b", "c")]
+    for one in (*owned, owned[0], attrs.evolve(owned[0], name="A", online=False)):
+        directory.put(one)
+    directory.put(attrs.evolve(owned[1], credentials=bob))
+    directory.put(attrs.evolve(owned[2], credentials=None))
+    counts = [directory.names_of(one.keys.signing) for one in (alice, bob, credentials(3))]
+    assert counts == [1, 1, 0]
+
+
 def test_a_new_client_gets_the_whole_table():
     directory = directory_of(3)
     change = directory.change_since(None, ID)

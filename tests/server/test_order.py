@@ -163,7 +163,7 @@ async def test_senders_whose_rows_a_client_lacks_come_with_the_batch(server, bob
 async def test_a_batch_in_flight_is_answered_from_the_new_address_of_a_session(server, bob, autojump_clock):
     await server.send(A, "bob", "bob")
     sent = await server.sent_to(B)
-    server.service.moved(B, elsewhere(B))
+    server.moved(B, elsewhere(B))
     server.endpoint.respond(sent, taken_by(B, sent.request, 1))
     assert await server.take_all(elsewhere(B)) == [2]
     assert server.service.is_current(bob)
@@ -740,7 +740,7 @@ class AnyEvents:
                 self.come(name)
             case "move" if session:
                 self.people[name] = elsewhere(peer, self.dice.choice(self.PLACES))
-                self.server.service.moved(peer, self.people[name])
+                self.server.moved(peer, self.people[name])
             case "crash" if self.dice.random() < 0.3:
                 await self.start()
         if self.dice.random() < 0.5:

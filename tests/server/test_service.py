@@ -464,7 +464,7 @@ def test_after_a_move_the_session_goes_on_and_the_table_shows_the_new_address(se
     since = session.since
     place = elsewhere(A, ("fe80::1%eth0", 7))
     send_request(server, A, Heartbeat)
-    server.service.moved(A, place)
+    server.moved(A, place)
     assert server.published[1:] == [attrs.evolve(row, host="fe80::1", port=7)], "still online since the same time"
     assert server.service.table["alice"] == server.published[-1]
     assert server.service.is_current(session)
@@ -479,28 +479,28 @@ def test_after_a_move_the_session_goes_on_and_the_table_shows_the_new_address(se
 def test_several_moves_are_followed(server):
     server.enter("alice", A)
     second, third = elsewhere(A), elsewhere(A, ("10.0.0.8", 8))
-    server.service.moved(A, second)
-    server.service.moved(second, third)
+    server.moved(A, second)
+    server.moved(second, third)
     assert server.online() == {"alice": third}
     with nothing_happens(server):
-        server.service.moved(A, second)
-    server.service.moved(third, A)
+        server.moved(A, second)
+    server.moved(third, A)
     assert server.online() == {"alice": A}
 
 
 def test_a_move_of_somebody_else_changes_nothing(server):
     with nothing_happens(server):
-        server.service.moved(A, elsewhere(A))
+        server.moved(A, elsewhere(A))
     server.enter("alice", A)
     with nothing_happens(server):
-        server.service.moved(elsewhere(B, A.address), B)
-        server.service.moved(elsewhere(A), elsewhere(A, ("10.0.0.8", 8)))
+        server.moved(elsewhere(B, A.address), B)
+        server.moved(elsewhere(A), elsewhere(A, ("10.0.0.8", 8)))
     server.enter("alice", elsewhere(A))
     with nothing_happens(server):
-        server.service.moved(A, elsewhere(A, ("10.0.0.8", 8)))
+        server.moved(A, elsewhere(A, ("10.0.0.8", 8)))
     server.leave(elsewhere(A))
     with nothing_happens(server):
-        server.service.moved(elsewhere(A), A)
+        server.moved(elsewhere(A), A)
 
 
 # --- any sequence of requests of owners and thieves ---
@@ -532,7 +532,7 @@ class AnyOwners:
                 self.server.service.mark_offline(self.dice.choice(sessions), self.server.at)
             case "move":
                 peer = self.somebody()
-                self.server.service.moved(peer, elsewhere(peer, self.dice.choice(self.PLACES)))
+                self.server.moved(peer, elsewhere(peer, self.dice.choice(self.PLACES)))
 
     def register(self, peer, name) -> None:
         take_over = self.dice.random() < 0.7

@@ -14,6 +14,7 @@ from trio_chat.client.chat import open_chat
 from trio_chat.client.events import SignedOff
 from trio_chat.errors import InvalidName, NameTaken, NotRegistered, ServerNotResponding, SignedInElsewhere
 from trio_chat.link.packets import Hello
+from trio_chat.protocol.limits import Limits, Rate
 from trio_chat.protocol.messages import (
     Batch,
     Deregister,
@@ -25,7 +26,6 @@ from trio_chat.protocol.messages import (
     TableChange,
     Takeover,
 )
-from trio_chat.server import server as server_module
 from trio_chat.storage.memory import MemoryServerStore
 
 
@@ -180,8 +180,8 @@ async def test_a_late_takeover_does_not_end_the_registration_after_it(stage, aut
     assert old.received == []
 
 
-async def test_only_so_many_registrations_are_in_progress_and_the_next_ones_follow(
-    stage, autojump_clock, nursery, monkeypatch
+async def test_one_address_has_a_share_of_the_registrations_in_progress_and_its_next_ones_follow(
+    stage, autojump_clock, nursery
 ):
     class SlowStore(MemoryServerStore):
         async def save_name(self, record):
@@ -191,7 +191,7 @@ async def test_only_so_many_registrations_are_in_progress_and_the_next_ones_foll
             return waiting
 
     started = []
-    monkeypatch.setattr(server_module, "MAX_REGISTERING", 3)
+    stage.limits = Limits(registrations_in_progress=12)
     await stage.kill_server()
     await stage.start_server(SlowStore())
     alice = await stage.enter("alice")
@@ -204,13 +204,16 @@ async def test_only_so_many_registrations_are_in_progress_and_the_next_ones_foll
     assert (await alice.chat.send_all("hello")) is None, "only registrations wait"
     began = trio.current_time()
     await stage.enter("bob")
-    assert 1 < trio.current_time() - began < 2.6, "those before it have ended after a second"
+    assert trio.current_time() - began == pytest.approx(1), "as long as the store needs"
+    impatient.send(SERVER_PEER, impatient.register("mallory", SERVER_KEY, program=bytes(16)))
+    await stage.pass_time(1.1)
+    assert len(impatient.of(Registered)) == 4
 
 
-async def test_an_owner_who_takes_over_their_own_name_again_and_again_keeps_nobody_out(
-    stage, autojump_clock, nursery, monkeypatch
-):
-    monkeypatch.setattr(server_module, "MAX_REGISTERING", 30)
+async def test_an_owner_who_takes_over_their_own_name_again_and_again_keeps_nobody_out(stage, autojump_clock, nursery):
+    stage.limits = Limits(registrations_in_progress=30, registrations_per_key=Rate(1000, 1000))
+    await stage.kill_server()
+    await stage.start_server()
     programs = [RawPeer(stage.network, (f"10.0.3.{n}", 6000), identity_of("mallory")) for n in range(2, 102)]
 
     async def take_over():

@@ -71,10 +71,12 @@ class ClientOptions:
         return open_identity(Path(self.identity) if self.identity else client_file(self.name, self.server, "key"))
 
     def hint_if_taken(self) -> str:
-        """Advice for somebody whose key is in the file of another spelling of the server's address; else empty."""
-        others = [] if self.identity else other_addresses(self.name, self.server)
-        if not others:
+        """Advice for the owner of a name that is taken; empty if they have said where their key is."""
+        if self.identity:
             return ""
+        others = other_addresses(self.name, self.server)
+        if not others:
+            return f"if {self.name} is your name and you have lost its key file, ask the operator of the server"
         return (
             f"you have a key of {self.name} for {' and '.join(others)}: if that is the same server, type it like that"
         )

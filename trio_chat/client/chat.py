@@ -64,8 +64,9 @@ async def open_chat(
         identity: the keys that the name belongs to (see `open_identity`); None makes new ones, for this chat alone.
         server_key: the fingerprint that the server must have; None is the one that `store` remembers, if any.
         store: keeps letters, what was seen, and the keys of others; None keeps them in memory.
-        reconnect: if the server does not respond, keep trying instead of raising, with pauses of up to 15 seconds.
-            The events are `ServerSilent` and `ServerBack`. Deregistering at the end is tried only once.
+        reconnect: if the server does not respond, or lets nobody in because too many come, keep trying instead of
+            raising, with pauses of up to 15 seconds, or as long as the server says. The events are `ServerSilent` and
+            `ServerBack`. Deregistering at the end is tried only once.
         backlog: how many events may wait to be read. Use 0 for a program that only sends: no message and no letter
             is accepted, so they stay with their senders and the server.
         network: where the socket comes from.
@@ -74,6 +75,8 @@ async def open_chat(
     Raises:
         InvalidName: `name` is not a name.
         NameTaken: it belongs to another key.
+        TooManyNames, NoRoom: the key, its address or the server has too many names.
+        TooFast: too many registrations with this key or from its address.
         SignedInElsewhere: another program of the owner took the name before the table was complete.
         ServerKeyChanged: the server has another key than the one that `store` remembers.
         WrongServerKey: the server does not have the key `server_key`.
@@ -104,15 +107,17 @@ async def open_chat(
                     await chat.deregister()
 
 
-def _refusal(refused: Refused, recipient: str) -> errors.ChatError:
+def _refusal(answer: Answer, recipient: str = "") -> errors.ChatError:
     """The error for a message that the server has refused."""
-    match refused.reason:
-        case Reason.UNKNOWN:
+    match answer:
+        case Refused(reason=Reason.UNKNOWN):
             return errors.UnknownRecipient(recipient)
-        case Reason.FULL:
+        case Refused(reason=Reason.FULL):
             return errors.MailboxFull(recipient)
-        case Reason.TOO_FAST:
-            return errors.TooFast(refused.after)
+        case Refused(reason=Reason.TOO_FAST, after=after):
+            return errors.TooFast(after)
+        case Refused(reason=Reason.CONFLICT):
+            return errors.IdInUse()
     return errors.ServerNotResponding()
 
 
@@ -173,6 +178,7 @@ class Chat:
 
         Raises:
             NameTaken: the name belongs to another key.
+            TooFast: too many registrations with this key or from its address.
             SignedInElsewhere: another program of the owner took the name before the table was complete.
             ServerNotResponding: no answer within five windows, or no table.
         """
@@ -229,7 +235,8 @@ class Chat:
             UnknownRecipient: the server does not know this name.
             KeyChanged: the recipient has another key than before; see `trust`.
             MailboxFull: the recipient is away and has too many letters.
-            TooFast: too many letters to this recipient.
+            TooFast: too many messages went through the server.
+            IdInUse: the server has another message with the same id.
             NotOpened: the recipient got it from the server and could not open it.
             WrongReceipt: the recipient got it from the server, but signed that they have another text.
             ForgedReceipt: the server says that the recipient has it, but the recipient did not sign that receipt.
@@ -263,6 +270,8 @@ class Chat:
         Raises:
             NotRegistered: this client is offline.
             InvalidText: this cannot be sent.
+            TooFast: too many messages to everyone.
+            IdInUse: the server has another message with the same id.
             NameTaken, SignedInElsewhere: the server had forgotten this client, which could not register again.
             ServerNotResponding: no answer within five windows.
         """
@@ -272,8 +281,8 @@ class Chat:
         match await self._registration.ask(messages.GroupPost(id_, body)):
             case messages.Accepted():
                 context.store.note(HistoryEntry(context.clock(), "", text, sent=True, group=True))
-            case _:
-                raise errors.ServerNotResponding
+            case answer:
+                raise _refusal(answer)
 
     async def _find(self, name: str) -> Record:
         # The row of somebody who registered just now may not have arrived yet.

@@ -44,13 +44,16 @@ _REFUSALS: dict[Reason, type[errors.ChatError]] = {
     Reason.CLOSED: errors.RegistrationClosed,
     Reason.NOT_INVITED: errors.NotInvited,
 }
+_SIGNED_OFF: tuple[type[errors.ChatError], ...] = (NameTaken, SignedInElsewhere, *_REFUSALS.values())
+"""With these, registering again has failed for good."""
 
 
 @attrs.define(eq=False)
 class Registration:
     """One person's registration with the server, which is at one of the `candidates`.
 
-    `registered` is the server's latest answer, None while offline. `reconnect`: wait for a silent server, do not raise.
+    `registered` is the server's latest answer, None while offline. `reconnect`: wait for a silent server, or one that
+    has had too many registrations, do not raise.
     """
 
     _context: ClientContext
@@ -198,12 +201,21 @@ class Registration:
         raise ServerNotResponding
 
     async def _retry_while_silent(self, ask: Callable[[], Awaitable[_T]], *, report: bool = True) -> _T:
-        """With `reconnect`, repeat this until the server responds; `report` its silence and its return as events."""
+        """With `reconnect`, repeat this until the server responds and lets us in.
+
+        `report` its silence and its return as events.
+        """
         pauses = chain(RECONNECT_DELAYS, repeat(RECONNECT_DELAYS[-1])) if self._reconnect else iter(())
         was_silent = False
         while True:
             try:
                 answer = await ask()
+            except errors.TooFast as error:
+                pause = next(pauses, None)
+                if pause is None:
+                    raise
+                # The pauses grow also if each answer says that it is only a moment: many others may have got it, too.
+                await trio.sleep(max(pause, error.after))
             except ServerNotResponding:
                 pause = next(pauses, None)
                 if pause is None:
@@ -234,9 +246,11 @@ class Registration:
             if isinstance(answer, Refused):
                 try:
                     await self._register_again(registered)
-                except (NameTaken, SignedInElsewhere) as error:
+                except _SIGNED_OFF as error:
                     # Not `offer`: the user must get this event, even if there is no room now.
                     await self._context.event_queue.put(SignedOff(error))
+                except errors.TooFast as error:
+                    pause = max(HEARTBEAT_RETRY_DELAY, error.after)
                 except ServerNotResponding:
                     continue
 

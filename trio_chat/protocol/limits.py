@@ -12,13 +12,19 @@ from trio_chat.protocol.records import Address
 IPV6_NETWORK_BITS = 64
 """Bits of an IPv6 address that name a network. The others belong to whoever has the network: 2**64 addresses."""
 
+MAX_SHARE = 3
+"""Nobody may use more than what is free, divided by this, of what all share: a mailbox, a queue.
+
+So one key gets a quarter of it at most, the next one a quarter of the rest, and something is free for the next.
+"""
+
 
 @attrs.frozen
 class Rate:
     """So many at once, and then `a_second` more of them in each second."""
 
-    at_once: float
-    a_second: float
+    at_once: float = attrs.field(validator=attrs.validators.ge(1))
+    a_second: float = attrs.field(validator=attrs.validators.gt(0))
 
     def __str__(self) -> str:
         often = self.a_second >= 1
@@ -28,7 +34,10 @@ class Rate:
 
 @attrs.frozen
 class Limits:
-    """The limits of a server. A key is an Ed25519 key, an address is what `origin` makes of one.
+    """The limits of a server. An address is what `origin` makes of one.
+
+    A key is the Ed25519 key that names belong to; for registrations and requests the X25519 key of the link, which is
+    proven before anything else is.
 
     They are for strangers, not against work: a program that needs more of something can be given other numbers.
     """
@@ -41,11 +50,19 @@ class Limits:
     """Names that are registered for the first time from one address."""
 
     registrations_per_key: Rate = Rate(50, 5)
+    """Registrations with one key, whether or not they succeed, and moves of it to other addresses."""
     registrations_per_address: Rate = Rate(2000, 100)
+    """The same of all keys at one address."""
+    registrations_in_progress: int = attrs.field(default=2048, validator=attrs.validators.ge(MAX_SHARE))
+    """Registrations that wait for the store. More are not answered, and one address gets a quarter at most."""
+
+    requests_per_key: Rate = Rate(5000, 500)
+    """Requests of all kinds with one key. More are not answered."""
 
     handshakes_per_port: Rate = Rate(5, 20)
     """Handshakes that one address and port gets answered."""
     handshakes_per_address: Rate = Rate(1000, 50)
+    """The same of all ports of one address."""
     handshakes_of_strangers: Rate = Rate(1000, 500)
     """Handshakes of all addresses and ports that have no session: what strangers may cost."""
     handshakes_of_peers: Rate = Rate(2000, 500)
@@ -54,22 +71,21 @@ class Limits:
     posts_per_key: Rate = Rate(300, 20)
     """Messages to everyone. Where more than 100 people are online, each counts once for every 100 of them."""
     posts_per_address: Rate = Rate(3000, 100)
+    """The same of all keys at one address."""
 
     letters_per_key: Rate = Rate(3000, 100)
     """Messages to one person that go through the server."""
     letters_per_address: Rate = Rate(10_000, 500)
+    """The same of all keys at one address."""
     letters_per_mailbox_and_key: Rate = Rate(300, 100 / 60)
     """Letters from one key to one person."""
+
+    messages_in_progress: int = attrs.field(default=1024, validator=attrs.validators.ge(MAX_SHARE))
+    """Messages that wait for the store. More are not answered, and one key gets a quarter at most."""
 
 
 LIMITS = Limits()
 """The limits of a server that was given no others."""
-
-MAX_SHARE = 3
-"""Nobody may use more than what is free, divided by this, of what all share: a mailbox, a queue.
-
-So one key gets a quarter of it at most, the next one a quarter of the rest, and something is free for the next.
-"""
 
 
 def is_fair(used: float, wanted: float, free: float) -> bool:

@@ -4,6 +4,7 @@ The rows are ordered by their latest change. So what changed after any version i
 it is itself a change to a version. How changes are sent and acknowledged is not here: see server/ and client/.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from itertools import takewhile
 
@@ -84,6 +85,7 @@ class ServerTable:
     def __init__(self, epoch: bytes) -> None:
         self.version = Version(epoch, 0)
         self._rows: dict[str, tuple[int, Record]] = {}
+        self._names_of: Counter[bytes] = Counter()
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -99,12 +101,26 @@ class ServerTable:
         n, _ = self._rows.get(fold(name), (self.version.n + 1, None))
         return version is not None and version.epoch == self.version.epoch and n <= version.n
 
+    def names_of(self, key: bytes) -> int:
+        """How many names belong to this Ed25519 key."""
+        return self._names_of[key]
+
     def put(self, record: Record) -> None:
         """Add or change a row. Each call is one change and takes the next number."""
         self.version = Version(self.version.epoch, self.version.n + 1)
         # Removed first: a dict keeps the place of a key that is assigned again, and the row must move to the end.
-        self._rows.pop(fold(record.name), None)
+        _, before = self._rows.pop(fold(record.name), (0, None))
         self._rows[fold(record.name)] = (self.version.n, record)
+        self._count(before, -1)
+        self._count(record, 1)
+
+    def _count(self, record: Record | None, change: int) -> None:
+        if record is None or record.credentials is None:
+            return
+        key = record.credentials.keys.signing
+        self._names_of[key] += change
+        if not self._names_of[key]:
+            del self._names_of[key]
 
     def change_since(self, held: Version | None, id: bytes) -> TableChange | None:
         """The next page for a client that holds this version; None if that is the latest."""

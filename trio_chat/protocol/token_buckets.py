@@ -26,7 +26,7 @@ class TokenBuckets:
     """
 
     def __init__(self, rate: Rate, limit: int = KEYS_KEPT) -> None:
-        self._rate = rate
+        self.rate = rate
         self._limit = limit
         self._buckets: OrderedDict[Hashable, _Bucket] = OrderedDict()
 
@@ -37,12 +37,12 @@ class TokenBuckets:
         """Take tokens from the bucket of `key`. False if it has too few. `now` is in seconds."""
         bucket = self._buckets.get(key)
         if bucket is None:
-            bucket = self._buckets[key] = _Bucket(self._rate.at_once, now)
+            bucket = self._buckets[key] = _Bucket(self.rate.at_once, now)
             if len(self._buckets) > self._limit:
                 self._buckets.popitem(last=False)
         # A refused key counts as used too: otherwise a sender over its limit would be dropped, and start full again.
         self._buckets.move_to_end(key)
-        bucket.tokens = min(self._rate.at_once, bucket.tokens + (now - bucket.filled_at) * self._rate.a_second)
+        bucket.tokens = min(self.rate.at_once, bucket.tokens + (now - bucket.filled_at) * self.rate.a_second)
         bucket.filled_at = now
         if bucket.tokens < tokens:
             return False
@@ -52,8 +52,8 @@ class TokenBuckets:
     def left(self, key: Hashable) -> float:
         """The tokens in this bucket when somebody last took or asked for some."""
         bucket = self._buckets.get(key)
-        return self._rate.at_once if bucket is None else bucket.tokens
+        return self.rate.at_once if bucket is None else bucket.tokens
 
     def pause(self, key: Hashable, tokens: float = 1.0) -> float:
         """Seconds until there are this many, after they were refused."""
-        return max(0.0, (tokens - self.left(key)) / self._rate.a_second)
+        return max(0.0, (tokens - self.left(key)) / self.rate.a_second)

@@ -7,7 +7,8 @@ task, in the order in which it came; a registration has a task of its own. What 
 import logging
 import secrets
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Hashable
 from contextlib import closing
 
 import trio
@@ -17,7 +18,7 @@ from trio_chat.link.links import Links, ServerKeys
 from trio_chat.link.session import Peer
 from trio_chat.presence.roster import Roster
 from trio_chat.protocol.duplicates import Reaction
-from trio_chat.protocol.limits import LIMITS, Limits
+from trio_chat.protocol.limits import LIMITS, Limits, origin
 from trio_chat.protocol.messages import (
     Answer,
     GroupPost,
@@ -38,14 +39,8 @@ from trio_chat.transport.udp import UDP, Network
 
 log = logging.getLogger(__name__)
 
-MAX_REGISTERING = 1024
-"""The most registrations in progress. More are not answered; their clients send them again."""
-
 MAX_TAKEOVERS = 1024
 """The most programs that are being told of a takeover."""
-
-MAX_APPENDING = 1024
-"""The most Saves and GroupPosts that wait for the store. More are not answered; their clients send them again."""
 
 APPENDED_AT_ONCE = 256
 
@@ -54,6 +49,9 @@ OVERDUE_CHECK_EVERY = 5.0
 
 RETENTION_CHECK_EVERY = 60.0
 """Seconds between two searches for entries that are too old."""
+
+REFUSALS_EVERY = 60.0
+"""Seconds between two reports of what was over a limit."""
 
 TABLE_FOLD = 0.1
 """Seconds in which changes of the table are gathered after one has been sent."""
@@ -122,11 +120,14 @@ class _Server:
         self._service = Service(key, secrets.token_bytes(8), self._row_changed, limits)
         self._deliveries = Deliveries(endpoint, self._service, store, clock)
         self._table_changed = WakeUp()
-        self._registering = self._takeovers = 0
+        self._throttle = self._service.throttle
+        self._takeovers = 0
         self._to_append: list[tuple[Peer, Append]] = []
         self._append_due = WakeUp()
         # Never full: no more registrations are in progress.
-        self._to_admit, self._admissions = trio.open_memory_channel[tuple[Peer, Admission]](MAX_REGISTERING)
+        self._to_admit, self._admissions = trio.open_memory_channel[tuple[Peer, Admission]](
+            limits.registrations_in_progress
+        )
 
     async def run(self, address: Address, task_status: trio.TaskStatus[Address]) -> None:
         names, head = await self._store.load(self._deliveries.on_appended)
@@ -134,11 +135,12 @@ class _Server:
         self._deliveries.start(head)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._deliveries.delivery_loop)
-            nursery.start_soon(self._endpoint.listen, self._receive, self._service.moved)
+            nursery.start_soon(self._endpoint.listen, self._receive, self._moved)
             nursery.start_soon(self._append_loop, nursery)
             nursery.start_soon(self._publish_table)
             nursery.start_soon(self._sweep)
             nursery.start_soon(self._retain)
+            nursery.start_soon(self._report_refusals)
             task_status.started(address)
             # The channel starts one task in each pass of the scheduler: tasks that start in the same pass run in any
             # order, and an earlier registration of a name could reach the store after a later one.
@@ -153,23 +155,37 @@ class _Server:
             self._roster.note(session.name, online=False)
 
     def _receive(self, peer: Peer, request: Request) -> Answer | Reaction:
-        # What waits for the store has a limit: else anybody could start any amount of it. What needs no store, such as
-        # a Heartbeat, is answered under any load.
-        if isinstance(request, Register) and self._registering >= MAX_REGISTERING:
-            return Reaction.SILENCE
-        if isinstance(request, Save | GroupPost) and len(self._to_append) >= MAX_APPENDING:
+        # What waits for the store has a limit, which all share: else anybody could start any amount of it. What needs
+        # no store, such as a Heartbeat, is answered under any load. Before the request counts for the other limits:
+        # what is not answered is sent again.
+        place = _place(peer, request)
+        if place and not self._throttle.begin(*place):
             return Reaction.SILENCE
         outcome = self._service.receive(peer, request, trio.current_time(), self._clock())
         match outcome:
             case Admission():
-                self._registering += 1
                 self._to_admit.send_nowait((peer, outcome))
             case Append():
                 self._to_append.append((peer, outcome))
                 self._append_due.set()
             case _:
+                if place:
+                    self._throttle.end(*place)
                 return outcome
         return Reaction.IN_PROGRESS
+
+    def _moved(self, before: Peer, after: Peer) -> None:
+        self._service.moved(before, after, trio.current_time())
+
+    async def _report_refusals(self) -> None:
+        """Log what was over a limit: one line for each limit, however much it was."""
+        reported: Counter[str] = Counter()
+        while True:
+            await trio.sleep(REFUSALS_EVERY)
+            now = Counter(self._service.refusals)
+            for limit, count in (now - reported).items():
+                log.warning("over the limit %s in the last minute: %s requests", limit, f"{count:,}")
+            reported = now
 
     # --- who is online ---
 
@@ -185,7 +201,7 @@ class _Server:
         version, since = self._service.table.version, admission.session.since
         registered = admission.request.registered(version, since, position.waiting, position.head)
         self._endpoint.answer(peer, admission.request, registered)
-        self._registering -= 1
+        self._throttle.end("registrations_in_progress", origin(peer.address))
         self._deliveries.admit(admission.session, position.seq)
         # A task of its own: a registration that waited for a silent program would keep its place, and an owner who
         # takes over their own name again and again could keep everybody else from registering.
@@ -254,6 +270,8 @@ class _Server:
                 appended = await self._store.append([append.entry for _, append in group])
                 # Not before: what is being written counts for the limit.
                 del self._to_append[: len(group)]
+                for peer, _ in group:
+                    self._throttle.end("messages_in_progress", peer.key)
                 awaited = [
                     result.seq
                     for (peer, append), result in zip(group, appended, strict=True)
@@ -280,3 +298,13 @@ class _Server:
                 answer = request.saved()
         self._endpoint.answer(peer, request, answer)
         return True
+
+
+def _place(peer: Peer, request: Request) -> tuple[str, Hashable] | None:
+    """The work in progress that a request may become, and whose it is. None if it needs no store."""
+    match request:
+        case Register():
+            return ("registrations_in_progress", origin(peer.address))
+        case Save() | GroupPost():
+            return ("messages_in_progress", peer.key)
+    return None

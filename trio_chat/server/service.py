@@ -3,14 +3,15 @@
 No store, socket or clock: server/server.py does the work and reports the results.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 
 import attrs
 
 from trio_chat.crypto.identities import verify_identity
 from trio_chat.link.session import Peer
 from trio_chat.protocol.duplicates import Reaction
-from trio_chat.protocol.limits import LIMITS, Limits
+from trio_chat.protocol.limits import LIMITS, Limits, origin
 from trio_chat.protocol.messages import (
     Answer,
     Deregister,
@@ -32,7 +33,7 @@ from trio_chat.protocol.records import (
     fold,
 )
 from trio_chat.protocol.table import ServerTable
-from trio_chat.protocol.token_buckets import TokenBuckets
+from trio_chat.server.throttle import Throttle
 
 SILENCE_LIMIT = 65.0
 """Seconds without a request after which a client is marked offline: three missed heartbeats (20 s) and a margin."""
@@ -119,12 +120,11 @@ class Service:
         limits: Limits = LIMITS,
     ) -> None:
         self.table = ServerTable(epoch)
+        self.throttle = Throttle(limits)
         self._key = key
         self._changed = changed
         self._by_name: dict[str, Session] = {}
         self._by_key: dict[bytes, Session] = {}
-        self._limits = limits
-        self._buckets = TokenBuckets(limits.letters_per_mailbox_and_key)
         self._owners: dict[tuple[str, bytes], Credentials] = {}
         self._latest = 0.0
 
@@ -133,6 +133,11 @@ class Service:
         for record, owner in names:
             self.table.put(attrs.evolve(record, online=False))
             self._remember_owner(record.name, owner)
+
+    @property
+    def refusals(self) -> Mapping[str, int]:
+        """How many requests were over each limit since the start, by the names of the fields of `Limits`."""
+        return MappingProxyType(self.throttle.refusals)
 
     def _remember_owner(self, name: str, owner: Credentials | None) -> None:
         if owner is not None:
@@ -147,6 +152,9 @@ class Service:
 
     def receive(self, peer: Peer, request: Request, now: float, at: float) -> Outcome:
         """Decide on a request. `now`: monotonic seconds; `at`: seconds since 1970, UTC, which people see."""
+        # Not answered: an answer has to be sealed, which costs as much as most of these requests.
+        if self.throttle.pause(now, requests_per_key=peer.key):
+            return Reaction.SILENCE
         if isinstance(request, Register):
             return self._register(peer, request, now, at)
         sender = self._by_key.get(peer.key)
@@ -161,6 +169,7 @@ class Service:
         sender.heard_at = now
         match request:
             case Heartbeat():
+                self._show_address(sender, now)
                 return request.ack()
             case Deregister():
                 self.mark_offline(sender, at)
@@ -170,7 +179,7 @@ class Service:
             case Save():
                 return self._save(sender, request, now, at)
             case GroupPost():
-                return self._append(EntryKind.GROUP, sender, request, EVERYONE, at)
+                return self._post(sender, request, now, at)
             case _:
                 return Reaction.SILENCE
 
@@ -183,11 +192,17 @@ class Service:
         # Credentials are in the table for everybody to read. Only their owner has a link with this key.
         if keys.link != peer.key:
             return Reaction.SILENCE
-        if not verify_identity(keys, request.credentials.certificate, name=name, server_key=self._key):
-            return Reaction.SILENCE
+        # Before the signature is checked, which costs more than all else here, and whether or not it is right.
+        if after := self._count_registration(peer, now):
+            return request.refused(Reason.TOO_FAST, after)
         known = self.table[name].credentials if name in self.table else None
         if known is not None and known.keys.signing != keys.signing:
             return request.refused(Reason.TAKEN)
+        if limit := self._full_limit(request):
+            self.throttle.refuse(limit)
+            return request.refused(Reason.TOO_MANY_NAMES if limit == "names_per_key" else Reason.NO_ROOM)
+        if not verify_identity(keys, request.credentials.certificate, name=name, server_key=self._key):
+            return Reaction.SILENCE
         elsewhere = [session for session in self._sessions_of(peer, name) if session.program != request.program]
         # A Register may arrive late: its program may have ended, and a newer one may have the name. So a takeover needs
         # two. The first one is only told the time, and a program that has ended does not send a second one. The second
@@ -199,9 +214,23 @@ class Service:
         is_valid = now - TAKEOVER_LIMIT <= told_at <= now
         if elsewhere and (not is_valid or any(session.since > told_at for session in elsewhere)):
             return request.elsewhere(now)
-        if len(self.table) >= self._limits.names and name not in self.table:
+        # Last: only names that become known count.
+        if name not in self.table and self.throttle.pause(now, new_names_per_address=origin(peer.address)):
             return request.refused(Reason.NO_ROOM)
         return self._admit(peer, request, now, at)
+
+    def _count_registration(self, peer: Peer, now: float) -> float:
+        # The key first: a program that registers all the time does not use up the share of those at its address.
+        return self.throttle.pause(now, registrations_per_key=peer.key, registrations_per_address=origin(peer.address))
+
+    def _full_limit(self, request: Register) -> str | None:
+        """The limit that this registration would exceed by one more name. None if there is room, or it has the name."""
+        limits, name = self.throttle.limits, request.name
+        if name not in self.table and len(self.table) >= limits.names:
+            return "names"
+        if not self._is_owned(name) and self.table.names_of(request.credentials.keys.signing) >= limits.names_per_key:
+            return "names_per_key"
+        return None
 
     def _admit(self, peer: Peer, request: Register, now: float, at: float) -> Admission:
         name = request.name
@@ -222,22 +251,45 @@ class Service:
         """The sessions of a key and of a name, which end when this key registers this name."""
         return tuple(dict.fromkeys(filter(None, (self._by_key.get(peer.key), self.session(name)))))
 
-    def moved(self, before: Peer, after: Peer) -> None:
+    def moved(self, before: Peer, after: Peer, now: float) -> None:
         """A peer has proven that it is at another address now: its session, if it has one, continues there."""
         session = self._by_key.get(before.key)
         if session is not None and session.peer == before:
             session.peer = after
-            host, port = _shown_address(after)
-            self._put(attrs.evolve(self.table[session.name], host=host, port=port))
+            self._show_address(session, now)
+
+    def _show_address(self, session: Session, now: float) -> None:
+        """Show the address of a session in its row, if it has moved."""
+        row, (host, port) = self.table[session.name], _shown_address(session.peer)
+        if row.address == (host, port):
+            return
+        # A row goes to everybody, so somebody who moves all the time changes it as seldom as by registering. Until the
+        # next heartbeat, messages to them go by the server.
+        if not self._count_registration(session.peer, now):
+            self._put(attrs.evolve(row, host=host, port=port))
 
     def _save(self, sender: Session, request: Save, now: float, at: float) -> Outcome:
         if not self._is_owned(request.recipient):
             return request.refused(Reason.UNKNOWN)
-        # Not by the link key, which the owner of a name may change with each registration.
-        bucket = (sender.key, fold(request.recipient))
-        if not self._buckets.take(bucket, now):
-            return request.refused(Reason.TOO_FAST, self._buckets.pause(bucket))
-        return self._append(EntryKind.DIRECT, sender, request, fold(request.recipient), at)
+        recipient = fold(request.recipient)
+        # By the signing key: the owner of a name may change the link key with each registration.
+        after = self.throttle.pause(
+            now,
+            letters_per_mailbox_and_key=(sender.key, recipient),
+            letters_per_key=sender.key,
+            letters_per_address=origin(sender.peer.address),
+        )
+        if after:
+            return request.refused(Reason.TOO_FAST, after)
+        return self._append(EntryKind.DIRECT, sender, request, recipient, at)
+
+    def _post(self, sender: Session, request: GroupPost, now: float, at: float) -> Outcome:
+        # What a post costs grows with those who get it.
+        tokens = max(1.0, len(self._by_name) / 100)
+        address = origin(sender.peer.address)
+        if after := self.throttle.pause(now, tokens, posts_per_key=sender.key, posts_per_address=address):
+            return request.refused(Reason.TOO_FAST, after)
+        return self._append(EntryKind.GROUP, sender, request, EVERYONE, at)
 
     def _append(self, kind: EntryKind, sender: Session, request: Save | GroupPost, recipient: str, at: float) -> Append:
         return Append(request, Entry(0, kind, request.id, sender.name, sender.key, recipient, at, request.body))

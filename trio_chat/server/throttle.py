@@ -1,0 +1,65 @@
+"""What one key or one address may ask of the server: its buckets, its share of the work in progress, what was refused.
+
+Each limit has the name of its field in `Limits` (protocol/limits.py). Which limits a request counts for is decided in
+service.py and server.py.
+"""
+
+from collections import Counter
+from collections.abc import Hashable
+
+import attrs
+
+from trio_chat.protocol.limits import Limits, Rate, is_fair
+from trio_chat.protocol.token_buckets import KEYS_KEPT, TokenBuckets
+
+
+class Throttle:
+    """The limits of one server, and who has used how much of them.
+
+    `refusals`: how many requests were over each limit, since the start.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self.refusals: Counter[str] = Counter()
+        # A bucket that is pushed out is full again. So there is room for each key that owns a name: strangers, whose
+        # keys cost nothing, cannot give a sender who is over the limit a new bucket, or themselves by many keys.
+        room = max(KEYS_KEPT, limits.names)
+        rates = {field.name: getattr(limits, field.name) for field in attrs.fields(Limits)}
+        self._buckets = {name: TokenBuckets(rate, room) for name, rate in rates.items() if isinstance(rate, Rate)}
+        self._in_progress: dict[str, Counter[Hashable]] = {}
+
+    def pause(self, now: float, tokens: float = 1.0, /, **limits: Hashable) -> float:
+        """Count a request for these limits, each given with the key of its bucket: `posts_per_key=key`.
+
+        Returns 0.0 if it is allowed. Else it is noted as refused: the seconds after which it may be sent again.
+        """
+        for limit, key in limits.items():
+            buckets = self._buckets[limit]
+            # Not more than a full bucket has: the request would never be allowed.
+            wanted = min(tokens, buckets.rate.at_once)
+            if not buckets.take(key, now, wanted):
+                self.refuse(limit)
+                return buckets.pause(key, wanted)
+        return 0.0
+
+    def refuse(self, limit: str) -> None:
+        """Note that a request was over this limit."""
+        self.refusals[limit] += 1
+
+    def begin(self, limit: str, who: Hashable) -> bool:
+        """Take one of the places for work in progress, until `end` is called. False, and noted: there is none."""
+        used = self._in_progress.setdefault(limit, Counter())
+        places: int = getattr(self.limits, limit)
+        if is_fair(used[who], 1, places - used.total()):
+            used[who] += 1
+            return True
+        self.refuse(limit)
+        return False
+
+    def end(self, limit: str, who: Hashable) -> None:
+        """Give a place back."""
+        used = self._in_progress[limit]
+        used[who] -= 1
+        if not used[who]:
+            del used[who]
