@@ -56,7 +56,7 @@ WORLD_LIMITS = Limits(
 LOOP = 80
 """How often a loop sends something: more than any limit of the world allows at once."""
 
-PAUSE = 8.0
+PAUSE = 25.0
 """Seconds between two attacks, at most."""
 
 SERVER_PEER = Peer(SERVER, SERVER_IDENTITY.public.link)

@@ -39,6 +39,12 @@ KEPT = {
     "Log._shared",  # what comes at each position, until something is appended
     "Log._posts",  # the newest part of the log, up to a limit
     "Log._personal",
+    "Throttle._in_progress",  # one for each limit
+    "Throttle.refusals",
+    "ServerTable._rows",  # with the names of the hostile participant, which have a limit: see below
+    "ServerTable._names_of",
+    "ClientTable._records",
+    "SqliteClientStore._pins",
 }
 """What may grow while a program runs, each up to a limit of its own."""
 
