@@ -8,15 +8,13 @@ nox.options.sessions = ["tests", "readme", "coverage", "lint", "types", "docs"]
 nox.options.reuse_venv = "yes"
 
 PYTEST = ("-m", "pytest", "-n", "auto", "--dist", "loadgroup")
-# Tests start new interpreters. Without bytecode files each of them would compile the package.
-COMPILED = {"PYTHONDONTWRITEBYTECODE": ""}
 
 
 @nox.session
 def tests(session: nox.Session) -> None:
     """All tests, in several processes. Arguments after `--` go to pytest."""
     session.install("-e", ".[tests]")
-    session.run("python", *PYTEST, *session.posargs, env=COMPILED)
+    session.run("python", *PYTEST, *session.posargs)
 
 
 @nox.session
@@ -31,7 +29,7 @@ def coverage(session: nox.Session) -> None:
     """The same with branch coverage. It takes twice as long."""
     session.install("-e", ".[tests]")
     session.run("coverage", "erase")
-    session.run("coverage", "run", *PYTEST, *session.posargs, env=COMPILED)
+    session.run("coverage", "run", *PYTEST, *session.posargs)
     session.run("coverage", "combine", "--quiet")
     session.run("coverage", "report", "--fail-under=0" if session.posargs else "--fail-under=95")
 
@@ -53,9 +51,10 @@ def types(session: nox.Session) -> None:
 
 @nox.session
 def docs(session: nox.Session) -> None:
-    """The documentation; a warning is an error."""
-    session.install("-e", ".[docs]")
+    """Build the documentation; a warning is an error. Then run its terminals, and record its pictures again."""
+    session.install("-e", ".[docs,tests]")
     session.run("sphinx-build", "-W", "--keep-going", "-n", "docs", "docs/_build/html")
+    session.run("python", *PYTEST, "-m", "docs", "tests/docs")
 
 
 @nox.session

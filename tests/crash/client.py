@@ -49,6 +49,8 @@ ONLINE, OFFLINE = (0.2, 0.8), (0.05, 0.3)
 """For how long a client is registered, and is not, from and to, in seconds."""
 REFUSED = 0.2
 """How long a sender waits after a refusal, in seconds. The limit lets one letter in every 0.6."""
+TICK = 0.1
+"""Seconds between two notes that time has passed."""
 
 
 class Log:
@@ -59,6 +61,9 @@ class Log:
 
     def note(self, *what):
         os.write(self._fd, json.dumps([time.monotonic(), *what]).encode() + b"\n")
+
+    def sync(self):
+        os.fsync(self._fd)
 
 
 class Sender:
@@ -101,6 +106,13 @@ class Sender:
         else:
             delivery = await self._chat.send(recipient, text)
             self._log.note("sent", text, delivery.how, delivery.sent_at)
+
+    async def tick(self, ticks):
+        """Note that time passes: as slowly as it does for this program and its disk."""
+        while not self.stopped:
+            await trio.sleep(TICK)
+            await trio.to_thread.run_sync(ticks.sync)
+            ticks.note()
 
     async def leave_and_return_often(self):
         while not self.stopped:
@@ -160,6 +172,7 @@ async def main(name, run, port, server_port, folder, others):
                 for _ in range(SENDERS):
                     senders.start_soon(sender.send_messages)
                 senders.start_soon(sender.leave_and_return_often)
+                senders.start_soon(sender.tick, Log(folder / f"{name}.ticks"))
                 await commands.receive_some(1)
                 sender.stopped = True
             # A server that has been restarted may not know this client before its next heartbeat, which is far away.

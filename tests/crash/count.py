@@ -4,6 +4,8 @@ A fault is one line of text. Without faults nothing was lost, came twice or came
 files.py; what the server's log must be is checked in server_log.py.
 """
 
+import math
+from bisect import bisect
 from collections import Counter, defaultdict
 from itertools import pairwise
 
@@ -14,9 +16,10 @@ from tests.crash.server_log import faults_of_the_log
 from trio_chat.crypto.receipts import NO_HASH, Verdict, hash_text
 from trio_chat.transport.endpoint import ACK_WINDOW
 
-GRACE = 1.0
-"""A client that is killed within so many seconds after it showed something may show it again: that it did is written
-0.1 s later, and later on a busy machine. The simulation is stricter, as no machine makes it slow."""
+GRACE = 10
+"""A client that is killed within so many of its ticks after it showed something may show it again: that it did is
+written one tick later, when the disk has taken what comes before it. A tick is 0.1 s, and longer on a busy machine. The
+simulation is stricter, as no machine makes it slow."""
 
 
 @attrs.define
@@ -62,6 +65,19 @@ class Count:
     def _killed_within(self, name, since, until):
         return any(kill.name == name and since <= kill.before and kill.after <= until for kill in self._kills)
 
+    def _soon_after(self, name, at):
+        """When GRACE has passed at this client."""
+        ticks = self._logs[name].ticks
+        place = bisect(ticks, at) + GRACE
+        return ticks[place] if place < len(ticks) else math.inf
+
+    def _killed_soon_after(self, name, since, at=None):
+        """Was this client killed after `since`, and before GRACE had passed after `at`? None: the same moment."""
+        return self._killed_within(name, since, self._soon_after(name, since if at is None else at))
+
+    def _killed_after_one_of(self, name, times):
+        return any(self._killed_soon_after(name, at) for at in times)
+
     # --- messages ---
 
     def _count_message(self, message):
@@ -89,7 +105,7 @@ class Count:
 
     def _died_with(self, message, name):
         """Was it acknowledged directly by the recipient's program, which was killed before that was on the disk?"""
-        return message.how == "direct" and self._killed_within(name, message.tried, message.answered_at + GRACE)
+        return message.how == "direct" and self._killed_soon_after(name, message.tried, message.answered_at)
 
     def _count_missed(self, name):
         """Far fewer posts are sent than the server keeps: a notice that some were missed is wrong."""
@@ -122,19 +138,16 @@ class Count:
         elif message.text not in self._logs[name].shown:
             # It came directly, and is in the history. One that came by the server is shown at the next start.
             is_direct = row.seq == 0 and message.how in ("direct", None)
-            if is_direct and self._killed_within(name, message.tried, message.tried + ACK_WINDOW + GRACE):
+            if is_direct and self._killed_soon_after(name, message.tried, message.tried + ACK_WINDOW):
                 self.also["noted, never shown, killed"] += 1
             else:
                 self._fault("never shown", f"{name} keeps {row} of {message}")
-        elif row.text is None and not self._killed_soon_after(name, self._logs[name].shown[message.text]):
+        elif row.text is None and not self._killed_after_one_of(name, self._logs[name].shown[message.text]):
             self._fault("text lost", f"{name} keeps {row} of {message}")
-
-    def _killed_soon_after(self, name, times):
-        return any(self._killed_within(name, at, at + GRACE) for at in times)
 
     def _check_repeats(self, name, what, times):
         for before, after in pairwise(times):
-            if self._killed_within(name, before, min(after, before + GRACE)):
+            if self._killed_within(name, before, min(after, self._soon_after(name, before))):
                 self.also["shown again after a kill"] += 1
             else:
                 self._fault("shown twice", f"{what} by {name} at {before:.3f} and {after:.3f}")
@@ -180,23 +193,23 @@ class Count:
             self.faults.append(f"{rows} are the receipts in the store of {name} for {message}")
         if not shown:
             self._fault("receipt never shown", f"to {name} for {message}")
-        self._check_settled(name, message, max(shown, default=message.answered_at) + GRACE)
+        self._check_settled(name, message, max(shown, default=message.answered_at))
 
     def _check_relayed(self, name, message, rows):
         """Its receipt may be shown once more if the program was killed before it was written that its user knows it."""
-        self._check_settled(name, message, message.answered_at + GRACE)
-        if self._killed_within(name, message.tried, message.answered_at + GRACE):
+        self._check_settled(name, message, message.answered_at)
+        if self._killed_soon_after(name, message.tried, message.answered_at):
             return
         if len(rows) != 1:
             self._fault("receipts of a relayed message", f"{name} has {rows} for {message}")
         elif self._logs[name].receipts.get((message.recipient, rows[0].sent_at)):
             self._fault("receipt shown", f"to {name} for {message}")
 
-    def _check_settled(self, name, message, until):
+    def _check_settled(self, name, message, known_at):
         """A letter does not wait for its receipt any more, unless a kill came before that was written."""
         if hash_text(message.text) not in self._stores[name].unsettled:
             return
-        if self._killed_within(name, message.answered_at, until):
+        if self._killed_soon_after(name, message.answered_at, known_at):
             self.also["not settled, killed"] += 1
         else:
             self._fault("not settled", f"by {name}: {message}")
@@ -217,10 +230,10 @@ class Count:
                 self._fault("twice in the history", f"of {name} ({sent=}): {text}")
         for message in self._logs[name].messages.values():
             is_missing = message.how is not None and not history[message.text, 1]
-            if is_missing and not self._killed_within(name, message.answered_at, message.answered_at + GRACE):
+            if is_missing and not self._killed_soon_after(name, message.answered_at):
                 self._fault("not in the history", f"of {name}: {message}")
         for text, times in self._logs[name].shown.items():
-            if not history[text, 0] and not self._killed_soon_after(name, times):
+            if not history[text, 0] and not self._killed_after_one_of(name, times):
                 self._fault("not in the history", f"of {name}: {text}")
 
     def _check_order(self, name):

@@ -47,6 +47,7 @@ class Log:
         self.missed = 0
         self.refused: Counter[str] = Counter()
         self.alarms: list[str] = []
+        self.ticks = [at for line in (folder / f"{name}.ticks").read_text().splitlines() for at in json.loads(line)]
         for line in (folder / f"{name}.log").read_text().splitlines():
             self._read(name, json.loads(line))
 

@@ -22,9 +22,12 @@ class RealValues:
         self._documented = {}
 
     def bind(self, documented, real):
-        """Both stand for each other from now on. False if one of them already stands for something else."""
+        """Both stand for each other from now on. False if one of them already stands for something else.
+
+        A real port may stand for two: the system may hand out that of a program that has ended.
+        """
         bound = self._real.setdefault(documented, real) == real
-        return bound and self._documented.setdefault(real, documented) == documented
+        return bound and (real.isdigit() or self._documented.setdefault(real, documented) == documented)
 
     def knows(self, documented):
         return documented in self._real

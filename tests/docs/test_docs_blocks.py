@@ -69,6 +69,7 @@ def test_each_listed_block_exists():
         assert any(block.page == page and block.first.startswith(beginning) for block in blocks), beginning
 
 
+@pytest.mark.docs
 def test_the_terminals_of_all_pages_show_what_the_programs_print():
     if failures := trio.run(run_pages):
         pytest.fail("\n\n".join(failures), pytrace=False)
@@ -115,6 +116,7 @@ async def run_dialogue(page, block):
             assert json.loads(received) == json.loads(answer), f"{block}: {request}"
 
 
+@pytest.mark.docs
 @pytest.mark.parametrize("block", all_blocks("sh"), ids=str)
 async def test_shell_commands_work(block):
     """Commands for pip, nox and pytest are only checked: they need the package index, or would run this test again."""

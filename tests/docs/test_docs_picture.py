@@ -17,6 +17,7 @@ from tests.docs.blocks import ROOT
 from tests.docs.comparing import without_changing
 
 
+@pytest.mark.docs
 def test_the_picture_is_what_the_terminal_shows_now():
     now = without_changing(capture()).splitlines()
     assert without_changing(PICTURE.read_text(encoding="utf-8")).splitlines() == now, "run python -m docs.picture"
@@ -78,6 +79,7 @@ onload = () => {{
 </script>"""
 
 
+@pytest.mark.docs
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium is installed to draw the picture")
 @pytest.mark.parametrize("scheme", [0, 1], ids=["dark", "light"])
 def test_a_browser_draws_the_colours(tmp_path, scheme):

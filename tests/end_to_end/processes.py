@@ -18,6 +18,7 @@ from tempfile import TemporaryDirectory
 import trio
 
 from tests.forkserver import ENVIRONMENT, ROOT, open_program
+from tests.memory_folder import MEMORY
 
 PATIENCE = 60
 """How long anything may take, in seconds. It matters only when a test fails."""
@@ -309,7 +310,7 @@ def switches(pid):
 @asynccontextmanager
 async def open_programs():
     """The programs of one test; at its end none is left. A failure is raised as it is, with the record."""
-    with TemporaryDirectory() as data_folder:
+    with TemporaryDirectory(dir=MEMORY) as data_folder:
         async with _open_programs(data_folder) as programs:
             yield programs
 

@@ -4,38 +4,20 @@ import json
 import resource
 import socket
 import struct
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 
 import pytest
 import trio
-from trio.testing import MockClock
+from trio.testing import wait_all_tasks_blocked
 
-from tests.end_to_end.processes import PATIENCE, open_programs
+from tests.end_to_end.processes import LOOK_EVERY, open_programs, switches
 from tests.memory_listener import STILL_THERE, WHAT_THEY_COUNT, Visitor, came, run_demonstration, went
 from trio_chat import open_chat
 
 pytestmark = pytest.mark.xdist_group("presence")
 
 HOST = "127.0.0.1"
-
-
-async def run_ancestors():
-    """The ancestors' clients, at full length, with a server process."""
-    async with open_programs() as programs:
-        server = await programs.server("presence", 0)
-        return await run_demonstration(partial(trio.open_tcp_stream, HOST, server.port))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def ancestors():
-    """A future of what the ancestors' clients counted. They run beside the tests of this module, for they mostly wait.
-
-    Their clock is slow: each of their seconds takes two, so that what happens between two of them does so here, too.
-    """
-    with ThreadPoolExecutor(1) as thread:
-        yield thread.submit(partial(trio.run, run_ancestors, clock=MockClock(rate=0.5)))
 
 
 async def server_of_both(programs):
@@ -166,5 +148,20 @@ async def dribble(visitor):
             await trio.sleep(1)
 
 
-async def test_the_clients_of_the_ancestors_count_the_same_changes_as_before(ancestors):
-    assert await trio.to_thread.run_sync(ancestors.result, PATIENCE) == WHAT_THEY_COUNT
+async def test_the_clients_of_the_ancestors_count_the_same_changes_as_before(mock_clock):
+    async with open_programs() as programs, trio.open_nursery() as nursery:
+        server = await programs.server("presence", 0)
+        nursery.start_soon(pass_time, mock_clock, server.process.pid)
+        counts = await run_demonstration(partial(trio.open_tcp_stream, HOST, server.port))
+        nursery.cancel_scope.cancel()
+    assert counts == WHAT_THEY_COUNT
+
+
+async def pass_time(clock, pid):
+    """Let the clients' time pass when neither they nor the server have anything to do, however slow the machine is."""
+    while True:
+        before = None
+        while (now := switches(pid)) is None or now != before:
+            before = now
+            await wait_all_tasks_blocked(LOOK_EVERY)
+        clock.jump(0.1)

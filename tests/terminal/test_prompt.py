@@ -31,6 +31,12 @@ def question(count):
     return f"[{count} lines?]"
 
 
+@pytest.fixture(autouse=True)
+def patience(monkeypatch):
+    """The thread of a prompt may take its time to end, on a busy machine. It does not at a stopped terminal."""
+    monkeypatch.setattr(prompt, "GRACE", 60)
+
+
 class PersonAtPrompt:
     """A person at a prompt; `lines` are those that were typed."""
 
@@ -299,10 +305,11 @@ async def test_a_stopped_terminal_stops_nothing_but_itself_and_fills_no_memory()
             while True:
                 with trio.move_on_after(0.3) as waiting:
                     await person.prompt.ready()
-                if waiting.cancelled_caught:
+                if not waiting.cancelled_caught:
+                    person.show(f"{shown:05} {'x' * 994}")
+                    shown += 1
+                elif person.prompt._unprinted_size > MAX_UNPRINTED:  # not only a busy machine
                     break
-                person.show(f"{shown:05} {'x' * 994}")
-                shown += 1
         assert not until_full.cancelled_caught, "it is always ready"
         assert shown * 1000 <= 2 * MAX_UNPRINTED
         person.terminal.go_on()

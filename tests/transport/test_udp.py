@@ -1,6 +1,6 @@
 """The real UdpSocket, on the loopback interface: errors are counted or reported, and no other task is blocked.
 
-Real sockets and real time, with timeouts of 10 seconds. The endpoint is tested in virtual time, with tests/network.py.
+Real sockets and real time; each wait has a deadline. The endpoint is tested in virtual time, with tests/network.py.
 """
 
 import errno

@@ -17,8 +17,8 @@ from trio_chat.terminal.styling import Line
 from trio_chat.terminal.wordings import Phrasebook
 
 HOST = "127.0.0.1"
-STEP_TIMEOUT = 5.0
-"""In seconds, for each line that must appear."""
+STEP_TIMEOUT = 30.0
+"""In seconds, for each line that must appear. A busy machine may need some of them."""
 
 CONVERSATION = """\
 # Alice, Bob and Carol join.
