@@ -8,6 +8,7 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+import attrs
 import pytest
 
 from tests.stage import SERVER_KEY, identity_of
@@ -16,7 +17,7 @@ from tests.storage.log_entries import direct, read_all
 from trio_chat.crypto.identities import sign_identity
 from trio_chat.errors import StoreError
 from trio_chat.protocol.records import EVERYONE, NO_KEY, Credentials, Entry, EntryKind, Record
-from trio_chat.storage.database import Schema, open_database
+from trio_chat.storage.database import open_database
 from trio_chat.storage.interface import Acknowledged, Position, Status
 from trio_chat.storage.server_schema import SERVER_SCHEMA
 from trio_chat.storage.server_store import open_server_store
@@ -187,11 +188,11 @@ async def test_the_mailbox_counts_letters_alone(migrate):
     async with open_server_store(path, inline) as store:
         await store.load(lambda entries: None)
     with closing(sqlite3.connect(path)) as database:
-        counts = database.execute("SELECT name, letters, bytes FROM names WHERE letters OR bytes ORDER BY name")
+        counts = database.execute("SELECT name, letters, bytes FROM mailboxes WHERE letters OR bytes ORDER BY name")
         size = rows("server.db", "SELECT sum(length(body)) FROM letters WHERE recipient LIKE 'bob' AND kind = 'direct'")
-        assert counts.fetchall() == [("bob", 8, size[0][0]), ("Fay", 1, 124), ("gus", 1, 125)]
+        assert counts.fetchall() == [("bob", 8, size[0][0]), ("fay", 1, 124), ("gus", 1, 125)]
         tables = database.execute("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name").fetchall()
-        assert tables == [("damaged",), ("damaged_names",), ("entries",), ("log",), ("names",)]
+        assert tables == [("damaged",), ("damaged_names",), ("entries",), ("log",), ("mailboxes",), ("names",)]
 
 
 async def test_the_log_goes_on(migrate):
@@ -279,14 +280,14 @@ async def test_the_first_schema(migrate):
         assert {result.status for result in await store.append(requests)} == {Status.KNOWN}
 
 
-@pytest.mark.parametrize("file", ["server.db", "server-odd.db", "server-1.db"])
+@pytest.mark.parametrize("file", ["server-3.db", "server.db", "server-odd.db", "server-1.db"])
 async def test_a_migration_that_fails_leaves_the_version_before(migrate, file):
     path = migrate(file)
     *before, last = SERVER_SCHEMA.migrations
     with pytest.raises(StoreError, match="no such table"):
-        open_database(path, Schema(SERVER_SCHEMA.application_id, [*before, last + FAILURE]))
+        open_database(path, attrs.evolve(SERVER_SCHEMA, migrations=[*before, last + FAILURE]))
     with closing(sqlite3.connect(path)) as database:
-        assert database.execute("PRAGMA user_version").fetchall() == [(2,)]
+        assert database.execute("PRAGMA user_version").fetchall() == [(3,)]
     async with open_server_store(path, inline) as store:
         again = await store.load(lambda entries: None)
     async with open_server_store(migrate(file), inline) as store:

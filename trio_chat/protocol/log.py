@@ -89,6 +89,14 @@ def request_hash(entry: Entry) -> bytes:
     return hashlib.sha256(f"{entry.recipient} ".encode() + entry.body).digest()
 
 
+def request_number(kind: bytes, key: bytes, id: bytes) -> int:
+    """What a request is looked up by: 63 bits, made of what identifies it. Two requests may have the same number.
+
+    Of a hash: clients choose their ids and keys, and many requests under one number would make looking it up slow.
+    """
+    return int.from_bytes(hashlib.sha256(kind + key + id).digest()[:8], "big") >> 1
+
+
 class Log:
     """Entries in memory, from some number on. A position is the number up to which a name has everything."""
 

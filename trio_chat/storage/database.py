@@ -5,7 +5,7 @@ The tables are in the stores' modules, transactions in group_commit.py.
 
 import os
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 
@@ -16,10 +16,14 @@ from trio_chat.errors import StoreError, StoreHeld
 
 @attrs.frozen
 class Schema:
-    """What kind of file it is (`application_id`, four bytes) and the scripts from each version to the next."""
+    """What kind of file it is (`application_id`, four bytes) and the scripts from each version to the next.
+
+    `functions`: what these scripts use and SQLite does not have. No index may use them.
+    """
 
     application_id: int
     migrations: Sequence[str]
+    functions: Mapping[str, Callable[..., bytes | int]] = attrs.field(factory=dict)
 
 
 def open_database(path: Path, schema: Schema) -> sqlite3.Connection:
@@ -85,6 +89,8 @@ def _prepare(connection: sqlite3.Connection, schema: Schema, path: Path) -> None
     # power cut would take commits that have been answered.
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
+    for name, function in schema.functions.items():
+        connection.create_function(name, -1, function, deterministic=True)
     for number, script in enumerate(schema.migrations[version:], start=version + 1):
         # One transaction a step: a script that fails half-way leaves the version before it.
         connection.executescript(

@@ -6,22 +6,12 @@ server_schema.py, names and requests in server_store.py.
 
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
-from heapq import merge
-from operator import itemgetter
+from itertools import repeat, takewhile
 from typing import Any
 
 import msgspec
 
-from trio_chat.protocol.log import (
-    ROOM_BYTES,
-    ROOM_POSTS,
-    Page,
-    about_letter,
-    first_batch,
-    missed_posts,
-    with_notices,
-)
+from trio_chat.protocol.log import ROOM_BYTES, ROOM_POSTS, Page, about_letter, first_batch, missed_posts
 from trio_chat.protocol.records import EVERYONE, NO_KEY, Entry, EntryKind
 
 RETAIN_ROWS = 250
@@ -32,13 +22,22 @@ COUNT_POSTS = """
         SELECT count(*), coalesce(sum(length(body)), 0) FROM entries WHERE kept = 1 AND recipient = ''
     )"""
 _COUNT_LETTERS = """
-    UPDATE names SET (letters, bytes) = (
+    UPDATE mailboxes SET (letters, bytes) = (
         SELECT count(*), coalesce(sum(length(body)), 0) FROM entries
-        WHERE kept = 1 AND recipient = ?1 AND kind = 'direct'
+        WHERE kept = 1 AND recipient = ?1 AND recipient <> '' AND kind = 'direct'
     ) WHERE name = ?1"""
-_LESS_LETTERS = "UPDATE names SET letters = max(letters - ?, 0), bytes = max(bytes - ?, 0) WHERE name = ?"
+_LESS_LETTERS = "UPDATE mailboxes SET letters = max(letters - ?, 0), bytes = max(bytes - ?, 0) WHERE name = ?"
 
 _FIELDS = ("seq", "kind", "sender", "key", "id", "recipient", "taken_at", "body")
+
+# SQLite merges them, fetches a row when it is wanted, and passes own posts without reading their rows.
+_READ = """
+    SELECT seq, kind, sender, key, id, recipient, taken_at, body FROM entries
+    WHERE kept = 1 AND recipient = ?1 AND recipient <> '' AND seq > ?2
+    UNION ALL
+    SELECT seq, kind, sender, key, id, recipient, taken_at, body FROM entries
+    WHERE kept = 1 AND recipient = '' AND seq > ?2 AND sender IS NOT ?1
+    ORDER BY seq"""
 
 
 class LogTransaction:
@@ -58,29 +57,29 @@ class LogTransaction:
         head: int = self.database.execute("SELECT head FROM log").fetchone()[0]
         return head
 
-    def append(self, entries: Sequence[Entry], hashes: Sequence[bytes | None] = ()) -> None:
-        """Give entries their numbers and append them, with the hashes of their requests if they are requests."""
+    def append(self, entries: Sequence[Entry], requests: Sequence[tuple[int, bytes]] = ()) -> None:
+        """Give entries their numbers and append them; if they are requests, with the numbers and hashes of these."""
         if not entries:
             return
+        sizes = [len(one.body) for one in entries if one.recipient == EVERYONE]
+        head, posts, size = self.database.execute(
+            "UPDATE log SET head = head + ?, posts = posts + ?, bytes = bytes + ?, latest = max(latest, ?)"
+            " RETURNING head, posts, bytes",
+            (len(entries), len(sizes), sum(sizes), max(one.taken_at for one in entries)),
+        ).fetchone()
         # Not attrs.evolve, which takes as long as all else that Python does with an entry here.
         numbered = [
             Entry(seq, one.kind, one.id, one.sender, one.key, one.recipient, one.taken_at, one.body)
-            for seq, one in enumerate(entries, self.head + 1)
+            for seq, one in enumerate(entries, head - len(entries) + 1)
         ]
         self.database.executemany(
-            "INSERT INTO entries (seq, kind, sender, key, id, recipient, taken_at, body, hash, kept)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 1)",
+            "INSERT INTO entries (seq, kind, sender, key, id, recipient, taken_at, body, request, hash, kept)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 1)",
             [
-                (one.seq, str(one.kind), one.sender, one.key, one.id, one.recipient, one.taken_at, one.body, hash_)
-                for one, hash_ in zip(numbered, hashes or [None] * len(numbered), strict=True)
+                (one.seq, str(one.kind), one.sender, one.key, one.id, one.recipient, one.taken_at, one.body, *request)
+                for one, request in zip(numbered, requests or repeat((None, None)), strict=False)
             ],
         )
-        sizes = [len(one.body) for one in numbered if one.recipient == EVERYONE]
-        posts, size = self.database.execute(
-            "UPDATE log SET head = ?, posts = posts + ?, bytes = bytes + ?, latest = max(latest, ?)"
-            " RETURNING posts, bytes",
-            (numbered[-1].seq, len(sizes), sum(sizes), max(one.taken_at for one in numbered)),
-        ).fetchone()
         self.appended += numbered
         if posts > ROOM_POSTS or size > ROOM_BYTES:
             self._trim(posts, size)
@@ -99,7 +98,7 @@ class LogTransaction:
         self.database.execute(
             "UPDATE entries SET body = NULL, kept = 0 WHERE kept = 1 AND recipient = '' AND seq <= ?", (trimmed,)
         )
-        self.database.execute("UPDATE log SET posts = ?, bytes = ?, trimmed = ?", (posts, size, trimmed))
+        self.database.execute("UPDATE log SET posts = ?, bytes = ?", (posts, size))
 
     def owner(self, name: str) -> tuple[str, bytes]:
         """A name as it was registered, and the Ed25519 key of its owner, or of the last one; NO_KEY if nobody knows."""
@@ -140,33 +139,29 @@ class LogTransaction:
 
     def read(self, name: str, after: int) -> Page:
         """What comes next for a name (in lower case) at this position."""
-        head, trimmed = self.database.execute("SELECT head, trimmed FROM log").fetchone()
+        head, trimmed = self.database.execute(
+            "SELECT head, (SELECT coalesce(max(seq), 0) FROM entries WHERE kept = 0 AND recipient = '') FROM log"
+        ).fetchone()
         return first_batch(self._entries_for(name, after, head, trimmed), head)
 
     def _entries_for(self, name: str, after: int, head: int, trimmed: int) -> Iterator[Entry]:
-        # No limits: SQLite fetches a row when it is wanted, and passes own posts without reading their rows.
-        personal = self.database.execute(
-            "SELECT seq, kind, sender, key, id, recipient, taken_at, body FROM entries"
-            " WHERE kept = 1 AND recipient = ? AND seq > ? ORDER BY seq",
-            (name, after),
-        )
-        posts = self.database.execute(
-            "SELECT seq, kind, sender, key, id, recipient, taken_at, body FROM entries"
-            " WHERE kept = 1 AND recipient = '' AND seq > ? AND sender IS NOT ? ORDER BY seq",
-            (after, name),
-        )
-        entries = filter(None, map(self.entry, merge(personal, posts, key=itemgetter(0))))
-        return with_notices(entries, after, head, partial(self._notice, name, trimmed))
+        """All that comes for a name, with the notices of missed posts where these posts were, up to the last of them."""
+        for entry in filter(None, map(self.entry, self.database.execute(_READ, (name, after)))):
+            if after < trimmed:
+                yield from self._missed(name, after, entry.seq)
+            yield entry
+            after = entry.seq
+        yield from self._missed(name, after, head + 1)
 
-    def _notice(self, name: str, trimmed: int, after: int, before: int) -> Entry | None:
-        if after >= trimmed:
-            return None
+    def _missed(self, name: str, after: int, before: int) -> Iterator[Entry]:
+        """The notice of the posts between these numbers that are no longer kept, if there are any."""
         count, first, last = self.database.execute(
             "SELECT count(*), min(seq), max(seq) FROM entries"
             " WHERE kept = 0 AND recipient = '' AND seq > ? AND seq < ? AND sender IS NOT ?",
             (after, before, name),
         ).fetchone()
-        return missed_posts(name, count, first, last) if count else None
+        if count:
+            yield missed_posts(name, count, first, last)
 
     def take(self, name: str, upto: int, receipts: Mapping[int, bytes]) -> list[Entry]:
         """Take what is for a name (in lower case) alone out of the log. Returns the letters among it, without bodies.
@@ -176,7 +171,7 @@ class LogTransaction:
         rows = self.database.execute(
             "SELECT seq, kind, sender, key, id, recipient, taken_at,"
             " iif(typeof(body) = 'blob', x'', NULL), length(body)"
-            " FROM entries WHERE kept = 1 AND recipient = ? AND seq <= ? ORDER BY seq",
+            " FROM entries WHERE kept = 1 AND recipient = ? AND recipient <> '' AND seq <= ? ORDER BY seq",
             (name, upto),
         ).fetchall()
         if not rows:
@@ -198,24 +193,22 @@ class LogTransaction:
     def retain(self, before: float, now: float) -> bool:
         """Remove the oldest entries, up to the first one that is young enough. True if there may be more."""
         self._date_back(now)
-        is_more = self._drop_old_answers(before)
+        # What answers requests that were done with before there was one log.
+        answers = self.database.execute(
+            "DELETE FROM entries WHERE seq IN"
+            " (SELECT seq FROM entries WHERE seq <= 0 AND (taken_at < ? OR typeof(taken_at) <> 'real') LIMIT ?)",
+            (before, RETAIN_ROWS),
+        ).rowcount
         rows = self.database.execute(
             "SELECT seq, kind, sender, key, id, recipient, taken_at,"
             " iif(typeof(body) = 'blob' OR kept = 0, x'', NULL), length(body)"
             " FROM entries WHERE seq > 0 ORDER BY seq LIMIT ?",
             (RETAIN_ROWS,),
         ).fetchall()
-        old: list[tuple[Entry, int | None]] = []
-        for *row, size in rows:
-            entry = self.entry(row)
-            if entry is not None and entry.taken_at >= before:
-                break
-            if entry is not None:
-                old.append((entry, size))
-        else:
-            is_more |= len(rows) == RETAIN_ROWS
-        self._remove(old, now)
-        return is_more
+        found = ((self.entry(row), size) for *row, size in rows)
+        old = list(takewhile(lambda one: one[0] is None or one[0].taken_at < before, found))
+        self._remove([(entry, size) for entry, size in old if entry], now)
+        return RETAIN_ROWS in (answers, len(old))
 
     def _date_back(self, now: float) -> None:
         """What is dated later than now was taken while the clock was wrong. It would keep everything behind it, too."""
@@ -228,15 +221,6 @@ class LogTransaction:
         """The clock was set forward: date what is dated before this time as of now."""
         self.database.execute("UPDATE entries SET taken_at = ? WHERE taken_at < ?", (now, before))
         self.database.execute("UPDATE log SET latest = max(latest, ?)", (now,))
-
-    def _drop_old_answers(self, before: float) -> bool:
-        """Drop what answers requests that were done with before there was one log. True if there may be more."""
-        rows = self.database.execute(
-            "SELECT seq, taken_at FROM entries WHERE seq <= 0 ORDER BY seq LIMIT ?", (RETAIN_ROWS,)
-        ).fetchall()
-        old = [(seq,) for seq, taken_at in rows if not isinstance(taken_at, float) or taken_at < before]
-        self.database.executemany("DELETE FROM entries WHERE seq = ?", old)
-        return len(old) == RETAIN_ROWS
 
     def _remove(self, old: Sequence[tuple[Entry, int | None]], now: float) -> None:
         """Remove entries; the sizes of their bodies are None if these are gone. Tell the senders of unread letters."""

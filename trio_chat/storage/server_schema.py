@@ -5,6 +5,7 @@ and answer copies of their requests: letters that were acknowledged, and posts t
 written is in server_log.py and server_store.py.
 """
 
+from trio_chat.protocol.log import request_number
 from trio_chat.storage.database import Schema
 
 FIRST = """
@@ -49,9 +50,8 @@ BODIES_AND_KEYS = """
 # `damaged` tables, while a violated constraint would make the check at the start refuse the whole file. The requests
 # are unique since there is one log, but older ones need not be: letters to two people may have one id.
 #
-# The index `places` has what counting needs, so that rows are not read. In `names`, `number` is the order of the names,
-# `letters` and `bytes` are the letters that wait for one, and the bytes of their bodies. In `log`, `posts` and `bytes`
-# are the posts that are kept, `trimmed` is the last one that is not, `latest` the latest time of an entry.
+# In `names`, `number` is the order of the names, `letters` and `bytes` are the letters that wait for one, and the bytes
+# of their bodies. In `log`, `posts` and `bytes` are the posts that are kept, `latest` is the latest time of an entry.
 TABLES = """
     ALTER TABLE names RENAME TO old_names;
     CREATE TABLE names (
@@ -138,7 +138,37 @@ ONE_LOG = """
     DROP TABLE answers;
     """
 
+# A commit writes each page that it has changed, so indexes and what changes often are narrow: a request has a number
+# (see `request_number`), and positions are apart from names with their keys. Notices, which are taken without being
+# looked at, are found without the letters among them. The index `posts` has what counting needs: no rows are read.
+#
+# Rows may be damaged, and are set aside later: here, any value must do. In requests from before there was one log, no
+# recipient would make a row damaged.
+MAILBOXES = """
+    ALTER TABLE entries ADD COLUMN request INTEGER;
+    ALTER TABLE damaged ADD COLUMN request;
+    UPDATE entries SET request = request_number(
+        CAST(kind AS BLOB), coalesce(CAST(key AS BLOB), x''), coalesce(CAST(id AS BLOB), x'')
+    ) WHERE kind IN ('direct', 'group');
+    DROP INDEX requests;
+    DROP INDEX places;
+    CREATE INDEX requests ON entries (request) WHERE request IS NOT NULL;
+    CREATE INDEX personal ON entries (recipient, seq) WHERE kept = 1 AND recipient <> '';
+    CREATE INDEX notices ON entries (recipient, seq) WHERE kept = 1 AND request IS NULL;
+    CREATE INDEX posts ON entries (recipient, kept, seq, sender) WHERE recipient = '';
+
+    CREATE TABLE mailboxes (
+        name TEXT PRIMARY KEY COLLATE NOCASE, position INTEGER, letters INTEGER, bytes INTEGER
+    ) WITHOUT ROWID;
+    INSERT OR IGNORE INTO mailboxes SELECT lower(name), position, letters, bytes FROM names WHERE name IS NOT NULL;
+    ALTER TABLE names DROP COLUMN position;
+    ALTER TABLE names DROP COLUMN letters;
+    ALTER TABLE names DROP COLUMN bytes;
+    ALTER TABLE log DROP COLUMN trimmed;
+    """
+
 SERVER_SCHEMA = Schema(
     application_id=0x74434853,  # "tCHS"
-    migrations=(FIRST, BODIES_AND_KEYS, TABLES + ONE_LOG),
+    migrations=(FIRST, BODIES_AND_KEYS, TABLES + ONE_LOG, MAILBOXES),
+    functions={"request_number": request_number},
 )
