@@ -80,9 +80,10 @@ def fuzz(session: nox.Session) -> None:
 
 @nox.session
 def flood(session: nox.Session) -> None:
-    """A real client registers during 10,000 spoofed handshakes a second. Needs a machine that is otherwise idle."""
+    """Clients during floods, spoofed and from true addresses. Needs Linux, and a machine that is otherwise idle."""
     session.install("-e", ".[tests]")
     session.run("python", "-m", "pytest", "tests/end_to_end/test_flood.py", env={"FLOOD": "10000"})
+    session.run("python", "-m", "tests.flood.run", *session.posargs)
 
 
 @nox.session

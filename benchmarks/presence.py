@@ -4,7 +4,7 @@
 
 Each watcher has 20 friends. 1,000 people come online and go offline, at a fixed rate, whether or not the news of the
 last event has arrived. The server is one process, and this process is all the others, over loopback. Linux only: the
-CPU time is read from /proc.
+CPU time is read from /proc. The server has other limits than usual: all watchers have one address here.
 """
 
 import json
@@ -19,6 +19,12 @@ import subprocess
 import sys
 import time
 from collections import Counter, deque
+from functools import partial
+
+import trio
+
+from trio_chat.presence.server import serve_presence
+from trio_chat.protocol.limits import Limits, Rate
 
 CONNECTIONS = 5000
 FRIENDS = 20
@@ -37,11 +43,28 @@ GIVE_UP = 30.0
 NEWS = re.compile(rb'"online": (true|false), "user_id": (\d+)')
 
 
+SERVE = "serve"
+MANY = Rate(1e12, 1e12)
+LIMITS = Limits(
+    presence_connections=40_000,
+    presence_work_per_address=MANY,
+    presence_work=MANY,
+    presence_work_of_newcomers=MANY,
+)
+
+
+async def serve():
+    """Run a server, as the child process."""
+    async with trio.open_nursery() as nursery:
+        _, port = await nursery.start(partial(serve_presence, 0, limits=LIMITS))
+        print(f"Listening on 127.0.0.1:{port}", file=sys.stderr)
+
+
 class Server:
     """A presence server, and its CPU time in seconds."""
 
     def __init__(self):
-        command = [sys.executable, "-m", "trio_chat", "presence", "0"]
+        command = [sys.executable, __file__, SERVE]
         self._process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)  # noqa: S603
         self.port = int(self._process.stderr.readline().rpartition(":")[2])
 
@@ -200,6 +223,8 @@ def milliseconds(seconds):
 
 
 def main():
+    if sys.argv[1:] == [SERVE]:
+        trio.run(serve)
     wanted = int(sys.argv[1]) if len(sys.argv) > 1 else CONNECTIONS
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -18,6 +18,8 @@ class MemoryListener(trio.abc.Listener):
     """Each connection is a pair of streams in memory: one end for the client, one for the server."""
 
     def __init__(self, pair=memory_stream_pair):
+        self.hosts = {}
+        """The address of each connection, by the server's end: its own, unless the test names one."""
         self.pair = pair
         self.full = False
         """Whether the limit of open files is reached."""
@@ -36,8 +38,9 @@ class MemoryListener(trio.abc.Listener):
     async def aclose(self):
         self._waiting.close()
 
-    async def connect(self, *address):
+    async def connect(self, *address, host=None):
         ours, theirs = self.pair()
+        self.hosts[theirs] = host or f"host {len(self.hosts)}"
         await self._waiting_in.send(theirs)
         return ours
 

@@ -263,7 +263,7 @@ def _with_cookie(wire: CheckedWire, party: Party, datagram: bytes, source) -> by
 
 def _sealed(wire: CheckedWire, sender: Party, datagram: bytes) -> bytes:
     """These bytes sealed by the sender, if it has a session; they may be anything. Else the same datagram."""
-    session = next(iter(sender.links._current.values()), None)
+    session = next(iter(sender.links._sessions._current.values()), None)
     if session is None or not datagram:
         return datagram
     kind = (DATA, CHALLENGE, PROOF)[datagram[0] % 3]

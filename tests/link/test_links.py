@@ -8,6 +8,7 @@ import gc
 import random
 import sys
 import types
+from contextlib import suppress
 
 import attrs
 import pytest
@@ -20,9 +21,10 @@ from noise.connection import Keypair, NoiseConnection
 from trio_chat.crypto.identities import Identity, sign_link_key
 from trio_chat.crypto.letters import PublicKeys
 from trio_chat.link.handshake import PROLOGUE, Initiator, Responder, SessionKeys
-from trio_chat.link.links import KeysLearned, Links, Moved, Received, ServerKeys, Transmit
+from trio_chat.link.links import MOVE_PAUSE, KeysLearned, Links, Moved, Received, ServerKeys, Transmit
 from trio_chat.link.packets import Cookie, Hello, Init, Keys, Reset, Resp, header, parse_untrusted
 from trio_chat.link.session import REPLAY_WINDOW, LinkSession, Peer
+from trio_chat.protocol.limits import LIMITS, Limits
 from trio_chat.protocol.wire import MAX_DATAGRAM, MAX_PLAINTEXT, WireError
 
 HELLO, KEYS, INIT, COOKIE, RESP, DATA, RESET, CHALLENGE, PROOF = range(1, 10)
@@ -50,6 +52,8 @@ class Party:
     """A party at an address, and the events of its links. `restart` forgets everything but the keys."""
 
     def __init__(self, secret: bytes, address, dice: random.Random, *, is_server: bool = False) -> None:
+        self.limits = LIMITS
+        self.known: set[bytes] = set()
         self.secret = secret
         self.key = CountingKey(secret)
         self.address = address
@@ -64,7 +68,7 @@ class Party:
         if self.is_server:
             identity = Identity(bytes(31) + b"\x07", self.secret)
             server_keys = ServerKeys(identity.public, sign_link_key(identity))
-        self.links = Links(self.key, self.dice.randbytes, server_keys)
+        self.links = Links(self.key, self.dice.randbytes, server_keys, self.limits, self.known.__contains__)
 
     @property
     def public(self) -> bytes:
@@ -73,6 +77,10 @@ class Party:
     @property
     def peer(self) -> Peer:
         return Peer(self.address, self.public)
+
+    @property
+    def sessions(self) -> list[LinkSession]:
+        return list(self.links._sessions._by_index.values())
 
     @property
     def received(self) -> list[bytes]:
@@ -979,7 +987,7 @@ def test_a_proof_must_carry_the_challenge():
     wire.low.address = ELSEWHERE
     wire.send(wire.low, b"from elsewhere")
     wire.run(lose=lambda flight: flight.kind == CHALLENGE)
-    (session,) = wire.low.links._sessions.values()
+    (session,) = wire.low.sessions
     wire.land(Flight(session.seal(b"a guess!", PROOF), ELSEWHERE, wire.high.address))
     assert not any(isinstance(event, Moved) for event in wire.high.events)
 
@@ -993,15 +1001,16 @@ def test_each_move_has_its_own_challenge():
         wire.low.address = address
         wire.send(wire.low, b"from another place")
         wire.land(wire.flying.pop())
-        (session,) = wire.high.links._sessions.values()
+        (session,) = wire.high.sessions
         address_and_token = session.challenge
         tokens.add(address_and_token[1])
         wire.run()
         assert wire.high.events[-1].now.address == address
         moves = len(wire.high.events)
-        (mine,) = wire.low.links._sessions.values()
+        (mine,) = wire.low.sessions
         wire.land(Flight(mine.seal(address_and_token[1], PROOF), address, wire.high.address))
         assert len(wire.high.events) == moves, "a proof counts once"
+        wire.now += MOVE_PAUSE
     assert len(tokens) == 3
 
 
@@ -1089,17 +1098,32 @@ def test_twenty_handshakes_a_second_from_one_port_and_five_at_once():
     assert flood(wire.high, [source] * 50, wire.now + 0.1, first=50) == 2
 
 
-def test_a_thousand_handshakes_a_second_from_one_address():
+def test_one_address_gets_half_of_the_handshakes_and_a_newcomer_still_gets_in():
     wire = Wire()
-    assert flood(wire.high, [("10.5.5.5", port) for port in range(1, 1101)], wire.now) == 1000
+    assert flood(wire.high, [("10.5.5.5", port) for port in range(1, 1101)], wire.now) == 500
+    wire.talk(wire.low, b"nevertheless")
+    assert wire.high.received == [b"nevertheless"]
+    assert wire.high.links.refused == {"handshakes_of_strangers": 500, "handshakes_per_address": 100}
 
 
-def test_the_number_of_unfinished_handshakes_is_bounded_and_the_newest_is_kept():
+def test_garbage_behind_a_good_cookie_counts_before_anything_is_computed():
+    wire = Wire()
+    used = wire.high.key.used
+    for port in range(1, 1101):
+        source = ("10.5.5.5", port)
+        init = with_cookie(wire.high, Init(b"indx", bytes(range(112))), source, wire.now)
+        with suppress(WireError):
+            wire.high.links.receive_untrusted(init.encode(), source, wire.now)
+    assert wire.high.key.used - used == 500
+
+
+def test_the_number_of_unfinished_handshakes_is_bounded_and_the_newest_is_kept(monkeypatch):
+    monkeypatch.setattr("trio_chat.link.pending.MAX_ACCEPTED", 20)
     wire = Wire()
     flood(wire.high, [("10.5.5.5", 5)] * 5, wire.now)
     assert len(wire.high.links) == 4
-    flood(wire.high, [(f"10.6.{n >> 8}.{n & 255}", 6) for n in range(1200)], wire.now)
-    assert len(wire.high.links) == 1024
+    flood(wire.high, [(f"10.6.0.{n}", 6) for n in range(30)], wire.now)
+    assert len(wire.high.links) == 20
     wire.talk(wire.low, b"nevertheless")
     assert wire.high.received == [b"nevertheless"]
 
@@ -1111,15 +1135,70 @@ def test_the_number_of_started_handshakes_is_bounded():
     assert len(wire.low.links) == 1024
 
 
-def test_the_number_of_sessions_is_bounded(monkeypatch):
-    monkeypatch.setattr("trio_chat.link.links.MAX_SESSIONS", 20)
+def test_a_key_at_ever_new_ports_has_four_sessions():
     wire = Wire()
+    wire.high.known.add(wire.low.public)
     for n in range(30):
         wire.low.restart()
         wire.low.address = ("10.0.0.1", 3000 + n)
+        wire.now += 1
         wire.talk(wire.low, b"hi")
     assert len(wire.high.received) == 30
-    assert len(wire.high.links) == 20
+    assert len(wire.high.links) == 4
+
+
+def test_sessions_of_strangers_are_bounded_and_do_not_end_those_of_somebody_known():
+    wire = Wire()
+    wire.high.limits = Limits(sessions_of_strangers=5)
+    wire.high.restart()
+    wire.link()
+    friend = wire.low
+    wire.high.known.add(friend.public)  # as somebody who registers inside their session
+    for n in range(20):
+        stranger = Party(bytes((n + 50,)) * 32, (f"10.3.0.{n}", 3000), wire.high.dice)
+        wire.low, wire.parties = stranger, [stranger, wire.high]
+        wire.talk(stranger, b"hi")
+    assert len(wire.high.links) == 5 + 1
+    assert wire.high.links.refused == {"sessions_of_strangers": 15}
+    wire.low, wire.parties = friend, [friend, wire.high]
+    wire.kinds()
+    wire.talk(wire.low, b"still here")
+    assert wire.kinds() == [DATA]
+
+
+def test_a_reset_for_each_of_many_sessions_costs_no_more_than_inits():
+    wire = Wire()
+    wire.link()
+    sessions = []
+    for n in range(20):
+        stranger = Party(bytes((n + 50,)) * 32, ("10.3.0.3", 3000), wire.high.dice)
+        wire.low, wire.parties = stranger, [stranger, wire.high]
+        wire.now += 1
+        wire.talk(stranger, b"hi")
+        sessions += stranger.sessions
+    wire.now += 1
+    used = wire.high.key.used
+    for session in sessions:
+        reset = Reset(session.index).encode()
+        wire.post(wire.high, wire.high.links.receive_untrusted(reset, ("10.3.0.3", 3000), wire.now))
+    assert len(wire.flying) == 5, "what one port gets at once"
+    assert wire.high.key.used - used == 5
+
+
+def test_a_peer_that_moves_back_and_forth_moves_once_a_second():
+    wire = Wire()
+    wire.link()
+    home = wire.low.address
+    for n in range(100):
+        wire.low.address = (ELSEWHERE, home)[n % 2]
+        wire.now += MOVE_PAUSE / 50
+        wire.talk(wire.low, b"from another place")
+    assert len([event for event in wire.high.events if isinstance(event, Moved)]) <= 3
+    wire.now += MOVE_PAUSE
+    wire.talk(wire.low, b"from where they are now")
+    assert wire.high.received.count(b"from another place") == 100
+    wire.talk(wire.high, b"and back")
+    assert wire.low.received[-1] == b"and back"
 
 
 def conversation() -> Wire:
@@ -1221,7 +1300,7 @@ def test_a_resp_with_a_changed_index_costs_a_handshake_but_not_the_message():
     wire.send(wire.low, b"hi")
     while wire.flying:
         flight = wire.flying.pop(0)
-        if flight.kind == RESP and not wire.low.links._sessions:
+        if flight.kind == RESP and not wire.low.sessions:
             flight.data = flight.data[:8] + b"????" + flight.data[12:]
         wire.land(flight)
     wire.now += 0.1

@@ -5,6 +5,7 @@ In virtual time, over streams in memory; only the tests of addresses use real so
 
 import functools
 import json
+from collections import ChainMap
 
 import pytest
 import trio
@@ -12,8 +13,14 @@ from trio.testing import lockstep_stream_pair
 
 from tests.memory_listener import STILL_THERE, WHAT_THEY_COUNT, MemoryListener, Visitor, came, run_demonstration, went
 from trio_chat.errors import AddressError
+from trio_chat.presence.costs import FRIEND, MARK, REQUEST
+from trio_chat.presence.messages import MAX_FRIENDS
+from trio_chat.presence.news import NewsQueue
 from trio_chat.presence.roster import Roster
-from trio_chat.presence.server import MAX_NEWS, NewsQueue, serve_listeners, serve_presence
+from trio_chat.presence.server import MAX_TURNED_AWAY, NEWS_PER_SEND, serve_listeners, serve_presence
+from trio_chat.protocol.limits import LIMITS, Limits
+
+MAX_NEWS = LIMITS.presence_news
 
 
 class Service:
@@ -26,11 +33,13 @@ class Service:
         self.lockstep_listener = MemoryListener(lockstep_stream_pair)
 
     async def open(self, **options):
-        serve = functools.partial(serve_listeners, [self.listener, self.lockstep_listener], self.roster, **options)
+        listeners = [self.listener, self.lockstep_listener]
+        hosts = ChainMap(*(listener.hosts for listener in listeners))
+        serve = functools.partial(serve_listeners, listeners, self.roster, origin_of=hosts.__getitem__, **options)
         await self.nursery.start(serve)
 
-    async def visitor(self, listener=None):
-        return Visitor(await (listener or self.listener).connect())
+    async def visitor(self, listener=None, **place):
+        return Visitor(await (listener or self.listener).connect(**place))
 
     async def watcher(self, user_id, *friends, **more):
         """A visitor whose first request was answered: nothing has changed."""
@@ -178,7 +187,8 @@ async def test_with_push_a_request_without_news_is_answered_too(service, autojum
 
 
 async def test_more_news_than_fits_in_one_send_is_sent(service, autojump_clock):
-    names = [f"n{number}" for number in range(1700)]
+    names = [f"n{number}" for number in range(MAX_FRIENDS)]
+    assert len(names) > 1.5 * NEWS_PER_SEND
     for name in names:
         service.roster.note(name, True)
     one = await service.visitor()
@@ -359,7 +369,7 @@ async def test_a_client_that_goes_on_sending_still_receives_the_error(service, a
 # --- limits ---
 
 
-async def test_beyond_10000_changes_those_of_one_friend_are_merged_and_it_is_logged(service, autojump_clock, caplog):
+async def test_beyond_1000_changes_those_of_one_friend_are_merged_and_it_is_logged(service, autojump_clock, caplog):
     one = await service.watcher(7, "ann", "bob", "cleo")
     for move in range(MAX_NEWS):
         service.roster.note("ann", move % 2 == 0)
@@ -367,7 +377,7 @@ async def test_beyond_10000_changes_those_of_one_friend_are_merged_and_it_is_log
     for name, online in [("bob", True), ("ann", True), ("cleo", True), ("ann", False), ("bob", False), ("bob", True)]:
         service.roster.note(name, online)
     assert caplog.messages == [
-        "over 10000 pieces of news wait for user 7: of each friend, the latest now replaces the one before"
+        "over 1000 pieces of news wait for user 7: of each friend, the latest now replaces the one before"
     ]
     received = [await one.request(7, "ann", "bob", "cleo", push=True), *await one.receive_all(1)]
     assert received[:MAX_NEWS] == [came("ann"), went("ann")] * (MAX_NEWS // 2)
@@ -375,17 +385,17 @@ async def test_beyond_10000_changes_those_of_one_friend_are_merged_and_it_is_log
 
 
 def test_news_is_bounded_keeps_its_order_and_forgets():
-    news = NewsQueue()
+    news = NewsQueue(MAX_NEWS)
     for move in range(3 * MAX_NEWS):
-        news.add(move % 5000, move >= 2 * MAX_NEWS)
-    assert len(news) == MAX_NEWS + 5000
+        news.add(move % 500, move >= 2 * MAX_NEWS)
+    assert len(news) == MAX_NEWS + 500
     news.take()
     news.add(0, False)
     news.forget({1, 2})
     taken = [news.take() for _ in range(len(news))]
     assert taken[:2] == [(3, False), (4, False)]
-    assert taken[-2:] == [(4999, True), (0, False)]
-    assert len(taken) == MAX_NEWS + 5000 - 1 - 2 * 3
+    assert taken[-2:] == [(499, True), (0, False)]
+    assert len(taken) == MAX_NEWS + 500 - 1 - 2 * 3
 
 
 async def test_at_the_limit_of_open_files_new_connections_wait_and_it_is_logged(service, autojump_clock, caplog):
@@ -404,7 +414,7 @@ async def test_at_the_limit_of_open_files_new_connections_wait_and_it_is_logged(
 
 async def test_connections_beyond_the_maximum_wait(nursery, autojump_clock, caplog):
     service = Service(nursery)
-    await service.open(max_connections=3)
+    await service.open(limits=Limits(presence_connections=3))
     visitors = [await service.watcher(number + 1) for number in range(2)]
     third = await service.visitor()
     await third.send({"user_id": 3, "friends": []})
@@ -412,6 +422,115 @@ async def test_connections_beyond_the_maximum_wait(nursery, autojump_clock, capl
     assert caplog.messages == ["3 connections are open: newcomers wait until one ends"]
     await visitors[0].close()
     assert await third.receive() == STILL_THERE
+
+
+async def test_one_address_gets_a_quarter_of_the_connections(nursery, autojump_clock, caplog):
+    service = Service(nursery)
+    await service.open(limits=Limits(presence_connections=40))
+    crowd = [await service.visitor(host="a") for _ in range(15)]
+    answers = [await visitor.request(number + 1) for number, visitor in enumerate(crowd)]
+    assert answers[:10] == [STILL_THERE] * 10
+    assert [answer["error"] for answer in answers[10:]] == [7] * 5
+    assert [await visitor.receive() for visitor in crowd[10:]] == [None] * 5
+    assert caplog.messages == ["too many connections from a: more of them are closed"]
+    for number in range(20):
+        assert await (await service.visitor(host=f"b{number}")).request(1) == STILL_THERE
+    await crowd[0].close()
+    assert await (await service.visitor(host="a")).request(1) == {
+        "msg": "[server] Too many connections from your address",
+        "error": 7,
+    }, "of fewer free ones"
+    for visitor in crowd:
+        await visitor.close()
+    await trio.sleep(2)
+    assert await (await service.visitor(host="a")).request(1) == STILL_THERE
+
+
+async def test_beyond_100_at_a_time_connections_are_closed_without_a_word(nursery, autojump_clock):
+    service = Service(nursery)
+    await service.open(limits=Limits(presence_connections=400))
+    crowd = [await service.visitor(host="a") for _ in range(100)]
+    more = [await service.visitor(host="a") for _ in range(150)]
+    await trio.testing.wait_all_tasks_blocked()
+    received = [await visitor.receive() for visitor in more]
+    assert [bool(one) for one in received] == [True] * MAX_TURNED_AWAY + [False] * 50
+    assert await crowd[0].request(1) == STILL_THERE
+
+
+async def test_one_address_watches_a_quarter_of_the_friends(nursery, autojump_clock):
+    service = Service(nursery)
+    await service.open(limits=Limits(presence_friends=400))
+    first, second = await service.visitor(host="a"), await service.visitor(host="a")
+    assert await first.request(1, *range(1000, 1060)) == STILL_THERE
+    assert await second.request(2, *range(1000, 1040)) == STILL_THERE
+    assert await second.request(2, *range(2000, 2040)) == STILL_THERE, "others, but no more of them"
+    assert await second.request(2, *range(2000, 2041)) == {
+        "msg": "[server] Too many friends are watched from your address",
+        "error": 7,
+    }
+    assert await first.request(1) == STILL_THERE
+    assert await (await service.visitor(host="a")).request(2, *range(1000, 1090)) == STILL_THERE
+    assert await (await service.visitor(host="b")).request(3, *range(1000, 1100)) == STILL_THERE
+
+
+async def count_answers(visitor, request, times, seconds):
+    """How many answers there are within some time, if the request is sent so many times at once."""
+    await visitor.send(json.dumps(request).encode() * times)
+    return len(await visitor.receive_all(seconds))
+
+
+async def test_a_connection_that_sends_too_much_is_read_later(service, autojump_clock):
+    one = await service.visitor()
+    answered = await count_answers(one, {"user_id": 1, "friends": []}, 1500, 10)
+    assert 500 < answered < 300 + 10 * 50
+    assert len(await one.receive_all(1000)) == 1500 - answered, "nothing is lost"
+
+
+async def test_many_connections_with_long_requests_cost_little_and_others_do_not_notice(service, autojump_clock):
+    counts = []
+    long = {"user_id": 1, "friends": [f"a-friend-{number}" for number in range(1000)]}
+    changed = long | {"friends": [f"b-friend-{number}" for number in range(1000)]}
+
+    async def attack(host):
+        one = await service.visitor(host=host)
+        await one.send((json.dumps(long) + json.dumps(changed)).encode() * 5)
+        counts.append(len(await one.receive_all(10)))
+
+    async with trio.open_nursery() as nursery:
+        for number in range(120):
+            nursery.start_soon(attack, f"attacker {number % 60}")
+        await trio.sleep(5)
+        one = await service.visitor()
+        assert await seconds_until(one.request(2, 3)) == 0
+        await service.watcher(3)
+        assert await seconds_until(one.request(2, 3)) == 0
+    # 20,000 bytes of names, 2,000 quotes, 1,000 new friends, and the request.
+    assert sum(counts) * (20_000 + 2000 * MARK + 1000 * FRIEND + REQUEST) < 2_000_000 + 10 * 5_000_000
+
+
+async def test_one_address_with_many_connections_is_limited_too(service, autojump_clock):
+    counts = []
+
+    async def attack():
+        one = await service.visitor(host="a")
+        counts.append(await count_answers(one, {"user_id": 1, "friends": []}, 100, 2))
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(80):
+            nursery.start_soon(attack)
+    assert 3000 < sum(counts) < 1000 + 2 * 2000
+
+
+async def test_who_comes_and_goes_pays_for_those_who_are_told(service, autojump_clock):
+    for number in range(1000):
+        await service.watcher(1000 + number, 7, push=True)
+    await trio.sleep(5)
+    flapping = [await service.visitor(host="a") for _ in range(20)]
+    took = await seconds_until(flapping[0].request(7))
+    assert took == 0
+    for visitor in flapping[1:]:
+        took += await seconds_until(visitor.request(7))
+    assert took > 3
 
 
 # --- addresses ---

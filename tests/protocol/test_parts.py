@@ -74,7 +74,10 @@ def test_an_answer_to_a_forgotten_request_is_not_stored():
     assert len(memory) == 2
 
 
-@given(st.lists(st.tuples(st.sampled_from(["begin", "settle", "forget"]), st.integers(0, 9))))
+REQUESTS = [(sender, number) for sender in "ab" for number in range(5)]
+
+
+@given(st.lists(st.tuples(st.sampled_from(["begin", "settle", "forget"]), st.sampled_from(REQUESTS))))
 @settings(fast)
 def test_the_memory_never_exceeds_its_limit_and_never_invents_an_answer(steps):
     memory = DuplicateMemory(limit=4)
@@ -84,11 +87,26 @@ def test_the_memory_never_exceeds_its_limit_and_never_invents_an_answer(steps):
                 memory.begin(key)
                 assert memory.recall(key) is Seen.IN_PROGRESS
             case "settle":
-                memory.settle(key, b"%d" % key)
+                memory.settle(key, repr(key).encode())
             case "forget":
                 memory.forget(key)
         assert len(memory) <= 4
-        assert all(memory.recall(key) in (Seen.NEW, Seen.IN_PROGRESS, b"%d" % key) for key in range(10))
+        assert all(memory.recall(key) in (Seen.NEW, Seen.IN_PROGRESS, repr(key).encode()) for key in REQUESTS)
+
+
+def test_nobody_has_the_requests_of_others_forgotten():
+    memory = DuplicateMemory(limit=100)
+    for n in range(100):
+        memory.begin(("mallory", n))
+    memory.begin(("alice", "register"))
+    memory.settle(("alice", "register"), b"registered")
+    for n in range(100, 1000):
+        memory.begin(("mallory", n))
+    assert memory.recall(("alice", "register")) == b"registered"
+    memory.begin(("bob", 1))
+    assert memory.recall(("bob", 1)) is Seen.IN_PROGRESS
+    assert len(memory) == 100
+    assert [memory.recall(("mallory", n)) for n in (0, 999)] == [Seen.NEW, Seen.IN_PROGRESS], "the oldest first"
 
 
 # --- sending parts ---
@@ -222,6 +240,49 @@ def test_a_long_message_survives_loss_reordering_and_duplication(size, seed, los
 
 
 # --- bounded memory ---
+
+
+MALLORY = ("10.0.0.66", "mallory")
+
+
+def fill(assembly: Assembly, sender, count: int, part: Part) -> None:
+    """Begin so many messages with one part each."""
+    for n in range(count):
+        assembly.add((sender, n), part, sender)
+
+
+@pytest.mark.parametrize(
+    "attackers",
+    [
+        [MALLORY],
+        [("10.0.0.66", f"key {n}") for n in range(30)],
+        [("10.0.0.1", "mallory")],
+        [(f"10.1.0.{n}", f"key {n}") for n in range(20)],
+    ],
+    ids=["one", "many keys at an address", "at the address of the others", "20 addresses"],
+)
+def test_nobody_pushes_out_the_parts_of_others(attackers):
+    assembly = Assembly(limit=2_000_000)
+    honest = [("10.0.0.1", "alice"), ("10.0.0.1", "bob"), ("10.0.0.2", "cleo")]
+    parts = in_parts(bytes(LONGEST))
+    for sender in honest:
+        for part in parts[:-1]:
+            assembly.add(sender, part, sender)
+    for sender in attackers:
+        fill(assembly, sender, 3000 // len(attackers), parts[0])
+    for sender in honest:
+        assert assembly.add(sender, parts[-1], sender)[1] is not None
+
+
+def test_nothing_is_left_of_messages_that_were_dropped():
+    assembly = Assembly(limit=50_000)
+    parts = in_parts(bytes(4000))
+    fill(assembly, MALLORY, 200, parts[0])
+    fill(assembly, ("10.0.0.1", "alice"), 3, parts[1])
+    assembly.sweep()
+    assembly.sweep()
+    for name, value in vars(assembly).items():
+        assert name == "_limit" or not value, name
 
 
 def test_the_oldest_message_is_dropped_and_the_newest_can_always_be_completed():

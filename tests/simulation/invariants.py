@@ -27,6 +27,7 @@ GRACE = 0.3
 
 KEPT = {
     "DuplicateMemory._known",  # answers, to repeat them
+    "DuplicateMemory._of_sender",
     "SqliteClientStore._seen",  # ids of 30 days
     "TokenBuckets._buckets",  # rates of senders and hosts
     "Chat._relay_until",  # at most one for each name
@@ -48,7 +49,7 @@ KEPT = {
 }
 """What may grow while a program runs, each up to a limit of its own."""
 
-RENEWED = {"Links._sessions"}
+RENEWED = {"SessionTable._strangers", "SessionTable._by_index"}
 """An old and a new one of these may exist at the same time."""
 
 

@@ -5,5 +5,6 @@ packets.py    the layout of the datagrams
 cookies.py    proof of an address, and rates, before a handshake costs anything
 handshake.py  the Noise handshake: messages in, keys out
 pending.py    handshakes that are not finished yet
+sessions.py   the table of sessions: which one is used, which one ends
 session.py    one session: sealing, opening, the replay window
 """

@@ -5,10 +5,11 @@ not shown that they receive what is sent to their address. When to ask for a coo
 """
 
 import hmac
+from collections import Counter
 
-from trio_chat.protocol.limits import Limits, origin
+from trio_chat.protocol.limits import Limits, Rate, origin
 from trio_chat.protocol.records import Address
-from trio_chat.protocol.token_buckets import TokenBuckets
+from trio_chat.protocol.token_buckets import FairBudget, TokenBuckets
 
 COOKIE_SIZE = 16
 """Bytes of a cookie."""
@@ -41,13 +42,40 @@ class Cookies:
 
 
 class HandshakeRates:
-    """How many handshakes are answered."""
+    """How many handshakes are computed, in three steps: for one address and port, for one address, for all together.
+
+    Those with a session of somebody known have rates of their own. So no flood, however many addresses it comes from,
+    keeps them from renewing it. `refused`: how often each limit has refused one, by its name in `Limits`.
+    """
 
     def __init__(self, limits: Limits) -> None:
+        self.refused: Counter[str] = Counter()
         self._ports = TokenBuckets(limits.handshakes_per_port)
-        self._addresses = TokenBuckets(limits.handshakes_per_address)
+        self._strangers = _SharedRates(limits, "handshakes_of_strangers", limits.handshakes_of_strangers)
+        self._peers = _SharedRates(limits, "handshakes_of_peers", limits.handshakes_of_peers)
 
-    def allow(self, address: Address, now: float) -> bool:
-        """Whether one more handshake of this address is answered now."""
+    def allow(self, address: Address, now: float, *, is_peer: bool) -> bool:
+        """Whether one more handshake of this address is computed now. `is_peer`: it has a session of somebody known."""
         # The port first: one program that asks too often does not use up the share of the others behind its router.
-        return self._ports.take(address, now) and self._addresses.take(origin(address), now)
+        if not self._ports.take(address, now):
+            refused: str | None = "handshakes_per_port"
+        else:
+            refused = (self._peers if is_peer else self._strangers).refusal(origin(address), now)
+        if refused:
+            self.refused[refused] += 1
+        return refused is None
+
+
+class _SharedRates:
+    """What one address may cost, and all together. `name` is that of the second limit."""
+
+    def __init__(self, limits: Limits, name: str, together: Rate) -> None:
+        self._name = name
+        self._addresses = TokenBuckets(limits.handshakes_per_address)
+        self._budget = FairBudget(together, limits.handshakes_of_newcomers)
+
+    def refusal(self, where: str, now: float) -> str | None:
+        """The name of the limit that refuses a handshake of this address; None if it is allowed."""
+        if not self._addresses.take(where, now):
+            return "handshakes_per_address"
+        return None if self._budget.take(where, now) else self._name

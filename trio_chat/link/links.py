@@ -4,6 +4,7 @@ A pure state machine: datagrams, plaintexts and the time come in, datagrams to s
 timers: a lost handshake message is sent again when the request layer sends its plaintext again.
 """
 
+from collections import Counter
 from collections.abc import Callable
 
 import attrs
@@ -13,8 +14,9 @@ from trio_chat.crypto.identities import verify_link_key
 from trio_chat.link import packets
 from trio_chat.link.cookies import Cookies, HandshakeRates
 from trio_chat.link.handshake import Initiator, Responder
-from trio_chat.link.pending import HANDSHAKE_LIFETIME, AcceptedHandshakes, PendingHandshake, StartedHandshakes
+from trio_chat.link.pending import HANDSHAKE_LIFETIME, AcceptedHandshakes, HalfOpen, PendingHandshake, StartedHandshakes
 from trio_chat.link.session import LinkSession, Peer
+from trio_chat.link.sessions import REPLACED_LIFETIME, SessionTable
 from trio_chat.protocol.limits import LIMITS, Limits
 from trio_chat.protocol.records import Address, PublicKeys
 from trio_chat.protocol.wire import MAX_PLAINTEXT, WireError
@@ -22,16 +24,12 @@ from trio_chat.protocol.wire import MAX_PLAINTEXT, WireError
 RENEW_AFTER = 120.0
 """Seconds after which the next message on a session starts a handshake for a new one."""
 
-SESSION_LIFETIME = 180.0
-"""Seconds after which a session is not used any longer, whether or not there is a new one."""
-
-REPLACED_LIFETIME = 10.0
-"""Seconds for which a replaced session still accepts datagrams: those that the new one has overtaken."""
-
 RESET_PAUSE = 1.0
 """Seconds that must pass between two handshakes that RESETs start."""
 
-MAX_SESSIONS = 16_384
+MOVE_PAUSE = 1.0
+"""Seconds that must pass between two moves of a session: each changes what everybody knows of the peer."""
+
 MAX_KEY_QUERIES = 16
 
 
@@ -91,7 +89,8 @@ LinkEvent = Transmit | Received | Moved | SessionReplaced | KeysLearned
 class Links:
     """The links of the party with the static key `own`. `random` returns the given number of random bytes.
 
-    With `server_keys` it answers HELLOs. `now` is any clock in seconds that does not go back.
+    With `server_keys` it answers HELLOs. `is_known`: whether a link key belongs to somebody known, whose sessions no
+    stranger may push out. `now` is any clock in seconds that does not go back.
     """
 
     def __init__(
@@ -100,6 +99,7 @@ class Links:
         random: Callable[[int], bytes],
         server_keys: ServerKeys | None = None,
         limits: Limits = LIMITS,
+        is_known: Callable[[bytes], bool] = lambda key: False,
     ) -> None:
         self._own = own
         self._public = own.public_key().public_bytes_raw()
@@ -107,9 +107,7 @@ class Links:
         self._server_keys = server_keys
         self._cookies = Cookies(random(32))
         self._rates = HandshakeRates(limits)
-        self._sessions: dict[bytes, LinkSession] = {}
-        self._current: dict[Peer, LinkSession] = {}
-        self._by_remote: dict[tuple[Address, bytes], LinkSession] = {}
+        self._sessions = SessionTable(is_known, limits)
         self._accepted = AcceptedHandshakes()
         self._started = StartedHandshakes()
         self._hellos: dict[Address, bytes] = {}
@@ -117,6 +115,11 @@ class Links:
     def __len__(self) -> int:
         """How many sessions, handshakes and key queries are remembered."""
         return len(self._sessions) + len(self._accepted) + len(self._started) + len(self._hellos)
+
+    @property
+    def refused(self) -> Counter[str]:
+        """How often each limit has refused a handshake or ended a session, by its name in `Limits`."""
+        return self._rates.refused + self._sessions.ended
 
     # --- sending ---
 
@@ -136,7 +139,7 @@ class Links:
         """
         if not 1 <= len(plaintext) <= MAX_PLAINTEXT:
             raise ValueError(f"a link carries 1 to {MAX_PLAINTEXT} bytes, not {len(plaintext)}")
-        session = self._current.get(peer)
+        session = self._sessions.current(peer)
         if session is None or now >= session.expires:
             return self._start_handshake(peer, now, plaintext)
         sealed = [Transmit(session.seal(plaintext), peer.address)]
@@ -145,8 +148,7 @@ class Links:
 
     def sweep(self, now: float) -> None:
         """Forget what has ended: call it every few seconds."""
-        for session in [one for one in self._sessions.values() if now >= one.expires]:
-            self._drop(session)
+        self._sessions.sweep(now)
         self._started.sweep(now)
         self._accepted.sweep(now)
 
@@ -216,7 +218,7 @@ class Links:
         # A copy of an INIT: its RESP was lost. To repeat it costs no computation, so it does not count for the rates.
         resp = self._accepted.find_resp(init.bare, address, now)
         if resp is None:
-            if not self._rates.allow(address, now):
+            if not self._may_compute(address, now):
                 return []
             responder = Responder(self._own, init.message)
             peer = Peer(address, responder.remote)
@@ -226,17 +228,20 @@ class Links:
                 return [Transmit(reminder, address)]
             message, keys = responder.respond(self._random(32))
             # The session is not used to send until the first DATA confirms it: an INIT can be a replayed copy.
-            session = LinkSession(keys, peer, self._new_index(), init.index, initiated=False, born=now)
-            resp = packets.Resp(init.index, session.index, message).encode()
-            self._accepted.add(init.bare, resp, session, now)
+            index = self._new_index()
+            resp = packets.Resp(init.index, index, message).encode()
+            self._accepted.add(HalfOpen(peer, index, init.index, keys, init.bare, resp, now))
         return [Transmit(resp, address)]
+
+    def _may_compute(self, address: Address, now: float) -> bool:
+        return self._rates.allow(address, now, is_peer=self._sessions.is_known_at(address))
 
     def _resend_own_handshake(self, peer: Peer, now: float) -> bytes | None:
         """A datagram that makes the peer go on with our handshake: the INIT, which may be lost, or an empty DATA."""
         if handshake := self._started.find(peer, now):
             return handshake.make_init(now)
         # Our handshake is finished here, but the DATA that tells the peer so may be lost.
-        session = self._current.get(peer)
+        session = self._sessions.current(peer)
         return session.seal(b"") if session and _may_be_unknown(session, now) else None
 
     def _receive_cookie(self, index: bytes, cookie: bytes, address: Address, now: float) -> list[Transmit]:
@@ -252,20 +257,21 @@ class Links:
         _, keys = handshake.initiator.read_response_untrusted(resp.message)
         self._started.remove(handshake.peer)
         session = LinkSession(keys, handshake.peer, handshake.index, resp.sender, initiated=True, born=now)
-        self._add(session)
-        self._make_current(session, now)
+        self._sessions.add(session)
+        self._sessions.make_current(session, now)
         # The responder sends nothing before the first DATA, so there must be one, if need be an empty one. Nothing is
         # queued if a RESET or a renewal started this: then what was sent on the old session may be lost.
         queued = self._seal_queued(session, handshake, now)
         return [*queued] if queued else [Transmit(session.seal(b""), address), SessionReplaced(session.peer)]
 
     def _receive_reset(self, index: bytes, address: Address, now: float) -> list[Transmit]:
-        session = self._by_remote.get((address, index))
+        session = self._sessions.find_by_remote(address, index)
         if session is None:
             raise WireError("a reset of no session of ours")
         # Only a hint, as anybody can forge a RESET: the session goes on until a handshake has succeeded. At most one a
-        # second, or forged RESETs would keep both parties computing.
-        if now - session.reset_at < RESET_PAUSE:
+        # second, or forged RESETs would keep both parties computing. And it counts for the rates: somebody with
+        # thousands of sessions, who sends a RESET for each, gets no more computed than by INITs.
+        if now - session.reset_at < RESET_PAUSE or not self._may_compute(address, now):
             return []
         session.reset_at = now
         return self._start_handshake(session.peer, now)
@@ -273,8 +279,8 @@ class Links:
     # --- sessions ---
 
     def _receive_data(self, datagram: bytes, address: Address, now: float) -> list[LinkEvent]:
-        session = self._sessions.get(datagram[4:8])
-        if session is None or now >= session.expires:
+        session = self._sessions.find(datagram[4:8], now)
+        if session is None:
             return self._receive_first_data(datagram, address, now)
         highest = session.highest
         plaintext = session.open_untrusted(datagram)
@@ -295,14 +301,14 @@ class Links:
             return [Transmit(packets.Reset(datagram[4:8]).encode(), address)]
         plaintext = session.open_untrusted(datagram)
         self._accepted.remove(session)
-        self._add(session)
+        self._sessions.add(session)
         events: list[LinkEvent] = [Received(session.peer, plaintext)] if plaintext else []
-        current = self._current.get(session.peer)
+        current = self._sessions.current(session.peer)
         # Crossing INITs again: ours counts, which the peer does not know yet. Its session only receives.
         if current and self._public < session.peer.key and _may_be_unknown(current, now):
             session.expires = now + REPLACED_LIFETIME
         else:
-            self._make_current(session, now)
+            self._sessions.make_current(session, now)
             handshake = self._started.remove(session.peer)
             events += self._seal_queued(session, handshake, now) if handshake else []
         if address != session.peer.address:
@@ -313,44 +319,13 @@ class Links:
         address = session.peer.address
         return [Transmit(session.seal(plaintext), address) for plaintext in handshake.fresh_plaintexts(now)]
 
-    def _add(self, session: LinkSession) -> None:
-        session.expires = session.born + SESSION_LIFETIME
-        if len(self._sessions) >= MAX_SESSIONS:
-            self._drop(next(iter(self._sessions.values())))
-        self._sessions[session.index] = session
-
-    def _make_current(self, session: LinkSession, now: float) -> None:
-        """Send on this session from now on. The one before still receives for a while; the one before that ends."""
-        old = self._current.get(session.peer)
-        if old:
-            if old.previous:  # a peer that makes one handshake after the other must not fill the table
-                self._drop(old.previous)
-                old.previous = None
-            old.expires = min(old.expires, now + REPLACED_LIFETIME)
-            self._unlink(old)
-            # Inherited: a forged RESET of each new session would otherwise start one handshake after the other.
-            session.reset_at = max(session.reset_at, old.reset_at)
-        session.previous = old
-        self._current[session.peer] = session
-        self._by_remote[session.peer.address, session.remote_index] = session
-
-    def _unlink(self, session: LinkSession) -> None:
-        if self._current.get(session.peer) is session:
-            del self._current[session.peer]
-        if self._by_remote.get((session.peer.address, session.remote_index)) is session:
-            del self._by_remote[session.peer.address, session.remote_index]
-
-    def _drop(self, session: LinkSession) -> None:
-        self._sessions.pop(session.index, None)
-        self._unlink(session)
-
     # --- peers that move ---
 
     def _challenge(self, session: LinkSession, address: Address, size: int) -> list[Transmit]:
         """Ask whether the peer is at this address, from which a datagram of `size` bytes came."""
         # Never more bytes to an unproven address than came from it: the source may be forged. Stricter than QUIC, which
         # allows three times as many (RFC 9000, section 8.1).
-        if size < packets.PATH_SIZE or self._current.get(session.peer) is not session:
+        if size < packets.PATH_SIZE or self._sessions.current(session.peer) is not session:
             return []
         # The same token again for the same address, so that a proof that is overtaken by a new challenge counts.
         if session.challenge is None or session.challenge[0] != address:
@@ -358,8 +333,8 @@ class Links:
         return [Transmit(session.seal(session.challenge[1], packets.CHALLENGE), address)]
 
     def _receive_path(self, kind: int, index: bytes, datagram: bytes, address: Address, now: float) -> list[LinkEvent]:
-        session = self._sessions.get(index)
-        if session is None or now >= session.expires:
+        session = self._sessions.find(index, now)
+        if session is None:
             raise WireError("the path of no session of ours")
         if kind == packets.CHALLENGE:
             # Somebody who sent our datagram on from their own address got this challenge, and needs a proof from us. It
@@ -368,17 +343,19 @@ class Links:
                 raise WireError("a challenge from somewhere else")
             return [Transmit(session.seal(session.open_untrusted(datagram), packets.PROOF), address)]
         token = session.open_untrusted(datagram)
-        if session.challenge != (address, token) or self._current.get(session.peer) is not session:
+        if session.challenge != (address, token) or self._sessions.current(session.peer) is not session:
             return []
-        return [self._move(session, address, now)]
+        # Too early: the challenge stands, and the peer's next datagram gets it again.
+        return [self._move(session, address, now)] if now - session.moved_at >= MOVE_PAUSE else []
 
     def _move(self, session: LinkSession, address: Address, now: float) -> Moved:
         before = session.peer
-        self._unlink(session)
+        self._sessions.unlink(session)
         self._started.remove(before)  # its INITs go to the old address
         session.challenge = None
+        session.moved_at = now
         session.peer = Peer(address, before.key)
-        self._make_current(session, now)
+        self._sessions.make_current(session, now)
         return Moved(before, session.peer)
 
 

@@ -3,9 +3,11 @@
 Bounded in number and in age. What a datagram does to them is decided in links.py.
 """
 
+from collections import OrderedDict
+
 import attrs
 
-from trio_chat.link.handshake import Initiator
+from trio_chat.link.handshake import Initiator, SessionKeys
 from trio_chat.link.packets import NO_COOKIE, Init
 from trio_chat.link.session import LinkSession, Peer
 from trio_chat.protocol.records import Address
@@ -17,7 +19,8 @@ PLAINTEXT_LIFETIME = 0.5
 """Seconds for which a plaintext waits for its handshake. By then the request layer has sent it again."""
 
 MAX_ACCEPTED_PER_ADDRESS = 4
-MAX_ACCEPTED = 1024
+MAX_ACCEPTED = 8192
+"""More than the rates allow in HANDSHAKE_LIFETIME, so no flood pushes out a half-open handshake."""
 MAX_STARTED = 1024
 MAX_QUEUED = 32
 MAX_IMMEDIATE_RESENDS = 3
@@ -25,24 +28,35 @@ INIT_RESEND_DELAY = 0.05
 
 
 @attrs.frozen
-class _HalfOpen:
-    address: Address
+class HalfOpen:
+    """A handshake that was answered. `init`: the INIT without its cookie; `index` is ours, `remote_index` the peer's.
+
+    It holds keys only: the ciphers of a session take six times the memory, and a flood leaves thousands of these.
+    """
+
+    peer: Peer
+    index: bytes
+    remote_index: bytes
+    keys: SessionKeys
     init: bytes
     resp: bytes
-    session: LinkSession
     since: float
+
+    def session(self) -> LinkSession:
+        """The session that the first DATA confirms."""
+        return LinkSession(self.keys, self.peer, self.index, self.remote_index, initiated=False, born=self.since)
 
 
 class AcceptedHandshakes:
     """Handshakes that were answered: sessions that the initiator has not used yet.
 
-    At most 4 for an address and port, and 1,024 in all. A newer one takes the place of the oldest: if old ones were
+    At most 4 for an address and port, and 8,192 in all. A newer one takes the place of the oldest: if old ones were
     kept, an attacker could fill the table and nobody else could connect.
     """
 
     def __init__(self) -> None:
-        self._by_index: dict[bytes, _HalfOpen] = {}
-        self._by_address: dict[Address, dict[bytes, _HalfOpen]] = {}
+        self._by_index: OrderedDict[bytes, HalfOpen] = OrderedDict()
+        self._by_address: dict[Address, dict[bytes, HalfOpen]] = {}
 
     def __len__(self) -> int:
         return len(self._by_index)
@@ -50,17 +64,16 @@ class AcceptedHandshakes:
     def __contains__(self, index: bytes) -> bool:
         return index in self._by_index
 
-    def add(self, init: bytes, resp: bytes, session: LinkSession, now: float) -> None:
-        """Note that this INIT (without its cookie) was answered with this RESP."""
-        address = session.peer.address
+    def add(self, half_open: HalfOpen) -> None:
+        """Remember this handshake until it is confirmed or too old."""
+        address = half_open.peer.address
         same_address = self._by_address.get(address, {})
         if len(same_address) >= MAX_ACCEPTED_PER_ADDRESS:
             self._remove(next(iter(same_address.values())))
         elif len(self) >= MAX_ACCEPTED:
             self._remove(next(iter(self._by_index.values())))
-        half_open = _HalfOpen(address, init, resp, session, now)
-        self._by_index[session.index] = half_open
-        self._by_address.setdefault(address, {})[init] = half_open
+        self._by_index[half_open.index] = half_open
+        self._by_address.setdefault(address, {})[half_open.init] = half_open
 
     def find_resp(self, init: bytes, address: Address, now: float) -> bytes | None:
         """The RESP that this INIT got before. Repeating it makes up for a lost one without a second computation."""
@@ -71,7 +84,7 @@ class AcceptedHandshakes:
     def find_session(self, index: bytes, now: float) -> LinkSession | None:
         """The session that a valid DATA under this index would confirm."""
         half_open = self._by_index.get(index)
-        return half_open.session if half_open and now - half_open.since < HANDSHAKE_LIFETIME else None
+        return half_open.session() if half_open and now - half_open.since < HANDSHAKE_LIFETIME else None
 
     def remove(self, session: LinkSession) -> None:
         """Forget the handshake of this session: it is confirmed."""
@@ -80,17 +93,17 @@ class AcceptedHandshakes:
     def sweep(self, now: float) -> None:
         """Forget what is too old."""
         # A dict keeps the order in which the handshakes came, so the first young one ends the search.
-        for half_open in list(self._by_index.values()):
+        while half_open := next(iter(self._by_index.values()), None):
             if now - half_open.since < HANDSHAKE_LIFETIME:
                 return
             self._remove(half_open)
 
-    def _remove(self, half_open: _HalfOpen) -> None:
-        del self._by_index[half_open.session.index]
-        same_address = self._by_address[half_open.address]
+    def _remove(self, half_open: HalfOpen) -> None:
+        del self._by_index[half_open.index]
+        same_address = self._by_address[half_open.peer.address]
         del same_address[half_open.init]
         if not same_address:
-            del self._by_address[half_open.address]
+            del self._by_address[half_open.peer.address]
 
 
 @attrs.define(eq=False)

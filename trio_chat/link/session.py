@@ -43,7 +43,7 @@ class LinkSession:
         self.initiated = initiated
         self.born = born
         self.expires = born
-        self.reset_at = float("-inf")
+        self.reset_at = self.moved_at = float("-inf")
         self.challenge: tuple[Address, bytes] | None = None
         self.previous: LinkSession | None = None
         self.highest = -1

@@ -75,7 +75,7 @@ async def watch_friends(
 
     Args:
         user_id: a positive integer.
-        friends: users of the service, as integers, and names of the chat that shares its roster; 10,000 at most.
+        friends: users of the service, as integers, and names of the chat that shares its roster; 1,000 at most.
         server: its host and port.
         connect: opens a connection.
 

@@ -14,10 +14,10 @@ from trio_chat.protocol.records import NAME, fold
 Friend = int | str
 """A user of the presence service, by number, or one of the chat, by name."""
 
-MAX_FRIENDS = 10_000
+MAX_FRIENDS = 1000
 MAX_USER_ID = 2**63 - 1
 
-NOT_A_REQUEST, INVALID_ID, OWN_FRIEND = 3, 5, 6
+NOT_A_REQUEST, INVALID_ID, OWN_FRIEND, TOO_MANY = 3, 5, 6, 7
 
 STILL_THERE = b'{"msg": "are you still there?", "error": 0}'
 """The answer when nothing has changed."""

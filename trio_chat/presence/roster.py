@@ -28,6 +28,10 @@ class Roster:
     def __contains__(self, who: Friend) -> bool:
         return fold_friend(who) in self._connections
 
+    def count_watchers(self, who: Friend) -> int:
+        """How many get the changes of this user."""
+        return len(self._watchers.get(fold_friend(who), ()))
+
     def enter(self, who: Friend) -> None:
         """Count one more connection of this user; with the first they are online."""
         who = fold_friend(who)

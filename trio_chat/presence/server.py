@@ -6,18 +6,22 @@ Who is online is in roster.py, the form of requests and answers in messages.py. 
 import errno
 import logging
 import os
-from collections import OrderedDict, deque
-from collections.abc import Callable, Collection, Sequence
+import sys
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 
+import attrs
 import trio
 
 from trio_chat.errors import AddressError
+from trio_chat.presence.costs import CONNECTION, FRIEND, NEWS, REQUEST, Costs, cost_of_bytes
 from trio_chat.presence.json_stream import JsonError, JsonStream
 from trio_chat.presence.messages import (
     INVALID_ID,
     NOT_A_REQUEST,
     STILL_THERE,
+    TOO_MANY,
     Friend,
     Refusal,
     Watch,
@@ -26,7 +30,10 @@ from trio_chat.presence.messages import (
     fold_friend,
     parse_watch,
 )
+from trio_chat.presence.news import NewsQueue
 from trio_chat.presence.roster import Roster
+from trio_chat.protocol.limits import LIMITS, Limits, origin
+from trio_chat.protocol.shares import Shares
 from trio_chat.tasks import WakeUp
 
 log = logging.getLogger(__name__)
@@ -40,16 +47,23 @@ SEND_TIMEOUT = 5.0
 LINGER = 1.0
 """Seconds for which a connection is read and ignored after an error."""
 
-MAX_CONNECTIONS = 10_000
-MAX_NEWS = 10_000
-"""The most changes that wait for one watcher; beyond them, one for each friend."""
+MAX_TURNED_AWAY = 100
+"""Connections that are being told that they are too many. Others are closed without a word."""
+
+SPARE_FILES = 64
+"""Open files that are left to the rest of the program."""
+
 NEWS_PER_SEND = 500
 READ_SIZE = 4096
 
 ACCEPT_RETRY = 0.1
 LOG_EVERY = 60.0
 
+UNKNOWN = "unknown"
+"""Stands for all addresses that are not known."""
+
 Listener = trio.abc.Listener[trio.abc.HalfCloseableStream]
+OriginOf = Callable[[trio.abc.HalfCloseableStream], str]
 
 
 async def serve_presence(
@@ -57,17 +71,22 @@ async def serve_presence(
     *,
     host: str = "127.0.0.1",
     roster: Roster | None = None,
+    limits: Limits = LIMITS,
     task_status: trio.TaskStatus[tuple[str, int]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Report who comes and goes until cancelled; `await nursery.start(...)` returns the address that it is bound to.
 
-    At most 10,000 connections are served at the same time; more of them wait. There are no passwords and no secrets
-    here. When it is cancelled, the connections are closed, and nobody gets the change that the others are offline.
+    At most 10,000 connections are served at the same time; more of them wait. One address gets a quarter of them, and
+    the work for it is limited.
+
+    There are no passwords and no secrets here. When it is cancelled, the connections are closed, and nobody gets the
+    change that the others are offline.
 
     Args:
         port: the TCP port; 0 is any that is free.
         host: the address to listen on, or a name for it (all its addresses, but with port 0 the first one alone).
         roster: who is online. Share it with a chat, and its names can be friends; None is a new one.
+        limits: how much one connection, one address and all together may use.
 
     Raises:
         AddressError: the host does not resolve, or the port is in use.
@@ -75,7 +94,9 @@ async def serve_presence(
     listeners = await _listen(host, port)
     bound = listeners[0].socket.getsockname()[:2]
     async with trio.open_nursery() as nursery:
-        await nursery.start(serve_listeners, listeners, roster or Roster())
+        connections = min(limits.presence_connections, _most_open_files() - SPARE_FILES)
+        allowed = attrs.evolve(limits, presence_connections=connections)
+        await nursery.start(partial(serve_listeners, listeners, roster or Roster(), limits=allowed))
         task_status.started(bound)
 
 
@@ -101,31 +122,59 @@ async def serve_listeners(
     listeners: Sequence[Listener],
     roster: Roster,
     *,
-    max_connections: int = MAX_CONNECTIONS,
+    limits: Limits = LIMITS,
+    origin_of: OriginOf = lambda stream: _origin_of(stream),
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """The same on listeners that are open already. They are closed at the end."""
-    server = _Server(roster, max_connections)
+    """The same on listeners that are open already. They are closed at the end.
+
+    `origin_of`: what limits count a connection by, as `limits.origin`.
+    """
+    server = _Server(roster, limits, origin_of)
     async with trio.open_nursery() as nursery:
         for listener in listeners:
             nursery.start_soon(server.accept_loop, listener, nursery)
         task_status.started()
 
 
-class _Server:
-    """Accepts connections, up to a maximum."""
+def _origin_of(stream: trio.abc.HalfCloseableStream) -> str:
+    if not isinstance(stream, trio.SocketStream):
+        return UNKNOWN
+    try:
+        host, port = stream.socket.getpeername()[:2]
+    except OSError:  # the client has reset the connection
+        return UNKNOWN
+    return origin((host.removeprefix("::ffff:") if "." in host else host, port))
 
-    def __init__(self, roster: Roster, max_connections: int) -> None:
-        self._roster = roster
-        self._max = max_connections
-        self._free = trio.Semaphore(max_connections)
+
+def _most_open_files() -> int:
+    try:
+        import resource  # not on Windows
+    except ImportError:
+        return sys.maxsize
+    most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return sys.maxsize if most == resource.RLIM_INFINITY else most
+
+
+class _Server:
+    """Accepts connections, up to a maximum, and knows what each address uses."""
+
+    def __init__(self, roster: Roster, limits: Limits, origin_of: OriginOf) -> None:
+        self.roster = roster
+        self.limits = limits
+        self.costs = Costs(limits)
+        self.friends = Shares(limits.presence_friends)
+        self._origin_of = origin_of
+        self._connections = Shares(limits.presence_connections)
+        self._free = trio.Semaphore(limits.presence_connections)
+        self._turned_away = 0
         self._next_log = 0.0
 
     async def accept_loop(self, listener: Listener, nursery: trio.Nursery) -> None:
         async with listener:
             while True:
                 if not self._free.value:
-                    self._log(f"{self._max} connections are open: newcomers wait until one ends")
+                    self._log(f"{self.limits.presence_connections} connections are open: newcomers wait until one ends")
                 # Before accept: those beyond the maximum wait in the kernel's backlog and cost no file descriptor.
                 await self._free.acquire()
                 nursery.start_soon(self._serve_connection, await self._accept(listener))
@@ -148,60 +197,38 @@ class _Server:
             log.warning("%s", warning)
 
     async def _serve_connection(self, stream: trio.abc.HalfCloseableStream) -> None:
-        connection = _Connection(stream, self._roster)
+        where = self._origin_of(stream)
+        is_admitted = self._connections.change(where, 1)
+        connection = _Connection(stream, self, where)
         try:
-            await connection.run()
+            if is_admitted:
+                await connection.run()
+            elif self._turned_away < MAX_TURNED_AWAY:
+                self._log(f"too many connections from {where}: more of them are closed")
+                self._turned_away += 1
+                await connection.refuse(Refusal(TOO_MANY, "Too many connections from your address"))
+                self._turned_away -= 1
         finally:
             connection.leave()
+            if is_admitted:
+                self._connections.change(where, -1)
             await trio.aclose_forcefully(stream)  # closes it even when cancelled
             self._free.release()
-
-
-class NewsQueue:
-    """The changes that a watcher has not received yet, oldest first: (friend, online).
-
-    Beyond MAX_NEWS of them, a change replaces the one of the same friend that waits there: a watcher that reads slowly
-    gets the latest state of each friend, and memory is bounded by the number of friends.
-    """
-
-    def __init__(self) -> None:
-        self._changes: deque[tuple[Friend, bool]] = deque()
-        self._folded: OrderedDict[Friend, bool] = OrderedDict()
-
-    def __len__(self) -> int:
-        return len(self._changes) + len(self._folded)
-
-    def add(self, friend: Friend, online: bool) -> bool:
-        """Add a change. Returns False if the queue is so long that it may have replaced another one."""
-        # Until all that is folded has been taken: a newer change must not overtake an older one.
-        if not self._folded and len(self._changes) < MAX_NEWS:
-            self._changes.append((friend, online))
-            return True
-        self._folded[friend] = online
-        self._folded.move_to_end(friend)
-        return False
-
-    def take(self) -> tuple[Friend, bool]:
-        """The oldest change; there must be one."""
-        return self._changes.popleft() if self._changes else self._folded.popitem(last=False)
-
-    def forget(self, friends: Collection[Friend]) -> None:
-        """Drop the changes of these friends."""
-        self._changes = deque(change for change in self._changes if change[0] not in friends)
-        for friend in friends:
-            self._folded.pop(friend, None)
 
 
 class _Connection:
     """One client, from its first request to its last."""
 
-    def __init__(self, stream: trio.abc.HalfCloseableStream, roster: Roster) -> None:
+    def __init__(self, stream: trio.abc.HalfCloseableStream, server: _Server, where: str) -> None:
         self._stream = stream
-        self._roster = roster
+        self._server = server
+        self._roster = server.roster
+        self._where = where
+        self._payer = server.costs.payer(where)
         self._scope = trio.CancelScope()
         self._request: Watch | None = None
         self._friends: dict[Friend, Friend] = {}  # the form in which they are compared: the form in the request
-        self._news = NewsQueue()
+        self._news = NewsQueue(server.limits.presence_news)
         self._has_folded = False
         self._wake_up = WakeUp()
         self._send_lock = trio.Lock()
@@ -220,27 +247,39 @@ class _Connection:
         if self._request is not None:
             self._roster.unwatch(self._friends, self._add_news)
             self._roster.leave(self._request.user_id)
-        self._request, self._friends, self._news = None, {}, NewsQueue()
+            self._server.friends.change(self._where, -len(self._friends))
+        self._request, self._friends, self._news = None, {}, NewsQueue(0)
 
     # --- requests ---
 
     async def _answer_requests(self) -> None:
         received = JsonStream()
         try:
+            await self._payer.pay(CONNECTION)
             while data := await self._stream.receive_some(READ_SIZE):
+                await self._payer.pay(cost_of_bytes(data))
                 received.feed(data)
                 while (fields := received.take()) is not None:
-                    self._handle_request(parse_watch(fields))
+                    request = parse_watch(fields)
+                    self._scope.deadline = trio.current_time() + NEXT_REQUEST_TIMEOUT
+                    await self._pay_for(request)
+                    self._handle_request(request)
                     await self._send(self._make_answer)
         except JsonError as error:
-            await self._refuse(Refusal(NOT_A_REQUEST, str(error)))
+            await self.refuse(Refusal(NOT_A_REQUEST, str(error)))
         except Refusal as refused:
-            await self._refuse(refused)
+            await self.refuse(refused)
         except trio.BrokenResourceError:
             pass  # the client has reset the connection
 
+    async def _pay_for(self, request: Watch) -> None:
+        before = self._request
+        has_new_friends = before is None or request.friends != before.friends
+        watchers = 0 if before else self._roster.count_watchers(request.user_id)
+        cost = REQUEST + FRIEND * len(request.friends) * has_new_friends
+        await self._payer.pay(cost, for_others=NEWS * watchers)
+
     def _handle_request(self, request: Watch) -> None:
-        self._scope.deadline = trio.current_time() + NEXT_REQUEST_TIMEOUT
         before = self._request
         if before is not None and request.user_id != before.user_id:
             raise Refusal(INVALID_ID, "Invalid user id: it can't change")
@@ -251,9 +290,12 @@ class _Connection:
             self._set_friends(request.friends)
 
     def _set_friends(self, friends: Sequence[Friend]) -> None:
-        before, self._friends = self._friends, {}
+        wanted: dict[Friend, Friend] = {}
         for friend in friends:
-            self._friends.setdefault(fold_friend(friend), friend)
+            wanted.setdefault(fold_friend(friend), friend)
+        if not self._server.friends.change(self._where, len(wanted) - len(self._friends)):
+            raise Refusal(TOO_MANY, "Too many friends are watched from your address")
+        before, self._friends = self._friends, wanted
         removed = before.keys() - self._friends.keys()
         if removed:
             self._roster.unwatch(removed, self._add_news)
@@ -262,7 +304,8 @@ class _Connection:
         for friend in self._roster.watch([one for one in self._friends if one not in before], self._add_news):
             self._add_news(friend, True)
 
-    async def _refuse(self, refused: Refusal) -> None:
+    async def refuse(self, refused: Refusal) -> None:
+        """Send this error, and end."""
         self.leave()
         self._scope.deadline = trio.current_time() + SEND_TIMEOUT + LINGER
         await self._send(lambda: encode_refusal(refused))
@@ -279,7 +322,7 @@ class _Connection:
         if not self._news.add(friend, online) and not self._has_folded and self._request is not None:
             self._has_folded = True
             text = "over %d pieces of news wait for user %d: of each friend, the latest now replaces the one before"
-            log.warning(text, MAX_NEWS, self._request.user_id)
+            log.warning(text, self._server.limits.presence_news, self._request.user_id)
         if self._pushes():
             self._wake_up.set()
 

@@ -1,6 +1,7 @@
 """Makes requests idempotent: a memory of the requests that were received, and of the answers that they got.
 
-It is bounded, and forgets the oldest request first. When a request is sent again is decided in transport/endpoint.py.
+It is bounded, each sender has a fair share of it, and it forgets the oldest request first. When a request is sent again
+is decided in transport/endpoint.py.
 """
 
 import enum
@@ -24,36 +25,52 @@ class Reaction(enum.Enum):
     IN_PROGRESS = "the answer will follow; until then copies are ignored"
 
 
+Key = tuple[Hashable, ...]
+"""What identifies a request: its sender, then anything."""
+
+
 class DuplicateMemory:
     """The state of each request: new, in progress, or answered, with the bytes of the answer.
 
-    A key identifies a request: (sender, kind, id). At most `limit` requests are remembered.
+    At most `limit` requests are remembered. When there are more, a sender who has more than their share, of as many as
+    there are senders, loses their own oldest; else the oldest of all is forgotten.
     """
 
     def __init__(self, limit: int = REQUESTS_REMEMBERED) -> None:
         self._limit = limit
-        self._known: OrderedDict[Hashable, bytes | None] = OrderedDict()
+        self._known: OrderedDict[Key, bytes | None] = OrderedDict()
+        self._of_sender: dict[Hashable, OrderedDict[Key, None]] = {}
 
     def __len__(self) -> int:
         return len(self._known)
 
-    def recall(self, key: Hashable) -> Seen | bytes:
+    def recall(self, key: Key) -> Seen | bytes:
         """NEW, IN_PROGRESS, or the answer to send again."""
         answer = self._known.get(key, Seen.NEW)
         return Seen.IN_PROGRESS if answer is None else answer
 
-    def begin(self, key: Hashable) -> None:
+    def begin(self, key: Key) -> None:
         """Note that the request is in progress."""
         self._known[key] = None
+        own = self._of_sender.setdefault(key[0], OrderedDict())
+        own[key] = None
         if len(self._known) > self._limit:
-            self._known.popitem(last=False)
+            # Without shares somebody could have a Register of others forgotten by thousands of Heartbeats, and a late
+            # copy of it would register a person who has left by then.
+            has_too_much = len(own) > 1 and len(own) * len(self._of_sender) > self._limit
+            self.forget(next(iter(own if has_too_much else self._known)))
 
-    def settle(self, key: Hashable, answer: bytes) -> None:
+    def settle(self, key: Key, answer: bytes) -> None:
         """Note the answer."""
         # The request may have been pushed out while it was in progress. Adding it back would exceed the limit.
         if key in self._known:
             self._known[key] = answer
 
-    def forget(self, key: Hashable) -> None:
+    def forget(self, key: Key) -> None:
         """Note that the request was not handled: its next copy is new."""
-        self._known.pop(key, None)
+        if key in self._known:
+            del self._known[key]
+            own = self._of_sender[key[0]]
+            del own[key]
+            if not own:
+                del self._of_sender[key[0]]

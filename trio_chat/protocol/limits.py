@@ -3,6 +3,7 @@
 Nothing is decided here: the buckets are in token_buckets.py, and each limit is applied where the request arrives.
 """
 
+from functools import lru_cache
 from ipaddress import IPv6Address, ip_address
 
 import attrs
@@ -62,11 +63,17 @@ class Limits:
     handshakes_per_port: Rate = Rate(5, 20)
     """Handshakes that one address and port gets answered."""
     handshakes_per_address: Rate = Rate(1000, 50)
-    """The same of all ports of one address."""
+    """The same of all ports of one address, for each of the two kinds below."""
     handshakes_of_strangers: Rate = Rate(1000, 500)
-    """Handshakes of all addresses and ports that have no session: what strangers may cost."""
+    """Handshakes of all addresses and ports that have no session of somebody known: what strangers may cost."""
     handshakes_of_peers: Rate = Rate(2000, 500)
-    """Handshakes of all addresses and ports that have a session, which they renew every two minutes."""
+    """Handshakes of all addresses and ports that have one, which they renew every two minutes."""
+    handshakes_of_newcomers: Rate = Rate(20, 1)
+    """Handshakes with which one address counts as a newcomer. Half of what all may cost is for newcomers only."""
+    sessions_of_strangers: int = 4096
+    """Sessions with keys that are not registered. Beyond that the oldest one of them ends."""
+    sessions_of_peers: int = 16_384
+    """Sessions with keys that are, or were. Beyond that, those end whose keys are not registered any longer."""
 
     posts_per_key: Rate = Rate(300, 20)
     """Messages to everyone. Where more than 100 people are online, each counts once for every 100 of them."""
@@ -83,6 +90,20 @@ class Limits:
     messages_in_progress: int = attrs.field(default=1024, validator=attrs.validators.ge(MAX_SHARE))
     """Messages that wait for the store. More are not answered, and one key gets a quarter at most."""
 
+    presence_connections: int = 10_000
+    """Connections to the presence service, or fewer if fewer files may be open. One address gets a quarter at most."""
+    presence_friends: int = 400_000
+    """Friends whom all connections to it watch. Those of one address get a quarter at most."""
+    presence_news: int = 1000
+    """Changes that wait for one connection. Beyond that, of each friend the latest replaces the one before."""
+    presence_work_per_connection: Rate = Rate(300_000, 50_000)
+    """What is done for one connection, as bytes of JSON; a request counts as 1,000 of them (see presence/costs.py)."""
+    presence_work_per_address: Rate = Rate(1_000_000, 2_000_000)
+    presence_work: Rate = Rate(2_000_000, 5_000_000)
+    """What is done for all connections: about a quarter of a processor core."""
+    presence_work_of_newcomers: Rate = Rate(200_000, 20_000)
+    """With which an address counts as a newcomer. Half of what is done for all is for newcomers only."""
+
 
 LIMITS = Limits()
 """The limits of a server that was given no others."""
@@ -95,7 +116,13 @@ def is_fair(used: float, wanted: float, free: float) -> bool:
 
 def origin(address: Address) -> str:
     """What limits count an address by: an IPv4 address, or the /64 network of an IPv6 address."""
-    host = ip_address(address[0].partition("%")[0])
-    if isinstance(host, IPv6Address):
-        return str(IPv6Address(int(host) >> IPV6_NETWORK_BITS << IPV6_NETWORK_BITS))
-    return str(host)
+    return _network(address[0])
+
+
+# Remembered: it is asked for each datagram that may cost something, and to parse an address takes longer than to hash.
+@lru_cache(maxsize=4096)
+def _network(host: str) -> str:
+    parsed = ip_address(host.partition("%")[0])
+    if isinstance(parsed, IPv6Address):
+        return str(IPv6Address(int(parsed) >> IPV6_NETWORK_BITS << IPV6_NETWORK_BITS))
+    return str(parsed)

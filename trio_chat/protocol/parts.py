@@ -3,7 +3,7 @@
 Both are bounded. When to send again is decided in transport/endpoint.py.
 """
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Hashable
 
 import attrs
@@ -43,9 +43,14 @@ class OutgoingRequest:
         return missing or [self._datagrams[-1]]
 
 
+Sender = tuple[str, Hashable]
+"""Who sends parts: the address that limits count them by, and their key."""
+
+
 @attrs.define
 class _Parts:
     count: int
+    sender: Sender
     bodies: dict[int, bytes] = attrs.Factory(dict)
     size: int = 0
     is_fresh: bool = True
@@ -55,28 +60,31 @@ class Assembly:
     """The parts received of each message, until `drop` is called for it or no more parts come.
 
     At most `limit` bytes for all senders together, PART_OVERHEAD for each part included: many tiny parts cost memory
-    too. Beyond that the message that was begun first is dropped.
+    too. Beyond that, of the address that uses most, the key that uses most loses the message that was begun first. So
+    nobody pushes out the parts of others, whether they have many keys or share an address with others.
     """
 
     def __init__(self, limit: int = ASSEMBLY_BYTES) -> None:
         self._limit = limit
         self._size = 0
-        self._messages: OrderedDict[Hashable, _Parts] = OrderedDict()
+        self._messages: dict[Hashable, _Parts] = {}
+        self._used: Counter[str | Sender] = Counter()
+        self._senders: dict[str, dict[Sender, OrderedDict[Hashable, None]]] = {}
 
     def __len__(self) -> int:
         return len(self._messages)
 
-    def add(self, key: Hashable, part: Part) -> tuple[PartAck, bytes | None]:
+    def add(self, key: Hashable, part: Part, sender: Sender = ("", "")) -> tuple[PartAck, bytes | None]:
         """Add a part. Return its acknowledgement and, if all parts are here, the bytes of the message."""
         parts = self._messages.get(key)
         if parts is None or parts.count != part.count:
             self.drop(key)
-            parts = self._messages[key] = _Parts(part.count)
+            parts = self._messages[key] = _Parts(part.count, sender)
+            self._senders.setdefault(sender[0], {}).setdefault(sender, OrderedDict())[key] = None
         parts.is_fresh = True
         if part.index not in parts.bodies:
             parts.bodies[part.index] = part.body
-            parts.size += len(part.body) + PART_OVERHEAD
-            self._size += len(part.body) + PART_OVERHEAD
+            self._resize(parts, len(part.body) + PART_OVERHEAD)
             self._make_room(key)
         held = sum(1 << index for index in parts.bodies)
         is_whole = len(parts.bodies) == parts.count
@@ -87,8 +95,15 @@ class Assembly:
     def drop(self, key: Hashable) -> None:
         """Forget the parts of this message."""
         parts = self._messages.pop(key, None)
-        if parts is not None:
-            self._size -= parts.size
+        if parts is None:
+            return
+        self._resize(parts, -parts.size)
+        of_address = self._senders[parts.sender[0]]
+        del of_address[parts.sender][key]
+        if not of_address[parts.sender]:
+            del of_address[parts.sender], self._used[parts.sender]
+        if not of_address:
+            del self._senders[parts.sender[0]], self._used[parts.sender[0]]
 
     def sweep(self) -> None:
         """Drop the messages that got no part since the last sweep: their senders have given up."""
@@ -97,8 +112,20 @@ class Assembly:
         for parts in self._messages.values():
             parts.is_fresh = False
 
+    def _resize(self, parts: _Parts, size: int) -> None:
+        parts.size += size
+        self._size += size
+        self._used[parts.sender] += size
+        self._used[parts.sender[0]] += size
+
     def _make_room(self, newest: Hashable) -> None:
-        # Never the message that has just got a part, which may be the oldest: its own part must not drop it. Alone it
-        # cannot reach the limit.
+        # Never the message that has just got a part: its own part must not drop it. Alone it cannot reach the limit.
+        spared = self._messages[newest]
+
+        def used(whose: str | Sender) -> int:
+            return self._used[whose] - (spared.size if whose in (spared.sender, spared.sender[0]) else 0)
+
         while self._size > self._limit:
-            self.drop(next(key for key in self._messages if key != newest))
+            address = max(self._senders, key=used)
+            sender = max(self._senders[address], key=used)
+            self.drop(next(key for key in self._senders[address][sender] if key != newest))

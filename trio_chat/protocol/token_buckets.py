@@ -33,8 +33,8 @@ class TokenBuckets:
     def __len__(self) -> int:
         return len(self._buckets)
 
-    def take(self, key: Hashable, now: float, tokens: float = 1.0) -> bool:
-        """Take tokens from the bucket of `key`. False if it has too few. `now` is in seconds."""
+    def take(self, key: Hashable, now: float, tokens: float = 1.0, keep: float = 0.0) -> bool:
+        """Take tokens from the bucket of `key`, if `keep` of them are left. `now` is in seconds."""
         bucket = self._buckets.get(key)
         if bucket is None:
             bucket = self._buckets[key] = _Bucket(self.rate.at_once, now)
@@ -44,7 +44,7 @@ class TokenBuckets:
         self._buckets.move_to_end(key)
         bucket.tokens = min(self.rate.at_once, bucket.tokens + (now - bucket.filled_at) * self.rate.a_second)
         bucket.filled_at = now
-        if bucket.tokens < tokens:
+        if bucket.tokens < tokens + keep:
             return False
         bucket.tokens -= tokens
         return True
@@ -57,3 +57,25 @@ class TokenBuckets:
     def pause(self, key: Hashable, tokens: float = 1.0) -> float:
         """Seconds until there are this many, after they were refused."""
         return max(0.0, (tokens - self.left(key)) / self.rate.a_second)
+
+
+class FairBudget:
+    """What all may use of something together. The last half is only for those who have used little lately.
+
+    So newcomers get through while others ask for more than there is: `few` is how much a newcomer may ask for.
+    """
+
+    def __init__(self, together: Rate, few: Rate) -> None:
+        self._together = TokenBuckets(together, limit=1)
+        self._few = TokenBuckets(few)
+        self._reserve = together.at_once / 2
+
+    def take(self, who: Hashable, now: float, tokens: float = 1.0) -> bool:
+        """Take tokens for somebody. False if there are too few for them."""
+        # Counted before anything is refused: somebody who asks all the time is no newcomer, even if they get nothing.
+        is_newcomer = self._few.take(who, now, tokens)
+        return self._together.take("all", now, tokens, 0.0 if is_newcomer else self._reserve)
+
+    def pause(self, tokens: float = 1.0) -> float:
+        """Seconds until there are this many for everybody, after they were refused."""
+        return self._together.pause("all", tokens + self._reserve)

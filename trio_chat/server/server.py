@@ -89,7 +89,8 @@ async def serve_chat(
     if host is not None:
         host, port = (await network.resolve(host, port))[0]
     own = identity or Identity.new(secrets.token_bytes)
-    links = Links(own.link, secrets.token_bytes, ServerKeys(own.public, sign_link_key(own)), limits)
+    shown = ServerKeys(own.public, sign_link_key(own))
+    links = Links(own.link, secrets.token_bytes, shown, limits, lambda key: server.is_registered(key))
     with closing(network.bind(host, port)) as socket:
         endpoint = Endpoint(socket, links)
         server = _Server(
@@ -146,6 +147,10 @@ class _Server:
             # order, and an earlier registration of a name could reach the store after a later one.
             async for peer, admission in self._admissions:
                 nursery.start_soon(self._admit, nursery, peer, admission)
+
+    def is_registered(self, key: bytes) -> bool:
+        """Whether this link key has a session here."""
+        return self._service.is_registered(key)
 
     def clear_roster(self) -> None:
         """Note everybody as offline, for a presence service that goes on. One that is cancelled together with the chat

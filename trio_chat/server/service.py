@@ -313,6 +313,10 @@ class Service:
         """The session of a name; None when it is offline."""
         return self._by_name.get(fold(name))
 
+    def is_registered(self, key: bytes) -> bool:
+        """Whether somebody with this link key is online."""
+        return key in self._by_key
+
     def online(self) -> list[Session]:
         """The sessions of all who are online."""
         return list(self._by_name.values())

@@ -14,6 +14,7 @@ import trio
 from trio_chat.link.links import KeysLearned, LinkEvent, Links, Moved, Received, SessionReplaced, Transmit
 from trio_chat.link.session import Peer
 from trio_chat.protocol.duplicates import DuplicateMemory, Reaction, Seen
+from trio_chat.protocol.limits import origin
 from trio_chat.protocol.messages import Answer, Message, Part, PartAck, Request, is_repeatable
 from trio_chat.protocol.parts import Assembly, OutgoingRequest
 from trio_chat.protocol.records import Address
@@ -340,7 +341,7 @@ class Endpoint:
         # A late copy of a part must not begin a new assembly of a request that was answered.
         if self._repeat_answer(peer, key):
             return
-        part_ack, data = self._assembly.add(key, part)
+        part_ack, data = self._assembly.add(key, part, (origin(peer.address), peer.key))
         self._send(peer, encode(part_ack))
         if data is None:
             return
