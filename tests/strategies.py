@@ -151,7 +151,9 @@ def _bits(count: int) -> st.SearchStrategy[int]:
 
 
 _OF_CLASS: dict[type, st.SearchStrategy[Message]] = {
-    Register: st.builds(Register, ids(), names(), credentials(), ids(), times()),
+    Register: st.builds(
+        Register, ids(), names(), credentials(), ids(), times(), st.lists(keys(), max_size=8).map(tuple)
+    ),
     Deregister: st.builds(Deregister, ids()),
     DirectMessage: st.builds(DirectMessage, ids(), names(), names(), texts()),
     Save: st.builds(Save, ids(), names(), bodies()),

@@ -48,7 +48,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 
 PURE_PACKAGES = {"protocol", "crypto", "link"}
 PURE_MODULES = {
-    *("server/service.py", "server/retention.py", "server/throttle.py"),
+    *("server/service.py", "server/blocks.py", "server/retention.py", "server/throttle.py"),
     *("presence/messages.py", "presence/json_stream.py", "presence/roster.py"),
 }
 NEVER_IN_PURE = {

@@ -3,6 +3,7 @@
 Nothing is defined here; the names are in the packages and modules that they are imported from.
 """
 
+from trio_chat.client.block_list import Blocked
 from trio_chat.client.chat import Chat, open_chat
 from trio_chat.client.events import (
     Delivery,
@@ -29,6 +30,7 @@ from trio_chat.crypto.identities import Identity
 from trio_chat.errors import (
     AddressError,
     Banned,
+    BlockedYourself,
     ChatError,
     ForgedReceipt,
     IdentityError,
@@ -42,6 +44,7 @@ from trio_chat.errors import (
     NameTaken,
     NoHistory,
     NoRoom,
+    NotBlocked,
     NotInvited,
     NotOpened,
     NotRegistered,
@@ -55,6 +58,7 @@ from trio_chat.errors import (
     StoreFailed,
     StoreHeld,
     TooFast,
+    TooManyBlocked,
     TooManyNames,
     UnknownRecipient,
     WrongReceipt,
@@ -73,6 +77,8 @@ from trio_chat.storage.server_store import open_server_store
 __all__ = [
     "AddressError",
     "Banned",
+    "Blocked",
+    "BlockedYourself",
     "Chat",
     "ChatError",
     "Delivery",
@@ -104,6 +110,7 @@ __all__ = [
     "NameTaken",
     "NoHistory",
     "NoRoom",
+    "NotBlocked",
     "NotInvited",
     "NotOpened",
     "NotRegistered",
@@ -124,6 +131,7 @@ __all__ = [
     "StoreHeld",
     "TableChanged",
     "TooFast",
+    "TooManyBlocked",
     "TooManyNames",
     "UnknownRecipient",
     "WrongReceipt",

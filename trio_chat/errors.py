@@ -143,6 +143,28 @@ class InvalidRecipient(ChatError):
         super().__init__("you cannot send to yourself")
 
 
+class BlockedYourself(ChatError):
+    """Blocking one's own name or key."""
+
+    def __init__(self) -> None:
+        super().__init__("you cannot block yourself")
+
+
+class NotBlocked(ChatError):
+    """Nobody who is blocked has this name."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"you do not block {name}")
+        self.name = name
+
+
+class TooManyBlocked(ChatError):
+    """256 people are blocked."""
+
+    def __init__(self) -> None:
+        super().__init__("you block 256 people already: unblock somebody first")
+
+
 class InvalidText(ChatError):
     """Not 1 to 16,384 bytes of UTF-8. `size` is the length in bytes; None if the text cannot be encoded."""
 

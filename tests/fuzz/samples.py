@@ -37,7 +37,7 @@ RECORD = Record("bob", "127.0.0.1", 3333, True, 12.5, CREDENTIALS)
 SAMPLES = {
     type(sample): sample
     for sample in (
-        Register(ID, "bob", CREDENTIALS, ID, 12.5),
+        Register(ID, "bob", CREDENTIALS, ID, 12.5, (bytes(32), bytes(range(32)))),
         Deregister(ID),
         DirectMessage(ID, "alice", "bob", "hi"),
         Save(ID, "bob", b"hi"),

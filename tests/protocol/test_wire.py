@@ -178,6 +178,9 @@ def test_a_field_that_is_left_out_has_its_default():
     fields = fields_of(SAMPLES[Register])
     del fields["takeover_at"]
     assert decode_untrusted(with_fields(Register.kind, fields)) == attrs.evolve(SAMPLES[Register], takeover_at=0.0)
+    fields = fields_of(SAMPLES[Register])
+    del fields["blocked"]
+    assert decode_untrusted(with_fields(Register.kind, fields)) == attrs.evolve(SAMPLES[Register], blocked=())
     fields = fields_of(SAMPLES[Batch])
     del fields["senders"]
     assert decode_untrusted(with_fields(Batch.kind, fields)) == attrs.evolve(SAMPLES[Batch], senders=())
@@ -221,11 +224,14 @@ def test_unknown_kinds_are_refused():
         assert is_refused(with_fields(kind, {"of": 1, "id": ID, "name": "bob"}))
 
 
+OPTIONAL = {(Register, "takeover_at"), (Register, "blocked"), (Refused, "after"), (Batch, "senders")}
+
+
 @pytest.mark.parametrize("sample", SAMPLES.values(), ids=lambda sample: type(sample).__name__)
 def test_a_missing_field_or_none_is_refused(sample):
     fields = fields_of(sample)
     for name in fields:
-        may_be_missing = (type(sample), name) in {(Register, "takeover_at"), (Refused, "after"), (Batch, "senders")}
+        may_be_missing = (type(sample), name) in OPTIONAL
         others = {other: fields[other] for other in fields if other != name}
         assert is_refused(with_fields(sample.kind, others)) != may_be_missing, name
         may_be_none = (type(sample), name) == (TableHeld, "version")
@@ -401,6 +407,15 @@ def test_a_receipt_has_no_more_than_96_bytes(receipt):
 @pytest.mark.parametrize("count", [0, -1, MAX_BATCH + 1, 1.0, True, "1", None])
 def test_a_batch_is_taken_up_to_one_of_its_entries(count):
     assert is_refused(replaced(SAMPLES[Taken], count=count))
+
+
+def test_up_to_256_keys_can_be_blocked():
+    longest = attrs.evolve(SAMPLES[Register], blocked=(bytes(32),) * 256)
+    assert decode_untrusted(encode(longest)) == longest
+    assert MAX_PLAINTEXT < len(encode(longest)) < 10_000, "it goes in parts"
+    assert is_refused(replaced(SAMPLES[Register], blocked=[bytes(32)] * 257))
+    for wrong in (bytes(31), bytes(33), "x" * 32, None, 7):
+        assert is_refused(replaced(SAMPLES[Register], blocked=[wrong]))
 
 
 def test_a_batch_has_1_to_64_entries_and_10_receipts_and_a_page_up_to_64_rows():

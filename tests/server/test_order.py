@@ -478,7 +478,8 @@ WRONG = {
     "a receipt too many for one": lambda batch: batch.taken(1, right(batch).receipts),
     "more than there are": lambda batch: attrs.evolve(right(batch), count=len(batch.entries) + 1),
     "receipts in another order": lambda batch: batch.taken(2, right(batch).receipts[::-1]),
-    "empty receipts": lambda batch: batch.taken(2, (b"", b"")),
+    "a receipt that is empty and one too many": lambda batch: batch.taken(2, (b"", b"", b"")),
+    "half a receipt": lambda batch: batch.taken(2, (b"", right(batch).receipts[1][:48])),
     "a receipt without a signature": lambda batch: batch.taken(2, (right(batch).receipts[0], bytes(96))),
     "receipts by somebody else": lambda batch: taken_by(C, batch, 2),
     "receipts for another letter": lambda batch: batch.taken(

@@ -4,6 +4,7 @@ The backends, and how a store is opened again, are in backends.py.
 """
 
 import shutil
+import sqlite3
 from contextlib import closing
 from pathlib import Path
 
@@ -265,6 +266,66 @@ async def test_no_clock_makes_the_store_forget(tmp_path, now):
         saw(store, letter(1))
     async with open_client_store(path, inline, lambda: now) as store:
         assert knows(store, 1) == [True]
+
+
+async def test_who_sends_much_makes_nobody_forget_what_others_have_sent(open_store, monkeypatch, autojump_clock):
+    for module in (memory, client_store):
+        monkeypatch.setattr(module, "SEEN_LIMIT", 9)
+    honest = [letter(number, sender="Alice") for number in range(4)]
+    flood = [letter(100 + number, sender="mallory", kind=kind) for number in range(50) for kind in ("direct", "group")]
+    async with open_store() as store:
+        saw(store, *honest[:2], *flood[:50])
+        await store.keep(honest[2:])
+        for one in store.unshown():
+            store.shown(one)
+        saw(store, *flood[50:])
+        await trio.sleep(1)
+        assert knows(store, 0, 1, 2, 3) == [True] * 4
+        assert [store.seen(one.key) for one in flood[-5:]].count(None) == 0
+        assert sum(store.seen(one.key) is not None for one in flood) < 10
+
+
+async def test_more_senders_than_are_remembered(open_store, monkeypatch, autojump_clock):
+    for module in (memory, client_store):
+        monkeypatch.setattr(module, "SEEN_LIMIT", 3)
+    senders = [letter(number, sender=f"p{number}") for number in range(10)]
+    async with open_store() as store:
+        saw(store, *senders)
+        await trio.sleep(1)
+        assert [store.seen(one.key) is not None for one in senders] == [False] * 7 + [True] * 3
+
+
+# --- who is blocked ---
+
+
+async def test_keys_are_blocked_in_order_until_they_are_unblocked(open_store):
+    async with open_store() as store:
+        blocked = store.blocked()
+        assert dict(blocked) == {}
+        await store.block(OTHER_KEY, "Mallory")
+        await store.block(KEY, "eve")
+        await store.block(OTHER_KEY, "angel")
+        assert list(blocked.items()) == [(OTHER_KEY, "Mallory"), (KEY, "eve")], "a live view; the first name stays"
+    async with open_store() as store:
+        assert list(store.blocked().items()) == [(OTHER_KEY, "Mallory"), (KEY, "eve")]
+        await store.unblock(OTHER_KEY)
+        await store.unblock(OTHER_KEY)
+        assert list(store.blocked()) == [KEY]
+        await store.block(OTHER_KEY, "angel")
+    async with open_store() as store:
+        assert list(store.blocked().items()) == [(KEY, "eve"), (OTHER_KEY, "angel")]
+
+
+@pytest.mark.parametrize("is_blocked", [True, False])
+async def test_who_is_blocked_is_on_the_disk_when_the_command_says_so(tmp_path, autojump_clock, is_blocked):
+    path, disk = tmp_path / "store.db", Disk(tmp_path)
+    async with open_client_store(path, disk.run) as store:
+        await store.block(KEY, "eve")
+        if not is_blocked:
+            await store.unblock(KEY)
+    disk.fall_back()
+    async with open_client_store(path, inline) as survivor:
+        assert list(survivor.blocked()) == [KEY] * is_blocked
 
 
 # --- letters that wait for a receipt ---
@@ -561,6 +622,26 @@ async def test_a_file_of_the_first_schema_can_still_be_used(old):
     async with open_old(old) as store:
         assert store.unshown() == [*unshown[1:], letter(30)]
         assert store.pinned("ann") == KEY
+
+
+@pytest.mark.parametrize("old", ["client-4.db"], indirect=True)
+async def test_a_file_of_schema_4_gets_lengths_of_conversations_and_an_empty_list_of_those_who_are_blocked(old):
+    with closing(sqlite3.connect(old)) as database:
+        lengths = database.execute("SELECT lower(peer), count(*) FROM entries GROUP BY peer ORDER BY peer").fetchall()
+        entries = database.execute("SELECT text FROM history ORDER BY number").fetchall()
+        (received,) = database.execute("SELECT count(*) FROM received").fetchone()
+    assert lengths == [("", 1), ("ann", 6), ("cid", 1), ("dee", 1), ("fay", 3)]
+    async with open_old(old) as store:
+        assert dict(store.blocked()) == {}
+        assert [(entry.text,) for entry in await store.history(None, 100)] == entries
+        assert store.sent(id_of(40)).recipient == "Fay"
+        assert not store.knows_all_sent()
+        store.note(HistoryEntry(START, "ANN", "one more"))
+        await store.block(KEY, "ann")
+    with closing(sqlite3.connect(old)) as database:
+        counted = database.execute("SELECT lower(peer), length FROM conversations ORDER BY peer").fetchall()
+        assert database.execute("SELECT count(*) FROM received").fetchone() == (received,)
+    assert counted == [(peer, length + (peer == "ann")) for peer, length in lengths]
 
 
 async def test_a_receipt_that_was_first_unreadable_and_then_true_is_one_entry(tmp_path):

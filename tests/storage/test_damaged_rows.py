@@ -138,7 +138,7 @@ async def test_a_damaged_letter_is_not_answered(path, how, damage):
         await store.load(no_more)
         match how:
             case "acknowledge":
-                await store.acknowledge([Acknowledged("bob", 3)], 5.0)
+                await store.acknowledge([Acknowledged("bob", 3, dict.fromkeys((1, 2, 3), b"a receipt"))], 5.0)
             case "another owner":
                 await store.save_name(record("bob", owner="mallory"))
             case "retain":

@@ -6,6 +6,7 @@ The backends, and how a store is opened again, are in backends.py.
 import gc
 import sqlite3
 import weakref
+from collections import Counter
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,6 +16,7 @@ import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.memory_folder import MEMORY
 from tests.storage.backends import backends, inline
 from trio_chat.crypto.receipts import NO_HASH, Verdict, hash_text
 from trio_chat.errors import NoHistory
@@ -318,6 +320,72 @@ async def test_the_file_has_the_newest_100000(path, monkeypatch):
         "texts go with their entries"
     )
     assert rows(path, "SELECT count(*) FROM entries") == [(3,)]
+    assert is_in_step(path)
+
+
+@pytest.fixture
+def twenty(monkeypatch):
+    """Twenty entries are kept."""
+    monkeypatch.setattr(memory, "HISTORY_LIMIT", 20)
+    monkeypatch.setattr(history, "KEPT", 20)
+
+
+async def test_who_sends_much_pushes_out_only_their_own(open_store, twenty):
+    async with open_store() as store:
+        for number in range(3):
+            store.note(came(number, f"a{number}", "Alice"))
+            store.note(came(number, f"b{number}", "bob", sent=True))
+        for number in range(100):
+            store.note(came(number, f"m{number}", "mallory"))
+        assert await texts(store, "alice") == ["a0", "a1", "a2"]
+        store.note(came(3, "a3", "ALICE"))
+        for number in range(100, 200):
+            store.note(came(number, f"n{number}", "Mallory", group=bool(number % 2)))
+    async with open_store() as store:
+        assert await texts(store, "alice") == ["a0", "a1", "a2", "a3"]
+        assert await texts(store, "bob") == ["b0", "b1", "b2"]
+        assert await texts(store, "mallory") == await found(store, "n") == [f"n{number}" for number in range(187, 200)]
+
+
+async def test_among_many_short_conversations_the_oldest_goes(open_store, twenty):
+    async with open_store() as store:
+        for number in range(30):
+            store.note(came(number, f"{number}", f"p{number}"))
+        assert await texts(store) == [f"{number}" for number in range(10, 30)]
+        store.note(came(30, "30", "p29"))
+        assert await texts(store, "p29") in (["29", "30"], ["30"])
+        assert len(await texts(store)) in (19, 20)
+
+
+@given(st.lists(st.sampled_from("aaaaaaabbc"), max_size=60), st.integers(3, 12))
+async def test_no_conversation_is_cut_while_there_is_a_longer_one(peers, limit):
+    with pytest.MonkeyPatch.context() as patch, TemporaryDirectory(dir=MEMORY) as folder:
+        patch.setattr(memory, "HISTORY_LIMIT", limit)
+        patch.setattr(history, "KEPT", limit)
+        async with open_client_store(Path(folder) / "store.db", inline) as file:
+            for store in (MemoryClientStore(), file):
+                for number, peer in enumerate(peers):
+                    store.note(came(number, f"{number}", peer))
+                    kept = Counter(entry.peer for entry in await store.history(None, 100))
+                    sent = Counter(peers[: number + 1])
+                    assert kept.total() <= limit
+                    cut = [kept[one] for one in sent if kept[one] < sent[one]]
+                    # When one was cut it was among the longest ones. Since then these may have got one more.
+                    assert not cut or min(cut) >= max(kept.values()) - 1
+                for peer in set(peers):
+                    own = [f"{number}" for number, one in enumerate(peers) if one == peer]
+                    left = await texts(store, peer)
+                    assert left == own[len(own) - len(left) :], "the newest ones"
+
+
+async def test_a_hundredth_is_dropped_at_a_time(path, monkeypatch):
+    monkeypatch.setattr(history, "KEPT", 200)
+    async with open_client_store(path, inline) as store:
+        sizes = []
+        for number in range(205):
+            store.note(came(number, "hi"))
+            sizes.append(len(await store.history(None, 1000)))
+    assert sizes[199:] == [200, 198, 199, 200, 198, 199]
     assert is_in_step(path)
 
 

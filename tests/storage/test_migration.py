@@ -199,7 +199,8 @@ async def test_the_log_goes_on(migrate):
     path = migrate("server.db")
     async with open_server_store(path, inline) as store:
         names, _ = await store.load(lambda entries: None)
-        await store.acknowledge([Acknowledged("bob", 34, {1: b"receipt of 1"})], START)
+        receipts = {seq: b"receipt of %d" % seq for seq in range(1, 35)}
+        await store.acknowledge([Acknowledged("bob", 34, receipts)], START)
         assert (await store.append([direct(1000, to="bob")]))[0].seq == 43, "after a receipt for each of eight letters"
     async with open_server_store(path, inline) as store:
         names, head = await store.load(lambda entries: None)

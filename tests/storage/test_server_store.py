@@ -458,11 +458,37 @@ async def test_twice_the_same_name_at_once(store):
     assert await read_all(store, "alice", 0) == [receipt_of(3, direct(1), "bob"), receipt_of(4, direct(2), "bob")]
 
 
-async def test_a_letter_without_a_receipt_is_answered_with_an_empty_one(store):
-    await store.append([direct(1)])
-    await store.acknowledge([Acknowledged("bob", 1)], 5.0)
-    assert await read_all(store, "alice", 0) == [attrs.evolve(receipt_of(2, direct(1), "bob"), body=b"")]
-    assert await store.append([direct(1)]) == [Appended(Status.KNOWN, 1)]
+@pytest.mark.parametrize("receipts", [{}, {2: b""}], ids=["no receipt", "an empty receipt"])
+async def test_of_a_letter_without_a_receipt_its_sender_hears_what_they_hear_of_an_unread_one(open_store, receipts):
+    async with open_store() as store:
+        await register(store, *PEOPLE)
+        await store.append([direct(1), direct(2), direct(3, to="carol")])
+        await store.acknowledge([Acknowledged("bob", 2, {1: receipt(at(1, direct(1)))} | receipts)], 5.0)
+        assert await store.save_name(record("bob")) == Position(2, 0, 4), "it is not handed out again"
+        assert await read_all(store, "alice", 0) == [receipt_of(4, direct(1), "bob")]
+        assert await store.append([direct(2), direct(3, to="carol")]) == [
+            Appended(Status.KNOWN, 2),
+            Appended(Status.KNOWN, 3),
+        ]
+    async with open_store() as store:
+        await store.retain(150.0, 200.0)
+        assert await read_all(store, "alice", 4) == [
+            failed(5, direct(2), "bob", 200.0),
+            failed(6, direct(3, to="carol"), "carol", 200.0),
+        ]
+        assert await store.append([direct(4), direct(5)]) == new(7, 8)
+        assert await store.save_name(record("bob")) == Position(2, 2, 8), "nobody has counted it twice"
+
+
+async def test_a_new_owner_lets_letters_without_a_receipt_fail(store):
+    await store.append([direct(1), direct(2), direct(3)])
+    await store.acknowledge([Acknowledged("bob", 2, {1: b"", 2: receipt(at(2, direct(2)))})], 5.0)
+    await store.forget("bob")
+    for _ in range(2):
+        await store.save_name(record("bob", owner="mallory", since=6.0))
+        assert await read_all(store, "alice", 4) == [failed(5, direct(1), "bob", 6.0), failed(6, direct(3), "bob", 6.0)]
+    await store.retain(150.0, 200.0)
+    assert await head(store) == 6
 
 
 async def test_receipts_cause_no_receipts(store):

@@ -8,16 +8,19 @@ from hypothesis import strategies as st
 
 from trio_chat.terminal.commands import (
     COMMANDS,
+    Block,
     Dereg,
     Empty,
     Exit,
     Help,
     History,
+    ListBlocked,
     Reg,
     Search,
     Send,
     SendAll,
     TrustKey,
+    Unblock,
     UnknownCommand,
     Who,
     WrongUsage,
@@ -38,6 +41,9 @@ from trio_chat.terminal.commands import (
         ("dereg alice", Dereg("alice")),
         ("who", Who()),
         ("trust bob", TrustKey("bob")),
+        ("block bob", Block("bob")),
+        ("unblock bob", Unblock("bob")),
+        ("blocked", ListBlocked()),
         ("history", History(None, 20)),
         ("history 5", History(None, 5)),
         ("history bob", History("bob", 20)),
@@ -92,13 +98,17 @@ def test_no_text_is_altered(text):
         ("trust me, Bob", "trust NAME"),
         ("search", "search WORDS"),
         ("search  ", "search WORDS"),
-        ("history 0", "history [NAME] [N]"),
-        ("history 1001", "history [NAME] [N]"),
-        ("history bob 0", "history [NAME] [N]"),
-        ("history bob alice", "history [NAME] [N]"),
-        ("history bob 5 5", "history [NAME] [N]"),
-        ("history bob -1", "history [NAME] [N]"),
-        ("history " + 9999 * "1", "history [NAME] [N]"),
+        ("block", "block NAME"),
+        ("block bob carol", "block NAME"),
+        ("unblock ", "unblock NAME"),
+        ("blocked bob", "blocked"),
+        ("history 0", "history [NAME] [1-1000]"),
+        ("history 1001", "history [NAME] [1-1000]"),
+        ("history bob 0", "history [NAME] [1-1000]"),
+        ("history bob alice", "history [NAME] [1-1000]"),
+        ("history bob 5 5", "history [NAME] [1-1000]"),
+        ("history bob -1", "history [NAME] [1-1000]"),
+        ("history " + 9999 * "1", "history [NAME] [1-1000]"),
         ("exit stage left", "exit"),
         ("who alice", "who"),
         ("Help me ", "help"),
@@ -130,6 +140,7 @@ def test_blanks_around_other_words_do_not_matter(line):
     assert parse("  send  bob hi") == Send("bob", "hi")
     assert parse("reg  alice ") == Reg("alice")
     assert parse("trust  bob ") == TrustKey("bob")
+    assert parse("block  bob ") == Block("bob")
     assert parse("history  bob  3 ") == History("bob", 3)
     assert parse("search  hi ") == Search("hi")
 

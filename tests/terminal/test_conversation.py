@@ -11,6 +11,8 @@ import pytest
 import trio
 
 from trio_chat import (
+    Blocked,
+    BlockedYourself,
     Delivery,
     Fallback,
     GroupMessageReceived,
@@ -25,12 +27,14 @@ from trio_chat import (
     MessageReceived,
     NameTaken,
     NoHistory,
+    NotBlocked,
     NotRegistered,
     ServerNotResponding,
     SignedInElsewhere,
     SignedOff,
     TableChanged,
     TooFast,
+    TooManyBlocked,
     UnknownRecipient,
 )
 from trio_chat.terminal.commands import help_lines
@@ -70,6 +74,7 @@ class FakeChat:
         self.waiting = 0
         self.table = {}
         self.untrusted = set()
+        self.blocked = ()
         self.answers = {}
         self.fallback = None
         self.seconds = 0.0
@@ -106,6 +111,12 @@ class FakeChat:
         if isinstance(answer, Exception):
             raise answer
         return answer
+
+    async def block(self, name):
+        return await self._answer("block", name)
+
+    async def unblock(self, name):
+        await self._answer("unblock", name)
 
     async def history(self, name, count):
         return await self._answer("history", name, count) or []
@@ -315,6 +326,37 @@ async def test_a_changed_key_is_warned_of_until_it_is_trusted(chat, autojump_clo
     assert ("trust", "y") in chat.calls
 
 
+async def test_people_are_blocked_listed_and_unblocked(chat):
+    chat.answers["block"] = NEW
+    chat.blocked = (Blocked(("y", "Y2"), NEW), Blocked(("z",), OLD))
+    assert await run(chat, "block y", "blocked", "unblock y") == [
+        f"[y is blocked now, and is not told: {NEW}]",
+        f"{NEW}  y, Y2",
+        f"{OLD}  z",
+        "[y is not blocked any more.]",
+    ]
+    assert chat.calls[:2] == [("block", "y"), ("unblock", "y")]
+    chat.blocked, chat.online = (), True
+    assert await run(chat, "blocked") == ["[Nobody is blocked.]"]
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (UnknownRecipient("y"), "[No such user: y]"),
+        (BlockedYourself(), "[you cannot block yourself]"),
+        (TooManyBlocked(), "[you block 256 people already: unblock somebody first]"),
+        (NotBlocked("y"), "[you do not block y]"),
+        (InvalidName("y\x1b"), None),
+    ],
+)
+async def test_why_somebody_is_not_blocked_or_unblocked(chat, error, line):
+    chat.answers = {"block": error, "unblock": error}
+    one, other = await run(chat, "block y", "unblock y")
+    assert one == other
+    assert line in (None, one)
+
+
 @pytest.fixture
 def tokyo(monkeypatch):
     monkeypatch.setenv("TZ", "JST-9")
@@ -409,7 +451,7 @@ async def test_an_unknown_name_cannot_be_trusted(chat):
         ("send_all", "send_all TEXT"),
         ("trust", "trust NAME"),
         ("search", "search WORDS"),
-        ("history 0", "history [NAME] [N]"),
+        ("history 0", "history [NAME] [1-1000]"),
         ("who y", "who"),
     ],
 )

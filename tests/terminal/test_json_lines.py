@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 import trio_chat.errors
 from trio_chat import (
+    Blocked,
     ChatError,
     Delivery,
     Fallback,
@@ -128,6 +129,7 @@ def test_the_documentation_lists_every_event_with_its_fields():
     assert listed.pop("entry") == tuple(field.name for field in attrs.fields(HistoryEntry))
     row = listed.pop("row")
     assert row == tuple(field.name for field in attrs.fields(TableRow)) == tuple(ROW)
+    assert listed.pop("person") == tuple(field.name for field in attrs.fields(Blocked))
     assert listed == {name: fields_of(kind) for kind, name in EVENTS.items()}
 
 
@@ -169,6 +171,7 @@ class ScriptedChat:
     def __init__(self):
         self.name, self.online, self.waiting = "x", True, 2
         self.table, self.untrusted = {"y": Person()}, {"y"}
+        self.blocked = (Blocked(("y", "Z"), "k"),)
         self.happens, self.events = trio.open_memory_channel(10)
 
     async def __aenter__(self):
@@ -198,6 +201,13 @@ class ScriptedChat:
 
     def trust(self, name):
         return "k"
+
+    async def block(self, name):
+        await trio.lowlevel.checkpoint()
+        return "k"
+
+    async def unblock(self, name):
+        await trio.lowlevel.checkpoint()
 
     async def history(self, name, count):
         await trio.lowlevel.checkpoint()
@@ -256,6 +266,9 @@ REGISTERED, DEREGISTERED = {"event": "registered", "waiting": 2}, {"event": "der
         ("send_all hi", [{"event": "posted"}]),
         ("who", [TABLE]),
         ("trust y", [{"event": "trusted", "name": "y", "key": "k"}]),
+        ("block y", [{"event": "blocked", "name": "y", "key": "k"}]),
+        ("unblock y", [{"event": "unblocked", "name": "y"}]),
+        ("blocked", [{"event": "block_list", "people": [{"names": ["y", "Z"], "key": "k"}]}]),
         ("history", [{"event": "history", "entries": [ENTRY]}]),
         ("search hi", [{"event": "history", "entries": []}]),
         ("help", [{"event": "help", "lines": list(help_lines())}]),

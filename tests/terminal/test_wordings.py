@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from trio_chat import (
     AddressError,
+    Blocked,
     Delivery,
     Fallback,
     ForgedReceipt,
@@ -49,12 +50,15 @@ from trio_chat import (
 from trio_chat.presence.messages import FriendChanged
 from trio_chat.terminal.commands import AlreadyRegistered, OnlyYourself, UnknownCommand, WrongUsage
 from trio_chat.terminal.results import (
+    BlockedList,
     CameBack,
     CommandList,
     Failed,
     HistoryList,
     KeyTrusted,
     MessageSent,
+    PersonBlocked,
+    PersonUnblocked,
     PostAccepted,
     ProgramInterrupted,
     RegistrationSent,
@@ -190,6 +194,15 @@ WRONG_RECEIPT = ["[WARNING: y signed a receipt for another text than you sent.]"
         (Phrase.NOT_SENT, {"name": "y"}, [NOT_SENT], SAME),
         (Phrase.SERVER_KEY_CHANGED, {"pinned": OLD, "key": NEW}, SERVER_KEY_CHANGED, SAME),
         (Phrase.TRUSTED, {"name": "y", "key": NEW}, [f"[The key of y is trusted now: {NEW}]"], SAME),
+        (
+            Phrase.BLOCKED,
+            {"name": "y", "key": NEW},
+            [f"[y is blocked now, and is not told: {NEW}]"],
+            SAME,
+        ),
+        (Phrase.UNBLOCKED, {"name": "y"}, ["[y is not blocked any more.]"], SAME),
+        (Phrase.BLOCKED_ROW, {"key": NEW, "text": "x, y"}, [f"{NEW}  x, y"], SAME),
+        (Phrase.NOBODY_BLOCKED, {}, ["[Nobody is blocked.]"], SAME),
         (Phrase.NOT_OPENED, {"name": "y"}, NOT_OPENED, SAME),
         (Phrase.SAVED_NOT_OPENED, {"name": "y", "at": AT}, LETTER_NOT_OPENED, SAME),
         (Phrase.NOT_DELIVERED, {"name": "y", "at": AT}, NOT_DELIVERED, SAME),
@@ -215,7 +228,7 @@ WRONG_RECEIPT = ["[WARNING: y signed a receipt for another text than you sent.]"
             SAME,
         ),
         (Phrase.ROW_CHANGED, {"key": OLD}, [f"{OLD}  KEY CHANGED"], SAME),
-        (Phrase.PASTE, {"count": 3}, ["[Paste of 3 lines: send them all? y/n]"], SAME),
+        (Phrase.PASTE, {"count": 3}, ["[Paste of 3 lines: run them as commands? y/n]"], SAME),
         (
             Phrase.ENTRY,
             {"name": "x", "text": "hi", "at": AT},
@@ -520,6 +533,9 @@ def test_no_event_and_no_error_gets_a_control_character_out(name, text, wording)
         *phrasebook.render(Failed(NotOpened(name))),
         *phrasebook.render(Failed(ServerKeyChanged(text, text))),
         *phrasebook.render(KeyTrusted(name, text)),
+        *phrasebook.render(PersonBlocked(name, text)),
+        *phrasebook.render(PersonUnblocked(name)),
+        *phrasebook.render(BlockedList((Blocked((name, text), text),))),
         *phrasebook.render(Failed(AddressError(text))),
         *phrasebook.render(Failed(UnknownCommand(text))),
     ]

@@ -12,23 +12,25 @@ from ipaddress import ip_address
 import trio
 
 from trio_chat import errors
+from trio_chat.client.block_list import Blocked, BlockList
 from trio_chat.client.context import ClientContext
 from trio_chat.client.event_queue import BACKLOG, EventQueue
 from trio_chat.client.events import Delivery, Event, Fallback, HistoryEntry
-from trio_chat.client.inbox import ExpectedReceipt, Inbox
+from trio_chat.client.inbox import Inbox
 from trio_chat.client.key_pins import KeyPins
+from trio_chat.client.letter_sender import LetterSender, refusal
 from trio_chat.client.registration import Registration
 from trio_chat.crypto.identities import Identity
-from trio_chat.crypto.letters import Unreadable, seal_letter, sign_post
-from trio_chat.crypto.receipts import Verdict, hash_text, read_receipt
+from trio_chat.crypto.letters import sign_post
+from trio_chat.crypto.receipts import Verdict
 from trio_chat.link.links import Links
 from trio_chat.link.session import Peer
 from trio_chat.protocol import messages
 from trio_chat.protocol.duplicates import Reaction
-from trio_chat.protocol.messages import Answer, DirectMessage, Refused, Request
-from trio_chat.protocol.records import PublicKeys, Reason, Record, check_name, check_text, fold
+from trio_chat.protocol.messages import Answer, DirectMessage, Request
+from trio_chat.protocol.records import PublicKeys, Record, check_name, check_text, fold
 from trio_chat.protocol.table import ClientTable
-from trio_chat.storage.interface import ClientStore, SentLetter
+from trio_chat.storage.interface import ClientStore
 from trio_chat.storage.memory import MemoryClientStore
 from trio_chat.tasks import open_background
 from trio_chat.transport.endpoint import RESEND_DELAYS, Endpoint, new_id
@@ -107,20 +109,6 @@ async def open_chat(
                     await chat.deregister()
 
 
-def _refusal(answer: Answer, recipient: str = "") -> errors.ChatError:
-    """The error for a message that the server has refused."""
-    match answer:
-        case Refused(reason=Reason.UNKNOWN):
-            return errors.UnknownRecipient(recipient)
-        case Refused(reason=Reason.FULL):
-            return errors.MailboxFull(recipient)
-        case Refused(reason=Reason.TOO_FAST, after=after):
-            return errors.TooFast(after)
-        case Refused(reason=Reason.CONFLICT):
-            return errors.IdInUse()
-    return errors.ServerNotResponding()
-
-
 class Chat:
     """One person in the chat; made by `open_chat`."""
 
@@ -129,6 +117,8 @@ class Chat:
         self._context = context
         self._registration = registration
         self._inbox = inbox
+        self._letters = LetterSender(context, registration, inbox)
+        self._blocks = BlockList(context)
         self._relay_until: dict[str, tuple[Record, float]] = {}
         self._is_open = False
 
@@ -204,6 +194,36 @@ class Chat:
         self._context.pins.pin(name, record.credentials)
         return record.fingerprint
 
+    @property
+    def blocked(self) -> tuple[Blocked, ...]:
+        """Those who are blocked, the first one first; see `block`."""
+        return self._blocks.rows()
+
+    async def block(self, name: str) -> str:
+        """Show nothing more from the owner of this name; return the fingerprint of their key, which is blocked.
+
+        So other names of the same key are blocked, too, and the next owner of this name is not. What they send is taken
+        and thrown away, and they are not told: for them you are offline. The block is durable when this returns.
+
+        Raises:
+            InvalidName, UnknownRecipient: nobody with a known key has this name.
+            BlockedYourself: it is your own key.
+            TooManyBlocked: 256 people are blocked.
+            ServerNotResponding, TooFast, NameTaken, SignedInElsewhere: they are blocked, but the server could not be
+                told now, and may show them that you are online.
+        """
+        key = await self._blocks.add(name)
+        await self._registration.renew()
+        return key
+
+    async def unblock(self, name: str) -> None:
+        """Block the owner of this name no longer. What they sent meanwhile does not come.
+
+        Raises NotBlocked if nobody of this name is blocked; else what `block` raises of the server.
+        """
+        await self._blocks.remove(name)
+        await self._registration.renew()
+
     async def history(self, name: str | None = None, count: int = 20) -> list[HistoryEntry]:
         """The newest messages, oldest first: all of them, or those to and from one person.
 
@@ -260,7 +280,7 @@ class Chat:
         else:
             if on_fallback is not None:
                 on_fallback(reason)
-            delivery = await self._send_letter(message, keys)
+            delivery = await self._letters.send(message, keys)
         self._context.store.note(HistoryEntry(self._context.clock(), record.name, text, sent=True))
         return delivery
 
@@ -282,7 +302,7 @@ class Chat:
             case messages.Accepted():
                 context.store.note(HistoryEntry(context.clock(), "", text, sent=True, group=True))
             case answer:
-                raise _refusal(answer)
+                raise refusal(answer)
 
     async def _find(self, name: str) -> Record:
         # The row of somebody who registered just now may not have arrived yet.
@@ -305,66 +325,12 @@ class Chat:
         answer = await self._context.endpoint.request(
             Peer(record.address, keys.link), message, resend_delays=RESEND_DELAYS
         )
-        letter = self._letter(message, keys)
-        if isinstance(answer, messages.Receipt) and self._read(answer.receipt, letter) is Verdict.RECEIVED:
+        letter = self._letters.letter(message, keys)
+        if isinstance(answer, messages.Receipt) and self._letters.read(answer.receipt, letter) is Verdict.RECEIVED:
             return None
         # For a while, further messages to them need not wait for a window first.
         self._relay_until[fold(record.name)] = (record, trio.current_time() + DETOUR)
         return Fallback.NO_ACK
-
-    async def _send_letter(self, message: DirectMessage, keys: PublicKeys) -> Delivery:
-        # The id of the direct message: its recipient may have got it after all, and must not show it twice.
-        letter, own, to = self._letter(message, keys), self._context.identity, message.recipient
-        try:
-            body = seal_letter(
-                own, keys, id=letter.id, sender=self.name, recipient=to, sent_at=letter.at, text=message.text
-            )
-        except Unreadable:
-            raise errors.UnknownRecipient(to) from None
-        # On disk before the server has it: its receipt may come after a crash, and counts for this text only.
-        await self._context.store.will_send(letter)
-        with self._inbox.expect_receipt(letter) as expected:
-            verdict = await self._save(letter, body, expected)
-            if verdict is None:
-                return Delivery("saved", letter.at)
-            if verdict is Verdict.FORGED:
-                raise errors.ForgedReceipt(to)  # the true one may still come
-            self._inbox.told(letter)
-        match verdict:
-            case Verdict.RECEIVED:
-                return Delivery("relayed")
-            case Verdict.NOT_OPENED:
-                raise errors.NotOpened(to)
-        raise errors.WrongReceipt(to)
-
-    async def _save(self, letter: SentLetter, body: bytes, expected: ExpectedReceipt) -> Verdict | None:
-        """Give a letter to the server; return what its recipient has signed, or None if the server keeps it."""
-        answer, to = None, letter.recipient
-        try:
-            with expected.until_it_comes:
-                answer = await self._registration.ask(messages.Save(letter.id, to, body))
-        except errors.ServerNotResponding:
-            if expected.verdict is None:  # else the receipt has come at the very end of the last window
-                raise
-        if expected.verdict is not None:
-            return expected.verdict
-        match answer:
-            # The server's answer proves nothing: the recipient signs that they have the letter, or cannot open it.
-            case messages.Delivered(receipt=receipt):
-                return self._read(receipt, letter)
-            case messages.Saved():
-                return None
-            case Refused():
-                self._context.store.settled(letter.id)
-                raise _refusal(answer, to)
-        raise errors.ServerNotResponding
-
-    def _letter(self, message: DirectMessage, keys: PublicKeys) -> SentLetter:
-        text_hash = hash_text(message.text)
-        return SentLetter(message.id, message.recipient, keys.signing, text_hash, self._context.clock())
-
-    def _read(self, receipt: bytes, letter: SentLetter) -> Verdict:
-        return read_receipt(receipt, letter.key, id=letter.id, sender=self.name, text_hash=letter.hash)
 
     # --- tasks, and what arrives ---
 

@@ -75,6 +75,9 @@ class Inbox:
         context, text_hash = self._context, hash_text(message.text)
         if fold(message.recipient) != fold(context.name) or not self._is_from(peer, message.sender):
             return Reaction.SILENCE
+        # As if no program was here.
+        if self._is_blocked(context.pins.signing_key(message.sender)):
+            return Reaction.SILENCE
         # The key that it has as a letter: if our receipt is lost, the same message comes again through the server.
         key = (EntryKind.DIRECT, fold(message.sender), message.id)
         known = context.store.seen(key)
@@ -87,6 +90,9 @@ class Inbox:
             # Another text under a known id is not shown, so nothing is signed: a receipt would say that we have it.
             return Reaction.SILENCE
         return message.receipt(self._receipt(message.id, message.sender, text_hash))
+
+    def _is_blocked(self, key: bytes | None) -> bool:
+        return key in self._context.store.blocked()
 
     def _is_from(self, peer: Peer, sender: str) -> bool:
         record = self._context.table.get(sender)
@@ -167,13 +173,18 @@ class Inbox:
     # --- opening entries ---
 
     def _open_all(self, entries: Sequence[Entry]) -> tuple[list[OpenedEntry], tuple[bytes, ...]]:
-        """What is to be stored of these entries, and a receipt for each letter."""
+        """What is to be stored of these entries, and a receipt for each letter: an empty one to those who are blocked.
+
+        The server then tells the sender nothing.
+        """
         opened: list[OpenedEntry] = []
         receipts: list[bytes] = []
         hashes: dict[EntryKey, bytes] = {}
         for entry in entries:
             one = self._open(entry)
             if one is None:
+                if entry.kind == EntryKind.DIRECT:
+                    receipts.append(b"")
                 continue
             if one.kind == EntryKind.DIRECT:
                 # Another text under a known id is not shown: `keep` leaves it out. If we signed that we have it, a
@@ -190,11 +201,16 @@ class Inbox:
         match entry.kind:
             case EntryKind.GROUP if fold(entry.sender) == fold(self._context.name):
                 return None
+            case EntryKind.DIRECT | EntryKind.GROUP if self._is_blocked(entry.key):
+                return None
             case EntryKind.DIRECT | EntryKind.GROUP:
                 try:
                     read = self._read_untrusted(entry)
                 except Unreadable:
                     return opened(_other_id(entry), entry.sender, entry.taken_at, None)
+                # The key in the entry is what the server says. The one that has signed it is the pinned one.
+                if self._is_blocked(self._context.pins.signing_key(entry.sender)):
+                    return None
                 return opened(entry.id, entry.sender, entry.taken_at, read.text, hash_text(read.text), read.sent_at)
             case EntryKind.RECEIPT if letter := self._letter(entry):
                 verdict = self._read_receipt_untrusted(entry, letter)

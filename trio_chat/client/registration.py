@@ -80,6 +80,12 @@ class Registration:
         async with self._lock:
             return await self._retry_while_silent(self._register)
 
+    async def renew(self) -> None:
+        """If we are online, register again: the server gets the list of those whom we block as it is now."""
+        async with self._lock:
+            if self.registered is not None:
+                await self._retry_while_silent(partial(self._register, take_over=False, was_away=False))
+
     async def deregister(self) -> None:
         """Deregister; see `Chat.deregister`."""
         async with self._lock:
@@ -105,24 +111,27 @@ class Registration:
         self.server = Peer(found.address, found.keys.link)
         return True
 
-    async def _register(self, *, take_over: bool = True) -> int:
+    async def _register(self, *, take_over: bool = True, was_away: bool = True) -> int:
         for _ in range(SERVER_ATTEMPTS):
-            registered = await self._request_registration(take_over)
+            registered = await self._request_registration(take_over, was_away)
             if await self._wait_for_table(registered):
                 return registered.waiting
             # The server does not know this registration any longer. If that is because the owner has started another
             # program since, that one keeps the name: both would end if they took it from each other.
-            take_over = False
+            take_over, was_away = False, True
         raise ServerNotResponding
 
-    async def _request_registration(self, take_over: bool) -> Registered:
+    async def _request_registration(self, take_over: bool, was_away: bool) -> Registered:
         context = self._context
         own = credentials(context.identity, name=context.name, server_key=context.pins.server_key)
-        ask = partial(context.endpoint.request, attempts=SERVER_ATTEMPTS, on_answer=self._on_registered)
+        on_answer = partial(self._on_registered, was_away=was_away)
+        ask = partial(context.endpoint.request, attempts=SERVER_ATTEMPTS, on_answer=on_answer)
+        blocked = tuple(context.store.blocked())
         takeover_at = 0.0
         # More than twice only if another program registers in between, or the network takes seconds.
         for _ in range(SERVER_ATTEMPTS):
-            answer = await ask(self.server, messages.Register(new_id(), context.name, own, self._program, takeover_at))
+            request = messages.Register(new_id(), context.name, own, self._program, takeover_at, blocked)
+            answer = await ask(self.server, request)
             match answer:
                 case Registered():
                     context.pins.pin_server()
@@ -142,13 +151,14 @@ class Registration:
                     break
         raise ServerNotResponding
 
-    def _on_registered(self, answer: Answer) -> None:
+    def _on_registered(self, answer: Answer, *, was_away: bool) -> None:
         # Called by the reading task: the next datagram may bring the table, and must find the client registered.
         if isinstance(answer, Registered):
             self.registered = answer
             # Also before the table comes: with the pin of a lost key, our own row would be warned of.
             self._context.pins.pin_own(self._context.name, self._context.identity.public)
-            self._inbox.on_registered(answer.head)
+            if was_away:
+                self._inbox.on_registered(answer.head)
 
     def _on_deregistered(self, answer: Answer) -> None:
         # Refused: the server does not know us, which is what we wanted.

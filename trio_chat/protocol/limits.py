@@ -104,6 +104,11 @@ class Limits:
     presence_work_of_newcomers: Rate = Rate(200_000, 20_000)
     """With which an address counts as a newcomer. Half of what is done for all is for newcomers only."""
 
+    blocked: int = 100_000
+    """Keys that the registered names block, all together. A list that is too long for what is left of it is left out:
+    its owner is not shown as offline to those whom they block.
+    """
+
 
 LIMITS = Limits()
 """The limits of a server that was given no others."""

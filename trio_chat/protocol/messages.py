@@ -15,6 +15,7 @@ from trio_chat.protocol.records import (
     Credentials,
     Entry,
     Id,
+    Key,
     Kind,
     Name,
     Reason,
@@ -30,8 +31,11 @@ MAX_RECEIPTS = 10
 
 MAX_BATCH = 64
 
+MAX_BLOCKED = 256
+"""How many keys one person can block."""
+
 Proof = Annotated[bytes, Meta(max_length=96)]
-"""A receipt: see crypto/receipts.py."""
+"""A receipt: see crypto/receipts.py. Empty: its reader tells the sender nothing."""
 
 # --- answers ---
 
@@ -209,6 +213,7 @@ class Register(_Answerable):
 
     `program`: 16 random bytes, generated at the program's start. `takeover_at`: the time from the last Elsewhere; the
     name is taken over from other programs of the same owner that registered before it. 0: it is not taken over.
+    `blocked`: the Ed25519 keys to which the name is shown as offline.
     """
 
     kind: ClassVar[int] = 32
@@ -216,6 +221,7 @@ class Register(_Answerable):
     credentials: Credentials
     program: Id
     takeover_at: Seconds = 0.0
+    blocked: Annotated[tuple[Key, ...], Meta(max_length=MAX_BLOCKED)] = ()
 
     def registered(self, version: Version, since: float, waiting: int, head: int) -> Registered:
         return Registered(self.kind, self.id, version, since, waiting, head)

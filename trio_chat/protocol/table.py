@@ -7,11 +7,17 @@ it is itself a change to a version. How changes are sent and acknowledged is not
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from itertools import takewhile
+from operator import itemgetter
 
 from trio_chat.protocol.messages import TableChange
 from trio_chat.protocol.records import Record, Version, fold
 
 TABLE_PAGE = 64
+
+NumberedRow = tuple[int, Record]
+"""A row, and the number of its latest change."""
+
+_NOTHING: Mapping[str, NumberedRow] = {}
 
 
 # --- table versions: how two versions of the client table are compared, other than for being the same ---
@@ -84,7 +90,7 @@ class ServerTable:
 
     def __init__(self, epoch: bytes) -> None:
         self.version = Version(epoch, 0)
-        self._rows: dict[str, tuple[int, Record]] = {}
+        self._rows: dict[str, NumberedRow] = {}
         self._names_of: Counter[bytes] = Counter()
 
     def __len__(self) -> int:
@@ -95,6 +101,10 @@ class ServerTable:
 
     def __getitem__(self, name: str) -> Record:
         return self._rows[fold(name)][1]
+
+    def row(self, name: str) -> NumberedRow | None:
+        """The row of a name, if there is one."""
+        return self._rows.get(fold(name))
 
     def is_held(self, name: str, version: Version | None) -> bool:
         """Whether a copy of this version has the row of this name as it is now."""
@@ -122,11 +132,21 @@ class ServerTable:
         if not self._names_of[key]:
             del self._names_of[key]
 
-    def change_since(self, held: Version | None, id: bytes) -> TableChange | None:
-        """The next page for a client that holds this version; None if that is the latest."""
+    def change_since(
+        self, held: Version | None, id: bytes, instead: Mapping[str, NumberedRow] = _NOTHING
+    ) -> TableChange | None:
+        """The next page for a client that holds this version; None if that is the latest.
+
+        `instead`: what this client gets in place of the rows of these names (folded). The page may be empty then.
+        """
         if held == self.version or not self._rows:
             return None
         start = _version_to_send_from(held, self.version)
-        newest_first = takewhile(lambda row: row[0] > start.n, reversed(self._rows.values()))
-        page = list(newest_first)[: -TABLE_PAGE - 1 : -1]
-        return TableChange(id, start, Version(start.epoch, page[-1][0]), tuple(record for _, record in page))
+        newest_first = list(takewhile(lambda row: row[0] > start.n, reversed(self._rows.values())))
+        if instead:
+            newest_first = [row for row in newest_first if fold(row[1].name) not in instead]
+            newest_first += [row for row in instead.values() if row[0] > start.n]
+            newest_first.sort(key=itemgetter(0), reverse=True)
+        page = newest_first[: -TABLE_PAGE - 1 : -1]
+        n = page[-1][0] if len(newest_first) > TABLE_PAGE else self.version.n
+        return TableChange(id, start, Version(start.epoch, n), tuple(record for _, record in page))

@@ -152,7 +152,7 @@ class Deliveries:
             if session.table_due:
                 if session.held not in changes:
                     changes[session.held] = self._service.table.change_since(session.held, id_)
-                change = changes[session.held]
+                change = self._service.change_for(session, changes[session.held], id_)
                 # Not due again before the next round: somebody who changes the table all the time, once in each round
                 # trip, would keep entries from everyone.
                 session.table_due = change is not None and change.after != self._service.table.version
@@ -251,14 +251,17 @@ class Deliveries:
         return False
 
     def _is_taken(self, session: Session, batch: Batch, taken: Taken) -> bool:
-        """Whether a client has taken the first entries of a batch, with a genuine receipt for each letter in them."""
+        """Whether a client has taken the first entries of a batch, with a genuine receipt for each letter in them.
+
+        An empty receipt is one, too: the client tells its sender nothing, since it blocks them.
+        """
         entries = batch.entries[: taken.count]
         letters = [entry for entry in entries if entry.kind == EntryKind.DIRECT]
         if taken.count > len(batch.entries) or len(taken.receipts) != len(letters):
             return False
         # A receipt that its reader did not sign is not passed on: to the sender it would look like ours.
         if not all(
-            verify_receipt(receipt, session.key, id=letter.id, sender=letter.sender)
+            not receipt or verify_receipt(receipt, session.key, id=letter.id, sender=letter.sender)
             for receipt, letter in zip(taken.receipts, letters, strict=True)
         ):
             return False
@@ -303,7 +306,7 @@ class Deliveries:
             else:
                 nursery.start_soon(self._pause, one.session)
             for seq, receipt in one.acknowledged.receipts.items():
-                if seq in self._awaited:
+                if receipt and seq in self._awaited:
                     peer, request = self._awaited.pop(seq)
                     self._endpoint.answer(peer, request, request.delivered(receipt))
 

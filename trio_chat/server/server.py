@@ -204,6 +204,7 @@ class _Server:
         # The row as it is now: while this waited, a later registration of the name may have got to the store first.
         position = await self._store.save_name(self._service.table[admission.record.name])
         version, since = self._service.table.version, admission.session.since
+        admission.session.table_wanted = version.n
         registered = admission.request.registered(version, since, position.waiting, position.head)
         self._endpoint.answer(peer, admission.request, registered)
         self._throttle.end("registrations_in_progress", origin(peer.address))
@@ -280,14 +281,15 @@ class _Server:
                 awaited = [
                     result.seq
                     for (peer, append), result in zip(group, appended, strict=True)
-                    if not self._is_answered(peer, append.request, result)
+                    if not self._is_answered(peer, append, result)
                 ]
                 if awaited:
                     nursery.start_soon(self._deliveries.answer_saved, awaited)
 
-    def _is_answered(self, peer: Peer, request: Save | GroupPost, result: Appended) -> bool:
+    def _is_answered(self, peer: Peer, append: Append, result: Appended) -> bool:
         """Answer a request; False if it has to wait for the receipt of its recipient, who is online."""
         answer: Answer
+        request, key = append.request, append.entry.key
         match request, result.status:
             case _, Status.FULL:
                 answer = request.refused(Reason.FULL)
@@ -298,7 +300,9 @@ class _Server:
             case Save(), _ if result.receipt:
                 answer = request.delivered(result.receipt)
             case Save(recipient=recipient), _:
-                if self._service.session(recipient) and self._deliveries.await_receipt(result.seq, peer, request):
+                # At once, as if they were away, if they block the sender: no receipt would come.
+                is_online = self._service.is_online_for(recipient, key)
+                if is_online and self._deliveries.await_receipt(result.seq, peer, request):
                     return False
                 answer = request.saved()
         self._endpoint.answer(peer, request, answer)

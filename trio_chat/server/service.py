@@ -21,6 +21,7 @@ from trio_chat.protocol.messages import (
     Register,
     Request,
     Save,
+    TableChange,
 )
 from trio_chat.protocol.records import (
     EVERYONE,
@@ -33,6 +34,7 @@ from trio_chat.protocol.records import (
     fold,
 )
 from trio_chat.protocol.table import ServerTable
+from trio_chat.server.blocks import Blocks
 from trio_chat.server.throttle import Throttle
 
 SILENCE_LIMIT = 65.0
@@ -52,6 +54,7 @@ class Session:
     `since`: when it began, by the monotonic clock; the client knows it by this number.
     `held`: the version of the table that the client holds, as far as the server knows.
     `table_due`: what the client lacks of the table is sent next.
+    `table_wanted`: the number of the change up to which the client needs the table to be registered.
     `position`: the client has everything for it up to this entry of the log. `upto`: its position when it has taken the
     batch that is in flight.
     `is_busy`: something is in flight, or is being looked for. `is_idle`: nothing in the log waits for it.
@@ -65,6 +68,7 @@ class Session:
     heard_at: float
     held: Version | None = None
     table_due: bool = True
+    table_wanted: int = 0
     position: int = 0
     upto: int = 0
     is_busy: bool = True
@@ -125,6 +129,7 @@ class Service:
         self._changed = changed
         self._by_name: dict[str, Session] = {}
         self._by_key: dict[bytes, Session] = {}
+        self._blocks = Blocks(limits.blocked)
         self._owners: dict[tuple[str, bytes], Credentials] = {}
         self._latest = 0.0
 
@@ -175,13 +180,20 @@ class Service:
                 self.mark_offline(sender, at)
                 return request.deregistered()
             case Find(name=name):
-                return request.found(self.table[name]) if self._is_owned(name) else request.refused(Reason.UNKNOWN)
+                return self._find(sender, request, name)
             case Save():
                 return self._save(sender, request, now, at)
             case GroupPost():
                 return self._post(sender, request, now, at)
             case _:
                 return Reaction.SILENCE
+
+    def _find(self, sender: Session, request: Find, name: str) -> Answer:
+        if not self._is_owned(name):
+            return request.refused(Reason.UNKNOWN)
+        instead, _ = self._blocks.seen_by(sender.key, 0)
+        _, record = instead.get(fold(name), (0, self.table[name]))
+        return request.found(record)
 
     def _is_owned(self, name: str) -> bool:
         return name in self.table and self.table[name].credentials is not None
@@ -244,7 +256,10 @@ class Service:
         self._by_name[new.folded] = self._by_key[peer.key] = new
         self._remember_owner(name, request.credentials)
         record = Record(name, *_shown_address(peer), True, at, request.credentials)
+        before = self.table.row(name)
         self._put(record)
+        now_shown = (self.table.version.n, record)
+        self._blocks.replace(new.folded, new.key, request.blocked, origin(peer.address), before, now_shown)
         return Admission(request, new, record, ended)
 
     def _sessions_of(self, peer: Peer, name: str) -> tuple[Session, ...]:
@@ -316,6 +331,25 @@ class Service:
     def is_registered(self, key: bytes) -> bool:
         """Whether somebody with this link key is online."""
         return key in self._by_key
+
+    def is_online_for(self, name: str, key: bytes) -> bool:
+        """Whether a name is online, and does not block this key."""
+        return fold(name) in self._by_name and not self._blocks.hides(fold(name), key)
+
+    def change_for(self, session: Session, shared: TableChange | None, id: bytes) -> TableChange | None:
+        """What a session gets of the table, if those whom nobody blocks get the `shared` change in its place."""
+        if shared is None:
+            return None
+        instead, has_newer = self._blocks.seen_by(session.key, shared.before.n)
+        # Mostly it is the same: not more is done for those whom somebody blocks, perhaps many at a time to do harm.
+        if not instead or not (has_newer or any(fold(record.name) in instead for record in shared.records)):
+            return shared
+        change = self.table.change_since(session.held, id, instead)
+        # An empty change would tell that somebody who blocks them has come, gone or moved. What is missing here comes
+        # with the next change; but not before the client is registered, which needs all up to then.
+        if change and not change.records and shared.before == session.held and session.held.n >= session.table_wanted:
+            return None
+        return change
 
     def online(self) -> list[Session]:
         """The sessions of all who are online."""

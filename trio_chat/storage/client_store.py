@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, closing, suppress
 from pathlib import Path
+from types import MappingProxyType
 
 import attrs
 import trio
@@ -19,7 +20,15 @@ from trio_chat.errors import NoHistory
 from trio_chat.protocol.records import RETENTION, fold
 from trio_chat.storage.database import Schema, open_database
 from trio_chat.storage.group_commit import GroupCommit, Runner, in_thread
-from trio_chat.storage.history import MIGRATION, Noted, drop_oldest_entries, find_entries, newest_entries, write_entry
+from trio_chat.storage.history import (
+    COUNTS_MIGRATION,
+    MIGRATION,
+    Noted,
+    drop_oldest_entries,
+    find_entries,
+    newest_entries,
+    write_entry,
+)
 from trio_chat.storage.interface import (
     SEEN_LIMIT,
     SENT_LIMIT,
@@ -28,6 +37,7 @@ from trio_chat.storage.interface import (
     OpenedEntry,
     SentLetter,
 )
+from trio_chat.storage.shares import fair_share
 from trio_chat.tasks import WakeUp, open_background
 
 WRITE_BEHIND = 0.1
@@ -84,6 +94,8 @@ CLIENT_SCHEMA = Schema(
             hash BLOB NOT NULL, at REAL NOT NULL
         );
         """,
+        COUNTS_MIGRATION
+        + "CREATE TABLE blocked (number INTEGER PRIMARY KEY, key BLOB NOT NULL UNIQUE, name TEXT NOT NULL)",
     ),
 )
 
@@ -94,9 +106,9 @@ async def open_client_store(
 ) -> AsyncIterator["SqliteClientStore"]:
     """Open the store in a file, which is created if needed; write what is outstanding and close it at the end.
 
-    `run` runs a transaction; None is a worker thread. `clock`: seconds since 1970, UTC. The history has the newest
-    100,000 entries. With `history=False` none is added, what is in it stays there unread, and the text of an entry is
-    deleted when it has been shown.
+    `run` runs a transaction; None is a worker thread. `clock`: seconds since 1970, UTC. The history has up to
+    100,000 entries; the longest conversations give way. With `history=False` none is added, what is in it stays there
+    unread, and the text of an entry is deleted when it has been shown.
 
     Raises:
         StoreError: the file cannot be used.
@@ -139,6 +151,7 @@ class SqliteClientStore:
         sent = connection.execute("SELECT id, recipient, key, hash, at FROM sent ORDER BY number")
         self._sent = {letter.id: letter for letter in (SentLetter(*row) for row in sent)}
         self._pins: dict[str, bytes] = dict(connection.execute("SELECT name, key FROM pins"))
+        self._blocked: dict[bytes, str] = dict(connection.execute("SELECT key, name FROM blocked ORDER BY number"))
         ((self._number,),) = connection.execute("SELECT coalesce(max(number), 0) FROM entries")
         self._unwritten: list[Callable[[sqlite3.Connection], object]] = []
         self._wake_up = WakeUp()
@@ -198,6 +211,19 @@ class SqliteClientStore:
     def pin(self, name: str, key: bytes) -> None:
         self._pins[fold(name)] = key
         self._write_later(lambda database: _pin(database, fold(name), key))
+
+    def blocked(self) -> Mapping[bytes, str]:
+        return MappingProxyType(self._blocked)
+
+    async def block(self, key: bytes, name: str) -> None:
+        self._blocked.setdefault(key, name)
+        await self._commits.submit(
+            lambda database: database.execute("INSERT OR IGNORE INTO blocked (key, name) VALUES (?, ?)", (key, name))
+        )
+
+    async def unblock(self, key: bytes) -> None:
+        self._blocked.pop(key, None)
+        await self._commits.submit(lambda database: database.execute("DELETE FROM blocked WHERE key = ?", (key,)))
 
     def note(self, entry: HistoryEntry, key: EntryKey | None = None) -> None:
         if self._keeps_history:
@@ -301,13 +327,22 @@ def _mark_shown(database: sqlite3.Connection, key: EntryKey, keeps_text: bool) -
 
 
 def _forget_oldest(database: sqlite3.Connection) -> list[EntryKey]:
-    """Forget all but the newest SEEN_LIMIT, what is unshown, and what is in the history; return what is forgotten."""
+    """Forget all but SEEN_LIMIT, what is unshown, and what is in the history; return what is forgotten.
+
+    Those who have sent most are forgotten first, the oldest of each. Else somebody who sends 100,000 messages could
+    make a server show us those of others again.
+    """
     # By their order, not by a time: a clock that is wrong once would make a server show a client old messages again.
+    kept = "shown AND number NOT IN (SELECT letter FROM entries WHERE letter IS NOT NULL)"
+    counts = database.execute(f"SELECT count(*) FROM received WHERE {kept} GROUP BY sender").fetchall()  # noqa: S608
+    share = fair_share((count for (count,) in counts), SEEN_LIMIT)
+    # A share of 0: there are more senders than that.
+    sender, limit = ("lower(sender)", share) if share else ("''", SEEN_LIMIT)
     return database.execute(
-        "DELETE FROM received WHERE shown AND number <= (SELECT max(number) FROM received) - ?"
-        " AND number NOT IN (SELECT letter FROM entries WHERE letter IS NOT NULL)"
-        " RETURNING kind, lower(sender), id",
-        (SEEN_LIMIT,),
+        "DELETE FROM received WHERE number IN (SELECT number FROM ("  # noqa: S608
+        f" SELECT number, row_number() OVER (PARTITION BY {sender} ORDER BY number DESC) AS place"
+        f" FROM received WHERE {kept}) WHERE place > ?) RETURNING kind, lower(sender), id",
+        (limit,),
     ).fetchall()
 
 

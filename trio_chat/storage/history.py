@@ -10,9 +10,10 @@ import attrs
 
 from trio_chat.storage.interface import EntryKey, HistoryEntry
 from trio_chat.storage.search_query import fts5_query, without_surrogates
+from trio_chat.storage.shares import fair_share
 
 KEPT = 100_000
-"""How many entries are kept, the newest ones."""
+"""How many entries are kept. When there are more, the oldest ones of the longest conversations go: see `fair_share`."""
 
 # The history begins with the letters that have been shown before there was one. (`letters` has another name since.)
 MIGRATION = """
@@ -32,6 +33,19 @@ MIGRATION = """
         SELECT sent_at, sender, 0, kind = 'group', number FROM letters
         WHERE shown AND kind IN ('direct', 'group') AND text IS NOT NULL ORDER BY number;
     INSERT INTO history_index (history_index) VALUES ('rebuild');
+    """
+
+# The lengths of conversations: to count them at each write would take as long as all else.
+COUNTS_MIGRATION = """
+    CREATE TABLE conversations (peer TEXT PRIMARY KEY COLLATE NOCASE, length INTEGER NOT NULL) WITHOUT ROWID;
+    INSERT INTO conversations SELECT peer, count(*) FROM entries GROUP BY peer;
+    CREATE TRIGGER entry_added AFTER INSERT ON entries BEGIN
+        INSERT INTO conversations VALUES (new.peer, 1) ON CONFLICT (peer) DO UPDATE SET length = length + 1;
+    END;
+    CREATE TRIGGER entry_dropped AFTER DELETE ON entries BEGIN
+        UPDATE conversations SET length = length - 1 WHERE peer = old.peer;
+        DELETE FROM conversations WHERE peer = old.peer AND length = 0;
+    END;
     """
 
 
@@ -65,20 +79,32 @@ def _row_of(database: sqlite3.Connection, key: EntryKey) -> int | None:
 
 
 def drop_oldest_entries(database: sqlite3.Connection) -> None:
-    """Drop the oldest entries, beyond KEPT, and the texts of their messages."""
-    ((last,),) = database.execute("SELECT max(number) - ? FROM entries", (KEPT,))
-    if last is None or last <= 0:
+    """If there are more than KEPT entries, drop a hundredth of them, and the texts of their messages.
+
+    They are the oldest ones of the longest conversations. Somebody who sends 100,000 messages pushes out their own.
+    """
+    ((count,),) = database.execute("SELECT coalesce(sum(length), 0) FROM conversations")
+    if count <= KEPT:
         return
+    left = KEPT - KEPT // 100
+    lengths = database.execute("SELECT peer, length FROM conversations").fetchall()
+    share = fair_share((length for _, length in lengths), left)
+    too_long = [(peer, length - share) for peer, length in lengths if length > share]
+    # A share of 0: there are more conversations than entries can be kept, and no long one among them.
+    oldest = "SELECT number FROM entries WHERE peer = ?1 ORDER BY number LIMIT ?2"
+    if not share:
+        oldest, too_long = "SELECT number FROM entries ORDER BY number LIMIT ?2 + length(?1)", [("", count - left)]
+    dropped = [number for values in too_long for number in database.execute(oldest, values).fetchall()]
     # From the index first, which needs the text that it holds for each.
-    database.execute(
+    database.executemany(
         "INSERT INTO history_index (history_index, rowid, text)"
-        " SELECT 'delete', number, text FROM history WHERE number <= ?",
-        (last,),
+        " SELECT 'delete', number, text FROM history WHERE number = ?",
+        dropped,
     )
-    database.execute(
-        "UPDATE received SET text = NULL WHERE number IN (SELECT letter FROM entries WHERE number <= ?)", (last,)
+    database.executemany(
+        "UPDATE received SET text = NULL WHERE number = (SELECT letter FROM entries WHERE number = ?)", dropped
     )
-    database.execute("DELETE FROM entries WHERE number <= ?", (last,))
+    database.executemany("DELETE FROM entries WHERE number = ?", dropped)
 
 
 def newest_entries(database: sqlite3.Connection, peer: str | None, count: int) -> list[HistoryEntry]:

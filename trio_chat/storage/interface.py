@@ -96,8 +96,8 @@ class ServerStore(Protocol):
     async def save_name(self, record: Record) -> Position:
         """Remember a name with the credentials of this record; `record.since` is the time.
 
-        A new name begins at the head. So does one that another key owned before; then each letter that waits for it is
-        answered with an entry of kind FAILED.
+        A new name begins at the head. So does one that another key owned before; then each letter for it that has no
+        receipt is answered with an entry of kind FAILED.
         """
 
     async def forget(self, name: str) -> bool:
@@ -116,7 +116,7 @@ class ServerStore(Protocol):
     async def acknowledge(self, acknowledged: Sequence[Acknowledged], at: float) -> None:
         """Move positions forward, never back. For each letter that this passes, append its receipt for its sender.
 
-        A letter without a receipt here is answered with an empty one.
+        If the receipt is missing or empty, none is appended: for its sender the letter is as if it was not read.
         """
 
     async def advance(self, positions: Mapping[str, int]) -> None:
@@ -125,7 +125,7 @@ class ServerStore(Protocol):
     async def retain(self, before: float, now: float) -> bool:
         """Remove a part of what was taken before this time; False if there is no more of it.
 
-        A letter that was never read is answered with an entry of kind FAILED. What is dated later than `now`, because
+        A letter without a receipt is answered with an entry of kind FAILED. What is dated later than `now`, because
         the clock was wrong, is dated now.
         """
 
@@ -200,8 +200,8 @@ class ClientStore(Protocol):
     def seen(self, key: EntryKey) -> bytes | None:
         """The hash of the text that arrived under this key, directly or as an entry; None if nothing did.
 
-        The newest SEEN_LIMIT are known; on disk, also all that are in the history. NO_HASH: there is no text, or it
-        came before hashes were kept.
+        SEEN_LIMIT are known, the newest of each sender; on disk, also all that are in the history. Those who have sent
+        most give way. NO_HASH: there is no text, or it came before hashes were kept.
         """
 
     def saw(self, key: EntryKey, hash: bytes) -> None:
@@ -237,6 +237,15 @@ class ClientStore(Protocol):
     def pin(self, name: str, key: bytes) -> None:
         """Pin this key for a name, in place of any other. May become durable a little later (100 ms)."""
 
+    def blocked(self) -> Mapping[bytes, str]:
+        """The Ed25519 keys that are blocked, and the name under which each was, the oldest first. A live view."""
+
+    async def block(self, key: bytes, name: str) -> None:
+        """Block a key, unless it is blocked. It counts from the call on, and is durable when this returns."""
+
+    async def unblock(self, key: bytes) -> None:
+        """Block a key no longer. It counts from the call on, and is durable when this returns."""
+
     def note(self, entry: HistoryEntry, key: EntryKey | None = None) -> None:
         """Add what did not come as an entry to the history. Durable a little later, with a `saw` at that time.
 
@@ -244,7 +253,10 @@ class ClientStore(Protocol):
         """
 
     async def history(self, peer: str | None, count: int) -> list[HistoryEntry]:
-        """The newest entries, oldest first: all, or those of one peer. Raises NoHistory if none is kept."""
+        """The newest entries, oldest first: all, or those of one peer. Raises NoHistory if none is kept.
+
+        When there are too many, the oldest ones of the longest conversations go: nobody pushes out those of others.
+        """
 
     async def search(self, words: str, count: int) -> list[HistoryEntry]:
         """The newest entries with all these words in their texts, oldest first.

@@ -3,9 +3,11 @@
 No method has a checkpoint, so each is one transaction.
 """
 
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice
+from operator import attrgetter
+from types import MappingProxyType
 
 import attrs
 
@@ -29,6 +31,7 @@ from trio_chat.storage.interface import (
     Status,
 )
 from trio_chat.storage.search_query import is_found
+from trio_chat.storage.shares import fair_share
 
 HISTORY_LIMIT = 1000
 
@@ -57,6 +60,8 @@ class MemoryServerStore:
         self._names: dict[str, _Name] = {}
         self._log = Log()
         self._requests: dict[tuple[str, bytes, bytes], _Request] = {}
+        # Letters that were taken without a receipt, by their numbers, without their bodies.
+        self._untold: dict[int, Entry] = {}
         self._on_appended: OnAppended = lambda entries: None
 
     async def load(self, on_appended: OnAppended) -> tuple[list[KnownName], int]:
@@ -70,7 +75,8 @@ class MemoryServerStore:
         is_same_owner = known is not None and known.owner is not None and known.owner.keys.signing == _signing(record)
         self._names[name] = _Name(record, record.credentials, known.position if known else head)
         if known is not None and not is_same_owner:
-            self._fail(self._log.take(name, head), record.since, known)
+            untold = self._take_untold(lambda letter: letter.recipient == name)
+            self._fail(untold + self._log.take(name, head), record.since, known)
             self._names[name].position = head
         position = self._names[name].position
         return Position(position, self._log.waiting(name, position), self._log.head)
@@ -111,7 +117,9 @@ class MemoryServerStore:
             for letter in self._move(fold(one.name), one.upto):
                 receipt = one.receipts.get(letter.seq, b"")
                 self._requests[_key(letter)].receipt = receipt
-                if self._has_its_sender(letter):
+                if not receipt:
+                    self._untold[letter.seq] = attrs.evolve(letter, body=b"")
+                elif self._has_its_sender(letter):
                     receipts.append(self._append(about_letter(letter, EntryKind.RECEIPT, _reader(name), at, receipt)))
         self._tell(receipts)
 
@@ -134,7 +142,8 @@ class MemoryServerStore:
         times += [(entry.seq, entry.taken_at) for entry in self._log.entries()]
         upto = min((seq for seq, taken_at in times if taken_at >= before), default=self._log.head + 1) - 1
         self._requests = {key: request for key, request in self._requests.items() if request.seq > upto}
-        old = [entry for entry in self._log.entries() if entry.seq <= upto]
+        old = self._take_untold(lambda letter: letter.seq <= upto)
+        old = sorted(old + [entry for entry in self._log.entries() if entry.seq <= upto], key=attrgetter("seq"))
         self._log.drop(upto)
         self._fail(old, now)
         return False
@@ -143,6 +152,12 @@ class MemoryServerStore:
         self._log.date_forward(before, now)
         for request in self._requests.values():
             request.taken_at = now if request.taken_at < before else request.taken_at
+
+    def _take_untold(self, fits: Callable[[Entry], bool]) -> list[Entry]:
+        taken = [letter for letter in self._untold.values() if fits(letter)]
+        for letter in taken:
+            del self._untold[letter.seq]
+        return sorted(taken, key=attrgetter("seq"))
 
     def _fail(self, unread: Iterable[Entry], at: float, reader: _Name | None = None) -> None:
         """Tell the senders of letters that these are not read. The reader is None if they have their names today."""
@@ -181,25 +196,42 @@ def _reader(one: _Name) -> tuple[str, bytes]:
 
 
 class MemoryClientStore:
-    """A ClientStore that forgets when the process ends; of messages seen it remembers the latest 100,000.
+    """A ClientStore that forgets when the process ends; of messages seen it remembers 100,000.
 
-    The history has the newest 1,000 entries, or with `history=False` none.
+    The history has up to 1,000 entries, or with `history=False` none. In both, those who have most give way.
     """
 
     def __init__(self, *, history: bool = True) -> None:
-        self._seen: OrderedDict[EntryKey, bytes] = OrderedDict()
+        # By sender: what is too much is taken from those who have sent most.
+        self._seen: dict[str, dict[EntryKey, bytes]] = {}
+        self._seen_count = 0
         self._unshown: dict[EntryKey, OpenedEntry] = {}
         self._sent: OrderedDict[bytes, SentLetter] = OrderedDict()
         self._pins: dict[str, bytes] = {}
-        self._history: deque[HistoryEntry] | None = deque(maxlen=HISTORY_LIMIT) if history else None
+        self._blocked: dict[bytes, str] = {}
+        self._history: list[HistoryEntry] | None = [] if history else None
+        self._lengths: Counter[str] = Counter()
 
     def seen(self, key: EntryKey) -> bytes | None:
-        return self._seen.get(key)
+        _, sender, _ = key
+        return self._seen.get(sender, {}).get(key)
 
     def saw(self, key: EntryKey, hash: bytes) -> None:
-        self._seen[key] = hash
-        if len(self._seen) > SEEN_LIMIT:
-            self._seen.popitem(last=False)
+        _, sender, _ = key
+        of_sender = self._seen.setdefault(sender, {})
+        self._seen_count += key not in of_sender
+        of_sender[key] = hash
+        if self._seen_count > SEEN_LIMIT + SEEN_LIMIT // 10:
+            self._forget_oldest()
+
+    def _forget_oldest(self) -> None:
+        share = max(1, fair_share(map(len, self._seen.values()), SEEN_LIMIT))
+        for sender, keys in self._seen.items():
+            self._seen[sender] = dict(islice(keys.items(), max(0, len(keys) - share), None))
+        # A share below 1: there are more senders than that, each with one message.
+        while len(self._seen) > SEEN_LIMIT:
+            del self._seen[next(iter(self._seen))]
+        self._seen_count = sum(map(len, self._seen.values()))
 
     async def keep(self, entries: Iterable[OpenedEntry]) -> None:
         for entry in entries:
@@ -234,9 +266,26 @@ class MemoryClientStore:
     def pin(self, name: str, key: bytes) -> None:
         self._pins[fold(name)] = key
 
+    def blocked(self) -> Mapping[bytes, str]:
+        return MappingProxyType(self._blocked)
+
+    async def block(self, key: bytes, name: str) -> None:
+        self._blocked.setdefault(key, name)
+
+    async def unblock(self, key: bytes) -> None:
+        self._blocked.pop(key, None)
+
     def note(self, entry: HistoryEntry, key: EntryKey | None = None) -> None:
-        if self._history is not None:
-            self._history.append(entry)
+        if self._history is None:
+            return
+        self._history.append(entry)
+        self._lengths[fold(entry.peer)] += 1
+        if len(self._history) > HISTORY_LIMIT:
+            ((longest, _),) = self._lengths.most_common(1)
+            del self._history[next(place for place, one in enumerate(self._history) if fold(one.peer) == longest)]
+            self._lengths[longest] -= 1
+            if not self._lengths[longest]:
+                del self._lengths[longest]
 
     async def history(self, peer: str | None, count: int) -> list[HistoryEntry]:
         return self._newest(lambda entry: peer is None or fold(entry.peer) == fold(peer), count)

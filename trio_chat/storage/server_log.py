@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import repeat, takewhile
 from typing import Any
 
+import attrs
 import msgspec
 
 from trio_chat.protocol.log import ROOM_BYTES, ROOM_POSTS, Page, about_letter, first_batch, missed_posts
@@ -145,7 +146,7 @@ class LogTransaction:
         return first_batch(self._entries_for(name, after, head, trimmed), head)
 
     def _entries_for(self, name: str, after: int, head: int, trimmed: int) -> Iterator[Entry]:
-        """All that comes for a name, with the notices of missed posts where these posts were, up to the last of them."""
+        """All that comes for a name, with notices of missed posts where these posts were, up to the last of them."""
         for entry in filter(None, map(self.entry, self.database.execute(_READ, (name, after)))):
             if after < trimmed:
                 yield from self._missed(name, after, entry.seq)
@@ -166,7 +167,8 @@ class LogTransaction:
     def take(self, name: str, upto: int, receipts: Mapping[int, bytes]) -> list[Entry]:
         """Take what is for a name (in lower case) alone out of the log. Returns the letters among it, without bodies.
 
-        A letter leaves a row with its receipt, which answers a copy of its request.
+        A letter leaves a row with its receipt, which answers a copy of its request. If the receipt is empty, the row
+        has an empty body: its sender is told nothing before it is too old, as if it had not been read.
         """
         rows = self.database.execute(
             "SELECT seq, kind, sender, key, id, recipient, taken_at,"
@@ -182,11 +184,22 @@ class LogTransaction:
             "DELETE FROM entries WHERE seq = ?", [(one.seq,) for one, _ in taken if one.kind != EntryKind.DIRECT]
         )
         self.database.executemany(
-            "UPDATE entries SET body = NULL, kept = 0, receipt = ? WHERE seq = ?",
+            "UPDATE entries SET body = iif(length(?1), NULL, x''), kept = 0, receipt = ?1 WHERE seq = ?2",
             [(receipts.get(one.seq, b""), one.seq) for one, _ in letters],
         )
         self.database.execute(_LESS_LETTERS, (len(letters), sum(size for _, size in letters), name))
         return [one for one, _ in letters]
+
+    def take_all_letters(self, name: str, upto: int) -> list[Entry]:
+        """Take what is for a name alone, too. Returns the letters whose senders have been told nothing, in order."""
+        self.take(name, upto, {})
+        rows = self.database.execute(
+            "SELECT seq, kind, sender, key, id, recipient, taken_at, body FROM entries"
+            " WHERE kept = 0 AND recipient = ? AND body = x'' ORDER BY seq",
+            (name,),
+        ).fetchall()
+        self.database.executemany("UPDATE entries SET body = NULL WHERE seq = ?", [(row[0],) for row in rows])
+        return [entry for row in rows if (entry := self.entry(row))]
 
     # --- what is too old ---
 
@@ -201,13 +214,13 @@ class LogTransaction:
         ).rowcount
         rows = self.database.execute(
             "SELECT seq, kind, sender, key, id, recipient, taken_at,"
-            " iif(typeof(body) = 'blob' OR kept = 0, x'', NULL), length(body)"
+            " iif(typeof(body) = 'blob' OR kept = 0, x'', NULL), length(body), kept"
             " FROM entries WHERE seq > 0 ORDER BY seq LIMIT ?",
             (RETAIN_ROWS,),
         ).fetchall()
-        found = ((self.entry(row), size) for *row, size in rows)
-        old = list(takewhile(lambda one: one[0] is None or one[0].taken_at < before, found))
-        self._remove([(entry, size) for entry, size in old if entry], now)
+        found = (_Old(self.entry(row), size, bool(kept)) for *row, size, kept in rows)
+        old = list(takewhile(lambda one: one.entry is None or one.entry.taken_at < before, found))
+        self._remove(old, now)
         return RETAIN_ROWS in (answers, len(old))
 
     def _date_back(self, now: float) -> None:
@@ -222,18 +235,33 @@ class LogTransaction:
         self.database.execute("UPDATE entries SET taken_at = ? WHERE taken_at < ?", (now, before))
         self.database.execute("UPDATE log SET latest = max(latest, ?)", (now,))
 
-    def _remove(self, old: Sequence[tuple[Entry, int | None]], now: float) -> None:
-        """Remove entries; the sizes of their bodies are None if these are gone. Tell the senders of unread letters."""
-        self.database.executemany("DELETE FROM entries WHERE seq = ?", [(entry.seq,) for entry, _ in old])
-        kept = [(entry, size) for entry, size in old if size is not None]
-        posts = [size for entry, size in kept if entry.recipient == EVERYONE]
+    def _remove(self, old: Sequence["_Old"], now: float) -> None:
+        """Remove entries. Tell the senders of unread letters."""
+        found = [(one.entry, one.size, one.is_kept) for one in old if one.entry is not None]
+        self.database.executemany("DELETE FROM entries WHERE seq = ?", [(entry.seq,) for entry, *_ in found])
+        left = [(entry, size, is_kept) for entry, size, is_kept in found if size is not None]
+        posts = [size for entry, size, _ in left if entry.recipient == EVERYONE]
         self.database.execute("UPDATE log SET posts = posts - ?, bytes = bytes - ?", (len(posts), sum(posts)))
-        letters = [(entry, size) for entry, size in kept if entry.kind == EntryKind.DIRECT]
-        self.database.executemany(_LESS_LETTERS, [(1, size, letter.recipient) for letter, size in letters])
+        letters = [(entry, size, is_kept) for entry, size, is_kept in left if entry.kind == EntryKind.DIRECT]
+        self.database.executemany(
+            _LESS_LETTERS, [(1, size, letter.recipient) for letter, size, is_kept in letters if is_kept]
+        )
         self.append(
             [
                 about_letter(letter, EntryKind.FAILED, self.owner(letter.recipient), now)
-                for letter, _ in letters
+                for letter, *_ in letters
                 if self.has_its_sender(letter)
             ]
         )
+
+
+@attrs.frozen
+class _Old:
+    """What is too old; no entry if the row was damaged. `size` of its body: None if that is gone.
+
+    `is_kept`: it was to be handed out.
+    """
+
+    entry: Entry | None
+    size: int | None
+    is_kept: bool

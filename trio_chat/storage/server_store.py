@@ -185,7 +185,7 @@ def _save_name(transaction: LogTransaction, record: Record) -> Position:
     else:
         position, letters = transaction.head, 0
         # Of a new name, too: its row may have been damaged, and set aside.
-        unread = transaction.take(name, position, {})
+        unread = transaction.take_all_letters(name, position)
         database.execute("INSERT OR REPLACE INTO mailboxes VALUES (?, ?, 0, 0)", (name, position))
     keys = (own.keys.signing, own.keys.link, own.certificate) if own else (None, None, None)
     database.execute(
@@ -215,8 +215,9 @@ def _acknowledge(transaction: LogTransaction, acknowledged: Sequence[Acknowledge
     for one in acknowledged:
         reader = transaction.owner(one.name)
         for letter in transaction.take(fold(one.name), one.upto, one.receipts):
-            if transaction.has_its_sender(letter):
-                receipts.append(about_letter(letter, EntryKind.RECEIPT, reader, at, one.receipts.get(letter.seq, b"")))
+            receipt = one.receipts.get(letter.seq)
+            if receipt and transaction.has_its_sender(letter):
+                receipts.append(about_letter(letter, EntryKind.RECEIPT, reader, at, receipt))
     transaction.append(receipts)
     for one in acknowledged:
         _move(transaction.database, [fold(one.name)], one.upto)

@@ -80,6 +80,25 @@ class TrustKey:
 
 
 @attrs.frozen
+class Block:
+    """Show nothing more from the owner of a name."""
+
+    name: str
+
+
+@attrs.frozen
+class Unblock:
+    """Block them no longer."""
+
+    name: str
+
+
+@attrs.frozen
+class ListBlocked:
+    """Show who is blocked."""
+
+
+@attrs.frozen
 class History:
     """Show the newest messages: all, or those to and from one person."""
 
@@ -109,7 +128,22 @@ class Empty:
     """A blank line."""
 
 
-Command = Send | SendAll | Reg | Dereg | Who | TrustKey | History | Search | Help | Exit | Empty
+Command = (
+    Send
+    | SendAll
+    | Reg
+    | Dereg
+    | Who
+    | TrustKey
+    | Block
+    | Unblock
+    | ListBlocked
+    | History
+    | Search
+    | Help
+    | Exit
+    | Empty
+)
 
 
 @attrs.frozen
@@ -149,9 +183,8 @@ def _send(rest: str) -> Send | None:
     return Send(recipient, text) if recipient and text else None
 
 
-def _trust(rest: str) -> TrustKey | None:
-    words = rest.split()
-    return TrustKey(words[0]) if len(words) == 1 else None
+def _with_name(command: Callable[[str], Command]) -> Callable[[str], Command | None]:
+    return lambda rest: command(rest.strip()) if len(rest.split()) == 1 else None
 
 
 def _history(rest: str) -> History | None:
@@ -177,12 +210,17 @@ COMMANDS: dict[str, CommandRow] = {
         "reg [NAME]", "come back online; NAME can only be your own", lambda rest: Reg(rest.strip() or None)
     ),
     "dereg": CommandRow(
-        "dereg [NAME]", "go offline, and stay here; NAME can only be your own", lambda rest: Dereg(rest.strip() or None)
+        "dereg [NAME]", "go offline, and stay; NAME can only be your own", lambda rest: Dereg(rest.strip() or None)
     ),
     "who": CommandRow("who", "who is online, who is away, and the key of each", _without_words(Who())),
-    "trust": CommandRow("trust NAME", "accept somebody's new key, after a warning", _trust),
+    "trust": CommandRow("trust NAME", "accept somebody's new key, after a warning", _with_name(TrustKey)),
+    "block": CommandRow("block NAME", "show nothing more from somebody, who is not told", _with_name(Block)),
+    "unblock": CommandRow("unblock NAME", "block somebody no longer", _with_name(Unblock)),
+    "blocked": CommandRow("blocked", "who is blocked", _without_words(ListBlocked())),
     "history": CommandRow(
-        "history [NAME] [N]", f"the newest messages, N or {DEFAULT_COUNT} of them, of all or NAME", _history
+        f"history [NAME] [1-{MAX_COUNT}]",
+        f"the newest messages of all or NAME; {DEFAULT_COUNT} if not said",
+        _history,
     ),
     "search": CommandRow("search WORDS", f"the newest {DEFAULT_COUNT} messages with all these words", _search),
     "help": CommandRow("help", "this list", _without_words(Help())),

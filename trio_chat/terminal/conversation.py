@@ -135,6 +135,13 @@ class _Conversation:
                 self._tell_table()
             case commands.TrustKey(name):
                 self.tell(results.KeyTrusted(name, self.chat.trust(name)))
+            case commands.Block(name):
+                self.tell(results.PersonBlocked(name, await self.chat.block(name)))
+            case commands.Unblock(name):
+                await self.chat.unblock(name)
+                self.tell(results.PersonUnblocked(name))
+            case commands.ListBlocked():
+                self.tell(results.BlockedList(self.chat.blocked))
             case commands.History(name, count):
                 self.tell(results.HistoryList(tuple(await self.chat.history(name, count))))
             case commands.Search(words):

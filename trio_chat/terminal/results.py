@@ -7,6 +7,7 @@ from typing import Protocol
 
 import attrs
 
+from trio_chat.client.block_list import Blocked
 from trio_chat.client.events import Event, Fallback, HistoryEntry
 from trio_chat.errors import ChatError
 from trio_chat.terminal.styling import Line
@@ -87,6 +88,28 @@ class KeyTrusted:
 
 
 @attrs.frozen
+class PersonBlocked:
+    """The key of a name, a fingerprint, is blocked."""
+
+    name: str
+    key: str
+
+
+@attrs.frozen
+class PersonUnblocked:
+    """The key of a name is not blocked any more."""
+
+    name: str
+
+
+@attrs.frozen
+class BlockedList:
+    """Who is blocked, the first one first."""
+
+    people: tuple[Blocked, ...]
+
+
+@attrs.frozen
 class HistoryList:
     """Messages of the history, oldest first."""
 
@@ -113,7 +136,18 @@ class ProgramInterrupted:
 
 
 CommandAnswer = (
-    CameBack | WentOffline | MessageSent | PostAccepted | TableList | KeyTrusted | HistoryList | CommandList | Failed
+    CameBack
+    | WentOffline
+    | MessageSent
+    | PostAccepted
+    | TableList
+    | KeyTrusted
+    | PersonBlocked
+    | PersonUnblocked
+    | BlockedList
+    | HistoryList
+    | CommandList
+    | Failed
 )
 """What ends a command. A program can rely on exactly one of these for each."""
 

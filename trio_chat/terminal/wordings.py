@@ -6,11 +6,13 @@ Whatever another person or the server wrote is escaped here. When something is s
 import enum
 import time
 from collections.abc import Iterable, Iterator
+from itertools import chain
 
 import attrs
 
 from trio_chat import errors
 from trio_chat.client import events
+from trio_chat.client.block_list import Blocked
 from trio_chat.presence.messages import FriendChanged
 from trio_chat.protocol.records import MAX_TEXT
 from trio_chat.terminal import commands, results
@@ -102,6 +104,10 @@ class Phrase(enum.Enum):
         " as the server. If you know that the new key is right, start with --server-key {key}] / [Exiting]",
     )
     TRUSTED = Style.SYSTEM, "a new key accepted", "[The key of {name} is trusted now: {key}]"
+    BLOCKED = Style.SYSTEM, "somebody is blocked", "[{name} is blocked now, and is not told: {key}]"
+    UNBLOCKED = Style.SYSTEM, "somebody is unblocked", "[{name} is not blocked any more.]"
+    BLOCKED_ROW = Style.PLAIN, "blocked: somebody", "{key}  {text}"
+    NOBODY_BLOCKED = Style.PLAIN, "blocked: nobody", "[Nobody is blocked.]"
     NOT_OPENED = Style.ERROR, "message not opened", "[Message received by {name}, who could not open it.]"
     SAVED_NOT_OPENED = Style.ERROR, "the same, saved", "[Offline Message sent at {time} could not be opened by {name}.]"
     NOT_DELIVERED = (
@@ -124,7 +130,7 @@ class Phrase(enum.Enum):
     ONLINE_ROW = Style.PLAIN, "who: someone online", "{name}  on line   {time}  {text}  {key}"
     AWAY_ROW = Style.PLAIN, "who: someone away", "{name}  off line  {time}  {text}  {key}"
     ROW_CHANGED = Style.PLAIN, "who: after a key that has changed", "{key}  KEY CHANGED"
-    PASTE = Style.SYSTEM, "several lines are pasted", "[Paste of {count} lines: send them all? y/n]"
+    PASTE = Style.SYSTEM, "several lines are pasted", "[Paste of {count} lines: run them as commands? y/n]"
     ENTRY = Style.PLAIN, "history: a message received", "[{date} {name}: {text}]", "[{date} {name} : {text}]"
     POST = Style.PLAIN, "to all", "[{date} Group Chat {name}: {text}]", "[{date} Channel_Message {name} : {text}]"
     OWN_ENTRY = Style.PLAIN, "history: a message sent", "[{date} to {name}: {text}]", "[{date} to {name} : {text}]"
@@ -213,6 +219,12 @@ class Phrasebook:
                 return self._table(rows)
             case results.KeyTrusted(name, key):
                 return self.lines(Phrase.TRUSTED, name=name, key=key)
+            case results.PersonBlocked(name, key):
+                return self.lines(Phrase.BLOCKED, name=name, key=key)
+            case results.PersonUnblocked(name):
+                return self.lines(Phrase.UNBLOCKED, name=name)
+            case results.BlockedList(people):
+                return self._blocked(people)
             case results.HistoryList(entries):
                 return self._history(entries)
             case results.CommandList(lines):
@@ -227,7 +239,7 @@ class Phrasebook:
                 return self._event(result)
 
     def paste_question(self, count: int) -> str:
-        """The question before `count` pasted lines are sent."""
+        """The question before `count` pasted lines are run."""
         (line,) = self.lines(Phrase.PASTE, count=count)
         return line.text
 
@@ -320,6 +332,10 @@ class Phrasebook:
         name, address, key = (cell.ljust(width) for cell, width in zip(cells, widths, strict=True))
         (line,) = self.lines(phrase, name=name, text=address, key=key, at=since)
         return attrs.evolve(line, text=line.text.rstrip())
+
+    def _blocked(self, people: Iterable[Blocked]) -> tuple[Line, ...]:
+        rows = (self.lines(Phrase.BLOCKED_ROW, text=", ".join(one.names), key=one.key) for one in people)
+        return tuple(chain.from_iterable(rows)) or self.lines(Phrase.NOBODY_BLOCKED)
 
     def _history(self, entries: Iterable[events.HistoryEntry]) -> tuple[Line, ...]:
         lines: list[Line] = []

@@ -1,0 +1,66 @@
+"""Whom one person blocks: the list in the store, with the names that people see.
+
+A key is blocked, not a name. What is done with messages of those who are blocked is in inbox.py.
+"""
+
+import attrs
+
+from trio_chat.client.context import ClientContext
+from trio_chat.errors import BlockedYourself, NotBlocked, TooManyBlocked, UnknownRecipient
+from trio_chat.protocol.messages import MAX_BLOCKED
+from trio_chat.protocol.records import check_name, fingerprint, fold
+
+
+@attrs.frozen
+class Blocked:
+    """Somebody who is blocked: the names of their key, as far as they are known, and its fingerprint."""
+
+    names: tuple[str, ...]
+    key: str
+
+
+@attrs.frozen(eq=False)
+class BlockList:
+    """The list of one person."""
+
+    _context: ClientContext
+
+    async def add(self, name: str) -> str:
+        """Block the key of a name; return its fingerprint. Raises what `Chat.block` raises, but for the server."""
+        check_name(name)
+        context, blocked = self._context, self._context.store.blocked()
+        key = context.pins.signing_key(name)
+        if fold(name) == fold(context.name) or key == context.identity.public.signing:
+            raise BlockedYourself
+        if key is None:
+            raise UnknownRecipient(name)
+        if key not in blocked and len(blocked) >= MAX_BLOCKED:
+            raise TooManyBlocked
+        await context.store.block(key, name)
+        return fingerprint(key)
+
+    async def remove(self, name: str) -> None:
+        """Unblock the key of a name, and those that are listed with this name. Raises NotBlocked."""
+        context = self._context
+        listed = self._names()
+        keys = [key for key in context.store.blocked() if fold(name) in map(fold, listed[key])]
+        pinned = context.pins.signing_key(name)
+        if pinned in listed and pinned not in keys:
+            keys.append(pinned)
+        if not keys:
+            raise NotBlocked(name)
+        for key in keys:
+            await context.store.unblock(key)
+
+    def rows(self) -> tuple[Blocked, ...]:
+        """Those who are blocked, the first one first."""
+        return tuple(Blocked(names, fingerprint(key)) for key, names in self._names().items())
+
+    def _names(self) -> dict[bytes, tuple[str, ...]]:
+        blocked = self._context.store.blocked()
+        names: dict[bytes, list[str]] = {key: [] for key in blocked}
+        for record in self._context.table.values():
+            if record.credentials is not None and record.credentials.keys.signing in names:
+                names[record.credentials.keys.signing].append(record.name)
+        # Under another name than the one that was blocked, which may be somebody else's by now.
+        return {key: tuple(sorted(known, key=fold)) or (blocked[key],) for key, known in names.items()}

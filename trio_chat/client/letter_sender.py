@@ -1,0 +1,98 @@
+"""Sending letters: messages to one person that go by the server, sealed, and what their recipients sign about them.
+
+When a message goes this way is decided in chat.py. Receipts that come later are read in inbox.py.
+"""
+
+import attrs
+
+from trio_chat import errors
+from trio_chat.client.context import ClientContext
+from trio_chat.client.events import Delivery
+from trio_chat.client.inbox import ExpectedReceipt, Inbox
+from trio_chat.client.registration import Registration
+from trio_chat.crypto.letters import Unreadable, seal_letter
+from trio_chat.crypto.receipts import Verdict, hash_text, read_receipt
+from trio_chat.protocol import messages
+from trio_chat.protocol.messages import Answer, DirectMessage, Refused
+from trio_chat.protocol.records import PublicKeys, Reason
+from trio_chat.storage.interface import SentLetter
+
+
+def refusal(answer: Answer, recipient: str = "") -> errors.ChatError:
+    """The error for a message that the server has refused."""
+    match answer:
+        case Refused(reason=Reason.UNKNOWN):
+            return errors.UnknownRecipient(recipient)
+        case Refused(reason=Reason.FULL):
+            return errors.MailboxFull(recipient)
+        case Refused(reason=Reason.TOO_FAST, after=after):
+            return errors.TooFast(after)
+        case Refused(reason=Reason.CONFLICT):
+            return errors.IdInUse()
+    return errors.ServerNotResponding()
+
+
+@attrs.frozen(eq=False)
+class LetterSender:
+    """Seals messages of one person, and gives them to the server."""
+
+    _context: ClientContext
+    _registration: Registration
+    _inbox: Inbox
+
+    def letter(self, message: DirectMessage, keys: PublicKeys) -> SentLetter:
+        """What is remembered of a message to somebody with these keys."""
+        text_hash = hash_text(message.text)
+        return SentLetter(message.id, message.recipient, keys.signing, text_hash, self._context.clock())
+
+    def read(self, receipt: bytes, letter: SentLetter) -> Verdict:
+        """What a receipt says about a message."""
+        return read_receipt(receipt, letter.key, id=letter.id, sender=self._context.name, text_hash=letter.hash)
+
+    async def send(self, message: DirectMessage, keys: PublicKeys) -> Delivery:
+        """Give a message to the server. Raises what `Chat.send` raises."""
+        # The id of the direct message: its recipient may have got it after all, and must not show it twice.
+        letter, own, to = self.letter(message, keys), self._context.identity, message.recipient
+        try:
+            body = seal_letter(
+                own, keys, id=letter.id, sender=self._context.name, recipient=to, sent_at=letter.at, text=message.text
+            )
+        except Unreadable:
+            raise errors.UnknownRecipient(to) from None
+        # On disk before the server has it: its receipt may come after a crash, and counts for this text only.
+        await self._context.store.will_send(letter)
+        with self._inbox.expect_receipt(letter) as expected:
+            verdict = await self._save(letter, body, expected)
+            if verdict is None:
+                return Delivery("saved", letter.at)
+            if verdict is Verdict.FORGED:
+                raise errors.ForgedReceipt(to)  # the true one may still come
+            self._inbox.told(letter)
+        match verdict:
+            case Verdict.RECEIVED:
+                return Delivery("relayed")
+            case Verdict.NOT_OPENED:
+                raise errors.NotOpened(to)
+        raise errors.WrongReceipt(to)
+
+    async def _save(self, letter: SentLetter, body: bytes, expected: ExpectedReceipt) -> Verdict | None:
+        """Give a letter to the server; return what its recipient has signed, or None if the server keeps it."""
+        answer, to = None, letter.recipient
+        try:
+            with expected.until_it_comes:
+                answer = await self._registration.ask(messages.Save(letter.id, to, body))
+        except errors.ServerNotResponding:
+            if expected.verdict is None:  # else the receipt has come at the very end of the last window
+                raise
+        if expected.verdict is not None:
+            return expected.verdict
+        match answer:
+            # The server's answer proves nothing: the recipient signs that they have the letter, or cannot open it.
+            case messages.Delivered(receipt=receipt):
+                return self.read(receipt, letter)
+            case messages.Saved():
+                return None
+            case Refused():
+                self._context.store.settled(letter.id)
+                raise refusal(answer, to)
+        raise errors.ServerNotResponding
