@@ -91,7 +91,7 @@ def test_the_row_goes_offline_once_and_then_nothing_comes(server):
     server.come("bob", A)
     at = server.at
     assert server.seen_by("alice")["bob"] == attrs.evolve(before, online=False, since=at)
-    for act in (lambda: server.come("bob", A), lambda: server.service.moved(B, elsewhere(B))):
+    for act in (lambda: server.come("bob", A), lambda: server.service.moved(B, elsewhere(B), server.now)):
         act()
         assert server.changes_for("alice") == []
     server.come("carol")

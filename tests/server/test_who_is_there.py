@@ -230,7 +230,8 @@ async def test_an_owner_who_takes_over_their_own_name_again_and_again_keeps_nobo
         nursery.start_soon(program.listen)
     nursery.start_soon(take_over)
     await stage.pass_time(3)  # longer than the server tells anybody of a takeover
-    assert sum(len(program.of(Registered)) for program in programs) > 100
+    # Not more: one key has four sessions at a time.
+    assert sum(len(program.of(Registered)) for program in programs) > 50
     began = trio.current_time()
     await stage.enter("bob")
     assert trio.current_time() - began < 0.5

@@ -1,4 +1,7 @@
-"""The changes that wait for one watcher. How they are sent is in server.py."""
+"""The changes that wait for one watcher, in bounded memory.
+
+How they are sent is in server.py.
+"""
 
 from collections import OrderedDict, deque
 from collections.abc import Collection

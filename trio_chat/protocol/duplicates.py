@@ -25,7 +25,7 @@ class Reaction(enum.Enum):
     IN_PROGRESS = "the answer will follow; until then copies are ignored"
 
 
-Key = tuple[Hashable, ...]
+_Key = tuple[Hashable, ...]
 """What identifies a request: its sender, then anything."""
 
 
@@ -38,18 +38,18 @@ class DuplicateMemory:
 
     def __init__(self, limit: int = REQUESTS_REMEMBERED) -> None:
         self._limit = limit
-        self._known: OrderedDict[Key, bytes | None] = OrderedDict()
-        self._of_sender: dict[Hashable, OrderedDict[Key, None]] = {}
+        self._known: OrderedDict[_Key, bytes | None] = OrderedDict()
+        self._of_sender: dict[Hashable, OrderedDict[_Key, None]] = {}
 
     def __len__(self) -> int:
         return len(self._known)
 
-    def recall(self, key: Key) -> Seen | bytes:
+    def recall(self, key: _Key) -> Seen | bytes:
         """NEW, IN_PROGRESS, or the answer to send again."""
         answer = self._known.get(key, Seen.NEW)
         return Seen.IN_PROGRESS if answer is None else answer
 
-    def begin(self, key: Key) -> None:
+    def begin(self, key: _Key) -> None:
         """Note that the request is in progress."""
         self._known[key] = None
         own = self._of_sender.setdefault(key[0], OrderedDict())
@@ -60,13 +60,13 @@ class DuplicateMemory:
             has_too_much = len(own) > 1 and len(own) * len(self._of_sender) > self._limit
             self.forget(next(iter(own if has_too_much else self._known)))
 
-    def settle(self, key: Key, answer: bytes) -> None:
+    def settle(self, key: _Key, answer: bytes) -> None:
         """Note the answer."""
         # The request may have been pushed out while it was in progress. Adding it back would exceed the limit.
         if key in self._known:
             self._known[key] = answer
 
-    def forget(self, key: Key) -> None:
+    def forget(self, key: _Key) -> None:
         """Note that the request was not handled: its next copy is new."""
         if key in self._known:
             del self._known[key]
