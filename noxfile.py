@@ -4,7 +4,7 @@ from pathlib import Path
 
 import nox
 
-nox.options.sessions = ["tests", "readme", "coverage", "lint", "types", "docs"]
+nox.options.sessions = ["tests", "readme", "coverage", "lint", "types", "docs", "simulate"]
 nox.options.reuse_venv = "yes"
 
 PYTEST = ("-m", "pytest", "-n", "auto", "--dist", "loadgroup")
@@ -66,7 +66,7 @@ def crash(session: nox.Session) -> None:
 
 @nox.session
 def simulate(session: nox.Session) -> None:
-    """Simulate the whole system. `-- --seeds 1000`, `-- --seed 42 --trace`, `-- --mutants`."""
+    """Simulate the whole system: 40 seeds, or `-- --seeds 1000`, `-- --seed 42 --trace`, `-- --mutants`."""
     session.install("-e", ".[tests]")
     session.run("python", "-m", "tests.simulation.run", *session.posargs)
 

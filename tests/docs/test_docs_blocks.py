@@ -1,7 +1,7 @@
 """Every fenced block of the documentation is run or checked, or is listed here with the reason.
 
 Programs and sockets are real, so times and ports differ in each run: comparing.py allows for that. Three pages run at
-the same time. The blocks that install something are run by fresh_clone.py (`nox -s readme`).
+the same time, in `nox -s docs`. The blocks that install something are run by fresh_clone.py (`nox -s readme`).
 """
 
 import json

@@ -33,6 +33,8 @@ from tests.simulation.world import World
 from tests.wiretap import open_wiretap
 from trio_chat.server import server
 
+SEEDS = 40
+"""How many are simulated if nothing else is asked for, as `.ci/run` does."""
 STEPS = 80
 SHOWN = 3
 """Broken promises of one seed for which an excerpt of the trace is printed; the others are only named."""
@@ -113,17 +115,19 @@ def is_caught(mutant: Mutant, seed: int) -> bool:
 
 
 @click.command()
-@click.option("--seeds", default=0, help="How many seeds are simulated.")
+@click.option("--seeds", type=int, help=f"How many seeds are simulated.  [default: {SEEDS}, if there is no other task]")
 @click.option("--first", default=0, help="The first of them.")
 @click.option("--seed", type=int, help="Simulate this one alone.")
 @click.option("--steps", default=STEPS, show_default=True, help="How many events happen in each, about one a second.")
 @click.option("--trace", is_flag=True, help="Print all that happened in it, line by line.")
 @click.option("--mutants", is_flag=True, help=f"Check that each mutant is caught within {MUTANT_SEEDS} seeds.")
 @click.option("--jobs", default=os.cpu_count(), help="How many are simulated at the same time.  [default: all cores]")
-def main(seeds: int, first: int, seed: int | None, steps: int, trace: bool, mutants: bool, jobs: int) -> None:
+def main(seeds: int | None, first: int, seed: int | None, steps: int, trace: bool, mutants: bool, jobs: int) -> None:
     """Simulate the whole system from seeds. Exit with 1 if a promise was broken or a mutant was not caught."""
     logging.disable(logging.CRITICAL)  # disks fail all the time here
     failed = 0
+    if seeds is None:
+        seeds = 0 if mutants or seed is not None else SEEDS
     if seed is not None:
         failed += _simulate_one(seed, steps, trace)
     with ProcessPoolExecutor(jobs) as processes:

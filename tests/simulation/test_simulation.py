@@ -1,4 +1,4 @@
-"""Some seeds of the simulation keep all promises, and a seed fixes everything. `nox -s simulate` runs many more."""
+"""A few seeds of the simulation keep all promises, and a seed fixes everything. `nox -s simulate` runs more of them."""
 
 import random
 import subprocess
@@ -19,7 +19,7 @@ STEPS = 8
 HASH = "from tests.simulation.run import simulate, trace_hash; print(trace_hash(simulate(7, steps=8)))"
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", range(15))
 def test_the_promises_are_kept(seed):
     assert report(seed, simulate(seed, STEPS)) == []
 
