@@ -539,7 +539,7 @@ def test_the_owner_of_a_name_who_has_lost_the_key_is_told_whom_to_ask(opened, ty
         assert main(["client", "Bob", "127.0.0.1", "5000", "--wording", wording]) == 2
         out, err = capsys.readouterr()
         assert out == ">>> [Name Bob is taken.]\n"
-        hint = "if Bob is your name and you have lost its key file, ask the operator of the server"
+        hint = "if Bob is yours and its key file is lost, ask the operator of the server to free it"
         assert err.endswith(f" client: {hint}\n")
 
 

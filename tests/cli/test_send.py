@@ -159,7 +159,7 @@ def test_without_a_registration_nothing_is_sent(when, error, code, first, chat, 
     assert send("hi") == code
     out, err = capsys.readouterr()
     assert out.splitlines()[:1] == ([f">>> {first}"] if first else [])
-    assert err.endswith("ask the operator of the server\n") == isinstance(error, NameTaken)
+    assert err.endswith("ask the operator of the server to free it\n") == isinstance(error, NameTaken)
     assert bool(err) == isinstance(error, NameTaken)
     assert chat.left == ("by an exception" if when == "sending" else None)
 

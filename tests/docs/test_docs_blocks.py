@@ -25,7 +25,7 @@ NOT_RUN = {
 
 WITHOUT_CODE = {"toctree", "figure"}
 """Directives without commands, code or output."""
-GENERATED = {"message-table", "record-table", "phrase-table", "limits", "eval-rst"}
+GENERATED = {"message-table", "record-table", "phrase-table", "limits", "server-limits", "eval-rst"}
 """Directives that show facts of the package; test_docs_tables.py checks them."""
 CHECKED = {"literalinclude", "sh", "usage"}
 """Blocks for the tests below. test_docs_tables.py checks that a terminal runs each example."""

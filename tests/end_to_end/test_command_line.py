@@ -163,6 +163,7 @@ async def test_a_forgotten_name_can_be_registered_with_another_key(tmp_path):
         await programs.client("bob", server, *new_key)
         old = await programs.start("old", "client", "bob", "127.0.0.1", server.port)
         await old.sees("[Name bob is taken.]")
+        assert (await old.next_error()).endswith("ask the operator of the server to free it")
         await old.exits(2)
 
 

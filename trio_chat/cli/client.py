@@ -76,7 +76,7 @@ class ClientOptions:
             return ""
         others = other_addresses(self.name, self.server)
         if not others:
-            return f"if {self.name} is your name and you have lost its key file, ask the operator of the server"
+            return f"if {self.name} is yours and its key file is lost, ask the operator of the server to free it"
         return (
             f"you have a key of {self.name} for {' and '.join(others)}: if that is the same server, type it like that"
         )

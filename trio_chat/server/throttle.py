@@ -12,6 +12,8 @@ import attrs
 from trio_chat.protocol.limits import Limits, Rate, is_fair
 from trio_chat.protocol.token_buckets import KEYS_KEPT, TokenBuckets
 
+_IN_PROGRESS = ("registrations_in_progress", "messages_in_progress")
+
 
 class Throttle:
     """The limits of one server, and who has used how much of them.
@@ -27,7 +29,7 @@ class Throttle:
         room = max(KEYS_KEPT, limits.names)
         rates = {field.name: getattr(limits, field.name) for field in attrs.fields(Limits)}
         self._buckets = {name: TokenBuckets(rate, room) for name, rate in rates.items() if isinstance(rate, Rate)}
-        self._in_progress: dict[str, Counter[Hashable]] = {}
+        self._in_progress: dict[str, Counter[Hashable]] = {name: Counter() for name in _IN_PROGRESS}
 
     def pause(self, now: float, tokens: float = 1.0, /, **limits: Hashable) -> float:
         """Count a request for these limits, each given with the key of its bucket: `posts_per_key=key`.
@@ -49,7 +51,7 @@ class Throttle:
 
     def begin(self, limit: str, who: Hashable) -> bool:
         """Take one of the places for work in progress, until `end` is called. False, and noted: there is none."""
-        used = self._in_progress.setdefault(limit, Counter())
+        used = self._in_progress[limit]
         places: int = getattr(self.limits, limit)
         if is_fair(used[who], 1, places - used.total()):
             used[who] += 1
