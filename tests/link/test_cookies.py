@@ -119,6 +119,14 @@ def test_the_rates_of_handshakes():
     assert rates.refused.keys() == {"handshakes_per_port", "handshakes_per_address", "handshakes_of_strangers"}
 
 
+def test_while_datagrams_wait_strangers_get_fewer_handshakes_and_peers_as_many():
+    rates = HandshakeRates(LIMITS)
+    strangers = [("10.0.0.3", port) for port in range(1, 2000)]
+    assert sum(rates.allow(address, 0.0, is_peer=False, is_behind=True) for address in strangers) == 62
+    assert rates.allow(("10.0.0.4", 1), 0.0, is_peer=False, is_behind=True), "newcomers first"
+    assert sum(rates.allow(address, 0.0, is_peer=True, is_behind=True) for address in strangers) == 1000
+
+
 def test_an_ipv6_network_counts_as_one_address():
     rates = HandshakeRates(LIMITS)
     network = [(f"2001:db8:1:1::{n:x}", 5000) for n in range(20_000)]

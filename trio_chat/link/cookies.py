@@ -16,6 +16,9 @@ COOKIE_SIZE = 16
 
 MINUTE = 60.0
 
+COST_WHEN_BEHIND = 8
+"""As so many handshakes counts one of a stranger while the party is behind with its datagrams."""
+
 
 class Cookies:
     """Cookies under one secret, generated at each start. A cookie is valid in the minute of its making and the next."""
@@ -54,13 +57,18 @@ class HandshakeRates:
         self._strangers = _SharedRates(limits, "handshakes_of_strangers", limits.handshakes_of_strangers)
         self._peers = _SharedRates(limits, "handshakes_of_peers", limits.handshakes_of_peers)
 
-    def allow(self, address: Address, now: float, *, is_peer: bool) -> bool:
-        """Whether one more handshake of this address is computed now. `is_peer`: it has a session of somebody known."""
+    def allow(self, address: Address, now: float, *, is_peer: bool, is_behind: bool = False) -> bool:
+        """Whether one more handshake of this address is computed now. `is_peer`: it has a session of somebody known.
+
+        `is_behind`: datagrams come faster than they are read. On a slow machine the usual number of handshakes may be
+        the reason.
+        """
         # The port first: one program that asks too often does not use up the share of the others behind its router.
         if not self._ports.take(address, now):
             refused: str | None = "handshakes_per_port"
         else:
-            refused = (self._peers if is_peer else self._strangers).refusal(origin(address), now)
+            rates = self._peers if is_peer else self._strangers
+            refused = rates.refusal(origin(address), now, COST_WHEN_BEHIND if is_behind and not is_peer else 1)
         if refused:
             self.refused[refused] += 1
         return refused is None
@@ -74,8 +82,8 @@ class _SharedRates:
         self._addresses = TokenBuckets(limits.handshakes_per_address)
         self._budget = FairBudget(together, limits.handshakes_of_newcomers)
 
-    def refusal(self, where: str, now: float) -> str | None:
+    def refusal(self, where: str, now: float, cost: int) -> str | None:
         """The name of the limit that refuses a handshake of this address; None if it is allowed."""
         if not self._addresses.take(where, now):
             return "handshakes_per_address"
-        return None if self._budget.take(where, now) else self._name
+        return None if self._budget.take(where, now, cost) else self._name

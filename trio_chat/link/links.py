@@ -101,6 +101,8 @@ class Links:
         limits: Limits = LIMITS,
         is_known: Callable[[bytes], bool] = lambda key: False,
     ) -> None:
+        self.is_behind = False
+        """Set by the owner: datagrams come faster than they are read, so strangers get fewer handshakes."""
         self._own = own
         self._public = own.public_key().public_bytes_raw()
         self._random = random
@@ -234,7 +236,8 @@ class Links:
         return [Transmit(resp, address)]
 
     def _may_compute(self, address: Address, now: float) -> bool:
-        return self._rates.allow(address, now, is_peer=self._sessions.is_known_at(address))
+        is_peer = self._sessions.is_known_at(address)
+        return self._rates.allow(address, now, is_peer=is_peer, is_behind=self.is_behind)
 
     def _resend_own_handshake(self, peer: Peer, now: float) -> bytes | None:
         """A datagram that makes the peer go on with our handshake: the INIT, which may be lost, or an empty DATA."""

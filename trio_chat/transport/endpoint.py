@@ -32,6 +32,12 @@ RESEND_DELAYS = (0.1, 0.15)
 
 BURST = 256
 CATCH_UP = 16
+BEHIND_AFTER = 0.5
+"""Seconds without a pause between datagrams after which this party is behind: many clients that start at the same time
+are read in less."""
+BEHIND_FOR = 5.0
+"""Seconds for which it counts as behind: the reason may go on."""
+
 CLEANUP_INTERVAL = 5.0
 
 Handler = Callable[[Peer, Request], Answer | Reaction]
@@ -109,6 +115,8 @@ class Endpoint:
         self._links = links
         self._cleaned_at = float("-inf")
         self._is_behind = False
+        self._caught_up_at = trio.current_time()
+        self._behind_until = float("-inf")
         self._key_queries: set[_KeyQuery] = set()
         self._waiting: dict[RequestKey, _PendingRequest] = {}
         self._memory = DuplicateMemory()
@@ -194,6 +202,11 @@ class Endpoint:
             batch = await self._socket.receive_batch()
             self._is_behind = len(batch) >= BURST
             now = trio.current_time()
+            if not self._is_behind:
+                self._caught_up_at = now
+            if now - self._caught_up_at > BEHIND_AFTER:
+                self._behind_until = now + BEHIND_FOR
+            self._links.is_behind = now < self._behind_until
             if now - self._cleaned_at >= CLEANUP_INTERVAL:
                 self._cleaned_at = now
                 self._links.sweep(now)
