@@ -64,15 +64,18 @@ class Blocks:
 
         `owner`: the key that the name belongs to; `address`: where from, as limits count it.
         """
-        known = self._lists.get(name)
-        kept = {key: self._views[key].rows[name] for key in known.keys} if known and known.owner == owner else {}
+        known, keys = self._lists.get(name), tuple(dict.fromkeys(keys))
+        if known and known.owner != owner:
+            known = None
+        if known and known.keys == keys:
+            return
+        kept = {key: self._views[key].rows[name] for key in known.keys} if known else {}
         self.forget(name)
-        keys = tuple(dict.fromkeys(keys))
         # No longer than before: it has its place, whoever has taken what was free meanwhile.
         has_room = len(keys) <= len(kept) or is_fair(self._count_at[address], len(keys), self._limit - self._count)
         if not keys or not has_room:
             return
-        # Whoever is away already stays so, since the same time: nobody may see that they came.
+        # Somebody who is away already remains so, since the same time: nobody may see that they came.
         was_away = before is not None and not before[1].online and _owner(before[1]) == owner
         hidden = before if before is not None and was_away else (now[0], attrs.evolve(now[1], online=False))
         for key in keys:

@@ -341,13 +341,15 @@ class Service:
         if shared is None:
             return None
         instead, has_newer = self._blocks.seen_by(session.key, shared.before.n)
-        # Mostly it is the same: not more is done for those whom somebody blocks, perhaps many at a time to do harm.
-        if not instead or not (has_newer or any(fold(record.name) in instead for record in shared.records)):
-            return shared
-        change = self.table.change_since(session.held, id, instead)
+        # Little more is done for those whom somebody blocks: a stranger may block many, and come and go all the time.
+        if has_newer:
+            change = self.table.change_since(session.held, id, instead) or shared
+        else:
+            seen = tuple(record for record in shared.records if fold(record.name) not in instead)
+            change = shared if len(seen) == len(shared.records) else attrs.evolve(shared, records=seen)
         # An empty change would tell that somebody who blocks them has come, gone or moved. What is missing here comes
         # with the next change; but not before the client is registered, which needs all up to then.
-        if change and not change.records and shared.before == session.held and session.held.n >= session.table_wanted:
+        if not change.records and shared.before == session.held and session.held.n >= session.table_wanted:
             return None
         return change
 
