@@ -9,6 +9,7 @@ import trio
 
 from trio_chat.client.chat import Chat
 from trio_chat.client.inbox import Inbox
+from trio_chat.client.letter_sender import LetterSender
 from trio_chat.client.registration import MAX_SILENT_ROUNDS, Registration
 from trio_chat.errors import ServerNotResponding
 from trio_chat.protocol.duplicates import DuplicateMemory, Seen
@@ -193,12 +194,12 @@ def retention_after_a_clock_jump(stack):
 
 @mutant("the same message gets a new id when it goes by the server")
 def new_id_on_the_fallback_path(stack):
-    send_letter = Chat._send_letter
+    send = LetterSender.send
 
     async def renamed(self, message, keys):
-        return await send_letter(self, attrs.evolve(message, id=new_id()), keys)
+        return await send(self, attrs.evolve(message, id=new_id()), keys)
 
-    replace(stack, Chat, "_send_letter", renamed)
+    replace(stack, LetterSender, "send", renamed)
 
 
 @mutant("a client does not remember what it has shown")

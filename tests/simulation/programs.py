@@ -235,7 +235,7 @@ class Person(Program):
         with self.in_this_run():
             try:
                 direct = DirectMessage(min(sent.ids), self.name, recipient, second)
-                delivery = await chat._send_letter(direct, record.credentials.keys)
+                delivery = await chat._letters.send(direct, record.credentials.keys)
                 message.how, message.sent_at = delivery.how, delivery.sent_at
             except ChatError as error:
                 message.error = error

@@ -13,7 +13,7 @@ import trio
 
 from tests.network import MemoryNetwork, Sent
 from tests.wiretap import Wiretap
-from trio_chat.client import chat, inbox
+from trio_chat.client import chat, inbox, letter_sender
 from trio_chat.client.events import Event
 from trio_chat.crypto.receipts import hash_text
 from trio_chat.errors import ChatError
@@ -120,7 +120,7 @@ class Trace:
             return record
 
         with ExitStack() as patched:
-            for module, name in ((chat, "seal_letter"), (chat, "sign_post"), (inbox, "sign_receipt")):
+            for module, name in ((letter_sender, "seal_letter"), (chat, "sign_post"), (inbox, "sign_receipt")):
                 patched.enter_context(patch.object(module, name, recorded(getattr(module, name))))
             yield
 
