@@ -44,14 +44,18 @@ NAME = "mallory"
 NETWORK = "2001:db8::"
 """A /64 network, all addresses of which are theirs."""
 
+KEYS_KEPT = 40
+"""Buckets of one kind that a server of a world keeps."""
+
 WORLD_LIMITS = Limits(
+    names=KEYS_KEPT,
     names_per_key=6,
     new_names_per_address=Rate(8, 1 / 600),
     posts_per_key=Rate(40, 0.3),
-    letters_per_key=Rate(40, 0.3),
-    letters_per_mailbox_and_key=Rate(30, 0.3),
+    letters_per_key=Rate(100, 1),
+    letters_per_mailbox_and_key=Rate(90, 1),
 )
-"""Honest people of a world need less than half of each."""
+"""Honest people of a world need less: one of them may have sixty letters to send when the world is healed."""
 
 LOOP = 80
 """How often a loop sends something: more than any limit of the world allows at once."""
@@ -166,7 +170,7 @@ class Hostile:
         for number in range(1, WORLD_LIMITS.names_per_key):
             name = f"{NAME}-{number}"
             yield own.register(name, SERVER_IDENTITY.public.signing), SERVER_PEER
-            for _ in range(LOOP // 2):
+            for _ in range(LOOP):
                 yield self._letter(own, name, victim), SERVER_PEER
 
     def flood_a_person(self, own: RawPeer) -> Iterator[tuple[Message, Peer]]:
@@ -182,7 +186,7 @@ class Hostile:
 
     async def come_from_a_network(self, nursery: trio.Nursery) -> None:
         """Register new keys from ever new addresses of one network."""
-        for _ in range(LOOP // 5):
+        for _ in range(LOOP // 4):
             self._number += 1
             peer = await self._open(nursery, f"{NETWORK}{self._number:x}", Identity(*self._secrets()))
             peer.send(SERVER_PEER, peer.register(f"{NAME}-net-{self._number}", SERVER_IDENTITY.public.signing))

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 import attrs
 
-from tests.simulation.hostile import NAME, WORLD_LIMITS
+from tests.simulation.hostile import KEYS_KEPT, NAME, WORLD_LIMITS
 from tests.simulation.trace import Message
 from tests.simulation.world import World
 from trio_chat.client.events import (
@@ -236,12 +236,16 @@ def nobody_gets_more_than_the_limits(world: World) -> Iterator[Found]:
             yield f"the hostile participant got {number} {what}, at most {most:.0f} are allowed", None, {NAME}
     if len(names["key"]) > WORLD_LIMITS.names_per_key:
         yield f"one key owns {names['key']}", None, {NAME}
+    if world.sizes[1]["largest TokenBuckets._buckets"] > KEYS_KEPT:
+        yield f"{world.sizes[1]['largest TokenBuckets._buckets']} buckets are kept", None, {NAME}
 
 
 def everything_is_back_to_its_idle_size(world: World) -> Iterator[Found]:
     at_first, at_last = world.sizes
     for what, size in sorted(at_last.items()):
-        if what not in KEPT and size > at_first[what] * (1 + (what in RENEWED)):
+        if what.removeprefix("largest ") not in KEPT and size > at_first[what] * (
+            1 + (what.removeprefix("largest ") in RENEWED)
+        ):
             yield f"{what}: {size} at the end, {at_first[what]} when all had just registered", None, set()
 
 

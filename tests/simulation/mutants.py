@@ -12,15 +12,18 @@ from trio_chat.client.inbox import Inbox
 from trio_chat.client.letter_sender import LetterSender
 from trio_chat.client.registration import MAX_SILENT_ROUNDS, Registration
 from trio_chat.errors import ServerNotResponding
+from trio_chat.link import cookies
 from trio_chat.protocol.duplicates import DuplicateMemory, Seen
 from trio_chat.protocol.log import Log, Page
 from trio_chat.protocol.messages import Heartbeat, Refused
 from trio_chat.protocol.parts import Assembly
 from trio_chat.protocol.records import RETENTION, EntryKind, fold
 from trio_chat.protocol.table import ClientTable
+from trio_chat.protocol.token_buckets import TokenBuckets
+from trio_chat.server import server, service
 from trio_chat.server.delivery import Deliveries
 from trio_chat.server.retention import RetentionClock
-from trio_chat.server.service import Service
+from trio_chat.server.service import Append, Service
 from trio_chat.storage import client_store, server_store
 from trio_chat.storage.client_store import SqliteClientStore
 from trio_chat.storage.interface import Appended, Status
@@ -397,3 +400,32 @@ def a_failure_in_a_group(stack):
 
     replace(stack, client_store, "open_background", open_background)
     replace(stack, server_store, "open_background", open_background)
+
+
+@mutant("a limit counts by the name of the sender, of which one key has many")
+def limits_by_name(stack):
+    save = Service._save
+
+    def by_name(self, sender, request, now, at):
+        key, sender.key = sender.key, fold(sender.name).encode().ljust(32)
+        outcome = save(self, sender, request, now, at)
+        sender.key = key
+        return (
+            attrs.evolve(outcome, entry=attrs.evolve(outcome.entry, key=key))
+            if isinstance(outcome, Append)
+            else outcome
+        )
+
+    replace(stack, Service, "_save", by_name)
+
+
+@mutant("a limit counts by the whole IPv6 address, of which one network has many")
+def limits_by_whole_address(stack):
+    for module in (service, server, cookies):
+        replace(stack, module, "origin", lambda address: address[0])
+
+
+@mutant("buckets are kept for ever")
+def buckets_without_end(stack):
+    begin = TokenBuckets.__init__
+    replace(stack, TokenBuckets, "__init__", lambda self, rate, limit=0: begin(self, rate, 10**9))

@@ -25,13 +25,14 @@ import trio.testing
 
 from tests.memory_folder import MEMORY
 from tests.network import open_memory_network
+from tests.simulation.hostile import KEYS_KEPT
 from tests.simulation.invariants import Fault, broken
 from tests.simulation.mutants import MUTANTS, Mutant
 from tests.simulation.seed import fixed_by
 from tests.simulation.trace import Trace
 from tests.simulation.world import World
 from tests.wiretap import open_wiretap
-from trio_chat.server import server
+from trio_chat.server import server, throttle
 
 SEEDS = 40
 """How many are simulated if nothing else is asked for, as `.ci/run` does."""
@@ -49,7 +50,11 @@ def simulate(seed: int, steps: int = STEPS) -> World:
     """One seed, with its disks in a temporary folder."""
     with TemporaryDirectory(dir=MEMORY) as folder:
         # A world lasts for some minutes: in these the server looks often enough for what is too old.
-        with fixed_by(seed) as dice, patch.object(server, "RETENTION_CHECK_EVERY", 5.0):
+        with (
+            fixed_by(seed) as dice,
+            patch.object(server, "RETENTION_CHECK_EVERY", 5.0),
+            patch.object(throttle, "KEYS_KEPT", KEYS_KEPT),
+        ):
             clock = trio.testing.MockClock(autojump_threshold=0)
             return trio.run(partial(_run, seed, dice, Path(folder), steps), clock=clock)
 

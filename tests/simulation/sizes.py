@@ -52,6 +52,7 @@ def _measure(part: Any, found: Counter[str], seen: set[int]) -> None:
         where = f"{type(part).__name__}.{name}"
         if isinstance(value, dict | list | set) or type(value).__name__ == "deque":
             found[where] += len(value)
+            found[f"largest {where}"] = max(len(value), found[f"largest {where}"])
             for one in value.values() if isinstance(value, dict) else value:
                 _measure(one, found, seen)
         elif isinstance(value, trio.MemoryReceiveChannel):
