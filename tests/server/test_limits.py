@@ -365,7 +365,19 @@ async def test_what_was_refused_is_logged_once_a_minute(stage, autojump_clock, n
     assert {one.reason for one in refused} == {Reason.TOO_FAST}
     assert len(refused) > 1000
     await stage.pass_time(180)
-    assert caplog.messages == [f"over the limit posts_per_key in the last minute: {len(refused):,} requests"]
+    assert caplog.messages == [f"over the limit posts_per_key in the last minute: {len(refused):,} times"]
+
+
+async def test_handshakes_that_were_refused_are_logged_too(stage, autojump_clock, nursery, caplog):
+    stage.limits = Limits(handshakes_per_address=Rate(1, 0.001))
+    await stage.kill_server()
+    await stage.start_server()
+    for number in range(3):
+        stranger = RawPeer(stage.network, ("10.0.3.3", 6000 + number), identity_of(f"name-{number}"))
+        nursery.start_soon(stranger.listen)
+        stranger.send(SERVER_PEER, Find(new_id(), "alice"))
+    await stage.pass_time(61)
+    assert caplog.messages == ["over the limit handshakes_per_address in the last minute: 2 times"]
 
 
 def test_refusals_can_only_be_read(server):

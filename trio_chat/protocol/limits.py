@@ -99,6 +99,7 @@ class Limits:
     presence_work_per_connection: Rate = Rate(300_000, 50_000)
     """What is done for one connection, as bytes of JSON; a request counts as 1,000 of them (see presence/costs.py)."""
     presence_work_per_address: Rate = Rate(1_000_000, 2_000_000)
+    """The same for all connections of one address."""
     presence_work: Rate = Rate(2_000_000, 5_000_000)
     """What is done for all connections: about a quarter of a processor core."""
     presence_work_of_newcomers: Rate = Rate(200_000, 20_000)

@@ -96,6 +96,7 @@ async def serve_chat(
         server = _Server(
             endpoint, own.public.signing, store or MemoryServerStore(), events, roster or Roster(), clock, limits
         )
+        server.count_refusals_of(links)
         try:
             await server.run(socket.address, task_status)
         finally:
@@ -148,6 +149,10 @@ class _Server:
             async for peer, admission in self._admissions:
                 nursery.start_soon(self._admit, nursery, peer, admission)
 
+    def count_refusals_of(self, links: Links) -> None:
+        """Report what the links refuse together with what the server does."""
+        self._service.refused_by_links = lambda: links.refused
+
     def is_registered(self, key: bytes) -> bool:
         """Whether this link key has a session here."""
         return self._service.is_registered(key)
@@ -189,7 +194,7 @@ class _Server:
             await trio.sleep(REFUSALS_EVERY)
             now = Counter(self._service.refusals)
             for limit, count in (now - reported).items():
-                log.warning("over the limit %s in the last minute: %s requests", limit, f"{count:,}")
+                log.warning("over the limit %s in the last minute: %s times", limit, f"{count:,}")
             reported = now
 
     # --- who is online ---

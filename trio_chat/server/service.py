@@ -3,6 +3,7 @@
 No store, socket or clock: server/server.py does the work and reports the results.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 
@@ -125,6 +126,7 @@ class Service:
     ) -> None:
         self.table = ServerTable(epoch)
         self.throttle = Throttle(limits)
+        self.refused_by_links: Callable[[], Counter[str]] = Counter
         self._key = key
         self._changed = changed
         self._by_name: dict[str, Session] = {}
@@ -141,8 +143,8 @@ class Service:
 
     @property
     def refusals(self) -> Mapping[str, int]:
-        """How many requests were over each limit since the start, by the names of the fields of `Limits`."""
-        return MappingProxyType(self.throttle.refusals)
+        """How often each limit was reached since the start, by the names of the fields of `Limits`."""
+        return MappingProxyType(self.throttle.refusals + self.refused_by_links())
 
     def _remember_owner(self, name: str, owner: Credentials | None) -> None:
         if owner is not None:
