@@ -116,7 +116,17 @@ async def test_who_has_another_key_now_is_not_blocked_and_the_old_key_stays_so(s
     await stage.start_server()
     await stage.pass_time(60)
     await stage.enter("eve", identity=identity_of("another"))
+    angel = await stage.enter("angel", identity=identity_of("eve"))
     await stage.pass_time(1)
+    assert bob.chat.blocked == (Blocked(("angel",), fingerprint_of("eve")),)
+    await bob.chat.unblock("eve")
+    assert bob.chat.blocked == (), "eve has this key, as far as bob trusts"
+    await bob.chat.block("eve")
+    await angel.kill()
+    await stage.kill_server()
+    stage.server_store._names.pop("angel")
+    await stage.start_server()
+    await stage.pass_time(60)
     bob.chat.trust("eve")
     assert bob.chat.blocked == (Blocked(("eve",), fingerprint_of("eve")),), "there is no other name of this key"
     await bob.chat.block("eve")
@@ -228,10 +238,11 @@ async def test_messages_of_now_are_not_of_the_time_away_because_of_a_block(stage
     bob, carol = await stage.enter("bob"), await stage.enter("carol")
     await stage.enter("alice")
     await stage.pass_time(1)
-    stage.lose(lambda message, *_: isinstance(message, Batch), times=2)
+    stage.lose(lambda message, _, to: isinstance(message, Batch) and to[0] == bob.host, times=4)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(carol.chat.send_all, "hi")
         await stage.pass_time(0.3)
+        assert bob.received == []
         await bob.chat.block("alice")
     await stage.pass_time(5)
     assert [event for event in bob.received if isinstance(event, LetterReceived)] == []

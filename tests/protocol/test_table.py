@@ -125,6 +125,29 @@ def test_a_change_of_more_than_a_page_comes_in_pages_too():
     assert [name for name in table if not table[name].online] == [f"n{number}" for number in range(100, 250)]
 
 
+def test_some_rows_can_be_replaced_each_in_its_own_place():
+    directory = directory_of(100)
+    directory.put(record("n1", port=4444))
+    hidden = {"n1": (2, record("N1", online=False))}
+    one, two = [], []
+    table = ClientTable()
+    for page in (one, two):
+        change = directory.change_since(table.version, ID, hidden)
+        table.apply(change, EPOCH)
+        page += [row.name for row in change.records]
+    assert one == ["n0", "N1", *(f"n{number}" for number in range(2, 64))]
+    assert two == [f"n{number}" for number in range(64, 100)]
+    assert table.version == directory.version
+
+
+def test_a_page_may_be_empty_if_all_that_has_changed_is_replaced():
+    directory = directory_of(3)
+    held = directory.version
+    directory.put(record("n1", port=4444))
+    change = directory.change_since(held, ID, {"n1": (2, record("n1"))})
+    assert change == TableChange(ID, held, directory.version, ())
+
+
 def test_a_page_can_always_be_sent():
     directory = ServerTable(EPOCH)
     for number in range(64):

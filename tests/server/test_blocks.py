@@ -123,11 +123,13 @@ def test_the_list_counts_while_its_owner_is_away(server):
 
 
 def test_a_new_owner_of_the_name_is_seen_with_their_own_key(server):
-    owned = Record("bob", "10.0.0.2", 2, online=False, since=1.0, credentials=credentials_of(B, "bob"))
-    freed = attrs.evolve(owned, credentials=None)
-    server.service.load([(freed, owned.credentials)])
     server.come("alice")
-    assert server.seen_by("alice")["bob"] == freed
+    server.come("bob", A)
+    server.leave(B)
+    before = server.seen_by("alice")["bob"]
+    freed = attrs.evolve(before, credentials=None)
+    server.service.load([(freed, before.credentials)])
+    assert server.seen_by("alice")["bob"] == before
     server.come("bob", A, peer=D)
     row = server.seen_by("alice")["bob"]
     assert (row.credentials, row.online) == (credentials_of(D, "bob"), False)
@@ -214,8 +216,9 @@ def test_a_list_that_is_there_may_be_renewed_when_there_is_no_room():
     for other in range(10):
         blocks.replace(f"o{other}", b"2", (b"c",), f"there {other}", None, now)
     assert not blocks.hides("o9", b"c"), "no room"
-    blocks.replace("n1", b"1", (b"a", b"b"), "here", now, now)
-    assert blocks.hides("n1", b"a")
+    blocks.replace("n1", b"1", (b"a", b"z"), "here", now, now)
+    assert blocks.hides("n1", b"z")
+    assert not blocks.hides("n1", b"b")
     blocks.replace("n1", b"1", (), "here", now, now)
     for other in range(10):
         blocks.replace(f"o{other}", b"2", (), "there", None, now)
