@@ -51,8 +51,8 @@ class CountingStore(MemoryServerStore):
 
         return await super().load(recorded)
 
-    async def save_name(self, record):
-        return await self._counted("save_name", super().save_name(record))
+    async def save_name(self, record, invitation=b""):
+        return await self._counted("save_name", super().save_name(record, invitation))
 
     async def append(self, entries):
         return await self._counted("append", super().append(entries))

@@ -8,6 +8,7 @@ import itertools
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
+from pathlib import Path
 
 import trio
 
@@ -20,6 +21,7 @@ from trio_chat.link.session import Peer
 from trio_chat.protocol.limits import LIMITS
 from trio_chat.protocol.messages import Message
 from trio_chat.protocol.records import Address, Record, fold
+from trio_chat.server.moderation import RegistrationMode
 from trio_chat.server.server import serve_chat
 from trio_chat.storage.memory import MemoryClientStore, MemoryServerStore
 
@@ -65,6 +67,8 @@ class Stage:
         self.tap = tap
         self.identity = SERVER_IDENTITY
         self.limits = LIMITS
+        self.registration = RegistrationMode.OPEN
+        self.control: Callable[[int], Path] | None = None
         self.server_store = MemoryServerStore()
         self.changes: list[Record] = []
         self._nursery = nursery
@@ -91,6 +95,7 @@ class Stage:
         port: int = 6000,
         store: MemoryClientStore | None = None,
         identity: Identity | None = None,
+        invitation: str = "",
         listening: bool = True,
     ) -> Person:
         """Open a chat for a person, by default at a host of their own and with the keys of that name.
@@ -101,7 +106,9 @@ class Stage:
             number = next(self._hosts)
             host = f"10.0.{1 + number // 200}.{1 + number % 200}"
         identity, store = identity or identity_of(name), store or MemoryClientStore()
-        return await self._nursery.start(partial(self._run_client, name, host, port, identity, store, listening))
+        return await self._nursery.start(
+            partial(self._run_client, name, host, port, identity, store, invitation, listening)
+        )
 
     async def pass_time(self, seconds: float) -> None:
         """Let this much virtual time pass."""
@@ -149,6 +156,8 @@ class Stage:
                         events=send,
                         clock=trio.current_time,
                         limits=self.limits,
+                        registration=self.registration,
+                        control=self.control,
                     )
                 )
                 task_status.started(address)
@@ -163,6 +172,7 @@ class Stage:
         port: int,
         identity: Identity,
         store: MemoryClientStore,
+        invitation: str,
         listening: bool,
         task_status: trio.TaskStatus[Person],
     ) -> None:
@@ -174,6 +184,7 @@ class Stage:
                 port=port,
                 identity=identity,
                 store=store,
+                invitation=invitation,
                 network=self.network,
                 clock=trio.current_time,
             ) as chat:

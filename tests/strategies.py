@@ -34,10 +34,10 @@ from trio_chat.protocol.messages import (
     Registered,
     Save,
     Saved,
+    SessionEnded,
     TableChange,
     TableHeld,
     Taken,
-    Takeover,
 )
 from trio_chat.protocol.records import (
     EVERYONE,
@@ -162,7 +162,7 @@ _OF_CLASS: dict[type, st.SearchStrategy[Message]] = {
     TableChange: st.builds(TableChange, ids(), versions(), versions(), st.lists(records(), max_size=64).map(tuple)),
     Heartbeat: st.builds(Heartbeat, ids(), times()),
     Find: st.builds(Find, ids(), names()),
-    Takeover: st.builds(Takeover, ids(), times()),
+    SessionEnded: st.builds(SessionEnded, ids(), times()),
     Ack: st.builds(Ack, _kinds(), ids()),
     Busy: st.builds(Busy, _kinds(), ids()),
     Refused: st.builds(Refused, _kinds(), ids(), st.sampled_from(Reason)),

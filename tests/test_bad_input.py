@@ -30,10 +30,10 @@ from trio_chat.protocol.messages import (
     Register,
     Registered,
     Save,
+    SessionEnded,
     TableChange,
     TableHeld,
     Taken,
-    Takeover,
 )
 from trio_chat.protocol.records import Entry, EntryKind, Record, Version
 from trio_chat.protocol.wire import MAX_PLAINTEXT, WireError, decode_untrusted, encode
@@ -54,7 +54,7 @@ SAMPLES = [
         TableChange(ID, VERSION, VERSION, (Record("bob", "10.0.0.2", 5, True, 1.0),)),
         Heartbeat(ID, 1.0),
         Find(ID, "alice"),
-        Takeover(ID, 1.0),
+        SessionEnded(ID, 1.0),
         Ack(DirectMessage.kind, ID),
         Receipt(DirectMessage.kind, ID, bytes(96)),
         Taken(Batch.kind, ID, 2, (b"", bytes(96))),

@@ -41,6 +41,7 @@ from trio_chat.errors import (
     KeyChanged,
     Kicked,
     MailboxFull,
+    NameDeleted,
     NameTaken,
     NoHistory,
     NoRoom,
@@ -69,6 +70,7 @@ from trio_chat.presence.messages import FriendChanged
 from trio_chat.presence.roster import Roster
 from trio_chat.presence.server import serve_presence
 from trio_chat.protocol.limits import Limits, Rate
+from trio_chat.server.moderation import RegistrationMode
 from trio_chat.server.server import serve_chat
 from trio_chat.storage.client_store import open_client_store
 from trio_chat.storage.identity_file import open_identity
@@ -107,6 +109,7 @@ __all__ = [
     "MessageNotDelivered",
     "MessageNotOpened",
     "MessageReceived",
+    "NameDeleted",
     "NameTaken",
     "NoHistory",
     "NoRoom",
@@ -119,6 +122,7 @@ __all__ = [
     "Rate",
     "ReceiptReceived",
     "RegistrationClosed",
+    "RegistrationMode",
     "Roster",
     "ServerBack",
     "ServerKeyChanged",

@@ -81,6 +81,13 @@ class Kicked(ChatError):
         super().__init__("the operator of the server has signed you off")
 
 
+class NameDeleted(ChatError):
+    """The operator has deleted the name, or freed it for another key. The registration has ended."""
+
+    def __init__(self) -> None:
+        super().__init__("the operator of the server has freed your name")
+
+
 class SignedInElsewhere(ChatError):
     """The owner of this name and key has registered from another program, and is online there."""
 

@@ -84,7 +84,7 @@ def opened(monkeypatch):
     opened = Opened()
 
     @asynccontextmanager
-    async def open_fake(name, server, *, identity, server_key, port, store, reconnect, backlog):
+    async def open_fake(name, server, *, identity, server_key, port, store, reconnect, invitation, backlog):
         opened.calls.append((name, server, port))
         opened.identities.append(identity)
         opened.server_keys.append(server_key)
@@ -130,7 +130,7 @@ def served(monkeypatch):
     """Replaces `serve_chat` by a server that ends at once. Holds the identities that it was given."""
     identities = []
 
-    async def serve_nobody(port, *, host, store, events, roster, identity, task_status):
+    async def serve_nobody(port, *, host, store, events, roster, identity, task_status, **options):
         identities.append(identity)
         task_status.started((host or "::", port))
         events.close()

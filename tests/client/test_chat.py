@@ -30,10 +30,10 @@ from trio_chat.protocol.messages import (
     Receipt,
     Register,
     Save,
+    SessionEnded,
     TableChange,
     TableHeld,
     Taken,
-    Takeover,
 )
 from trio_chat.protocol.records import EVERYONE, NO_KEY, Entry, EntryKind
 from trio_chat.storage.interface import OpenedEntry
@@ -210,7 +210,7 @@ async def test_requests_of_the_server_are_accepted_from_the_server_only(stage, a
         Batch(new_id(), "alice", entries),
         TableChange(new_id(), version, version, ()),
         Heartbeat(new_id(), alice.chat._registration.registered.since),
-        Takeover(new_id(), alice.chat._registration.registered.since),
+        SessionEnded(new_id(), alice.chat._registration.registered.since),
         DirectMessage(new_id(), "mallory", "bob", "for somebody else"),
         Save(new_id(), "alice", b"I am no server"),
     ):
@@ -396,7 +396,7 @@ async def test_a_chat_ends_well_although_another_program_has_just_taken_its_name
     async with open_chat("alice", SERVER, host="10.0.9.1", port=1, **own) as chat:
         stage.network.cut("10.0.9.1", SERVER[0])
         await stage.enter("alice", host="10.0.9.2")
-        await stage.pass_time(4)  # the Takeover is given up
+        await stage.pass_time(4)  # the SessionEnded is given up
         stage.network.heal()
         # The next heartbeat is refused. The block ends while the Register that follows waits for its answer.
         registers = trio.Event()

@@ -7,7 +7,8 @@ import re
 
 _CHANGING = re.compile(
     r"(?P<clock>\b\d\d:\d\d:\d\d\b)"
-    r"|(?P<key>\b[a-z2-7]{4}(?:-[a-z2-7]{4}){3}\b)"
+    r"|(?P<date>\b\d{4}-\d\d-\d\d \d\d:\d\d\b(?!:))"
+    r"|(?P<key>\b[a-z2-7]{4}(?:-[a-z2-7]{4}){3}(?:(?:-[a-z2-7]{4}){2})?\b)"  # or the code of an invitation
     r"|(?P<epoch>\b\d{9,}(?:\.\d+)?\b)"
     r"|(?P<port>(?:(?<=127\.0\.0\.1:)|(?<=127\.0\.0\.1', )|(?<=\]:)|(?<=\bport )|(?<=\"port\": ))\d+\b)"
 )

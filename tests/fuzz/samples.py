@@ -22,10 +22,10 @@ from trio_chat.protocol.messages import (
     Registered,
     Save,
     Saved,
+    SessionEnded,
     TableChange,
     TableHeld,
     Taken,
-    Takeover,
 )
 from trio_chat.protocol.records import Credentials, Entry, EntryKind, PublicKeys, Record, Version
 
@@ -46,7 +46,7 @@ SAMPLES = {
         TableChange(ID, VERSION, VERSION, (RECORD,)),
         Heartbeat(ID, 12.5),
         Find(ID, "bob"),
-        Takeover(ID, 12.5),
+        SessionEnded(ID, 12.5),
         Ack(DirectMessage.kind, ID),
         Busy(Batch.kind, ID),
         Refused(Save.kind, ID, "full"),

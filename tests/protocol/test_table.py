@@ -7,10 +7,11 @@ import random
 
 import attrs
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
+from trio_chat.protocol import table as table_module
 from trio_chat.protocol.messages import TableChange
 from trio_chat.protocol.parts import OutgoingRequest
 from trio_chat.protocol.records import Credentials, PublicKeys, Record, Version, fold
@@ -346,3 +347,99 @@ TestAnyPagesInAnyOrder = AnyPagesInAnyOrder.TestCase
 TestAnyPagesInAnyOrder.settings = settings(
     max_examples=60, stateful_step_count=30, suppress_health_check=[HealthCheck.too_slow]
 )
+
+
+# --- deleted names ---
+
+
+def test_a_deleted_row_is_no_part_of_the_table_and_goes_to_clients():
+    directory, copy = directory_of(3), ClientTable()
+    bring_up_to_date(directory, copy)
+    gone = directory.delete("N1")
+    assert gone == attrs.evolve(record("n1"), online=False, credentials=None, deleted=True)
+    assert list(directory) == ["n0", "n2"] == list(dict(directory))
+    assert len(directory) == 2
+    assert "n1" not in directory
+    with pytest.raises(KeyError):
+        directory["n1"]
+    assert not directory.is_held("n1", directory.version)
+    assert bring_up_to_date(directory, copy) == 1
+    assert list(copy) == ["n0", "n2"]
+
+
+def test_a_name_that_is_registered_again_after_its_deletion_is_a_row():
+    directory, copy = directory_of(2), ClientTable()
+    bring_up_to_date(directory, copy)
+    directory.delete("n0")
+    bring_up_to_date(directory, copy)
+    directory.put(record("N0"))
+    assert directory["n0"] == record("N0")
+    assert len(directory) == 2
+    bring_up_to_date(directory, copy)
+    assert rows(copy, ["n0", "n1"]) == rows(directory, ["n0", "n1"])
+
+
+def test_deletions_are_listed_in_bounded_memory():
+    directory = directory_of(10)
+    for n in range(1000):
+        directory.put(record(f"gone{n}"))
+        directory.delete(f"gone{n}")
+    assert len(directory) == 10
+    change = directory.change_since(None, ID)
+    assert len(change.records) <= 64
+    fresh = ClientTable()
+    assert bring_up_to_date(directory, fresh) <= 2
+    assert sorted(fresh) == sorted(directory)
+    assert directory.floor > 0
+
+
+def keep_up(copies: dict[str, ClientTable], known: dict[str, tuple], directory: ServerTable, who: str) -> None:
+    """One message of the server to a client, as in delivery.py: what it knows of a copy is a version and a floor."""
+    copy, (held, floor) = copies[who], known[who]
+    change = directory.change_since(held, ID, floor)
+    if change is not None:
+        if change.before.n == 0:
+            floor = change.floor
+        copy.apply(change, directory.version.epoch)
+        known[who] = (copy.version, floor)
+
+
+@given(st.randoms(use_true_random=False), st.integers(1, 6))
+def test_every_copy_becomes_the_table_however_far_it_was_behind(dice, listed):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(table_module, "DELETIONS_LISTED", listed)
+        patch.setattr(table_module, "TABLE_PAGE", 3)
+        directory = directory_of(7)  # these rows are older than most deletions
+        copies = {who: ClientTable() for who in "abc"}
+        known = dict.fromkeys("abc", (None, 0))
+        for _ in range(150):
+            name = f"x{dice.randrange(12)}"
+            match dice.randrange(6):
+                case 0 | 1:
+                    directory.put(record(name))
+                case 2 | 3 if name in directory:
+                    directory.delete(name)
+                case 4:
+                    keep_up(copies, known, directory, dice.choice("ab"))
+                case 5 if dice.random() < 0.2:
+                    known[dice.choice("abc")] = (None, 0)  # it registers again; it still has its copy
+        for who, copy in copies.items():
+            for _ in range(100):
+                keep_up(copies, known, directory, who)
+            assert dict(copy) == dict(directory), who
+
+
+def test_a_late_first_page_does_not_undo_a_copy_that_has_begun_again(monkeypatch):
+    monkeypatch.setattr(table_module, "DELETIONS_LISTED", 1)
+    directory, copy = directory_of(5), ClientTable()
+    bring_up_to_date(directory, copy)
+    for name in ("n0", "n1", "n2", "n3"):
+        directory.delete(name)
+    assert directory.floor > copy.version.n
+    page = directory.change_since(copy.version, ID, 0)
+    assert page.before.n == 0
+    assert copy.apply(page, EPOCH)
+    directory.put(record("new"))
+    bring_up_to_date(directory, copy)
+    assert copy.apply(page, EPOCH) == ()
+    assert dict(copy) == dict(directory)

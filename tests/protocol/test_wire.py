@@ -35,10 +35,10 @@ from trio_chat.protocol.messages import (
     Register,
     Registered,
     Save,
+    SessionEnded,
     TableChange,
     TableHeld,
     Taken,
-    Takeover,
 )
 from trio_chat.protocol.parts import OutgoingRequest
 from trio_chat.protocol.records import MAX_BODY, MAX_PARTS, MAX_TEXT, Entry, EntryKind, Reason, Version
@@ -224,14 +224,22 @@ def test_unknown_kinds_are_refused():
         assert is_refused(with_fields(kind, {"of": 1, "id": ID, "name": "bob"}))
 
 
-OPTIONAL = {(Register, "takeover_at"), (Register, "blocked"), (Refused, "after"), (Batch, "senders")}
+HAVE_DEFAULTS = {
+    (Register, "takeover_at"),
+    (Register, "blocked"),
+    (Register, "invitation"),
+    (Refused, "after"),
+    (Batch, "senders"),
+    (TableChange, "floor"),
+    (SessionEnded, "reason"),
+}
 
 
 @pytest.mark.parametrize("sample", SAMPLES.values(), ids=lambda sample: type(sample).__name__)
 def test_a_missing_field_or_none_is_refused(sample):
     fields = fields_of(sample)
     for name in fields:
-        may_be_missing = (type(sample), name) in OPTIONAL
+        may_be_missing = (type(sample), name) in HAVE_DEFAULTS
         others = {other: fields[other] for other in fields if other != name}
         assert is_refused(with_fields(sample.kind, others)) != may_be_missing, name
         may_be_none = (type(sample), name) == (TableHeld, "version")
@@ -330,7 +338,7 @@ def test_numbers_of_changes_and_entries_are_counts(n):
 
 @pytest.mark.parametrize("time", [math.nan, math.inf, -math.inf, -1.0, 253_402_300_800.0, 1e300, "12.5", None, True])
 def test_a_time_is_a_number_of_seconds_until_the_year_9999(time):
-    assert is_refused(replaced(SAMPLES[Takeover], since=time))
+    assert is_refused(replaced(SAMPLES[SessionEnded], since=time))
     assert is_refused(replaced(SAMPLES[Heartbeat], since=time))
     assert is_refused(replaced(SAMPLES[Register], takeover_at=time))
     assert is_refused(replaced(SAMPLES[Elsewhere], at=time))

@@ -40,8 +40,8 @@ from trio_chat.protocol.messages import (
     Refused,
     Register,
     Save,
+    SessionEnded,
     TableChange,
-    Takeover,
 )
 from trio_chat.protocol.records import (
     EVERYONE,
@@ -637,7 +637,7 @@ def send_request(server, peer, word):
         Save: Save(new, "alice", b"hi"),
         GroupPost: GroupPost(new, b"hi"),
         Find: Find(new, "alice"),
-        Takeover: Takeover(new, 0.0),
+        SessionEnded: SessionEnded(new, 0.0),
         DirectMessage: DirectMessage(new, "bob", "alice", "hi"),
         Batch: Batch(new, "bob", (Entry(1, EntryKind.GROUP, new, "alice", NO_KEY, EVERYONE, 0.0, b"hi"),)),
         TableChange: TableChange(new, server.service.table.version, server.service.table.version, ()),
@@ -646,7 +646,7 @@ def send_request(server, peer, word):
 
 
 @pytest.mark.parametrize(
-    "word", [Heartbeat, Deregister, Save, GroupPost, Find, DirectMessage, Batch, TableChange, Takeover]
+    "word", [Heartbeat, Deregister, Save, GroupPost, Find, DirectMessage, Batch, TableChange, SessionEnded]
 )
 def test_any_request_of_an_unregistered_peer_is_refused(server, word):
     assert is_not_registered(send_request(server, B, word)), "never seen"
@@ -671,7 +671,7 @@ def test_a_heartbeat_is_for_one_registration(server):
     assert len(server.service.overdue(server.now)) == 1, "which is no sign of life of alice"
 
 
-@pytest.mark.parametrize("word", [DirectMessage, Batch, TableChange, Takeover])
+@pytest.mark.parametrize("word", [DirectMessage, Batch, TableChange, SessionEnded])
 def test_requests_that_are_not_for_a_server_are_not_answered(server, word):
     server.enter("alice", A)
     assert send_request(server, A, word) is Reaction.SILENCE

@@ -23,8 +23,8 @@ from trio_chat.protocol.messages import (
     Heartbeat,
     Register,
     Registered,
+    SessionEnded,
     TableChange,
-    Takeover,
 )
 from trio_chat.storage.memory import MemoryServerStore
 
@@ -171,7 +171,7 @@ async def test_a_delayed_registration_takes_nothing_from_a_newer_program(stage, 
 
 async def test_a_late_takeover_does_not_end_the_registration_after_it(stage, autojump_clock):
     old = await stage.enter("alice")
-    stage.lose(lambda message, *_: isinstance(message, Takeover), times=3)
+    stage.lose(lambda message, *_: isinstance(message, SessionEnded), times=3)
     new = await stage.enter("alice", host="10.0.2.2")
     await old.chat.register()  # by hand: that takes the name back
     await stage.pass_time(5)
@@ -184,9 +184,9 @@ async def test_one_address_has_a_share_of_the_registrations_in_progress_and_its_
     stage, autojump_clock, nursery
 ):
     class SlowStore(MemoryServerStore):
-        async def save_name(self, record):
+        async def save_name(self, record, invitation=b""):
             started.append(record.name)
-            waiting = await super().save_name(record)
+            waiting = await super().save_name(record, invitation)
             await trio.sleep(1)
             return waiting
 

@@ -132,9 +132,9 @@ class Server(Program):
 
             return await load(both)
 
-        async def watched_save_name(record: Record) -> Position:
+        async def watched_save_name(record: Record, invitation: bytes = b"") -> Position:
             before = trace.positions.get(record.name, 0)
-            position = await save_name(record)
+            position = await save_name(record, invitation)
             if position.seq < before:
                 trace.moved_back.append((record.name, before, position.seq))
             return position

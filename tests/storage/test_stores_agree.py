@@ -48,7 +48,9 @@ STEPS = st.one_of(
     st.tuples(st.just("take"), people, st.integers(1, 3), st.integers(0, 3)),
     st.tuples(st.just("take"), people, st.integers(1, 3), st.integers(0, 3)),
     st.tuples(st.just("register"), spelled, st.sampled_from([None, None, None, "mallory"])),
-    st.tuples(st.just("forget"), spelled),
+    st.tuples(st.just("forget"), spelled, st.sampled_from(["", "aaaa-bbbb-cccc-dddd"])),
+    st.tuples(st.just("delete"), spelled),
+    st.builds(lambda one, other, *there: ("unused", there, min(one, other), max(one, other)), times, times, people),
     st.builds(lambda one, other: ("retain", min(one, other), max(one, other)), times, times),
 )
 
@@ -95,8 +97,14 @@ class Pair:
         self.names[name.lower()] = record(name, owner=owner)
         await self.both("save_name", self.names[name.lower()])
 
-    async def forget(self, name):
-        await self.both("forget", name)
+    async def forget(self, name, only_for):
+        await self.both("forget", name, only_for)
+
+    async def delete(self, name):
+        await self.both("delete", name, 105.0)
+
+    async def unused(self, online, before, now):
+        await self.both("unused", online, before, now)
 
     async def take(self, name, count, late):
         """As a server does: the first entries of a page, of one after the last page, or once more an earlier page."""

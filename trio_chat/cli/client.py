@@ -49,6 +49,7 @@ class ClientOptions:
     stay: bool = False
     reconnect: bool = False
     history: bool = True
+    invitation: str = ""
 
     @asynccontextmanager
     async def open_store(self) -> AsyncIterator[ClientStore]:
@@ -93,6 +94,7 @@ class ClientOptions:
             port=self.port,
             store=store,
             reconnect=self.reconnect,
+            invitation=self.invitation,
             backlog=backlog,
         )
 

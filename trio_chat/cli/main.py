@@ -1,6 +1,7 @@
 """The command line: the arguments and help texts; running a program; errors as messages and exit codes.
 
-The programs themselves are in the other modules of cli/. Here, and nowhere else, exception groups are taken apart.
+The programs themselves are in the other modules of cli/; the operator's commands, with their arguments, in operator.py.
+Here, and nowhere else, exception groups are taken apart.
 """
 
 import errno
@@ -22,11 +23,13 @@ from trio_chat.cli.arguments import ANY_PORT, PORT, friend, host, host_and_port,
 from trio_chat.cli.client import ClientOptions, run_client, run_client_at_terminal
 from trio_chat.cli.demo import run_demo
 from trio_chat.cli.exit_codes import DONE, FAILED, INTERRUPTED, REFUSED, Report, most_important
-from trio_chat.cli.keys import IN_MEMORY, client_file, fingerprint_of, print_fingerprints, server_file
+from trio_chat.cli.keys import IN_MEMORY, client_file, fingerprint_of, print_fingerprints
+from trio_chat.cli.operator import OPERATOR_COMMANDS
 from trio_chat.cli.presence import run_friends, run_presence
 from trio_chat.cli.send import run_send
-from trio_chat.cli.server import forget_name, run_server
+from trio_chat.cli.server import run_server
 from trio_chat.errors import ChatError, NameTaken, WrongServerKey
+from trio_chat.server.moderation import RegistrationMode
 from trio_chat.terminal.json_lines import JsonRenderer
 from trio_chat.terminal.results import Failed, ProgramInterrupted, Renderer
 from trio_chat.terminal.screen import PROMPT, Screen
@@ -163,32 +166,45 @@ def cli() -> None:
 @_identity("server-PORT.key in your data folder")
 @click.option("--presence-port", type=ANY_PORT, help="Also tell programs who is online, at this TCP port.")
 @click.option("--presence-host", type=host, metavar="ADDRESS", default="127.0.0.1", help="Where --presence-port is.")
+@click.option(
+    "--registration",
+    type=click.Choice([mode.value for mode in RegistrationMode]),
+    default="open",
+    help="Who may register a new name.",
+)
 def server(
-    port: int, host: str | None, store: str | None, identity: str | None, presence_port: int | None, presence_host: str
+    port: int,
+    host: str | None,
+    store: str | None,
+    identity: str | None,
+    presence_port: int | None,
+    presence_host: str,
+    registration: str,
 ) -> int:
     """Start a chat server.
 
     PORT is a UDP port. The default is 5000; 0 takes any free port. The server prints its table of clients at each
     change: the whole table, or, with more than 50 names, the row that changed.
 
-    The first person to use a name owns it: their key file proves that it is them. If they lose the file, stop the
-    server and use the command forget.
+    The first person to use a name owns it: their key file proves that it is them. If they lose the file, use the
+    command forget. The commands ask the server that runs at --port on this machine, as the same user.
     """
     presence = None if presence_port is None else (presence_host, presence_port)
-    return _watch(partial(run_server, port, host, store, identity, presence))
+    return _watch(partial(run_server, port, host, store, identity, presence, RegistrationMode(registration)))
 
 
-@server.command()
-@click.argument("name")
-@click.option("--port", type=ANY_PORT, default=5000, help="The port of the server.")
-@click.option("--store", metavar="PATH", help="The --store of the server, if it has one.")
-def forget(name: str, port: int, store: str | None) -> int:
-    """Free a name whose owner has lost the key file.
+def _add_operator_commands() -> None:
+    for command in OPERATOR_COMMANDS:
+        command.callback = partial(_run_returned, command.callback)
+        server.add_command(command)
 
-    Stop the server first. The next person who registers NAME owns it.
-    """
-    path = Path(store) if store else server_file(port, "db")
-    return _run(partial(forget_name, name, path), Screen(sys.stdout), Phrasebook())
+
+def _run_returned(make: Callable[..., Callable[[], Awaitable[None]]] | None, **options: Any) -> int:
+    assert make is not None  # noqa: S101 - each command has a function
+    return _watch(make(**options))
+
+
+_add_operator_commands()
 
 
 @cli.command("fingerprint")
@@ -262,6 +278,7 @@ def friends(user_id: int, named: tuple[int | str, ...], server: tuple[str, int],
 @click.option("--no-history", is_flag=True, help="Keep no history of messages.")
 @click.option("--stay", is_flag=True, help="At the end of input, keep receiving until killed.")
 @click.option("--reconnect", is_flag=True, help="If the server does not respond, keep trying.")
+@click.option("--invitation", metavar="CODE", default="", help="The code from the operator, for a new name.")
 @_store("one for each name and server, in your data folder")
 @_identity("one for each name and server, in your data folder")
 @_server_key

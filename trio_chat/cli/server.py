@@ -1,6 +1,6 @@
-"""The programs behind `server` and `server forget`. What the server prints is in cli/table_printer.py.
+"""The program behind `server`. What it prints is in table_printer.py, the commands for a running one in operator.py.
 
-Their arguments and the handling of their errors are in cli/main.py.
+Its arguments and the handling of its errors are in cli/main.py.
 """
 
 import signal
@@ -17,10 +17,11 @@ from trio_chat.cli.keys import IN_MEMORY, server_file
 from trio_chat.cli.log_printer import LogPrinter
 from trio_chat.cli.table_printer import OutputThread, TablePrinter, TableView
 from trio_chat.crypto.identities import Identity
-from trio_chat.errors import StoreError, StoreHeld, UnknownRecipient
+from trio_chat.errors import StoreHeld
 from trio_chat.presence.roster import Roster
 from trio_chat.presence.server import serve_presence
 from trio_chat.protocol.records import Record, fingerprint
+from trio_chat.server.moderation import RegistrationMode
 from trio_chat.server.server import serve_chat
 from trio_chat.storage.identity_file import open_identity
 from trio_chat.storage.interface import ServerStore
@@ -33,7 +34,12 @@ WAITING_CHANGES = 4096
 
 
 async def run_server(
-    port: int, host: str | None, store: str | None, keys: str | None, presence: tuple[str, int] | None
+    port: int,
+    host: str | None,
+    store: str | None,
+    keys: str | None,
+    presence: tuple[str, int] | None,
+    registration: RegistrationMode = RegistrationMode.OPEN,
 ) -> None:
     """Serve a chat until cancelled, and presence at that (host, port) if given; print the table and the addresses.
 
@@ -41,10 +47,13 @@ async def run_server(
     """
     identity = open_identity(Path(keys) if keys else server_file(port, "key"))
     path = Path(store) if store else server_file(port, "db")
-    opening = nullcontext(MemoryServerStore()) if store == IN_MEMORY else _open_store(path)
+    opening = nullcontext(MemoryServerStore()) if store == IN_MEMORY else open_stopped_store(path)
     async with opening as opened, open_background() as background, trio.open_nursery() as nursery:
         roster, output = Roster(), OutputThread(sys.stdout)
-        address = await nursery.start(serve_and_print, port, host, opened, output.write, roster, identity)
+        serve = partial(serve_chat, registration=registration, control=partial(server_file, kind="sock"))
+        address = await nursery.start(
+            partial(serve_and_print, port, host, opened, output.write, roster, identity, serve=serve)
+        )
         if presence:
             presence = await nursery.start(partial(serve_presence, presence[1], host=presence[0], roster=roster))
         # Before anything is printed: a user who has read it may press Ctrl-C.
@@ -57,7 +66,8 @@ async def run_server(
 
 
 @asynccontextmanager
-async def _open_store(path: Path) -> AsyncIterator[ServerStore]:
+async def open_stopped_store(path: Path) -> AsyncIterator[ServerStore]:
+    """Open the store of a server that does not run. Raises StoreError, StoreHeld if it does."""
     try:
         async with open_server_store(path) as store:
             yield store
@@ -82,9 +92,12 @@ async def serve_and_print(
     roster: Roster | None = None,
     identity: Identity | None = None,
     *,
+    serve: Callable[..., Awaitable[None]] = serve_chat,
     task_status: trio.TaskStatus[tuple[str, int]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve a chat until cancelled, and print the changes of its table by `write`. `identity`: None makes new keys.
+
+    `serve`: serve_chat, perhaps with more arguments.
 
     Raises AddressError, in an exception group.
     """
@@ -92,19 +105,6 @@ async def serve_and_print(
     names, _ = await store.load(lambda entries: None)
     printer = TablePrinter(TableView(known.record for known in names), write)
     async with trio.open_nursery() as nursery:
-        serve = partial(serve_chat, port, host=host, store=store, events=changes_in, roster=roster, identity=identity)
-        task_status.started(await nursery.start(serve))
+        start = partial(serve, port, host=host, store=store, events=changes_in, roster=roster, identity=identity)
+        task_status.started(await nursery.start(start))
         await printer.run(changes)
-
-
-async def forget_name(name: str, path: Path) -> None:
-    """Free a name in a server's store, and print that. The next person who registers the name owns it.
-
-    Raises UnknownRecipient; StoreError if there is no store, or a running server holds it.
-    """
-    if not await trio.Path(path).is_file():
-        raise StoreError(f"there is no store {path}")
-    async with _open_store(path) as store:
-        if not await store.forget(name):
-            raise UnknownRecipient(name)
-    click.echo(f"The name {name} is free.")

@@ -28,6 +28,9 @@ LAST_PRINTOUT = 0.5
 """Seconds by which the last print-out may delay the end of the server."""
 
 
+_Row = tuple[str, str, int, bool]
+
+
 class OutputThread:
     """A standard stream, written by a thread: only the task that writes waits for the reader."""
 
@@ -57,15 +60,24 @@ class TableView:
     """The server's client table as its print-outs show it."""
 
     def __init__(self, records: Iterable[Record] = ()) -> None:
-        self._rows: dict[str, tuple[str, str, int, bool]] = {}
+        self._rows: dict[str, _Row] = {}
         self.update(*records)
 
     def update(self, *records: Record) -> str:
-        """Put in rows that are new or have changed; return the print-out. Above 50 names it shows these rows alone."""
-        changed = {fold(record.name): (record.name, record.host, record.port, record.online) for record in records}
-        self._rows |= changed
-        shown = self._rows if len(self._rows) <= WHOLE_TABLE else changed
-        return f"{PROMPT}[Client table updated.]\n{ {row[0]: row for row in shown.values()} }\n"
+        """Put in rows that are new or have changed; return the print-out.
+
+        Above 50 names it shows these rows alone, and None for a name that was deleted.
+        """
+        changed: dict[str, _Row | None] = {}
+        for record in records:
+            row = (record.name, record.host, record.port, record.online)
+            if record.deleted:
+                self._rows.pop(fold(record.name), None)
+            else:
+                self._rows[fold(record.name)] = row
+            changed[record.name] = None if record.deleted else row
+        shown = {row[0]: row for row in self._rows.values()} if len(self._rows) <= WHOLE_TABLE else changed
+        return f"{PROMPT}[Client table updated.]\n{shown}\n"
 
 
 class TablePrinter:

@@ -51,6 +51,7 @@ async def open_chat(
     server_key: str | None = None,
     store: ClientStore | None = None,
     reconnect: bool = False,
+    invitation: str = "",
     backlog: int = BACKLOG,
     network: Network = UDP,
     clock: Callable[[], float] = time.time,
@@ -69,6 +70,7 @@ async def open_chat(
         reconnect: if the server does not respond, or lets nobody in because too many come, keep trying instead of
             raising, with pauses of up to 15 seconds, or as long as the server says. The events are `ServerSilent` and
             `ServerBack`. Deregistering at the end is tried only once.
+        invitation: the code from the server's operator, if the server takes new names with an invitation only.
         backlog: how many events may wait to be read. Use 0 for a program that only sends: no message and no letter
             is accepted, so they stay with their senders and the server.
         network: where the socket comes from.
@@ -79,6 +81,8 @@ async def open_chat(
         NameTaken: it belongs to another key.
         TooManyNames, NoRoom: the key, its address or the server has too many names.
         TooFast: too many registrations with this key or from its address.
+        RegistrationClosed, NotInvited: the server takes no new names, or with an invitation only.
+        Banned: the operator has banned the name, the key or the address.
         SignedInElsewhere: another program of the owner took the name before the table was complete.
         ServerKeyChanged: the server has another key than the one that `store` remembers.
         WrongServerKey: the server does not have the key `server_key`.
@@ -96,7 +100,7 @@ async def open_chat(
         endpoint = Endpoint(socket, Links(identity.link, secrets.token_bytes))
         context = ClientContext(name, identity, store, table, pins, endpoint, event_queue, clock)
         inbox = Inbox(context)
-        registration = Registration(context, candidates, inbox, reconnect)
+        registration = Registration(context, candidates, inbox, reconnect, invitation)
         chat = Chat(context, registration, inbox)
         async with open_background() as nursery:
             await nursery.start(chat._run)
@@ -356,8 +360,8 @@ class Chat:
                 return self._inbox.take_batch(peer, request)
             case messages.TableChange() if is_from_server:
                 return self._registration.take_table(request, registered)
-            case messages.Takeover() if is_from_server:
-                return self._registration.take_takeover(request, registered)
+            case messages.SessionEnded() if is_from_server:
+                return self._registration.take_end(request, registered)
             # Whatever its time: the answer to a newer registration may not have arrived yet, and we are online.
             case messages.Heartbeat() if is_from_server:
                 return request.ack()

@@ -140,8 +140,10 @@ class TableChanged:
 
 @attrs.frozen
 class SignedOff:
-    """`Chat.online` is False now: our owner signed in from another place (`error` is SignedInElsewhere), or the server
-    had forgotten us, and registering again failed with `error`.
+    """`Chat.online` is False now, and `error` says why.
+
+    SignedInElsewhere: our owner signed in from another place. Kicked, Banned, NameDeleted: the operator has ended the
+    session. Other errors: the server had forgotten us, and registering again failed. `Chat.register` tries again.
     """
 
     error: ChatError

@@ -21,7 +21,7 @@ from trio_chat.link.session import Peer
 from trio_chat.protocol import messages
 from trio_chat.protocol.duplicates import Reaction
 from trio_chat.protocol.messages import Answer, PartAck, Refused, Registered
-from trio_chat.protocol.records import Address, Reason
+from trio_chat.protocol.records import Address, EndReason, Reason
 from trio_chat.tasks import WakeUp
 from trio_chat.transport.endpoint import ACK_WINDOW, RESEND_DELAYS, SERVER_ATTEMPTS, new_id
 
@@ -47,6 +47,13 @@ _REFUSALS: dict[Reason, type[errors.ChatError]] = {
 _SIGNED_OFF: tuple[type[errors.ChatError], ...] = (NameTaken, SignedInElsewhere, *_REFUSALS.values())
 """With these, registering again has failed for good."""
 
+_ENDINGS: dict[EndReason, type[errors.ChatError]] = {
+    EndReason.ELSEWHERE: SignedInElsewhere,
+    EndReason.KICKED: errors.Kicked,
+    EndReason.BANNED: errors.Banned,
+    EndReason.DELETED: errors.NameDeleted,
+}
+
 
 @attrs.define(eq=False)
 class Registration:
@@ -54,12 +61,14 @@ class Registration:
 
     `registered` is the server's latest answer, None while offline. `reconnect`: wait for a silent server, or one that
     has had too many registrations, do not raise.
+    `invitation`: shown to the server with each registration.
     """
 
     _context: ClientContext
     _candidates: Sequence[Address]
     _inbox: Inbox
     _reconnect: bool
+    _invitation: str = ""
     registered: Registered | None = attrs.field(init=False, default=None)
     server: Peer = attrs.field(init=False, default=Peer(("", 0), b""))
     # Distinguishes this program from others with the same key: see `_request_registration`.
@@ -130,7 +139,9 @@ class Registration:
         takeover_at = 0.0
         # More than twice only if another program registers in between, or the network takes seconds.
         for _ in range(SERVER_ATTEMPTS):
-            request = messages.Register(new_id(), context.name, own, self._program, takeover_at, blocked)
+            request = messages.Register(
+                new_id(), context.name, own, self._program, takeover_at, blocked, self._invitation
+            )
             answer = await ask(self.server, request)
             match answer:
                 case Registered():
@@ -287,13 +298,14 @@ class Registration:
             context.event_queue.table_changed()
         return change.held(context.table.version)
 
-    def take_takeover(self, request: messages.Takeover, registered: Registered) -> Answer | Reaction:
-        """Our owner has signed in from another place: we are offline now."""
-        # We do not register again: two programs with the same key would take the name from each other forever.
-        # A late Takeover may mean an earlier registration: the owner may have registered here again since.
+    def take_end(self, request: messages.SessionEnded, registered: Registered) -> Answer | Reaction:
+        """The server has ended our session: we are offline now."""
+        # We do not register again: two programs with the same key would take the name from each other forever, and who
+        # was kicked would be back at once.
+        # A late SessionEnded may mean an earlier registration: the owner may have registered here again since.
         if request.since == registered.since:
-            # If there is no room for the event, the server has to send the Takeover again.
-            if not self._context.event_queue.offer(SignedOff(SignedInElsewhere())):
+            # If there is no room for the event, the server has to send this again.
+            if not self._context.event_queue.offer(SignedOff(_ENDINGS[request.reason]())):
                 return Reaction.SILENCE
             self.registered = None
         return request.ack()

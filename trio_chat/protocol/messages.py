@@ -13,8 +13,10 @@ from trio_chat.protocol.records import (
     Body,
     Count,
     Credentials,
+    EndReason,
     Entry,
     Id,
+    InvitationCode,
     Key,
     Kind,
     Name,
@@ -214,6 +216,7 @@ class Register(_Answerable):
     `program`: 16 random bytes, generated at the program's start. `takeover_at`: the time from the last Elsewhere; the
     name is taken over from other programs of the same owner that registered before it. 0: it is not taken over.
     `blocked`: the Ed25519 keys to which the name is shown as offline.
+    `invitation`: the code that the operator gave, or empty; only a new name may need it.
     """
 
     kind: ClassVar[int] = 32
@@ -222,6 +225,7 @@ class Register(_Answerable):
     program: Id
     takeover_at: Seconds = 0.0
     blocked: Annotated[tuple[Key, ...], Meta(max_length=MAX_BLOCKED)] = ()
+    invitation: InvitationCode = ""
 
     def registered(self, version: Version, since: float, waiting: int, head: int) -> Registered:
         return Registered(self.kind, self.id, version, since, waiting, head)
@@ -300,12 +304,14 @@ class TableChange(_Answerable):
     """Server to client: the rows that changed between two versions of the table. Applies to exactly `before`.
 
     A table that is too large for one message is sent as a chain of such changes, beginning at n = 0.
+    `floor`: some names that were deleted up to this change are not listed any longer, so an older copy begins again.
     """
 
     kind: ClassVar[int] = 38
     before: Version
     after: Version
     records: Annotated[tuple[Record, ...], Meta(max_length=64)]
+    floor: Count = 0
 
     def held(self, version: Version | None) -> TableHeld:
         return TableHeld(self.kind, self.id, version)
@@ -331,15 +337,16 @@ class Find(_Answerable):
 
 
 @attrs.frozen
-class Takeover(_Answerable):
-    """Server to client: that registration has ended, because its owner signed in from another place."""
+class SessionEnded(_Answerable):
+    """Server to client: the registration with this `since` has ended."""
 
     kind: ClassVar[int] = 41
     since: Seconds
+    reason: EndReason = EndReason.ELSEWHERE
 
 
 _RequestToServer = Register | Deregister | Save | GroupPost | Find
-_RequestToClient = Batch | TableChange | Takeover
+_RequestToClient = Batch | TableChange | SessionEnded
 Request = _RequestToServer | DirectMessage | _RequestToClient | Heartbeat
 REQUESTS = get_args(Request)
 

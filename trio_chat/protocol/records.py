@@ -26,6 +26,9 @@ MAX_PARTS = 32
 RETENTION = 30 * 24 * 3600.0
 """Seconds (30 days) for which the server keeps what it has taken, by its own clock."""
 
+NAME_RETENTION = 90 * 24 * 3600.0
+"""Seconds (90 days) after which a name that was not online is deleted, unless letters wait for it."""
+
 # msgspec searches for a pattern, hence \A; `$` would let a newline follow, hence \Z. ASCII only, so that no other
 # script has a letter that looks the same.
 NAME = r"\A[A-Za-z0-9][A-Za-z0-9_.-]{0,31}\Z"
@@ -40,6 +43,7 @@ Host = Annotated[str, Meta(pattern=r"\A[0-9A-Fa-f:.]{2,45}\Z")]
 Port = Annotated[int, Meta(ge=1, le=65535)]
 Count = Annotated[int, Meta(ge=0, le=2**53)]
 Key = Annotated[bytes, Meta(min_length=32, max_length=32)]
+InvitationCode = Annotated[str, Meta(max_length=64)]
 Signature = Annotated[bytes, Meta(min_length=64, max_length=64)]
 Body = Annotated[bytes, Meta(max_length=MAX_BODY)]
 Seconds = Annotated[float, Meta(ge=0, le=253_402_300_799)]
@@ -118,6 +122,7 @@ class Record:
     """One row of the client table. `since`: when the name last went online or offline, seconds since 1970, UTC.
 
     A name without `credentials` belongs to nobody: the operator has freed it, and the next key to register gets it.
+    `deleted`: there is no such name any longer, and clients remove the row.
     """
 
     name: Name
@@ -126,6 +131,7 @@ class Record:
     online: bool
     since: Seconds
     credentials: Credentials | None = None
+    deleted: bool = False
 
     @property
     def address(self) -> tuple[str, int]:
@@ -176,6 +182,19 @@ class Entry:
     recipient: Annotated[str, Meta(max_length=32)]
     taken_at: Seconds
     body: Body = b""
+
+
+class EndReason(enum.StrEnum):
+    """Why the server has ended a session."""
+
+    ELSEWHERE = "elsewhere"
+    """The owner of the name has signed in from another place."""
+    KICKED = "kicked"
+    """The operator has ended it."""
+    BANNED = "banned"
+    """The operator has banned the name, the key or the address."""
+    DELETED = "deleted"
+    """The operator has deleted the name, or freed it for another key."""
 
 
 class Reason(enum.StrEnum):

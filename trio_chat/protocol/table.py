@@ -9,11 +9,15 @@ from collections.abc import Iterator, Mapping
 from itertools import takewhile
 from operator import itemgetter
 
+import attrs
+
 from trio_chat.protocol.messages import TableChange
 from trio_chat.protocol.records import Record, Version, fold
 
 TABLE_PAGE = 64
 
+DELETIONS_LISTED = 64
+"""Deleted names that the server lists at least. It lists at most as many as there are names, if those are more."""
 NumberedRow = tuple[int, Record]
 """A row, and the number of its latest change."""
 
@@ -29,15 +33,20 @@ def _has_reached(held: Version | None, wanted: Version) -> bool:
     return held is not None and held.epoch == wanted.epoch and held.n >= wanted.n
 
 
-def _applies_to(held: Version | None, change: TableChange, epoch: bytes) -> bool:
+def _begins_again(held: Version, floor: int, latest_floor: int) -> bool:
+    """Whether a copy may have rows whose deletion is not listed any longer. `floor`: that of its first page."""
+    return held.n < latest_floor and floor < latest_floor
+
+
+def _applies_to(held: Version | None, floor: int, change: TableChange, epoch: bytes) -> bool:
     """Whether a copy at version `held`, of a client that registered in `epoch`, may take this change."""
     # Another epoch: the page of a previous server may arrive after a restart, and would undo the present table. The
     # page of the next server may arrive before the registration there.
     if change.before.epoch != epoch or change.after.epoch != epoch:
         return False
-    # First page: it begins at the empty table, so it replaces a table of another epoch. Within the epoch it must not:
-    # a copy of the first page that arrives late would remove the pages after it.
-    if held is None or held.epoch != epoch:
+    # First page: it begins at the empty table, so it replaces a table of another epoch. Within the epoch it must not,
+    # unless it has to: a copy of the first page that arrives late would remove the pages after it.
+    if held is None or held.epoch != epoch or _begins_again(held, floor, change.floor):
         return change.before.n == 0
     # Stale or early change: applied to any other version, it would leave out rows or undo newer ones.
     return change.before == held
@@ -59,6 +68,7 @@ class ClientTable(Mapping[str, Record]):
 
     def __init__(self) -> None:
         self.version: Version | None = None
+        self._floor = 0
         self._records: dict[str, Record] = {}
 
     def __getitem__(self, name: str) -> Record:
@@ -76,31 +86,48 @@ class ClientTable(Mapping[str, Record]):
 
     def apply(self, change: TableChange, epoch: bytes) -> tuple[Record, ...]:
         """Apply a change if it fits; return the rows that changed. `epoch`: the one named at the registration."""
-        if not _applies_to(self.version, change, epoch):
+        if not _applies_to(self.version, self._floor, change, epoch):
             return ()
         if change.before.n == 0:
             self._records.clear()
-        self._records.update((fold(record.name), record) for record in change.records)
+            self._floor = change.floor
+        for record in change.records:
+            if record.deleted:
+                self._records.pop(fold(record.name), None)
+            else:
+                self._records[fold(record.name)] = record
         self.version = change.after
         return change.records
 
 
-class ServerTable:
-    """The server's table. `epoch`: 8 random bytes, new at each start."""
+class ServerTable(Mapping[str, Record]):
+    """The server's table: records by name. `epoch`: 8 random bytes, new at each start.
+
+    Deleted names are no part of it, but the newest of them are in the changes, so that clients drop their rows.
+    `floor`: the number of the newest deletion that is not listed any longer; see `TableChange.floor`.
+    """
 
     def __init__(self, epoch: bytes) -> None:
         self.version = Version(epoch, 0)
+        self.floor = 0
         self._rows: dict[str, NumberedRow] = {}
         self._names_of: Counter[bytes] = Counter()
+        self._deleted: dict[str, None] = {}
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self._rows) - len(self._deleted)
 
-    def __contains__(self, name: str) -> bool:
-        return fold(name) in self._rows
+    def __iter__(self) -> Iterator[str]:
+        return (record.name for _, record in self._rows.values() if not record.deleted)
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and fold(name) in self._rows and fold(name) not in self._deleted
 
     def __getitem__(self, name: str) -> Record:
-        return self._rows[fold(name)][1]
+        _, record = self._rows[fold(name)]
+        if record.deleted:
+            raise KeyError(name)
+        return record
 
     def row(self, name: str) -> NumberedRow | None:
         """The row of a name, if there is one."""
@@ -108,7 +135,7 @@ class ServerTable:
 
     def is_held(self, name: str, version: Version | None) -> bool:
         """Whether a copy of this version has the row of this name as it is now."""
-        n, _ = self._rows.get(fold(name), (self.version.n + 1, None))
+        n, _ = self._rows[fold(name)] if name in self else (self.version.n + 1, None)
         return version is not None and version.epoch == self.version.epoch and n <= version.n
 
     def names_of(self, key: bytes) -> int:
@@ -120,6 +147,7 @@ class ServerTable:
         self.version = Version(self.version.epoch, self.version.n + 1)
         # Removed first: a dict keeps the place of a key that is assigned again, and the row must move to the end.
         _, before = self._rows.pop(fold(record.name), (0, None))
+        self._deleted.pop(fold(record.name), None)
         self._rows[fold(record.name)] = (self.version.n, record)
         self._count(before, -1)
         self._count(record, 1)
@@ -132,16 +160,31 @@ class ServerTable:
         if not self._names_of[key]:
             del self._names_of[key]
 
+    def delete(self, name: str) -> Record:
+        """Delete a row; return the last state of it, which says so."""
+        deleted = attrs.evolve(self[name], online=False, credentials=None, deleted=True)
+        self.put(deleted)
+        self._deleted[fold(name)] = None
+        # Somebody who registers and deletes names again and again must not fill the memory, nor what newcomers get.
+        while len(self._deleted) > max(len(self), DELETIONS_LISTED):
+            oldest = next(iter(self._deleted))
+            self.floor, _ = self._rows.pop(oldest)
+            del self._deleted[oldest]
+        return deleted
+
     def change_since(
-        self, held: Version | None, id: bytes, instead: Mapping[str, NumberedRow] = _NOTHING
+        self, held: Version | None, id: bytes, floor: int = 0, instead: Mapping[str, NumberedRow] = _NOTHING
     ) -> TableChange | None:
         """The next page for a client that holds this version; None if that is the latest.
 
+        `floor`: that of the first page of the client's copy, as far as the server knows.
         `instead`: what this client gets in place of the rows of these names (folded). The page may be empty then.
         """
         if held == self.version or not self._rows:
             return None
         start = _version_to_send_from(held, self.version)
+        if _begins_again(start, floor, self.floor):
+            start = Version(self.version.epoch, 0)
         newest_first = list(takewhile(lambda row: row[0] > start.n, reversed(self._rows.values())))
         if instead:
             newest_first = [row for row in newest_first if fold(row[1].name) not in instead]
@@ -149,4 +192,4 @@ class ServerTable:
             newest_first.sort(key=itemgetter(0), reverse=True)
         page = newest_first[: -TABLE_PAGE - 1 : -1]
         n = page[-1][0] if len(newest_first) > TABLE_PAGE else self.version.n
-        return TableChange(id, start, Version(start.epoch, n), tuple(record for _, record in page))
+        return TableChange(id, start, Version(start.epoch, n), tuple(record for _, record in page), self.floor)

@@ -17,7 +17,8 @@ from trio_chat.link.session import Peer
 from trio_chat.protocol.log import Log, Page
 from trio_chat.protocol.messages import Answer, Batch, Heartbeat, Save, TableChange, TableHeld, Taken
 from trio_chat.protocol.records import EVERYONE, Credentials, Entry, EntryKind, Version
-from trio_chat.server.service import Service, Session
+from trio_chat.server.service import Service
+from trio_chat.server.sessions import Session
 from trio_chat.storage.interface import Acknowledged, ServerStore
 from trio_chat.tasks import WakeUp
 from trio_chat.transport.endpoint import ACK_WINDOW, RESEND_DELAYS, Endpoint, new_id
@@ -145,18 +146,21 @@ class Deliveries:
         """What to send to these sessions now. Nothing for those who have everything, or are behind the tail."""
         id_ = new_id()
         # Most sessions hold the same version: each difference is computed once.
-        changes: dict[Version | None, TableChange | None] = {}
+        changes: dict[tuple[Version | None, int], TableChange | None] = {}
         senders: _Senders = {}
         requests: dict[Session, Batch | TableChange] = {}
         for session in sessions:
             if session.table_due:
-                if session.held not in changes:
-                    changes[session.held] = self._service.table.change_since(session.held, id_)
-                change = self._service.change_for(session, changes[session.held], id_)
+                copy = (session.held, session.floor)
+                if copy not in changes:
+                    changes[copy] = self._service.table.change_since(session.held, id_, session.floor)
+                change = self._service.change_for(session, changes[copy], id_)
                 # Not due again before the next round: somebody who changes the table all the time, once in each round
                 # trip, would keep entries from everyone.
                 session.table_due = change is not None and change.after != self._service.table.version
                 if change is not None:
+                    if change.before.n == 0:
+                        session.floor = change.floor
                     requests[session] = change
                     session.is_busy = True
                     continue
@@ -309,6 +313,10 @@ class Deliveries:
                 if receipt and seq in self._awaited:
                     peer, request = self._awaited.pop(seq)
                     self._endpoint.answer(peer, request, request.delivered(receipt))
+
+    def numbers(self) -> dict[str, object]:
+        """What waits here, for the operator."""
+        return {"entries": self._tail.head, "sending": len(self._ready), "receipts": len(self._awaited)}
 
     # --- Saves that wait for a receipt ---
 

@@ -10,6 +10,8 @@ import time
 from collections import Counter
 from collections.abc import Callable, Hashable
 from contextlib import closing
+from functools import partial
+from pathlib import Path
 
 import trio
 
@@ -25,12 +27,16 @@ from trio_chat.protocol.messages import (
     Register,
     Request,
     Save,
-    Takeover,
+    SessionEnded,
 )
 from trio_chat.protocol.records import RETENTION, Address, Reason, Record
+from trio_chat.server.control import Control
 from trio_chat.server.delivery import Deliveries
+from trio_chat.server.moderation import Moderation, RegistrationMode
+from trio_chat.server.operations import Operations
 from trio_chat.server.retention import RetentionClock
-from trio_chat.server.service import Admission, Append, Service, Session
+from trio_chat.server.service import Service
+from trio_chat.server.sessions import Admission, Append, Session
 from trio_chat.storage.interface import Appended, ServerStore, Status
 from trio_chat.storage.memory import MemoryServerStore
 from trio_chat.tasks import WakeUp
@@ -52,6 +58,8 @@ RETENTION_CHECK_EVERY = 60.0
 
 REFUSALS_EVERY = 60.0
 """Seconds between two reports of what was over a limit."""
+NAMES_CHECK_EVERY = 24 * 3600.0
+"""Seconds between two searches for names that nobody uses."""
 
 TABLE_FOLD = 0.1
 """Seconds in which changes of the table are gathered after one has been sent."""
@@ -68,6 +76,8 @@ async def serve_chat(
     network: Network = UDP,
     clock: Callable[[], float] = time.time,
     limits: Limits = LIMITS,
+    registration: RegistrationMode = RegistrationMode.OPEN,
+    control: Callable[[int], Path] | None = None,
     task_status: trio.TaskStatus[Address] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve a chat until cancelled; `await nursery.start(...)` returns the address that it is bound to.
@@ -82,6 +92,8 @@ async def serve_chat(
         network: where the socket comes from.
         clock: returns seconds since 1970, UTC.
         limits: how much one key or one address may use.
+        registration: who may register a new name; invitations are made by a command on the control socket.
+        control: returns the path of the control socket for a UDP port; None: there is no such socket.
 
     Raises:
         AddressError: the host does not resolve, or the port is in use.
@@ -94,11 +106,11 @@ async def serve_chat(
     with closing(network.bind(host, port)) as socket:
         endpoint = Endpoint(socket, links)
         server = _Server(
-            endpoint, own.public.signing, store or MemoryServerStore(), events, roster or Roster(), clock, limits
+            endpoint, links, own.public.signing, store or MemoryServerStore(), events, roster or Roster(), clock, limits
         )
-        server.count_refusals_of(links)
+        server.moderation.mode = registration
         try:
-            await server.run(socket.address, task_status)
+            await server.run(socket.address, control and control(socket.address[1]), task_status)
         finally:
             server.clear_roster()
 
@@ -107,6 +119,7 @@ class _Server:
     def __init__(
         self,
         endpoint: Endpoint,
+        links: Links,
         key: bytes,
         store: ServerStore,
         events: trio.MemorySendChannel[Record] | None,
@@ -115,12 +128,16 @@ class _Server:
         limits: Limits,
     ) -> None:
         self._endpoint = endpoint
+        self._links = links
         self._store = store
         self._events = events
         self._roster = roster
         self._clock = clock
-        self._service = Service(key, secrets.token_bytes(8), self._row_changed, limits)
+        self.moderation = Moderation()
+        self._service = Service(key, secrets.token_bytes(8), self._row_changed, limits, self.moderation)
+        self._service.refused_by_links = lambda: links.refused
         self._deliveries = Deliveries(endpoint, self._service, store, clock)
+        self._operations = Operations(self._service, store, endpoint, self._deliveries, clock, self._numbers)
         self._table_changed = WakeUp()
         self._throttle = self._service.throttle
         self._takeovers = 0
@@ -131,9 +148,10 @@ class _Server:
             limits.registrations_in_progress
         )
 
-    async def run(self, address: Address, task_status: trio.TaskStatus[Address]) -> None:
+    async def run(self, address: Address, control: Path | None, task_status: trio.TaskStatus[Address]) -> None:
         names, head = await self._store.load(self._deliveries.on_appended)
         self._service.load((name.record, name.owner) for name in names)
+        self.moderation.load(names, *await self._store.rules())
         self._deliveries.start(head)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._deliveries.delivery_loop)
@@ -141,17 +159,15 @@ class _Server:
             nursery.start_soon(self._append_loop, nursery)
             nursery.start_soon(self._publish_table)
             nursery.start_soon(self._sweep)
-            nursery.start_soon(self._retain)
             nursery.start_soon(self._report_refusals)
+            nursery.start_soon(self._retain, nursery)
+            if control is not None:
+                await nursery.start(Control(partial(self._operations.reply, nursery)).serve, control)
             task_status.started(address)
             # The channel starts one task in each pass of the scheduler: tasks that start in the same pass run in any
             # order, and an earlier registration of a name could reach the store after a later one.
             async for peer, admission in self._admissions:
                 nursery.start_soon(self._admit, nursery, peer, admission)
-
-    def count_refusals_of(self, links: Links) -> None:
-        """Report what the links refuse together with what the server does."""
-        self._service.refused_by_links = lambda: links.refused
 
     def is_registered(self, key: bytes) -> bool:
         """Whether this link key has a session here."""
@@ -207,7 +223,13 @@ class _Server:
         # And before it what was taken, in the order of the calls: the new session begins where the last one has ended.
         await self._deliveries.write(nursery)
         # The row as it is now: while this waited, a later registration of the name may have got to the store first.
-        position = await self._store.save_name(self._service.table[admission.record.name])
+        record = self._service.table.get(admission.record.name)
+        if record is None or record.credentials is None:
+            # The operator has deleted or freed the name meanwhile. To save it now would undo that.
+            self._throttle.end("registrations_in_progress", origin(peer.address))
+            self._endpoint.answer(peer, admission.request, admission.request.refused(Reason.NOT_REGISTERED))
+            return
+        position = await self._store.save_name(record, admission.invitation)
         version, since = self._service.table.version, admission.session.since
         admission.session.table_wanted = version.n
         registered = admission.request.registered(version, since, position.waiting, position.head)
@@ -223,7 +245,7 @@ class _Server:
                 nursery.start_soon(self._tell_takeover, superseded)
 
     async def _tell_takeover(self, session: Session) -> None:
-        request = Takeover(new_id(), session.since)
+        request = SessionEnded(new_id(), session.since)
         await self._endpoint.request(session.peer, request, attempts=SERVER_ATTEMPTS, resend_delays=RESEND_DELAYS)
         self._takeovers -= 1
 
@@ -243,9 +265,10 @@ class _Server:
             for session in self._service.overdue(trio.current_time()):
                 self._service.mark_offline(session, self._clock())
 
-    async def _retain(self) -> None:
-        """Remove what is older than RETENTION, while the clock can be believed."""
+    async def _retain(self, nursery: trio.Nursery) -> None:
+        """Remove what is older than RETENTION, and names that nobody uses, while the clock can be believed."""
         trusted = RetentionClock(self._clock(), trio.current_time())
+        names_checked_at = float("-inf")
         while True:
             await trio.sleep(RETENTION_CHECK_EVERY)
             now = self._clock()
@@ -258,6 +281,19 @@ class _Server:
                 self._deliveries.forget(before, now)
                 while await self._store.retain(before, now):
                     await trio.lowlevel.checkpoint()
+                if trio.current_time() - names_checked_at >= NAMES_CHECK_EVERY:
+                    names_checked_at = trio.current_time()
+                    await self._operations.delete_unused(nursery, now)
+
+    def _numbers(self) -> dict[str, object]:
+        """What waits here, for the operator."""
+        return {
+            "links": len(self._links),
+            "registering": self._throttle.in_progress("registrations_in_progress"),
+            "storing": len(self._to_append),
+            **self._deliveries.numbers(),
+            "refused": dict(self._service.refusals),
+        }
 
     # --- the table ---
 
@@ -298,6 +334,8 @@ class _Server:
         match request, result.status:
             case _, Status.FULL:
                 answer = request.refused(Reason.FULL)
+            case _, Status.UNKNOWN:
+                answer = request.refused(Reason.UNKNOWN)
             case _, Status.CONFLICT:
                 answer = request.refused(Reason.CONFLICT)
             case GroupPost(), _:

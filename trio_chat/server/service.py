@@ -36,6 +36,8 @@ from trio_chat.protocol.records import (
 )
 from trio_chat.protocol.table import ServerTable
 from trio_chat.server.blocks import Blocks
+from trio_chat.server.moderation import Moderation
+from trio_chat.server.sessions import Admission, Append, Session
 from trio_chat.server.throttle import Throttle
 
 SILENCE_LIMIT = 65.0
@@ -45,67 +47,6 @@ TAKEOVER_LIMIT = 5.0
 """Seconds after an Elsewhere during which its client can take the name over: twice the time that a Register gets."""
 
 TICK = 1e-6
-
-
-@attrs.define(eq=False)
-class Session:
-    """One registration of a name at one address. When it ends, a newer one of the same name is not affected.
-
-    `folded`: the name as it is compared. `key`: the Ed25519 key that the name belongs to.
-    `since`: when it began, by the monotonic clock; the client knows it by this number.
-    `held`: the version of the table that the client holds, as far as the server knows.
-    `table_due`: what the client lacks of the table is sent next.
-    `table_wanted`: the number of the change up to which the client needs the table to be registered.
-    `position`: the client has everything for it up to this entry of the log. `upto`: its position when it has taken the
-    batch that is in flight.
-    `is_busy`: something is in flight, or is being looked for. `is_idle`: nothing in the log waits for it.
-    """
-
-    name: str
-    key: bytes
-    peer: Peer
-    program: bytes
-    since: float
-    heard_at: float
-    held: Version | None = None
-    table_due: bool = True
-    table_wanted: int = 0
-    position: int = 0
-    upto: int = 0
-    is_busy: bool = True
-    is_idle: bool = False
-    folded: str = attrs.field(init=False)
-
-    @folded.default
-    def _folded(self) -> str:
-        return fold(self.name)
-
-
-@attrs.frozen
-class Admission:
-    """The name is registered: put the record into the store, then answer.
-
-    `ended`: the sessions that the new one replaces. Nothing waits for their answers any more.
-    """
-
-    request: Register
-    session: Session
-    record: Record
-    ended: tuple[Session, ...]
-
-    @property
-    def superseded(self) -> list[Session]:
-        """Those of other programs elsewhere, which get a Takeover; at the new one's own address nobody else listens."""
-        new = self.session
-        return [ended for ended in self.ended if ended.program != new.program and ended.peer != new.peer]
-
-
-@attrs.frozen
-class Append:
-    """The request is allowed: append its entry to the log, then answer."""
-
-    request: Save | GroupPost
-    entry: Entry
 
 
 Outcome = Answer | Reaction | Admission | Append
@@ -123,7 +64,9 @@ class Service:
         epoch: bytes,
         changed: Callable[[Record], object] = lambda record: None,
         limits: Limits = LIMITS,
+        moderation: Moderation | None = None,
     ) -> None:
+        self.moderation = moderation or Moderation()
         self.table = ServerTable(epoch)
         self.throttle = Throttle(limits)
         self.refused_by_links: Callable[[], Counter[str]] = Counter
@@ -161,6 +104,8 @@ class Service:
         """Decide on a request. `now`: monotonic seconds; `at`: seconds since 1970, UTC, which people see."""
         # Not answered: an answer has to be sealed, which costs as much as most of these requests.
         if self.throttle.pause(now, requests_per_key=peer.key):
+            return Reaction.SILENCE
+        if self.moderation.is_being_told(peer, request):
             return Reaction.SILENCE
         if isinstance(request, Register):
             return self._register(peer, request, now, at)
@@ -212,6 +157,8 @@ class Service:
         known = self.table[name].credentials if name in self.table else None
         if known is not None and known.keys.signing != keys.signing:
             return request.refused(Reason.TAKEN)
+        if reason := self.moderation.refusal(request, peer.address, at, is_owner=known is not None):
+            return request.refused(reason)
         if limit := self._full_limit(request):
             self.throttle.refuse(limit)
             return request.refused(Reason.TOO_MANY_NAMES if limit == "names_per_key" else Reason.NO_ROOM)
@@ -248,6 +195,7 @@ class Service:
 
     def _admit(self, peer: Peer, request: Register, now: float, at: float) -> Admission:
         name = request.name
+        invitation = self.moderation.admit(request, is_owner=self._is_owned(name))
         ended = self._sessions_of(peer, name)
         for session in ended:
             if session.folded == fold(name):
@@ -262,7 +210,7 @@ class Service:
         self._put(record)
         now_shown = (self.table.version.n, record)
         self._blocks.replace(new.folded, new.key, request.blocked, origin(peer.address), before, now_shown)
-        return Admission(request, new, record, ended)
+        return Admission(request, new, record, ended, invitation)
 
     def _sessions_of(self, peer: Peer, name: str) -> tuple[Session, ...]:
         """The sessions of a key and of a name, which end when this key registers this name."""
@@ -271,7 +219,8 @@ class Service:
     def moved(self, before: Peer, after: Peer, now: float) -> None:
         """A peer has proven that it is at another address now: its session, if it has one, continues there."""
         session = self._by_key.get(before.key)
-        if session is not None and session.peer == before:
+        # Who moves to a banned address has to register from there, and is refused.
+        if session is not None and session.peer == before and not self.moderation.is_banned_address(after.address):
             session.peer = after
             self._show_address(session, now)
 
@@ -345,7 +294,7 @@ class Service:
         instead, has_newer = self._blocks.seen_by(session.key, shared.before.n)
         # Little more is done for those whom somebody blocks: a stranger may block many, and come and go all the time.
         if has_newer:
-            change = self.table.change_since(session.held, id, instead) or shared
+            change = self.table.change_since(session.held, id, session.floor, instead) or shared
         else:
             seen = tuple(record for record in shared.records if fold(record.name) not in instead)
             change = shared if len(seen) == len(shared.records) else attrs.evolve(shared, records=seen)
@@ -368,7 +317,8 @@ class Service:
 
         - `receive`: a Deregister; `_admit`: the same key has registered another name;
         - delivery.py: a delivery and PROBES (5) probes, of one window each, were not answered;
-        - the sweep in server.py: no request for SILENCE_LIMIT (65 s).
+        - the sweep in server.py: no request for SILENCE_LIMIT (65 s);
+        - `end_session`: the operator.
 
         Returns False if the session had ended: its name may have registered again during the last probe.
         """
@@ -377,6 +327,25 @@ class Service:
         self._end(session)
         self._put(attrs.evolve(self.table[session.name], online=False, since=at))
         return True
+
+    # --- what the operator decides ---
+
+    def end_session(self, session: Session, at: float) -> None:
+        """End a session. Its program gets no answers until `Moderation.told` is called."""
+        self.mark_offline(session, at)
+        self.moderation.begin_to_tell(session.peer, session.program)
+
+    def free(self, name: str, only_for: str = "") -> None:
+        """Nobody owns this name any more. `only_for`: the fingerprint of the only key that may take it."""
+        self.moderation.reserve(name, only_for)
+        self._blocks.forget(fold(name))
+        self._put(attrs.evolve(self.table[name], credentials=None))
+
+    def delete(self, name: str) -> None:
+        """There is no such name any more."""
+        self.moderation.reserve(name, "")
+        self._blocks.forget(fold(name))
+        self._changed(self.table.delete(name))
 
     def overdue(self, now: float) -> list[Session]:
         """The sessions without a request for SILENCE_LIMIT."""

@@ -59,6 +59,10 @@ class Throttle:
         self.refuse(limit)
         return False
 
+    def in_progress(self, limit: str) -> int:
+        """How many of the places for this work are taken."""
+        return self._in_progress.get(limit, Counter()).total()
+
     def end(self, limit: str, who: Hashable) -> None:
         """Give a place back."""
         used = self._in_progress[limit]

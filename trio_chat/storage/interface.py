@@ -6,13 +6,14 @@ in the order in which they are made, even if an earlier one has not returned yet
 
 import enum
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Protocol
+from typing import Annotated, Protocol
 
 import attrs
+from msgspec import Meta
 
 from trio_chat.crypto.receipts import NO_HASH
 from trio_chat.protocol.log import Page
-from trio_chat.protocol.records import Credentials, Entry, EntryKind, Record, fold
+from trio_chat.protocol.records import Credentials, Entry, EntryKind, Key, Record, Seconds, fold
 
 EntryKey = tuple[str, str, bytes]
 """Kind, sender's name in lower case, id: what identifies a message, whether it comes directly or from the server."""
@@ -36,6 +37,7 @@ class Status(enum.Enum):
     NEW = "it is in the log now"
     KNOWN = "it was in the log"
     FULL = "the recipient has too many letters"
+    UNKNOWN = "its recipient has been deleted"
     CONFLICT = "its id belongs to another message"
 
 
@@ -52,11 +54,45 @@ class Appended:
 class KnownName:
     """A name, as offline. `owner`: the credentials of its owner or, if it was freed, of its last one, if known.
 
-    The record of a name that was freed has no credentials.
+    The record of a name that was freed has no credentials. `reserved`: the fingerprint of the only key that may take it
+    then; empty if any may.
     """
 
     record: Record
     owner: Credentials | None
+    reserved: Annotated[str, Meta(max_length=32)] = ""
+
+
+class BanKind(enum.StrEnum):
+    """What is banned."""
+
+    NAME = "name"
+    KEY = "key"
+    ADDRESS = "address"
+
+
+@attrs.frozen
+class Ban:
+    """A name in lower case, the fingerprint of a key, or a network in CIDR form.
+
+    `name`: the name, in lower case, with which it was banned; lifting the ban of that name lifts this one as well.
+    """
+
+    kind: BanKind
+    value: Annotated[str, Meta(min_length=1, max_length=64)]
+    name: Annotated[str, Meta(max_length=32)] = ""
+
+
+@attrs.frozen
+class Invitation:
+    """What admits one new name: the SHA-256 of a code, which is good until some time.
+
+    `name`: the only name that it admits, in lower case; empty if it admits any.
+    """
+
+    hash: Key
+    until: Seconds
+    name: Annotated[str, Meta(max_length=32)] = ""
 
 
 @attrs.frozen
@@ -93,15 +129,41 @@ class ServerStore(Protocol):
         before any method returns: in order, none left out. It must not wait.
         """
 
-    async def save_name(self, record: Record) -> Position:
+    async def save_name(self, record: Record, invitation: bytes = b"") -> Position:
         """Remember a name with the credentials of this record; `record.since` is the time.
+
+        The invitation with this hash, if one is given, is gone in the same moment.
 
         A new name begins at the head. So does one that another key owned before; then each letter for it that has no
         receipt is answered with an entry of kind FAILED.
         """
 
-    async def forget(self, name: str) -> bool:
-        """Free a name: the next key that registers it owns it. False: no such name."""
+    async def forget(self, name: str, only_for: str = "") -> bool:
+        """Free a name: the next key that registers it owns it. False: no such name.
+
+        `only_for`: the fingerprint of the only key that may do so.
+        """
+
+    async def delete(self, name: str, at: float) -> bool:
+        """Remove a name, and answer each letter that waits for it with an entry of kind FAILED. False: no such name."""
+
+    async def unused(self, online: Iterable[str], before: float, now: float) -> list[str]:
+        """The names that were last online before this time, by earlier calls, and for which no letter waits.
+
+        `online`: those who are online now. Who has registered since the last call was online at this one.
+        """
+
+    async def rules(self) -> tuple[list[Ban], list[Invitation]]:
+        """All bans, and all invitations that were not used."""
+
+    async def ban(self, bans: Iterable[Ban]) -> None:
+        """Add bans."""
+
+    async def unban(self, bans: Iterable[Ban]) -> None:
+        """Remove bans."""
+
+    async def invite(self, invitation: Invitation, now: float) -> None:
+        """Add an invitation, and drop those that are too old by now."""
 
     async def append(self, entries: Sequence[Entry]) -> list[Appended]:
         """Append letters and posts, in this order, and give them their numbers.
@@ -130,7 +192,7 @@ class ServerStore(Protocol):
         """
 
     async def date_forward(self, before: float, now: float) -> None:
-        """The clock was set forward: what is dated before this time is dated now."""
+        """The clock was set forward: what is dated before this time is dated now, also in what `unused` knows."""
 
 
 # --- a client's store ---

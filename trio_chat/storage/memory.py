@@ -21,8 +21,10 @@ from trio_chat.storage.interface import (
     SENT_LIMIT,
     Acknowledged,
     Appended,
+    Ban,
     EntryKey,
     HistoryEntry,
+    Invitation,
     KnownName,
     OnAppended,
     OpenedEntry,
@@ -41,6 +43,8 @@ class _Name:
     record: Record
     owner: Credentials | None
     position: int
+    reserved: str = ""
+    seen: float | None = None
 
 
 @attrs.define
@@ -60,32 +64,70 @@ class MemoryServerStore:
         self._names: dict[str, _Name] = {}
         self._log = Log()
         self._requests: dict[tuple[str, bytes, bytes], _Request] = {}
+        self._bans: dict[tuple[str, str], Ban] = {}
+        self._invitations: dict[bytes, Invitation] = {}
         # Letters that were taken without a receipt, by their numbers, without their bodies.
         self._untold: dict[int, Entry] = {}
         self._on_appended: OnAppended = lambda entries: None
 
     async def load(self, on_appended: OnAppended) -> tuple[list[KnownName], int]:
         self._on_appended = on_appended
-        names = [KnownName(attrs.evolve(one.record, online=False), one.owner) for one in self._names.values()]
+        names = [
+            KnownName(attrs.evolve(one.record, online=False), one.owner, one.reserved) for one in self._names.values()
+        ]
         return names, self._log.head
 
-    async def save_name(self, record: Record) -> Position:
+    async def save_name(self, record: Record, invitation: bytes = b"") -> Position:
         name, head = fold(record.name), self._log.head
         known = self._names.pop(name, None)  # the order is that of the last registrations
         is_same_owner = known is not None and known.owner is not None and known.owner.keys.signing == _signing(record)
         self._names[name] = _Name(record, record.credentials, known.position if known else head)
-        if known is not None and not is_same_owner:
+        if not is_same_owner:
             untold = self._take_untold(lambda letter: letter.recipient == name)
             self._fail(untold + self._log.take(name, head), record.since, known)
             self._names[name].position = head
+        self._invitations.pop(invitation, None)
         position = self._names[name].position
         return Position(position, self._log.waiting(name, position), self._log.head)
 
-    async def forget(self, name: str) -> bool:
+    async def forget(self, name: str, only_for: str = "") -> bool:
         known = self._names.get(fold(name))
         if known is not None:
             known.record = attrs.evolve(known.record, credentials=None)
+            known.reserved = only_for
         return known is not None
+
+    async def delete(self, name: str, at: float) -> bool:
+        name = fold(name)
+        known = self._names.pop(name, None)
+        if known is not None:
+            untold = self._take_untold(lambda letter: letter.recipient == name)
+            self._fail(untold + self._log.take(name, self._log.head), at, known)
+        return known is not None
+
+    async def unused(self, online: Iterable[str], before: float, now: float) -> list[str]:
+        there = set(map(fold, online))
+        for name, one in self._names.items():
+            if one.seen is None or one.seen > now or name in there:
+                one.seen = now
+        old = [(name, one) for name, one in self._names.items() if one.seen is not None and one.seen < before]
+        return [one.record.name for name, one in old if not self._log.letters(name)]
+
+    async def rules(self) -> tuple[list[Ban], list[Invitation]]:
+        return list(self._bans.values()), list(self._invitations.values())
+
+    async def ban(self, bans: Iterable[Ban]) -> None:
+        for one in bans:
+            self._bans.pop((one.kind, one.value), None)
+            self._bans[one.kind, one.value] = one
+
+    async def unban(self, bans: Iterable[Ban]) -> None:
+        for one in bans:
+            self._bans.pop((one.kind, one.value), None)
+
+    async def invite(self, invitation: Invitation, now: float) -> None:
+        self._invitations = {key: one for key, one in self._invitations.items() if one.until >= now}
+        self._invitations[invitation.hash] = invitation
 
     async def append(self, entries: Sequence[Entry]) -> list[Appended]:
         new: list[Entry] = []
@@ -99,6 +141,8 @@ class MemoryServerStore:
             is_same = request.hash == request_hash(entry)
             return Appended(Status.KNOWN, request.seq, request.receipt) if is_same else Appended(Status.CONFLICT)
         if entry.recipient != EVERYONE:
+            if entry.recipient not in self._names:
+                return Appended(Status.UNKNOWN)
             waiting = self._log.letters(entry.recipient)
             size = sum(len(letter.body) for letter in waiting)
             if len(waiting) >= MAILBOX_LETTERS or size + len(entry.body) > MAILBOX_BYTES:
@@ -113,7 +157,9 @@ class MemoryServerStore:
     async def acknowledge(self, acknowledged: Sequence[Acknowledged], at: float) -> None:
         receipts = []
         for one in acknowledged:
-            name = self._names[fold(one.name)]
+            name = self._names.get(fold(one.name))
+            if name is None:  # deleted meanwhile
+                continue
             for letter in self._move(fold(one.name), one.upto):
                 receipt = one.receipts.get(letter.seq, b"")
                 self._requests[_key(letter)].receipt = receipt
@@ -125,7 +171,8 @@ class MemoryServerStore:
 
     async def advance(self, positions: Mapping[str, int]) -> None:
         for name, upto in positions.items():
-            self._move(fold(name), upto)
+            if fold(name) in self._names:
+                self._move(fold(name), upto)
 
     def _move(self, name: str, upto: int) -> list[Entry]:
         """Move a position forward. Returns the letters that are passed."""
@@ -149,6 +196,9 @@ class MemoryServerStore:
         return False
 
     async def date_forward(self, before: float, now: float) -> None:
+        for name in self._names.values():
+            if name.seen is not None and name.seen < before:
+                name.seen = now
         self._log.date_forward(before, now)
         for request in self._requests.values():
             request.taken_at = now if request.taken_at < before else request.taken_at

@@ -167,8 +167,19 @@ MAILBOXES = """
     ALTER TABLE log DROP COLUMN trimmed;
     """
 
+# `reserved` is the fingerprint of the only key that may take a name that was freed, `seen` when somebody was last known
+# to be online under a name: NULL until the next look. Codes of invitations are not kept, only their hashes.
+RULES = """
+    ALTER TABLE names ADD COLUMN reserved TEXT;
+    ALTER TABLE names ADD COLUMN seen REAL;
+    ALTER TABLE damaged_names ADD COLUMN reserved;
+    ALTER TABLE damaged_names ADD COLUMN seen;
+    CREATE TABLE bans (kind TEXT, value TEXT, name TEXT, UNIQUE (kind, value));
+    CREATE TABLE invitations (hash BLOB UNIQUE, until REAL, name TEXT);
+    """
+
 SERVER_SCHEMA = Schema(
     application_id=0x74434853,  # "tCHS"
-    migrations=(FIRST, BODIES_AND_KEYS, TABLES + ONE_LOG, MAILBOXES),
+    migrations=(FIRST, BODIES_AND_KEYS, TABLES + ONE_LOG, MAILBOXES + RULES),
     functions={"request_number": request_number},
 )

@@ -1,14 +1,14 @@
 """The ServerStore on SQLite: names with their positions, and the log, durable when a method returns.
 
 Each method submits one function of a transaction to the group commit. It takes effect as a whole or not at all. The
-tables are in server_schema.py, what is done with the log in server_log.py.
+tables are in server_schema.py, what is done with the log in server_log.py, what operators do in server_rules.py.
 """
 
 import json
 import logging
 import sqlite3
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, closing
 from functools import partial
 from pathlib import Path
@@ -19,6 +19,7 @@ import msgspec
 
 from trio_chat.protocol.log import Page, about_letter, request_hash, request_number
 from trio_chat.protocol.records import EVERYONE, Body, Count, Entry, EntryKind, Key, Record, Seconds, fold
+from trio_chat.storage import server_rules
 from trio_chat.storage.database import open_database
 from trio_chat.storage.group_commit import GroupCommit, Runner, in_thread
 from trio_chat.storage.interface import (
@@ -26,6 +27,8 @@ from trio_chat.storage.interface import (
     MAILBOX_LETTERS,
     Acknowledged,
     Appended,
+    Ban,
+    Invitation,
     KnownName,
     OnAppended,
     Position,
@@ -36,6 +39,9 @@ from trio_chat.storage.server_schema import SERVER_SCHEMA
 from trio_chat.tasks import open_background
 
 log = logging.getLogger(__name__)
+
+DAMAGED = "damaged"
+"""For whom a name is reserved if its row does not say it any more."""
 
 _T = TypeVar("_T")
 
@@ -71,11 +77,32 @@ class SqliteServerStore:
     async def load(self, on_appended: OnAppended) -> tuple[list[KnownName], int]:
         return await self._submit(_load, on_appended)
 
-    async def save_name(self, record: Record) -> Position:
-        return await self._submit(lambda transaction: _save_name(transaction, record))
+    async def save_name(self, record: Record, invitation: bytes = b"") -> Position:
+        return await self._submit(lambda transaction: _save_name(transaction, record, invitation))
 
-    async def forget(self, name: str) -> bool:
-        return await self._submit(lambda transaction: _forget(transaction, name))
+    async def forget(self, name: str, only_for: str = "") -> bool:
+        return await self._submit(lambda transaction: server_rules.forget_name(transaction, name, only_for))
+
+    async def delete(self, name: str, at: float) -> bool:
+        return await self._submit(lambda transaction: server_rules.delete_name(transaction, fold(name), at))
+
+    async def unused(self, online: Iterable[str], before: float, now: float) -> list[str]:
+        names = json.dumps(list(online))
+        return await self._submit(lambda transaction: server_rules.unused(transaction, names, before, now))
+
+    async def rules(self) -> tuple[list[Ban], list[Invitation]]:
+        return await self._submit(server_rules.rules)
+
+    async def ban(self, bans: Iterable[Ban]) -> None:
+        rows = [(str(one.kind), one.value, one.name) for one in bans]
+        await self._submit(lambda transaction: server_rules.add_bans(transaction, rows))
+
+    async def unban(self, bans: Iterable[Ban]) -> None:
+        rows = [(str(one.kind), one.value) for one in bans]
+        await self._submit(lambda transaction: server_rules.remove_bans(transaction, rows))
+
+    async def invite(self, invitation: Invitation, now: float) -> None:
+        await self._submit(lambda transaction: server_rules.add_invitation(transaction, invitation, now))
 
     async def append(self, entries: Sequence[Entry]) -> list[Appended]:
         return await self._submit(lambda transaction: _append(transaction, entries))
@@ -93,7 +120,11 @@ class SqliteServerStore:
         return await self._submit(lambda transaction: transaction.retain(before, now))
 
     async def date_forward(self, before: float, now: float) -> None:
-        await self._submit(lambda transaction: transaction.date_forward(before, now))
+        def work(transaction: LogTransaction) -> None:
+            transaction.date_forward(before, now)
+            server_rules.date_forward(transaction, before, now)
+
+        await self._submit(work)
 
     async def _submit(self, work: Callable[[LogTransaction], _T], on_appended: OnAppended | None = None) -> _T:
         def request(database: sqlite3.Connection) -> tuple[_T, LogTransaction]:
@@ -121,8 +152,8 @@ class SqliteServerStore:
 
 def _load(transaction: LogTransaction) -> tuple[list[KnownName], int]:
     rows = transaction.database.execute(
-        "SELECT number, name, host, port, since, signing, link, certificate, freed, position, letters, bytes"
-        " FROM names LEFT JOIN mailboxes USING (name) ORDER BY number"
+        "SELECT number, name, host, port, since, signing, link, certificate, freed, reserved,"
+        " position, letters, bytes FROM names LEFT JOIN mailboxes USING (name) ORDER BY number"
     ).fetchall()
     names = [known for row in rows if (known := _known_name(transaction, row))]
     _check_counts(transaction.database)
@@ -131,7 +162,7 @@ def _load(transaction: LogTransaction) -> tuple[list[KnownName], int]:
 
 def _known_name(transaction: LogTransaction, row: Sequence[Any]) -> KnownName | None:
     """The name in a row. None if the row is damaged: then it has been set aside, and nobody has the name."""
-    number, name, host, port, since, signing, link, certificate, freed, *counts = row
+    number, name, host, port, since, signing, link, certificate, freed, reserved, *counts = row
     is_owned = (signing, link, certificate) != (None, None, None)
     credentials = {"keys": {"signing": signing, "link": link}, "certificate": certificate} if is_owned else None
     fields = {"name": name, "host": host, "port": port, "online": False, "since": since, "credentials": credentials}
@@ -141,6 +172,8 @@ def _known_name(transaction: LogTransaction, row: Sequence[Any]) -> KnownName | 
     except msgspec.ValidationError as error:
         transaction.database.execute(
             "INSERT INTO damaged_names"
+            " (number, name, host, port, since, signing, link, certificate, freed, reserved, seen,"
+            " position, letters, bytes)"
             " SELECT names.*, position, letters, bytes FROM names LEFT JOIN mailboxes USING (name) WHERE number = ?",
             (number,),
         )
@@ -148,7 +181,11 @@ def _known_name(transaction: LogTransaction, row: Sequence[Any]) -> KnownName | 
         transaction.database.execute("DELETE FROM names WHERE number = ?", (number,))
         transaction.damaged.append(f"name {number}: {error}")
         return None
-    return KnownName(attrs.evolve(record, credentials=None) if freed else record, record.credentials)
+    if freed:
+        # Not a fingerprint: nobody may take it until the operator says so again.
+        only_for = reserved if isinstance(reserved, str | None) else DAMAGED
+        return KnownName(attrs.evolve(record, credentials=None), record.credentials, only_for or "")
+    return KnownName(record, record.credentials)
 
 
 def _check_counts(database: sqlite3.Connection) -> None:
@@ -173,7 +210,7 @@ def _check_counts(database: sqlite3.Connection) -> None:
     database.execute(COUNT_POSTS)
 
 
-def _save_name(transaction: LogTransaction, record: Record) -> Position:
+def _save_name(transaction: LogTransaction, record: Record, invitation: bytes) -> Position:
     database, name, own = transaction.database, fold(record.name), record.credentials
     known = database.execute(
         "SELECT signing, position, letters FROM names LEFT JOIN mailboxes USING (name) WHERE name = ?", (name,)
@@ -193,6 +230,8 @@ def _save_name(transaction: LogTransaction, record: Record) -> Position:
         " SELECT coalesce(max(number), 0) + 1, ?, ?, ?, ?, ?, ?, ?, 0 FROM names",
         (record.name, record.host, record.port, record.since, *keys),
     )
+    if invitation:
+        database.execute("DELETE FROM invitations WHERE hash = ?", (invitation,))
     # Now that the name has its new owner: the last one may have written to themselves.
     failed = [one for one in unread if transaction.has_its_sender(one)]
     transaction.append([about_letter(letter, EntryKind.FAILED, reader, record.since) for letter in failed])
@@ -201,10 +240,6 @@ def _save_name(transaction: LogTransaction, record: Record) -> Position:
         (position, name),
     ).fetchone()
     return Position(position, letters + posts, transaction.head)
-
-
-def _forget(transaction: LogTransaction, name: str) -> bool:
-    return transaction.database.execute("UPDATE names SET freed = 1 WHERE name = ?", (name,)).rowcount == 1
 
 
 # --- positions ---
@@ -275,7 +310,10 @@ def _append(transaction: LogTransaction, entries: Sequence[Entry]) -> list[Appen
             results.append(_of_copy(known[key], hash_))
             continue
         if entry.recipient != EVERYONE:
-            letters, held = mailboxes.get(entry.recipient, (0, 0))
+            if entry.recipient not in mailboxes:
+                results.append(Appended(Status.UNKNOWN))
+                continue
+            letters, held = mailboxes[entry.recipient]
             if letters >= MAILBOX_LETTERS or held + size > MAILBOX_BYTES:
                 results.append(Appended(Status.FULL))
                 continue

@@ -90,6 +90,9 @@ class Phrase(enum.Enum):
     WRONG_USAGE = Style.ERROR, "command with missing or wrong words", "[Usage: {text}]"
     NAME_TAKEN = Style.ERROR, "name refused", "[Name {name} is taken.]"
     SIGNED_IN_ELSEWHERE = Style.ERROR, "signed in elsewhere", "[Signed in from another place.] / [Exiting]"
+    KICKED = Style.ERROR, "the operator has kicked you", "[The operator has signed you off. Type reg to come back.]"
+    BANNED = Style.ERROR, "you are banned", "[You are banned from this server. Ask its operator.]"
+    NAME_DELETED = Style.ERROR, "the operator has freed your name", "[The operator has freed your name.]"
     KEY_CHANGED = (
         Style.WARNING,
         "somebody has another key",
@@ -164,6 +167,9 @@ _ERRORS: dict[type[errors.ChatError], Phrase] = {
     errors.ServerNotResponding: Phrase.NO_SERVER,
     errors.NameTaken: Phrase.NAME_TAKEN,
     errors.SignedInElsewhere: Phrase.SIGNED_IN_ELSEWHERE,
+    errors.Kicked: Phrase.KICKED,
+    errors.Banned: Phrase.BANNED,
+    errors.NameDeleted: Phrase.NAME_DELETED,
     errors.ServerKeyChanged: Phrase.SERVER_KEY_CHANGED,
     errors.NotOpened: Phrase.NOT_OPENED,
     errors.WrongReceipt: Phrase.WRONG_RECEIPT,
