@@ -18,7 +18,7 @@ from trio_chat.crypto.identities import sign_identity
 from trio_chat.errors import StoreError
 from trio_chat.protocol.records import EVERYONE, NO_KEY, Credentials, Entry, EntryKind, Record
 from trio_chat.storage.database import open_database
-from trio_chat.storage.interface import Acknowledged, Position, Status
+from trio_chat.storage.interface import Acknowledged, Appended, Position, Status
 from trio_chat.storage.server_schema import SERVER_SCHEMA
 from trio_chat.storage.server_store import open_server_store
 
@@ -67,6 +67,101 @@ def letters(*ids: int) -> list[tuple[str, int]]:
 
 def posts(*ids: int) -> list[tuple[str, int]]:
     return [("group", id_) for id_ in ids]
+
+
+# --- schema 3 ---
+
+KEPT = "SELECT seq, kind, id, sender, key, recipient, taken_at, body FROM entries WHERE kept = 1 AND key IS NOT NULL"
+
+
+async def test_names_with_mailboxes(migrate):
+    old = rows("server-3.db", "SELECT number, name, freed, position FROM names ORDER BY number")
+    path = migrate("server-3.db")
+    async with open_server_store(path, inline) as store:
+        names, head = await store.load(lambda entries: None)
+        assert (head, store.damaged) == (47, 1), "ivy has lost their name"
+        expected = [(name, freed == 0) for _, name, freed, _ in old if name]
+        assert [(one.record.name, one.record.credentials is not None) for one in names] == expected
+        assert all(one.owner for one in names)
+        for _, name, freed, position in old:
+            if name and not freed:
+                assert (await store.save_name(same_owner(name, names))).seq == position
+    with closing(sqlite3.connect(path)) as database:
+        damaged = database.execute("SELECT number, name, position, letters, bytes FROM damaged_names ORDER BY number")
+        assert damaged.fetchall() == [(9, None, None, None, None), (10, None, "x", 0, 0)]
+
+
+async def test_entries_stay_as_they_are(migrate):
+    old = {seq: Entry(seq, *fields) for seq, *fields in rows("server-3.db", KEPT)}
+    async with open_server_store(migrate("server-3.db"), inline) as store:
+        names, _ = await store.load(lambda entries: None)
+        for name in ("ann", "bob", "cid", "dee", "eve", "fay", "gus", "hal", "ivy", "kim", "lou", "mia"):
+            entries = await read_all(store, name, 0)
+            assert {one.seq: one for one in entries if one.kind != "missed" or one.seq in (33, 34)} == {
+                seq: one
+                for seq, one in old.items()
+                if one.recipient == name or (one.recipient == EVERYONE and one.sender.lower() != name)
+            }
+        assert store.damaged == 2, "37 has no key"
+        assert [one.body for one in await read_all(store, "kim", 0) if one.kind == "missed"] == [b"6"]
+        position = await store.save_name(same_owner("bob", names))
+        assert (position.seq, position.waiting) == (3, 7 + 4)
+
+
+async def test_requests_get_numbers(migrate):
+    old = rows(
+        "server-3.db",
+        "SELECT seq, kind, id, sender, key, recipient, hash IS NULL, receipt FROM entries"
+        " WHERE kind IN ('direct', 'group') AND key IS NOT NULL",
+    )
+    assert {seq > 0 for seq, *_ in old} == {True, False}
+    async with open_server_store(migrate("server-3.db"), inline) as store:
+        await store.load(lambda entries: None)
+        for seq, kind, id_, sender, key, recipient, has_no_hash, receipt in old:
+            (appended,) = await store.append([Entry(0, kind, id_, sender, key, recipient or "bob", START, b"another")])
+            if has_no_hash:
+                assert appended == Appended(Status.KNOWN, max(seq, 0), receipt or b"")
+            else:
+                assert appended.status is Status.CONFLICT
+        first = Entry(0, "direct", id_of(31), "Lou", key_of("lou"), "bob", START, b"message 31")
+        assert await store.append([first]) == [Appended(Status.KNOWN, 36)]
+        assert (await store.append([direct(1000, to="dee")]))[0].seq == 48
+
+
+DAMAGE = [
+    *("entries SET key = 'text' WHERE seq = 2", "entries SET key = CAST(x'ff00' AS TEXT) WHERE seq = 3"),
+    *("entries SET id = 17 WHERE seq = 4", "entries SET id = NULL WHERE seq = 5", "entries SET kind = 1 WHERE seq = 6"),
+    *("entries SET kind = x'00' WHERE seq = 7", "entries SET recipient = NULL WHERE seq = 9"),
+    *("entries SET kept = 'x', taken_at = 'x' WHERE seq = 28", "entries SET sender = x'ff' WHERE seq = 29"),
+    *("names SET name = x'626f62' WHERE number = 2", "names SET name = CAST(x'ff00ff' AS TEXT) WHERE number = 3"),
+    *("names SET name = 'a ' || number WHERE number > 9", "names SET position = x'00' WHERE number = 4"),
+]
+
+
+async def test_damaged_rows_do_not_stop_it(migrate):
+    path = migrate("server-3.db")
+    with closing(sqlite3.connect(path, isolation_level=None)) as database:
+        for damage in DAMAGE:
+            database.execute(f"UPDATE {damage}")
+    async with open_server_store(path, inline) as store:
+        names, head = await store.load(lambda entries: None)
+        assert ([one.record.name for one in names], head) == (["ann", "eve", "Fay", "hal"], 47)
+        for name, expected in {"bob": {30, 32, 36, 40, 41, 42, 43, 44}, "fay": {41, 42, 43, 44}}.items():
+            assert {one.seq for one in await read_all(store, name, 0) if one.kind != "missed"} == expected
+
+
+async def test_old_answers_go_when_they_are_too_old(migrate):
+    path = migrate("server-3.db")
+    async with open_server_store(path, inline) as store:
+        await store.retain(START + 12, START + 100)
+    with closing(sqlite3.connect(path)) as database:
+        (first,) = database.execute("SELECT min(seq) FROM entries").fetchone()
+        assert first == -5
+    async with open_server_store(path, inline) as store:
+        while await store.retain(2e9, 2e9):
+            pass
+    with closing(sqlite3.connect(path)) as database:
+        assert {kind for (kind,) in database.execute("SELECT kind FROM entries")} == {"failed"}
 
 
 # --- schema 2 ---

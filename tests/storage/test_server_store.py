@@ -276,6 +276,15 @@ async def test_requests_are_identified_by_kind_key_and_id(store):
     assert await store.append([direct(1), direct(2), direct(1, sender="carol"), post(1), other]) == new(1, 2, 3, 4, 5)
 
 
+async def test_requests_with_the_same_number_are_told_apart(store, monkeypatch):
+    """An attacker may find two. Here all have the same."""
+    monkeypatch.setattr(server_store, "request_number", lambda *request: 7)
+    requests = [direct(1), direct(2), direct(1, sender="carol"), post(1)]
+    assert await store.append(requests) == new(1, 2, 3, 4)
+    assert await store.append(requests) == [Appended(Status.KNOWN, seq) for seq in (1, 2, 3, 4)]
+    assert await store.append([direct(2, body=b"ho"), direct(3)]) == [Appended(Status.CONFLICT), *new(5)]
+
+
 async def test_many_requests_at_once(store):
     letters = [direct(number, to=PEOPLE[number % 3], sender="dave") for number in range(700)]
     assert await store.append(letters) == new(*range(1, 701))
