@@ -144,9 +144,7 @@ class ServerStore:
 
     def __init__(self, folder):
         with closing(sqlite3.connect(folder / "server.db")) as database:
-            ((self.head, self.posts, self.bytes, self.trimmed),) = database.execute(
-                "SELECT head, posts, bytes, trimmed FROM log"
-            )
+            ((self.head, self.posts, self.bytes),) = database.execute("SELECT head, posts, bytes FROM log")
             self.rows = [
                 Logged(*row)
                 for row in database.execute(
@@ -154,7 +152,10 @@ class ServerStore:
                 )
             ]
             self.names = [
-                Name(*row) for row in database.execute("SELECT name, signing, position, letters, bytes FROM names")
+                Name(*row)
+                for row in database.execute(
+                    "SELECT name, signing, position, letters, bytes FROM names LEFT JOIN mailboxes USING (name)"
+                )
             ]
             self.damaged = [
                 *database.execute("SELECT * FROM damaged"),

@@ -1,4 +1,4 @@
-"""The log as a pure model: what each name gets from it, what goes into one batch, and what is no longer kept."""
+"""The log in memory: what each name gets from it, what goes into one batch, and what is said of the rest."""
 
 import attrs
 import hypothesis
@@ -6,7 +6,16 @@ import hypothesis.strategies as st
 import pytest
 
 from trio_chat.protocol import log as log_module
-from trio_chat.protocol.log import BATCH_BYTES, ENTRY_OVERHEAD, Log, Page, first_batch, missed_posts, request_hash
+from trio_chat.protocol.log import (
+    BATCH_BYTES,
+    ENTRY_OVERHEAD,
+    Log,
+    Page,
+    first_batch,
+    missed_posts,
+    request_hash,
+    request_number,
+)
 from trio_chat.protocol.messages import MAX_BATCH, MAX_RECEIPTS, Batch
 from trio_chat.protocol.parts import OutgoingRequest
 from trio_chat.protocol.records import (
@@ -49,12 +58,6 @@ def read_all(log, name, after=0):
     return entries
 
 
-@pytest.fixture
-def small_room(monkeypatch):
-    """Three posts are kept."""
-    monkeypatch.setattr(log_module, "ROOM_POSTS", 3)
-
-
 # --- one order for everybody ---
 
 
@@ -86,30 +89,11 @@ def test_a_position_passes_what_is_not_for_the_name():
     assert log.read("carol", 0) == Page((), 3)
 
 
-def test_what_waits_are_letters_and_the_posts_of_others():
-    log = filled(
-        direct(1), entry(2), entry(3, sender="bob"), entry(4, EntryKind.RECEIPT), entry(5, EntryKind.FAILED), direct(6)
-    )
-    assert log.waiting("bob", 0) == 3
-    assert log.waiting("bob", 1) == 2
-    assert log.waiting("bob", 6) == 0
-    assert log.letters("bob") == [direct(1), direct(6)]
-
-
-def test_what_is_taken_is_gone_and_nothing_else():
-    log = filled(direct(1), direct(2, to="carol"), entry(3), direct(4), direct(5))
-    assert log.take("bob", 4) == [direct(1), direct(4)]
-    assert log.take("bob", 4) == []
-    assert log.read("bob", 0).entries == (entry(3), direct(5))
-    assert log.read("carol", 0).entries == (direct(2, to="carol"), entry(3))
-    assert log.take("bob", 9) == [direct(5)]
-
-
 def test_what_is_dropped_is_below_the_floor():
     log = filled(direct(1), entry(2), direct(3), entry(4))
     log.drop(2)
     assert (log.floor, log.head) == (2, 4)
-    assert log.entries() == [direct(3), entry(4)]
+    assert log.read("bob", 2) == Page((direct(3), entry(4)), 4)
     log.drop(1)
     assert log.floor == 2
     log.drop(4)
@@ -117,21 +101,30 @@ def test_what_is_dropped_is_below_the_floor():
     log.append(entry(5))
 
 
-def test_the_size_is_that_of_the_bodies_that_are_here(small_room):
+def test_the_size_is_that_of_the_bodies_that_are_here():
     log = filled(direct(1, body=b"12345"), *[entry(seq, body=b"123") for seq in range(2, 7)])
-    assert log.size == 5 + 3 * 3
-    log.take("bob", 6)
-    assert log.size == 3 * 3
+    assert log.size == 5 + 5 * 3
     log.drop(4)
     assert log.size == 2 * 3
     log.drop(6)
     assert log.size == 0
 
 
-def test_wrong_times_are_set_back(small_room):
+def test_what_was_taken_too_long_ago_is_dropped_up_to_the_first_that_was_not():
+    times = [101.0, 102.0, 109.0, 104.0, 110.0]
+    sent = [direct(1), entry(2), direct(3, to="carol"), entry(4), entry(5)]
+    log = filled(*[attrs.evolve(one, taken_at=at) for one, at in zip(sent, times, strict=True)])
+    log.drop_older(105.0)
+    assert (log.floor, log.head) == (2, 5)
+    log.drop_older(111.0)
+    assert (log.floor, log.size) == (5, 0)
+
+
+def test_wrong_times_are_set_back():
     log = filled(direct(1), *[entry(seq) for seq in range(2, 7)])
+    assert log.read("bob", 0).entries[-1].taken_at == 106.0
     log.date_back(103.5)
-    assert [one.taken_at for one in log.entries()] == [101.0, 102.0, 103.0, 103.5, 103.5, 103.5]
+    assert [one.taken_at for one in log.read("bob", 0).entries] == [101.0, 102.0, 103.0, 103.5, 103.5, 103.5]
 
 
 # --- what comes for many names at one position is found once ---
@@ -168,13 +161,6 @@ def test_a_shared_page_ends_with_the_next_entry_and_with_what_is_dropped():
     assert log.read("bob", 2) == Page((), 3)
 
 
-def test_a_notice_of_missed_posts_is_not_shared(small_room):
-    log = filled(*[entry(seq) for seq in range(1, 6)])
-    for name in ("bob", "carol"):
-        assert log.read(name, 0).entries[0] == missed_posts(name, 2, 1, 2)
-    assert log.read("bob", 2).entries is log.read("carol", 2).entries, "behind it all is"
-
-
 def test_a_shared_page_that_is_full_ends_where_it_is_full():
     sent = [entry(seq, sender="alice" if seq % 3 else "dave", body=b"x" * 9000) for seq in range(1, 10)]
     log = filled(*sent)
@@ -200,25 +186,6 @@ def test_a_page_is_the_same_whoever_has_read_before(kinds, reads):
 # --- posts that are no longer kept ---
 
 
-def test_missed_posts_are_counted_where_they_were(small_room):
-    log = filled(entry(1), entry(2, sender="bob"), direct(3), *[entry(seq) for seq in range(4, 9)])
-    entries = read_all(log, "bob")
-    assert entries == [
-        missed_posts("bob", 1, 1, 1),
-        direct(3),
-        missed_posts("bob", 2, 4, 5),
-        *[entry(seq) for seq in (6, 7, 8)],
-    ]
-    assert [one.seq for one in entries] == [1, 3, 5, 6, 7, 8]
-    assert read_all(log, "bob", 5) == entries[3:], "the notice has a place in the order, too"
-    assert log.waiting("bob", 0) == 4, "and is no message"
-
-
-def test_missed_posts_at_the_end(small_room):
-    log = filled(*[entry(seq) for seq in range(1, 5)], *[entry(seq, sender="bob") for seq in range(5, 9)])
-    assert log.read("bob", 0) == Page((missed_posts("bob", 4, 1, 4),), 8)
-
-
 def test_the_same_posts_make_the_same_notice():
     notice = missed_posts("Bob", 12, 3, 20)
     assert notice == missed_posts("Bob", 12, 3, 20)
@@ -226,12 +193,6 @@ def test_the_same_posts_make_the_same_notice():
     assert (notice.key, notice.body) == (NO_KEY, b"12")
     others = [missed_posts("Bob", 12, 3, 21), missed_posts("Bob", 12, 4, 20)]
     assert len({one.id for one in (notice, *others)}) == 3, "a client tells them apart by their ids"
-
-
-def test_a_room_keeps_its_newest_posts_by_bytes(monkeypatch):
-    monkeypatch.setattr(log_module, "ROOM_BYTES", 10)
-    log = filled(entry(1, body=b"x" * 4), entry(2, body=b"x" * 4), entry(3, body=b"x" * 9))
-    assert read_all(log, "bob") == [missed_posts("bob", 2, 1, 2), entry(3, body=b"x" * 9)]
 
 
 # --- batches ---
@@ -289,6 +250,13 @@ def test_a_request_is_its_recipient_and_its_body():
     assert request_hash(first) == request_hash(attrs.evolve(first, seq=2, taken_at=7.0, sender="ALICE", id=bytes(16)))
     others = [direct(1, to="carol"), direct(1, body=b"ho"), direct(1, to="bo", body=b"b hi"), entry(1)]
     assert len({request_hash(one) for one in (first, *others)}) == 5
+
+
+def test_a_request_is_looked_up_by_its_kind_key_and_id():
+    first = request_number(b"direct", KEY, bytes(16))
+    others = [(b"group", KEY, bytes(16)), (b"direct", KEY[::-1], bytes(16)), (b"direct", KEY, bytes(15) + b"1")]
+    assert len({first, *[request_number(*one) for one in others]}) == 4
+    assert first == 6632423194921169384, "it must stay as it is: it is in files"
 
 
 # --- any log ---

@@ -21,7 +21,6 @@ from trio_chat.client.events import (
     ReceiptReceived,
 )
 from trio_chat.errors import MailboxFull, TooFast, UnknownRecipient
-from trio_chat.protocol import log
 from trio_chat.protocol.messages import (
     Accepted,
     Batch,
@@ -37,6 +36,8 @@ from trio_chat.protocol.messages import (
     Taken,
 )
 from trio_chat.protocol.records import NO_KEY, Entry, EntryKind
+from trio_chat.server import delivery
+from trio_chat.storage import server_log
 from trio_chat.storage.memory import MemoryServerStore
 from trio_chat.transport.endpoint import new_id
 
@@ -376,7 +377,8 @@ async def test_a_full_mailbox_refuses_letters_and_keeps_messages_to_everyone(sta
 
 
 async def test_posts_that_are_no_longer_kept_are_counted_before_the_others(stage, autojump_clock, monkeypatch):
-    monkeypatch.setattr(log, "ROOM_POSTS", 3)
+    monkeypatch.setattr(server_log, "ROOM_POSTS", 3)
+    monkeypatch.setattr(delivery, "TAIL_ENTRIES", 3)  # as always: what is in memory is not more than what is kept
     alice, bob = await stage.enter("alice"), await stage.enter("bob")
     await bob.chat.deregister()
     await stage.pass_time(1)

@@ -405,8 +405,9 @@ async def test_an_idle_session_is_served_from_the_tail_however_much_others_got_s
     server.endpoint.reply = lambda peer, request: (
         taken_by(peer, request, len(request.entries)) if isinstance(request, Batch) and peer != B else None
     )
-    for _ in range(2000):
-        entry = Entry(0, EntryKind.RECEIPT, server.id(), "carol", identity_of(C).public.signing, "alice", 0.0)
+    for number in range(2000):
+        recipient = ("alice", "carol")[number % 2]
+        entry = Entry(0, EntryKind.RECEIPT, server.id(), "carol", identity_of(C).public.signing, recipient, 0.0)
         await server.store.append([entry])
         await trio.testing.wait_all_tasks_blocked()
     assert bob.position == 0

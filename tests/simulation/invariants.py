@@ -38,8 +38,7 @@ KEPT = {
     "Inbox._told",  # an id that was used twice may stay
     "SqliteClientStore._sent",  # also letters of which nobody knows whether the server ever got them
     "Log._shared",  # what comes at each position, until something is appended
-    "Log._posts",  # the newest part of the log, up to a limit
-    "Log._personal",
+    "Log._entries",  # the newest part of the log, up to a limit
     "Throttle._in_progress",  # one for each limit
     "Throttle.refusals",
     "ServerTable._rows",  # with the names of the hostile participant, which have a limit: see below

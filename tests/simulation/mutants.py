@@ -145,8 +145,8 @@ def _not_passing(read):
 def positions_go_back(stack):
     acknowledge, last = SqliteServerStore.acknowledge, {}
 
-    def move(database, moves):
-        database.execute("UPDATE names SET position = value FROM json_each(?) WHERE name = key", (moves,))
+    def move(database, names, upto):
+        database.executemany("UPDATE mailboxes SET position = ? WHERE name = ?", [(upto, name) for name in names])
 
     # Late: together with the next one. The program itself never lets two of one name meet.
     async def with_the_one_before(self, acknowledged, at):
@@ -164,14 +164,14 @@ def handed_out_before_commit(stack):
     append, submit = LogTransaction.append, SqliteServerStore._submit
     watchers = {}
 
-    def tells_at_once(self, entries, hashes=()):
-        append(self, entries, hashes)
+    def tells_at_once(self, entries, requests=()):
+        append(self, entries, requests)
         appended, self.appended = self.appended, []
         if appended:
             watchers[id(self.database)](appended)
 
     async def watched(self, work, on_appended=None):
-        watchers[id(self._commits._connection)] = on_appended or self._on_appended
+        watchers[id(self._commit.__self__._connection)] = on_appended or self._on_appended
         return await submit(self, work, on_appended)
 
     replace(stack, LogTransaction, "append", tells_at_once)
@@ -312,7 +312,7 @@ def overtaking(stack):
 @mutant("a repeated request is handled again")
 def no_duplicate_memory(stack):
     replace(stack, DuplicateMemory, "recall", lambda self, key: Seen.NEW)
-    replace(stack, server_store, "_requests", lambda transaction, entries: {})
+    replace(stack, server_store, "_known_requests", lambda transaction, numbers: {})
 
 
 # --- bugs that the simulation found ---

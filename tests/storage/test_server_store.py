@@ -14,7 +14,7 @@ from tests.storage.backends import backends
 from tests.storage.log_entries import KIB, PEOPLE, direct, key_of, post, read_all, record, register, take_all
 from trio_chat.protocol.messages import MAX_RECEIPTS
 from trio_chat.protocol.records import MAX_BODY, NO_KEY, Entry, EntryKind
-from trio_chat.storage import memory, server_log, server_store
+from trio_chat.storage import server_log, server_store
 from trio_chat.storage.interface import (
     MAILBOX_BYTES,
     MAILBOX_LETTERS,
@@ -56,14 +56,12 @@ async def store(open_store):
 @pytest.fixture
 def small_room(monkeypatch):
     """Three posts are kept."""
-    monkeypatch.setattr("trio_chat.protocol.log.ROOM_POSTS", 3)
     monkeypatch.setattr(server_log, "ROOM_POSTS", 3)
 
 
 @pytest.fixture
 def small_mailboxes(monkeypatch):
     """A mailbox holds four letters."""
-    monkeypatch.setattr(memory, "MAILBOX_LETTERS", 4)
     monkeypatch.setattr(server_store, "MAILBOX_LETTERS", 4)
 
 

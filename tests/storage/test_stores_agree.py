@@ -1,4 +1,4 @@
-"""The server stores in memory and on SQLite do the same, whatever happens to them: random stories for both at once.
+"""The server's store and its model do the same, whatever happens to them: random stories for both at once.
 
 The limits are lowered, so that a short story reaches them. Hypothesis makes the same stories each time, and shortens
 the one that fails.
@@ -17,21 +17,22 @@ import pytest
 from tests.memory_folder import MEMORY
 from tests.storage.backends import inline
 from tests.storage.log_entries import PEOPLE, direct, post, record
+from tests.storage.model import ModelStore
 from trio_chat.protocol import log
 from trio_chat.protocol.records import EntryKind
-from trio_chat.storage import memory, server_log, server_store
+from trio_chat.storage import server_log, server_store
 from trio_chat.storage.interface import Acknowledged
-from trio_chat.storage.memory import MemoryServerStore
 from trio_chat.storage.server_store import open_server_store
 
+LIMITS = {"letters": 3, "letter_bytes": 10, "posts": 4, "post_bytes": 12}
 LOWER = {
-    "MAILBOX_LETTERS": (3, [memory, server_store]),
-    "MAILBOX_BYTES": (10, [memory, server_store]),
-    "ROOM_POSTS": (4, [log, server_log]),
-    "ROOM_BYTES": (12, [log, server_log]),
-    "MAX_BATCH": (3, [log]),
-    "MAX_RECEIPTS": (2, [log]),
-    "RETAIN_ROWS": (2, [server_log]),
+    "MAILBOX_LETTERS": (LIMITS["letters"], server_store),
+    "MAILBOX_BYTES": (LIMITS["letter_bytes"], server_store),
+    "ROOM_POSTS": (LIMITS["posts"], server_log),
+    "ROOM_BYTES": (LIMITS["post_bytes"], server_log),
+    "MAX_BATCH": (3, log),
+    "MAX_RECEIPTS": (2, log),
+    "RETAIN_ROWS": (2, server_log),
 }
 
 people = st.sampled_from(PEOPLE)
@@ -70,7 +71,7 @@ COUNTS = [
 
 
 class Pair:
-    """A store of each kind. Each step is done with both, and must have the same result."""
+    """The model and a store. Each step is done with both, and must have the same result."""
 
     def __init__(self, one, other):
         self.stores = (one, other)
@@ -147,20 +148,19 @@ async def read_pages(store, name, after):
 
 @hypothesis.settings(max_examples=50)
 @hypothesis.given(st.lists(STEPS, min_size=8, max_size=40))
-async def test_both_stores_do_the_same(steps):
+async def test_the_store_does_what_the_model_does(steps):
     with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory(dir=MEMORY) as folder:
-        for name, (limit, modules) in LOWER.items():
-            for module in modules:
-                patch.setattr(module, name, limit)
-        path, in_memory = Path(folder) / "store.db", MemoryServerStore()
+        for name, (limit, module) in LOWER.items():
+            patch.setattr(module, name, limit)
+        path, model = Path(folder) / "store.db", ModelStore(**LIMITS)
         async with open_server_store(path, inline) as store:
-            pair = Pair(in_memory, store)
+            pair = Pair(model, store)
             await pair.start()
             for number, (method, *arguments) in enumerate(steps):
                 await getattr(pair, method)(*arguments)
                 await pair.check(PEOPLE[number % 3 :][:1])
         async with open_server_store(path, inline) as store:
-            pair.stores = (in_memory, store)
+            pair.stores = (model, store)
             await pair.check()
             assert store.damaged == 0
         with closing(sqlite3.connect(path)) as database:

@@ -61,6 +61,13 @@ def open_database(path: Path, schema: Schema) -> sqlite3.Connection:
     return connection
 
 
+def open_in_memory(schema: Schema) -> sqlite3.Connection:
+    """A new database that is in no file. It may be used by one thread after the other."""
+    connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+    _migrate(connection, schema, 0)
+    return connection
+
+
 def _create(path: Path) -> bool:
     with suppress(FileExistsError):
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -89,6 +96,10 @@ def _prepare(connection: sqlite3.Connection, schema: Schema, path: Path) -> None
     # power cut would take commits that have been answered.
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
+    _migrate(connection, schema, version)
+
+
+def _migrate(connection: sqlite3.Connection, schema: Schema, version: int) -> None:
     for name, function in schema.functions.items():
         connection.create_function(name, -1, function, deterministic=True)
     for number, script in enumerate(schema.migrations[version:], start=version + 1):

@@ -146,7 +146,7 @@ class LogTransaction:
         return first_batch(self._entries_for(name, after, head, trimmed), head)
 
     def _entries_for(self, name: str, after: int, head: int, trimmed: int) -> Iterator[Entry]:
-        """All that comes for a name, with notices of missed posts where these posts were, up to the last of them."""
+        """All that comes for a name. Where posts are no longer kept there is a notice."""
         for entry in filter(None, map(self.entry, self.database.execute(_READ, (name, after)))):
             if after < trimmed:
                 yield from self._missed(name, after, entry.seq)

@@ -8,7 +8,7 @@ import json
 import logging
 import sqlite3
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, closing
 from functools import partial
 from pathlib import Path
@@ -62,14 +62,14 @@ async def open_server_store(path: Path, run: Runner[object] | None = None) -> As
         async with open_background() as nursery:
             commits = GroupCommit(connection, run or in_thread())
             nursery.start_soon(commits.write)
-            yield SqliteServerStore(commits)
+            yield SqliteServerStore(commits.submit)
 
 
 class SqliteServerStore:
-    """A ServerStore in a file; see `open_server_store`."""
+    """A ServerStore in a file; see `open_server_store`. `commit` is GroupCommit.submit, or does the same."""
 
-    def __init__(self, commits: GroupCommit) -> None:
-        self._commits = commits
+    def __init__(self, commit: Callable[..., Awaitable[Any]]) -> None:
+        self._commit = commit
         self._on_appended: OnAppended = lambda entries: None
         self.damaged = 0
         """How many damaged rows have been set aside since the store was opened."""
@@ -132,19 +132,17 @@ class SqliteServerStore:
             return work(transaction), transaction
 
         def committed(done: tuple[_T, LogTransaction]) -> None:
+            _, transaction = done
             # Not at the call: what earlier transactions append until then is part of what this one has read.
             self._on_appended = on_appended or self._on_appended
-            self._committed(done[1])
+            for damage in transaction.damaged:
+                log.error("damaged, set aside: %s", damage)
+            self.damaged += len(transaction.damaged)
+            if transaction.appended:
+                self._on_appended(transaction.appended)
 
-        result, _ = await self._commits.submit(request, committed)
-        return result
-
-    def _committed(self, transaction: LogTransaction) -> None:
-        for damage in transaction.damaged:
-            log.error("damaged, set aside: %s", damage)
-        self.damaged += len(transaction.damaged)
-        if transaction.appended:
-            self._on_appended(transaction.appended)
+        result: tuple[_T, LogTransaction] = await self._commit(request, committed)
+        return result[0]
 
 
 # --- names ---
