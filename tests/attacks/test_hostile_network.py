@@ -236,8 +236,7 @@ async def what_is_known(stage, *people):
         [person.chat.online for person in people],
         len(stage.changes),
         [await store.read(name, 0) for name in names],
-        [store._names[name].position for name in names],
-        {key: attrs.evolve(request) for key, request in store._requests.items()},  # they are changed in place
+        [store._database.execute(query).fetchall() for query in ("SELECT * FROM mailboxes", "SELECT * FROM entries")],
     )
 
 

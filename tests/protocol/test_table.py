@@ -133,7 +133,7 @@ def test_some_rows_can_be_replaced_each_in_its_own_place():
     one, two = [], []
     table = ClientTable()
     for page in (one, two):
-        change = directory.change_since(table.version, ID, hidden)
+        change = directory.change_since(table.version, ID, instead=hidden)
         table.apply(change, EPOCH)
         page += [row.name for row in change.records]
     assert one == ["n0", "N1", *(f"n{number}" for number in range(2, 64))]
@@ -145,7 +145,7 @@ def test_a_page_may_be_empty_if_all_that_has_changed_is_replaced():
     directory = directory_of(3)
     held = directory.version
     directory.put(record("n1", port=4444))
-    change = directory.change_since(held, ID, {"n1": (2, record("n1"))})
+    change = directory.change_since(held, ID, instead={"n1": (2, record("n1"))})
     assert change == TableChange(ID, held, directory.version, ())
 
 

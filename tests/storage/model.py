@@ -15,6 +15,8 @@ class _Name:
     record: Record
     owner: Credentials | None
     position: int
+    reserved: str = ""
+    used_at: float | None = None
 
     @property
     def as_reader(self) -> tuple[str, bytes]:
@@ -49,7 +51,9 @@ class ModelStore:
 
     async def load(self, on_appended):
         self._on_appended = on_appended
-        offline = [KnownName(attrs.evolve(one.record, online=False), one.owner) for one in self._names.values()]
+        offline = [
+            KnownName(attrs.evolve(one.record, online=False), one.owner, one.reserved) for one in self._names.values()
+        ]
         return offline, self._head
 
     async def save_name(self, record, invitation=b""):
@@ -67,6 +71,7 @@ class ModelStore:
         known = self._names.get(fold(name))
         if known:
             known.record = attrs.evolve(known.record, credentials=None)
+            known.reserved = only_for
         return known is not None
 
     async def delete(self, name, at):
@@ -75,6 +80,13 @@ class ModelStore:
         if known:
             self._fail(self._take_untold(name) + self._take(name, self._head), at, known.as_reader)
         return known is not None
+
+    async def unused(self, online, before, now):
+        for name, one in self._names.items():
+            if one.used_at is None or one.used_at > now or name in map(fold, online):
+                one.used_at = now
+        waiting = {one.recipient for one in self._entries if one.kind == EntryKind.DIRECT}
+        return [one.record.name for name, one in self._names.items() if one.used_at < before and name not in waiting]
 
     def _take_untold(self, name):
         taken = [one for one in self._untold if one.recipient == name]
