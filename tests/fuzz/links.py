@@ -37,8 +37,11 @@ PATIENCE = 1.5
 RESEND_EVERY = 0.1
 ROOM = 4096
 """Bytes of memory that a party may take for a datagram: a session and its handshake."""
-ADMITTED = 1000
-"""The same for an INIT that is refused. If its cookie is good, its address is counted, whatever else is in it."""
+ADMITTED = 2000
+"""The same for an INIT that is refused. If its cookie is good, its address is counted in four tables, whatever else is
+in it; the first one makes these tables."""
+CONFIRMED = 1500
+"""More for a datagram that begins a session."""
 COUNTED = 256
 """The same for any other datagram without effect: a counter grows, a replay window moves."""
 
@@ -224,9 +227,10 @@ class Arrival:
         host, port = other.address
         source = (other.address, UNKNOWN_ADDRESS, (host, port + 1), party.address)[self.source]
         datagram = self._prepare(wire, party, source)
-        before = weight(party.links)
+        before, sessions = weight(party.links), len(party.sessions)
         steps = wire.arrive(party, datagram, source)
-        assert weight(party.links) <= before + _room(datagram, steps), "more memory is taken than the datagram is worth"
+        room = _room(datagram, steps) + CONFIRMED * (len(party.sessions) - sessions)
+        assert weight(party.links) <= before + room, "more memory is taken than the datagram is worth"
 
     def _prepare(self, wire: CheckedWire, party: Party, source) -> bytes:
         """Let happen what comes before the arrival; return the datagram, which may be changed by it."""

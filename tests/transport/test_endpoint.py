@@ -421,6 +421,30 @@ async def test_catching_up_ends_in_a_flood(autojump_clock, nursery):
     assert CATCH_UP <= endpoint.counts.not_a_message / BURST <= CATCH_UP + 3
 
 
+class LateSocket(BusySocket):
+    """The same; each batch is handled for 0.2 s."""
+
+    async def receive_batch(self):
+        await trio.sleep(0.2)
+        return await super().receive_batch()
+
+
+async def test_an_endpoint_that_is_behind_says_so_to_its_links_until_it_has_caught_up_for_a_while(
+    autojump_clock, nursery
+):
+    links = PlainLinks()
+    endpoint = Endpoint(LateSocket(*[BURST] * 5, *[1] * 100), links)
+    nursery.start_soon(endpoint.listen, lambda peer, request: Reaction.SILENCE)
+    seen = []
+    for _ in range(40):
+        await trio.sleep(0.2)
+        await trio.testing.wait_all_tasks_blocked()
+        seen.append(links.is_behind)
+    assert seen[:2] == [False, False], "a burst"
+    assert seen[5:25] == [True] * 20
+    assert seen[32:] == [False] * 8
+
+
 async def test_catching_up_with_nothing_takes_one_turn(autojump_clock, nursery):
     endpoint = await open_busy_endpoint(nursery, 1, *[1] * 100)
     before = endpoint.counts.not_a_message

@@ -274,7 +274,9 @@ class Links:
         # Only a hint, as anybody can forge a RESET: the session goes on until a handshake has succeeded. At most one a
         # second, or forged RESETs would keep both parties computing. And it counts for the rates: somebody with
         # thousands of sessions, who sends a RESET for each, gets no more computed than by INITs.
-        if now - session.reset_at < RESET_PAUSE or not self._may_compute(address, now):
+        if now - session.reset_at < RESET_PAUSE:
+            return []
+        if self._started.find(session.peer, now) is None and not self._may_compute(address, now):
             return []
         session.reset_at = now
         return self._start_handshake(session.peer, now)
