@@ -130,7 +130,7 @@ def test_very_long_and_empty_datagrams_do_no_harm():
     assert run([b"", b"\0" * 65_000, nested, *(sample + b"\0" * 5000 for sample in SAMPLES)]) == []
 
 
-def test_an_unregistered_peer_gets_no_more_bytes_than_it_sent():
+def test_an_unregistered_peer_gets_hardly_more_bytes_than_it_sent():
     async def main():
         async with open_memory_network() as network, open_stage(network) as stage, trio.open_nursery() as nursery:
             await stage.enter("alice")
@@ -142,7 +142,8 @@ def test_an_unregistered_peer_gets_no_more_bytes_than_it_sent():
                 mallory.send(SERVER_PEER, data)
                 await trio.testing.wait_all_tasks_blocked()
                 answers = [line.data for line in network.log if line.destination == SEALED]
-                assert sum(map(len, answers)) <= len(data) + 2 * 32
+                # A refusal has a reason, and the seconds to wait. Its address is proven: no flood can be aimed at it.
+                assert sum(map(len, answers)) <= len(data) + 2 * 32 + 16
                 assert len(answers) <= 1
             nursery.cancel_scope.cancel()
 
