@@ -37,7 +37,7 @@ from trio_chat.protocol.messages import (
 )
 from trio_chat.protocol.records import NO_KEY, Entry, EntryKind
 from trio_chat.server import delivery
-from trio_chat.storage import server_log
+from trio_chat.storage import server_log, server_store
 from trio_chat.storage.memory import MemoryServerStore
 from trio_chat.transport.endpoint import new_id
 
@@ -356,12 +356,13 @@ async def test_letters_for_a_key_that_lost_its_name_fail_to_their_senders(stage,
     assert receipts(alice) == []
 
 
-async def test_a_full_mailbox_refuses_letters_and_keeps_messages_to_everyone(stage, autojump_clock):
+async def test_a_full_mailbox_refuses_letters_and_keeps_messages_to_everyone(stage, autojump_clock, monkeypatch):
+    monkeypatch.setattr(server_store, "MAILBOX_LETTERS", 200)
     alice, bob = await stage.enter("alice"), await stage.enter("bob")
     writers = [alice, *[await stage.enter(name) for name in ("carol", "dan", "erin")]]
     await bob.chat.deregister()
     await stage.pass_time(1)
-    for n in range(1000):
+    for n in range(200):
         await writers[n % 4].chat.send("bob", f"letter {n}")
     with pytest.raises(MailboxFull):
         await alice.chat.send("bob", "one too many")
@@ -369,10 +370,10 @@ async def test_a_full_mailbox_refuses_letters_and_keeps_messages_to_everyone(sta
     await alice.chat.send_all("to all again")
     await stage.pass_time(1)
 
-    assert await bob.chat.register() == 1002
+    assert await bob.chat.register() == 202
     await stage.pass_time(5)
-    assert bob.texts() == [f"letter {n}" for n in range(1000)] + ["to all", "to all again"]
-    assert [len(receipts(writer)) for writer in writers] == [250] * 4
+    assert bob.texts() == [f"letter {n}" for n in range(200)] + ["to all", "to all again"]
+    assert [len(receipts(writer)) for writer in writers] == [50] * 4
     assert (await alice.chat.send("bob", "there is room again")).how == "direct"
 
 

@@ -12,6 +12,7 @@ import pytest
 from tests.storage.backends import inline
 from tests.storage.log_entries import PEOPLE, direct, post, read_all, record, register, take_all
 from trio_chat.protocol.records import EntryKind
+from trio_chat.storage import server_store
 from trio_chat.storage.interface import Acknowledged, Appended, Position, Status
 from trio_chat.storage.server_store import open_server_store
 
@@ -131,7 +132,8 @@ async def test_an_entry_that_nobody_reads_any_more_goes_when_it_is_too_old(path,
 
 @pytest.mark.parametrize("damage", NO_ENTRY)
 @pytest.mark.parametrize("how", ["acknowledge", "another owner", "retain"])
-async def test_a_damaged_letter_is_not_answered(path, how, damage):
+async def test_a_damaged_letter_is_not_answered(path, how, damage, monkeypatch):
+    monkeypatch.setattr(server_store, "MAILBOX_LETTERS", 3)
     await prepare(path, [direct(1), direct(2), direct(3)])
     damage_entry(path, damage)
     async with open_server_store(path, inline) as store:
@@ -150,9 +152,10 @@ async def test_a_damaged_letter_is_not_answered(path, how, damage):
         assert (len(answered) == 3) == (damage == "body = zeroblob(100000)")
         assert await read_all(store, "bob", 0) == []
         before = await head(store)
-        assert await store.append([direct(n) for n in range(10, 1010)]) == [
-            Appended(Status.NEW, before + n) for n in range(1, 1001)
-        ], "the mailbox is empty"
+        assert await store.append([direct(n) for n in range(10, 14)]) == [
+            *(Appended(Status.NEW, before + n) for n in range(1, 4)),
+            Appended(Status.FULL),
+        ], "the mailbox was empty"
 
 
 @pytest.mark.parametrize("damage", ["hash = x'00'", "hash = 'text'", "receipt = 'text'", "receipt = 3"])
