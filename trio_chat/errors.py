@@ -181,7 +181,10 @@ class InvalidText(ChatError):
 
 
 class MailboxFull(ChatError):
-    """The recipient is offline, and 1,000 letters or 1 MiB are waiting for them already."""
+    """The recipient is offline, and too much waits for them already: 1,000 letters or 1 MiB, or our share of it.
+
+    One sender has a quarter of a mailbox at most.
+    """
 
     def __init__(self, name: str) -> None:
         super().__init__(f"the mailbox of {name} is full: try again later")

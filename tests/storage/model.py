@@ -5,6 +5,7 @@ The real store must do the same; see test_stores_agree.py. The limits are argume
 
 import attrs
 
+from trio_chat.protocol.limits import is_fair
 from trio_chat.protocol.log import about_letter, first_batch, missed_posts, request_hash
 from trio_chat.protocol.records import EVERYONE, NO_KEY, Credentials, Entry, EntryKind, Record, fold
 from trio_chat.storage.interface import Appended, KnownName, OnAppended, Position, Status
@@ -60,9 +61,11 @@ class ModelStore:
         name = fold(record.name)
         known = self._names.pop(name, None)  # the order is that of the last registrations
         self._names[name] = _Name(record, record.credentials, known.position if known else self._head)
-        if known and not (known.owner and known.owner.keys.signing == record.credentials.keys.signing):
+        if not (known and known.owner and known.owner.keys.signing == record.credentials.keys.signing):
             self._names[name].position = self._head
-            self._fail(self._take_untold(name) + self._take(name, self._head), record.since, known.as_reader)
+            # Of a name that was deleted there may be what its last owner would have got.
+            letters = self._take_untold(name) + self._take(name, self._head)
+            self._fail(letters, record.since, known and known.as_reader)
         position = self._names[name].position
         kinds = [one.kind for one in self._coming(name, position)]
         return Position(position, kinds.count("direct") + kinds.count("group"), self._head)
@@ -109,8 +112,11 @@ class ModelStore:
         if entry.recipient != EVERYONE:
             if entry.recipient not in self._names:
                 return Appended(Status.UNKNOWN)
-            bodies = [one.body for one in self._entries if one.recipient == entry.recipient and one.kind == "direct"]
-            if len(bodies) >= self._limits[0] or sum(map(len, [*bodies, entry.body])) > self._limits[1]:
+            waiting = [one for one in self._entries if one.recipient == entry.recipient and one.kind == "direct"]
+            own = [one for one in waiting if one.key == entry.key]
+            if not is_fair(len(own), 1, self._limits[0] - len(waiting)):
+                return Appended(Status.FULL)
+            if not is_fair(_size(own), len(entry.body), self._limits[1] - _size(waiting)):
                 return Appended(Status.FULL)
         new.append(self._append(entry))
         self._requests[_key(entry)] = _Request(self._head, request_hash(entry), entry.taken_at)
@@ -210,6 +216,10 @@ class ModelStore:
         """Whether the key that has sent a letter still owns the name. Another owner must not hear of the letter."""
         sender = self._names.get(fold(letter.sender))
         return not (sender and sender.owner) or letter.key in (sender.owner.keys.signing, NO_KEY)
+
+
+def _size(entries):
+    return sum(len(one.body) for one in entries)
 
 
 def _key(entry):

@@ -12,9 +12,10 @@ import trio
 
 from tests.storage.backends import backends
 from tests.storage.log_entries import KIB, PEOPLE, direct, key_of, post, read_all, record, register, take_all
+from trio_chat.protocol import limits
 from trio_chat.protocol.messages import MAX_RECEIPTS
 from trio_chat.protocol.records import MAX_BODY, NO_KEY, Entry, EntryKind
-from trio_chat.storage import server_log, server_store
+from trio_chat.storage import mailboxes, server_log, server_store
 from trio_chat.storage.interface import (
     MAILBOX_BYTES,
     MAILBOX_LETTERS,
@@ -62,7 +63,14 @@ def small_room(monkeypatch):
 @pytest.fixture
 def small_mailboxes(monkeypatch):
     """A mailbox holds four letters."""
-    monkeypatch.setattr(server_store, "MAILBOX_LETTERS", 4)
+    monkeypatch.setattr(mailboxes, "MAILBOX_LETTERS", 4)
+    monkeypatch.setattr(limits, "MAX_SHARE", 0)
+
+
+@pytest.fixture
+def no_shares(monkeypatch):
+    """One sender may fill a mailbox."""
+    monkeypatch.setattr(limits, "MAX_SHARE", 0)
 
 
 async def known(store) -> dict[str, KnownName]:
@@ -293,7 +301,7 @@ async def test_many_requests_at_once(store):
 # --- the limits of a mailbox ---
 
 
-async def test_a_mailbox_holds_1000_letters(open_store):
+async def test_a_mailbox_holds_1000_letters(open_store, no_shares):
     async with open_store() as store:
         await register(store, *PEOPLE)
         results = await store.append([direct(number) for number in range(1, MAILBOX_LETTERS + 2)])
@@ -309,7 +317,7 @@ async def test_a_mailbox_holds_1000_letters(open_store):
         assert [one.status for one in await store.append([more, direct(5001)])] == [Status.NEW, Status.FULL]
 
 
-async def test_a_mailbox_holds_1_mib_of_bodies(store):
+async def test_a_mailbox_holds_1_mib_of_bodies(store, no_shares):
     size = 16 * KIB
     count = MAILBOX_BYTES // size
     letters = [direct(number, body=b"\xff" * size) for number in range(1, count)]
@@ -318,6 +326,28 @@ async def test_a_mailbox_holds_1_mib_of_bodies(store):
     assert [one.status for one in await store.append(sizes)] == [Status.FULL, Status.NEW, Status.FULL]
     await store.acknowledge([acknowledged("bob", at(1, letters[0]))], 5.0)
     assert [one.status for one in await store.append([sizes[0]])] == [Status.NEW]
+
+
+async def test_one_key_fills_a_quarter_of_a_mailbox_and_the_next_one_finds_room(store):
+    flood = [direct(number) for number in range(1, 301)]
+    assert [one.status for one in await store.append(flood)] == [Status.NEW] * 250 + [Status.FULL] * 50
+    others = [attrs.evolve(one, id=bytes(reversed(one.id)), sender="carol") for one in flood[:10]]
+    assert [one.status for one in await store.append(others)] == [Status.FULL] * 10, "another name of the same key"
+    second = [direct(1000 + number, sender="carol") for number in range(300)]
+    assert [one.status for one in await store.append(second[:100])] == [Status.NEW] * 100
+    assert [one.status for one in await store.append(second[100:])] == [Status.NEW] * 87 + [Status.FULL] * 113
+    friend = attrs.evolve(direct(5000), key=b"f" * 32)
+    assert [one.status for one in await store.append([friend])] == [Status.NEW]
+    await take_all(store, "bob", receipt)
+    assert [one.status for one in await store.append([direct(6000)])] == [Status.NEW]
+
+
+async def test_one_key_fills_a_quarter_of_the_bytes_of_a_mailbox(store):
+    flood = [direct(number, body=b"x" * 16 * KIB) for number in range(1, 30)]
+    assert [one.status for one in await store.append(flood)] == [Status.NEW] * 16 + [Status.FULL] * 13
+    assert [one.status for one in await store.append([direct(1000, sender="carol", body=b"x" * 16 * KIB)])] == [
+        Status.NEW
+    ]
 
 
 async def test_posts_and_receipts_do_not_count(store, small_mailboxes):
@@ -628,7 +658,7 @@ async def test_removed_posts_are_not_counted_as_missed(store, small_room):
     )
 
 
-async def test_many_old_letters_fail_in_the_order_of_the_log(store):
+async def test_many_old_letters_fail_in_the_order_of_the_log(store, no_shares):
     letters = [direct(number, to=PEOPLE[number % 2 + 1]) for number in range(1200)]
     await store.append(letters)
     while await store.retain(1e6, 1e6):

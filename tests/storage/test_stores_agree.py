@@ -20,14 +20,14 @@ from tests.storage.log_entries import PEOPLE, direct, post, record
 from tests.storage.model import ModelStore
 from trio_chat.protocol import log
 from trio_chat.protocol.records import EntryKind
-from trio_chat.storage import server_log, server_store
+from trio_chat.storage import mailboxes, server_log
 from trio_chat.storage.interface import Acknowledged
 from trio_chat.storage.server_store import open_server_store
 
-LIMITS = {"letters": 3, "letter_bytes": 10, "posts": 4, "post_bytes": 12}
+LIMITS = {"letters": 9, "letter_bytes": 24, "posts": 4, "post_bytes": 12}
 LOWER = {
-    "MAILBOX_LETTERS": (LIMITS["letters"], server_store),
-    "MAILBOX_BYTES": (LIMITS["letter_bytes"], server_store),
+    "MAILBOX_LETTERS": (LIMITS["letters"], mailboxes),
+    "MAILBOX_BYTES": (LIMITS["letter_bytes"], mailboxes),
     "ROOM_POSTS": (LIMITS["posts"], server_log),
     "ROOM_BYTES": (LIMITS["post_bytes"], server_log),
     "MAX_BATCH": (3, log),

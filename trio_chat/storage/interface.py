@@ -168,7 +168,8 @@ class ServerStore(Protocol):
     async def append(self, entries: Sequence[Entry]) -> list[Appended]:
         """Append letters and posts, in this order, and give them their numbers.
 
-        A mailbox holds MAILBOX_LETTERS letters or MAILBOX_BYTES of their bodies. Of the posts the newest ROOM_POSTS or
+        A mailbox holds MAILBOX_LETTERS letters or MAILBOX_BYTES of their bodies, of each sender's key a fair share: see
+        limits.py. Of the posts the newest ROOM_POSTS or
         ROOM_BYTES are kept; the others are only counted.
         """
 

@@ -23,8 +23,6 @@ from trio_chat.storage import server_rules
 from trio_chat.storage.database import open_database
 from trio_chat.storage.group_commit import GroupCommit, Runner, in_thread
 from trio_chat.storage.interface import (
-    MAILBOX_BYTES,
-    MAILBOX_LETTERS,
     Acknowledged,
     Appended,
     Ban,
@@ -34,6 +32,7 @@ from trio_chat.storage.interface import (
     Position,
     Status,
 )
+from trio_chat.storage.mailboxes import mailboxes_of
 from trio_chat.storage.server_log import COUNT_POSTS, LogTransaction
 from trio_chat.storage.server_schema import SERVER_SCHEMA
 from trio_chat.tasks import open_background
@@ -296,14 +295,13 @@ One that was taken before there was one log has no hash, and perhaps no place: t
 def _append(transaction: LogTransaction, entries: Sequence[Entry]) -> list[Appended]:
     numbers = [request_number(entry.kind.encode(), entry.key, entry.id) for entry in entries]
     known = _known_requests(transaction, numbers)
-    mailboxes = _mailboxes(transaction.database, entries)
-    changed: dict[str, tuple[int, int]] = {}
+    mailboxes = mailboxes_of(transaction.database, entries)
     new: list[Entry] = []
     requests: list[tuple[int, bytes]] = []
     results = []
     head = transaction.head
     for entry, number in zip(entries, numbers, strict=True):
-        key, hash_, size = (entry.kind, entry.key, entry.id), request_hash(entry), len(entry.body)
+        key, hash_ = (entry.kind, entry.key, entry.id), request_hash(entry)
         if key in known:
             results.append(_of_copy(known[key], hash_))
             continue
@@ -311,11 +309,9 @@ def _append(transaction: LogTransaction, entries: Sequence[Entry]) -> list[Appen
             if entry.recipient not in mailboxes:
                 results.append(Appended(Status.UNKNOWN))
                 continue
-            letters, held = mailboxes[entry.recipient]
-            if letters >= MAILBOX_LETTERS or held + size > MAILBOX_BYTES:
+            if not mailboxes[entry.recipient].take(transaction.database, entry):
                 results.append(Appended(Status.FULL))
                 continue
-            mailboxes[entry.recipient] = changed[entry.recipient] = (letters + 1, held + size)
         new.append(entry)
         requests.append((number, hash_))
         # Another copy of it may be among these entries.
@@ -323,7 +319,8 @@ def _append(transaction: LogTransaction, entries: Sequence[Entry]) -> list[Appen
         results.append(Appended(Status.NEW, head + len(new)))
     transaction.append(new, requests)
     transaction.database.executemany(
-        "UPDATE mailboxes SET letters = ?, bytes = ? WHERE name = ?", [(*held, name) for name, held in changed.items()]
+        "UPDATE mailboxes SET letters = ?, bytes = ? WHERE name = ?",
+        [(one.letters, one.size, name) for name, one in mailboxes.items() if one.added],
     )
     return results
 
@@ -349,12 +346,3 @@ def _known_requests(transaction: LogTransaction, numbers: Sequence[int]) -> dict
         except msgspec.ValidationError as error:
             transaction.set_aside_entry(fields[0], error)
     return known
-
-
-def _mailboxes(database: sqlite3.Connection, entries: Sequence[Entry]) -> dict[str, tuple[int, int]]:
-    """How many letters wait for the recipients of these entries, and how many bytes."""
-    rows = database.execute(
-        "SELECT name, letters, bytes FROM mailboxes WHERE name IN (SELECT value FROM json_each(?))",
-        (json.dumps(list({entry.recipient for entry in entries})),),
-    )
-    return {name: (letters, size) for name, letters, size in rows}
