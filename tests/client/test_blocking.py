@@ -124,7 +124,7 @@ async def test_who_has_another_key_now_is_not_blocked_and_the_old_key_stays_so(s
     await bob.chat.block("eve")
     await angel.kill()
     await stage.kill_server()
-    stage.server_store._names.pop("angel")
+    await stage.server_store.delete("angel", 1.0)
     await stage.start_server()
     await stage.pass_time(60)
     bob.chat.trust("eve")
