@@ -40,7 +40,7 @@ from trio_chat.protocol.records import NO_KEY, fingerprint
 from trio_chat.storage.memory import MemoryClientStore
 from trio_chat.transport.endpoint import new_id
 
-HOUR = 3600.0
+RETENTION = 600.0
 
 
 def key_of(name):
@@ -401,7 +401,7 @@ async def tell(stage, leave, live=None):
     await sender.send("again")
     await alice.kill()
     sender._alice = await stage.enter("alice", host=alice.host, port=6001, store=alice.store)
-    await stage.pass_time(3 * HOUR)
+    await stage.pass_time(3 * RETENTION)
     return sender
 
 
@@ -415,8 +415,9 @@ def view(*story, with_versions=True):
 
 @pytest.fixture
 def short_retention(monkeypatch):
-    """What is not read fails after an hour."""
-    monkeypatch.setattr("trio_chat.server.retention.RETENTION", HOUR)
+    """What is not read fails after ten minutes, and the server trusts its clock after one."""
+    monkeypatch.setattr("trio_chat.server.retention.RETENTION", RETENTION)
+    monkeypatch.setattr("trio_chat.server.retention.AGREEMENT", 60.0)
 
 
 def test_a_sender_cannot_tell_a_block_from_an_absence(short_retention):

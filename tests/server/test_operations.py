@@ -15,7 +15,7 @@ from trio_chat import errors
 from trio_chat.client.events import MessageNotDelivered, SignedOff
 from trio_chat.protocol.messages import Heartbeat, Refused, Register, Registered, SessionEnded
 from trio_chat.protocol.records import NAME_RETENTION, EndReason, Reason, fingerprint
-from trio_chat.server import operations
+from trio_chat.server import operations, retention
 from trio_chat.server import server as server_module
 from trio_chat.server.moderation import RegistrationMode
 from trio_chat.server.operations import (
@@ -307,19 +307,20 @@ async def test_a_freed_name_ends_the_session_of_its_owner(stage, ask, autojump_c
 
 
 async def test_a_name_that_nobody_uses_is_deleted(stage, ask, autojump_clock, monkeypatch):
-    hour = 3600.0
-    assert 90 * 24 * hour == NAME_RETENTION
-    monkeypatch.setattr(operations, "NAME_RETENTION", 5 * hour)
-    monkeypatch.setattr(server_module, "NAMES_CHECK_EVERY", hour)
+    minute = 60.0
+    assert 90 * 24 * 60 * minute == NAME_RETENTION
+    monkeypatch.setattr(operations, "NAME_RETENTION", 5 * minute)
+    monkeypatch.setattr(server_module, "NAMES_CHECK_EVERY", minute)
+    monkeypatch.setattr(retention, "AGREEMENT", minute)
     alice, bob, carol, dave = [await stage.enter(name) for name in ("alice", "bob", "carol", "dave")]
     for one in (bob, carol, dave):
         await one.chat.deregister()
-    await stage.pass_time(5.5 * hour)  # the clocks have agreed for an hour when the time begins
+    await stage.pass_time(5.5 * minute)  # the clocks have agreed for a minute when the time begins
     assert sorted(alice.chat.table) == ["alice", "bob", "carol", "dave"]
     await dave.chat.register()
     await dave.chat.deregister()
     await alice.chat.send("carol", "a letter")
-    await stage.pass_time(2 * hour)
+    await stage.pass_time(2 * minute)
     assert sorted(alice.chat.table) == ["alice", "carol", "dave"]
 
 

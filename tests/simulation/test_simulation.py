@@ -16,10 +16,10 @@ ROOT = Path(__file__).parents[2]
 STEPS = 8
 """Few, as the suite has little time."""
 
-HASH = "from tests.simulation.run import simulate, trace_hash; print(trace_hash(simulate(7, steps=8)))"
+HASH = "from tests.simulation.run import simulate, trace_hash; print(trace_hash(simulate(3, steps=8)))"
 
 
-@pytest.mark.parametrize("seed", range(15))
+@pytest.mark.parametrize("seed", range(10))
 def test_the_promises_are_kept(seed):
     assert report(seed, simulate(seed, STEPS)) == []
 
