@@ -71,7 +71,7 @@ class NotInvited(ChatError):
     """The server registers new names with an invitation only, and none was given, or it was used or is too old."""
 
     def __init__(self) -> None:
-        super().__init__("the server needs an invitation for a new name: ask its operator for one")
+        super().__init__("the server needs a valid invitation for this name: ask its operator for one")
 
 
 class Kicked(ChatError):

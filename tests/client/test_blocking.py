@@ -128,9 +128,8 @@ async def test_who_has_another_key_now_is_not_blocked_and_the_old_key_stays_so(s
     await stage.start_server()
     await stage.pass_time(60)
     bob.chat.trust("eve")
-    assert bob.chat.blocked == (Blocked(("eve",), fingerprint_of("eve")),), "there is no other name of this key"
-    await bob.chat.block("eve")
-    assert [row.key for row in bob.chat.blocked] == [fingerprint_of("eve"), fingerprint_of("another")]
+    both = [Blocked(("eve",), fingerprint_of(key)) for key in ("eve", "another")]
+    assert list(bob.chat.blocked) == both, "there is no other name of the first key"
     await bob.chat.unblock("eve")
     assert bob.chat.blocked == (), "both were listed as eve"
 
@@ -450,3 +449,23 @@ def test_a_sender_sees_nothing_of_what_somebody_who_blocks_them_does(short_reten
     # Only the numbers of versions show that something has changed in the table, for whatever reason.
     absent, blocking = view(go_away, with_versions=False), view(block, live_on, with_versions=False)
     assert absent == blocking
+
+
+async def test_who_has_another_key_than_before_is_blocked_with_both(stage, autojump_clock):
+    bob = await stage.enter("bob")
+    mallory = await stage.enter("mallory", identity=identity_of("mallory"))
+    await mallory.chat.send("bob", "hello")
+    await mallory.chat.deregister()
+    await stage.server_store.forget("mallory")
+    await stage.kill_server()
+    await stage.start_server()
+    await stage.pass_time(60)
+    again = await stage.enter("mallory", identity=identity_of("another mallory"))
+    await stage.pass_time(1)
+    await bob.chat.block("mallory")
+    before = list(bob.received)
+    await again.chat.send_all("a line on your screen")
+    assert (await again.chat.send("bob", "and another one")).how == "saved"
+    await stage.pass_time(5)
+    assert bob.received == before
+    assert {row.key for row in bob.chat.blocked} == {fingerprint_of("mallory"), fingerprint_of("another mallory")}

@@ -29,7 +29,7 @@ async def test_an_operator_invites_kicks_and_bans():
         assert until.startswith("It admits bob until ")
         alice = await programs.start("alice", "client", "alice", "127.0.0.1", server.port, "--invitation", code)
         _, complaints = await alice.rest()
-        assert "the server needs an invitation for a new name: ask its operator for one" in complaints[0]
+        assert "the server needs a valid invitation for this name: ask its operator for one" in complaints[0]
         await alice.exits(2)
         bob = await programs.client("bob", server, "--invitation", code)
 
@@ -49,7 +49,7 @@ async def test_an_operator_invites_kicks_and_bans():
         assert lines == [
             "The name bob is banned.",
             f"The key {fingerprint} of bob is banned.",
-            "So they cannot come back under another name, unless with another key.",
+            "They can come back under another name, with another key: then ban their address, too.",
             "bob is signed off.",
         ]
         await bob.sees("[You are banned from this server. Ask its operator.]")

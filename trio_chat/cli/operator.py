@@ -84,8 +84,8 @@ def kick(name: str, port: int, as_json: bool) -> _Program:
 def ban(what: str, is_name: bool, port: int, as_json: bool) -> _Program:
     """Keep somebody out: a NAME, a key (FINGERPRINT), or an ADDRESS.
 
-    A name is banned together with the key that owns it, so that its owner cannot come back under another name. Of an
-    IPv6 address its /64 network is banned. A network is written as 192.0.2.0/24.
+    A name is banned together with the key that owns it. Of an IPv6 address its /64 network is banned. A network is
+    written as 192.0.2.0/24.
     """
     return partial(_ask, port, operations.BanCommand(what, is_name), _show_banned, as_json)
 
@@ -223,7 +223,7 @@ def _show_banned(answer: _Answer) -> None:
     for one in answer["banned"]:
         click.echo(f"{_banned(one)} is banned.")
     if len(answer["banned"]) > 1:
-        click.echo("So they cannot come back under another name, unless with another key.")
+        click.echo("They can come back under another name, with another key: then ban their address, too.")
     for name in answer["ended"]:
         click.echo(f"{name} is signed off.")
 

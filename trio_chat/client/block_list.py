@@ -29,15 +29,19 @@ class BlockList:
         """Block the key of a name; return its fingerprint. Raises what `Chat.block` raises, but for the server."""
         check_name(name)
         context, blocked = self._context, self._context.store.blocked()
-        key = context.pins.signing_key(name)
-        if fold(name) == fold(context.name) or key == context.identity.public.signing:
+        record = context.table.get(name)
+        # If their key has changed, both: which one is meant does not matter to somebody who wants to hear from neither.
+        offered = record.credentials.keys.signing if record and record.credentials else None
+        keys = [key for key in dict.fromkeys((context.pins.signing_key(name), offered)) if key is not None]
+        if fold(name) == fold(context.name) or context.identity.public.signing in keys:
             raise BlockedYourself
-        if key is None:
+        if not keys:
             raise UnknownRecipient(name)
-        if key not in blocked and len(blocked) >= MAX_BLOCKED:
+        if len(blocked.keys() | keys) > MAX_BLOCKED:
             raise TooManyBlocked
-        await context.store.block(key, name)
-        return fingerprint(key)
+        for key in keys:
+            await context.store.block(key, name)
+        return fingerprint(keys[-1])
 
     async def remove(self, name: str) -> None:
         """Unblock the key of a name, and those that are listed with this name. Raises NotBlocked."""

@@ -291,7 +291,10 @@ class Registration:
         context = self._context
         records = context.table.apply(change, registered.version.epoch)
         context.pins.pin_new(records)
-        for warning in context.pins.new_warnings(records):
+        # Not of the new keys of those who are blocked: they could show a line whenever they like.
+        blocked = context.store.blocked()
+        heard = [one for one in records if not (one.credentials and one.credentials.keys.signing in blocked)]
+        for warning in context.pins.new_warnings(heard):
             context.event_queue.offer(warning)
         if records:
             self._table_changed.set()

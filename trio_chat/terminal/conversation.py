@@ -159,10 +159,17 @@ class _Conversation:
 
     def _tell_table(self) -> None:
         records = sorted(self.chat.table.values(), key=lambda record: fold(record.name))
-        changed = self.chat.untrusted
+        changed, own = self.chat.untrusted, fold(self.chat.name)
         rows = (
             results.TableRow(
-                one.name, one.host, one.port, one.online, one.since, one.fingerprint, fold(one.name) in changed
+                one.name,
+                one.host,
+                one.port,
+                # After dereg no table comes any more: in the last one we are still online.
+                one.online and (self.chat.online or fold(one.name) != own),
+                one.since,
+                one.fingerprint,
+                fold(one.name) in changed,
             )
             for one in records
         )
