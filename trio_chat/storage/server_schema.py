@@ -141,6 +141,7 @@ ONE_LOG = """
 # A commit writes each page that it has changed, so indexes and what changes often are narrow: a request has a number
 # (see `request_number`), and positions are apart from names with their keys. Notices, which are taken without being
 # looked at, are found without the letters among them. The index `posts` has what counting needs: no rows are read.
+# `untold` are letters that were taken without a receipt.
 #
 # Rows may be damaged, and are set aside later: here, any value must do. In requests from before there was one log, no
 # recipient would make a row damaged.
@@ -156,6 +157,7 @@ MAILBOXES = """
     CREATE INDEX personal ON entries (recipient, seq) WHERE kept = 1 AND recipient <> '';
     CREATE INDEX notices ON entries (recipient, seq) WHERE kept = 1 AND request IS NULL;
     CREATE INDEX posts ON entries (recipient, kept, seq, sender) WHERE recipient = '';
+    CREATE INDEX untold ON entries (recipient, seq) WHERE kept = 0 AND body = x'';
 
     CREATE TABLE mailboxes (
         name TEXT PRIMARY KEY COLLATE NOCASE, position INTEGER, letters INTEGER, bytes INTEGER
