@@ -143,10 +143,12 @@ def _not_passing(read):
 
 @mutant("a late acknowledgement moves a position back")
 def positions_go_back(stack):
-    acknowledge, last = SqliteServerStore.acknowledge, {}
+    acknowledge, take, last = SqliteServerStore.acknowledge, LogTransaction.take, {}
 
-    def move(database, names, upto):
-        database.executemany("UPDATE mailboxes SET position = ? WHERE name = ?", [(upto, name) for name in names])
+    def takes_back(self, name, upto, receipts):
+        letters = take(self, name, upto, receipts)
+        self.database.execute("UPDATE mailboxes SET position = ? WHERE name = ?", (upto, name))
+        return letters
 
     # Late: together with the next one. The program itself never lets two of one name meet.
     async def with_the_one_before(self, acknowledged, at):
@@ -155,7 +157,7 @@ def positions_go_back(stack):
         await acknowledge(self, acknowledged, at)
         await acknowledge(self, late, at)
 
-    replace(stack, server_store, "_move", move)
+    replace(stack, LogTransaction, "take", takes_back)
     replace(stack, SqliteServerStore, "acknowledge", with_the_one_before)
 
 

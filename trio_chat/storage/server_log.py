@@ -27,7 +27,6 @@ _COUNT_LETTERS = """
         SELECT count(*), coalesce(sum(length(body)), 0) FROM entries
         WHERE kept = 1 AND recipient = lower(?1) AND recipient <> '' AND kind = 'direct'
     ) WHERE name = ?1"""
-_LESS_LETTERS = "UPDATE mailboxes SET letters = max(letters - ?, 0), bytes = max(bytes - ?, 0) WHERE name = ?"
 
 _FIELDS = ("seq", "kind", "sender", "key", "id", "recipient", "taken_at", "body")
 
@@ -167,7 +166,9 @@ class LogTransaction:
             yield missed_posts(name, count, first, last)
 
     def take(self, name: str, upto: int, receipts: Mapping[int, bytes]) -> list[Entry]:
-        """Take what is for a name (in lower case) alone out of the log. Returns the letters among it, without bodies.
+        """Move the position of a name (in lower case), and take what is for it alone up to there out of the log.
+
+        Returns the letters among that, without bodies.
 
         A letter leaves a row with its receipt, which answers a copy of its request. If the receipt is empty, the row
         has an empty body: its sender is told nothing before it is too old, as if it had not been read.
@@ -178,8 +179,6 @@ class LogTransaction:
             " FROM entries WHERE kept = 1 AND recipient = lower(?) AND recipient <> '' AND seq <= ? ORDER BY seq",
             (name, upto),
         ).fetchall()
-        if not rows:
-            return []
         taken = [(entry, size) for *row, size in rows if (entry := self.entry(row))]
         letters = [(entry, size) for entry, size in taken if entry.kind == EntryKind.DIRECT]
         self.database.executemany(
@@ -189,7 +188,12 @@ class LogTransaction:
             "UPDATE entries SET body = iif(length(?1), NULL, x''), kept = 0, receipt = ?1 WHERE seq = ?2",
             [(receipts.get(one.seq, b""), one.seq) for one, _ in letters],
         )
-        self.database.execute(_LESS_LETTERS, (len(letters), sum(size for _, size in letters), name))
+        # A late acknowledgement must not move a position back: what is behind it would be handed out again.
+        self.database.execute(
+            "UPDATE mailboxes SET position = max(position, ?), letters = max(letters - ?, 0), bytes = max(bytes - ?, 0)"
+            " WHERE name = ?",
+            (upto, len(letters), sum(size for _, size in letters), name),
+        )
         return [one for one, _ in letters]
 
     def take_all_letters(self, name: str, upto: int) -> list[Entry]:
@@ -246,7 +250,8 @@ class LogTransaction:
         self.database.execute("UPDATE log SET posts = posts - ?, bytes = bytes - ?", (len(posts), sum(posts)))
         letters = [(entry, size, is_kept) for entry, size, is_kept in left if entry.kind == EntryKind.DIRECT]
         self.database.executemany(
-            _LESS_LETTERS, [(1, size, letter.recipient) for letter, size, is_kept in letters if is_kept]
+            "UPDATE mailboxes SET letters = max(letters - 1, 0), bytes = max(bytes - ?, 0) WHERE name = ?",
+            [(size, letter.recipient) for letter, size, is_kept in letters if is_kept],
         )
         self.append(
             [

@@ -251,8 +251,6 @@ def _acknowledge(transaction: LogTransaction, acknowledged: Sequence[Acknowledge
             if receipt and transaction.has_its_sender(letter):
                 receipts.append(about_letter(letter, EntryKind.RECEIPT, reader, at, receipt))
     transaction.append(receipts)
-    for one in acknowledged:
-        _move(transaction.database, [fold(one.name)], one.upto)
 
 
 def _advance(transaction: LogTransaction, positions: Mapping[str, int]) -> None:
@@ -270,16 +268,10 @@ def _advance(transaction: LogTransaction, positions: Mapping[str, int]) -> None:
             " WHERE kind IN ('receipt', 'failed', 'missed'))",
             (json.dumps(names), upto),
         )
-        _move(transaction.database, names, upto)
-
-
-def _move(database: sqlite3.Connection, names: Sequence[str], upto: int) -> None:
-    """Move the positions of names (in lower case) forward."""
-    # A late acknowledgement must not move a position back: what is behind it would be handed out again.
-    database.execute(
-        "UPDATE mailboxes SET position = ?2 WHERE name IN (SELECT value FROM json_each(?1)) AND position < ?2",
-        (json.dumps(names), upto),
-    )
+        transaction.database.execute(
+            "UPDATE mailboxes SET position = ?2 WHERE name IN (SELECT value FROM json_each(?1)) AND position < ?2",
+            (json.dumps(names), upto),
+        )
 
 
 # --- requests ---
