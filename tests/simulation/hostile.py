@@ -21,6 +21,7 @@ from trio_chat.crypto.letters import seal_letter, sign_post
 from trio_chat.link.session import Peer
 from trio_chat.protocol.limits import Limits, Rate
 from trio_chat.protocol.messages import (
+    Accepted,
     Answer,
     Batch,
     Delivered,
@@ -31,8 +32,10 @@ from trio_chat.protocol.messages import (
     Heartbeat,
     Message,
     Part,
+    Register,
     Registered,
     Save,
+    Saved,
     TableChange,
 )
 from trio_chat.transport.endpoint import new_id
@@ -67,15 +70,16 @@ SERVER_PEER = Peer(SERVER, SERVER_IDENTITY.public.link)
 
 
 class Hostile:
-    """The hostile participant. `granted`: how often they got what is limited."""
+    """The hostile participant. `granted`: how often they got what is limited, from which run of the server."""
 
     def __init__(self, world: World, seed: int) -> None:
         self.began = self.ended = 0.0
         self._world = world
         self._dice = random.Random(f"hostile {seed}")
-        self._peers: list[RawPeer] = []
         self._scope = trio.CancelScope()
         self._number = 0
+        self.granted: Counter[tuple[str, int]] = Counter()
+        self._program = self._dice.randbytes(16)
 
     async def run(self) -> None:
         """Attack until `stop` is called."""
@@ -92,7 +96,8 @@ class Hostile:
                     else:
                         for message, peer in attack(self, own):
                             own.send(peer, message)
-                            await trio.sleep(0.002)
+                            # After a Register, until it has been stored.
+                            await trio.sleep(0.3 if isinstance(message, Register) else 0.002)
                     await trio.sleep(self._dice.uniform(0.0, PAUSE))
 
     def stop(self) -> None:
@@ -101,25 +106,14 @@ class Hostile:
         self.ended = trio.current_time()
 
     @property
-    def granted(self) -> Counter[str]:
-        """What the server has granted so far, by the class of the answer; names that were registered as `names`."""
-        answers = [message for peer in self._peers for _, message in peer.received]
-        found = Counter(type(message).__name__ for message in answers if isinstance(message, Answer))
-        found["letters"] = found["Saved"] + sum(isinstance(one, Delivered) for one in answers)
-        return found
-
-    @property
-    def names(self) -> dict[str, set[str]]:
-        """The names in the table that are theirs, by where they are: those of one key, those of a network."""
-        table = next((person.chat.table for person in self._world.people if person.chat), {})
-        mine = {name for name in table if name.startswith(NAME)}
-        of_network = {name for name in mine if name.startswith(f"{NAME}-net")}
-        return {"key": mine - of_network, "network": of_network}
+    def names(self) -> set[str]:
+        """The names of one key that are theirs at the end, as the others see it."""
+        table = next(iter(self._world.tables.values())) or {}
+        return {name for name in table if name.startswith(NAME) and not name.startswith(f"{NAME}-net")}
 
     async def _open(self, nursery: trio.Nursery, host: str, identity: Identity) -> RawPeer:
         peer = RawPeer(self._world.network, (host, 6000), identity)
-        peer.answer = _answer
-        self._peers.append(peer)
+        peer.answer = self._answer_in_network if host.startswith(NETWORK) else self._answer
         self._world.trace.hosts[host] = NAME
         nursery.start_soon(peer.listen)
         return peer
@@ -128,12 +122,37 @@ class Hostile:
         """Register a name, also if another program has it."""
         key = SERVER_IDENTITY.public.signing
         before = len(peer.of(Registered))
-        peer.send(SERVER_PEER, peer.register(name, key, **changes))
+        peer.send(SERVER_PEER, peer.register(name, key, **({"program": self._program} | changes)))
         for _ in range(10):
             await trio.sleep(0.1)
             if len(peer.of(Registered)) > before:
                 return True
         return False
+
+    def _answer(self, message: Message) -> Answer | None:
+        """They seem to be alive, and hold the table. What comes for them stays with the server."""
+        run = self._world.server.runs
+        match message:
+            case Accepted():
+                self.granted["posts", run] += 1
+            case Saved() | Delivered():
+                self.granted["letters", run] += 1
+            case Heartbeat():
+                return message.ack()
+            case TableChange(after=after):
+                return message.held(after)
+            case Batch():
+                return message.busy()
+        return None
+
+    def _answer_in_network(self, message: Message) -> Answer | None:
+        if isinstance(message, Registered):
+            self.granted["names of one network", self._world.server.runs] += 1
+        return self._answer(message)
+
+    def _as_this_program(self, own: RawPeer, name: str) -> Register:
+        # Another program with this key would only be told that there is one.
+        return own.register(name, SERVER_IDENTITY.public.signing, program=self._program)
 
     def _new_name(self) -> str:
         self._number += 1
@@ -142,18 +161,17 @@ class Hostile:
     # --- what they try ---
 
     def own_many_names(self, own: RawPeer) -> Iterator[tuple[Message, Peer]]:
-        for _ in range(LOOP // 4):
-            yield own.register(self._new_name(), SERVER_IDENTITY.public.signing), SERVER_PEER
+        for _ in range(LOOP // 8):
+            yield self._as_this_program(own, self._new_name()), SERVER_PEER
 
     def start_many_programs(self, own: RawPeer) -> Iterator[tuple[Message, Peer]]:
-        for _ in range(LOOP):
+        for _ in range(LOOP // 4):
             yield own.register(NAME, SERVER_IDENTITY.public.signing), SERVER_PEER
 
     def come_and_go(self, own: RawPeer) -> Iterator[tuple[Message, Peer]]:
-        program = new_id()
-        for _ in range(LOOP // 2):
+        for _ in range(LOOP // 8):
             yield Deregister(new_id()), SERVER_PEER
-            yield own.register(NAME, SERVER_IDENTITY.public.signing, program=program), SERVER_PEER
+            yield self._as_this_program(own, NAME), SERVER_PEER
 
     def post_without_end(self, own: RawPeer) -> Iterator[tuple[Message, Peer]]:
         for _ in range(LOOP):
@@ -169,7 +187,7 @@ class Hostile:
         victim = self._dice.choice(self._world.people).name
         for number in range(1, WORLD_LIMITS.names_per_key):
             name = f"{NAME}-{number}"
-            yield own.register(name, SERVER_IDENTITY.public.signing), SERVER_PEER
+            yield self._as_this_program(own, name), SERVER_PEER
             for _ in range(LOOP):
                 yield self._letter(own, name, victim), SERVER_PEER
 
@@ -186,7 +204,7 @@ class Hostile:
 
     async def come_from_a_network(self, nursery: trio.Nursery) -> None:
         """Register new keys from ever new addresses of one network."""
-        for _ in range(LOOP // 4):
+        for _ in range(LOOP // 2):
             self._number += 1
             peer = await self._open(nursery, f"{NETWORK}{self._number:x}", Identity(*self._secrets()))
             peer.send(SERVER_PEER, peer.register(f"{NAME}-net-{self._number}", SERVER_IDENTITY.public.signing))
@@ -212,15 +230,3 @@ _OF_ONE: tuple[Callable[[Hostile, RawPeer], Iterator[tuple[Message, Peer]]], ...
     Hostile.flood_a_person,
     Hostile.begin_and_not_finish,
 )
-
-
-def _answer(message: Message) -> Answer | None:
-    """They seem to be alive, and hold the table. What comes for them stays with the server."""
-    match message:
-        case Heartbeat():
-            return message.ack()
-        case TableChange(after=after):
-            return message.held(after)
-        case Batch():
-            return message.busy()
-    return None

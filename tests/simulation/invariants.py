@@ -222,19 +222,18 @@ def all_tables_are_equal(world: World) -> Iterator[Found]:
 
 def nobody_gets_more_than_the_limits(world: World) -> Iterator[Found]:
     hostile = world.hostile
-    lasted, granted, names = hostile.ended - hostile.began, hostile.granted, hostile.names
-    rates = (
-        ("posts", granted["Accepted"], WORLD_LIMITS.posts_per_key),
-        ("letters", granted["letters"], WORLD_LIMITS.letters_per_key),
-        ("names of one network", len(names["network"]), WORLD_LIMITS.new_names_per_address),
-    )
-    for what, number, rate in rates:
-        # Rates are in memory: a server that is restarted begins with full buckets.
-        most = rate.at_once * world.server.runs + rate.a_second * lasted
+    rates = {
+        "posts": WORLD_LIMITS.posts_per_key,
+        "letters": WORLD_LIMITS.letters_per_key,
+        "names of one network": WORLD_LIMITS.new_names_per_address,
+    }
+    # Rates are in memory: a server that is restarted begins with full buckets.
+    for (what, run), number in hostile.granted.items():
+        most = rates[what].at_once + rates[what].a_second * (hostile.ended - hostile.began)
         if number > most:
-            yield f"the hostile participant got {number} {what}, at most {most:.0f} are allowed", None, {NAME}
-    if len(names["key"]) > WORLD_LIMITS.names_per_key:
-        yield f"one key owns {names['key']}", None, {NAME}
+            yield f"they got {number} {what} from run {run} of the server, {most:.0f} are allowed", None, {NAME}
+    if len(hostile.names) > WORLD_LIMITS.names_per_key:
+        yield f"one key owns {hostile.names}", None, {NAME}
     if world.sizes[1]["largest TokenBuckets._buckets"] > KEYS_KEPT:
         yield f"{world.sizes[1]['largest TokenBuckets._buckets']} buckets are kept", None, {NAME}
 

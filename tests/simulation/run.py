@@ -32,6 +32,7 @@ from tests.simulation.seed import fixed_by
 from tests.simulation.trace import Trace
 from tests.simulation.world import World
 from tests.wiretap import open_wiretap
+from trio_chat.protocol.token_buckets import TokenBuckets
 from trio_chat.server import server, throttle
 
 SEEDS = 40
@@ -53,7 +54,9 @@ def simulate(seed: int, steps: int = STEPS) -> World:
         with (
             fixed_by(seed) as dice,
             patch.object(server, "RETENTION_CHECK_EVERY", 5.0),
+            # So few that one attack of many keys fills them.
             patch.object(throttle, "KEYS_KEPT", KEYS_KEPT),
+            patch.object(TokenBuckets.__init__, "__defaults__", (KEYS_KEPT,)),
         ):
             clock = trio.testing.MockClock(autojump_threshold=0)
             return trio.run(partial(_run, seed, dice, Path(folder), steps), clock=clock)
