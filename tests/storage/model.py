@@ -6,7 +6,7 @@ The real store must do the same; see test_stores_agree.py. The limits are argume
 import attrs
 
 from trio_chat.protocol.limits import is_fair
-from trio_chat.protocol.log import about_letter, first_batch, missed_posts, request_hash
+from trio_chat.protocol.log import Page, about_letter, first_batch, missed_posts, request_hash
 from trio_chat.protocol.records import EVERYONE, NO_KEY, Credentials, Entry, EntryKind, Record, fold
 from trio_chat.storage.interface import Appended, KnownName, OnAppended, Position, Status
 
@@ -34,11 +34,25 @@ class _Request:
     receipt: bytes = b""
 
 
+@attrs.frozen
+class Limits:
+    """Of a mailbox, of the room, and of what is remembered: every so many entries, so many rows are removed."""
+
+    letters: int
+    letter_bytes: int
+    posts: int
+    post_bytes: int
+    trim_part: int
+    remembered: int
+    forget_every: int
+    forget_rows: int
+
+
 class ModelStore:
     """A ServerStore. Entries that have to be handed over are in one list, posts that are only counted in another."""
 
-    def __init__(self, *, letters: int, letter_bytes: int, posts: int, post_bytes: int) -> None:
-        self._limits = letters, letter_bytes, posts, post_bytes
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
         self._names: dict[str, _Name] = {}
         self._head = 0
         self._entries: list[Entry] = []
@@ -100,7 +114,9 @@ class ModelStore:
 
     async def append(self, entries):
         new: list[Entry] = []
+        head = self._head
         results = [self._append_request(entry, new) for entry in entries]
+        self._end_append(head)
         self._tell(new)
         return results
 
@@ -114,9 +130,9 @@ class ModelStore:
                 return Appended(Status.UNKNOWN)
             waiting = [one for one in self._entries if one.recipient == entry.recipient and one.kind == "direct"]
             own = [one for one in waiting if one.key == entry.key]
-            if not is_fair(len(own), 1, self._limits[0] - len(waiting)):
+            if not is_fair(len(own), 1, self._limits.letters - len(waiting)):
                 return Appended(Status.FULL)
-            if not is_fair(_size(own), len(entry.body), self._limits[1] - _size(waiting)):
+            if not is_fair(_size(own), len(entry.body), self._limits.letter_bytes - _size(waiting)):
                 return Appended(Status.FULL)
         new.append(self._append(entry))
         self._requests[_key(entry)] = _Request(self._head, request_hash(entry), entry.taken_at)
@@ -126,26 +142,57 @@ class ModelStore:
         self._head += 1
         numbered = attrs.evolve(entry, seq=self._head)
         self._entries.append(numbered)
-        while True:
-            posts = [one for one in self._entries if one.recipient == EVERYONE]
-            if len(posts) <= self._limits[2] and sum(len(post.body) for post in posts) <= self._limits[3]:
-                return numbered
-            self._entries.remove(posts[0])
-            self._trimmed.append(posts[0])
+        return numbered
+
+    def _append_all(self, entries):
+        head = self._head
+        self._tell([self._append(one) for one in entries])
+        self._end_append(head)
+
+    def _end_append(self, head):
+        """After entries have been appended to those up to this head."""
+        limits, posts = self._limits, self._posts()
+        if len(posts) > limits.posts or _size(posts) > limits.post_bytes:
+            self._trim(limits.posts - limits.posts // limits.trim_part, limits.post_bytes)
+        if any(seq % limits.forget_every == 0 for seq in range(head + 1, self._head + 1)):
+            self._forget()
+
+    def _posts(self, key=None):
+        return [one for one in self._entries if one.recipient == EVERYONE and key in (None, one.key)]
+
+    def _trim(self, room, room_bytes):
+        room_bytes -= room_bytes // self._limits.trim_part
+        keys = {one.key for one in self._posts()}
+        share = _share([len(self._posts(key)) for key in keys], room)
+        share_bytes = _share([_size(self._posts(key)) for key in keys], room_bytes)
+        for post in self._posts():
+            if len(self._posts()) <= room and _size(self._posts()) <= room_bytes:
+                return
+            own = self._posts(post.key)
+            if len(own) > share or _size(own) > share_bytes:
+                self._entries.remove(post)
+                self._trimmed.append(post)
+        self._trimmed.sort(key=lambda one: one.seq)
+
+    def _forget(self):
+        waiting = {one.seq for one in self._entries}
+        rest = sorted(one.seq for one in self._requests.values() if one.seq not in waiting)
+        gone = [seq for seq in rest if seq <= self._head - self._limits.remembered][: self._limits.forget_rows]
+        self._requests = {key: one for key, one in self._requests.items() if one.seq not in gone}
+        self._trimmed = [one for one in self._trimmed if one.seq not in gone]
+        self._untold = [one for one in self._untold if one.seq not in gone]
 
     def _tell(self, appended):
         if appended:
             self._on_appended(appended)
 
     async def read(self, name, after):
-        coming, entries = self._coming(fold(name), after), []
-        for entry in [*coming, None]:
-            upto = entry.seq if entry else self._head + 1
-            missed = [one.seq for one in self._trimmed if after < one.seq < upto and fold(one.sender) != fold(name)]
-            entries += [missed_posts(fold(name), len(missed), missed[0], missed[-1])] if missed else []
-            entries += [entry] if entry else []
-            after = upto
-        return first_batch(entries, self._head)
+        page = first_batch(self._coming(fold(name), after), self._head)
+        missed = [one.seq for one in self._trimmed if after < one.seq <= page.upto and fold(one.sender) != fold(name)]
+        if not missed:
+            return page
+        notice = missed_posts(fold(name), len(missed), min(missed), max(missed))
+        return Page((notice, *page.entries), page.upto)
 
     def _coming(self, name, after):
         return [
@@ -168,7 +215,7 @@ class ModelStore:
                     self._untold.append(letter)
                 elif self._has_its_sender(letter):
                     receipts.append(about_letter(letter, EntryKind.RECEIPT, reader, at, receipt))
-        self._tell([self._append(one) for one in receipts])
+        self._append_all(receipts)
 
     async def advance(self, positions):
         for name, upto in positions.items():
@@ -204,9 +251,9 @@ class ModelStore:
 
     def _fail(self, letters, at, reader=None):
         """Tell the senders of letters that these are not read. The reader is None if they have their names today."""
-        self._tell(
+        self._append_all(
             [
-                self._append(about_letter(one, EntryKind.FAILED, reader or self._names[one.recipient].as_reader, at))
+                about_letter(one, EntryKind.FAILED, reader or self._names[one.recipient].as_reader, at)
                 for one in letters
                 if self._has_its_sender(one)
             ]
@@ -216,6 +263,12 @@ class ModelStore:
         """Whether the key that has sent a letter still owns the name. Another owner must not hear of the letter."""
         sender = self._names.get(fold(letter.sender))
         return not (sender and sender.owner) or letter.key in (sender.owner.keys.signing, NO_KEY)
+
+
+def _share(counts, room):
+    """The most that each may keep: as much as fits if all have no more than that."""
+    fits = [most for most in range(room + 1) if sum(min(count, most) for count in counts) <= room]
+    return max(fits)
 
 
 def _size(entries):

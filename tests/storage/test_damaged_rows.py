@@ -13,7 +13,7 @@ from tests.storage.backends import inline
 from tests.storage.log_entries import PEOPLE, direct, post, read_all, record, register, take_all
 from trio_chat.protocol import limits
 from trio_chat.protocol.records import EntryKind
-from trio_chat.storage import mailboxes
+from trio_chat.storage import mailboxes, server_log
 from trio_chat.storage.interface import Acknowledged, Appended, Position, Status
 from trio_chat.storage.server_store import open_server_store
 
@@ -111,6 +111,21 @@ async def test_a_damaged_entry_is_passed(path, entries, damage, caplog):
             entry for entry in await read_all(store, "carol", 0) if entry.kind == EntryKind.GROUP
         ]
         assert store.damaged == 0, "only once"
+
+
+@pytest.mark.parametrize(
+    ("damage", "left"), [("body = NULL", [6, 7, 8]), ("key = NULL", [7, 8]), ("key = 7, body = 7", [7, 8])]
+)
+async def test_damaged_posts_do_not_stop_trimming(path, damage, left, monkeypatch):
+    monkeypatch.setattr(server_log, "ROOM_POSTS", 3)
+    monkeypatch.setattr(server_log, "ROOM_BYTES", 20)
+    await prepare(path, [post(1), post(2), post(3)])
+    damage_entry(path, damage)
+    async with open_server_store(path, inline) as store:
+        await store.load(no_more)
+        await store.append([post(number) for number in range(4, 9)])
+        assert [entry.seq for entry in await read_all(store, "bob", 0) if entry.kind == EntryKind.GROUP] == left
+    assert execute(path, "SELECT posts, bytes FROM log") == [(len(left), 6 * len(left))]
 
 
 async def head(store):

@@ -5,6 +5,7 @@ happens in the same order each time. Random stories are in test_stores_agree.py,
 """
 
 from contextlib import asynccontextmanager
+from itertools import pairwise
 
 import attrs
 import pytest
@@ -418,42 +419,158 @@ async def test_posts_that_are_no_longer_kept_are_counted(open_store, small_room)
         await store.append([post(1), post(2, sender="bob"), direct(3), post(4), post(5), post(6), post(7), post(8)])
         entries = await read_all(store, "bob", 0)
         assert [(one.kind, one.seq, one.body) for one in entries] == [
-            ("missed", 1, b"1"),
+            ("missed", 6, b"4"),
             ("direct", 3, b"hi"),
-            ("missed", 5, b"2"),
-            *[("group", seq, b"hi all") for seq in (6, 7, 8)],
-        ], "own posts are not"
+            *[("group", seq, b"hi all") for seq in (7, 8)],
+        ], "one notice, although there is a letter between the posts"
         assert await read_all(store, "bob", 0) == entries, "with the same ids"
         assert {(one.sender, one.recipient, one.key) for one in entries if one.kind == "missed"} == {
             ("bob", "bob", NO_KEY)
         }
-        assert (await store.save_name(record("bob"))).waiting == 4
+        assert (await store.save_name(record("bob"))).waiting == 3
     async with open_store() as store:
         assert await read_all(store, "bob", 0) == entries
         assert await store.append([post(1)]) == [Appended(Status.KNOWN, 1)], "a copy is still known"
-        assert [one.body for one in await read_all(store, "carol", 3)] == [b"2", *[b"hi all"] * 3]
-        assert [one.seq for one in await read_all(store, "carol", 5)] == [6, 7, 8]
+        assert [one.body for one in await read_all(store, "carol", 3)] == [b"3", *[b"hi all"] * 2]
+        assert [one.seq for one in await read_all(store, "carol", 6)] == [7, 8]
+        assert [one.kind for one in await read_all(store, "alice", 0)] == ["group"], "own posts are not counted"
 
 
-async def test_missed_posts_before_own_ones(store, small_room):
-    await store.append([post(1), post(2), *[post(number, sender="bob") for number in range(3, 6)]])
+async def test_missed_posts_before_own_ones(store, monkeypatch):
+    monkeypatch.setattr(server_log, "ROOM_POSTS", 1)
+    await store.append([post(1), post(2, sender="bob")])
     page = await store.read("bob", 0)
-    assert ([(one.kind, one.seq, one.body) for one in page.entries], page.upto) == ([("missed", 2, b"2")], 5)
+    assert ([(one.kind, one.seq, one.body) for one in page.entries], page.upto) == ([("missed", 1, b"1")], 2)
 
 
 async def test_the_largest_room(store):
     for start in range(0, 10_050, 150):
         await store.append([post(start + number) for number in range(150)])
     page = await store.read("bob", 0)
-    assert (page.entries[0].kind, page.entries[0].body) == ("missed", b"50")
-    assert (await store.save_name(record("bob"))).waiting == 10_000
+    assert (page.entries[0].kind, page.entries[0].body) == ("missed", b"150")
+    assert (await store.save_name(record("bob"))).waiting == 9_900, "a hundredth goes at once"
 
 
 async def test_a_room_of_large_posts(store):
     size = 16 * KIB
     for start in range(0, 4097, 100):
         await store.append([post(n, body=b"x" * size) for n in range(start, min(start + 100, 4098))])
-    assert (await store.read("bob", 0)).entries[0].body == b"2"
+    assert (await store.read("bob", 0)).entries[0].body == b"43"
+    assert (await store.save_name(record("bob"))).waiting == 4096 * 99 // 100
+
+
+async def posts_of(store, reader: str = "bob") -> list[tuple[str, int]]:
+    """Who has sent the posts that a reader gets, and their numbers."""
+    return [(one.sender, one.seq) for one in await read_all(store, reader, 0) if one.kind == EntryKind.GROUP]
+
+
+async def test_somebody_who_posts_without_end_pushes_out_their_own_posts(store, monkeypatch):
+    monkeypatch.setattr(server_log, "ROOM_POSTS", 6)
+    await store.append([post(1), post(2, sender="carol")])
+    for number in range(3, 40):
+        await store.append([post(number, sender="mallory")])
+    await store.append([post(40)])
+    assert await posts_of(store) == [
+        *[("alice", 1), ("carol", 2)],
+        *[("mallory", seq) for seq in (37, 38, 39)],
+        ("alice", 40),
+    ]
+    await store.append([post(number) for number in range(41, 50)])
+    assert await posts_of(store) == [
+        *[("carol", 2), ("mallory", 38), ("mallory", 39)],
+        *[("alice", seq) for seq in (47, 48, 49)],
+    ], "now alice, too, has more than others"
+
+
+async def test_one_key_under_many_names_has_one_share(store, monkeypatch):
+    monkeypatch.setattr(server_log, "ROOM_POSTS", 4)
+    await store.append([post(1), post(2)])
+    for number in range(3, 20):
+        await store.append([attrs.evolve(post(number, sender="mallory"), sender=f"mallory-{number}")])
+    assert [seq for _, seq in await posts_of(store)] == [1, 2, 18, 19]
+
+
+async def test_somebody_with_large_posts_pushes_out_their_own(store, monkeypatch):
+    monkeypatch.setattr(server_log, "ROOM_BYTES", 100)
+    await store.append([post(1, body=b"x" * 10), post(2, body=b"x" * 10)])
+    for number in range(3, 20):
+        await store.append([post(number, sender="mallory", body=b"x" * 30)])
+    assert await posts_of(store) == [("alice", 1), ("alice", 2), ("mallory", 18), ("mallory", 19)]
+
+
+async def test_the_oldest_go_if_a_share_is_less_than_a_post(store, monkeypatch):
+    monkeypatch.setattr(server_log, "ROOM_BYTES", 50)
+    await store.append([attrs.evolve(post(n, body=b"x" * 10), key=bytes([n]) * 32) for n in range(9)])
+    assert [seq for _, seq in await posts_of(store)] == [5, 6, 7, 8, 9]
+    monkeypatch.setattr(server_log, "ROOM_POSTS", 3)
+    await store.append([attrs.evolve(post(n, body=b""), key=bytes([n]) * 32) for n in range(10, 12)])
+    assert [seq for _, seq in await posts_of(store)] == [9, 10, 11]
+
+
+async def test_each_post_that_is_missed_is_counted_once_and_in_one_notice_for_each_page(store, monkeypatch):
+    monkeypatch.setattr(server_log, "ROOM_POSTS", 400)
+    posts = [post(number, sender="mallory" if number % 3 else f"friend-{number % 10}") for number in range(1, 901)]
+    for start in range(0, 900, 60):
+        await store.append(posts[start : start + 60])
+    position, pages = 0, []
+    while (page := await store.read("bob", position)).upto > position:
+        assert await store.read("bob", position) == page, "after a lost acknowledgement"
+        pages.append(page.entries)
+        position = page.upto
+    notices = [entry for entries in pages for entry in entries if entry.kind == EntryKind.MISSED]
+    kept = [entry for entries in pages for entry in entries if entry.kind == EntryKind.GROUP]
+    assert sum(int(one.body) for one in notices) + len(kept) == 900
+    assert len({one.id for one in notices}) == len(notices) <= len(pages) <= 10
+    assert all(one is entries[0] for entries in pages for one in entries if one in notices), "first"
+    gaps = sum(after.seq - before.seq > 1 for before, after in pairwise(kept))
+    assert gaps > 100, "they are among each other"
+
+
+# --- what is remembered ---
+
+
+async def test_what_was_handed_over_is_remembered_while_it_is_among_the_newest(store, monkeypatch):
+    monkeypatch.setattr(server_log, "REMEMBERED", 10)
+    monkeypatch.setattr(server_log, "FORGET_EVERY", 5)
+    first, waiting = direct(1), direct(2, to="carol")
+    await store.append([first, waiting])
+    await store.acknowledge([acknowledged("bob", at(1, first))], 5.0)
+    await store.append([post(number) for number in range(4, 11)])
+    await store.append([post(number) for number in range(11, 15)])
+    assert await store.append([first]) == [Appended(Status.KNOWN, 1, receipt(first))], "14 entries: no step since 10"
+    await store.append([post(15)])
+    assert await store.append([first]) == new(16), "a copy is a new letter"
+    assert await store.append([waiting]) == [Appended(Status.KNOWN, 2)], "it still waits, however old it is"
+    assert [one.seq for one in await read_all(store, "carol", 0) if one.kind == "direct"] == [2]
+
+
+async def test_no_more_posts_are_counted_than_are_remembered(store, small_room, monkeypatch):
+    monkeypatch.setattr(server_log, "REMEMBERED", 20)
+    monkeypatch.setattr(server_log, "FORGET_EVERY", 10)
+    for number in range(1, 101):
+        await store.append([post(number)])
+    assert [one.body for one in await read_all(store, "bob", 0)] == [b"17", *[b"hi all"] * 3]
+
+
+async def test_much_that_is_no_longer_remembered_goes_in_steps(store, small_room, monkeypatch):
+    monkeypatch.setattr(server_log, "FORGET_EVERY", 10)
+    monkeypatch.setattr(server_log, "FORGET_ROWS", 30)
+    for number in range(1, 101):
+        await store.append([post(number)])
+    monkeypatch.setattr(server_log, "REMEMBERED", 20)
+    for number, left in ((110, 77), (120, 57), (130, 37), (140, 17), (150, 17)):
+        await store.append([post(n) for n in range(number - 9, number + 1)])
+        assert (await store.read("bob", 0)).entries[0].body == b"%d" % left
+
+
+async def test_a_letter_that_is_forgotten_tells_its_sender_nothing(store, monkeypatch):
+    monkeypatch.setattr(server_log, "REMEMBERED", 3)
+    monkeypatch.setattr(server_log, "FORGET_EVERY", 1)
+    await store.append([direct(1)])
+    await store.acknowledge([Acknowledged("bob", 1, {1: b""})], 5.0)
+    await store.append([post(number) for number in range(2, 6)])
+    await store.retain(1e6, 1e6)
+    assert {entry.kind for entry in store.told} == {"direct", "group"}
 
 
 # --- acknowledging ---

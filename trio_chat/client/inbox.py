@@ -126,10 +126,12 @@ class Inbox:
     async def _take(self, peer: Peer, batch: Batch) -> None:
         context = self._context
         # No more than the user can be shown: what is in the store is in memory, too.
-        entries = batch.entries[: context.event_queue.room]
-        if not entries:
+        room = context.event_queue.room
+        if not room:
             context.endpoint.answer(peer, batch, batch.busy())
             return
+        # A batch that begins with such a notice is taken as a whole: what the notice counts is missed in all of it.
+        entries = batch.entries if batch.entries[0].kind == EntryKind.MISSED else batch.entries[:room]
         # Only of those who have sent something here: else a server could pin any keys for people nobody has heard of.
         sent = {(fold(entry.sender), entry.key) for entry in entries}
         for name, credentials in batch.senders:

@@ -21,7 +21,10 @@ ENTRY_OVERHEAD = 450
 
 ROOM_POSTS = 10_000
 ROOM_BYTES = 64 * 1024 * 1024
-"""How many posts are kept, and how many bytes of them. Older ones lose their bodies and are only counted."""
+"""How many posts are kept, and how many bytes of them. The others lose their bodies and are only counted."""
+
+REMEMBERED = 1_000_000
+"""How many of the newest entries are remembered after they were handed over, or are no longer kept."""
 
 _seq = attrgetter("seq")
 
@@ -57,9 +60,10 @@ def about_letter(letter: Entry, kind: EntryKind, reader: tuple[str, bytes], at: 
 
 
 def missed_posts(name: str, count: int, first: int, last: int) -> Entry:
-    """The notice for a name that these posts are no longer kept. The same posts always make the same notice.
+    """The notice for a name that posts are no longer kept: so many, from the first to the last of them.
 
-    So it is shown once, unless one more post is trimmed after a client has stored it and before the server knows that.
+    The same posts always make the same notice. So each is counted once, unless one more post is trimmed after a client
+    has stored the notice and before the server knows that.
     """
     id_ = hashlib.sha256(f"missed {EVERYONE} {first} {last}".encode()).digest()[:16]
     return Entry(last, EntryKind.MISSED, id_, name, NO_KEY, fold(name), 0.0, b"%d" % count)

@@ -263,6 +263,9 @@ class Deliveries:
         letters = [entry for entry in entries if entry.kind == EntryKind.DIRECT]
         if taken.count > len(batch.entries) or len(taken.receipts) != len(letters):
             return False
+        # A notice counts what is missed up to the end of its batch: after a part, some of it would be counted again.
+        if taken.count < len(batch.entries) and batch.entries[0].kind == EntryKind.MISSED:
+            return False
         # A receipt that its reader did not sign is not passed on: to the sender it would look like ours.
         if not all(
             not receipt or verify_receipt(receipt, session.key, id=letter.id, sender=letter.sender)

@@ -5,6 +5,7 @@ server_schema.py, names and requests in server_store.py.
 """
 
 import sqlite3
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import repeat, takewhile
 from typing import Any
@@ -12,11 +13,21 @@ from typing import Any
 import attrs
 import msgspec
 
-from trio_chat.protocol.log import ROOM_BYTES, ROOM_POSTS, Page, about_letter, first_batch, missed_posts
+from trio_chat.protocol.log import REMEMBERED, ROOM_BYTES, ROOM_POSTS, Page, about_letter, first_batch, missed_posts
 from trio_chat.protocol.records import EVERYONE, NO_KEY, Entry, EntryKind
+from trio_chat.storage.shares import fair_share
 
 RETAIN_ROWS = 250
 """Rows that one transaction removes because of their age: others wait for it."""
+
+TRIM_PART = 100
+"""When there are too many posts, one in so many is trimmed at once: what each key has is counted in all of them."""
+
+FORGET_EVERY = 250
+"""After so many entries, those are looked for that are no longer remembered."""
+
+FORGET_ROWS = 1000
+"""The most that are then removed. More than FORGET_EVERY: a file may have many more when it gets its limit."""
 
 COUNT_POSTS = """
     UPDATE log SET (posts, bytes) = (
@@ -83,23 +94,49 @@ class LogTransaction:
         )
         self.appended += numbered
         if posts > ROOM_POSTS or size > ROOM_BYTES:
-            self._trim(posts, size)
+            self._trim()
+        if head // FORGET_EVERY > (head - len(entries)) // FORGET_EVERY:
+            self._forget(head - REMEMBERED)
 
-    def _trim(self, posts: int, size: int) -> None:
-        """Remove the bodies of the oldest posts."""
-        oldest = self.database.execute(
-            "SELECT seq, length(body) FROM entries WHERE kept = 1 AND recipient = '' ORDER BY seq"
-        )
-        trimmed = 0
-        for seq, length in oldest:
-            if posts <= ROOM_POSTS and size <= ROOM_BYTES:
+    def _trim(self) -> None:
+        """Remove the bodies of posts: the oldest of those keys that have more than their share."""
+        # Not all that is too old: somebody who posts as fast as they may would push out everybody's posts in minutes.
+        rows = self.database.execute(
+            "SELECT seq, key, length(body) FROM entries WHERE kept = 1 AND recipient = '' ORDER BY seq"
+        ).fetchall()
+        counts: Counter[bytes] = Counter()
+        sizes: Counter[bytes] = Counter()
+        for _, key, length in rows:
+            counts[key] += 1
+            sizes[key] += length or 0  # it may be damaged
+        posts, size = counts.total(), sizes.total()
+        room, room_bytes = ROOM_POSTS - ROOM_POSTS // TRIM_PART, ROOM_BYTES - ROOM_BYTES // TRIM_PART
+        share, share_bytes = fair_share(counts.values(), room), fair_share(sizes.values(), room_bytes)
+        trimmed = []
+        for seq, key, length in rows:
+            # A share may be less than one post, and then all are above it.
+            if posts <= room and size <= room_bytes:
                 break
-            trimmed, posts, size = seq, posts - 1, size - length
-        oldest.close()
-        self.database.execute(
-            "UPDATE entries SET body = NULL, kept = 0 WHERE kept = 1 AND recipient = '' AND seq <= ?", (trimmed,)
-        )
+            if counts[key] > share or sizes[key] > share_bytes:
+                trimmed.append((seq,))
+                posts, size = posts - 1, size - (length or 0)
+                counts[key] -= 1
+                sizes[key] -= length or 0
+        self.database.executemany("UPDATE entries SET body = NULL, kept = 0 WHERE seq = ?", trimmed)
         self.database.execute("UPDATE log SET posts = ?, bytes = ?", (posts, size))
+
+    def _forget(self, upto: int) -> None:
+        """Remove the oldest rows without bodies among these: without a limit, 30 days of them would fill the disk.
+
+        What is lost: a copy of such a request is taken as a new one (recipients know its id, and show it once; clients
+        send nothing again after 14 days). A notice counts fewer posts. The sender of a letter that was taken without a
+        receipt is told nothing, ever; to say that it has failed before an unread one does would tell them why.
+        """
+        self.database.execute(
+            "DELETE FROM entries WHERE seq IN"
+            " (SELECT seq FROM entries WHERE kept = 0 AND seq <= ? ORDER BY seq LIMIT ?)",
+            (upto, FORGET_ROWS),
+        )
 
     def owner(self, name: str) -> tuple[str, bytes]:
         """A name as it was registered, and the Ed25519 key of its owner, or of the last one; NO_KEY if nobody knows."""
@@ -140,30 +177,17 @@ class LogTransaction:
 
     def read(self, name: str, after: int) -> Page:
         """What comes next for a name (in lower case) at this position."""
-        head, trimmed = self.database.execute(
-            "SELECT head, (SELECT coalesce(max(seq), 0) FROM entries WHERE kept = 0 AND recipient = '') FROM log"
-        ).fetchone()
-        return first_batch(self._entries_for(name, after, head, trimmed), head)
-
-    def _entries_for(self, name: str, after: int, head: int, trimmed: int) -> Iterator[Entry]:
-        """All that comes for a name. Where posts are no longer kept there is a notice."""
-        for entry in filter(None, map(self.entry, self.database.execute(_READ, (name, after)))):
-            if after < trimmed:
-                yield from self._missed(name, after, entry.seq)
-            yield entry
-            after = entry.seq
-        if after < trimmed:
-            yield from self._missed(name, after, head + 1)
-
-    def _missed(self, name: str, after: int, before: int) -> Iterator[Entry]:
-        """The notice of the posts between these numbers that are no longer kept, if there are any."""
+        entries = filter(None, map(self.entry, self.database.execute(_READ, (name, after))))
+        page = first_batch(entries, self.head)
+        # One notice for all that the page passes, not one for each gap: there may be one before each post.
         count, first, last = self.database.execute(
-            "SELECT count(*), min(seq), max(seq) FROM entries"
-            " WHERE kept = 0 AND recipient = '' AND seq > ? AND seq < ? AND sender IS NOT ?",
-            (after, before, name),
+            "SELECT count(*), min(seq), max(seq) FROM entries INDEXED BY missed"
+            " WHERE kept = 0 AND recipient = '' AND seq > ? AND seq <= ? AND sender IS NOT ?",
+            (after, page.upto, name),
         ).fetchone()
-        if count:
-            yield missed_posts(name, count, first, last)
+        if not count:
+            return page
+        return Page((missed_posts(name, count, first, last), *page.entries), page.upto)
 
     def take(self, name: str, upto: int, receipts: Mapping[int, bytes]) -> list[Entry]:
         """Move the position of a name (in lower case), and take what is for it alone up to there out of the log.

@@ -1,8 +1,8 @@
 """The tables of the server's store, and the scripts that bring older files up to date.
 
 The log is the table `entries`. Rows with kept = 1 have to be handed over. Those with kept = 0 have lost their bodies,
-and answer copies of their requests: letters that were acknowledged, and posts that were trimmed. What is read and
-written is in server_log.py and server_store.py.
+and answer copies of their requests: letters that were acknowledged, and posts that were trimmed; only the newest
+ones are remembered. What is read and written is in server_log.py and server_store.py.
 """
 
 from trio_chat.protocol.log import request_number
@@ -180,8 +180,17 @@ RULES = """
     CREATE TABLE invitations (hash BLOB UNIQUE, until REAL, name TEXT);
     """
 
+# Which posts are trimmed depends on the keys and the sizes of all that are kept: these are read from the index, since
+# the rows have the bodies, too. Posts that are no longer kept may be 100 times as many, and are only counted.
+SHARES = """
+    DROP INDEX posts;
+    CREATE INDEX posts ON entries (seq, sender, key, length(body)) WHERE kept = 1 AND recipient = '';
+    CREATE INDEX missed ON entries (seq, sender) WHERE kept = 0 AND recipient = '';
+    CREATE INDEX remembered ON entries (seq) WHERE kept = 0;
+    """
+
 SERVER_SCHEMA = Schema(
     application_id=0x74434853,  # "tCHS"
-    migrations=(FIRST, BODIES_AND_KEYS, TABLES + ONE_LOG, MAILBOXES + RULES),
+    migrations=(FIRST, BODIES_AND_KEYS, TABLES + ONE_LOG, MAILBOXES + RULES, SHARES),
     functions={"request_number": request_number},
 )
