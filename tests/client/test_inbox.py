@@ -162,6 +162,20 @@ async def test_the_receipts_are_those_of_the_entries_that_were_taken(network, se
         assert verdicts(taken, (one, "one")) == [Verdict.RECEIVED]
 
 
+async def test_a_batch_with_a_notice_is_taken_as_a_whole_if_there_is_any_room(network, server, autojump_clock):
+    async with open_client(network, "bob", backlog=2, listening=False) as bob:
+        posts = [post(number, f"{number}") for number in range(1, 4)]
+        batch = [missed(4, b"7"), *posts]
+        assert (await server.hand_over(*batch)).count == 4
+        assert isinstance(await server.hand_over(missed(9, b"1"), post(10, "10")), Busy), "now there is none"
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(bob.show_events)
+            await trio.sleep(1)
+            nursery.cancel_scope.cancel()
+    assert bob.shown[0] == GroupMessagesMissed(7)
+    assert [event.text for event in bob.shown[1:]] == ["1", "2", "3"]
+
+
 async def test_a_program_that_reads_nothing_takes_nothing(network, server, autojump_clock):
     async with open_client(network, "bob", backlog=0) as bob:
         assert isinstance(await server.hand_over(letter(1, "hi")), Busy)

@@ -29,6 +29,7 @@ from trio_chat.server import delivery as delivery_module
 from trio_chat.server.delivery import PROBES
 from trio_chat.server.server import serve_chat
 from trio_chat.server.service import Append, Session
+from trio_chat.storage import server_log
 from trio_chat.transport.endpoint import ACK_WINDOW
 
 
@@ -109,6 +110,24 @@ async def test_the_first_entries_of_a_batch_are_acknowledged_and_the_others_come
     assert await server.sent_to(B) is None, "a client that takes a part has no room for more: it gets a pause"
     await trio.sleep(ACK_WINDOW)
     assert await server.take(B) == [5]
+
+
+async def test_a_part_of_a_batch_with_a_notice_is_not_taken(server, bob, autojump_clock, monkeypatch):
+    """The notice counts what is missed up to the end of the batch: after a part of it, some would be counted again."""
+    monkeypatch.setattr(server_log, "ROOM_POSTS", 4)
+    monkeypatch.setattr(delivery_module, "TAIL_ENTRIES", 1)
+    server.leave(B)
+    for peer in (A, C, A, A, C, A, A):
+        await server.post_to_all(peer)
+    bob = await server.come("bob", B)
+    batch = await server.batch_to(B)
+    assert [(one.kind, one.seq, one.body) for one in batch.entries[:2]] == [("missed", 4, b"3"), ("group", 2, b"signed")]
+    assert await server.take(B, 3) == [4, 2, 5]
+    assert (bob.position, await server.sent_to(B)) == (0, None), "a pause, as after a part of another one"
+    await trio.sleep(ACK_WINDOW)
+    assert (await server.batch_to(B)).entries == batch.entries
+    await server.take(B)
+    assert (bob.position, await server.sent_to(B)) == (7, None)
 
 
 async def test_a_batch_that_is_taken_to_its_end_moves_the_position_past_what_others_get(server, bob, autojump_clock):

@@ -169,12 +169,17 @@ class ServerStore(Protocol):
         """Append letters and posts, in this order, and give them their numbers.
 
         A mailbox holds MAILBOX_LETTERS letters or MAILBOX_BYTES of their bodies, of each sender's key a fair share: see
-        limits.py. Of the posts the newest ROOM_POSTS or
-        ROOM_BYTES are kept; the others are only counted.
+        limits.py. Of the posts ROOM_POSTS or ROOM_BYTES are kept, the newest of each sender's key, and of each key a
+        fair share: see shares.py. The others are only counted. Copies of letters and posts are known while these have
+        to be handed over, or are among the newest REMEMBERED entries.
         """
 
     async def read(self, name: str, after: int) -> Page:
-        """What comes next for a name at this position, from one moment; see `first_batch`. Own posts are left out."""
+        """What comes next for a name at this position, from one moment; see `first_batch`. Own posts are left out.
+
+        If posts that the page passes are no longer kept, their number is its first entry. It is about the whole page:
+        a part of such a page must not be acknowledged.
+        """
 
     async def acknowledge(self, acknowledged: Sequence[Acknowledged], at: float) -> None:
         """Move positions forward, never back. For each letter that this passes, append its receipt for its sender.

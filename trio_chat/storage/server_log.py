@@ -5,7 +5,7 @@ server_schema.py, names and requests in server_store.py.
 """
 
 import sqlite3
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import repeat, takewhile
 from typing import Any
@@ -104,12 +104,11 @@ class LogTransaction:
         rows = self.database.execute(
             "SELECT seq, key, length(body) FROM entries WHERE kept = 1 AND recipient = '' ORDER BY seq"
         ).fetchall()
-        counts: Counter[bytes] = Counter()
-        sizes: Counter[bytes] = Counter()
+        counts = Counter(key for _, key, _ in rows)
+        sizes: dict[bytes, int] = defaultdict(int)
         for _, key, length in rows:
-            counts[key] += 1
             sizes[key] += length or 0  # it may be damaged
-        posts, size = counts.total(), sizes.total()
+        posts, size = len(rows), sum(sizes.values())
         room, room_bytes = ROOM_POSTS - ROOM_POSTS // TRIM_PART, ROOM_BYTES - ROOM_BYTES // TRIM_PART
         share, share_bytes = fair_share(counts.values(), room), fair_share(sizes.values(), room_bytes)
         trimmed = []
@@ -179,7 +178,8 @@ class LogTransaction:
         """What comes next for a name (in lower case) at this position."""
         entries = filter(None, map(self.entry, self.database.execute(_READ, (name, after))))
         page = first_batch(entries, self.head)
-        # One notice for all that the page passes, not one for each gap: there may be one before each post.
+        # One notice for all that the page passes, not one for each gap: there may be one before each post. It has room:
+        # ENTRY_OVERHEAD is more than an entry without credentials needs, and ends a page before MAX_BATCH does.
         count, first, last = self.database.execute(
             "SELECT count(*), min(seq), max(seq) FROM entries INDEXED BY missed"
             " WHERE kept = 0 AND recipient = '' AND seq > ? AND seq <= ? AND sender IS NOT ?",
