@@ -80,6 +80,20 @@ class Limits:
     posts_per_address: Rate = Rate(3000, 100)
     """The same of all keys at one address."""
 
+    rooms: int = 1000
+    """Rooms on the server, with that of everyone."""
+    rooms_per_key: int = 100
+    """Rooms that one key is in."""
+    members_per_room: int = 10_000
+    """Names that are in one room."""
+    new_rooms_per_key: Rate = Rate(10, 1 / 60)
+    """Rooms that are created with one key."""
+    new_rooms_per_address: Rate = Rate(100, 1 / 6)
+    """The same of all keys at one address."""
+    room_requests_per_key: Rate = Rate(200, 20)
+    """Requests about rooms, besides messages to them, with one key. To join or to leave one in which more than 100 are
+    counts once for every 100 of them."""
+
     letters_per_key: Rate = Rate(3000, 100)
     """Messages to one person that go through the server."""
     letters_per_address: Rate = Rate(10_000, 500)

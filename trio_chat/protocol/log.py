@@ -5,10 +5,11 @@ The store has all of it (see storage/server_log.py), the server keeps the newest
 
 import hashlib
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from heapq import merge
 from itertools import islice
 from operator import attrgetter
+from types import MappingProxyType
 
 import attrs
 
@@ -26,6 +27,7 @@ ROOM_BYTES = 64 * 1024 * 1024
 REMEMBERED = 1_000_000
 """How many of the newest entries are remembered after they were handed over, or are no longer kept."""
 
+NO_ROOMS: Mapping[str, int] = MappingProxyType({})
 _seq = attrgetter("seq")
 
 
@@ -59,14 +61,15 @@ def about_letter(letter: Entry, kind: EntryKind, reader: tuple[str, bytes], at: 
     return Entry(0, kind, letter.id, *reader, fold(letter.sender), at, body)
 
 
-def missed_posts(name: str, count: int, first: int, last: int) -> Entry:
-    """The notice for a name that posts are no longer kept: so many, from the first to the last of them.
+def missed_posts(name: str, rooms: Iterable[str], count: int, first: int, last: int) -> Entry:
+    """The notice for a name that posts to these rooms are no longer kept: so many, from the first to the last of them.
 
     The same posts always make the same notice. So each is counted once, unless one more post is trimmed after a client
     has stored the notice and before the server knows that.
     """
-    id_ = hashlib.sha256(f"missed {EVERYONE} {first} {last}".encode()).digest()[:16]
-    return Entry(last, EntryKind.MISSED, id_, name, NO_KEY, fold(name), 0.0, b"%d" % count)
+    listed = " ".join(sorted(rooms))
+    id_ = hashlib.sha256(f"missed {listed} {first} {last}".encode()).digest()[:16]
+    return Entry(last, EntryKind.MISSED, id_, name, NO_KEY, fold(name), 0.0, f"{count} {listed}".rstrip().encode())
 
 
 def request_hash(entry: Entry) -> bytes:
@@ -94,7 +97,7 @@ class Log:
         self.size = 0
         """Bytes of the bodies that are here."""
         self._entries: dict[str, list[Entry]] = {}
-        self._shared: dict[int, tuple[Page, set[str]]] = {}
+        self._shared: dict[tuple[int, tuple[str, ...]], tuple[Page, set[str]]] = {}
 
     def append(self, entry: Entry) -> None:
         """Add the next entry: its number is that of the head and one."""
@@ -106,27 +109,37 @@ class Log:
         self.size += len(entry.body)
         self._entries.setdefault(entry.recipient, []).append(entry)
 
-    def read(self, name: str, after: int) -> Page:
-        """What comes next for a name (in lower case) at this position, which must not be below the floor."""
-        # Most names have only posts here, and the same position: what comes for them is found once.
+    def read(self, name: str, after: int, rooms: Mapping[str, int] = NO_ROOMS) -> Page:
+        """What comes next for a name (in lower case) at this position, which must not be below the floor.
+
+        `rooms`: the rooms that the name is in besides that of everyone, and the entry with which it joined each.
+        """
+        active = [room for room in rooms if (entries := self._entries.get(room)) and entries[-1].seq > after]
         personal = self._entries.get(name)
-        if personal is None or personal[-1].seq <= after:
-            page, senders = self._shared.get(after) or self._share(after)
+        # Most names have only posts here, from the same rooms, and the same position: what comes for them is found
+        # once. Not for those who have joined after their position.
+        if (personal is None or personal[-1].seq <= after) and all(rooms[room] <= after for room in active):
+            rooms_read = (EVERYONE, *sorted(active))
+            page, senders = self._shared.get((after, rooms_read)) or self._share(after, rooms_read)
             if name not in senders:
                 return page
-        return first_batch(self._entries_for(name, after), self.head)
+        joined = {EVERYONE: 0, **{room: rooms[room] for room in active}}
+        return first_batch(self._entries_for(name, after, joined), self.head)
 
-    def _share(self, after: int) -> tuple[Page, set[str]]:
-        """What comes at this position for all names but those that have sent some of it, and these names."""
-        page = first_batch(self._after(EVERYONE, after), self.head)
+    def _share(self, after: int, rooms: tuple[str, ...]) -> tuple[Page, set[str]]:
+        """What comes at a position from these rooms for all but those who have sent some of it, and their names."""
+        page = first_batch(self._posts(rooms, after), self.head)
         # The post behind the page decides where it ends: for its sender that may be later.
-        posts = (*page.entries, *islice(self._after(EVERYONE, page.upto), 1))
-        self._shared[after] = page, {fold(post.sender) for post in posts}
-        return self._shared[after]
+        posts = (*page.entries, *islice(self._posts(rooms, page.upto), 1))
+        self._shared[after, rooms] = page, {fold(post.sender) for post in posts}
+        return self._shared[after, rooms]
 
-    def _entries_for(self, name: str, after: int) -> Iterator[Entry]:
-        posts = (post for post in self._after(EVERYONE, after) if fold(post.sender) != name)
-        return merge(self._after(name, after), posts, key=_seq)
+    def _posts(self, rooms: Iterable[str], after: int) -> Iterator[Entry]:
+        return merge(*(self._after(room, after) for room in rooms), key=_seq)
+
+    def _entries_for(self, name: str, after: int, joined: Mapping[str, int]) -> Iterator[Entry]:
+        found = merge(*(self._after(room, max(after, seq)) for room, seq in joined.items()), key=_seq)
+        return merge(self._after(name, after), (post for post in found if fold(post.sender) != name), key=_seq)
 
     def _after(self, recipient: str, seq: int) -> Iterator[Entry]:
         """What is for a recipient. Few of many are looked at: who is far behind gets them batch by batch."""

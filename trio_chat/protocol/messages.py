@@ -9,6 +9,7 @@ import attrs
 from msgspec import Meta
 
 from trio_chat.protocol.records import (
+    EVERYONE,
     MAX_PARTS,
     Body,
     Count,
@@ -22,6 +23,8 @@ from trio_chat.protocol.records import (
     Name,
     Reason,
     Record,
+    Room,
+    RoomId,
     Seconds,
     Version,
     is_not_empty,
@@ -32,6 +35,10 @@ MAX_RECEIPTS = 10
 """Letters in one batch: the answer, with a receipt for each, must fit into one datagram."""
 
 MAX_BATCH = 64
+
+MAX_ROOMS_LISTED = 8
+MAX_MEMBERS_LISTED = 32
+"""How many rooms, and how many of their members, are in one answer: it must fit into one datagram."""
 
 MAX_BLOCKED = 256
 """How many keys one person can block."""
@@ -170,7 +177,32 @@ class Elsewhere(_OfRequest):
     at: Seconds
 
 
-_AnswerOfServer = Registered | Deregistered | Delivered | Saved | Accepted | Found | Elsewhere
+@attrs.frozen
+class RoomChanged(_OfRequest):
+    """The room is created, joined or left. `room`: as it is now."""
+
+    kind: ClassVar[int] = 15
+    room: Room
+
+
+@attrs.frozen
+class RoomList(_OfRequest):
+    """The next rooms by their names. Fewer than MAX_ROOMS_LISTED: there are no more."""
+
+    kind: ClassVar[int] = 16
+    rooms: Annotated[tuple[Room, ...], Meta(max_length=MAX_ROOMS_LISTED)]
+
+
+@attrs.frozen
+class MemberList(_OfRequest):
+    """The next names of those in a room. Fewer than MAX_MEMBERS_LISTED: there are no more."""
+
+    kind: ClassVar[int] = 17
+    names: Annotated[tuple[Name, ...], Meta(max_length=MAX_MEMBERS_LISTED)]
+
+
+_RoomAnswer = RoomChanged | RoomList | MemberList
+_AnswerOfServer = Registered | Deregistered | Delivered | Saved | Accepted | Found | Elsewhere | _RoomAnswer
 _AnswerOfClient = TableHeld | Receipt | Taken
 Answer = Ack | Busy | Refused | _AnswerOfServer | _AnswerOfClient
 ANSWERS = get_args(Answer)
@@ -274,10 +306,11 @@ class Save(_Answerable):
 
 @attrs.frozen
 class GroupPost(_Answerable):
-    """Client to server: a message to everyone."""
+    """Client to server: a message to a room that the sender is in."""
 
     kind: ClassVar[int] = 36
     body: Body
+    room: RoomId = EVERYONE
 
     def accepted(self) -> Accepted:
         return Accepted(self.kind, self.id)
@@ -288,12 +321,14 @@ class Batch(_Answerable):
     """Server to client: entries of the log for `recipient`, in order; see log.py for how many go together.
 
     `senders`: names with the keys that they had when they sent these entries, as far as the client may lack them.
+    `rooms`: the ids and names of the rooms to which they were sent.
     """
 
     kind: ClassVar[int] = 37
     recipient: Name
     entries: Annotated[tuple[Entry, ...], Meta(min_length=1, max_length=MAX_BATCH)]
     senders: Annotated[tuple[tuple[Name, Credentials], ...], Meta(max_length=MAX_BATCH)] = ()
+    rooms: Annotated[tuple[tuple[RoomId, Name], ...], Meta(max_length=MAX_BATCH)] = ()
 
     def taken(self, count: int, receipts: tuple[bytes, ...]) -> Taken:
         return Taken(self.kind, self.id, count, receipts)
@@ -345,7 +380,62 @@ class SessionEnded(_Answerable):
     reason: EndReason = EndReason.ELSEWHERE
 
 
-_RequestToServer = Register | Deregister | Save | GroupPost | Find
+@attrs.frozen
+class _RoomRequest(_Answerable):
+    def changed(self, room: Room) -> RoomChanged:
+        return RoomChanged(self.kind, self.id, room)
+
+
+@attrs.frozen
+class CreateRoom(_RoomRequest):
+    """Client to server: create a room with this name, and be in it."""
+
+    kind: ClassVar[int] = 42
+    name: Name
+
+
+@attrs.frozen
+class JoinRoom(_RoomRequest):
+    """Client to server: what is posted to the room of this name is for me, too, from now on."""
+
+    kind: ClassVar[int] = 43
+    name: Name
+
+
+@attrs.frozen
+class LeaveRoom(_RoomRequest):
+    """Client to server: what is posted to this room is not for me any more."""
+
+    kind: ClassVar[int] = 44
+    room: RoomId
+
+
+@attrs.frozen
+class ListRooms(_Answerable):
+    """Client to server: the rooms whose names come after `after`. `own`: only those that I am in."""
+
+    kind: ClassVar[int] = 45
+    after: Annotated[str, Meta(max_length=32)] = ""
+    own: bool = False
+
+    def listed(self, rooms: tuple[Room, ...]) -> RoomList:
+        return RoomList(self.kind, self.id, rooms)
+
+
+@attrs.frozen
+class ListMembers(_Answerable):
+    """Client to server: who is in this room, the names that come after `after`."""
+
+    kind: ClassVar[int] = 46
+    room: RoomId
+    after: Annotated[str, Meta(max_length=32)] = ""
+
+    def listed(self, names: tuple[str, ...]) -> MemberList:
+        return MemberList(self.kind, self.id, names)
+
+
+RoomRequest = CreateRoom | JoinRoom | LeaveRoom | ListRooms | ListMembers
+_RequestToServer = Register | Deregister | Save | GroupPost | Find | RoomRequest
 _RequestToClient = Batch | TableChange | SessionEnded
 Request = _RequestToServer | DirectMessage | _RequestToClient | Heartbeat
 REQUESTS = get_args(Request)

@@ -33,12 +33,16 @@ NAME_RETENTION = 90 * 24 * 3600.0
 # script has a letter that looks the same.
 NAME = r"\A[A-Za-z0-9][A-Za-z0-9_.-]{0,31}\Z"
 
+ROOM_ID = r"\A(#[0-9a-f]{32})?\Z"
+
 Address = tuple[str, int]
 """Numeric host and port. IPv4 is written as IPv4, also where a dual-stack socket has it as `::ffff:1.2.3.4`."""
 
 Id = Annotated[bytes, Meta(min_length=16, max_length=16)]
 Kind = Annotated[int, Meta(ge=1, le=127)]
 Name = Annotated[str, Meta(pattern=NAME)]
+RoomId = Annotated[str, Meta(pattern=ROOM_ID)]
+"""What identifies a room, also after its name has gone to another one: `#` and 32 hexadecimal digits, or EVERYONE."""
 Host = Annotated[str, Meta(pattern=r"\A[0-9A-Fa-f:.]{2,45}\Z")]
 Port = Annotated[int, Meta(ge=1, le=65535)]
 Count = Annotated[int, Meta(ge=0, le=2**53)]
@@ -150,17 +154,51 @@ class EntryKind(enum.StrEnum):
     DIRECT = "direct"
     """A letter: a message to one person, sealed."""
     GROUP = "group"
-    """A post: a message to everyone, signed."""
+    """A post: a message to a room, signed."""
     RECEIPT = "receipt"
     """What the reader of a letter has signed, for its sender; it has the id of the letter. See crypto/receipts.py."""
     FAILED = "failed"
     """The letter with this id will not be read: it waited too long, or its recipient's name has another owner now."""
     MISSED = "missed"
-    """Some messages to everyone are no longer kept; the body is their number, in ASCII digits."""
+    """Some messages to a room are no longer kept; the body is their number in ASCII digits, and the id of the room."""
+    CREATED = "created"
+    """The sender has created this room, and is in it. Nobody gets it."""
+    JOINED = "joined"
+    """The sender has joined this room. Only those who are online get it."""
+    LEFT = "left"
+    """The sender has left this room. Only those who are online get it."""
 
 
 EVERYONE = ""
-"""The recipient of a post: no person's name is empty."""
+"""The room that all names are in, as the recipient of a post: no person's name is empty."""
+
+EVERYONE_NAME = "everyone"
+"""How that room is called. No other room has this name."""
+
+
+def is_room(recipient: str) -> bool:
+    """Whether this is the recipient of a post: a room, and not a person."""
+    return not recipient or recipient[0] == "#"
+
+
+def room_id(key: bytes, request: bytes) -> str:
+    """The id of the room that the owner of this Ed25519 key creates with the request of this id."""
+    # Nobody can choose one: it might be the id of a room that has gone, and the posts that were signed for it.
+    return "#" + hashlib.sha256(b"trio_chat/1 room" + key + request).hexdigest()[:32]
+
+
+@attrs.frozen
+class Room:
+    """A room, as somebody sees it. `joined`: the entry of the log with which they joined; 0 if they are not in it.
+
+    `owner`: the Ed25519 key that has created it; NO_KEY for the room of everyone.
+    """
+
+    id: RoomId
+    name: Name
+    owner: Key
+    members: Count
+    joined: Count = 0
 
 NO_KEY = bytes(32)
 """The sender's key of an entry whose sender nobody knows: it was taken before entries had keys, or is the server's."""
@@ -171,7 +209,7 @@ class Entry:
     """One entry of the server's log. `seq` is its place, which is the order that everyone sees; 0 before it has one.
 
     `sender` is the name under which it was sent and `key` the Ed25519 key that had this name then. `recipient` is a
-    name in lower case, or EVERYONE. `taken_at`: when the server took it, by its clock, seconds since 1970, UTC.
+    name in lower case, or the id of a room. `taken_at`: when the server took it, by its clock, seconds since 1970, UTC.
     """
 
     seq: Count
@@ -179,7 +217,7 @@ class Entry:
     id: Id
     sender: Name
     key: Key
-    recipient: Annotated[str, Meta(max_length=32)]
+    recipient: Annotated[str, Meta(max_length=33)]
     taken_at: Seconds
     body: Body = b""
 
@@ -211,3 +249,9 @@ class Reason(enum.StrEnum):
     CLOSED = "no new names are registered"
     NOT_INVITED = "the invitation is missing, used or too old"
     CONFLICT = "another request had this id"
+    EXISTS = "a room has this name"
+    NO_SUCH_ROOM = "no room has this name"
+    NOT_A_MEMBER = "you are not in this room"
+    TOO_MANY_ROOMS = "you are in too many rooms"
+    NO_MORE_ROOMS = "there are too many rooms"
+    ROOM_FULL = "too many are in this room"

@@ -16,9 +16,9 @@ from trio_chat.crypto.receipts import verify_receipt
 from trio_chat.link.session import Peer
 from trio_chat.protocol.log import Log, Page
 from trio_chat.protocol.messages import Answer, Batch, Heartbeat, Save, TableChange, TableHeld, Taken
-from trio_chat.protocol.records import EVERYONE, Credentials, Entry, EntryKind, Version
+from trio_chat.protocol.records import EVERYONE, Credentials, Entry, EntryKind, Version, is_room
 from trio_chat.server.service import Service
-from trio_chat.server.sessions import Session
+from trio_chat.server.sessions import RoomEvent, Session
 from trio_chat.storage.interface import Acknowledged, ServerStore
 from trio_chat.tasks import WakeUp
 from trio_chat.transport.endpoint import ACK_WINDOW, RESEND_DELAYS, Endpoint, new_id
@@ -40,8 +40,11 @@ MAX_AWAITED = 10_000
 """The most Saves that wait for a receipt. Beyond that they are answered Saved at once."""
 
 
-_Senders = dict[tuple[Version | None, int], tuple[tuple[str, Credentials], ...]]
-"""What clients lack to verify entries, by the version of the table that they hold and the identity of the entries."""
+_Senders = dict[
+    tuple[Version | None, int], tuple[tuple[tuple[str, Credentials], ...], tuple[tuple[str, str], ...]]
+]
+"""What clients lack to verify entries, and the names of the rooms, by the version of the table that they hold and the
+identity of the entries."""
 
 
 @attrs.frozen
@@ -56,11 +59,19 @@ class _ToWrite:
 class Deliveries:
     """What the server sends by itself. Run `run` as a task."""
 
-    def __init__(self, endpoint: Endpoint, service: Service, store: ServerStore, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        service: Service,
+        store: ServerStore,
+        clock: Callable[[], float],
+        tell: Callable[[RoomEvent], object],
+    ) -> None:
         self._endpoint = endpoint
         self._service = service
         self._store = store
         self._clock = clock
+        self._tell = tell
         self._tail = Log()
         self._ready: dict[Session, None] = {}
         self._wake_up = WakeUp()
@@ -79,15 +90,21 @@ class Deliveries:
         """These entries have been committed; they are the next ones."""
         # The first entry for each: 256 posts to 1,000 sessions are 1,000 steps.
         first: dict[Session, int] = {}
-        is_for_all = False
+        rooms = set()
         for entry in entries:
             self._tail.append(entry)
-            if entry.recipient != EVERYONE:
+            if not is_room(entry.recipient):
                 if session := self._service.session(entry.recipient):
                     first.setdefault(session, entry.seq)
-            elif not is_for_all:
-                is_for_all = True
-                for session in self._service.online():
+                continue
+            if entry.kind != EntryKind.GROUP:
+                # Before it is handed out: who has joined gets the next post, who has left does not.
+                rooms.discard(entry.recipient)
+                if event := self._service.room_changed(entry):
+                    self._tell(event)
+            if entry.recipient not in rooms:
+                rooms.add(entry.recipient)
+                for session in self._service.members_online(entry.recipient):
                     first.setdefault(session, entry.seq)
         for session, seq in first.items():
             # It had everything before this entry. Its position may be far behind: it is not moved for what others get,
@@ -171,12 +188,15 @@ class Deliveries:
             elif session.position < self._tail.floor:
                 session.is_busy = True
                 nursery.start_soon(self._deliver_from_store, nursery, session)
-            elif batch := self._batch(session, self._tail.read(session.folded, session.position), id_, senders):
+            elif batch := self._batch(session, self._read(session), id_, senders):
                 requests[session] = batch
                 session.is_busy = True
             else:
                 session.is_idle = True
         return requests
+
+    def _read(self, session: Session) -> Page:
+        return self._tail.read(session.folded, session.position, session.rooms)
 
     def _batch(self, session: Session, page: Page, id_: bytes, senders: _Senders) -> Batch | None:
         """The message with these entries. Without entries: None, and the session is at the end of the page."""
@@ -187,8 +207,10 @@ class Deliveries:
         # Most sessions get the same entries, which are one object then.
         key = (session.held, id(page.entries))
         if key not in senders:
-            senders[key] = self._service.senders(session.held, page.entries)
-        return Batch(id_, session.name, page.entries, senders[key])
+            rooms = {one.recipient for one in page.entries if one.recipient in self._service.room_names}
+            names = tuple((room, self._service.room_names[room]) for room in sorted(rooms - {EVERYONE}))
+            senders[key] = self._service.senders(session.held, page.entries), names
+        return Batch(id_, session.name, page.entries, *senders[key])
 
     async def _deliver_from_store(self, nursery: trio.Nursery, session: Session) -> None:
         page = await self._store.read(session.name, session.position)

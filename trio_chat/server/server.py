@@ -23,7 +23,12 @@ from trio_chat.protocol.duplicates import Reaction
 from trio_chat.protocol.limits import LIMITS, Limits, origin
 from trio_chat.protocol.messages import (
     Answer,
+    CreateRoom,
     GroupPost,
+    JoinRoom,
+    LeaveRoom,
+    ListMembers,
+    ListRooms,
     Register,
     Request,
     Save,
@@ -35,8 +40,9 @@ from trio_chat.server.delivery import Deliveries
 from trio_chat.server.moderation import Moderation, RegistrationMode
 from trio_chat.server.operations import Operations
 from trio_chat.server.retention import RetentionClock
+from trio_chat.server.rooms import RoomRequests
 from trio_chat.server.service import Service
-from trio_chat.server.sessions import Admission, Append, Session
+from trio_chat.server.sessions import Admission, Append, AskRoom, RoomEvent, Session
 from trio_chat.storage.interface import Appended, ServerStore, Status
 from trio_chat.storage.memory import MemoryServerStore
 from trio_chat.tasks import WakeUp
@@ -71,7 +77,7 @@ async def serve_chat(
     host: str | None = None,
     identity: Identity | None = None,
     store: ServerStore | None = None,
-    events: trio.MemorySendChannel[Record] | None = None,
+    events: trio.MemorySendChannel[Record | RoomEvent] | None = None,
     roster: Roster | None = None,
     network: Network = UDP,
     clock: Callable[[], float] = time.time,
@@ -87,7 +93,8 @@ async def serve_chat(
         host: the address to listen on, or a name for it; None is every address of the machine.
         identity: the server's keys, by which clients know it; None generates new ones.
         store: keeps names and letters; None keeps them in memory.
-        events: gets each changed row of the client table, in order, none merged. What does not fit is dropped.
+        events: gets each changed row of the client table, and who creates, joins or leaves a room: in order, none
+            merged. What does not fit is dropped.
         roster: gets who comes and who goes. Share it with `serve_presence`, so that its users can watch names.
         network: where the socket comes from.
         clock: returns seconds since 1970, UTC.
@@ -122,7 +129,7 @@ class _Server:
         links: Links,
         key: bytes,
         store: ServerStore,
-        events: trio.MemorySendChannel[Record] | None,
+        events: trio.MemorySendChannel[Record | RoomEvent] | None,
         roster: Roster,
         clock: Callable[[], float],
         limits: Limits,
@@ -136,10 +143,11 @@ class _Server:
         self.moderation = Moderation()
         self._service = Service(key, secrets.token_bytes(8), self._row_changed, limits, self.moderation)
         self._service.refused_by_links = lambda: links.refused
-        self._deliveries = Deliveries(endpoint, self._service, store, clock)
+        self._deliveries = Deliveries(endpoint, self._service, store, clock, self._tell)
         self._operations = Operations(self._service, store, endpoint, self._deliveries, clock, self._numbers)
         self._table_changed = WakeUp()
         self._throttle = self._service.throttle
+        self._room_requests = RoomRequests(endpoint, store, self._throttle)
         self._takeovers = 0
         self._to_append: list[tuple[Peer, Append]] = []
         self._append_due = WakeUp()
@@ -152,11 +160,13 @@ class _Server:
         names, head = await self._store.load(self._deliveries.on_appended)
         self._service.load((name.record, name.owner) for name in names)
         self.moderation.load(names, *await self._store.rules())
+        self._service.add_rooms(await self._store.rooms())
         self._deliveries.start(head)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._deliveries.delivery_loop)
             nursery.start_soon(self._endpoint.listen, self._receive, self._moved)
             nursery.start_soon(self._append_loop, nursery)
+            nursery.start_soon(self._room_requests.loop)
             nursery.start_soon(self._publish_table)
             nursery.start_soon(self._sweep)
             nursery.start_soon(self._report_refusals)
@@ -194,6 +204,8 @@ class _Server:
             case Append():
                 self._to_append.append((peer, outcome))
                 self._append_due.set()
+            case AskRoom():
+                self._room_requests.take(peer, outcome)
             case _:
                 if place:
                     self._throttle.end(*place)
@@ -235,6 +247,7 @@ class _Server:
         registered = admission.request.registered(version, since, position.waiting, position.head)
         self._endpoint.answer(peer, admission.request, registered)
         self._throttle.end("registrations_in_progress", origin(peer.address))
+        self._service.enter_rooms(admission.session, position.rooms)
         self._deliveries.admit(admission.session, position.seq)
         # A task of its own: a registration that waited for a silent program would keep its place, and an owner who
         # takes over their own name again and again could keep everybody else from registering.
@@ -252,9 +265,12 @@ class _Server:
     def _row_changed(self, record: Record) -> None:
         self._table_changed.set()
         self._roster.note(record.name, record.online)
+        self._tell(record)
+
+    def _tell(self, event: Record | RoomEvent) -> None:
         if self._events is not None:
             try:
-                self._events.send_nowait(record)
+                self._events.send_nowait(event)
             except (trio.WouldBlock, trio.BrokenResourceError, trio.ClosedResourceError):
                 log.warning("nobody takes the server's events: one was dropped")
 
@@ -279,8 +295,10 @@ class _Server:
             if before is not None:
                 # Before the senders are told that their letters have failed: nobody may read these afterwards.
                 self._deliveries.forget(before, now)
+                known = set(self._service.room_names)
                 while await self._store.retain(before, now):
                     await trio.lowlevel.checkpoint()
+                self._service.remove_rooms(known - {id_ for id_, _ in await self._store.rooms()})
                 if trio.current_time() - names_checked_at >= NAMES_CHECK_EVERY:
                     names_checked_at = trio.current_time()
                     await self._operations.delete_unused(nursery, now)
@@ -336,6 +354,8 @@ class _Server:
                 answer = request.refused(Reason.FULL)
             case _, Status.UNKNOWN:
                 answer = request.refused(Reason.UNKNOWN)
+            case _, Status.NOT_A_MEMBER:
+                answer = request.refused(Reason.NOT_A_MEMBER)
             case _, Status.CONFLICT:
                 answer = request.refused(Reason.CONFLICT)
             case GroupPost(), _:
@@ -357,6 +377,6 @@ def _place(peer: Peer, request: Request) -> tuple[str, Hashable] | None:
     match request:
         case Register():
             return ("registrations_in_progress", origin(peer.address))
-        case Save() | GroupPost():
+        case Save() | GroupPost() | CreateRoom() | JoinRoom() | LeaveRoom() | ListRooms() | ListMembers():
             return ("messages_in_progress", peer.key)
     return None

@@ -4,7 +4,7 @@ No store, socket or clock: server/server.py does the work and reports the result
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
 from types import MappingProxyType
 
 import attrs
@@ -15,12 +15,18 @@ from trio_chat.protocol.duplicates import Reaction
 from trio_chat.protocol.limits import LIMITS, Limits, origin
 from trio_chat.protocol.messages import (
     Answer,
+    CreateRoom,
     Deregister,
     Find,
     GroupPost,
     Heartbeat,
+    JoinRoom,
+    LeaveRoom,
+    ListMembers,
+    ListRooms,
     Register,
     Request,
+    RoomRequest,
     Save,
     TableChange,
 )
@@ -37,7 +43,7 @@ from trio_chat.protocol.records import (
 from trio_chat.protocol.table import ServerTable
 from trio_chat.server.blocks import Blocks
 from trio_chat.server.moderation import Moderation
-from trio_chat.server.sessions import Admission, Append, Session
+from trio_chat.server.sessions import Admission, Append, AskRoom, RoomEvent, Session
 from trio_chat.server.throttle import Throttle
 
 SILENCE_LIMIT = 65.0
@@ -49,7 +55,7 @@ TAKEOVER_LIMIT = 5.0
 TICK = 1e-6
 
 
-Outcome = Answer | Reaction | Admission | Append
+Outcome = Answer | Reaction | Admission | Append | AskRoom
 
 
 class Service:
@@ -74,6 +80,9 @@ class Service:
         self._changed = changed
         self._by_name: dict[str, Session] = {}
         self._by_key: dict[bytes, Session] = {}
+        self._by_room: dict[str, dict[Session, None]] = {}
+        self.room_names: dict[str, str] = {}
+        self._room_ids: dict[str, str] = {}
         self._blocks = Blocks(limits.blocked)
         self._owners: dict[tuple[str, bytes], Credentials] = {}
         self._latest = 0.0
@@ -132,6 +141,8 @@ class Service:
                 return self._save(sender, request, now, at)
             case GroupPost():
                 return self._post(sender, request, now, at)
+            case CreateRoom() | JoinRoom() | LeaveRoom() | ListRooms() | ListMembers():
+                return self._ask_room(sender, request, now, at)
             case _:
                 return Reaction.SILENCE
 
@@ -251,11 +262,24 @@ class Service:
 
     def _post(self, sender: Session, request: GroupPost, now: float, at: float) -> Outcome:
         # What a post costs grows with those who get it.
-        tokens = max(1.0, len(self._by_name) / 100)
+        tokens = max(1.0, len(self.members_online(request.room)) / 100)
         address = origin(sender.peer.address)
         if after := self.throttle.pause(now, tokens, posts_per_key=sender.key, posts_per_address=address):
             return request.refused(Reason.TOO_FAST, after)
-        return self._append(EntryKind.GROUP, sender, request, EVERYONE, at)
+        return self._append(EntryKind.GROUP, sender, request, request.room, at)
+
+    def _ask_room(self, sender: Session, request: RoomRequest, now: float, at: float) -> Outcome:
+        tokens, rates = 1.0, dict[str, Hashable](room_requests_per_key=sender.key)
+        match request:
+            case CreateRoom():
+                rates |= {"new_rooms_per_key": sender.key, "new_rooms_per_address": origin(sender.peer.address)}
+            case JoinRoom(name=name):
+                tokens = max(1.0, len(self.members_online(self._room_ids.get(fold(name), EVERYONE))) / 100)
+            case LeaveRoom(room=room):
+                tokens = max(1.0, len(self.members_online(room)) / 100)
+        if after := self.throttle.pause(now, tokens, **rates):
+            return request.refused(Reason.TOO_FAST, after)
+        return AskRoom(request, sender.name, sender.key, at)
 
     def _append(self, kind: EntryKind, sender: Session, request: Save | GroupPost, recipient: str, at: float) -> Append:
         return Append(request, Entry(0, kind, request.id, sender.name, sender.key, recipient, at, request.body))
@@ -272,6 +296,54 @@ class Service:
             if (owner := self._owners.get((fold(name), key)))
             and not (self.table.is_held(name, held) and self.table[name].credentials == owner)
         )
+
+    # --- rooms ---
+
+    def add_rooms(self, rooms: Iterable[tuple[str, str]]) -> None:
+        """There are rooms with these ids and names."""
+        for id_, name in rooms:
+            self.room_names[id_], self._room_ids[fold(name)] = name, id_
+
+    def remove_rooms(self, ids: Iterable[str]) -> None:
+        """These rooms are no more."""
+        for id_ in ids:
+            del self._room_ids[fold(self.room_names.pop(id_))]
+
+    def members_online(self, room: str) -> Collection[Session]:
+        """The sessions of those who get what is posted to a room."""
+        return self._by_name.values() if room == EVERYONE else self._by_room.get(room, {})
+
+    def enter_rooms(self, session: Session, rooms: Mapping[str, int]) -> None:
+        """A session begins in these rooms, unless it has left one in the moment since the store was asked."""
+        if self.is_current(session):
+            for room, joined in rooms.items():
+                if room not in session.left:
+                    session.rooms.setdefault(room, joined)
+                    self._by_room.setdefault(room, {})[session] = None
+
+    def room_changed(self, entry: Entry) -> RoomEvent | None:
+        """Somebody has created, joined or left a room."""
+        kind, id_ = EntryKind(entry.kind), entry.recipient
+        if kind == EntryKind.CREATED:
+            self.add_rooms([(id_, entry.body.decode())])
+        session = self.session(entry.sender)
+        # The name may have got a new owner meanwhile.
+        if session is not None and session.key == entry.key:
+            if kind == EntryKind.LEFT:
+                session.left.add(id_)
+                self._leave(session, id_)
+            else:
+                session.left.discard(id_)
+                session.rooms[id_] = entry.seq
+                self._by_room.setdefault(id_, {})[session] = None
+        return RoomEvent(kind, self.room_names[id_], entry.sender) if id_ in self.room_names else None
+
+    def _leave(self, session: Session, room: str) -> None:
+        session.rooms.pop(room, None)
+        members = self._by_room.get(room, {})
+        members.pop(session, None)
+        if not members:
+            self._by_room.pop(room, None)
 
     # --- who is online ---
 
@@ -352,6 +424,8 @@ class Service:
         return [session for session in self._by_name.values() if now - session.heard_at > SILENCE_LIMIT]
 
     def _end(self, session: Session) -> None:
+        for room in list(session.rooms):
+            self._leave(session, room)
         del self._by_name[session.folded]
         del self._by_key[session.peer.key]
 

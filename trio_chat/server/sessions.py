@@ -6,8 +6,8 @@ What is allowed is decided in service.py.
 import attrs
 
 from trio_chat.link.session import Peer
-from trio_chat.protocol.messages import GroupPost, Register, Save
-from trio_chat.protocol.records import Entry, Record, Version, fold
+from trio_chat.protocol.messages import GroupPost, Register, RoomRequest, Save
+from trio_chat.protocol.records import Entry, EntryKind, Record, Version, fold
 
 
 @attrs.define(eq=False)
@@ -23,6 +23,8 @@ class Session:
     `position`: the client has everything for it up to this entry of the log. `upto`: its position when it has taken the
     batch that is in flight.
     `is_busy`: something is in flight, or is being looked for. `is_idle`: nothing in the log waits for it.
+    `rooms`: those that it is in besides that of everyone, and the entry with which it joined each. `left`: those that
+    it has left since it began.
     """
 
     name: str
@@ -39,6 +41,8 @@ class Session:
     upto: int = 0
     is_busy: bool = True
     is_idle: bool = False
+    rooms: dict[str, int] = attrs.field(factory=dict)
+    left: set[str] = attrs.field(factory=set)
     folded: str = attrs.field(init=False)
 
     @folded.default
@@ -73,3 +77,22 @@ class Append:
 
     request: Save | GroupPost
     entry: Entry
+
+
+@attrs.frozen
+class AskRoom:
+    """The request about rooms is allowed: do it in the store for this name of this key, then answer. `at`: now."""
+
+    request: RoomRequest
+    name: str
+    key: bytes
+    at: float
+
+
+@attrs.frozen
+class RoomEvent:
+    """Somebody has created, joined or left a room: `kind` is CREATED, JOINED or LEFT."""
+
+    kind: EntryKind
+    room: str
+    name: str

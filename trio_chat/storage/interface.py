@@ -12,8 +12,9 @@ import attrs
 from msgspec import Meta
 
 from trio_chat.crypto.receipts import NO_HASH
+from trio_chat.protocol.limits import Limits
 from trio_chat.protocol.log import Page
-from trio_chat.protocol.records import Credentials, Entry, EntryKind, Key, Record, Seconds, fold
+from trio_chat.protocol.records import Credentials, Entry, EntryKind, Key, Record, Room, Seconds, fold
 
 EntryKey = tuple[str, str, bytes]
 """Kind, sender's name in lower case, id: what identifies a message, whether it comes directly or from the server."""
@@ -36,9 +37,13 @@ class Status(enum.Enum):
 
     NEW = "it is in the log now"
     KNOWN = "it was in the log"
-    FULL = "the recipient has too many letters"
-    UNKNOWN = "its recipient has been deleted"
+    FULL = "the recipient has too many letters, or the room too many members"
+    UNKNOWN = "its recipient has been deleted, or there is no such room"
     CONFLICT = "its id belongs to another message"
+    NOT_A_MEMBER = "its sender is not in the room"
+    EXISTS = "there is a room of this name"
+    TOO_MANY_ROOMS = "its sender is in too many rooms"
+    NO_MORE_ROOMS = "there are too many rooms"
 
 
 @attrs.frozen
@@ -48,6 +53,14 @@ class Appended:
     status: Status
     seq: int = 0
     receipt: bytes = b""
+
+
+@attrs.frozen
+class RoomChange:
+    """What became of a request to create, join or leave a room, and the room as the one who asked sees it now."""
+
+    status: Status
+    room: Room | None = None
 
 
 @attrs.frozen
@@ -97,11 +110,15 @@ class Invitation:
 
 @attrs.frozen
 class Position:
-    """How far a name has everything (`seq`), how many letters and posts wait for it, and the end of the log."""
+    """How far a name has everything (`seq`), how many letters and posts wait for it, and the end of the log.
+
+    `rooms`: those that it is in besides that of everyone, and the entry with which it joined each.
+    """
 
     seq: int
     waiting: int
     head: int
+    rooms: Mapping[str, int] = attrs.field(factory=dict)
 
 
 @attrs.frozen
@@ -168,11 +185,28 @@ class ServerStore(Protocol):
     async def append(self, entries: Sequence[Entry]) -> list[Appended]:
         """Append letters and posts, in this order, and give them their numbers.
 
-        A mailbox holds MAILBOX_LETTERS letters or MAILBOX_BYTES of their bodies, of each sender's key a fair share: see
-        limits.py. Of the posts ROOM_POSTS or ROOM_BYTES are kept, the newest of each sender's key, and of each key a
-        fair share: see shares.py. The others are only counted. Copies of letters and posts are known while these have
-        to be handed over, or are among the newest REMEMBERED entries.
+        Who posts to a room must be in it. A mailbox holds MAILBOX_LETTERS letters or MAILBOX_BYTES of their bodies, of
+        each sender's key a fair share: see limits.py. Of the posts to a room ROOM_POSTS or ROOM_BYTES are kept, the
+        newest of each sender's key, and of each key a fair share: see shares.py. The others are only counted. Copies of
+        letters and posts are known while these have to be handed over, or are among the newest REMEMBERED entries.
         """
+
+    async def change_room(self, entry: Entry, limits: Limits) -> RoomChange:
+        """Create (CREATED), join (JOINED) or leave (LEFT) a room.
+
+        The body of the entry is the name of the room; of LEFT, its recipient is the id. Who joins gets what is posted
+        from then on. The status is KNOWN if nothing has changed: it is a copy, or they were in the room. A member is a
+        name together with its key: a new owner of the name is in no room.
+        """
+
+    async def rooms(self) -> list[tuple[str, str]]:
+        """The ids and names of all rooms, with that of everyone."""
+
+    async def list_rooms(self, name: str, key: bytes, after: str, own: bool, count: int) -> list[Room]:
+        """The next rooms in the order of their names, as this name of this key sees them. `own`: those that it is in."""
+
+    async def list_members(self, room: str, after: str, count: int) -> list[str]:
+        """The next names of those in a room, in order."""
 
     async def read(self, name: str, after: int) -> Page:
         """What comes next for a name at this position, from one moment; see `first_batch`. Own posts are left out.
@@ -194,7 +228,7 @@ class ServerStore(Protocol):
         """Remove a part of what was taken before this time; False if there is no more of it.
 
         A letter without a receipt is answered with an entry of kind FAILED. What is dated later than `now`, because
-        the clock was wrong, is dated now.
+        the clock was wrong, is dated now. A room in which nobody has been since then is removed.
         """
 
     async def date_forward(self, before: float, now: float) -> None:

@@ -50,7 +50,7 @@ def _letters_of(database: sqlite3.Connection, letter: Entry) -> tuple[int, int]:
     """How many letters with the key of this one wait for its recipient, and how many bytes."""
     row: tuple[int, int] = database.execute(
         "SELECT count(*), coalesce(sum(length(body)), 0) FROM entries"
-        " WHERE kept = 1 AND recipient = lower(?) AND recipient <> '' AND kind = 'direct' AND key = ?",
+        " WHERE kept = 1 AND recipient = lower(?) AND recipient > '$' AND kind = 'direct' AND key = ?",
         (letter.recipient, letter.key),
     ).fetchone()
     return row

@@ -7,14 +7,16 @@ server_schema.py, names and requests in server_store.py.
 import sqlite3
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from heapq import merge
 from itertools import repeat, takewhile
+from operator import attrgetter
 from typing import Any
 
 import attrs
 import msgspec
 
 from trio_chat.protocol.log import REMEMBERED, ROOM_BYTES, ROOM_POSTS, Page, about_letter, first_batch, missed_posts
-from trio_chat.protocol.records import EVERYONE, NO_KEY, Entry, EntryKind
+from trio_chat.protocol.records import NO_KEY, Entry, EntryKind, is_room
 from trio_chat.storage.shares import fair_share
 
 RETAIN_ROWS = 250
@@ -30,26 +32,38 @@ FORGET_ROWS = 1000
 """The most that are then removed. More than FORGET_EVERY: a file may have many more when it gets its limit."""
 
 COUNT_POSTS = """
-    UPDATE log SET (posts, bytes) = (
-        SELECT count(*), coalesce(sum(length(body)), 0) FROM entries WHERE kept = 1 AND recipient = ''
-    )"""
+    UPDATE rooms SET
+        (posts, bytes) = (
+            SELECT count(*), coalesce(sum(length(body)), 0) FROM entries
+            WHERE kept = 1 AND recipient = rooms.id AND recipient < '$'
+        ),
+        latest = coalesce((SELECT max(seq) FROM entries WHERE recipient = rooms.id AND recipient < '$'), 0),
+        trimmed = coalesce((
+            SELECT max(seq) FROM entries WHERE kept = 0 AND recipient = rooms.id AND recipient < '$'
+        ), 0)"""
 _COUNT_LETTERS = """
     UPDATE mailboxes SET (letters, bytes) = (
         SELECT count(*), coalesce(sum(length(body)), 0) FROM entries
-        WHERE kept = 1 AND recipient = lower(?1) AND recipient <> '' AND kind = 'direct'
+        WHERE kept = 1 AND recipient = lower(?1) AND recipient > '$' AND kind = 'direct'
     ) WHERE name = ?1"""
 
+_seq = attrgetter("seq")
 _FIELDS = ("seq", "kind", "sender", "key", "id", "recipient", "taken_at", "body")
 
-# SQLite merges them, fetches a row when it is wanted, and passes own posts without reading their rows. With `= ?1`
-# instead of `= lower(?1)` it would plan each time, in case the index `posts` fits: that takes ten times as long.
-_READ = """
+# Names begin with a letter or a digit, ids of rooms with `#`: what is below `$` is a room, and there is an index for
+# each of the two. SQLite fetches a row when it is wanted, and passes own posts without reading their rows. With `= ?1`
+# instead of `= lower(?1)` it would plan each time, in case the other index fits: that takes ten times as long.
+_PERSONAL = """
     SELECT seq, kind, sender, key, id, recipient, taken_at, body FROM entries
-    WHERE kept = 1 AND recipient = lower(?1) AND recipient <> '' AND seq > ?2
-    UNION ALL
+    WHERE kept = 1 AND recipient = lower(?) AND recipient > '$' AND seq > ? ORDER BY seq"""
+_POSTS = """
     SELECT seq, kind, sender, key, id, recipient, taken_at, body FROM entries
-    WHERE kept = 1 AND recipient = '' AND seq > ?2 AND sender IS NOT ?1
-    ORDER BY seq"""
+    WHERE kept = 1 AND recipient = lower(?) AND recipient < '$' AND seq > ? AND sender IS NOT ? ORDER BY seq"""
+# Those with something behind the position.
+_ROOMS_OF = """
+    SELECT id, max(joined, ?2), trimmed FROM members CROSS JOIN rooms ON id = room
+    WHERE members.name = ?1 AND latest > max(joined, ?2)
+    UNION ALL SELECT id, ?2, trimmed FROM rooms WHERE id = '' AND latest > ?2"""
 
 
 class LogTransaction:
@@ -73,11 +87,9 @@ class LogTransaction:
         """Give entries their numbers and append them; if they are requests, with the numbers and hashes of these."""
         if not entries:
             return
-        sizes = [len(one.body) for one in entries if one.recipient == EVERYONE]
-        head, posts, size = self.database.execute(
-            "UPDATE log SET head = head + ?, posts = posts + ?, bytes = bytes + ?, latest = max(latest, ?)"
-            " RETURNING head, posts, bytes",
-            (len(entries), len(sizes), sum(sizes), max(one.taken_at for one in entries)),
+        (head,) = self.database.execute(
+            "UPDATE log SET head = head + ?, latest = max(latest, ?) RETURNING head",
+            (len(entries), max(one.taken_at for one in entries)),
         ).fetchone()
         # Not attrs.evolve, which takes as long as all else that Python does with an entry here.
         numbered = [
@@ -93,28 +105,54 @@ class LogTransaction:
             ],
         )
         self.appended += numbered
-        if posts > ROOM_POSTS or size > ROOM_BYTES:
-            self._trim()
+        sizes: dict[str, list[int]] = {}
+        for one in numbered:
+            if is_room(one.recipient):
+                sizes.setdefault(one.recipient, []).append(len(one.body))
+        for room, added in sizes.items():
+            posts, size = self.database.execute(
+                "UPDATE rooms SET posts = posts + ?, bytes = bytes + ?, latest = ? WHERE id = ? RETURNING posts, bytes",
+                (len(added), sum(added), head, room),
+            ).fetchone()
+            if posts > ROOM_POSTS or size > ROOM_BYTES:
+                self._trim(room)
         if head // FORGET_EVERY > (head - len(entries)) // FORGET_EVERY:
             self._forget(head - REMEMBERED)
 
-    def _trim(self) -> None:
-        """Remove the bodies of posts: the oldest of those keys that have more than their share."""
+    def note(self, entry: Entry, recipient: str, request: tuple[int, bytes]) -> int:
+        """Append an entry that only those get who are online; return its number. Its row answers copies of it."""
+        head: int
+        (head,) = self.database.execute(
+            "UPDATE log SET head = head + 1, latest = max(latest, ?) RETURNING head", (entry.taken_at,)
+        ).fetchone()
+        # Not with the room as its recipient: there it would be a post that is no longer kept.
+        self.database.execute(
+            "INSERT INTO entries (seq, kind, sender, key, id, recipient, taken_at, request, hash, kept)"
+            " VALUES (?, ?, ?, ?, ?, lower(?), ?, ?, ?, 0)",
+            (head, str(entry.kind), entry.sender, entry.key, entry.id, entry.sender, entry.taken_at, *request),
+        )
+        self.appended.append(attrs.evolve(entry, seq=head, recipient=recipient))
+        return head
+
+    def _trim(self, room: str) -> None:
+        """Remove the bodies of posts to a room: the oldest of those keys that have more than their share."""
         # Not all that is too old: somebody who posts as fast as they may would push out everybody's posts in minutes.
         rows = self.database.execute(
-            "SELECT seq, key, length(body) FROM entries WHERE kept = 1 AND recipient = '' ORDER BY seq"
+            "SELECT seq, key, length(body) FROM entries"
+            " WHERE kept = 1 AND recipient = ? AND recipient < '$' ORDER BY seq",
+            (room,),
         ).fetchall()
         counts = Counter(key for _, key, _ in rows)
         sizes: dict[bytes, int] = defaultdict(int)
         for _, key, length in rows:
             sizes[key] += length or 0  # it may be damaged
         posts, size = len(rows), sum(sizes.values())
-        room, room_bytes = ROOM_POSTS - ROOM_POSTS // TRIM_PART, ROOM_BYTES - ROOM_BYTES // TRIM_PART
-        share, share_bytes = fair_share(counts.values(), room), fair_share(sizes.values(), room_bytes)
+        most, most_bytes = ROOM_POSTS - ROOM_POSTS // TRIM_PART, ROOM_BYTES - ROOM_BYTES // TRIM_PART
+        share, share_bytes = fair_share(counts.values(), most), fair_share(sizes.values(), most_bytes)
         trimmed = []
         for seq, key, length in rows:
             # A share may be less than one post, and then all are above it.
-            if posts <= room and size <= room_bytes:
+            if posts <= most and size <= most_bytes:
                 break
             if counts[key] > share or sizes[key] > share_bytes:
                 trimmed.append((seq,))
@@ -122,7 +160,10 @@ class LogTransaction:
                 counts[key] -= 1
                 sizes[key] -= length or 0
         self.database.executemany("UPDATE entries SET body = NULL, kept = 0 WHERE seq = ?", trimmed)
-        self.database.execute("UPDATE log SET posts = ?, bytes = ?", (posts, size))
+        self.database.execute(
+            "UPDATE rooms SET posts = ?, bytes = ?, trimmed = max(trimmed, ?) WHERE id = ?",
+            (posts, size, trimmed[-1][0] if trimmed else 0, room),
+        )
 
     def _forget(self, upto: int) -> None:
         """Remove the oldest rows without bodies among these: without a limit, 30 days of them would fill the disk.
@@ -159,8 +200,8 @@ class LogTransaction:
         except ValueError as error:  # msgspec.ValidationError is one
             self.set_aside_entry(row[0], error)
             # It was counted, but what is in it cannot be trusted to undo that.
-            if row[5] == EVERYONE:
-                self.database.execute(COUNT_POSTS)
+            if isinstance(row[5], str) and is_room(row[5]):
+                self.database.execute(f"{COUNT_POSTS} WHERE id = ?", (row[5],))
             else:
                 self.database.execute(_COUNT_LETTERS, (row[5],))
             return None
@@ -176,18 +217,37 @@ class LogTransaction:
 
     def read(self, name: str, after: int) -> Page:
         """What comes next for a name (in lower case) at this position."""
-        entries = filter(None, map(self.entry, self.database.execute(_READ, (name, after))))
-        page = first_batch(entries, self.head)
+        rooms = self.database.execute(_ROOMS_OF, (name, after)).fetchall()
+        posts = [self.database.execute(_POSTS, (room, start, name)) for room, start, _ in rooms]
+        rows = merge(self.database.execute(_PERSONAL, (name, after)), *posts)
+        page = first_batch(filter(None, map(self.entry, rows)), self.head)
         # One notice for all that the page passes, not one for each gap: there may be one before each post. It has room:
         # ENTRY_OVERHEAD is more than an entry without credentials needs, and ends a page before MAX_BATCH does.
-        count, first, last = self.database.execute(
-            "SELECT count(*), min(seq), max(seq) FROM entries INDEXED BY missed"
-            " WHERE kept = 0 AND recipient = '' AND seq > ? AND seq <= ? AND sender IS NOT ?",
-            (after, page.upto, name),
-        ).fetchone()
-        if not count:
+        missed = {
+            room: self.database.execute(
+                "SELECT count(*), min(seq), max(seq) FROM entries INDEXED BY missed"
+                " WHERE kept = 0 AND recipient = ? AND recipient < '$' AND seq > ? AND seq <= ? AND sender IS NOT ?",
+                (room, start, page.upto, name),
+            ).fetchone()
+            for room, start, trimmed in rooms
+            if trimmed > start
+        }
+        found = {room: row for room, row in missed.items() if row[0]}
+        if not found:
             return page
-        return Page((missed_posts(name, count, first, last), *page.entries), page.upto)
+        counts, firsts, lasts = zip(*found.values(), strict=True)
+        return Page((missed_posts(name, found, sum(counts), min(firsts), max(lasts)), *page.entries), page.upto)
+
+    def waiting_posts(self, name: str, after: int) -> int:
+        """How many posts wait for a name (in lower case) at this position."""
+        return sum(
+            self.database.execute(
+                "SELECT count(*) FROM entries"
+                " WHERE kept = 1 AND recipient = ? AND recipient < '$' AND seq > ? AND sender IS NOT ?",
+                (room, start, name),
+            ).fetchone()[0]
+            for room, start, _ in self.database.execute(_ROOMS_OF, (name, after)).fetchall()
+        )
 
     def take(self, name: str, upto: int, receipts: Mapping[int, bytes]) -> list[Entry]:
         """Move the position of a name (in lower case), and take what is for it alone up to there out of the log.
@@ -200,7 +260,7 @@ class LogTransaction:
         rows = self.database.execute(
             "SELECT seq, kind, sender, key, id, recipient, taken_at,"
             " iif(typeof(body) = 'blob', x'', NULL), length(body)"
-            " FROM entries WHERE kept = 1 AND recipient = lower(?) AND recipient <> '' AND seq <= ? ORDER BY seq",
+            " FROM entries WHERE kept = 1 AND recipient = lower(?) AND recipient > '$' AND seq <= ? ORDER BY seq",
             (name, upto),
         ).fetchall()
         taken = [(entry, size) for *row, size in rows if (entry := self.entry(row))]
@@ -270,8 +330,10 @@ class LogTransaction:
         found = [(one.entry, one.size, one.is_kept) for one in old if one.entry is not None]
         self.database.executemany("DELETE FROM entries WHERE seq = ?", [(entry.seq,) for entry, *_ in found])
         left = [(entry, size, is_kept) for entry, size, is_kept in found if size is not None]
-        posts = [size for entry, size, _ in left if entry.recipient == EVERYONE]
-        self.database.execute("UPDATE log SET posts = posts - ?, bytes = bytes - ?", (len(posts), sum(posts)))
+        self.database.executemany(
+            "UPDATE rooms SET posts = max(posts - 1, 0), bytes = max(bytes - ?, 0) WHERE id = ?",
+            [(size, entry.recipient) for entry, size, _ in left if is_room(entry.recipient)],
+        )
         letters = [(entry, size, is_kept) for entry, size, is_kept in left if entry.kind == EntryKind.DIRECT]
         self.database.executemany(
             "UPDATE mailboxes SET letters = max(letters - 1, 0), bytes = max(bytes - ?, 0) WHERE name = ?",

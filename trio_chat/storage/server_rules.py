@@ -11,6 +11,7 @@ import msgspec
 
 from trio_chat.protocol.log import about_letter
 from trio_chat.protocol.records import EntryKind
+from trio_chat.storage import server_rooms
 from trio_chat.storage.interface import Ban, Invitation
 from trio_chat.storage.server_log import LogTransaction
 
@@ -31,6 +32,7 @@ def delete_name(transaction: LogTransaction, name: str, at: float) -> bool:
     if transaction.database.execute("SELECT 1 FROM names WHERE name = ?", (name,)).fetchone() is None:
         return False
     unread = transaction.take_all_letters(name, transaction.head)
+    server_rooms.leave_all(transaction, name, at)
     transaction.database.execute("DELETE FROM mailboxes WHERE name = ?", (name,))
     transaction.database.execute("DELETE FROM names WHERE name = ?", (name,))
     failed = [one for one in unread if transaction.has_its_sender(one)]

@@ -180,17 +180,39 @@ RULES = """
     CREATE TABLE invitations (hash BLOB UNIQUE, until REAL, name TEXT);
     """
 
+# `members` of a room are its rows in the table of that name, `latest` and `trimmed` the entries of its last post and of
+# the last one that is no longer kept. `unused_since`: nobody is in it; NULL if somebody is, or if it is for everyone.
+# The key of a member is there because a name may get a new owner.
+#
 # Which posts are trimmed depends on the keys and the sizes of all that are kept: these are read from the index, since
 # the rows have the bodies, too. Posts that are no longer kept may be 100 times as many, and are only counted.
-SHARES = """
+ROOMS = """
+    CREATE TABLE rooms (
+        id TEXT PRIMARY KEY, name TEXT COLLATE NOCASE UNIQUE, owner BLOB, members INTEGER,
+        posts INTEGER, bytes INTEGER, latest INTEGER, trimmed INTEGER, unused_since REAL
+    );
+    CREATE TABLE members (
+        room TEXT, name TEXT COLLATE NOCASE, key BLOB, joined INTEGER, PRIMARY KEY (room, name)
+    ) WITHOUT ROWID;
+    CREATE INDEX members_by_name ON members (name, joined);
+    CREATE INDEX members_by_key ON members (key);
+    CREATE TABLE damaged_rooms (id, name, owner, members, posts, bytes, latest, trimmed, unused_since);
+    INSERT INTO rooms SELECT '', 'everyone', zeroblob(32), 0, posts, bytes,
+        coalesce((SELECT max(seq) FROM entries WHERE recipient = ''), 0),
+        coalesce((SELECT max(seq) FROM entries WHERE kept = 0 AND recipient = ''), 0), NULL
+        FROM log;
+    ALTER TABLE log DROP COLUMN posts;
+    ALTER TABLE log DROP COLUMN bytes;
+    DROP INDEX personal;
     DROP INDEX posts;
-    CREATE INDEX posts ON entries (seq, sender, key, length(body)) WHERE kept = 1 AND recipient = '';
-    CREATE INDEX missed ON entries (seq, sender) WHERE kept = 0 AND recipient = '';
+    CREATE INDEX personal ON entries (recipient, seq) WHERE kept = 1 AND recipient > '$';
+    CREATE INDEX posts ON entries (recipient, seq, sender, key, length(body)) WHERE kept = 1 AND recipient < '$';
+    CREATE INDEX missed ON entries (recipient, seq, sender) WHERE kept = 0 AND recipient < '$';
     CREATE INDEX remembered ON entries (seq) WHERE kept = 0;
     """
 
 SERVER_SCHEMA = Schema(
     application_id=0x74434853,  # "tCHS"
-    migrations=(FIRST, BODIES_AND_KEYS, TABLES + ONE_LOG, MAILBOXES + RULES, SHARES),
+    migrations=(FIRST, BODIES_AND_KEYS, TABLES + ONE_LOG, MAILBOXES + RULES, ROOMS),
     functions={"request_number": request_number},
 )

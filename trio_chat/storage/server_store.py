@@ -17,9 +17,22 @@ from typing import Any, TypeVar
 import attrs
 import msgspec
 
+from trio_chat.protocol.limits import Limits
 from trio_chat.protocol.log import Page, about_letter, request_hash, request_number
-from trio_chat.protocol.records import EVERYONE, Body, Count, Entry, EntryKind, Key, Record, Seconds, fold
-from trio_chat.storage import server_rules
+from trio_chat.protocol.records import (
+    EVERYONE,
+    Body,
+    Count,
+    Entry,
+    EntryKind,
+    Key,
+    Record,
+    Room,
+    Seconds,
+    fold,
+    is_room,
+)
+from trio_chat.storage import server_rooms, server_rules
 from trio_chat.storage.database import open_database
 from trio_chat.storage.group_commit import GroupCommit, Runner, in_thread
 from trio_chat.storage.interface import (
@@ -30,6 +43,7 @@ from trio_chat.storage.interface import (
     KnownName,
     OnAppended,
     Position,
+    RoomChange,
     Status,
 )
 from trio_chat.storage.mailboxes import mailboxes_of
@@ -106,6 +120,20 @@ class SqliteServerStore:
     async def append(self, entries: Sequence[Entry]) -> list[Appended]:
         return await self._submit(lambda transaction: _append(transaction, entries))
 
+    async def change_room(self, entry: Entry, limits: Limits) -> RoomChange:
+        return await self._submit(lambda transaction: _change_room(transaction, entry, limits))
+
+    async def rooms(self) -> list[tuple[str, str]]:
+        return await self._submit(server_rooms.all_rooms)
+
+    async def list_rooms(self, name: str, key: bytes, after: str, own: bool, count: int) -> list[Room]:
+        return await self._submit(
+            lambda transaction: server_rooms.list_rooms(transaction, fold(name), key, after, own, count)
+        )
+
+    async def list_members(self, room: str, after: str, count: int) -> list[str]:
+        return await self._submit(lambda transaction: server_rooms.list_members(transaction, room, after, count))
+
     async def read(self, name: str, after: int) -> Page:
         return await self._submit(lambda transaction: transaction.read(fold(name), after))
 
@@ -116,7 +144,11 @@ class SqliteServerStore:
         await self._submit(lambda transaction: _advance(transaction, positions))
 
     async def retain(self, before: float, now: float) -> bool:
-        return await self._submit(lambda transaction: transaction.retain(before, now))
+        def work(transaction: LogTransaction) -> bool:
+            server_rooms.drop_unused(transaction, before, now)
+            return transaction.retain(before, now)
+
+        return await self._submit(work)
 
     async def date_forward(self, before: float, now: float) -> None:
         def work(transaction: LogTransaction) -> None:
@@ -187,12 +219,14 @@ def _known_name(transaction: LogTransaction, row: Sequence[Any]) -> KnownName | 
 
 def _check_counts(database: sqlite3.Connection) -> None:
     """If the counts of the log are damaged, count again. The head must not go back, whatever they say."""
-    rows = database.execute("SELECT head, posts, bytes, latest FROM log").fetchall()
+    rows = database.execute("SELECT head, latest FROM log").fetchall()
+    counts = database.execute("SELECT posts, bytes, latest, trimmed FROM rooms").fetchall()
     (last,) = database.execute(
         "SELECT max(coalesce((SELECT max(seq) FROM entries), 0), coalesce((SELECT max(position) FROM mailboxes), 0))"
     ).fetchone()
     try:
-        ((head, *_),) = msgspec.convert(rows, tuple[tuple[Count, Count, Count, Seconds]])
+        ((head, _),) = msgspec.convert(rows, tuple[tuple[Count, Seconds]])
+        msgspec.convert(counts, list[tuple[Count, Count, Count, Count]])
         if head >= last:
             return
     except msgspec.ValidationError:
@@ -200,8 +234,7 @@ def _check_counts(database: sqlite3.Connection) -> None:
     log.error("the counts of the log are damaged: %r", rows)
     database.execute("DELETE FROM log")
     database.execute(
-        "INSERT INTO log SELECT ?, 0, 0,"
-        " coalesce((SELECT max(taken_at) FROM entries WHERE typeof(taken_at) = 'real'), 0)",
+        "INSERT INTO log SELECT ?, coalesce((SELECT max(taken_at) FROM entries WHERE typeof(taken_at) = 'real'), 0)",
         (last,),
     )
     database.execute(COUNT_POSTS)
@@ -220,6 +253,7 @@ def _save_name(transaction: LogTransaction, record: Record, invitation: bytes) -
         position, letters = transaction.head, 0
         # Of a new name, too: its row may have been damaged, and set aside.
         unread = transaction.take_all_letters(name, position)
+        server_rooms.leave_all(transaction, name, record.since)
         database.execute("INSERT OR REPLACE INTO mailboxes VALUES (?, ?, 0, 0)", (name, position))
     keys = (own.keys.signing, own.keys.link, own.certificate) if own else (None, None, None)
     database.execute(
@@ -232,11 +266,8 @@ def _save_name(transaction: LogTransaction, record: Record, invitation: bytes) -
     # Now that the name has its new owner: the last one may have written to themselves.
     failed = [one for one in unread if transaction.has_its_sender(one)]
     transaction.append([about_letter(letter, EntryKind.FAILED, reader, record.since) for letter in failed])
-    (posts,) = database.execute(
-        "SELECT count(*) FROM entries WHERE kept = 1 AND recipient = '' AND seq > ? AND sender IS NOT ?",
-        (position, name),
-    ).fetchone()
-    return Position(position, letters + posts, transaction.head)
+    waiting = letters + transaction.waiting_posts(name, position)
+    return Position(position, waiting, transaction.head, server_rooms.rooms_of(transaction, name))
 
 
 # --- positions ---
@@ -288,6 +319,7 @@ def _append(transaction: LogTransaction, entries: Sequence[Entry]) -> list[Appen
     numbers = [request_number(entry.kind.encode(), entry.key, entry.id) for entry in entries]
     known = _known_requests(transaction, numbers)
     mailboxes = mailboxes_of(transaction.database, entries)
+    members = server_rooms.members_among(transaction, entries)
     new: list[Entry] = []
     requests: list[tuple[int, bytes]] = []
     results = []
@@ -297,7 +329,11 @@ def _append(transaction: LogTransaction, entries: Sequence[Entry]) -> list[Appen
         if key in known:
             results.append(_of_copy(known[key], hash_))
             continue
-        if entry.recipient != EVERYONE:
+        if is_room(entry.recipient):
+            if entry.recipient != EVERYONE and (entry.recipient, fold(entry.sender), entry.key) not in members:
+                results.append(Appended(Status.NOT_A_MEMBER))
+                continue
+        else:
             if entry.recipient not in mailboxes:
                 results.append(Appended(Status.UNKNOWN))
                 continue
@@ -315,6 +351,14 @@ def _append(transaction: LogTransaction, entries: Sequence[Entry]) -> list[Appen
         [(one.letters, one.size, name) for name, one in mailboxes.items() if one.added],
     )
     return results
+
+
+def _change_room(transaction: LogTransaction, entry: Entry, limits: Limits) -> RoomChange:
+    number, hash_ = request_number(entry.kind.encode(), entry.key, entry.id), request_hash(entry)
+    known = _known_requests(transaction, [number]).get((entry.kind, entry.key, entry.id))
+    if known and _of_copy(known, hash_).status is Status.CONFLICT:
+        return RoomChange(Status.CONFLICT)
+    return server_rooms.change_room(transaction, entry, (number, hash_), known is not None, limits)
 
 
 def _of_copy(known: _Known, hash_: bytes) -> Appended:

@@ -1,0 +1,206 @@
+"""Rooms in the server's store: which there are, who is in them, and what creating, joining and leaving changes.
+
+A room is a row with the counts of its posts, a member a row with the entry of the log at which they joined. The posts
+are in the log: see server_log.py. The tables are in server_schema.py.
+"""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from trio_chat.protocol.limits import Limits
+from trio_chat.protocol.records import EVERYONE, EVERYONE_NAME, Entry, EntryKind, Room, fold, room_id
+from trio_chat.storage.interface import RoomChange, Status
+from trio_chat.storage.server_log import LogTransaction
+
+_FIELDS = ("id", "name", "owner", "members", "joined")
+_ROOMS = """
+    SELECT id, rooms.name, owner, members, coalesce(joined, 0) FROM rooms
+    LEFT JOIN members ON room = id AND members.name = ?1 AND key = ?2"""
+
+
+def change_room(
+    transaction: LogTransaction, entry: Entry, request: tuple[int, bytes], is_copy: bool, limits: Limits
+) -> RoomChange:
+    """Create, join or leave a room.
+
+    The body of the entry is the name of the room, or its recipient the id. `request`: its number and hash. `is_copy`:
+    it is in the log.
+    """
+    room = _room(transaction, entry)
+    if is_copy:
+        # A late copy changes nothing: they may have joined again after they have left.
+        return RoomChange(Status.KNOWN, room) if room else RoomChange(Status.UNKNOWN)
+    status = _status(transaction, entry, room, limits)
+    if room is not None and status in (Status.KNOWN, Status.NOT_A_MEMBER):
+        # Noted for them alone, so that a late copy of it changes nothing either.
+        transaction.note(entry, fold(entry.sender), request)
+    if status is not Status.NEW:
+        return RoomChange(status, room)
+    id_ = room.id if room else room_id(entry.key, entry.id)
+    seq = transaction.note(entry, id_, request)
+    match entry.kind:
+        case EntryKind.CREATED:
+            transaction.database.execute(
+                "INSERT INTO rooms (id, name, owner, members, posts, bytes, latest, trimmed, unused_since)"
+                " VALUES (?, ?, ?, 0, 0, 0, 0, 0, NULL)",
+                (id_, entry.body.decode(), entry.key),
+            )
+            _add(transaction, id_, entry, seq)
+        case EntryKind.JOINED:
+            _add(transaction, id_, entry, seq)
+        case EntryKind.LEFT:
+            _remove(transaction, [(id_, fold(entry.sender))], entry.taken_at)
+    return RoomChange(Status.NEW, _by_id(transaction, id_, entry))
+
+
+def _room(transaction: LogTransaction, entry: Entry) -> Room | None:
+    """The room that a request is about, as its sender sees it."""
+    if entry.kind == EntryKind.LEFT:
+        return _by_id(transaction, entry.recipient, entry)
+    return _first(transaction, f"{_ROOMS} WHERE rooms.name = ?3", entry, entry.body.decode())
+
+
+def _by_id(transaction: LogTransaction, id: str, entry: Entry) -> Room | None:
+    return _first(transaction, f"{_ROOMS} WHERE id = ?3", entry, id)
+
+
+def _first(transaction: LogTransaction, query: str, entry: Entry, value: str) -> Room | None:
+    row = transaction.database.execute(query, (entry.sender, entry.key, value)).fetchone()
+    return row and _checked(transaction, row)
+
+
+def _checked(transaction: LogTransaction, row: Sequence[Any]) -> Room | None:
+    """The room in a row. None if the row is damaged: then it has been set aside, and nobody is in the room."""
+    try:
+        return msgspec.convert(dict(zip(_FIELDS, row, strict=True)), Room, builtin_types=(bytes,))
+    except msgspec.ValidationError as error:
+        transaction.damaged.append(f"room {row[0]!r}: {error}")
+        transaction.database.execute("INSERT INTO damaged_rooms SELECT * FROM rooms WHERE id IS ?", (row[0],))
+        transaction.database.execute("DELETE FROM rooms WHERE id IS ?", (row[0],))
+        transaction.database.execute("DELETE FROM members WHERE room IS ?", (row[0],))
+        return None
+
+
+def _status(transaction: LogTransaction, entry: Entry, room: Room | None, limits: Limits) -> Status:
+    """Whether a change is made (NEW), or why it is not."""
+    is_member = room is not None and (room.joined > 0 or room.id == EVERYONE)
+    match entry.kind, room:
+        case EntryKind.CREATED, Room():
+            return Status.EXISTS
+        case EntryKind.CREATED, None:
+            (rooms,) = transaction.database.execute("SELECT count(*) FROM rooms").fetchone()
+            if rooms >= limits.rooms:
+                return Status.NO_MORE_ROOMS
+        case _, None:
+            return Status.UNKNOWN
+        case EntryKind.LEFT, _:
+            return Status.NEW if is_member and room and room.id != EVERYONE else Status.NOT_A_MEMBER
+        case _, _ if is_member:
+            return Status.KNOWN
+        case _, Room(members=members) if members >= limits.members_per_room:
+            return Status.FULL
+    (joined,) = transaction.database.execute("SELECT count(*) FROM members WHERE key = ?", (entry.key,)).fetchone()
+    return Status.NEW if joined < limits.rooms_per_key else Status.TOO_MANY_ROOMS
+
+
+def _add(transaction: LogTransaction, id: str, entry: Entry, seq: int) -> None:
+    # In place of the last owner of the name, if there is one left.
+    database = transaction.database
+    database.execute("INSERT OR REPLACE INTO members VALUES (?, ?, ?, ?)", (id, fold(entry.sender), entry.key, seq))
+    _count_members(transaction, id, entry.taken_at)
+
+
+def _remove(transaction: LogTransaction, members: Sequence[tuple[str, str]], at: float) -> None:
+    transaction.database.executemany("DELETE FROM members WHERE room = ? AND name = ?", members)
+    for id_, _ in members:
+        _count_members(transaction, id_, at)
+
+
+def _count_members(transaction: LogTransaction, id: str, at: float) -> None:
+    transaction.database.execute(
+        "UPDATE rooms SET members = (SELECT count(*) FROM members WHERE room = id) WHERE id = ?", (id,)
+    )
+    transaction.database.execute(
+        "UPDATE rooms SET unused_since = iif(members, NULL, coalesce(unused_since, ?)) WHERE id = ?", (at, id)
+    )
+
+
+# --- names ---
+
+
+def members_among(transaction: LogTransaction, entries: Sequence[Entry]) -> set[tuple[str, str, bytes]]:
+    """Room, name in lower case and key of the senders of these posts who are in the rooms to which they post."""
+    pairs = {(entry.recipient, fold(entry.sender)) for entry in entries if entry.recipient.startswith("#")}
+    if not pairs:
+        return set()
+    rows = transaction.database.execute(
+        "SELECT room, lower(members.name), key FROM json_each(?) AS pair CROSS JOIN members"
+        " ON room = json_extract(pair.value, '$[0]') AND members.name = json_extract(pair.value, '$[1]')"
+        " WHERE EXISTS (SELECT * FROM rooms WHERE id = room)",
+        (json.dumps(list(pairs)),),
+    )
+    return set(rows)
+
+
+def rooms_of(transaction: LogTransaction, name: str) -> dict[str, int]:
+    """The rooms that a name (in lower case) is in, and with which entry it joined each."""
+    rows = transaction.database.execute("SELECT room, joined FROM members WHERE name = ?", (name,)).fetchall()
+    rooms = {}
+    for row in rows:
+        try:
+            room, joined = msgspec.convert(row, tuple[str, int])
+        except msgspec.ValidationError as error:
+            transaction.damaged.append(f"member {name} of {row[0]!r}: {error}")
+            transaction.database.execute("DELETE FROM members WHERE room IS ? AND name = ?", (row[0], name))
+        else:
+            rooms[room] = joined
+    return rooms
+
+
+def leave_all(transaction: LogTransaction, name: str, at: float) -> None:
+    """A name (in lower case) belongs to its owner no longer: it is in no room any more."""
+    _remove(transaction, [(room, name) for room in rooms_of(transaction, name)], at)
+
+
+# --- lists ---
+
+
+def all_rooms(transaction: LogTransaction) -> list[tuple[str, str]]:
+    """The ids and names of all rooms. That of everyone is made if it is missing."""
+    transaction.database.execute(
+        "INSERT OR IGNORE INTO rooms SELECT '', ?, zeroblob(32), 0, 0, 0, 0, 0, NULL"
+        " WHERE NOT EXISTS (SELECT * FROM rooms WHERE id = '')",
+        (EVERYONE_NAME,),
+    )
+    rows = transaction.database.execute(_ROOMS, ("", b"")).fetchall()
+    return [(room.id, room.name) for row in rows if (room := _checked(transaction, row))]
+
+
+def list_rooms(transaction: LogTransaction, name: str, key: bytes, after: str, own: bool, count: int) -> list[Room]:
+    """The next rooms by name; `own`: only those that this name of this key is in."""
+    rows = transaction.database.execute(
+        f"{_ROOMS} WHERE rooms.name > ?3 COLLATE NOCASE AND (joined > 0 OR NOT ?4) ORDER BY rooms.name LIMIT ?5",
+        (name, key, after, own, count),
+    ).fetchall()
+    return [room for row in rows if (room := _checked(transaction, row))]
+
+
+def list_members(transaction: LogTransaction, room: str, after: str, count: int) -> list[str]:
+    """The next names of those in a room; in that of everyone, of all names."""
+    query = "SELECT names.name FROM members JOIN names USING (name) WHERE room = ?1 AND members.name > ?2"
+    if room == EVERYONE:
+        query = "SELECT name FROM names WHERE ?1 = '' AND name > ?2"
+    rows = transaction.database.execute(f"{query} ORDER BY names.name LIMIT ?3", (room, after, count)).fetchall()
+    return [name for (name,) in rows if isinstance(name, str)]
+
+
+# --- what is too old ---
+
+
+def drop_unused(transaction: LogTransaction, before: float, now: float) -> None:
+    """Remove the rooms in which nobody has been since before this time."""
+    transaction.database.execute("UPDATE rooms SET unused_since = ?1 WHERE unused_since > ?1", (now,))
+    transaction.database.execute("DELETE FROM rooms WHERE members = 0 AND id <> '' AND unused_since < ?", (before,))
