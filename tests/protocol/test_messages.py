@@ -14,6 +14,7 @@ from trio_chat.protocol.messages import (
     Ack,
     Batch,
     Busy,
+    CreateRoom,
     Delivered,
     Deregister,
     Deregistered,
@@ -22,10 +23,17 @@ from trio_chat.protocol.messages import (
     Find,
     Found,
     GroupPost,
+    JoinRoom,
+    LeaveRoom,
+    ListMembers,
+    ListRooms,
+    MemberList,
     Receipt,
     Refused,
     Register,
     Registered,
+    RoomChanged,
+    RoomList,
     Save,
     Saved,
     TableChange,
@@ -40,6 +48,7 @@ from trio_chat.protocol.records import (
     PublicKeys,
     Reason,
     Record,
+    Room,
     Version,
     check_name,
     fingerprint,
@@ -72,6 +81,12 @@ def test_each_request_builds_its_own_answers():
     assert batch.taken(1, (b"signed",)) == Taken(Batch.kind, ID, 1, (b"signed",))
     row = Record("bob", "10.0.0.2", 2, True, 1.0, CREDENTIALS)
     assert Find(ID, "BOB").found(row) == Found(Find.kind, ID, row)
+    room = Room("#" + "0f" * 16, "lunch", bytes(32), 3, 8)
+    assert CreateRoom(ID, "lunch").changed(room) == RoomChanged(CreateRoom.kind, ID, room)
+    assert JoinRoom(ID, "lunch").changed(room) == RoomChanged(JoinRoom.kind, ID, room)
+    assert LeaveRoom(ID, room.id).changed(room) == RoomChanged(LeaveRoom.kind, ID, room)
+    assert ListRooms(ID).listed((room,)) == RoomList(ListRooms.kind, ID, (room,))
+    assert ListMembers(ID, room.id).listed(("bob",)) == MemberList(ListMembers.kind, ID, ("bob",))
     change = TableChange(ID, VERSION, VERSION, ())
     assert change.held(VERSION) == TableHeld(TableChange.kind, ID, VERSION)
     assert change.held(None) == TableHeld(TableChange.kind, ID, None)

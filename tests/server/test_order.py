@@ -121,7 +121,10 @@ async def test_a_part_of_a_batch_with_a_notice_is_not_taken(server, bob, autojum
         await server.post_to_all(peer)
     bob = await server.come("bob", B)
     batch = await server.batch_to(B)
-    assert [(one.kind, one.seq, one.body) for one in batch.entries[:2]] == [("missed", 4, b"3"), ("group", 2, b"signed")]
+    assert [(one.kind, one.seq, one.body) for one in batch.entries[:2]] == [
+        ("missed", 4, b"3"),
+        ("group", 2, b"signed"),
+    ]
     assert await server.take(B, 3) == [4, 2, 5]
     assert (bob.position, await server.sent_to(B)) == (0, None), "a pause, as after a part of another one"
     await trio.sleep(ACK_WINDOW)

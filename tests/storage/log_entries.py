@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from trio_chat.protocol.records import EVERYONE, Credentials, Entry, EntryKind, PublicKeys, Record, fold
+from trio_chat.protocol.records import EVERYONE, Credentials, Entry, EntryKind, PublicKeys, Record, fold, room_id
 from trio_chat.storage.interface import Acknowledged
 
 KIB = 1024
@@ -25,9 +25,29 @@ def direct(number: int, *, sender: str = "alice", to: str = "bob", body: bytes =
     return _entry(EntryKind.DIRECT, number, sender, to, body)
 
 
-def post(number: int, *, sender: str = "alice", body: bytes = b"hi all") -> Entry:
+def post(number: int, *, sender: str = "alice", room: str = EVERYONE, body: bytes = b"hi all") -> Entry:
     """A post; it is taken at 100 s and `number`."""
-    return _entry(EntryKind.GROUP, number, sender, EVERYONE, body)
+    return _entry(EntryKind.GROUP, number, sender, room, body)
+
+
+def create(number: int, *, sender: str = "alice", name: str = "lunch") -> Entry:
+    """A request to create a room."""
+    return _entry(EntryKind.CREATED, number, sender, EVERYONE, name.encode())
+
+
+def join(number: int, *, sender: str = "alice", name: str = "lunch") -> Entry:
+    """A request to join a room."""
+    return _entry(EntryKind.JOINED, number, sender, EVERYONE, name.encode())
+
+
+def leave(number: int, room: str, *, sender: str = "alice") -> Entry:
+    """A request to leave the room with this id."""
+    return _entry(EntryKind.LEFT, number, sender, room, b"")
+
+
+def id_of(created: Entry) -> str:
+    """The id of the room that a request creates."""
+    return room_id(created.key, created.id)
 
 
 def _entry(kind: EntryKind, number: int, sender: str, recipient: str, body: bytes) -> Entry:

@@ -7,8 +7,20 @@ import attrs
 
 from trio_chat.protocol.limits import is_fair
 from trio_chat.protocol.log import Page, about_letter, first_batch, missed_posts, request_hash
-from trio_chat.protocol.records import EVERYONE, NO_KEY, Credentials, Entry, EntryKind, Record, fold
-from trio_chat.storage.interface import Appended, KnownName, OnAppended, Position, Status
+from trio_chat.protocol.records import (
+    EVERYONE,
+    EVERYONE_NAME,
+    NO_KEY,
+    Credentials,
+    Entry,
+    EntryKind,
+    Record,
+    Room,
+    fold,
+    is_room,
+    room_id,
+)
+from trio_chat.storage.interface import Appended, KnownName, OnAppended, Position, RoomChange, Status
 
 
 @attrs.define
@@ -32,6 +44,17 @@ class _Request:
     hash: bytes
     taken_at: float
     receipt: bytes = b""
+
+
+@attrs.define
+class _Room:
+    """`members`: the key and the entry of joining of each, by their names in lower case."""
+
+    id: str
+    name: str
+    owner: bytes
+    members: dict[str, tuple[bytes, int]] = attrs.Factory(dict)
+    unused_since: float | None = None
 
 
 @attrs.frozen
@@ -60,6 +83,7 @@ class ModelStore:
         # Letters that were taken without a receipt.
         self._untold: list[Entry] = []
         self._requests: dict[tuple[str, bytes, bytes], _Request] = {}
+        self._rooms = {EVERYONE: _Room(EVERYONE, EVERYONE_NAME, NO_KEY)}
         self._on_appended: OnAppended = lambda entries: None
 
     # --- names ---
@@ -77,12 +101,14 @@ class ModelStore:
         self._names[name] = _Name(record, record.credentials, known.position if known else self._head)
         if not (known and known.owner and known.owner.keys.signing == record.credentials.keys.signing):
             self._names[name].position = self._head
+            self._leave_all(name, record.since)
             # Of a name that was deleted there may be what its last owner would have got.
             letters = self._take_untold(name) + self._take(name, self._head)
             self._fail(letters, record.since, known and known.as_reader)
         position = self._names[name].position
         kinds = [one.kind for one in self._coming(name, position)]
-        return Position(position, kinds.count("direct") + kinds.count("group"), self._head)
+        waiting = kinds.count("direct") + kinds.count("group")
+        return Position(position, waiting, self._head, self._rooms_of(name))
 
     async def forget(self, name, only_for=""):
         known = self._names.get(fold(name))
@@ -95,7 +121,9 @@ class ModelStore:
         name = fold(name)
         known = self._names.pop(name, None)
         if known:
-            self._fail(self._take_untold(name) + self._take(name, self._head), at, known.as_reader)
+            letters = self._take_untold(name) + self._take(name, self._head)
+            self._leave_all(name, at)
+            self._fail(letters, at, known.as_reader)
         return known is not None
 
     async def unused(self, online, before, now):
@@ -125,7 +153,10 @@ class ModelStore:
             if request.hash != request_hash(entry):
                 return Appended(Status.CONFLICT)
             return Appended(Status.KNOWN, request.seq, request.receipt)
-        if entry.recipient != EVERYONE:
+        if is_room(entry.recipient):
+            if entry.recipient != EVERYONE and not self._joined(self._rooms.get(entry.recipient), entry):
+                return Appended(Status.NOT_A_MEMBER)
+        else:
             if entry.recipient not in self._names:
                 return Appended(Status.UNKNOWN)
             waiting = [one for one in self._entries if one.recipient == entry.recipient and one.kind == "direct"]
@@ -151,24 +182,26 @@ class ModelStore:
 
     def _end_append(self, head):
         """After entries have been appended to those up to this head."""
-        limits, posts = self._limits, self._posts()
-        if len(posts) > limits.posts or _size(posts) > limits.post_bytes:
-            self._trim(limits.posts - limits.posts // limits.trim_part, limits.post_bytes)
+        limits = self._limits
+        for room in self._rooms:
+            posts = self._posts(room)
+            if len(posts) > limits.posts or _size(posts) > limits.post_bytes:
+                self._trim(room, limits.posts - limits.posts // limits.trim_part, limits.post_bytes)
         if any(seq % limits.forget_every == 0 for seq in range(head + 1, self._head + 1)):
             self._forget()
 
-    def _posts(self, key=None):
-        return [one for one in self._entries if one.recipient == EVERYONE and key in (None, one.key)]
+    def _posts(self, room, key=None):
+        return [one for one in self._entries if one.recipient == room and key in (None, one.key)]
 
-    def _trim(self, room, room_bytes):
-        room_bytes -= room_bytes // self._limits.trim_part
-        keys = {one.key for one in self._posts()}
-        share = _share([len(self._posts(key)) for key in keys], room)
-        share_bytes = _share([_size(self._posts(key)) for key in keys], room_bytes)
-        for post in self._posts():
-            if len(self._posts()) <= room and _size(self._posts()) <= room_bytes:
+    def _trim(self, room, most, most_bytes):
+        most_bytes -= most_bytes // self._limits.trim_part
+        keys = {one.key for one in self._posts(room)}
+        share = _share([len(self._posts(room, key)) for key in keys], most)
+        share_bytes = _share([_size(self._posts(room, key)) for key in keys], most_bytes)
+        for post in self._posts(room):
+            if len(self._posts(room)) <= most and _size(self._posts(room)) <= most_bytes:
                 return
-            own = self._posts(post.key)
+            own = self._posts(room, post.key)
             if len(own) > share or _size(own) > share_bytes:
                 self._entries.remove(post)
                 self._trimmed.append(post)
@@ -187,19 +220,107 @@ class ModelStore:
             self._on_appended(appended)
 
     async def read(self, name, after):
-        page = first_batch(self._coming(fold(name), after), self._head)
-        missed = [one.seq for one in self._trimmed if after < one.seq <= page.upto and fold(one.sender) != fold(name)]
+        name = fold(name)
+        page = first_batch(self._coming(name, after), self._head)
+        missed = [one for one in self._trimmed if after < one.seq <= page.upto and self._is_for(one, name)]
         if not missed:
             return page
-        notice = missed_posts(fold(name), len(missed), min(missed), max(missed))
-        return Page((notice, *page.entries), page.upto)
+        rooms, seqs = {one.recipient for one in missed}, [one.seq for one in missed]
+        return Page((missed_posts(name, rooms, len(missed), min(seqs), max(seqs)), *page.entries), page.upto)
 
     def _coming(self, name, after):
-        return [
-            one
-            for one in self._entries
-            if one.seq > after and (one.recipient == name or (one.recipient == EVERYONE and fold(one.sender) != name))
-        ]
+        return [one for one in self._entries if one.seq > after and self._is_for(one, name)]
+
+    def _is_for(self, entry, name):
+        if not is_room(entry.recipient):
+            return entry.recipient == name
+        joined = self._rooms_of(name).get(entry.recipient, None if entry.recipient else 0)
+        return joined is not None and entry.seq > joined and fold(entry.sender) != name
+
+    # --- rooms ---
+
+    async def change_room(self, entry, limits):
+        copy, name = self._requests.get(_key(entry)), entry.body.decode()
+        if copy and copy.hash != request_hash(entry):
+            return RoomChange(Status.CONFLICT)
+        is_it = (
+            (lambda one: one.id == entry.recipient)
+            if entry.kind == "left"
+            else (lambda one: fold(one.name) == fold(name))
+        )
+        room = next(filter(is_it, self._rooms.values()), None)
+        before = room and self._as_seen(room, entry)
+        if copy:
+            return RoomChange(Status.KNOWN if room else Status.UNKNOWN, before)
+        owner = self._names.get(fold(entry.sender))
+        if not owner or owner.owner.keys.signing != entry.key:
+            return RoomChange(Status.UNKNOWN)
+        status = self._change(entry, room, limits)
+        if status is Status.NEW or (room and status in (Status.KNOWN, Status.NOT_A_MEMBER)):
+            self._head += 1
+            self._requests[_key(entry)] = _Request(self._head, request_hash(entry), entry.taken_at)
+        if status is not Status.NEW:
+            if room and status in (Status.KNOWN, Status.NOT_A_MEMBER):
+                self._tell([attrs.evolve(entry, seq=self._head, recipient=fold(entry.sender))])
+            return RoomChange(status, before)
+        if entry.kind == "created":
+            id_ = room_id(entry.key, entry.id)
+            room = self._rooms[id_] = _Room(id_, name, entry.key)
+        if entry.kind == "left":
+            self._leave(room, fold(entry.sender), entry.taken_at)
+        else:
+            room.members[fold(entry.sender)] = (entry.key, self._head)
+            room.unused_since = None
+        self._tell([attrs.evolve(entry, seq=self._head, recipient=room.id)])
+        return RoomChange(Status.NEW, self._as_seen(room, entry))
+
+    def _change(self, entry, room, limits):
+        is_member = room is not None and (room.id == EVERYONE or self._joined(room, entry) > 0)
+        if entry.kind == "created":
+            if room or len(self._rooms) >= limits.rooms:
+                return Status.EXISTS if room else Status.NO_MORE_ROOMS
+        elif room is None:
+            return Status.UNKNOWN
+        elif entry.kind == "left":
+            return Status.NEW if is_member and room.id != EVERYONE else Status.NOT_A_MEMBER
+        elif is_member:
+            return Status.KNOWN
+        elif len(room.members) >= limits.members_per_room:
+            return Status.FULL
+        joined = sum(key == entry.key for one in self._rooms.values() for key, _ in one.members.values())
+        return Status.NEW if joined < limits.rooms_per_key else Status.TOO_MANY_ROOMS
+
+    def _joined(self, room, entry):
+        key, joined = room.members.get(fold(entry.sender), (b"", 0)) if room else (b"", 0)
+        return joined if key == entry.key else 0
+
+    def _as_seen(self, room, entry):
+        return Room(room.id, room.name, room.owner, len(room.members), self._joined(room, entry))
+
+    def _leave(self, room, name, at):
+        del room.members[name]
+        if not room.members:
+            room.unused_since = at
+
+    def _leave_all(self, name, at):
+        for id_ in self._rooms_of(name):
+            self._leave(self._rooms[id_], name, at)
+
+    def _rooms_of(self, name):
+        return {room.id: room.members[name][1] for room in self._rooms.values() if name in room.members}
+
+    async def rooms(self):
+        return [(room.id, room.name) for room in self._rooms.values()]
+
+    async def list_rooms(self, name, key, after, own, count):
+        asking = Entry(0, "", b"", name, key, "", 0.0)
+        seen = [self._as_seen(room, asking) for room in self._rooms.values() if fold(room.name) > fold(after)]
+        return sorted([one for one in seen if one.joined or not own], key=lambda one: fold(one.name))[:count]
+
+    async def list_members(self, room, after, count):
+        members = self._rooms[room].members if room else self._names
+        names = sorted(name for name in members if name > fold(after))[:count]
+        return [self._names[name].record.name for name in names]
 
     # --- positions ---
 
@@ -235,6 +356,13 @@ class ModelStore:
     # --- what is too old ---
 
     async def retain(self, before, now):
+        for room in self._rooms.values():
+            room.unused_since = room.unused_since and min(room.unused_since, now)
+        self._rooms = {
+            id_: room
+            for id_, room in self._rooms.items()
+            if room.id == EVERYONE or room.unused_since is None or room.unused_since >= before
+        }
         for entries in (self._entries, self._trimmed, self._untold):
             entries[:] = [attrs.evolve(one, taken_at=min(one.taken_at, now)) for one in entries]
         for request in self._requests.values():

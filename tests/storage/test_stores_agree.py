@@ -16,9 +16,10 @@ import pytest
 
 from tests.memory_folder import MEMORY
 from tests.storage.backends import inline
-from tests.storage.log_entries import PEOPLE, direct, post, record
+from tests.storage.log_entries import PEOPLE, create, direct, id_of, join, key_of, leave, post, record
 from tests.storage.model import Limits, ModelStore
 from trio_chat.protocol import log
+from trio_chat.protocol.limits import Limits as ServerLimits
 from trio_chat.protocol.records import EntryKind
 from trio_chat.storage import mailboxes, server_log
 from trio_chat.storage.interface import Acknowledged
@@ -39,10 +40,19 @@ LOWER = {
     "RETAIN_ROWS": (2, server_log),
 }
 
+ROOM_LIMITS = ServerLimits(rooms=4, rooms_per_key=2, members_per_room=2)
+
 people = st.sampled_from(PEOPLE)
 bodies = st.sampled_from([b"", b"a", b"bb", b"cccc"])
 letters = st.builds(direct, st.integers(0, 5), sender=people, to=people, body=bodies)
-posts = st.builds(post, st.integers(0, 5), sender=people, body=bodies)
+names = st.sampled_from(["lunch", "Lunch", "work", "everyone"])
+rooms = st.builds(lambda number, sender: id_of(create(number, sender=sender)), st.integers(0, 1), people)
+posts = st.builds(post, st.integers(0, 5), sender=people, room=st.just("") | rooms, body=bodies)
+room_changes = (
+    st.builds(create, st.integers(0, 1), sender=people, name=names)
+    | st.builds(join, st.integers(0, 5), sender=people, name=names)
+    | st.builds(leave, st.integers(0, 5), rooms, sender=people)
+)
 times = st.integers(100, 110).map(float)
 requests = st.builds(lambda entry, at: attrs.evolve(entry, taken_at=at), letters | posts | posts, times)
 spelled = st.sampled_from([*PEOPLE, "Alice", "BOB"])
@@ -52,6 +62,8 @@ STEPS = st.one_of(
     st.tuples(st.just("append"), st.lists(requests, max_size=6)),
     st.tuples(st.just("take"), people, st.integers(1, 3), st.integers(0, 3)),
     st.tuples(st.just("take"), people, st.integers(1, 3), st.integers(0, 3)),
+    st.tuples(st.just("change_room"), room_changes),
+    st.tuples(st.just("change_room"), room_changes),
     st.tuples(st.just("register"), spelled, st.sampled_from([None, None, None, "mallory"])),
     st.tuples(st.just("forget"), spelled, st.sampled_from(["", "aaaa-bbbb-cccc-dddd"])),
     st.tuples(st.just("delete"), spelled),
@@ -68,8 +80,13 @@ COUNTS = [
         " GROUP BY recipient ORDER BY recipient",
     ),
     (
-        "SELECT posts, bytes FROM log",
-        "SELECT count(*), coalesce(sum(length(body)), 0) FROM entries WHERE kept AND kind = 'group'",
+        "SELECT id, posts, bytes FROM rooms WHERE posts > 0 ORDER BY id",
+        "SELECT recipient, count(*), coalesce(sum(length(body)), 0) FROM entries WHERE kept AND kind = 'group'"
+        " AND recipient IN (SELECT id FROM rooms) GROUP BY recipient ORDER BY recipient",
+    ),
+    (
+        "SELECT id, members FROM rooms WHERE members > 0 ORDER BY id",
+        "SELECT room, count(*) FROM members GROUP BY room ORDER BY room",
     ),
 ]
 
@@ -97,6 +114,9 @@ class Pair:
 
     async def append(self, entries):
         await self.both("append", entries)
+
+    async def change_room(self, entry):
+        await self.both("change_room", entry, ROOM_LIMITS)
 
     async def register(self, name, owner):
         self.names[name.lower()] = record(name, owner=owner)
@@ -139,6 +159,10 @@ class Pair:
             for after in {0, position.seq, position.head // 2, position.head}:
                 one, other = [await read_pages(store, name, after) for store in self.stores]
                 assert one == other, (name, after)
+        lists = [(name, key_of(name), after, own) for name in names for after in ("", "lunch") for own in (True, False)]
+        for one in lists:
+            for room in await self.both("list_rooms", *one, 2):
+                await self.both("list_members", room.id, "alice", 1)
         heads = [await store.load(told.extend) for store, told in zip(self.stores, self.told, strict=True)]
         assert heads[0] == heads[1]
 

@@ -14,11 +14,11 @@ from types import MappingProxyType
 import attrs
 
 from trio_chat.protocol.messages import MAX_BATCH, MAX_RECEIPTS
-from trio_chat.protocol.records import EVERYONE, NO_KEY, Entry, EntryKind, fold
+from trio_chat.protocol.records import EVERYONE, NO_KEY, Entry, EntryKind, fold, is_room
 
 BATCH_BYTES = 24 * 1024
-ENTRY_OVERHEAD = 450
-"""Bytes that an entry adds to a batch besides its body: its other fields, and the credentials of its sender."""
+ENTRY_OVERHEAD = 560
+"""Bytes that an entry adds to a batch besides its body: its fields, the credentials of its sender, its room's name."""
 
 ROOM_POSTS = 10_000
 ROOM_BYTES = 64 * 1024 * 1024
@@ -65,11 +65,19 @@ def missed_posts(name: str, rooms: Iterable[str], count: int, first: int, last: 
     """The notice for a name that posts to these rooms are no longer kept: so many, from the first to the last of them.
 
     The same posts always make the same notice. So each is counted once, unless one more post is trimmed after a client
-    has stored the notice and before the server knows that.
+    has stored the notice and before the server knows that. It says which room it was, if it was one alone.
     """
-    listed = " ".join(sorted(rooms))
-    id_ = hashlib.sha256(f"missed {listed} {first} {last}".encode()).digest()[:16]
-    return Entry(last, EntryKind.MISSED, id_, name, NO_KEY, fold(name), 0.0, f"{count} {listed}".rstrip().encode())
+    listed = sorted(rooms)
+    id_ = hashlib.sha256(f"missed {' '.join(listed)} {first} {last}".encode()).digest()[:16]
+    body = f"{count} {listed[0]}" if len(listed) == 1 and listed[0] else f"{count}"
+    return Entry(last, EntryKind.MISSED, id_, name, NO_KEY, fold(name), 0.0, body.encode())
+
+
+def room_of(entry: Entry) -> str:
+    """The id of the room that an entry is about: a post to it, or a notice of posts. EVERYONE if it is about none."""
+    if entry.kind == EntryKind.MISSED:
+        return entry.body.decode(errors="replace").partition(" ")[2]
+    return entry.recipient if is_room(entry.recipient) else EVERYONE
 
 
 def request_hash(entry: Entry) -> bytes:

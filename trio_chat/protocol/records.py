@@ -200,6 +200,7 @@ class Room:
     members: Count
     joined: Count = 0
 
+
 NO_KEY = bytes(32)
 """The sender's key of an entry whose sender nobody knows: it was taken before entries had keys, or is the server's."""
 

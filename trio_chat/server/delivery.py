@@ -16,7 +16,7 @@ from trio_chat.crypto.receipts import verify_receipt
 from trio_chat.link.session import Peer
 from trio_chat.protocol.log import Log, Page
 from trio_chat.protocol.messages import Answer, Batch, Heartbeat, Save, TableChange, TableHeld, Taken
-from trio_chat.protocol.records import EVERYONE, Credentials, Entry, EntryKind, Version, is_room
+from trio_chat.protocol.records import Credentials, Entry, EntryKind, Version, is_room
 from trio_chat.server.service import Service
 from trio_chat.server.sessions import RoomEvent, Session
 from trio_chat.storage.interface import Acknowledged, ServerStore
@@ -40,9 +40,7 @@ MAX_AWAITED = 10_000
 """The most Saves that wait for a receipt. Beyond that they are answered Saved at once."""
 
 
-_Senders = dict[
-    tuple[Version | None, int], tuple[tuple[tuple[str, Credentials], ...], tuple[tuple[str, str], ...]]
-]
+_Senders = dict[tuple[Version | None, int], tuple[tuple[tuple[str, Credentials], ...], tuple[tuple[str, str], ...]]]
 """What clients lack to verify entries, and the names of the rooms, by the version of the table that they hold and the
 identity of the entries."""
 
@@ -65,7 +63,7 @@ class Deliveries:
         service: Service,
         store: ServerStore,
         clock: Callable[[], float],
-        tell: Callable[[RoomEvent], object],
+        tell: Callable[[RoomEvent], object] = lambda event: None,
     ) -> None:
         self._endpoint = endpoint
         self._service = service
@@ -207,9 +205,7 @@ class Deliveries:
         # Most sessions get the same entries, which are one object then.
         key = (session.held, id(page.entries))
         if key not in senders:
-            rooms = {one.recipient for one in page.entries if one.recipient in self._service.room_names}
-            names = tuple((room, self._service.room_names[room]) for room in sorted(rooms - {EVERYONE}))
-            senders[key] = self._service.senders(session.held, page.entries), names
+            senders[key] = self._service.senders(session.held, page.entries), self._service.rooms_in(page.entries)
         return Batch(id_, session.name, page.entries, *senders[key])
 
     async def _deliver_from_store(self, nursery: trio.Nursery, session: Session) -> None:

@@ -13,6 +13,7 @@ from trio_chat.crypto.identities import verify_identity
 from trio_chat.link.session import Peer
 from trio_chat.protocol.duplicates import Reaction
 from trio_chat.protocol.limits import LIMITS, Limits, origin
+from trio_chat.protocol.log import room_of
 from trio_chat.protocol.messages import (
     Answer,
     CreateRoom,
@@ -312,6 +313,11 @@ class Service:
     def members_online(self, room: str) -> Collection[Session]:
         """The sessions of those who get what is posted to a room."""
         return self._by_name.values() if room == EVERYONE else self._by_room.get(room, {})
+
+    def rooms_in(self, entries: Iterable[Entry]) -> tuple[tuple[str, str], ...]:
+        """The ids and names of the rooms that these entries are about."""
+        ids = {room_of(entry) for entry in entries}
+        return tuple((id_, self.room_names[id_]) for id_ in sorted(ids - {EVERYONE}) if id_ in self.room_names)
 
     def enter_rooms(self, session: Session, rooms: Mapping[str, int]) -> None:
         """A session begins in these rooms, unless it has left one in the moment since the store was asked."""

@@ -6,10 +6,9 @@ server_schema.py, names and requests in server_store.py.
 
 import sqlite3
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from heapq import merge
 from itertools import repeat, takewhile
-from operator import attrgetter
 from typing import Any
 
 import attrs
@@ -47,7 +46,6 @@ _COUNT_LETTERS = """
         WHERE kept = 1 AND recipient = lower(?1) AND recipient > '$' AND kind = 'direct'
     ) WHERE name = ?1"""
 
-_seq = attrgetter("seq")
 _FIELDS = ("seq", "kind", "sender", "key", "id", "recipient", "taken_at", "body")
 
 # Names begin with a letter or a digit, ids of rooms with `#`: what is below `$` is a room, and there is an index for

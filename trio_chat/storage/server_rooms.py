@@ -33,6 +33,9 @@ def change_room(
     if is_copy:
         # A late copy changes nothing: they may have joined again after they have left.
         return RoomChange(Status.KNOWN, room) if room else RoomChange(Status.UNKNOWN)
+    # The name may have been deleted, or have got another owner, while this request waited.
+    if transaction.owner(entry.sender)[1] != entry.key:
+        return RoomChange(Status.UNKNOWN)
     status = _status(transaction, entry, room, limits)
     if room is not None and status in (Status.KNOWN, Status.NOT_A_MEMBER):
         # Noted for them alone, so that a late copy of it changes nothing either.
@@ -137,7 +140,7 @@ def members_among(transaction: LogTransaction, entries: Sequence[Entry]) -> set[
     if not pairs:
         return set()
     rows = transaction.database.execute(
-        "SELECT room, lower(members.name), key FROM json_each(?) AS pair CROSS JOIN members"
+        "SELECT room, lower(members.name), members.key FROM json_each(?) AS pair CROSS JOIN members"
         " ON room = json_extract(pair.value, '$[0]') AND members.name = json_extract(pair.value, '$[1]')"
         " WHERE EXISTS (SELECT * FROM rooms WHERE id = room)",
         (json.dumps(list(pairs)),),
