@@ -17,8 +17,11 @@ from trio_chat.protocol.messages import MAX_BATCH, MAX_RECEIPTS
 from trio_chat.protocol.records import EVERYONE, NO_KEY, Entry, EntryKind, fold, is_room
 
 BATCH_BYTES = 24 * 1024
-ENTRY_OVERHEAD = 560
-"""Bytes that an entry adds to a batch besides its body: its fields, the credentials of its sender, its room's name."""
+ENTRY_OVERHEAD = 450
+"""Bytes that an entry adds to a batch besides its body: its other fields, and the credentials of its sender.
+
+The names of rooms, at most 70 bytes for each entry, are in what a request may be longer than BATCH_BYTES.
+"""
 
 ROOM_POSTS = 10_000
 ROOM_BYTES = 64 * 1024 * 1024
