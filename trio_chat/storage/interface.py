@@ -203,7 +203,10 @@ class ServerStore(Protocol):
         """The ids and names of all rooms, with that of everyone."""
 
     async def list_rooms(self, name: str, key: bytes, after: str, own: bool, count: int) -> list[Room]:
-        """The next rooms in the order of their names, as this name of this key sees them. `own`: those that it is in."""
+        """The next rooms in the order of their names, as this name of this key sees them.
+
+        `own`: only those that it is in.
+        """
 
     async def list_members(self, room: str, after: str, count: int) -> list[str]:
         """The next names of those in a room, in order."""
