@@ -19,7 +19,7 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective, SphinxRole
 
 from trio_chat.protocol import limits, messages, records
-from trio_chat.terminal.wordings import Phrase
+from trio_chat.terminal.phrases import Phrase
 
 # --- values ---
 

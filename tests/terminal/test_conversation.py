@@ -39,7 +39,8 @@ from trio_chat import (
 )
 from trio_chat.terminal.commands import help_lines
 from trio_chat.terminal.conversation import run_conversation
-from trio_chat.terminal.wordings import Phrasebook, Wording
+from trio_chat.terminal.phrases import Wording
+from trio_chat.terminal.wordings import Phrasebook
 
 GROUP, CHANNEL = Phrasebook(Wording.GROUP), Phrasebook(Wording.CHANNEL)
 WELCOME = "[Welcome, You are registered.]"

@@ -16,7 +16,8 @@ from trio_chat import (
 )
 from trio_chat.terminal.results import Failed, SignedOn, TableList, TableRow
 from trio_chat.terminal.styling import COLOURS, Line, LineStyle, colour_of, mentions, styled
-from trio_chat.terminal.wordings import Phrase, Phrasebook, Wording
+from trio_chat.terminal.phrases import Phrase, Wording
+from trio_chat.terminal.wordings import Phrasebook
 
 PHRASEBOOK = Phrasebook(owner="Bob")
 

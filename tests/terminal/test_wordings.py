@@ -71,7 +71,8 @@ from trio_chat.terminal.results import (
     TableRow,
     WentOffline,
 )
-from trio_chat.terminal.wordings import MAX_TEXT_LINES, Phrase, Phrasebook, Wording, escape
+from trio_chat.terminal.phrases import Phrase, Wording
+from trio_chat.terminal.wordings import MAX_TEXT_LINES, Phrasebook, escape
 
 GROUP = Phrasebook()
 CHANNEL = Phrasebook(Wording.CHANNEL)

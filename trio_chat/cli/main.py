@@ -33,7 +33,8 @@ from trio_chat.server.moderation import RegistrationMode
 from trio_chat.terminal.json_lines import JsonRenderer
 from trio_chat.terminal.results import Failed, ProgramInterrupted, Renderer
 from trio_chat.terminal.screen import PROMPT, Screen
-from trio_chat.terminal.wordings import Phrasebook, Wording
+from trio_chat.terminal.phrases import Wording
+from trio_chat.terminal.wordings import Phrasebook
 
 if TYPE_CHECKING:
     from trio_chat.terminal.prompt import Prompt

@@ -23,6 +23,7 @@ from trio_chat.presence.server import serve_presence
 from trio_chat.protocol.records import Record, fingerprint
 from trio_chat.server.moderation import RegistrationMode
 from trio_chat.server.server import serve_chat
+from trio_chat.server.sessions import RoomEvent
 from trio_chat.storage.identity_file import open_identity
 from trio_chat.storage.interface import ServerStore
 from trio_chat.storage.memory import MemoryServerStore
@@ -101,7 +102,7 @@ async def serve_and_print(
 
     Raises AddressError, in an exception group.
     """
-    changes_in, changes = trio.open_memory_channel[Record](WAITING_CHANGES)
+    changes_in, changes = trio.open_memory_channel[Record | RoomEvent](WAITING_CHANGES)
     names, _ = await store.load(lambda entries: None)
     printer = TablePrinter(TableView(known.record for known in names), write)
     async with trio.open_nursery() as nursery:

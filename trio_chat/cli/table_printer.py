@@ -12,8 +12,9 @@ from typing import TextIO
 import trio
 
 from trio_chat.protocol.limits import Rate
-from trio_chat.protocol.records import Record, fold
+from trio_chat.protocol.records import EntryKind, Record, fold
 from trio_chat.protocol.token_buckets import TokenBuckets
+from trio_chat.server.sessions import RoomEvent
 from trio_chat.tasks import WakeUp
 from trio_chat.terminal.screen import PROMPT
 
@@ -24,9 +25,17 @@ PRINTOUT_BURST = 20
 """How many changes in a row are printed one by one before the rate applies."""
 STALL = 1.0
 """Seconds. If a print-out takes longer, the reader has stopped, and learns how many changes the next one shows."""
+ROOM_LINES = 100
+"""How many changes of rooms wait to be printed. Beyond that they are only counted."""
 LAST_PRINTOUT = 0.5
 """Seconds by which the last print-out may delay the end of the server."""
 
+
+ROOM_WORDS = {
+    EntryKind.CREATED: "[Client {name} created group {room} successfully]",
+    EntryKind.JOINED: "[Client {name} joined group {room}]",
+    EntryKind.LEFT: "[Client {name} left group {room}]",
+}
 
 _Row = tuple[str, str, int, bool]
 
@@ -89,16 +98,24 @@ class TablePrinter:
         self._rate = TokenBuckets(Rate(PRINTOUT_BURST, PRINTOUTS_PER_SECOND))
         # The newest row of each name, and how many changes it stands for: never more than the table has names.
         self._waiting: dict[str, tuple[Record, int]] = {}
+        self._rooms: list[RoomEvent] = []
+        self._rooms_left_out = 0
         self._wake_up = WakeUp()
 
-    async def run(self, changes: trio.MemoryReceiveChannel[Record]) -> None:
+    async def run(self, changes: trio.MemoryReceiveChannel[Record | RoomEvent]) -> None:
         """Print changes until the channel is closed. Raises what `write` raises, in an exception group."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._print_changes)
             # This task never waits for the reader: the server drops changes when the channel is full.
-            async for record in changes:
-                _, count = self._waiting.pop(fold(record.name), (record, 0))
-                self._waiting[fold(record.name)] = (record, count + 1)
+            async for change in changes:
+                match change:
+                    case Record():
+                        _, count = self._waiting.pop(fold(change.name), (change, 0))
+                        self._waiting[fold(change.name)] = (change, count + 1)
+                    case _ if len(self._rooms) < ROOM_LINES:
+                        self._rooms.append(change)
+                    case _:
+                        self._rooms_left_out += 1
                 self._wake_up.set()
             nursery.cancel_scope.cancel()
 
@@ -107,7 +124,7 @@ class TablePrinter:
         try:
             while True:
                 await self._wake_up.wait()
-                while self._waiting:
+                while self._waiting or self._rooms:
                     count = len(self._waiting) if is_stalled else 1
                     while not self._rate.take("", trio.current_time()):
                         await trio.sleep(1 / PRINTOUTS_PER_SECOND)
@@ -128,4 +145,13 @@ class TablePrinter:
         taken = [self._waiting.pop(name) for name in list(self._waiting)[:count]]
         changes = sum(number for _, number in taken)
         note = f"{PROMPT}[This output was stopped: {changes} changes are combined below.]\n" if is_stalled else ""
-        return note + self._view.update(*(record for record, _ in taken)) if taken else ""
+        table = note + self._view.update(*(record for record, _ in taken)) if taken else ""
+        return table + self._take_rooms()
+
+    def _take_rooms(self) -> str:
+        rooms, self._rooms = self._rooms, []
+        lines = [ROOM_WORDS[one.kind].format(name=one.name, room=one.room) for one in rooms]
+        if self._rooms_left_out:
+            lines.append(f"[{self._rooms_left_out} more changes of groups]")
+            self._rooms_left_out = 0
+        return "".join(f"{PROMPT}{line}\n" for line in lines)

@@ -38,6 +38,10 @@ class OnlyYourself(ChatError):
     """`reg` or `dereg` with the name of somebody else."""
 
 
+class InNoRoom(ChatError):
+    """A command for the current room, and there is none."""
+
+
 @attrs.frozen
 class Send:
     """A message to one person. Both are as typed, and not empty."""
@@ -51,6 +55,46 @@ class SendAll:
     """A message to everyone, as typed, and not empty."""
 
     text: str
+
+
+@attrs.frozen
+class CreateRoom:
+    """Create a room."""
+
+    room: str
+
+
+@attrs.frozen
+class JoinRoom:
+    """Join a room, which becomes the current one."""
+
+    room: str
+
+
+@attrs.frozen
+class LeaveRoom:
+    """Leave a room; None is the current one."""
+
+    room: str | None
+
+
+@attrs.frozen
+class SendRoom:
+    """A message to the current room, as typed, and not empty."""
+
+    text: str
+
+
+@attrs.frozen
+class ListRooms:
+    """Show which rooms there are."""
+
+
+@attrs.frozen
+class ListMembers:
+    """Show who is in a room; None is the current one."""
+
+    room: str | None
 
 
 @attrs.frozen
@@ -131,6 +175,12 @@ class Empty:
 Command = (
     Send
     | SendAll
+    | CreateRoom
+    | JoinRoom
+    | LeaveRoom
+    | SendRoom
+    | ListRooms
+    | ListMembers
     | Reg
     | Dereg
     | Who
@@ -187,6 +237,10 @@ def _with_name(command: Callable[[str], Command]) -> Callable[[str], Command | N
     return lambda rest: command(rest.strip()) if len(rest.split()) == 1 else None
 
 
+def _with_name_or_none(command: Callable[[str | None], Command]) -> Callable[[str], Command | None]:
+    return lambda rest: command(rest.strip() or None) if len(rest.split()) <= 1 else None
+
+
 def _history(rest: str) -> History | None:
     words = rest.split()
     count = words.pop() if words and re.fullmatch("[0-9]+", words[-1]) else str(DEFAULT_COUNT)
@@ -206,6 +260,16 @@ def _without_words(command: Command) -> Callable[[str], Command | None]:
 COMMANDS: dict[str, CommandRow] = {
     "send": CommandRow("send NAME TEXT", "a message to one person; kept while they are away", _send),
     "send_all": CommandRow("send_all TEXT", "a message to everyone", lambda rest: SendAll(rest) if rest else None),
+    "create_group": CommandRow("create_group GROUP", "create a group, and be in it", _with_name(CreateRoom)),
+    "join_group": CommandRow("join_group GROUP", "join a group, and make it the current one", _with_name(JoinRoom)),
+    "send_group": CommandRow(
+        "send_group TEXT", "a message to the current group", lambda rest: SendRoom(rest) if rest else None
+    ),
+    "list_groups": CommandRow("list_groups", "which groups there are", _without_words(ListRooms())),
+    "list_members": CommandRow(
+        "list_members [GROUP]", "who is in a group, or in the current one", _with_name_or_none(ListMembers)
+    ),
+    "leave_group": CommandRow("leave_group [GROUP]", "leave a group, or the current one", _with_name_or_none(LeaveRoom)),
     "reg": CommandRow(
         "reg [NAME]", "come back online; NAME can only be your own", lambda rest: Reg(rest.strip() or None)
     ),
@@ -219,7 +283,7 @@ COMMANDS: dict[str, CommandRow] = {
     "blocked": CommandRow("blocked", "who is blocked", _without_words(ListBlocked())),
     "history": CommandRow(
         f"history [NAME] [1-{MAX_COUNT}]",
-        f"the newest messages of all or NAME; {DEFAULT_COUNT} if not said",
+        f"the newest messages of all, NAME, or #GROUP; {DEFAULT_COUNT} if not said",
         _history,
     ),
     "search": CommandRow("search WORDS", f"the newest {DEFAULT_COUNT} messages with all these words", _search),

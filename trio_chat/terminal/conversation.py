@@ -11,7 +11,7 @@ import trio
 
 from trio_chat.client.chat import Chat
 from trio_chat.client.events import ServerSilent, SignedOff, TableChanged
-from trio_chat.errors import ChatError, ServerNotResponding, SignedInElsewhere
+from trio_chat.errors import ChatError, NotAMember, ServerNotResponding, SignedInElsewhere
 from trio_chat.protocol.records import fold
 from trio_chat.terminal import commands, results
 from trio_chat.terminal.styling import Line
@@ -74,6 +74,7 @@ class _Conversation:
     show: Callable[[Line], object]
     renderer: results.Renderer
     ready: Callable[[], Awaitable[object]]
+    rooms: list[str] = attrs.field(factory=list)
 
     def tell(self, result: results.Result) -> None:
         for line in self.renderer.render(result):
@@ -110,6 +111,8 @@ class _Conversation:
         except (ServerNotResponding, SignedInElsewhere):
             raise
         except ChatError as error:
+            if isinstance(error, NotAMember):
+                self.rooms.clear()  # another program of ours has left it: the server is asked again
             self.tell(results.Failed(error))
             return False
         return isinstance(command, commands.Exit)
@@ -124,6 +127,17 @@ class _Conversation:
             case commands.SendAll(text):
                 await self.chat.send_all(text)
                 self.tell(results.PostAccepted())
+            case commands.CreateRoom() | commands.JoinRoom() | commands.LeaveRoom():
+                await self._change_room(command)
+            case commands.SendRoom(text):
+                room = await self._current_room()
+                await self.chat.post(room, text)
+                self.tell(results.PostAccepted(room))
+            case commands.ListRooms():
+                self.tell(results.RoomList(tuple(await self.chat.rooms())))
+            case commands.ListMembers(room):
+                room = room or await self._current_room()
+                self.tell(results.MemberList(room, tuple(await self.chat.members(room))))
             case commands.Reg(name) | commands.Dereg(name) if name and fold(name) != fold(self.chat.name):
                 raise commands.OnlyYourself("nobody else can be registered or deregistered")
             case commands.Reg():
@@ -150,6 +164,34 @@ class _Conversation:
                 self.tell(results.CommandList(commands.help_lines()))
             case commands.Empty() | commands.Exit():
                 pass
+
+    async def _change_room(self, command: commands.CreateRoom | commands.JoinRoom | commands.LeaveRoom) -> None:
+        match command:
+            case commands.CreateRoom(room):
+                await self.chat.create_room(room)
+                self.tell(results.RoomCreated(room))
+            case commands.JoinRoom(room):
+                await self.chat.join(room)
+                # The one that was joined last is the current one. It may have been joined before.
+                rooms = [one for one in await self._rooms_joined() if fold(one) != fold(room)]
+                self.rooms[:] = [*rooms, room]
+                self.tell(results.RoomJoined(room))
+            case commands.LeaveRoom(room):
+                room = room or await self._current_room()
+                await self.chat.leave(room)
+                self.rooms[:] = [one for one in self.rooms if fold(one) != fold(room)]
+                self.tell(results.RoomLeft(room))
+
+    async def _rooms_joined(self) -> list[str]:
+        """The rooms that we are in, the current one last."""
+        if not self.rooms:
+            self.rooms[:] = await self.chat.joined_rooms()
+        return self.rooms
+
+    async def _current_room(self) -> str:
+        if rooms := await self._rooms_joined():
+            return rooms[-1]
+        raise commands.InNoRoom("you are in no room")
 
     async def _register(self) -> None:
         if self.chat.online:

@@ -9,6 +9,7 @@ import attrs
 
 from trio_chat.client.block_list import Blocked
 from trio_chat.client.events import Event, Fallback, HistoryEntry
+from trio_chat.client.rooms import RoomInfo
 from trio_chat.errors import ChatError
 from trio_chat.terminal.styling import Line
 
@@ -56,7 +57,45 @@ class MessageSent:
 
 @attrs.frozen
 class PostAccepted:
-    """The server has a message to everyone."""
+    """The server has a message to a room; to everyone if `room` is empty."""
+
+    room: str = ""
+
+
+@attrs.frozen
+class RoomCreated:
+    """There is a new room, and we are in it."""
+
+    room: str
+
+
+@attrs.frozen
+class RoomJoined:
+    """We are in a room now."""
+
+    room: str
+
+
+@attrs.frozen
+class RoomLeft:
+    """We are not in a room any more."""
+
+    room: str
+
+
+@attrs.frozen
+class RoomList:
+    """Which rooms there are, in the order of their names."""
+
+    rooms: tuple[RoomInfo, ...]
+
+
+@attrs.frozen
+class MemberList:
+    """Who is in a room, in the order of names."""
+
+    room: str
+    names: tuple[str, ...]
 
 
 @attrs.frozen
@@ -140,6 +179,11 @@ CommandAnswer = (
     | WentOffline
     | MessageSent
     | PostAccepted
+    | RoomCreated
+    | RoomJoined
+    | RoomLeft
+    | RoomList
+    | MemberList
     | TableList
     | KeyTrusted
     | PersonBlocked

@@ -1,9 +1,8 @@
-"""The two wordings of the client: every phrase that people see, and the results of a conversation as phrases.
+"""The results of a conversation as the phrases that people see; the phrases are in phrases.py.
 
 Whatever another person or the server wrote is escaped here. When something is shown is decided in conversation.py.
 """
 
-import enum
 import time
 from collections.abc import Iterable, Iterator
 from itertools import chain
@@ -14,8 +13,9 @@ from trio_chat import errors
 from trio_chat.client import events
 from trio_chat.client.block_list import Blocked
 from trio_chat.presence.messages import FriendChanged
-from trio_chat.protocol.records import MAX_TEXT
+from trio_chat.protocol.records import EVERYONE_NAME
 from trio_chat.terminal import commands, results
+from trio_chat.terminal.phrases import Phrase, Wording
 from trio_chat.terminal.styling import LINE_END, Line, mentions
 from trio_chat.terminal.styling import LineStyle as Style
 
@@ -25,134 +25,11 @@ MAX_TEXT_LINES = 200
 """Later line ends of a text are escaped: 16 KiB of line ends would fill the screen, and take half a second to print."""
 
 
-class Wording(enum.StrEnum):
-    """Which words are used: those of the ancestor `group` or of the ancestor `channel`."""
-
-    GROUP = "group"
-    CHANNEL = "channel"
-
-
-class Phrase(enum.Enum):
-    """The style of a phrase, what happened, and the words of the wordings group and channel (left out: the same).
-
-    ` / ` separates lines; an empty text prints nothing.
-    """
-
-    REGISTERED = Style.SYSTEM, "registered", "[Welcome, You are registered.]", ""
-    TABLE_CHANGED = Style.SYSTEM, "the table changed", "", "[Client Table Updated]"
-    RECEIVED = Style.SYSTEM, "acknowledged", "[Message received by {name}.]", "[Message has been received by {name}.]"
-    MESSAGE = Style.DIRECT, "message arrives", "{name}: {text}", "{name} : {text}"
-    NO_ACK = Style.SYSTEM, "no acknowledgement", "[No ACK from {name}, message sent to server.]"
-    KNOWN_AWAY = Style.SYSTEM, "message to someone offline", "", "[No ACK from {name}, message sent to server.]"
-    SAVED = (
-        Style.SYSTEM,
-        "server stored it",
-        "[Offline Message sent at {time} received by the server and saved.]",
-        "[Messages received by the server and saved.]",
-    )
-    RELAYED = Style.SYSTEM, "server relayed it", "[Message relayed to {name} by the server.]"
-    RECEIPT = Style.SYSTEM, "receipt", "[Offline Message sent at {time} received by {name}.]", ""
-    POSTED = Style.SYSTEM, "group accepted", "[Group Message received by Server.]", "[Message received by the server.]"
-    GROUP_MESSAGE = Style.GROUP, "group message arrives", "Group Chat {name}: {text}", "Channel_Message {name} : {text}"
-    DEREGISTERED = Style.SYSTEM, "deregistered", "[You are Offline. Bye.]", "[You are now offline. Bye.]"
-    REG_SENT = Style.SYSTEM, "registering again", "[RegSent]", ""
-    LETTERS = Style.SYSTEM, "before the first letter of a return", "[You have offline messages:]", "[You have message]"
-    LETTER = Style.DIRECT, "letter that came while away", "{name}: {time} {text}", "{stamp} {name} : {text}"
-    GROUP_LETTER = Style.GROUP, "to all", "Group Chat {name}: {time} {text}", "{stamp} Channel_Message {name} : {text}"
-    HAS_LETTERS = Style.SYSTEM, "registered again, letters follow", ""
-    NO_LETTERS = Style.SYSTEM, "registered again, no new letter", "[You have no offline messages.]", ""
-    MISSED = Style.ERROR, "group messages missed", "[{count} group messages were not kept: there were too many.]"
-    NO_SERVER = (
-        Style.ERROR,
-        "no answer from the server after 5 attempts",
-        "[Server not responding] / [Exiting]",
-        "[Message sent failed] / [Server is shut down] / [Exiting]",
-    )
-    SERVER_SILENT = Style.ERROR, "the same, with --reconnect", "[Server not responding, trying again.]"
-    SERVER_BACK = Style.SYSTEM, "the server answers again", "[Server is back.]"
-    INTERRUPTED = Style.SYSTEM, "Ctrl-C", "", "Caught keyboard interrupt. Exiting"
-    UNKNOWN_NAME = Style.ERROR, "unknown name", "[No such user: {name}]"
-    INVALID_NAME = (
-        Style.ERROR,
-        "invalid name",
-        "[Not a name: {name}. A name has 1 to 32 letters, digits, _ . - and begins with a letter or digit.]",
-    )
-    OFFLINE = Style.ERROR, "a command while offline", "[You are offline. Type reg to come back.]"
-    ALREADY_REGISTERED = Style.ERROR, "reg while online", "[You are already registered.]"
-    ONLY_YOURSELF = Style.ERROR, "reg or dereg of another name", "[You can only do that for yourself.]"
-    TO_ONESELF = Style.ERROR, "a message to oneself", "[You cannot send to yourself.]"
-    NOTHING = Style.ERROR, "an empty message", "[Nothing to send.]"
-    TOO_LONG = Style.ERROR, "a message that is too long", f"[Too long: {{count}} bytes, at most {MAX_TEXT}.]"
-    NOT_UNICODE = Style.ERROR, "a message that is not valid Unicode", "[Not valid Unicode, message not sent.]"
-    MAILBOX_FULL = Style.ERROR, "mailbox full", "[The mailbox of {name} is full, message not sent.]"
-    TOO_FAST = Style.ERROR, "too fast", "[Too fast: try again in {count} s.]"
-    UNKNOWN_COMMAND = Style.ERROR, "unknown command", "[Unknown command: {text}. Type help.]"
-    WRONG_USAGE = Style.ERROR, "command with missing or wrong words", "[Usage: {text}]"
-    NAME_TAKEN = Style.ERROR, "name refused", "[Name {name} is taken.]"
-    SIGNED_IN_ELSEWHERE = Style.ERROR, "signed in elsewhere", "[Signed in from another place.] / [Exiting]"
-    KICKED = Style.ERROR, "the operator has kicked you", "[The operator has signed you off. Type reg to come back.]"
-    BANNED = Style.ERROR, "you are banned", "[You are banned from this server. Ask its operator.]"
-    NAME_DELETED = Style.ERROR, "the operator has freed your name", "[The operator has freed your name.]"
-    KEY_CHANGED = (
-        Style.WARNING,
-        "somebody has another key",
-        "[WARNING: the key of {name} has changed!] / [It was {pinned}, now it is {key}.] / [Someone may be posing as"
-        " {name}. Ask {name} outside this chat; if the new key is right, type: trust {name}]",
-    )
-    NOT_SENT = Style.ERROR, "below that warning, after `send`", "[Message not sent to {name}.]"
-    SERVER_KEY_CHANGED = (
-        Style.WARNING,
-        "the server has another key",
-        "[WARNING: the key of the server has changed!] / [It was {pinned}, now it is {key}.] / [Someone may be posing"
-        " as the server. If you know that the new key is right, start with --server-key {key}] / [Exiting]",
-    )
-    TRUSTED = Style.SYSTEM, "a new key accepted", "[The key of {name} is trusted now: {key}]"
-    BLOCKED = Style.SYSTEM, "somebody is blocked", "[{name} is blocked now, and is not told: {key}]"
-    UNBLOCKED = Style.SYSTEM, "somebody is unblocked", "[{name} is not blocked any more.]"
-    BLOCKED_ROW = Style.PLAIN, "blocked: somebody", "{key}  {text}"
-    NOBODY_BLOCKED = Style.PLAIN, "blocked: nobody", "[Nobody is blocked.]"
-    NOT_OPENED = Style.ERROR, "message not opened", "[Message received by {name}, who could not open it.]"
-    SAVED_NOT_OPENED = Style.ERROR, "the same, saved", "[Offline Message sent at {time} could not be opened by {name}.]"
-    NOT_DELIVERED = (
-        Style.ERROR,
-        "a saved message will not arrive",
-        "[Offline Message sent at {time} was not delivered: {name} was away too long, or the name has a new owner.]",
-    )
-    UNREADABLE = (
-        Style.WARNING,
-        "unreadable letter",
-        "[A message that claims to be from {name} could not be opened or verified.]",
-    )
-    FORGED_RECEIPT = Style.WARNING, "forged receipt", "[WARNING: the server showed a forged receipt of {name}.]"
-    WRONG_RECEIPT = (
-        Style.WARNING,
-        "receipt for another text",
-        "[WARNING: {name} signed a receipt for another text than you sent.]",
-    )
-    HEADING = Style.PLAIN, "who: above the rows", "{name}  status    since     {text}  {key}"
-    ONLINE_ROW = Style.PLAIN, "who: someone online", "{name}  on line   {time}  {text}  {key}"
-    AWAY_ROW = Style.PLAIN, "who: someone away", "{name}  off line  {time}  {text}  {key}"
-    ROW_CHANGED = Style.PLAIN, "who: after a key that has changed", "{key}  KEY CHANGED"
-    PASTE = Style.SYSTEM, "several lines are pasted", "[Paste of {count} lines: run them as commands? y/n]"
-    ENTRY = Style.PLAIN, "history: a message received", "[{date} {name}: {text}]", "[{date} {name} : {text}]"
-    POST = Style.PLAIN, "to all", "[{date} Group Chat {name}: {text}]", "[{date} Channel_Message {name} : {text}]"
-    OWN_ENTRY = Style.PLAIN, "history: a message sent", "[{date} to {name}: {text}]", "[{date} to {name} : {text}]"
-    OWN_POST = Style.PLAIN, "to all", "[{date} Group Chat to all: {text}]", "[{date} Channel_Message to all : {text}]"
-    NOTHING_FOUND = Style.PLAIN, "history: no message", "[Nothing found.]"
-    NO_HISTORY = Style.ERROR, "the same, with --no-history", "[No history is kept.]"
-    FRIEND_ONLINE = Style.SYSTEM, "presence: a friend comes online", "[{name} is online]"
-    FRIEND_AWAY = Style.SYSTEM, "presence: a friend goes offline", "[{name} is away]"
-    OTHER_ERROR = Style.ERROR, "any other error", "[{text}]"
-
-    def __init__(self, style: Style, when: str, group: str, channel: str | None = None) -> None:
-        self.style = style
-        self.when = when
-        self.group = group
-        self.channel = group if channel is None else channel
-
-
-_ENTRIES = ((Phrase.ENTRY, Phrase.POST), (Phrase.OWN_ENTRY, Phrase.OWN_POST))
-"""By `HistoryEntry.sent`, then by `HistoryEntry.group`."""
+_ENTRIES = (
+    (Phrase.ENTRY, Phrase.POST, Phrase.ROOM_POST),
+    (Phrase.OWN_ENTRY, Phrase.OWN_POST, Phrase.OWN_ROOM_POST),
+)
+"""By `HistoryEntry.sent`, then: to one person, to everyone, to a room."""
 _THEIR_CLOCK = " (their clock said {clock})"
 """What follows a message whose sender's clock differs from the server's."""
 _ERRORS: dict[type[errors.ChatError], Phrase] = {
@@ -163,6 +40,10 @@ _ERRORS: dict[type[errors.ChatError], Phrase] = {
     errors.InvalidName: Phrase.INVALID_NAME,
     errors.UnknownRecipient: Phrase.UNKNOWN_NAME,
     errors.MailboxFull: Phrase.MAILBOX_FULL,
+    errors.RoomExists: Phrase.ROOM_EXISTS,
+    errors.NoSuchRoom: Phrase.NO_SUCH_ROOM,
+    errors.NotAMember: Phrase.NOT_A_MEMBER,
+    commands.InNoRoom: Phrase.IN_NO_ROOM,
     errors.NoHistory: Phrase.NO_HISTORY,
     errors.ServerNotResponding: Phrase.NO_SERVER,
     errors.NameTaken: Phrase.NAME_TAKEN,
@@ -175,7 +56,7 @@ _ERRORS: dict[type[errors.ChatError], Phrase] = {
     errors.WrongReceipt: Phrase.WRONG_RECEIPT,
     errors.ForgedReceipt: Phrase.FORGED_RECEIPT,
 }
-"""The phrases of errors whose only fields are a name and two keys."""
+"""The phrases of errors whose only fields are a name, a room and two keys."""
 _SENT = {"direct": Phrase.RECEIVED, "relayed": Phrase.RELAYED, "saved": Phrase.SAVED}
 _BY_SERVER = {events.Fallback.NO_ACK: Phrase.NO_ACK, events.Fallback.OFFLINE: Phrase.KNOWN_AWAY}
 
@@ -219,8 +100,20 @@ class Phrasebook:
                 return self.lines(_BY_SERVER[reason], name=recipient) if reason in _BY_SERVER else ()
             case results.MessageSent(recipient, how, sent_at):
                 return self.lines(_SENT[how], name=recipient, at=sent_at or 0.0)
-            case results.PostAccepted():
-                return self.lines(Phrase.POSTED)
+            case results.PostAccepted(room):
+                return self.lines(Phrase.ROOM_POSTED if room else Phrase.POSTED, room=room)
+            case results.RoomCreated(room):
+                return self.lines(Phrase.CREATED, room=room)
+            case results.RoomJoined(room):
+                return self.lines(Phrase.ENTERED, room=room)
+            case results.RoomLeft(room):
+                return self.lines(Phrase.LEFT, room=room)
+            case results.RoomList(rooms):
+                rows = [self.lines(Phrase.ROOM_ROW, room=one.name) for one in rooms if one.name != EVERYONE_NAME]
+                return (*self.lines(Phrase.ROOMS), *chain.from_iterable(rows))
+            case results.MemberList(room, names):
+                rows = [self.lines(Phrase.MEMBER_ROW, room=room, name=name) for name in names]
+                return (*self.lines(Phrase.MEMBERS, room=room), *chain.from_iterable(rows))
             case results.TableList(rows):
                 return self._table(rows)
             case results.KeyTrusted(name, key):
@@ -254,6 +147,7 @@ class Phrasebook:
         phrase: Phrase,
         *,
         name: str = "",
+        room: str = "",
         text: str = "",
         at: float = 0,
         count: int = 0,
@@ -271,6 +165,7 @@ class Phrasebook:
             template += _THEIR_CLOCK
         fields = {
             "name": escape(name),
+            "room": escape(room),
             "time": time.strftime("%H:%M:%S", time.localtime(at)),
             "date": time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at)),
             "stamp": f"({at:.3f})",
@@ -285,12 +180,13 @@ class Phrasebook:
         match event:
             case events.MessageReceived(sender, text, clock):
                 return _ringing(self.lines(Phrase.MESSAGE, name=sender, text=text, clock=clock))
-            case events.GroupMessageReceived(sender, text, clock):
-                return self._with_mention(text, self.lines(Phrase.GROUP_MESSAGE, name=sender, text=text, clock=clock))
-            case events.LetterReceived(sender, text, sent_at, group, first, clock):
+            case events.GroupMessageReceived(sender, text, clock, room):
+                phrase = Phrase.ROOM_MESSAGE if room else Phrase.GROUP_MESSAGE
+                return self._with_mention(text, self.lines(phrase, name=sender, room=room, text=text, clock=clock))
+            case events.LetterReceived(sender, text, sent_at, group, first, clock, room):
                 heading = self.lines(Phrase.LETTERS) if first else ()
-                phrase = Phrase.GROUP_LETTER if group else Phrase.LETTER
-                lines = self.lines(phrase, name=sender, text=text, at=sent_at, clock=clock)
+                phrase = Phrase.ROOM_LETTER if room else Phrase.GROUP_LETTER if group else Phrase.LETTER
+                lines = self.lines(phrase, name=sender, room=room, text=text, at=sent_at, clock=clock)
                 return heading + (self._with_mention(text, lines) if group else _ringing(lines))
             case events.ReceiptReceived(recipient, sent_at):
                 return self.lines(Phrase.RECEIPT, name=recipient, at=sent_at)
@@ -306,8 +202,10 @@ class Phrasebook:
                 return self.lines(Phrase.UNREADABLE, name=sender)
             case events.KeyWarning(name, pinned, offered):
                 return self.lines(Phrase.KEY_CHANGED, name=name, pinned=pinned, key=offered)
-            case events.GroupMessagesMissed(count):
-                return self.lines(Phrase.MISSED, count=count)
+            case events.GroupMessagesMissed(count, room):
+                return self.lines(Phrase.ROOM_MISSED if room else Phrase.MISSED, count=count, room=room)
+            case events.MemberJoined() | events.MemberLeft():
+                return ()
             case events.TableChanged():
                 return self.lines(Phrase.TABLE_CHANGED)
             case events.ServerSilent():
@@ -346,7 +244,8 @@ class Phrasebook:
     def _history(self, entries: Iterable[events.HistoryEntry]) -> tuple[Line, ...]:
         lines: list[Line] = []
         for one in entries:
-            lines += self.lines(_ENTRIES[one.sent][one.group], name=one.peer, text=one.text, at=one.at)
+            phrase = _ENTRIES[one.sent][one.group + bool(one.room)]
+            lines += self.lines(phrase, name=one.peer, room=one.room, text=one.text, at=one.at)
         return tuple(lines) or self.lines(Phrase.NOTHING_FOUND)
 
     def _error(self, error: errors.ChatError) -> tuple[Line, ...]:
@@ -367,8 +266,8 @@ class Phrasebook:
             case commands.WrongUsage(usage=usage):
                 return self.lines(Phrase.WRONG_USAGE, text=usage)
         if phrase := _ERRORS.get(type(error)):
-            name, pinned, offered = (getattr(error, field, "") for field in ("name", "pinned", "offered"))
-            return self.lines(phrase, name=name, pinned=pinned, key=offered)
+            name, room, pinned, offered = (getattr(error, field, "") for field in ("name", "room", "pinned", "offered"))
+            return self.lines(phrase, name=name, room=room, pinned=pinned, key=offered)
         return self.lines(Phrase.OTHER_ERROR, text=escape(str(error)))
 
 

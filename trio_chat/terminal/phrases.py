@@ -1,0 +1,176 @@
+"""Every phrase that people see, in the two wordings of the client.
+
+What fills them in, and when they are shown, is in wordings.py.
+"""
+
+import enum
+
+from trio_chat.protocol.records import MAX_TEXT
+from trio_chat.terminal.styling import LineStyle as Style
+
+
+class Wording(enum.StrEnum):
+    """Which words are used: those of the ancestor `group` or of the ancestor `channel`."""
+
+    GROUP = "group"
+    CHANNEL = "channel"
+
+
+class Phrase(enum.Enum):
+    """The style of a phrase, what happened, and the words of the wordings group and channel (left out: the same).
+
+    ` / ` separates lines; an empty text prints nothing.
+    """
+
+    REGISTERED = Style.SYSTEM, "registered", "[Welcome, You are registered.]", ""
+    TABLE_CHANGED = Style.SYSTEM, "the table changed", "", "[Client Table Updated]"
+    RECEIVED = Style.SYSTEM, "acknowledged", "[Message received by {name}.]", "[Message has been received by {name}.]"
+    MESSAGE = Style.DIRECT, "message arrives", "{name}: {text}", "{name} : {text}"
+    NO_ACK = Style.SYSTEM, "no acknowledgement", "[No ACK from {name}, message sent to server.]"
+    KNOWN_AWAY = Style.SYSTEM, "message to someone offline", "", "[No ACK from {name}, message sent to server.]"
+    SAVED = (
+        Style.SYSTEM,
+        "server stored it",
+        "[Offline Message sent at {time} received by the server and saved.]",
+        "[Messages received by the server and saved.]",
+    )
+    RELAYED = Style.SYSTEM, "server relayed it", "[Message relayed to {name} by the server.]"
+    RECEIPT = Style.SYSTEM, "receipt", "[Offline Message sent at {time} received by {name}.]", ""
+    POSTED = Style.SYSTEM, "group accepted", "[Group Message received by Server.]", "[Message received by the server.]"
+    GROUP_MESSAGE = Style.GROUP, "group message arrives", "Group Chat {name}: {text}", "Channel_Message {name} : {text}"
+    DEREGISTERED = Style.SYSTEM, "deregistered", "[You are Offline. Bye.]", "[You are now offline. Bye.]"
+    CREATED = Style.SYSTEM, "a group was created", "[Group {room} created by Server.]"
+    ENTERED = Style.SYSTEM, "a group was joined", "[Entered group {room} successfully]"
+    LEFT = Style.SYSTEM, "a group was left", "[Leave group chat {room}]"
+    ROOM_POSTED = Style.SYSTEM, "group message accepted", "({room}) [Message received by Server.]"
+    ROOM_MESSAGE = (
+        Style.GROUP,
+        "group message arrives",
+        "({room}) Group_Message {name}: {text}",
+        "({room}) Channel_Message {name} : {text}",
+    )
+    ROOM_LETTER = (
+        Style.GROUP,
+        "to a group",
+        "({room}) Group_Message {name}: {time} {text}",
+        "({room}) {stamp} Channel_Message {name} : {text}",
+    )
+    ROOM_MISSED = (
+        Style.ERROR,
+        "messages to a group missed",
+        "({room}) [{count} group messages were not kept: there were too many.]",
+    )
+    ROOMS = Style.PLAIN, "list_groups: above the groups", "[Available group chats:]"
+    ROOM_ROW = Style.PLAIN, "list_groups: a group", "{room}"
+    MEMBERS = Style.PLAIN, "list_members: above the names", "({room}) [Members in the group {room}:]"
+    MEMBER_ROW = Style.PLAIN, "list_members: a name", "({room}) {name}"
+    ROOM_EXISTS = Style.ERROR, "create_group: there is such a group", "[Group {room} already exists.]"
+    NO_SUCH_ROOM = Style.ERROR, "no such group", "[Group {room} does not exist]"
+    NOT_A_MEMBER = Style.ERROR, "not in the group", "[You are not in group {room}. Type join_group {room}]"
+    IN_NO_ROOM = Style.ERROR, "send_group in no group", "[You are in no group. Type join_group NAME.]"
+    REG_SENT = Style.SYSTEM, "registering again", "[RegSent]", ""
+    LETTERS = Style.SYSTEM, "before the first letter of a return", "[You have offline messages:]", "[You have message]"
+    LETTER = Style.DIRECT, "letter that came while away", "{name}: {time} {text}", "{stamp} {name} : {text}"
+    GROUP_LETTER = Style.GROUP, "to all", "Group Chat {name}: {time} {text}", "{stamp} Channel_Message {name} : {text}"
+    HAS_LETTERS = Style.SYSTEM, "registered again, letters follow", ""
+    NO_LETTERS = Style.SYSTEM, "registered again, no new letter", "[You have no offline messages.]", ""
+    MISSED = Style.ERROR, "group messages missed", "[{count} group messages were not kept: there were too many.]"
+    NO_SERVER = (
+        Style.ERROR,
+        "no answer from the server after 5 attempts",
+        "[Server not responding] / [Exiting]",
+        "[Message sent failed] / [Server is shut down] / [Exiting]",
+    )
+    SERVER_SILENT = Style.ERROR, "the same, with --reconnect", "[Server not responding, trying again.]"
+    SERVER_BACK = Style.SYSTEM, "the server answers again", "[Server is back.]"
+    INTERRUPTED = Style.SYSTEM, "Ctrl-C", "", "Caught keyboard interrupt. Exiting"
+    UNKNOWN_NAME = Style.ERROR, "unknown name", "[No such user: {name}]"
+    INVALID_NAME = (
+        Style.ERROR,
+        "invalid name",
+        "[Not a name: {name}. A name has 1 to 32 letters, digits, _ . - and begins with a letter or digit.]",
+    )
+    OFFLINE = Style.ERROR, "a command while offline", "[You are offline. Type reg to come back.]"
+    ALREADY_REGISTERED = Style.ERROR, "reg while online", "[You are already registered.]"
+    ONLY_YOURSELF = Style.ERROR, "reg or dereg of another name", "[You can only do that for yourself.]"
+    TO_ONESELF = Style.ERROR, "a message to oneself", "[You cannot send to yourself.]"
+    NOTHING = Style.ERROR, "an empty message", "[Nothing to send.]"
+    TOO_LONG = Style.ERROR, "a message that is too long", f"[Too long: {{count}} bytes, at most {MAX_TEXT}.]"
+    NOT_UNICODE = Style.ERROR, "a message that is not valid Unicode", "[Not valid Unicode, message not sent.]"
+    MAILBOX_FULL = Style.ERROR, "mailbox full", "[The mailbox of {name} is full, message not sent.]"
+    TOO_FAST = Style.ERROR, "too fast", "[Too fast: try again in {count} s.]"
+    UNKNOWN_COMMAND = Style.ERROR, "unknown command", "[Unknown command: {text}. Type help.]"
+    WRONG_USAGE = Style.ERROR, "command with missing or wrong words", "[Usage: {text}]"
+    NAME_TAKEN = Style.ERROR, "name refused", "[Name {name} is taken.]"
+    SIGNED_IN_ELSEWHERE = Style.ERROR, "signed in elsewhere", "[Signed in from another place.] / [Exiting]"
+    KICKED = Style.ERROR, "the operator has kicked you", "[The operator has signed you off. Type reg to come back.]"
+    BANNED = Style.ERROR, "you are banned", "[You are banned from this server. Ask its operator.]"
+    NAME_DELETED = Style.ERROR, "the operator has freed your name", "[The operator has freed your name.]"
+    KEY_CHANGED = (
+        Style.WARNING,
+        "somebody has another key",
+        "[WARNING: the key of {name} has changed!] / [It was {pinned}, now it is {key}.] / [Someone may be posing as"
+        " {name}. Ask {name} outside this chat; if the new key is right, type: trust {name}]",
+    )
+    NOT_SENT = Style.ERROR, "below that warning, after `send`", "[Message not sent to {name}.]"
+    SERVER_KEY_CHANGED = (
+        Style.WARNING,
+        "the server has another key",
+        "[WARNING: the key of the server has changed!] / [It was {pinned}, now it is {key}.] / [Someone may be posing"
+        " as the server. If you know that the new key is right, start with --server-key {key}] / [Exiting]",
+    )
+    TRUSTED = Style.SYSTEM, "a new key accepted", "[The key of {name} is trusted now: {key}]"
+    BLOCKED = Style.SYSTEM, "somebody is blocked", "[{name} is blocked now, and is not told: {key}]"
+    UNBLOCKED = Style.SYSTEM, "somebody is unblocked", "[{name} is not blocked any more.]"
+    BLOCKED_ROW = Style.PLAIN, "blocked: somebody", "{key}  {text}"
+    NOBODY_BLOCKED = Style.PLAIN, "blocked: nobody", "[Nobody is blocked.]"
+    NOT_OPENED = Style.ERROR, "message not opened", "[Message received by {name}, who could not open it.]"
+    SAVED_NOT_OPENED = Style.ERROR, "the same, saved", "[Offline Message sent at {time} could not be opened by {name}.]"
+    NOT_DELIVERED = (
+        Style.ERROR,
+        "a saved message will not arrive",
+        "[Offline Message sent at {time} was not delivered: {name} was away too long, or the name has a new owner.]",
+    )
+    UNREADABLE = (
+        Style.WARNING,
+        "unreadable letter",
+        "[A message that claims to be from {name} could not be opened or verified.]",
+    )
+    FORGED_RECEIPT = Style.WARNING, "forged receipt", "[WARNING: the server showed a forged receipt of {name}.]"
+    WRONG_RECEIPT = (
+        Style.WARNING,
+        "receipt for another text",
+        "[WARNING: {name} signed a receipt for another text than you sent.]",
+    )
+    HEADING = Style.PLAIN, "who: above the rows", "{name}  status    since     {text}  {key}"
+    ONLINE_ROW = Style.PLAIN, "who: someone online", "{name}  on line   {time}  {text}  {key}"
+    AWAY_ROW = Style.PLAIN, "who: someone away", "{name}  off line  {time}  {text}  {key}"
+    ROW_CHANGED = Style.PLAIN, "who: after a key that has changed", "{key}  KEY CHANGED"
+    PASTE = Style.SYSTEM, "several lines are pasted", "[Paste of {count} lines: run them as commands? y/n]"
+    ENTRY = Style.PLAIN, "history: a message received", "[{date} {name}: {text}]", "[{date} {name} : {text}]"
+    POST = Style.PLAIN, "to all", "[{date} Group Chat {name}: {text}]", "[{date} Channel_Message {name} : {text}]"
+    OWN_ENTRY = Style.PLAIN, "history: a message sent", "[{date} to {name}: {text}]", "[{date} to {name} : {text}]"
+    ROOM_POST = (
+        Style.PLAIN,
+        "to a group",
+        "[{date} ({room}) Group_Message {name}: {text}]",
+        "[{date} ({room}) Channel_Message {name} : {text}]",
+    )
+    OWN_ROOM_POST = (
+        Style.PLAIN,
+        "to a group",
+        "[{date} ({room}) Group_Message to all: {text}]",
+        "[{date} ({room}) Channel_Message to all : {text}]",
+    )
+    OWN_POST = Style.PLAIN, "to all", "[{date} Group Chat to all: {text}]", "[{date} Channel_Message to all : {text}]"
+    NOTHING_FOUND = Style.PLAIN, "history: no message", "[Nothing found.]"
+    NO_HISTORY = Style.ERROR, "the same, with --no-history", "[No history is kept.]"
+    FRIEND_ONLINE = Style.SYSTEM, "presence: a friend comes online", "[{name} is online]"
+    FRIEND_AWAY = Style.SYSTEM, "presence: a friend goes offline", "[{name} is away]"
+    OTHER_ERROR = Style.ERROR, "any other error", "[{text}]"
+
+    def __init__(self, style: Style, when: str, group: str, channel: str | None = None) -> None:
+        self.style = style
+        self.when = when
+        self.group = group
+        self.channel = group if channel is None else channel
