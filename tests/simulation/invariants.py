@@ -9,6 +9,7 @@ from tests.simulation.hostile import KEYS_KEPT, NAME, WORLD_LIMITS
 from tests.simulation.trace import Message
 from tests.simulation.world import World
 from trio_chat.client.events import (
+    Event,
     ForgedReceiptReceived,
     GroupMessageReceived,
     KeyWarning,
@@ -20,7 +21,7 @@ from trio_chat.client.events import (
     SignedOff,
     WrongReceiptReceived,
 )
-from trio_chat.errors import NotRegistered
+from trio_chat.errors import NotAMember, NotRegistered
 
 GRACE = 0.3
 """Seconds before a crash: what was shown or acknowledged since then may not have been saved (100 ms and a commit)."""
@@ -74,8 +75,34 @@ def shown_at(world: World, name: str, text: str) -> list[float]:
     return [time for time, _, event in world.trace.shown[name] if getattr(event, "text", None) == text]
 
 
-def recipients(message: Message, people: Iterable[str]) -> set[str]:
+def members_surely(world: World, message: Message) -> set[str]:
+    """Those who had joined the room before the message was sent, and have not tried to leave it since."""
+    changes = [one for one in world.trace.room_changes if one.room == message.room]
+    joins = {one.person: one for one in changes if one.is_join and one.is_done and one.ended < message.begun}
+    return {
+        name
+        for name, join in joins.items()
+        if all(one.is_join or one.person != name or one.ended < join.begun for one in changes)
+    }
+
+
+def members_perhaps(world: World, message: Message) -> set[str]:
+    """Those who may have been in the room when the message was taken."""
+    ended = message.ended if message.ended is not None else float("inf")
+    changes = [one for one in world.trace.room_changes if one.room == message.room and one.is_done is not False]
+    joins = [one for one in changes if one.is_join and one.begun <= ended]
+    left = [one for one in changes if not one.is_join and one.is_done and one.ended < message.begun]
+    return {
+        join.person
+        for join in joins
+        if not any(one.person == join.person and one.begun >= join.ended for one in left)
+    }
+
+
+def recipients(world: World, message: Message, people: Iterable[str]) -> set[str]:
     """The people, of these, to whom the message was sent."""
+    if message.room:
+        return (members_surely(world, message) & set(people)) - {message.sender}
     return ({message.recipient} if message.recipient else set(people)) - {message.sender}
 
 
@@ -84,7 +111,7 @@ def what_was_received_is_shown(world: World) -> Iterator[Found]:
         # Of two texts with one id only the first is shown. The second must not be confirmed by its recipient.
         if message.how not in ("direct", "relayed", *(("saved", "posted") if message.is_honest else ())):
             continue
-        for name in recipients(message, message.known):
+        for name in recipients(world, message, message.known):
             if shown_at(world, name, message.text):
                 continue
             if message.how == "direct" and ended_within(world, name, message.begun, message.ended):
@@ -101,6 +128,15 @@ def nothing_is_shown_twice(world: World) -> Iterator[Found]:
                 yield f"{name} was shown {text!r} at {times}", text, {name}
 
 
+def is_for(world: World, name: str, message: Message, event: Event) -> bool:
+    """Whether the message was sent to them, and to the room of which it was shown."""
+    if getattr(event, "room", "") != message.room:
+        return False
+    if message.room:
+        return name in members_perhaps(world, message) and name != message.sender
+    return name in recipients(world, message, world.trace.shown)
+
+
 def nothing_is_shown_that_was_not_sent(world: World) -> Iterator[Found]:
     for name, shown in world.trace.shown.items():
         for _, _, event in shown:
@@ -108,7 +144,7 @@ def nothing_is_shown_that_was_not_sent(world: World) -> Iterator[Found]:
             if text is None:
                 continue
             message = world.trace.messages.get(text)
-            if message is None or message.sender != event.sender or name not in recipients(message, world.trace.shown):
+            if message is None or message.sender != event.sender or not is_for(world, name, message, event):
                 yield f"{name} was shown {event}", text, {name}
 
 
@@ -139,7 +175,9 @@ def _is_told_like(one: Message, other: Message) -> bool:
 
 def whoever_is_online_can_send(world: World) -> Iterator[Found]:
     for message in world.trace.messages.values():
-        if message.is_honest and not isinstance(message.error, NotRegistered | None):
+        # They may have left the room in the same moment, or their program has just forgotten that they are in it.
+        allowed = NotRegistered | NotAMember if message.room else NotRegistered
+        if message.is_honest and not isinstance(message.error, allowed | None):
             yield f"{message.sender} could not send {message.text!r}: {message.error!r}", message.text, set()
 
 
@@ -159,7 +197,8 @@ def everyone_is_shown_the_servers_order(world: World) -> Iterator[Found]:
 def a_post_that_one_was_shown_is_shown_to_all(world: World) -> Iterator[Found]:
     for message in world.trace.messages.values():
         if message.recipient is None:
-            missing = {name for name in recipients(message, message.known) if not shown_at(world, name, message.text)}
+            meant = recipients(world, message, message.known)
+            missing = {name for name in meant if not shown_at(world, name, message.text)}
             if missing and any(shown_at(world, name, message.text) for name in world.trace.shown):
                 yield f"{message.text!r} was shown to some, but not to {missing}", message.text, missing
 

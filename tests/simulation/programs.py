@@ -12,14 +12,15 @@ import trio
 from tests.simulation.disk import Disk
 from tests.simulation.hostile import NAME, WORLD_LIMITS
 from tests.simulation.seed import now
-from tests.simulation.trace import Message
+from tests.simulation.trace import Message, RoomChange
 from tests.stage import SERVER, SERVER_IDENTITY, identity_of
 from trio_chat.client.chat import Chat, open_chat
 from trio_chat.client.events import TableChanged
-from trio_chat.errors import ChatError, StoreFailed
+from trio_chat.errors import ChatError, NoSuchRoom, NotAMember, RoomExists, StoreFailed
 from trio_chat.protocol.messages import DirectMessage
 from trio_chat.protocol.records import Address, Entry, Record
 from trio_chat.server.server import serve_chat
+from trio_chat.server.sessions import RoomEvent
 from trio_chat.storage.client_store import open_client_store
 from trio_chat.storage.interface import Acknowledged, KnownName, OnAppended, Position
 from trio_chat.storage.server_store import SqliteServerStore, open_server_store
@@ -106,7 +107,7 @@ class Server(Program):
     """The server. Each change of its table is noted."""
 
     async def _run(self) -> None:
-        to_rows, rows = trio.open_memory_channel[Record](10_000)
+        to_rows, rows = trio.open_memory_channel[Record | RoomEvent](10_000)
         self._world.nursery.start_soon(self._note, rows)
         async with to_rows, open_server_store(self.disk.path, self.disk.run) as store:
             self._watch(store)
@@ -146,8 +147,11 @@ class Server(Program):
 
         store.load, store.save_name, store.acknowledge = watched_load, watched_save_name, watched_acknowledge
 
-    async def _note(self, rows: trio.MemoryReceiveChannel[Record]) -> None:
+    async def _note(self, rows: trio.MemoryReceiveChannel[Record | RoomEvent]) -> None:
         async for record in rows:
+            if isinstance(record, RoomEvent):
+                self._world.trace.note("server", f"notes that {record.name} has {record.kind} {record.room}")
+                continue
             self._world.trace.note("server", f"marks {record.name} {'online' if record.online else 'offline'}")
             if record.name.startswith(NAME):
                 continue
@@ -199,15 +203,36 @@ class Person(Program):
         finally:
             self.chat = None
 
-    async def send(self, recipient: str | None, text: str) -> None:
+    async def change_room(self, kind: str, room: str) -> None:
+        """Create, join or leave a room, and note the result."""
+        trace, chat = self._world.trace, self.chat
+        change = RoomChange(self.name, room, kind != "leave", trio.current_time())
+        trace.room_changes.append(change)
+        trace.note(self.name, f"tries to {kind} {room}")
+        with self.in_this_run():
+            try:
+                await {"create": chat.create_room, "join": chat.join, "leave": chat.leave}[kind](room)
+                change.is_done = True
+            except (NoSuchRoom, NotAMember, RoomExists):
+                change.is_done = False
+            except ChatError as error:
+                trace.note(self.name, f"cannot {kind} {room}: {error!r}")
+                return
+            change.ended = trio.current_time()
+            trace.note(self.name, f"did {kind} {room}: {change.is_done}")
+
+    async def send(self, recipient: str | None, text: str, room: str = "") -> None:
         """Send a message, and note the result."""
         trace, chat = self._world.trace, self.chat
         known = frozenset(trace.registered)
-        message = trace.add(Message(text, self.name, recipient, trio.current_time(), known))
-        trace.note(self.name, f"sends {text!r} to {recipient or 'everyone'}")
+        message = trace.add(Message(text, self.name, recipient, trio.current_time(), known, room=room))
+        trace.note(self.name, f"sends {text!r} to {recipient or room or 'everyone'}")
         with self.in_this_run():
             try:
-                if recipient is None:
+                if room:
+                    await chat.post(room, text)
+                    message.how = "posted"
+                elif recipient is None:
                     await chat.send_all(text)
                     message.how = "posted"
                 else:

@@ -13,7 +13,7 @@ import trio
 
 from tests.network import MemoryNetwork, Sent
 from tests.wiretap import Wiretap
-from trio_chat.client import chat, inbox, letter_sender
+from trio_chat.client import inbox, letter_sender, rooms
 from trio_chat.client.events import Event
 from trio_chat.crypto.receipts import hash_text
 from trio_chat.errors import ChatError
@@ -51,11 +51,25 @@ class Message:
     ids: set[bytes] = attrs.Factory(set)
     is_honest: bool = True
     """Has it an id of its own?"""
+    room: str = ""
+    """The name of the room to which it was posted; empty if it was to everyone or to one person."""
 
     @property
     def mark(self) -> str:
         """What each line about it contains: texts begin with their number."""
         return f"'{self.text.split()[0]} "
+
+
+@attrs.define(eq=False)
+class RoomChange:
+    """Somebody has joined or left a room, or tried to. `is_done`: None if nobody knows; it may happen later, then."""
+
+    person: str
+    room: str
+    is_join: bool
+    begun: float
+    ended: float = float("inf")
+    is_done: bool | None = None
 
 
 @attrs.frozen
@@ -89,6 +103,7 @@ class Trace:
     """The position that each name has on the server's disk, at least."""
     moved_back: list[tuple[str, int, int]] = attrs.Factory(list)
     """A name, the position that it had on the server's disk, and a lower one at a later registration."""
+    room_changes: list[RoomChange] = attrs.Factory(list)
     wrongly_offline: list[tuple[float, str]] = attrs.Factory(list)
     """Who was marked offline while they were online and nothing was between them and the server."""
 
@@ -120,7 +135,7 @@ class Trace:
             return record
 
         with ExitStack() as patched:
-            for module, name in ((letter_sender, "seal_letter"), (chat, "sign_post"), (inbox, "sign_receipt")):
+            for module, name in ((letter_sender, "seal_letter"), (rooms, "sign_post"), (inbox, "sign_receipt")):
                 patched.enter_context(patch.object(module, name, recorded(getattr(module, name))))
             yield
 

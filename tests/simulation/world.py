@@ -28,6 +28,7 @@ from trio_chat.protocol.records import Address, Record
 from trio_chat.transport.endpoint import ACK_WINDOW
 
 NAMES = ("ann", "bob", "cid", "dee", "eve", "fay", "gus", "hal")
+ROOMS = ("red", "blue")
 PATIENCE = MAX_SILENT_ROUNDS * 2 * ACK_WINDOW
 """Seconds after which a client that gets no table gives up."""
 
@@ -104,6 +105,10 @@ class World:
                 self._someone_sends(self.trace.registered)
             case "post":
                 self._someone_sends([None])
+            case "room":
+                self._someone_changes_a_room()
+            case "room post":
+                self._someone_posts_to_a_room()
             case "conditions":
                 self._change_conditions()
             case "leave":
@@ -166,6 +171,23 @@ class World:
             sender, recipient = self.dice.choice(pairs)
             text = f"{next(self._texts)} {sender.name}" + self.dice.choice(("", "", "", LONG))
             self.nursery.start_soon(sender.send, recipient, text)
+
+    def _someone_changes_a_room(self) -> None:
+        """Somebody who is online creates, joins or leaves a room."""
+        online = [person for person in self.people if person.is_online]
+        if online:
+            kind = self.dice.choice(("create", "join", "join", "join", "leave"))
+            self.nursery.start_soon(self.dice.choice(online).change_room, kind, self.dice.choice(ROOMS))
+
+    def _someone_posts_to_a_room(self) -> None:
+        """Somebody posts to a room that they joined last, as far as they know."""
+        last = {(one.person, one.room): one.is_join and one.is_done for one in self.trace.room_changes}
+        pairs = [(self.person(name), room) for (name, room), is_in in last.items() if is_in]
+        pairs = [(sender, room) for sender, room in pairs if sender.is_online]
+        if pairs:
+            sender, room = self.dice.choice(pairs)
+            text = f"{next(self._texts)} {sender.name}" + self.dice.choice(("", "", "", LONG))
+            self.nursery.start_soon(sender.send, None, text, room)
 
     def _someone_leaves(self) -> None:
         clients = [person for person in self.people if person.chat is not None]
@@ -400,6 +422,8 @@ class World:
 CHANCES = {
     "send": 40,
     "post": 12,
+    "room": 8,
+    "room post": 10,
     "conditions": 6,
     "leave": 8,
     "kill": 6,
