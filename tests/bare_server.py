@@ -10,7 +10,7 @@ from trio_chat.crypto.identities import Identity, credentials
 from trio_chat.link.session import Peer
 from trio_chat.protocol.limits import LIMITS, Limits
 from trio_chat.protocol.messages import Deregister, Elsewhere, Find, GroupPost, Register, Save
-from trio_chat.protocol.records import Credentials, Record, Version
+from trio_chat.protocol.records import EVERYONE, Credentials, Record, Version
 from trio_chat.server.service import Admission, Service, Session
 
 EPOCH = b"epoch..1"
@@ -105,8 +105,8 @@ class BareServer:
     def save(self, peer, recipient, id=None):
         return self.ask(peer, Save(id or self.id(), recipient, b"sealed"))
 
-    def post(self, peer, id=None):
-        return self.ask(peer, GroupPost(id or self.id(), b"signed"))
+    def post(self, peer, id=None, room=EVERYONE):
+        return self.ask(peer, GroupPost(id or self.id(), b"signed", room))
 
     def find(self, peer, name):
         return self.ask(peer, Find(self.id(), name))

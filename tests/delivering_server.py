@@ -13,9 +13,10 @@ from tests.bare_server import EPOCH, SERVER_KEY, BareServer, identity_of
 from tests.fake_endpoint import FakeEndpoint, Sent
 from trio_chat.crypto.receipts import hash_text, sign_receipt
 from trio_chat.link.session import Peer
+from trio_chat.protocol.limits import LIMITS
 from trio_chat.protocol.log import Page
 from trio_chat.protocol.messages import Batch, Taken
-from trio_chat.protocol.records import Entry, EntryKind
+from trio_chat.protocol.records import EVERYONE, Entry, EntryKind, Room
 from trio_chat.server.delivery import Deliveries
 from trio_chat.server.service import Admission, Append, Service, Session
 from trio_chat.storage.interface import Appended
@@ -89,6 +90,7 @@ class DeliveringServer(BareServer):
         self.deliveries = Deliveries(self.endpoint, self.service, self.store, trio.current_time)
         names, head = await self.store.load(self.deliveries.on_appended)
         self.service.load((name.record, name.owner) for name in names)
+        self.service.add_rooms(await self.store.rooms())
         self.deliveries.start(head)
         nursery.start_soon(self.deliveries.delivery_loop)
 
@@ -113,11 +115,21 @@ class DeliveringServer(BareServer):
             self.endpoint.abandon(ended.peer)
         await self.deliveries.write(self.nursery)
         position = await self.store.save_name(admission.record)
+        self.service.enter_rooms(admission.session, position.rooms)
         self.deliveries.admit(admission.session, position.seq)
 
     async def append(self, *appends: Append) -> list[Appended]:
         """Append all of these at once."""
         return await self.store.append([append.entry for append in appends])
+
+    async def change_room(self, peer: Peer, kind: EntryKind, room: str) -> Room:
+        """Create or join the room of this name, or leave the one with this id."""
+        session = self.service._by_key[peer.key]
+        recipient, body = (room, b"") if kind == EntryKind.LEFT else (EVERYONE, room.encode())
+        entry = Entry(0, kind, self.id(), session.name, session.key, recipient, trio.current_time(), body)
+        change = await self.store.change_room(entry, LIMITS)
+        assert change.room is not None, change.status
+        return change.room
 
     async def send(self, sender: Peer, *recipients: str) -> None:
         """One letter after the other: what can be sent after each is sent."""
