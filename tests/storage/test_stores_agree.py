@@ -25,7 +25,7 @@ from trio_chat.storage import mailboxes, server_log
 from trio_chat.storage.interface import Acknowledged
 from trio_chat.storage.server_store import open_server_store
 
-LIMITS = Limits(9, 24, posts=6, post_bytes=15, trim_part=4, remembered=12, forget_every=4, forget_rows=3)
+LIMITS = Limits(9, 24, posts=6, post_bytes=9, trim_part=4, remembered=12, forget_every=4, forget_rows=3)
 LOWER = {
     "MAILBOX_LETTERS": (LIMITS.letters, mailboxes),
     "MAILBOX_BYTES": (LIMITS.letter_bytes, mailboxes),
