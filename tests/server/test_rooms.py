@@ -7,13 +7,14 @@ rooms: tests/storage/test_server_rooms.py.
 import pytest
 import trio
 
-from tests.bare_server import A, B, C, BareServer, elsewhere
+from tests.bare_server import A, B, C, BareServer, elsewhere, identity_of
 from tests.delivering_server import DeliveringServer
-from trio_chat.protocol.limits import Limits, Rate
+from trio_chat.protocol.limits import LIMITS, Limits, Rate
 from trio_chat.protocol.messages import CreateRoom, JoinRoom, LeaveRoom, ListMembers, ListRooms, Refused
 from trio_chat.protocol.records import Entry, EntryKind, Reason
 from trio_chat.server import delivery as delivery_module
 from trio_chat.server.sessions import AskRoom, RoomEvent
+from trio_chat.storage.interface import Status
 
 
 @pytest.fixture
@@ -114,6 +115,7 @@ async def test_a_server_that_starts_again_knows_the_rooms_and_who_is_in_them(ser
 async def test_a_change_while_the_name_is_registered_again_counts(server, autojump_clock, is_left):
     """The store is asked for the rooms of bob, and before its answer is there the old program's request is done."""
     admission = server.register("bob", elsewhere(B))
+    await server.deliveries.write(server.nursery)
     with server.store.held():
         server.nursery.start_soon(server.admit, admission)
         await trio.testing.wait_all_tasks_blocked()
@@ -136,12 +138,20 @@ async def test_a_session_that_ends_is_in_no_room(server, autojump_clock):
 
 async def test_the_request_of_the_last_owner_of_a_name_adds_nobody(server, autojump_clock):
     """It waited for the store while the name got a new owner."""
+    server.leave(B)
     server.service.free("bob")
     await server.store.forget("bob")
-    server.leave(B)
     carol = elsewhere(C, ("10.0.0.7", 7))
-    await server.come("bob", carol)
+    admission = server.register("bob", carol)
+    key = identity_of(B).public.signing
+    create = Entry(0, EntryKind.CREATED, server.id(), "bob", key, "", 1.0, b"work")
+    room = (await server.store.change_room(create, LIMITS)).room
+    assert room.joined
+    await server.admit(admission)
     assert server.service.session("bob").rooms == {}
+    assert not server.service.members_online(room.id)
+    join = Entry(0, EntryKind.JOINED, server.id(), "bob", key, "", 1.0, b"lunch")
+    assert (await server.store.change_room(join, LIMITS)).status is Status.UNKNOWN
     await post(server, A, server.lunch)
     assert await server.sent_to(carol) is None
 

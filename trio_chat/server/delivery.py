@@ -97,7 +97,6 @@ class Deliveries:
                 continue
             if entry.kind != EntryKind.GROUP:
                 # Before it is handed out: who has joined gets the next post, who has left does not.
-                rooms.discard(entry.recipient)
                 if event := self._service.room_changed(entry):
                     self._tell(event)
             if entry.recipient not in rooms:
