@@ -147,6 +147,8 @@ async def test_the_request_of_the_last_owner_of_a_name_adds_nobody(server, autoj
     create = Entry(0, EntryKind.CREATED, server.id(), "bob", key, "", 1.0, b"work")
     room = (await server.store.change_room(create, LIMITS)).room
     assert room.joined
+    server.hold_table(admission.session)
+    admission.session.table_due = False
     await server.admit(admission)
     assert server.service.session("bob").rooms == {}
     assert not server.service.members_online(room.id)
