@@ -12,7 +12,7 @@ import trio
 from tests.raw_peer import RawPeer
 from tests.stage import SERVER_KEY, SERVER_PEER, identity_of
 from trio_chat import errors
-from trio_chat.client.events import MessageNotDelivered, SignedOff
+from trio_chat.client.events import LetterReceived, MessageNotDelivered, SignedOff
 from trio_chat.protocol.messages import Heartbeat, Refused, Register, Registered, SessionEnded
 from trio_chat.protocol.records import NAME_RETENTION, EndReason, Reason, fingerprint
 from trio_chat.server import operations, retention
@@ -230,6 +230,26 @@ async def test_a_letter_that_somebody_has_taken_does_not_fail_when_their_name_is
     await stage.pass_time(5)
     assert bob.texts() == ["by the server"]
     assert not [event for event in alice.received if isinstance(event, MessageNotDelivered)]
+
+
+async def test_what_somebody_sent_whose_name_was_deleted_is_read_after_a_restart_too(stage, ask, autojump_clock):
+    alice = await stage.enter("alice")
+    await alice.chat.deregister()
+    await alice.kill()
+    bob = await stage.enter("bob")
+    assert (await bob.chat.send("alice", "a letter")).how == "saved"
+    await bob.chat.send_all("a post")
+    await ask(DeleteCommand("bob"))
+    await stage.pass_time(30)
+    await bob.kill()
+    for _ in range(2):
+        await restart(stage)
+    # A client that has never seen bob: there is no row of theirs, but their keys come with what they wrote.
+    alice = await stage.enter("alice", host=alice.host)
+    await stage.pass_time(1)
+    assert "bob" not in alice.chat.table
+    assert [type(event) for event in alice.received] == [LetterReceived, LetterReceived]
+    assert alice.texts() == ["a letter", "a post"]
 
 
 @pytest.mark.parametrize("command", [DeleteCommand("bob"), ForgetCommand("bob")], ids=["delete", "forget"])

@@ -7,7 +7,7 @@ rooms: tests/storage/test_server_rooms.py.
 import pytest
 import trio
 
-from tests.bare_server import A, B, C, BareServer, elsewhere, identity_of
+from tests.bare_server import A, B, BareServer, C, elsewhere, identity_of
 from tests.delivering_server import DeliveringServer
 from trio_chat.protocol.limits import LIMITS, Limits, Rate
 from trio_chat.protocol.messages import CreateRoom, JoinRoom, LeaveRoom, ListMembers, ListRooms, Refused

@@ -855,6 +855,20 @@ def test_a_client_is_told_about_a_sender_whose_name_has_another_owner_now(server
     assert server.service.senders(bob.held, [hers, theirs]) == (("Alice", HERS_NOW), ("alice", THEIRS))
 
 
+def test_a_client_is_told_about_those_who_had_a_name_before(server, told):
+    renewed = credentials(Identity(ALICE.signing_secret, bytes(32)), name="alice", server_key=SERVER_KEY)
+    now, bobs = attrs.evolve(server.service.table["alice"], credentials=renewed), server.service.table["bob"]
+    server.service = type(server.service)(SERVER_KEY, b"epoch..1", server.published.append)
+    server.service.load(
+        [(now, renewed), (bobs, bobs.credentials)], [("Alice", HERS_NOW), ("alice", THEIRS), ("carol", THEIRS)]
+    )
+    key = THEIRS.keys.signing
+    sent = [entry_of("Alice", ALICE.public.signing), entry_of("ALICE", key), entry_of("carol", key)]
+    assert server.service.senders(None, sent) == (("Alice", renewed), ("ALICE", THEIRS), ("carol", THEIRS)), (
+        "who has it again may have another link key"
+    )
+
+
 def test_a_client_is_told_the_present_link_key_of_a_sender(server, told):
     renewed = Identity(ALICE.signing_secret, bytes(32))
     shown = credentials(renewed, name="alice", server_key=SERVER_KEY)

@@ -93,9 +93,7 @@ def members_perhaps(world: World, message: Message) -> set[str]:
     joins = [one for one in changes if one.is_join and one.begun <= ended]
     left = [one for one in changes if not one.is_join and one.is_done and one.ended < message.begun]
     return {
-        join.person
-        for join in joins
-        if not any(one.person == join.person and one.begun >= join.ended for one in left)
+        join.person for join in joins if not any(one.person == join.person and one.begun >= join.ended for one in left)
     }
 
 

@@ -69,6 +69,7 @@ class Limits:
     remembered: int
     forget_every: int
     forget_rows: int
+    past_owners: int
 
 
 class ModelStore:
@@ -77,6 +78,8 @@ class ModelStore:
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._names: dict[str, _Name] = {}
+        # By name and key: what `past_owners` returns, and the head when they lost the name.
+        self._past_owners: dict[tuple[str, bytes], tuple[str, Credentials, int]] = {}
         self._head = 0
         self._entries: list[Entry] = []
         self._trimmed: list[Entry] = []
@@ -95,11 +98,23 @@ class ModelStore:
         ]
         return offline, self._head
 
+    async def past_owners(self):
+        return [(name, owner) for name, owner, _ in self._past_owners.values()]
+
+    def _keep_past_owner(self, known):
+        if known and known.owner:
+            key = fold(known.record.name), known.owner.keys.signing
+            self._past_owners.pop(key, None)
+            self._past_owners[key] = known.record.name, known.owner, self._head
+            if len(self._past_owners) > self._limits.past_owners:
+                del self._past_owners[next(iter(self._past_owners))]
+
     async def save_name(self, record, invitation=b""):
         name = fold(record.name)
         known = self._names.pop(name, None)  # the order is that of the last registrations
         self._names[name] = _Name(record, record.credentials, known.position if known else self._head)
         if not (known and known.owner and known.owner.keys.signing == record.credentials.keys.signing):
+            self._keep_past_owner(known)
             self._names[name].position = self._head
             self._leave_all(name, record.since)
             # Of a name that was deleted there may be what its last owner would have got.
@@ -120,6 +135,7 @@ class ModelStore:
     async def delete(self, name, at):
         name = fold(name)
         known = self._names.pop(name, None)
+        self._keep_past_owner(known)
         if known:
             letters = self._take_untold(name) + self._take(name, self._head)
             self._leave_all(name, at)
@@ -371,6 +387,7 @@ class ModelStore:
         upto = min((one.seq for one in rows if one.taken_at >= before), default=self._head + 1) - 1
         self._requests = {key: one for key, one in self._requests.items() if one.seq > upto}
         self._trimmed = [one for one in self._trimmed if one.seq > upto]
+        self._past_owners = {key: one for key, one in self._past_owners.items() if one[2] > upto}
         old = sorted((one for one in self._entries + self._untold if one.seq <= upto), key=lambda one: one.seq)
         self._untold = [one for one in self._untold if one.seq > upto]
         self._entries = [one for one in self._entries if one.seq > upto]

@@ -236,3 +236,32 @@ async def test_many_damaged_entries_do_not_hide_what_comes_after_them(path):
         assert [entry.seq for entry in await read_all(store, "bob", 0)] == [200]
         assert store.damaged == 199
         assert (await store.save_name(record("bob"))).waiting == 1
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "name = NULL",
+        "name = 'b b'",
+        f"name = {INVALID_TEXT}",
+        "signing = NULL",
+        "signing = x'00'",
+        "link = 'text'",
+        "certificate = NULL",
+        "head = NULL",
+        "head = 'x'",
+        "head = -1",
+    ],
+)
+async def test_a_damaged_past_owner_is_passed(path, damage, caplog):
+    await prepare(path, [post(1, sender="bob"), post(2, sender="carol")])
+    async with open_server_store(path, inline) as store:
+        await store.delete("bob", 5.0)
+        await store.delete("carol", 5.0)
+    execute(path, f"UPDATE past_owners SET {damage} WHERE name = 'bob'")  # noqa: S608 - from the list above
+    async with open_server_store(path, inline) as store:
+        assert await store.past_owners() == [("carol", record("carol").credentials)]
+        assert "past owner 1" in caplog.text
+        assert await store.past_owners() == [("carol", record("carol").credentials)]
+        assert store.damaged == 1, "only once"
+    assert execute(path, "SELECT number FROM damaged_past_owners") == [(1,)]

@@ -18,7 +18,7 @@ from trio_chat.crypto.identities import sign_identity
 from trio_chat.errors import StoreError
 from trio_chat.protocol.records import EVERYONE, NO_KEY, Credentials, Entry, EntryKind, Record
 from trio_chat.storage.database import open_database
-from trio_chat.storage.interface import Acknowledged, Appended, Position, Status
+from trio_chat.storage.interface import Acknowledged, Appended, Ban, BanKind, Invitation, Position, Status
 from trio_chat.storage.server_schema import SERVER_SCHEMA
 from trio_chat.storage.server_store import open_server_store
 
@@ -67,6 +67,46 @@ def letters(*ids: int) -> list[tuple[str, int]]:
 
 def posts(*ids: int) -> list[tuple[str, int]]:
     return [("group", id_) for id_ in ids]
+
+
+# --- schema 4 ---
+
+
+async def test_who_loses_a_name_from_now_on_is_kept(migrate):
+    path = migrate("server-4.db")
+    async with open_server_store(path, inline) as store:
+        names, head = await store.load(lambda entries: None)
+        assert ([one.record.name for one in names], head) == (
+            ["cid", "dee", "eve", "Fay", "kim", "gus", "hal", "ann", "bob"],
+            53,
+        )
+        assert store.damaged == 1, "lou has lost their certificate"
+        assert await store.past_owners() == [], "nobody has noted who mia and hal were"
+        (kim,) = [one for one in names if one.record.name == "kim"]
+        assert (kim.record.credentials, kim.reserved) == (None, "aaaa-bbbb-cccc-dddd")
+        await store.delete("kim", START + 100)
+    async with open_server_store(path, inline) as store:
+        assert await store.past_owners() == [("kim", kim.owner)]
+
+
+async def test_what_operators_have_decided_stays(migrate):
+    async with open_server_store(migrate("server-4.db"), inline) as store:
+        names, _ = await store.load(lambda entries: None)
+        bans, invitations = await store.rules()
+        assert bans == [Ban(BanKind.NAME, "mia", "mia"), Ban(BanKind.ADDRESS, "192.0.2.0/24")]
+        assert invitations == [
+            Invitation(b"\x01" * 32, START + 1000, ""),
+            Invitation(b"\x02" * 32, START + 1000, "ned"),
+        ]
+        assert await store.unused([], START + 70, START + 80) == [], "all were seen at 70"
+        assert await store.unused([], START + 71, START + 80) == ["cid", "eve", "kim", "gus", "hal"], "bob is new"
+        position = await store.save_name(same_owner("bob", names))
+        entries = await read_all(store, "bob", position.seq)
+        assert [(one.seq, one.kind) for one in entries if one.seq > 44] == [
+            (49, "group"),
+            (51, "group"),
+            (52, "failed"),
+        ]
 
 
 # --- schema 3 ---
@@ -287,8 +327,8 @@ async def test_the_mailbox_counts_letters_alone(migrate):
         size = rows("server.db", "SELECT sum(length(body)) FROM letters WHERE recipient LIKE 'bob' AND kind = 'direct'")
         assert counts.fetchall() == [("bob", 8, size[0][0]), ("fay", 1, 124), ("gus", 1, 125)]
         tables = database.execute("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name").fetchall()
-        expected = ["bans", "damaged", "damaged_names", "entries", "invitations", "log", "mailboxes", "names"]
-        assert [name for (name,) in tables] == expected
+        expected = ["bans", "damaged", "damaged_names", "damaged_past_owners", "entries", "invitations", "log"]
+        assert [name for (name,) in tables] == [*expected, "mailboxes", "names", "past_owners"]
 
 
 async def test_the_log_goes_on(migrate):
@@ -377,7 +417,7 @@ async def test_the_first_schema(migrate):
         assert {result.status for result in await store.append(requests)} == {Status.KNOWN}
 
 
-@pytest.mark.parametrize("file", ["server-3.db", "server.db", "server-odd.db", "server-1.db"])
+@pytest.mark.parametrize("file", ["server-4.db", "server-3.db", "server.db", "server-odd.db", "server-1.db"])
 async def test_a_migration_that_fails_leaves_the_version_before(migrate, file):
     path = migrate(file)
     *before, last = SERVER_SCHEMA.migrations

@@ -33,6 +33,7 @@ async def use(store: MemoryServerStore) -> list[Entry]:
     await store.save_name(record("bob", owner="mallory"))
     await store.forget("carol")
     await store.delete("carol", 5.0)
+    await store.past_owners()
     await store.unused([], 1.0, 2.0)
     await store.read("bob", 0)
     await store.retain(110.0, 9000.0)

@@ -12,6 +12,7 @@ import pytest
 from tests.storage.backends import backends, inline
 from tests.storage.log_entries import PEOPLE, direct, key_of, post, read_all, record, register, take_all
 from trio_chat.protocol.records import NAME_RETENTION, EntryKind
+from trio_chat.storage import past_owners
 from trio_chat.storage.interface import Acknowledged, Appended, Ban, BanKind, Invitation, Status
 from trio_chat.storage.memory import MemoryServerStore
 from trio_chat.storage.server_store import open_server_store
@@ -128,6 +129,77 @@ async def test_a_copy_of_a_letter_that_failed_is_still_known(store):
     await store.append([direct(1, to="bob")])
     await store.delete("bob", 50.0)
     assert await store.append([direct(1, to="bob")]) == [Appended(Status.KNOWN, 1)]
+
+
+# --- those who have lost their names ---
+
+
+def kept(name, owner=None):
+    return name, record(name, owner=owner).credentials
+
+
+async def test_the_keys_of_past_owners_are_kept_while_what_they_have_sent_is_in_the_log(open_store):
+    async with open_store() as store:
+        await register(store, *PEOPLE)
+        await store.append([post(1, sender="bob"), post(2, sender="carol"), post(3, sender="alice")])
+        await store.delete("BOB", 150.0)
+        await store.append([post(4, sender="carol")])
+        await store.forget("carol")
+        assert await store.past_owners() == [kept("bob")], "a name that is free has its last owner"
+        await store.save_name(record("Carol", owner="mallory"))
+    for before, expected in ((101.5, ["bob", "carol"]), (103.5, ["carol"]), (104.0, ["carol"]), (104.5, [])):
+        async with open_store() as store:
+            while await store.retain(before, 200.0):
+                pass
+            assert await store.past_owners() == [kept(name) for name in expected], before
+
+
+async def test_who_comes_back_with_the_same_key_has_not_lost_the_name(store):
+    await store.append([post(1, sender="bob")])
+    await store.forget("bob")
+    await store.save_name(record("Bob"))
+    assert await store.past_owners() == []
+
+
+async def test_of_a_name_whose_owner_nobody_knows_nothing_is_kept(open_store):
+    async with open_store() as store:
+        await store.save_name(attrs.evolve(record("bob"), credentials=None))
+        await store.append([post(1)])
+        await store.delete("bob", 50.0)
+        assert await store.past_owners() == []
+        assert store.damaged == 0
+
+
+async def test_each_key_that_has_lost_a_name_is_kept_once(store):
+    await store.append([post(1)])
+    for name, owner in (("BOB", None), ("bob", "mallory"), ("carol", None), ("Bob", None)):
+        await store.save_name(record(name, owner=owner))
+        await store.delete(name, 50.0)
+    assert await store.past_owners() == [kept("bob", "mallory"), kept("carol"), kept("Bob")]
+
+
+async def test_of_too_many_past_owners_the_oldest_are_dropped(store, monkeypatch):
+    monkeypatch.setattr(past_owners, "MAX_PAST_OWNERS", 3)
+    await store.append([post(1)])
+    for name in ("n1", "n2", "n3", "n4", "n2"):
+        await store.save_name(record(name))
+        await store.delete(name, 50.0)
+    assert await store.past_owners() == [kept("n3"), kept("n4"), kept("n2")]
+
+
+async def test_the_last_owner_of_a_free_name_that_is_deleted_is_a_past_owner(store):
+    await store.append([post(1, sender="bob")])
+    await store.forget("bob")
+    await store.delete("bob", 50.0)
+    assert await store.past_owners() == [kept("bob")]
+
+
+async def test_no_clock_decides_for_how_long_a_past_owner_is_kept(store):
+    await store.append([post(1, sender="bob")])
+    await store.delete("bob", 5e9)
+    await store.date_forward(1e6, 2e6)
+    await store.retain(1e6, 2e6)
+    assert await store.past_owners() == [kept("bob")]
 
 
 # --- names that nobody uses ---

@@ -21,12 +21,13 @@ from tests.storage.model import Limits, ModelStore
 from trio_chat.protocol import log
 from trio_chat.protocol.limits import Limits as ServerLimits
 from trio_chat.protocol.records import EntryKind
-from trio_chat.storage import mailboxes, server_log
+from trio_chat.storage import mailboxes, past_owners, server_log
 from trio_chat.storage.interface import Acknowledged
 from trio_chat.storage.server_store import open_server_store
 
-LIMITS = Limits(9, 24, posts=6, post_bytes=9, trim_part=4, remembered=12, forget_every=4, forget_rows=3)
+LIMITS = Limits(9, 24, posts=6, post_bytes=9, trim_part=4, remembered=12, forget_every=4, forget_rows=3, past_owners=3)
 LOWER = {
+    "MAX_PAST_OWNERS": (LIMITS.past_owners, past_owners),
     "MAILBOX_LETTERS": (LIMITS.letters, mailboxes),
     "MAILBOX_BYTES": (LIMITS.letter_bytes, mailboxes),
     "ROOM_POSTS": (LIMITS.posts, server_log),
@@ -163,6 +164,7 @@ class Pair:
         for one in lists:
             for room in await self.both("list_rooms", *one, 2):
                 await self.both("list_members", room.id, "alice", 1)
+        await self.both("past_owners")
         heads = [await store.load(told.extend) for store, told in zip(self.stores, self.told, strict=True)]
         assert heads[0] == heads[1]
 

@@ -14,9 +14,9 @@ from trio_chat import (
     ServerNotResponding,
     TableChanged,
 )
+from trio_chat.terminal.phrases import Phrase, Wording
 from trio_chat.terminal.results import Failed, SignedOn, TableList, TableRow
 from trio_chat.terminal.styling import COLOURS, Line, LineStyle, colour_of, mentions, styled
-from trio_chat.terminal.phrases import Phrase, Wording
 from trio_chat.terminal.wordings import Phrasebook
 
 PHRASEBOOK = Phrasebook(owner="Bob")

@@ -52,6 +52,7 @@ from trio_chat import (
 )
 from trio_chat.presence.messages import FriendChanged
 from trio_chat.terminal.commands import AlreadyRegistered, OnlyYourself, UnknownCommand, WrongUsage
+from trio_chat.terminal.phrases import Phrase, Wording
 from trio_chat.terminal.results import (
     BlockedList,
     CameBack,
@@ -71,7 +72,6 @@ from trio_chat.terminal.results import (
     TableRow,
     WentOffline,
 )
-from trio_chat.terminal.phrases import Phrase, Wording
 from trio_chat.terminal.wordings import MAX_TEXT_LINES, Phrasebook, escape
 
 GROUP = Phrasebook()

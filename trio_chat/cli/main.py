@@ -31,9 +31,9 @@ from trio_chat.cli.server import run_server
 from trio_chat.errors import ChatError, NameTaken, WrongServerKey
 from trio_chat.server.moderation import RegistrationMode
 from trio_chat.terminal.json_lines import JsonRenderer
+from trio_chat.terminal.phrases import Wording
 from trio_chat.terminal.results import Failed, ProgramInterrupted, Renderer
 from trio_chat.terminal.screen import PROMPT, Screen
-from trio_chat.terminal.phrases import Wording
 from trio_chat.terminal.wordings import Phrasebook
 
 if TYPE_CHECKING:

@@ -95,10 +95,9 @@ class Deliveries:
                 if session := self._service.session(entry.recipient):
                     first.setdefault(session, entry.seq)
                 continue
-            if entry.kind != EntryKind.GROUP:
-                # Before it is handed out: who has joined gets the next post, who has left does not.
-                if event := self._service.room_changed(entry):
-                    self._tell(event)
+            # Before it is handed out: who has joined gets the next post, who has left does not.
+            if entry.kind != EntryKind.GROUP and (event := self._service.room_changed(entry)):
+                self._tell(event)
             if entry.recipient not in rooms:
                 rooms.add(entry.recipient)
                 for session in self._service.members_online(entry.recipient):

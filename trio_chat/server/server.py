@@ -158,7 +158,7 @@ class _Server:
 
     async def run(self, address: Address, control: Path | None, task_status: trio.TaskStatus[Address]) -> None:
         names, head = await self._store.load(self._deliveries.on_appended)
-        self._service.load((name.record, name.owner) for name in names)
+        self._service.load(((name.record, name.owner) for name in names), await self._store.past_owners())
         self.moderation.load(names, *await self._store.rules())
         self._service.add_rooms(await self._store.rooms())
         self._deliveries.start(head)

@@ -88,8 +88,17 @@ class Service:
         self._owners: dict[tuple[str, bytes], Credentials] = {}
         self._latest = 0.0
 
-    def load(self, names: Iterable[tuple[Record, Credentials | None]]) -> None:
-        """Begin with what a store kept: each name, and its owner or its last one. Everybody is offline."""
+    def load(
+        self,
+        names: Iterable[tuple[Record, Credentials | None]],
+        past_owners: Iterable[tuple[str, Credentials]] = (),
+    ) -> None:
+        """Begin with what a store kept: each name, and its owner or its last one; and who had names before.
+
+        Everybody is offline.
+        """
+        for name, past_owner in past_owners:
+            self._remember_owner(name, past_owner)
         for record, owner in names:
             self.table.put(attrs.evolve(record, online=False))
             self._remember_owner(record.name, owner)

@@ -4,6 +4,7 @@ interface      the protocols of the two stores, and the limits of mailboxes
 memory         both stores in memory
 server_store   the server's, in SQLite: names, positions, requests
 server_log     its log: what transactions append, read and remove
+past_owners    the keys of those who have lost a name
 server_schema  its tables, and how older files are brought up to date
 client_store   a client's, in SQLite: letters, seen messages, pinned keys, history
 history        the tables of a client's history

@@ -22,6 +22,11 @@ EntryKey = tuple[str, str, bytes]
 MAILBOX_LETTERS = 1000
 MAILBOX_BYTES = 1024 * 1024
 
+MAX_PAST_OWNERS = 20_000
+"""Twice the names that a server knows: within 30 days no more than these can become unused and be deleted, which is all
+that strangers can do here. The other half is for what operators do.
+"""
+
 SERVER = ""
 """The name under which the server's key is pinned: no person's name is empty."""
 
@@ -144,6 +149,13 @@ class ServerStore(Protocol):
 
         From then on `on_appended` is called with the entries that a transaction has appended, once they are durable and
         before any method returns: in order, none left out. It must not wait.
+        """
+
+    async def past_owners(self) -> list[tuple[str, Credentials]]:
+        """Names, and the credentials of those who have lost them: in that order, each name and key once.
+
+        A name is lost when it is deleted or has another owner. The credentials are kept while the log has an entry from
+        before that, of up to MAX_PAST_OWNERS: the oldest go.
         """
 
     async def save_name(self, record: Record, invitation: bytes = b"") -> Position:

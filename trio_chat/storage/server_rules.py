@@ -13,6 +13,7 @@ from trio_chat.protocol.log import about_letter
 from trio_chat.protocol.records import EntryKind
 from trio_chat.storage import server_rooms
 from trio_chat.storage.interface import Ban, Invitation
+from trio_chat.storage.past_owners import keep_past_owner
 from trio_chat.storage.server_log import LogTransaction
 
 _T = TypeVar("_T")
@@ -31,6 +32,7 @@ def delete_name(transaction: LogTransaction, name: str, at: float) -> bool:
     reader = transaction.owner(name)
     if transaction.database.execute("SELECT 1 FROM names WHERE name = ?", (name,)).fetchone() is None:
         return False
+    keep_past_owner(transaction, name)
     unread = transaction.take_all_letters(name, transaction.head)
     server_rooms.leave_all(transaction, name, at)
     transaction.database.execute("DELETE FROM mailboxes WHERE name = ?", (name,))

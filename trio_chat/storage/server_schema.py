@@ -211,8 +211,17 @@ ROOMS = """
     CREATE INDEX remembered ON entries (seq) WHERE kept = 0;
     """
 
+# Those who have lost a name; `head` is the number of the last entry then. An owner who loses it again is the newest.
+PAST_OWNERS = """
+    CREATE TABLE past_owners (
+        number INTEGER PRIMARY KEY, name TEXT COLLATE NOCASE, signing BLOB, link BLOB, certificate BLOB, head INTEGER,
+        UNIQUE (name, signing)
+    );
+    CREATE TABLE damaged_past_owners (number, name, signing, link, certificate, head);
+    """
+
 SERVER_SCHEMA = Schema(
     application_id=0x74434853,  # "tCHS"
-    migrations=(FIRST, BODIES_AND_KEYS, TABLES + ONE_LOG, MAILBOXES + RULES, ROOMS),
+    migrations=(FIRST, BODIES_AND_KEYS, TABLES + ONE_LOG, MAILBOXES + RULES, PAST_OWNERS + ROOMS),
     functions={"request_number": request_number},
 )

@@ -23,6 +23,7 @@ from trio_chat.protocol.records import (
     EVERYONE,
     Body,
     Count,
+    Credentials,
     Entry,
     EntryKind,
     Key,
@@ -47,6 +48,7 @@ from trio_chat.storage.interface import (
     Status,
 )
 from trio_chat.storage.mailboxes import mailboxes_of
+from trio_chat.storage.past_owners import drop_past_owners, keep_past_owner, past_owners
 from trio_chat.storage.server_log import COUNT_POSTS, LogTransaction
 from trio_chat.storage.server_schema import SERVER_SCHEMA
 from trio_chat.tasks import open_background
@@ -89,6 +91,9 @@ class SqliteServerStore:
 
     async def load(self, on_appended: OnAppended) -> tuple[list[KnownName], int]:
         return await self._submit(_load, on_appended)
+
+    async def past_owners(self) -> list[tuple[str, Credentials]]:
+        return await self._submit(past_owners)
 
     async def save_name(self, record: Record, invitation: bytes = b"") -> Position:
         return await self._submit(lambda transaction: _save_name(transaction, record, invitation))
@@ -144,11 +149,7 @@ class SqliteServerStore:
         await self._submit(lambda transaction: _advance(transaction, positions))
 
     async def retain(self, before: float, now: float) -> bool:
-        def work(transaction: LogTransaction) -> bool:
-            server_rooms.drop_unused(transaction, before, now)
-            return transaction.retain(before, now)
-
-        return await self._submit(work)
+        return await self._submit(lambda transaction: _retain(transaction, before, now))
 
     async def date_forward(self, before: float, now: float) -> None:
         def work(transaction: LogTransaction) -> None:
@@ -250,6 +251,7 @@ def _save_name(transaction: LogTransaction, record: Record, invitation: bytes) -
     if known is not None and own is not None and known[0] == own.keys.signing:
         position, letters = known[1:]
     else:
+        keep_past_owner(transaction, name)
         position, letters = transaction.head, 0
         # Of a new name, too: its row may have been damaged, and set aside.
         unread = transaction.take_all_letters(name, position)
@@ -268,6 +270,13 @@ def _save_name(transaction: LogTransaction, record: Record, invitation: bytes) -
     transaction.append([about_letter(letter, EntryKind.FAILED, reader, record.since) for letter in failed])
     waiting = letters + transaction.waiting_posts(name, position)
     return Position(position, waiting, transaction.head, server_rooms.rooms_of(transaction, name))
+
+
+def _retain(transaction: LogTransaction, before: float, now: float) -> bool:
+    is_more = transaction.retain(before, now)
+    drop_past_owners(transaction)
+    server_rooms.drop_unused(transaction, before, now)
+    return is_more
 
 
 # --- positions ---

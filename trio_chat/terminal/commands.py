@@ -269,7 +269,9 @@ COMMANDS: dict[str, CommandRow] = {
     "list_members": CommandRow(
         "list_members [GROUP]", "who is in a group, or in the current one", _with_name_or_none(ListMembers)
     ),
-    "leave_group": CommandRow("leave_group [GROUP]", "leave a group, or the current one", _with_name_or_none(LeaveRoom)),
+    "leave_group": CommandRow(
+        "leave_group [GROUP]", "leave a group, or the current one", _with_name_or_none(LeaveRoom)
+    ),
     "reg": CommandRow(
         "reg [NAME]", "come back online; NAME can only be your own", lambda rest: Reg(rest.strip() or None)
     ),
