@@ -238,6 +238,55 @@ class ForgedReceipt(ChatError):
         self.name = name
 
 
+class NoSuchRoom(ChatError):
+    """No room has this name."""
+
+    def __init__(self, room: str) -> None:
+        super().__init__(f"no such room: {room}: create it, or list the rooms that there are")
+        self.room = room
+
+
+class RoomExists(ChatError):
+    """A room has this name already."""
+
+    def __init__(self, room: str) -> None:
+        super().__init__(f"the room {room} exists already: join it, or choose another name")
+        self.room = room
+
+
+class NotAMember(ChatError):
+    """We are not in this room; or it is `everyone`, which nobody can leave."""
+
+    def __init__(self, room: str) -> None:
+        problem = f"you are not in the room {room}: join it first"
+        if room.lower() == "everyone":
+            problem = "everybody is in the room everyone: nobody can leave it"
+        super().__init__(problem)
+        self.room = room
+
+
+class RoomFull(ChatError):
+    """As many names are in this room as can be."""
+
+    def __init__(self, room: str) -> None:
+        super().__init__(f"the room {room} is full: try again later, or create another one")
+        self.room = room
+
+
+class TooManyRooms(ChatError):
+    """Our key is in as many rooms as one key may be."""
+
+    def __init__(self) -> None:
+        super().__init__("you are in too many rooms: leave one of them first")
+
+
+class NoMoreRooms(ChatError):
+    """The server has as many rooms as it can, or our key or our address has its share of them."""
+
+    def __init__(self) -> None:
+        super().__init__("the server takes no more rooms from you: join one, or try again later")
+
+
 class IdentityError(ChatError):
     """The identity file cannot be used: other users can read it, it is damaged, or it cannot be created."""
 

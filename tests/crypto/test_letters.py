@@ -19,7 +19,9 @@ from trio_chat.crypto import identities, letters, receipts
 from trio_chat.crypto.identities import Identity, sign_identity, sign_link_key, verify_identity, verify_link_key
 from trio_chat.crypto.letters import (
     LETTER_OVERHEAD,
+    TO_EVERYONE,
     OpenedText,
+    SignedRoom,
     Unreadable,
     open_letter_untrusted,
     open_post_untrusted,
@@ -199,6 +201,20 @@ def test_a_post_is_valid_for_its_sender_id_and_name_only():
         assert is_no_post(body[:place])
 
 
+LUNCH = SignedRoom("#" + 32 * "1", "Lunch")
+
+
+@pytest.mark.parametrize("shown_in", [TO_EVERYONE, SignedRoom("#" + 32 * "2", "Lunch"), SignedRoom(LUNCH.id, "Work")])
+def test_a_post_to_a_room_is_not_readable_in_another_room_or_under_another_name(shown_in):
+    to_lunch = sign_post(ALICE, id=ID, sender="alice", sent_at=12.5, text="soup", room=LUNCH)
+    elsewhere = sign_post(ALICE, id=ID, sender="alice", sent_at=12.5, text="soup", room=shown_in)
+    assert is_no_post(to_lunch, room=shown_in)
+    assert is_no_post(elsewhere, room=LUNCH)
+    same = attrs.evolve(LUNCH, name="LUNCH")
+    opened = open_post_untrusted(to_lunch, ALICE.public.signing, id=ID, sender="alice", room=same)
+    assert opened == OpenedText(12.5, "soup")
+
+
 # --- receipts ---
 
 RECEIPT = {"id": ID, "sender": "alice"}
@@ -289,10 +305,11 @@ def test_a_signature_of_one_kind_is_not_valid_as_another(monkeypatch):
     verify_receipt(same, same, id=ID, sender="alice")
     verify_identity(PublicKeys(same, same), b"", name="alice", server_key=same)
     verify_link_key(PublicKeys(same, same), b"")
-    stated += [letters._post(ID, "alice", 0.0, b"hi"), letters._envelope(ID, "alice", "bob")]
+    stated += [letters._post(ID, "alice", room, 0.0, b"hi") for room in (TO_EVERYONE, LUNCH)]
+    stated += [letters._envelope(ID, "alice", "bob")]
     stated += [letters._letter(ID, "alice", same, "bob", BOB.public, 0.0, b"hi")]
     domains = {statement[4 : 4 + int.from_bytes(statement[:4], "big")] for statement in stated}
-    assert len(domains) == len(stated) == 6
+    assert len(domains) == len(stated) == 7
     assert all(domain.startswith(b"trio_chat/1 ") for domain in domains)
 
 

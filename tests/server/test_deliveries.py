@@ -465,7 +465,7 @@ async def test_a_letter_does_not_overtake_a_group_message_whose_fan_out_is_under
     stage.lose(lambda message, *_: isinstance(message, Batch), times=2)
 
     await alice.chat.send_all("first")
-    alice.chat._relay_until["bob"] = (alice.chat.table["bob"], 1e9)
+    alice.chat._direct._relay_until["bob"] = (alice.chat.table["bob"], 1e9)
     await alice.chat.send("bob", "second")
     await stage.pass_time(5)
     assert bob.texts() == ["first", "second"]

@@ -7,37 +7,33 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, closing, suppress
-from ipaddress import ip_address
 
 import trio
 
 from trio_chat import errors
 from trio_chat.client.block_list import Blocked, BlockList
 from trio_chat.client.context import ClientContext
+from trio_chat.client.direct_sender import DirectSender
 from trio_chat.client.event_queue import BACKLOG, EventQueue
 from trio_chat.client.events import Delivery, Event, Fallback, HistoryEntry
 from trio_chat.client.inbox import Inbox
 from trio_chat.client.key_pins import KeyPins
-from trio_chat.client.letter_sender import LetterSender, refusal
+from trio_chat.client.letter_sender import LetterSender
 from trio_chat.client.registration import Registration
+from trio_chat.client.rooms import RoomInfo, Rooms
 from trio_chat.crypto.identities import Identity
-from trio_chat.crypto.letters import sign_post
-from trio_chat.crypto.receipts import Verdict
 from trio_chat.link.links import Links
 from trio_chat.link.session import Peer
 from trio_chat.protocol import messages
 from trio_chat.protocol.duplicates import Reaction
 from trio_chat.protocol.messages import Answer, DirectMessage, Request
-from trio_chat.protocol.records import PublicKeys, Record, check_name, check_text, fold
+from trio_chat.protocol.records import EVERYONE_NAME, Record, check_name, check_text, fold
 from trio_chat.protocol.table import ClientTable
 from trio_chat.storage.interface import ClientStore
 from trio_chat.storage.memory import MemoryClientStore
 from trio_chat.tasks import open_background
-from trio_chat.transport.endpoint import RESEND_DELAYS, Endpoint, new_id
+from trio_chat.transport.endpoint import Endpoint, new_id
 from trio_chat.transport.udp import UDP, Network
-
-DETOUR = 60.0
-"""Seconds for which messages to a peer that did not answer directly go to the server at once."""
 
 
 @asynccontextmanager
@@ -123,7 +119,8 @@ class Chat:
         self._inbox = inbox
         self._letters = LetterSender(context, registration, inbox)
         self._blocks = BlockList(context)
-        self._relay_until: dict[str, tuple[Record, float]] = {}
+        self._direct = DirectSender(context, registration, self._letters)
+        self._rooms = Rooms(context, registration)
         self._is_open = False
 
     @property
@@ -229,10 +226,10 @@ class Chat:
         await self._registration.renew()
 
     async def history(self, name: str | None = None, count: int = 20) -> list[HistoryEntry]:
-        """The newest messages, oldest first: all of them, or those to and from one person.
+        """The newest messages, oldest first: all of them, those to and from one person, or with `#lunch` of a room.
 
         A direct message is in it when it has been acknowledged, a letter when it has been shown (see `events`).
-        Messages to everyone count as from their sender. Raises NoHistory if the store keeps none.
+        Messages to rooms count as from their sender, too. Raises NoHistory if the store keeps none.
         """
         return await self._context.store.history(name, count)
 
@@ -273,12 +270,9 @@ class Chat:
         if fold(recipient) == fold(self.name):
             raise errors.InvalidRecipient
         check_text(text)
-        record = self._context.table.get(recipient) or await self._find(recipient)
-        keys = self._context.pins.keys(record)
-        if keys is None:
-            raise errors.UnknownRecipient(recipient)
+        record, keys = await self._direct.find(recipient)
         message = DirectMessage(new_id(), self.name, recipient, text)
-        reason = await self._send_directly(message, record, keys)
+        reason = await self._direct.send(message, record, keys)
         if reason is None:
             delivery = Delivery("direct")
         else:
@@ -299,42 +293,48 @@ class Chat:
             NameTaken, SignedInElsewhere: the server had forgotten this client, which could not register again.
             ServerNotResponding: no answer within five windows.
         """
-        check_text(text)
-        context, id_ = self._context, new_id()
-        body = sign_post(context.identity, id=id_, sender=self.name, sent_at=context.clock(), text=text)
-        match await self._registration.ask(messages.GroupPost(id_, body)):
-            case messages.Accepted():
-                context.store.note(HistoryEntry(context.clock(), "", text, sent=True, group=True))
-            case answer:
-                raise refusal(answer)
+        await self._rooms.post(EVERYONE_NAME, text)
 
-    async def _find(self, name: str) -> Record:
-        # The row of somebody who registered just now may not have arrived yet.
-        match await self._registration.ask(messages.Find(new_id(), name)):
-            case messages.Found(record=record) if fold(record.name) == fold(name) and self._context.pins.keys(record):
-                self._context.pins.pin_new([record])  # rows of the table are pinned when they come
-                return record
-        raise errors.UnknownRecipient(name)
+    # --- rooms. Each method also raises what `send_all` raises of the server ---
 
-    async def _send_directly(self, message: DirectMessage, record: Record, keys: PublicKeys) -> Fallback | None:
-        if not record.online:
-            return Fallback.OFFLINE
-        row, until = self._relay_until.get(fold(record.name), (None, 0.0))
-        # If their row has changed since, it is worth another try: they may have registered at another address.
-        was_silent = row == record and until > trio.current_time()
-        # The server sees a client on its own machine as 127.0.0.1 or ::1, which for others is their own machine.
-        is_at_server = ip_address(record.host).is_loopback
-        if was_silent or (is_at_server and not ip_address(self._registration.server.address[0]).is_loopback):
-            return Fallback.DETOUR
-        answer = await self._context.endpoint.request(
-            Peer(record.address, keys.link), message, resend_delays=RESEND_DELAYS
-        )
-        letter = self._letters.letter(message, keys)
-        if isinstance(answer, messages.Receipt) and self._letters.read(answer.receipt, letter) is Verdict.RECEIVED:
-            return None
-        # For a while, further messages to them need not wait for a window first.
-        self._relay_until[fold(record.name)] = (record, trio.current_time() + DETOUR)
-        return Fallback.NO_ACK
+    async def rooms(self) -> list[RoomInfo]:
+        """All rooms, by name, with that of everyone."""
+        return await self._rooms.all()
+
+    async def joined_rooms(self) -> list[str]:
+        """The names of the rooms that we are in besides `everyone`, in the order of joining, the latest last."""
+        return await self._rooms.joined()
+
+    async def create_room(self, name: str) -> str:
+        """Create a room, and be in it; return its name. Anybody may join it, and the server can read what is posted.
+
+        Raises:
+            InvalidName: this cannot be the name of a room.
+            RoomExists: a room has this name.
+            TooManyRooms: our key is in as many as it may be.
+            NoMoreRooms: the server takes no more.
+            TooFast: too many were created with this key or from this address.
+        """
+        return await self._rooms.create(name)
+
+    async def join(self, name: str) -> str:
+        """Join a room: what is posted from then on comes as events, also after an absence. Return its name.
+
+        Does nothing if we are in it. Raises InvalidName, NoSuchRoom, RoomFull, TooManyRooms.
+        """
+        return await self._rooms.join(name)
+
+    async def leave(self, name: str) -> None:
+        """Leave a room. Raises InvalidName, NoSuchRoom, NotAMember."""
+        await self._rooms.leave(name)
+
+    async def members(self, name: str) -> list[str]:
+        """The names of those in a room, whether or not we are in it. Raises InvalidName, NoSuchRoom."""
+        return await self._rooms.members(name)
+
+    async def post(self, room: str, text: str) -> None:
+        """Send a message to a room, as `send_all` does to everyone. Raises InvalidName, NoSuchRoom, NotAMember."""
+        await self._rooms.post(room, text)
 
     # --- tasks, and what arrives ---
 

@@ -9,6 +9,7 @@ import attrs
 
 from trio_chat.client.event_queue import EventQueue
 from trio_chat.client.key_pins import KeyPins
+from trio_chat.client.memberships import Memberships
 from trio_chat.crypto.identities import Identity
 from trio_chat.protocol.table import ClientTable
 from trio_chat.storage.interface import ClientStore
@@ -27,3 +28,4 @@ class ClientContext:
     endpoint: Endpoint
     event_queue: EventQueue
     clock: Callable[[], float]
+    memberships: Memberships = attrs.field(factory=Memberships)

@@ -44,18 +44,20 @@ class MessageReceived:
 
 @attrs.frozen
 class GroupMessageReceived:
-    """A message to everyone, sent now."""
+    """A message to everyone or, if `room` is not empty, to the room of this name, sent now."""
 
     sender: str
     text: str
     signed_at: float | None = None
+    room: str = ""
 
 
 @attrs.frozen
 class LetterReceived:
     """A message that was sent while we were offline. The server saved it at `sent_at`.
 
-    `group`: it was sent to everyone. `first`: it is the first one since the latest registration.
+    `group`: it was sent to everyone or, if `room` is not empty, to the room of this name. `first`: it is the first one
+    since the latest registration.
     """
 
     sender: str
@@ -64,6 +66,7 @@ class LetterReceived:
     group: bool
     first: bool
     signed_at: float | None = None
+    room: str = ""
 
 
 @attrs.frozen
@@ -128,9 +131,29 @@ class KeyWarning:
 
 @attrs.frozen
 class GroupMessagesMissed:
-    """This many messages to everyone were not kept until we came, because there were too many."""
+    """This many messages to everyone were not kept until we came, because there were too many.
+
+    If `room` is not empty, they were to the room of this name. If they were to several rooms, it is empty.
+    """
 
     count: int
+    room: str = ""
+
+
+@attrs.frozen
+class MemberJoined:
+    """Somebody has joined a room that we are in. Both names are what the server says: nobody has signed this."""
+
+    room: str
+    name: str
+
+
+@attrs.frozen
+class MemberLeft:
+    """Somebody has left a room that we are in. Both names are what the server says: nobody has signed this."""
+
+    room: str
+    name: str
 
 
 @attrs.frozen
@@ -171,6 +194,8 @@ Event = (
     | LetterUnreadable
     | KeyWarning
     | GroupMessagesMissed
+    | MemberJoined
+    | MemberLeft
     | TableChanged
     | SignedOff
     | ServerSilent

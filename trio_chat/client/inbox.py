@@ -6,7 +6,7 @@ person that it names as its sender has signed it. Nothing but these answers is s
 
 import hashlib
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 
@@ -15,11 +15,19 @@ import trio
 
 from trio_chat.client import events
 from trio_chat.client.context import ClientContext
-from trio_chat.crypto.letters import OpenedText, Unreadable, open_letter_untrusted, open_post_untrusted
+from trio_chat.crypto.letters import (
+    TO_EVERYONE,
+    OpenedText,
+    SignedRoom,
+    Unreadable,
+    open_letter_untrusted,
+    open_post_untrusted,
+)
 from trio_chat.crypto.receipts import HASH_SIZE, NO_HASH, Verdict, hash_text, read_receipt, sign_receipt
 from trio_chat.errors import KeyChanged
 from trio_chat.link.session import Peer
 from trio_chat.protocol.duplicates import Reaction
+from trio_chat.protocol.log import room_of
 from trio_chat.protocol.messages import Answer, Batch, DirectMessage
 from trio_chat.protocol.records import NO_KEY, Entry, EntryKind, fold
 from trio_chat.storage.interface import EntryKey, HistoryEntry, OpenedEntry, SentLetter
@@ -28,7 +36,7 @@ from trio_chat.tasks import WakeUp
 CLOCK_DIFFERENCE = 60.0
 """Seconds by which the sender's time of a message may differ from the server's before the user is told."""
 
-_COUNT = re.compile(rb"[0-9]{1,16}")
+_MISSED = re.compile(rb"([0-9]{1,16})( #[0-9a-f]{32})?")
 _ABOUT_LETTERS = (EntryKind.RECEIPT, EntryKind.FAILED)
 _RECEIPT_EVENTS: dict[Verdict, Callable[[str, float], events.Event]] = {
     Verdict.RECEIVED: events.ReceiptReceived,
@@ -67,6 +75,7 @@ class Inbox:
         """Note a registration: the entries of the log up to `head` were sent while we were offline."""
         self._head = head
         self._first_letter = True
+        self._context.memberships.forget()
 
     # --- what arrives ---
 
@@ -137,7 +146,7 @@ class Inbox:
         for name, credentials in batch.senders:
             if (fold(name), credentials.keys.signing) in sent:
                 context.pins.pin_sender(name, credentials)
-        opened, receipts = self._open_all(entries)
+        opened, receipts = self._open_all(entries, dict(batch.rooms))
         # Looked up before the wait: a receipt is for the letter that was sent then (seed 20091, one id for two texts).
         expected = {one.id: self._expected.get(one.id) for one in opened if one.kind == EntryKind.RECEIPT}
         # Stored first: the server removes what is acknowledged, and the sender sees "received".
@@ -174,16 +183,18 @@ class Inbox:
 
     # --- opening entries ---
 
-    def _open_all(self, entries: Sequence[Entry]) -> tuple[list[OpenedEntry], tuple[bytes, ...]]:
+    def _open_all(
+        self, entries: Sequence[Entry], rooms: Mapping[str, str]
+    ) -> tuple[list[OpenedEntry], tuple[bytes, ...]]:
         """What is to be stored of these entries, and a receipt for each letter: an empty one to those who are blocked.
 
-        The server then tells the sender nothing.
+        The server then tells the sender nothing. `rooms`: the names that the server gives for the ids of rooms.
         """
         opened: list[OpenedEntry] = []
         receipts: list[bytes] = []
         hashes: dict[EntryKey, bytes] = {}
         for entry in entries:
-            one = self._open(entry)
+            one = self._open(entry, rooms)
             if one is None:
                 if entry.kind == EntryKind.DIRECT:
                     receipts.append(b"")
@@ -197,42 +208,68 @@ class Inbox:
             opened.append(one)
         return opened, tuple(receipts)
 
-    def _open(self, entry: Entry) -> OpenedEntry | None:
+    def _open(self, entry: Entry, rooms: Mapping[str, str]) -> OpenedEntry | None:
         """The opened entry; None for what is acknowledged and not kept."""
         opened = partial(OpenedEntry, entry.seq, entry.kind)
         match entry.kind:
-            case EntryKind.GROUP if fold(entry.sender) == fold(self._context.name):
-                return None
-            case EntryKind.DIRECT | EntryKind.GROUP if self._is_blocked(entry.key):
-                return None
-            case EntryKind.DIRECT | EntryKind.GROUP:
-                try:
-                    read = self._read_untrusted(entry)
-                except Unreadable:
-                    return opened(_other_id(entry), entry.sender, entry.taken_at, None)
-                # The key in the entry is what the server says. The one that has signed it is the pinned one.
-                if self._is_blocked(self._context.pins.signing_key(entry.sender)):
-                    return None
-                return opened(entry.id, entry.sender, entry.taken_at, read.text, hash_text(read.text), read.sent_at)
+            case EntryKind.DIRECT:
+                return self._open_text(entry, TO_EVERYONE)
+            case EntryKind.GROUP | EntryKind.MISSED | EntryKind.JOINED | EntryKind.LEFT:
+                return self._open_of_room(entry, rooms)
             case EntryKind.RECEIPT if letter := self._letter(entry):
                 verdict = self._read_receipt_untrusted(entry, letter)
                 id_ = _other_id(entry) if verdict is Verdict.FORGED else entry.id
                 return opened(id_, entry.sender, letter.at, verdict)
             case EntryKind.FAILED if (letter := self._letter(entry)) and fold(letter.recipient) == fold(entry.sender):
                 return opened(entry.id, entry.sender, letter.at)
-            case EntryKind.MISSED if _COUNT.fullmatch(entry.body):
-                return opened(entry.id, entry.sender, entry.taken_at, entry.body.decode())
         # A newer server may have other kinds, for other programs of ours.
         return None
 
-    def _read_untrusted(self, entry: Entry) -> OpenedText:
+    def _open_of_room(self, entry: Entry, rooms: Mapping[str, str]) -> OpenedEntry | None:
+        memberships, id_ = self._context.memberships, room_of(entry)
+        # A batch that is sent again may have posts to a room that we have left meanwhile.
+        if not memberships.is_for_us(id_, entry.seq):
+            return None
+        room = memberships.signed_room(id_, rooms)
+        name = room.name if room else ""
+        opened = partial(OpenedEntry, entry.seq, entry.kind, entry.id, entry.sender, entry.taken_at, room=name)
+        is_own = fold(entry.sender) == fold(self._context.name)
+        match entry.kind:
+            case EntryKind.MISSED if found := _MISSED.fullmatch(entry.body):
+                return opened(found[1].decode())
+            case EntryKind.GROUP if not is_own:
+                return self._open_text(entry, room)
+            # Who comes and goes is told to those who are there. What the server still has of it is not for the others.
+            case EntryKind.JOINED | EntryKind.LEFT if name and not is_own and entry.seq > self._head:
+                return None if self._is_from_blocked(entry) else opened()
+        return None
+
+    def _open_text(self, entry: Entry, room: SignedRoom | None) -> OpenedEntry | None:
+        if self._is_blocked(entry.key):
+            return None
+        opened = partial(OpenedEntry, entry.seq, entry.kind, room=room.name if room else "")
+        try:
+            read = self._read_untrusted(entry, room)
+        except Unreadable:
+            return opened(_other_id(entry), entry.sender, entry.taken_at, None)
+        # The key in the entry is what the server says. The one that has signed it is the pinned one.
+        if self._is_from_blocked(entry):
+            return None
+        return opened(entry.id, entry.sender, entry.taken_at, read.text, hash_text(read.text), read.sent_at)
+
+    def _is_from_blocked(self, entry: Entry) -> bool:
+        return self._is_blocked(entry.key) or self._is_blocked(self._context.pins.signing_key(entry.sender))
+
+    def _read_untrusted(self, entry: Entry, room: SignedRoom | None) -> OpenedText:
         context, id_, sender = self._context, entry.id, entry.sender
         # Not the key in the table or the entry: what is signed with the pinned one is genuine, whatever these say.
         key = context.pins.signing_key(sender)
         if key is None:
             raise Unreadable("nobody has this name")
+        if room is None:
+            raise Unreadable("no room that we know has this id")
         if entry.kind == EntryKind.GROUP:
-            return open_post_untrusted(entry.body, key, id=id_, sender=sender)
+            return open_post_untrusted(entry.body, key, id=id_, sender=sender, room=room)
         return open_letter_untrusted(entry.body, context.identity, key, id=id_, sender=sender, recipient=context.name)
 
     def _letter(self, entry: Entry) -> SentLetter | None:
@@ -274,7 +311,11 @@ class Inbox:
     def _event(self, entry: OpenedEntry) -> events.Event:
         match entry.kind:
             case EntryKind.MISSED:
-                return events.GroupMessagesMissed(int(entry.text or 0))
+                return events.GroupMessagesMissed(int(entry.text or 0), entry.room)
+            case EntryKind.JOINED:
+                return events.MemberJoined(entry.room, entry.sender)
+            case EntryKind.LEFT:
+                return events.MemberLeft(entry.room, entry.sender)
             case EntryKind.RECEIPT:
                 return _RECEIPT_EVENTS[Verdict(entry.text or "")](entry.sender, entry.at)
             case EntryKind.FAILED:
@@ -285,10 +326,11 @@ class Inbox:
         if signed_at is not None and abs(signed_at - entry.at) <= CLOCK_DIFFERENCE:
             signed_at = None
         if entry.seq > self._head:
-            received = events.GroupMessageReceived if is_group else events.MessageReceived
-            return received(entry.sender, entry.text, signed_at)
+            if is_group:
+                return events.GroupMessageReceived(entry.sender, entry.text, signed_at, entry.room)
+            return events.MessageReceived(entry.sender, entry.text, signed_at)
         first, self._first_letter = self._first_letter, False
-        return events.LetterReceived(entry.sender, entry.text, entry.at, is_group, first, signed_at)
+        return events.LetterReceived(entry.sender, entry.text, entry.at, is_group, first, signed_at, entry.room)
 
 
 def _other_id(entry: Entry) -> bytes:

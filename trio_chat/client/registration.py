@@ -26,6 +26,7 @@ from trio_chat.tasks import WakeUp
 from trio_chat.transport.endpoint import ACK_WINDOW, RESEND_DELAYS, SERVER_ATTEMPTS, new_id
 
 _T = TypeVar("_T")
+_Question = messages.Save | messages.GroupPost | messages.Find | messages.RoomRequest
 
 MAX_SILENT_ROUNDS = 3
 """The server is given up after this many windows in a row without a change of the table, each with a heartbeat."""
@@ -202,11 +203,11 @@ class Registration:
 
     # --- asking the server ---
 
-    async def ask(self, request: messages.Save | messages.GroupPost | messages.Find) -> Answer:
+    async def ask(self, request: _Question) -> Answer:
         """Ask the server; if it does not know us (any longer), register and ask again."""
         return await self._retry_while_silent(partial(self._ask, request))
 
-    async def _ask(self, request: messages.Save | messages.GroupPost | messages.Find) -> Answer:
+    async def _ask(self, request: _Question) -> Answer:
         for _ in range(SERVER_ATTEMPTS):
             registered = self.registered
             if registered is None:

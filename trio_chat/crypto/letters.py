@@ -1,4 +1,4 @@
-"""Letters, sealed for one recipient with HPKE (RFC 9180), and posts to everyone, which are signed but readable.
+"""Letters, sealed for one recipient with HPKE (RFC 9180), and posts to rooms, which are signed but readable.
 
 Pure, except that HPKE generates random bytes by itself. When letters are sent and shown is decided in client/.
 """
@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
 
 from trio_chat.crypto.identities import Identity
 from trio_chat.crypto.signatures import SIGNATURE_SIZE, TIME, statement, verify
-from trio_chat.protocol.records import MAX_TEXT, PublicKeys, fold
+from trio_chat.protocol.records import EVERYONE, MAX_TEXT, PublicKeys, fold
 
 LETTER_OVERHEAD = 32 + 16 + SIGNATURE_SIZE + TIME.size
 """Bytes that sealing adds to a text: HPKE's key and tag, signature, time."""
@@ -23,6 +23,7 @@ _YEAR_10000 = 253_402_300_800.0
 _LETTER = "trio_chat/1 letter"
 _ENVELOPE = "trio_chat/1 envelope"
 _POST = "trio_chat/1 group post"
+_ROOM_POST = "trio_chat/1 room post"
 
 
 class Unreadable(Exception):
@@ -106,16 +107,38 @@ def _letter(
 # --- posts ---
 
 
-def sign_post(own: Identity, *, id: bytes, sender: str, sent_at: float, text: str) -> bytes:
-    """A message to everyone: signed, but readable for the server."""
+@attrs.frozen
+class SignedRoom:
+    """To which room a post is signed: its id and its name."""
+
+    id: str = EVERYONE
+    name: str = ""
+
+
+TO_EVERYONE = SignedRoom()
+
+
+def sign_post(
+    own: Identity, *, id: bytes, sender: str, sent_at: float, text: str, room: SignedRoom = TO_EVERYONE
+) -> bytes:
+    """A message to a room: signed, but readable for the server."""
     raw = text.encode()
-    return own.signing.sign(_post(id, sender, sent_at, raw)) + TIME.pack(sent_at) + raw
+    return own.signing.sign(_post(id, sender, room, sent_at, raw)) + TIME.pack(sent_at) + raw
 
 
-def open_post_untrusted(body: bytes, sender_key: bytes, *, id: bytes, sender: str) -> OpenedText:
-    """The text of a post that `sender` has signed with `sender_key`. Raises Unreadable for anything else."""
-    return _read_signed_untrusted(body, sender_key, lambda at, raw: _post(id, sender, at, raw))
+def open_post_untrusted(
+    body: bytes, sender_key: bytes, *, id: bytes, sender: str, room: SignedRoom = TO_EVERYONE
+) -> OpenedText:
+    """The text of a post that `sender` has signed with `sender_key` for this room.
+
+    Raises Unreadable for anything else.
+    """
+    return _read_signed_untrusted(body, sender_key, lambda at, raw: _post(id, sender, room, at, raw))
 
 
-def _post(id: bytes, sender: str, sent_at: float, text: bytes) -> bytes:
-    return statement(_POST, id, fold(sender), sent_at, text)
+def _post(id: bytes, sender: str, room: SignedRoom, sent_at: float, text: bytes) -> bytes:
+    if room.id == EVERYONE:
+        return statement(_POST, id, fold(sender), sent_at, text)
+    # The id: another room may get the name later. The name: only the server says which room has it, and could show what
+    # was written to one room as if it was written to another one.
+    return statement(_ROOM_POST, id, fold(sender), room.id, fold(room.name), sent_at, text)

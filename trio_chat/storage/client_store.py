@@ -23,6 +23,7 @@ from trio_chat.storage.group_commit import GroupCommit, Runner, in_thread
 from trio_chat.storage.history import (
     COUNTS_MIGRATION,
     MIGRATION,
+    ROOMS_MIGRATION,
     Noted,
     drop_oldest_entries,
     find_entries,
@@ -96,6 +97,7 @@ CLIENT_SCHEMA = Schema(
         """,
         COUNTS_MIGRATION
         + "CREATE TABLE blocked (number INTEGER PRIMARY KEY, key BLOB NOT NULL UNIQUE, name TEXT NOT NULL)",
+        "ALTER TABLE received ADD COLUMN room TEXT NOT NULL DEFAULT '';" + ROOMS_MIGRATION,
     ),
 )
 
@@ -145,7 +147,8 @@ class SqliteClientStore:
         self._seen: dict[EntryKey, bytes] = {(kind, sender, id_): hash_ for kind, sender, id_, hash_ in seen}
         self._seen_limit = _limit_after(len(self._seen))
         unshown = connection.execute(
-            "SELECT seq, kind, id, sender, sent_at, text, hash, signed_at FROM received WHERE NOT shown ORDER BY number"
+            "SELECT seq, kind, id, sender, sent_at, text, hash, signed_at, room FROM received"
+            " WHERE NOT shown ORDER BY number"
         )
         self._unshown = {entry.key: entry for entry in (OpenedEntry(*row) for row in unshown)}
         sent = connection.execute("SELECT id, recipient, key, hash, at FROM sent ORDER BY number")
@@ -306,9 +309,9 @@ def _keep(database: sqlite3.Connection, new: Sequence[OpenedEntry], known: Mappi
     for one in new:
         # OR IGNORE: this may run twice.
         database.execute(
-            "INSERT OR IGNORE INTO received (seq, kind, id, sender, sent_at, text, hash, signed_at)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            (one.seq, one.kind, one.id, one.sender, one.at, one.text, one.hash, one.signed_at),
+            "INSERT OR IGNORE INTO received (seq, kind, id, sender, sent_at, text, hash, signed_at, room)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (one.seq, one.kind, one.id, one.sender, one.at, one.text, one.hash, one.signed_at, one.room),
         )
 
 

@@ -8,7 +8,7 @@ import sqlite3
 
 import attrs
 
-from trio_chat.storage.interface import EntryKey, HistoryEntry
+from trio_chat.storage.interface import EntryKey, HistoryEntry, asked_room
 from trio_chat.storage.search_query import fts5_query, without_surrogates
 from trio_chat.storage.shares import fair_share
 
@@ -48,6 +48,15 @@ COUNTS_MIGRATION = """
     END;
     """
 
+ROOMS_MIGRATION = """
+    ALTER TABLE entries ADD COLUMN room TEXT NOT NULL DEFAULT '' COLLATE NOCASE;
+    CREATE INDEX entries_by_room ON entries (room) WHERE to_all;
+    DROP VIEW history;
+    CREATE VIEW history AS
+        SELECT entries.number, at, peer, coalesce(entries.text, received.text) AS text, sent, to_all, entries.room
+        FROM entries LEFT JOIN received ON received.number = entries.letter;
+    """
+
 
 @attrs.frozen
 class Noted:
@@ -63,8 +72,9 @@ def write_entry(database: sqlite3.Connection, noted: Noted) -> None:
     entry = noted.entry
     row = _row_of(database, noted.key) if noted.key else None
     inserted = database.execute(
-        "INSERT OR IGNORE INTO entries (number, at, peer, sent, to_all, text, letter) VALUES (?, ?, ?, ?, ?, ?, ?)",
-        (noted.number, entry.at, entry.peer, entry.sent, entry.group, entry.text if row is None else None, row),
+        "INSERT OR IGNORE INTO entries (number, at, peer, sent, to_all, room, text, letter)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        (noted.number, entry.at, entry.peer, entry.sent, entry.group, entry.room, None if row else entry.text, row),
     )
     if inserted.rowcount:
         database.execute("UPDATE received SET text = ? WHERE number = ?", (entry.text, row))
@@ -109,8 +119,12 @@ def drop_oldest_entries(database: sqlite3.Connection) -> None:
 
 def newest_entries(database: sqlite3.Connection, peer: str | None, count: int) -> list[HistoryEntry]:
     """The newest entries, oldest first: all, or those of one peer."""
-    condition, values = ("", ()) if peer is None else ("WHERE peer = ?", (without_surrogates(peer),))
-    return _entries(database, condition, values, count)
+    room = asked_room(peer)
+    if peer is None:
+        return _entries(database, "", (), count)
+    if room is not None:
+        return _entries(database, "WHERE to_all AND room = ?", (without_surrogates(room),), count)
+    return _entries(database, "WHERE peer = ?", (without_surrogates(peer),), count)
 
 
 def find_entries(database: sqlite3.Connection, words: str, count: int) -> list[HistoryEntry]:
@@ -127,10 +141,13 @@ def _entries(
     database: sqlite3.Connection, condition: str, values: tuple[str | int, ...], count: int
 ) -> list[HistoryEntry]:
     rows = database.execute(
-        f"SELECT at, peer, text, sent, to_all FROM history {condition} ORDER BY number DESC LIMIT ?",  # noqa: S608
+        f"SELECT at, peer, text, sent, to_all, room FROM history {condition} ORDER BY number DESC LIMIT ?",  # noqa: S608
         (*values, _within(count)),
     ).fetchall()
-    return [HistoryEntry(at, peer, text, bool(sent), bool(to_all)) for at, peer, text, sent, to_all in reversed(rows)]
+    return [
+        HistoryEntry(at, peer, text, bool(sent), bool(to_all), room)
+        for at, peer, text, sent, to_all, room in reversed(rows)
+    ]
 
 
 def _within(count: int) -> int:

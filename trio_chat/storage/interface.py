@@ -14,7 +14,17 @@ from msgspec import Meta
 from trio_chat.crypto.receipts import NO_HASH
 from trio_chat.protocol.limits import Limits
 from trio_chat.protocol.log import Page
-from trio_chat.protocol.records import Credentials, Entry, EntryKind, Key, Record, Room, Seconds, fold
+from trio_chat.protocol.records import (
+    EVERYONE_NAME,
+    Credentials,
+    Entry,
+    EntryKind,
+    Key,
+    Record,
+    Room,
+    Seconds,
+    fold,
+)
 
 EntryKey = tuple[str, str, bytes]
 """Kind, sender's name in lower case, id: what identifies a message, whether it comes directly or from the server."""
@@ -257,8 +267,8 @@ class ServerStore(Protocol):
 class HistoryEntry:
     """A message in the history of a client: to `peer` if it was `sent`, else from `peer`.
 
-    `group`: to everyone; `peer` is empty if it was sent. `at`: when it was sent or received, by the client's clock; of
-    a letter, when the server took it, by the server's.
+    `group`: to everyone or, if `room` is not empty, to the room of this name; `peer` is empty if it was sent. `at`:
+    when it was sent or received, by the client's clock; of a letter, when the server took it, by the server's.
     """
 
     at: float
@@ -266,6 +276,14 @@ class HistoryEntry:
     text: str
     sent: bool = False
     group: bool = False
+    room: str = ""
+
+
+def asked_room(peer: str | None) -> str | None:
+    """What `HistoryEntry.room` is for those that `ClientStore.history` is asked for; None if it is not for a room."""
+    if peer is None or not peer.startswith("#"):
+        return None
+    return "" if fold(peer[1:]) == EVERYONE_NAME else peer[1:]
 
 
 @attrs.frozen
@@ -275,7 +293,8 @@ class OpenedEntry:
     Of a receipt, `text` is a `Verdict`; of a notice that posts were missed, their number.
 
     `hash`: the SHA-256 of the text; NO_HASH if there is none. `signed_at`: the sender's own time. `at`: when the server
-    took it; for a receipt or a failure, when the message that it is about was sent, by our own clock.
+    took it; for a receipt or a failure, when the message that it is about was sent, by our own clock. `room`: the name
+    of the room that it is about; empty for that of everyone.
     """
 
     seq: int
@@ -286,6 +305,7 @@ class OpenedEntry:
     text: str | None = ""
     hash: bytes = NO_HASH
     signed_at: float | None = None
+    room: str = ""
 
     @property
     def key(self) -> EntryKey:
@@ -297,7 +317,7 @@ class OpenedEntry:
         """Its entry in the history; None for all but messages, and for what could not be opened."""
         if self.text is None or self.kind not in (EntryKind.DIRECT, EntryKind.GROUP):
             return None
-        return HistoryEntry(self.at, self.sender, self.text, group=self.kind == EntryKind.GROUP)
+        return HistoryEntry(self.at, self.sender, self.text, group=self.kind == EntryKind.GROUP, room=self.room)
 
 
 @attrs.frozen
@@ -371,6 +391,8 @@ class ClientStore(Protocol):
 
     async def history(self, peer: str | None, count: int) -> list[HistoryEntry]:
         """The newest entries, oldest first: all, or those of one peer. Raises NoHistory if none is kept.
+
+        `peer`: the name of a person; with `#` before it, that of a room.
 
         When there are too many, the oldest ones of the longest conversations go: nobody pushes out those of others.
         """

@@ -20,6 +20,7 @@ from trio_chat.storage.interface import (
     HistoryEntry,
     OpenedEntry,
     SentLetter,
+    asked_room,
 )
 from trio_chat.storage.search_query import is_found
 from trio_chat.storage.server_schema import SERVER_SCHEMA
@@ -138,6 +139,9 @@ class MemoryClientStore:
                 del self._lengths[longest]
 
     async def history(self, peer: str | None, count: int) -> list[HistoryEntry]:
+        room = asked_room(peer)
+        if room is not None:
+            return self._newest(lambda entry: entry.group and fold(entry.room) == fold(room), count)
         return self._newest(lambda entry: peer is None or fold(entry.peer) == fold(peer), count)
 
     async def search(self, words: str, count: int) -> list[HistoryEntry]:

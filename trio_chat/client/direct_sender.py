@@ -1,0 +1,71 @@
+"""Messages to one person that go directly, from client to client: who that is, and whether it is worth a try.
+
+Those that have to go by the server are in letter_sender.py.
+"""
+
+from ipaddress import ip_address
+
+import attrs
+import trio
+
+from trio_chat import errors
+from trio_chat.client.context import ClientContext
+from trio_chat.client.events import Fallback
+from trio_chat.client.letter_sender import LetterSender
+from trio_chat.client.registration import Registration
+from trio_chat.crypto.receipts import Verdict
+from trio_chat.link.session import Peer
+from trio_chat.protocol import messages
+from trio_chat.protocol.messages import DirectMessage
+from trio_chat.protocol.records import PublicKeys, Record, fold
+from trio_chat.transport.endpoint import RESEND_DELAYS, new_id
+
+DETOUR = 60.0
+"""Seconds for which messages to a peer that did not answer directly go to the server at once."""
+
+
+@attrs.define(eq=False)
+class DirectSender:
+    """Sends messages of one person to their recipients' programs."""
+
+    _context: ClientContext
+    _registration: Registration
+    _letters: LetterSender
+    _relay_until: dict[str, tuple[Record, float]] = attrs.field(init=False, factory=dict)
+
+    async def find(self, name: str) -> tuple[Record, PublicKeys]:
+        """The row of a name, and its keys. Raises UnknownRecipient, KeyChanged, and what asking the server raises."""
+        record = self._context.table.get(name) or await self._find(name)
+        keys = self._context.pins.keys(record)
+        if keys is None:
+            raise errors.UnknownRecipient(name)
+        return record, keys
+
+    async def _find(self, name: str) -> Record:
+        # The row of somebody who registered just now may not have arrived yet.
+        match await self._registration.ask(messages.Find(new_id(), name)):
+            case messages.Found(record=record) if fold(record.name) == fold(name) and self._context.pins.keys(record):
+                self._context.pins.pin_new([record])  # rows of the table are pinned when they come
+                return record
+        raise errors.UnknownRecipient(name)
+
+    async def send(self, message: DirectMessage, record: Record, keys: PublicKeys) -> Fallback | None:
+        """Send a message to somebody who has this row. None: they have it. Else why it has to go by the server."""
+        if not record.online:
+            return Fallback.OFFLINE
+        row, until = self._relay_until.get(fold(record.name), (None, 0.0))
+        # If their row has changed since, it is worth another try: they may have registered at another address.
+        was_silent = row == record and until > trio.current_time()
+        # The server sees a client on its own machine as 127.0.0.1 or ::1, which for others is their own machine.
+        is_at_server = ip_address(record.host).is_loopback
+        if was_silent or (is_at_server and not ip_address(self._registration.server.address[0]).is_loopback):
+            return Fallback.DETOUR
+        answer = await self._context.endpoint.request(
+            Peer(record.address, keys.link), message, resend_delays=RESEND_DELAYS
+        )
+        letter = self._letters.letter(message, keys)
+        if isinstance(answer, messages.Receipt) and self._letters.read(answer.receipt, letter) is Verdict.RECEIVED:
+            return None
+        # For a while, further messages to them need not wait for a window first.
+        self._relay_until[fold(record.name)] = (record, trio.current_time() + DETOUR)
+        return Fallback.NO_ACK

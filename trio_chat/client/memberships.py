@@ -1,0 +1,71 @@
+"""Which rooms this client is in, as far as it knows, and whether an entry is for it. Nothing is asked here.
+
+rooms.py asks the server and notes what it says, inbox.py reads it.
+"""
+
+from collections.abc import Iterable, Mapping
+
+import attrs
+
+from trio_chat.crypto.letters import TO_EVERYONE, SignedRoom
+from trio_chat.protocol.records import EVERYONE, EVERYONE_NAME, Room, fold
+
+
+@attrs.define(eq=False)
+class Memberships:
+    """The rooms that a client is in besides that of everyone, since its latest registration.
+
+    `is_complete`: it is in no others. `registrations`: how many there were; each may be at a server that knows others.
+    """
+
+    is_complete: bool = attrs.field(init=False, default=False)
+    registrations: int = attrs.field(init=False, default=0)
+    _rooms: dict[str, Room] = attrs.field(init=False, factory=dict)
+    _left: set[str] = attrs.field(init=False, factory=set)
+
+    def forget(self) -> None:
+        """Begin again: another program of the owner may have joined rooms, or left some."""
+        self.registrations += 1
+        self.is_complete = False
+        self._rooms.clear()
+        self._left.clear()
+
+    def complete(self, rooms: Iterable[Room]) -> None:
+        """These are all rooms that we are in."""
+        self._rooms = {room.id: room for room in rooms if room.id != EVERYONE}
+        self._left -= self._rooms.keys()
+        self.is_complete = True
+
+    def join(self, room: Room) -> None:
+        """We are in this room."""
+        if room.id != EVERYONE:
+            self._rooms[room.id] = room
+            self._left.discard(room.id)
+
+    def leave(self, id: str) -> None:
+        """We are not in this room."""
+        self._rooms.pop(id, None)
+        self._left.add(id)
+
+    def find(self, name: str) -> Room | None:
+        """The room of this name, if we know that we are in it."""
+        return next((room for room in self._rooms.values() if fold(room.name) == fold(name)), None)
+
+    def names(self) -> list[str]:
+        """The names of the rooms, in the order in which they were joined."""
+        return [room.name for room in sorted(self._rooms.values(), key=lambda room: room.joined)]
+
+    def is_for_us(self, id: str, seq: int) -> bool:
+        """Whether what was sent to this room as entry `seq` of the log is for us. If we do not know, it is."""
+        if room := self._rooms.get(id):
+            return seq > room.joined
+        return id == EVERYONE or not (self.is_complete or id in self._left)
+
+    def signed_room(self, id: str, names: Mapping[str, str]) -> SignedRoom | None:
+        """The room with this id, by its name. `names`: what the server has said now; None if it has not said it."""
+        if id == EVERYONE:
+            return TO_EVERYONE
+        room = self._rooms.get(id)
+        name = room.name if room else names.get(id)
+        # No room but that of everyone has its name: it would look as if all had got what was sent there.
+        return None if name is None or fold(name) == EVERYONE_NAME else SignedRoom(id, name)
