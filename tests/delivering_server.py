@@ -90,7 +90,7 @@ class DeliveringServer(BareServer):
         self.deliveries = Deliveries(self.endpoint, self.service, self.store, trio.current_time)
         names, head = await self.store.load(self.deliveries.on_appended)
         self.service.load((name.record, name.owner) for name in names)
-        self.service.add_rooms(await self.store.rooms())
+        self.service.rooms.add(await self.store.rooms())
         self.deliveries.start(head)
         nursery.start_soon(self.deliveries.delivery_loop)
 
@@ -115,7 +115,8 @@ class DeliveringServer(BareServer):
             self.endpoint.abandon(ended.peer)
         await self.deliveries.write(self.nursery)
         position = await self.store.save_name(admission.record)
-        self.service.enter_rooms(admission.session, position.rooms)
+        if self.service.is_current(admission.session):
+            self.service.rooms.enter(admission.session, position.rooms)
         self.deliveries.admit(admission.session, position.seq)
 
     async def append(self, *appends: Append) -> list[Appended]:

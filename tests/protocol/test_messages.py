@@ -14,7 +14,6 @@ from trio_chat.protocol.messages import (
     Ack,
     Batch,
     Busy,
-    CreateRoom,
     Delivered,
     Deregister,
     Deregistered,
@@ -23,17 +22,10 @@ from trio_chat.protocol.messages import (
     Find,
     Found,
     GroupPost,
-    JoinRoom,
-    LeaveRoom,
-    ListMembers,
-    ListRooms,
-    MemberList,
     Receipt,
     Refused,
     Register,
     Registered,
-    RoomChanged,
-    RoomList,
     Save,
     Saved,
     TableChange,
@@ -53,6 +45,16 @@ from trio_chat.protocol.records import (
     check_name,
     fingerprint,
     fold,
+)
+from trio_chat.protocol.room_messages import (
+    CreateRoom,
+    JoinRoom,
+    LeaveRoom,
+    ListMembers,
+    ListRooms,
+    MemberList,
+    RoomChanged,
+    RoomList,
 )
 
 ID = bytes(range(16))

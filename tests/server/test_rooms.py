@@ -10,8 +10,17 @@ import trio
 from tests.bare_server import A, B, BareServer, C, elsewhere, identity_of
 from tests.delivering_server import DeliveringServer
 from trio_chat.protocol.limits import LIMITS, Limits, Rate
-from trio_chat.protocol.messages import CreateRoom, JoinRoom, LeaveRoom, ListMembers, ListRooms, Refused
+from trio_chat.protocol.messages import (
+    Refused,
+)
 from trio_chat.protocol.records import Entry, EntryKind, Reason
+from trio_chat.protocol.room_messages import (
+    CreateRoom,
+    JoinRoom,
+    LeaveRoom,
+    ListMembers,
+    ListRooms,
+)
 from trio_chat.server import delivery as delivery_module
 from trio_chat.server.sessions import AskRoom, RoomEvent
 from trio_chat.storage.interface import Status
@@ -133,7 +142,7 @@ async def test_a_session_that_ends_is_in_no_room(server, autojump_clock):
     server.leave(B)
     assert [one.name for one in server.service.members_online(server.lunch)] == ["alice"]
     server.leave(A)
-    assert not server.service._by_room
+    assert not server.service.rooms._sessions
 
 
 async def test_the_request_of_the_last_owner_of_a_name_adds_nobody(server, autojump_clock):
@@ -164,16 +173,17 @@ async def test_the_request_of_the_last_owner_of_a_name_adds_nobody(server, autoj
 def test_the_server_tells_who_creates_joins_and_leaves():
     server = BareServer()
     server.enter("alice", A)
-    room, key = "#" + "0" * 32, server.service.session("alice").key
+    alice = server.service.session("alice")
+    room, key = "#" + "0" * 32, alice.key
     created, joined, left = (
         Entry(5, kind, server.id(), "alice", key, room, 1.0, b"lunch")
         for kind in (EntryKind.CREATED, EntryKind.JOINED, EntryKind.LEFT)
     )
     for entry in (created, joined, left):
-        assert server.service.room_changed(entry) == RoomEvent(EntryKind(entry.kind), "lunch", "alice")
-    server.service.remove_rooms([room])
-    assert server.service.room_changed(left) is None
-    assert server.service.rooms_in([left]) == ()
+        assert server.service.rooms.changed(entry, alice) == RoomEvent(EntryKind(entry.kind), "lunch", "alice")
+    server.service.rooms.remove([room])
+    assert server.service.rooms.changed(left, alice) is None
+    assert server.service.rooms.names_in([left]) == ()
 
 
 @pytest.mark.parametrize("request_class", [CreateRoom, JoinRoom])

@@ -42,6 +42,13 @@ KEPT = {
     "Log._entries",  # the newest part of the log, up to a limit
     "Throttle._in_progress",  # one for each limit
     "Throttle.refusals",
+    "RoomSessions._sessions",  # rooms, and who is in them, have limits of their own
+    "RoomSessions._ids",
+    "RoomSessions.names",
+    "Session.rooms",
+    "Session.left",
+    "Memberships._rooms",
+    "Memberships._left",
     "ServerTable._rows",  # with the names of the hostile participant, which have a limit: see below
     "ServerTable._names_of",
     "ClientTable._records",

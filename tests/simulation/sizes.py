@@ -10,7 +10,7 @@ import trio
 PACKAGE = "trio_chat."
 WAITING_ROWS = {
     "server": (
-        "SELECT count(*) FROM entries WHERE body IS NOT NULL AND recipient <> '' AND recipient NOT LIKE 'mallory%'",
+        "SELECT count(*) FROM entries WHERE body IS NOT NULL AND recipient > '$' AND recipient NOT LIKE 'mallory%'",
     ),
     "client": ("SELECT count(*) FROM received WHERE NOT shown",),
 }

@@ -22,11 +22,12 @@ from trio_chat.protocol import messages
 from trio_chat.protocol.duplicates import Reaction
 from trio_chat.protocol.messages import Answer, PartAck, Refused, Registered
 from trio_chat.protocol.records import Address, EndReason, Reason
+from trio_chat.protocol.room_messages import RoomRequest
 from trio_chat.tasks import WakeUp
 from trio_chat.transport.endpoint import ACK_WINDOW, RESEND_DELAYS, SERVER_ATTEMPTS, new_id
 
 _T = TypeVar("_T")
-_Question = messages.Save | messages.GroupPost | messages.Find | messages.RoomRequest
+_Question = messages.Save | messages.GroupPost | messages.Find | RoomRequest
 
 MAX_SILENT_ROUNDS = 3
 """The server is given up after this many windows in a row without a change of the table, each with a heartbeat."""

@@ -17,20 +17,10 @@ from trio_chat.client.memberships import Memberships
 from trio_chat.client.registration import Registration
 from trio_chat.crypto.letters import TO_EVERYONE, SignedRoom, sign_post
 from trio_chat.protocol.messages import (
-    MAX_MEMBERS_LISTED,
-    MAX_ROOMS_LISTED,
     Accepted,
     Answer,
-    CreateRoom,
     GroupPost,
-    JoinRoom,
-    LeaveRoom,
-    ListMembers,
-    ListRooms,
-    MemberList,
     Refused,
-    RoomChanged,
-    RoomList,
 )
 from trio_chat.protocol.records import (
     EVERYONE,
@@ -41,6 +31,18 @@ from trio_chat.protocol.records import (
     check_text,
     fold,
     room_id,
+)
+from trio_chat.protocol.room_messages import (
+    MAX_MEMBERS_LISTED,
+    MAX_ROOMS_LISTED,
+    CreateRoom,
+    JoinRoom,
+    LeaveRoom,
+    ListMembers,
+    ListRooms,
+    MemberList,
+    RoomChanged,
+    RoomList,
 )
 from trio_chat.transport.endpoint import new_id
 

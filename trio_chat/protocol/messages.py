@@ -8,6 +8,10 @@ from typing import Annotated, ClassVar, get_args
 import attrs
 from msgspec import Meta
 
+from trio_chat.protocol.message_base import Ack as Ack
+from trio_chat.protocol.message_base import Answerable, OfRequest
+from trio_chat.protocol.message_base import Busy as Busy
+from trio_chat.protocol.message_base import Refused as Refused
 from trio_chat.protocol.records import (
     EVERYONE,
     MAX_PARTS,
@@ -19,26 +23,21 @@ from trio_chat.protocol.records import (
     Id,
     InvitationCode,
     Key,
-    Kind,
     Name,
     Reason,
     Record,
-    Room,
     RoomId,
     Seconds,
     Version,
     is_not_empty,
     is_short_enough,
 )
+from trio_chat.protocol.room_messages import RoomAnswer, RoomRequest
 
 MAX_RECEIPTS = 10
 """Letters in one batch: the answer, with a receipt for each, must fit into one datagram."""
 
 MAX_BATCH = 64
-
-MAX_ROOMS_LISTED = 8
-MAX_MEMBERS_LISTED = 32
-"""How many rooms, and how many of their members, are in one answer: it must fit into one datagram."""
 
 MAX_BLOCKED = 256
 """How many keys one person can block."""
@@ -50,42 +49,7 @@ Proof = Annotated[bytes, Meta(max_length=96)]
 
 
 @attrs.frozen
-class _OfRequest:
-    """What names the request that is answered: its kind and id."""
-
-    kind: ClassVar[int]
-    of: Kind
-    id: Id
-
-
-@attrs.frozen
-class Ack(_OfRequest):
-    """The request was received, and accepted if there was something to accept."""
-
-    kind: ClassVar[int] = 1
-
-
-@attrs.frozen
-class Busy(_OfRequest):
-    """No room at the moment. The sender keeps the request and tries again later."""
-
-    kind: ClassVar[int] = 2
-
-
-@attrs.frozen
-class Refused(_OfRequest):
-    """The request is refused. Sending the same again does not help, except after registering, or some time later.
-
-    `after`: with TOO_FAST, the seconds after which it is accepted if nothing else is sent meanwhile.
-    """
-
-    kind: ClassVar[int] = 3
-    reason: Reason
-    after: Seconds = 0.0
-
-
-@attrs.frozen
-class Registered(_OfRequest):
+class Registered(OfRequest):
     """The client is registered. The registration is complete when the client holds the table `version`.
 
     `since` names the registration: seconds by a clock of the server that means nothing to others. `waiting`: how many
@@ -100,14 +64,14 @@ class Registered(_OfRequest):
 
 
 @attrs.frozen
-class Deregistered(_OfRequest):
+class Deregistered(OfRequest):
     """The client is no longer registered."""
 
     kind: ClassVar[int] = 5
 
 
 @attrs.frozen
-class Delivered(_OfRequest):
+class Delivered(OfRequest):
     """The recipient has taken the letter. This is a copy of their receipt, which comes as an entry, too."""
 
     kind: ClassVar[int] = 6
@@ -115,21 +79,21 @@ class Delivered(_OfRequest):
 
 
 @attrs.frozen
-class Saved(_OfRequest):
+class Saved(OfRequest):
     """The server keeps the letter. The receipt comes as an entry when the recipient has taken it."""
 
     kind: ClassVar[int] = 7
 
 
 @attrs.frozen
-class Accepted(_OfRequest):
+class Accepted(OfRequest):
     """The server keeps the message to everyone."""
 
     kind: ClassVar[int] = 8
 
 
 @attrs.frozen
-class TableHeld(_OfRequest):
+class TableHeld(OfRequest):
     """The version of the table that the client holds, whether or not the change applied; None for no table."""
 
     kind: ClassVar[int] = 9
@@ -137,7 +101,7 @@ class TableHeld(_OfRequest):
 
 
 @attrs.frozen
-class PartAck(_OfRequest):
+class PartAck(OfRequest):
     """The parts of a request that have arrived: bit i stands for part i."""
 
     kind: ClassVar[int] = 10
@@ -145,7 +109,7 @@ class PartAck(_OfRequest):
 
 
 @attrs.frozen
-class Receipt(_OfRequest):
+class Receipt(OfRequest):
     """The message has arrived, and its reader has signed a receipt."""
 
     kind: ClassVar[int] = 11
@@ -153,7 +117,7 @@ class Receipt(_OfRequest):
 
 
 @attrs.frozen
-class Taken(_OfRequest):
+class Taken(OfRequest):
     """The first `count` entries of the batch are in the client's store. One receipt for each letter among them."""
 
     kind: ClassVar[int] = 12
@@ -162,7 +126,7 @@ class Taken(_OfRequest):
 
 
 @attrs.frozen
-class Found(_OfRequest):
+class Found(OfRequest):
     """The table row of the name."""
 
     kind: ClassVar[int] = 13
@@ -170,39 +134,14 @@ class Found(_OfRequest):
 
 
 @attrs.frozen
-class Elsewhere(_OfRequest):
+class Elsewhere(OfRequest):
     """Another program of the same owner has the name. `at`: for `Register.takeover_at`; the same clock as `since`."""
 
     kind: ClassVar[int] = 14
     at: Seconds
 
 
-@attrs.frozen
-class RoomChanged(_OfRequest):
-    """The room is created, joined or left. `room`: as it is now."""
-
-    kind: ClassVar[int] = 15
-    room: Room
-
-
-@attrs.frozen
-class RoomList(_OfRequest):
-    """The next rooms by their names. Fewer than MAX_ROOMS_LISTED: there are no more."""
-
-    kind: ClassVar[int] = 16
-    rooms: Annotated[tuple[Room, ...], Meta(max_length=MAX_ROOMS_LISTED)]
-
-
-@attrs.frozen
-class MemberList(_OfRequest):
-    """The next names of those in a room. Fewer than MAX_MEMBERS_LISTED: there are no more."""
-
-    kind: ClassVar[int] = 17
-    names: Annotated[tuple[Name, ...], Meta(max_length=MAX_MEMBERS_LISTED)]
-
-
-_RoomAnswer = RoomChanged | RoomList | MemberList
-_AnswerOfServer = Registered | Deregistered | Delivered | Saved | Accepted | Found | Elsewhere | _RoomAnswer
+_AnswerOfServer = Registered | Deregistered | Delivered | Saved | Accepted | Found | Elsewhere | RoomAnswer
 _AnswerOfClient = TableHeld | Receipt | Taken
 Answer = Ack | Busy | Refused | _AnswerOfServer | _AnswerOfClient
 ANSWERS = get_args(Answer)
@@ -225,24 +164,7 @@ def is_repeatable(answer: Answer) -> bool:
 
 
 @attrs.frozen
-class _Answerable:
-    """What all requests have: an id of 16 random bytes, and the answers that any request may get."""
-
-    kind: ClassVar[int]
-    id: Id
-
-    def ack(self) -> Ack:
-        return Ack(self.kind, self.id)
-
-    def busy(self) -> Busy:
-        return Busy(self.kind, self.id)
-
-    def refused(self, reason: Reason, after: float = 0.0) -> Refused:
-        return Refused(self.kind, self.id, reason, after)
-
-
-@attrs.frozen
-class Register(_Answerable):
+class Register(Answerable):
     """Client to server: register this name at the address from which this datagram comes.
 
     `program`: 16 random bytes, generated at the program's start. `takeover_at`: the time from the last Elsewhere; the
@@ -267,7 +189,7 @@ class Register(_Answerable):
 
 
 @attrs.frozen
-class Deregister(_Answerable):
+class Deregister(Answerable):
     """Client to server: end my registration."""
 
     kind: ClassVar[int] = 33
@@ -277,7 +199,7 @@ class Deregister(_Answerable):
 
 
 @attrs.frozen
-class DirectMessage(_Answerable):
+class DirectMessage(Answerable):
     """Client to client: a message to one person."""
 
     kind: ClassVar[int] = 34
@@ -290,7 +212,7 @@ class DirectMessage(_Answerable):
 
 
 @attrs.frozen
-class Save(_Answerable):
+class Save(Answerable):
     """Client to server: deliver this letter, or keep it. The id is that of the DirectMessage that was not answered."""
 
     kind: ClassVar[int] = 35
@@ -305,7 +227,7 @@ class Save(_Answerable):
 
 
 @attrs.frozen
-class GroupPost(_Answerable):
+class GroupPost(Answerable):
     """Client to server: a message to a room that the sender is in."""
 
     kind: ClassVar[int] = 36
@@ -317,7 +239,7 @@ class GroupPost(_Answerable):
 
 
 @attrs.frozen
-class Batch(_Answerable):
+class Batch(Answerable):
     """Server to client: entries of the log for `recipient`, in order; see log.py for how many go together.
 
     `senders`: names with the keys that they had when they sent these entries, as far as the client may lack them.
@@ -335,7 +257,7 @@ class Batch(_Answerable):
 
 
 @attrs.frozen
-class TableChange(_Answerable):
+class TableChange(Answerable):
     """Server to client: the rows that changed between two versions of the table. Applies to exactly `before`.
 
     A table that is too large for one message is sent as a chain of such changes, beginning at n = 0.
@@ -353,7 +275,7 @@ class TableChange(_Answerable):
 
 
 @attrs.frozen
-class Heartbeat(_Answerable):
+class Heartbeat(Answerable):
     """Both directions: are you online? `since`: that of the client's registration; the server refuses any other."""
 
     kind: ClassVar[int] = 39
@@ -361,7 +283,7 @@ class Heartbeat(_Answerable):
 
 
 @attrs.frozen
-class Find(_Answerable):
+class Find(Answerable):
     """Client to server: who has this name?"""
 
     kind: ClassVar[int] = 40
@@ -372,7 +294,7 @@ class Find(_Answerable):
 
 
 @attrs.frozen
-class SessionEnded(_Answerable):
+class SessionEnded(Answerable):
     """Server to client: the registration with this `since` has ended."""
 
     kind: ClassVar[int] = 41
@@ -380,61 +302,6 @@ class SessionEnded(_Answerable):
     reason: EndReason = EndReason.ELSEWHERE
 
 
-@attrs.frozen
-class _RoomRequest(_Answerable):
-    def changed(self, room: Room) -> RoomChanged:
-        return RoomChanged(self.kind, self.id, room)
-
-
-@attrs.frozen
-class CreateRoom(_RoomRequest):
-    """Client to server: create a room with this name, and be in it."""
-
-    kind: ClassVar[int] = 42
-    name: Name
-
-
-@attrs.frozen
-class JoinRoom(_RoomRequest):
-    """Client to server: what is posted to the room of this name is for me, too, from now on."""
-
-    kind: ClassVar[int] = 43
-    name: Name
-
-
-@attrs.frozen
-class LeaveRoom(_RoomRequest):
-    """Client to server: what is posted to this room is not for me any more."""
-
-    kind: ClassVar[int] = 44
-    room: RoomId
-
-
-@attrs.frozen
-class ListRooms(_Answerable):
-    """Client to server: the rooms whose names come after `after`. `own`: only those that I am in."""
-
-    kind: ClassVar[int] = 45
-    after: Annotated[str, Meta(max_length=32)] = ""
-    own: bool = False
-
-    def listed(self, rooms: tuple[Room, ...]) -> RoomList:
-        return RoomList(self.kind, self.id, rooms)
-
-
-@attrs.frozen
-class ListMembers(_Answerable):
-    """Client to server: who is in this room, the names that come after `after`."""
-
-    kind: ClassVar[int] = 46
-    room: RoomId
-    after: Annotated[str, Meta(max_length=32)] = ""
-
-    def listed(self, names: tuple[str, ...]) -> MemberList:
-        return MemberList(self.kind, self.id, names)
-
-
-RoomRequest = CreateRoom | JoinRoom | LeaveRoom | ListRooms | ListMembers
 _RequestToServer = Register | Deregister | Save | GroupPost | Find | RoomRequest
 _RequestToClient = Batch | TableChange | SessionEnded
 Request = _RequestToServer | DirectMessage | _RequestToClient | Heartbeat
@@ -442,7 +309,7 @@ REQUESTS = get_args(Request)
 
 
 @attrs.frozen
-class Part(_OfRequest):
+class Part(OfRequest):
     """A part of a request that does not fit into one datagram. `of` and `id` are those of the request."""
 
     kind: ClassVar[int] = 64

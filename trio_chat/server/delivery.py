@@ -96,7 +96,9 @@ class Deliveries:
                     first.setdefault(session, entry.seq)
                 continue
             # Before it is handed out: who has joined gets the next post, who has left does not.
-            if entry.kind != EntryKind.GROUP and (event := self._service.room_changed(entry)):
+            if entry.kind != EntryKind.GROUP and (
+                event := self._service.rooms.changed(entry, self._service.session(entry.sender))
+            ):
                 self._tell(event)
             if entry.recipient not in rooms:
                 rooms.add(entry.recipient)
@@ -203,7 +205,7 @@ class Deliveries:
         # Most sessions get the same entries, which are one object then.
         key = (session.held, id(page.entries))
         if key not in senders:
-            senders[key] = self._service.senders(session.held, page.entries), self._service.rooms_in(page.entries)
+            senders[key] = self._service.senders(session.held, page.entries), self._service.rooms.names_in(page.entries)
         return Batch(id_, session.name, page.entries, *senders[key])
 
     async def _deliver_from_store(self, nursery: trio.Nursery, session: Session) -> None:

@@ -8,16 +8,18 @@ import trio
 
 from trio_chat.link.session import Peer
 from trio_chat.protocol.messages import (
+    Answer,
+)
+from trio_chat.protocol.records import EVERYONE, Entry, EntryKind, Reason
+from trio_chat.protocol.room_messages import (
     MAX_MEMBERS_LISTED,
     MAX_ROOMS_LISTED,
-    Answer,
     CreateRoom,
     JoinRoom,
     LeaveRoom,
     ListMembers,
     ListRooms,
 )
-from trio_chat.protocol.records import EVERYONE, Entry, EntryKind, Reason
 from trio_chat.server.sessions import AskRoom
 from trio_chat.server.throttle import Throttle
 from trio_chat.storage.interface import ServerStore, Status

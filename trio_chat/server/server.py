@@ -23,18 +23,14 @@ from trio_chat.protocol.duplicates import Reaction
 from trio_chat.protocol.limits import LIMITS, Limits, origin
 from trio_chat.protocol.messages import (
     Answer,
-    CreateRoom,
     GroupPost,
-    JoinRoom,
-    LeaveRoom,
-    ListMembers,
-    ListRooms,
     Register,
     Request,
     Save,
     SessionEnded,
 )
 from trio_chat.protocol.records import RETENTION, Address, Reason, Record
+from trio_chat.protocol.room_messages import RoomRequest
 from trio_chat.server.control import Control
 from trio_chat.server.delivery import Deliveries
 from trio_chat.server.moderation import Moderation, RegistrationMode
@@ -160,7 +156,7 @@ class _Server:
         names, head = await self._store.load(self._deliveries.on_appended)
         self._service.load(((name.record, name.owner) for name in names), await self._store.past_owners())
         self.moderation.load(names, *await self._store.rules())
-        self._service.add_rooms(await self._store.rooms())
+        self._service.rooms.add(await self._store.rooms())
         self._deliveries.start(head)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._deliveries.delivery_loop)
@@ -247,7 +243,8 @@ class _Server:
         registered = admission.request.registered(version, since, position.waiting, position.head)
         self._endpoint.answer(peer, admission.request, registered)
         self._throttle.end("registrations_in_progress", origin(peer.address))
-        self._service.enter_rooms(admission.session, position.rooms)
+        if self._service.is_current(admission.session):
+            self._service.rooms.enter(admission.session, position.rooms)
         self._deliveries.admit(admission.session, position.seq)
         # A task of its own: a registration that waited for a silent program would keep its place, and an owner who
         # takes over their own name again and again could keep everybody else from registering.
@@ -295,10 +292,10 @@ class _Server:
             if before is not None:
                 # Before the senders are told that their letters have failed: nobody may read these afterwards.
                 self._deliveries.forget(before, now)
-                known = set(self._service.room_names)
+                known = set(self._service.rooms.names)
                 while await self._store.retain(before, now):
                     await trio.lowlevel.checkpoint()
-                self._service.remove_rooms(known - {id_ for id_, _ in await self._store.rooms()})
+                self._service.rooms.remove(known - {id_ for id_, _ in await self._store.rooms()})
                 if trio.current_time() - names_checked_at >= NAMES_CHECK_EVERY:
                     names_checked_at = trio.current_time()
                     await self._operations.delete_unused(nursery, now)
@@ -377,6 +374,5 @@ def _place(peer: Peer, request: Request) -> tuple[str, Hashable] | None:
     match request:
         case Register():
             return ("registrations_in_progress", origin(peer.address))
-        case Save() | GroupPost() | CreateRoom() | JoinRoom() | LeaveRoom() | ListRooms() | ListMembers():
-            return ("messages_in_progress", peer.key)
-    return None
+    is_stored = isinstance(request, Save | GroupPost | RoomRequest)
+    return ("messages_in_progress", peer.key) if is_stored else None

@@ -13,21 +13,14 @@ from trio_chat.crypto.identities import verify_identity
 from trio_chat.link.session import Peer
 from trio_chat.protocol.duplicates import Reaction
 from trio_chat.protocol.limits import LIMITS, Limits, origin
-from trio_chat.protocol.log import room_of
 from trio_chat.protocol.messages import (
     Answer,
-    CreateRoom,
     Deregister,
     Find,
     GroupPost,
     Heartbeat,
-    JoinRoom,
-    LeaveRoom,
-    ListMembers,
-    ListRooms,
     Register,
     Request,
-    RoomRequest,
     Save,
     TableChange,
 )
@@ -41,10 +34,12 @@ from trio_chat.protocol.records import (
     Version,
     fold,
 )
+from trio_chat.protocol.room_messages import CreateRoom, RoomRequest
 from trio_chat.protocol.table import ServerTable
 from trio_chat.server.blocks import Blocks
 from trio_chat.server.moderation import Moderation
-from trio_chat.server.sessions import Admission, Append, AskRoom, RoomEvent, Session
+from trio_chat.server.room_sessions import RoomSessions
+from trio_chat.server.sessions import Admission, Append, AskRoom, Session
 from trio_chat.server.throttle import Throttle
 
 SILENCE_LIMIT = 65.0
@@ -81,9 +76,7 @@ class Service:
         self._changed = changed
         self._by_name: dict[str, Session] = {}
         self._by_key: dict[bytes, Session] = {}
-        self._by_room: dict[str, dict[Session, None]] = {}
-        self.room_names: dict[str, str] = {}
-        self._room_ids: dict[str, str] = {}
+        self.rooms = RoomSessions()
         self._blocks = Blocks(limits.blocked)
         self._owners: dict[tuple[str, bytes], Credentials] = {}
         self._latest = 0.0
@@ -151,10 +144,9 @@ class Service:
                 return self._save(sender, request, now, at)
             case GroupPost():
                 return self._post(sender, request, now, at)
-            case CreateRoom() | JoinRoom() | LeaveRoom() | ListRooms() | ListMembers():
+            case _ if isinstance(request, RoomRequest):
                 return self._ask_room(sender, request, now, at)
-            case _:
-                return Reaction.SILENCE
+        return Reaction.SILENCE
 
     def _find(self, sender: Session, request: Find, name: str) -> Answer:
         if not self._is_owned(name):
@@ -279,14 +271,10 @@ class Service:
         return self._append(EntryKind.GROUP, sender, request, request.room, at)
 
     def _ask_room(self, sender: Session, request: RoomRequest, now: float, at: float) -> Outcome:
-        tokens, rates = 1.0, dict[str, Hashable](room_requests_per_key=sender.key)
-        match request:
-            case CreateRoom():
-                rates |= {"new_rooms_per_key": sender.key, "new_rooms_per_address": origin(sender.peer.address)}
-            case JoinRoom(name=name):
-                tokens = max(1.0, len(self.members_online(self._room_ids.get(fold(name), EVERYONE))) / 100)
-            case LeaveRoom(room=room):
-                tokens = max(1.0, len(self.members_online(room)) / 100)
+        rates = dict[str, Hashable](room_requests_per_key=sender.key)
+        if isinstance(request, CreateRoom):
+            rates |= {"new_rooms_per_key": sender.key, "new_rooms_per_address": origin(sender.peer.address)}
+        tokens = max(1.0, len(self.rooms.told_of(request)) / 100)
         if after := self.throttle.pause(now, tokens, **rates):
             return request.refused(Reason.TOO_FAST, after)
         return AskRoom(request, sender.name, sender.key, at)
@@ -306,59 +294,6 @@ class Service:
             if (owner := self._owners.get((fold(name), key)))
             and not (self.table.is_held(name, held) and self.table[name].credentials == owner)
         )
-
-    # --- rooms ---
-
-    def add_rooms(self, rooms: Iterable[tuple[str, str]]) -> None:
-        """There are rooms with these ids and names."""
-        for id_, name in rooms:
-            self.room_names[id_], self._room_ids[fold(name)] = name, id_
-
-    def remove_rooms(self, ids: Iterable[str]) -> None:
-        """These rooms are no more."""
-        for id_ in ids:
-            del self._room_ids[fold(self.room_names.pop(id_))]
-
-    def members_online(self, room: str) -> Collection[Session]:
-        """The sessions of those who get what is posted to a room."""
-        return self._by_name.values() if room == EVERYONE else self._by_room.get(room, {})
-
-    def rooms_in(self, entries: Iterable[Entry]) -> tuple[tuple[str, str], ...]:
-        """The ids and names of the rooms that these entries are about."""
-        ids = {room_of(entry) for entry in entries}
-        return tuple((id_, self.room_names[id_]) for id_ in sorted(ids - {EVERYONE}) if id_ in self.room_names)
-
-    def enter_rooms(self, session: Session, rooms: Mapping[str, int]) -> None:
-        """A session begins in these rooms, unless it has left one in the moment since the store was asked."""
-        if self.is_current(session):
-            for room, joined in rooms.items():
-                if room not in session.left:
-                    session.rooms.setdefault(room, joined)
-                    self._by_room.setdefault(room, {})[session] = None
-
-    def room_changed(self, entry: Entry) -> RoomEvent | None:
-        """Somebody has created, joined or left a room."""
-        kind, id_ = EntryKind(entry.kind), entry.recipient
-        if kind == EntryKind.CREATED:
-            self.add_rooms([(id_, entry.body.decode())])
-        session = self.session(entry.sender)
-        # The name may have got a new owner meanwhile.
-        if session is not None and session.key == entry.key:
-            if kind == EntryKind.LEFT:
-                session.left.add(id_)
-                self._leave(session, id_)
-            else:
-                session.left.discard(id_)
-                session.rooms[id_] = entry.seq
-                self._by_room.setdefault(id_, {})[session] = None
-        return RoomEvent(kind, self.room_names[id_], entry.sender) if id_ in self.room_names else None
-
-    def _leave(self, session: Session, room: str) -> None:
-        session.rooms.pop(room, None)
-        members = self._by_room.get(room, {})
-        members.pop(session, None)
-        if not members:
-            self._by_room.pop(room, None)
 
     # --- who is online ---
 
@@ -390,6 +325,10 @@ class Service:
         if not change.records and shared.before == session.held and session.held.n >= session.table_wanted:
             return None
         return change
+
+    def members_online(self, room: str) -> Collection[Session]:
+        """The sessions of those who get what is posted to a room."""
+        return self._by_name.values() if room == EVERYONE else self.rooms.sessions(room)
 
     def online(self) -> list[Session]:
         """The sessions of all who are online."""
@@ -439,8 +378,7 @@ class Service:
         return [session for session in self._by_name.values() if now - session.heard_at > SILENCE_LIMIT]
 
     def _end(self, session: Session) -> None:
-        for room in list(session.rooms):
-            self._leave(session, room)
+        self.rooms.leave_all(session)
         del self._by_name[session.folded]
         del self._by_key[session.peer.key]
 

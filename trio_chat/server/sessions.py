@@ -6,8 +6,15 @@ What is allowed is decided in service.py.
 import attrs
 
 from trio_chat.link.session import Peer
-from trio_chat.protocol.messages import GroupPost, Register, RoomRequest, Save
+from trio_chat.protocol.messages import (
+    GroupPost,
+    Register,
+    Save,
+)
 from trio_chat.protocol.records import Entry, EntryKind, Record, Version, fold
+from trio_chat.protocol.room_messages import (
+    RoomRequest,
+)
 
 
 @attrs.define(eq=False)

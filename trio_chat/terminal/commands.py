@@ -38,7 +38,7 @@ class OnlyYourself(ChatError):
     """`reg` or `dereg` with the name of somebody else."""
 
 
-class InNoRoom(ChatError):
+class InNoGroup(ChatError):
     """A command for the current room, and there is none."""
 
 
@@ -58,40 +58,40 @@ class SendAll:
 
 
 @attrs.frozen
-class CreateRoom:
+class CreateGroup:
     """Create a room."""
 
     room: str
 
 
 @attrs.frozen
-class JoinRoom:
+class JoinGroup:
     """Join a room, which becomes the current one."""
 
     room: str
 
 
 @attrs.frozen
-class LeaveRoom:
+class LeaveGroup:
     """Leave a room; None is the current one."""
 
     room: str | None
 
 
 @attrs.frozen
-class SendRoom:
+class SendGroup:
     """A message to the current room, as typed, and not empty."""
 
     text: str
 
 
 @attrs.frozen
-class ListRooms:
+class ListGroups:
     """Show which rooms there are."""
 
 
 @attrs.frozen
-class ListMembers:
+class ListGroupMembers:
     """Show who is in a room; None is the current one."""
 
     room: str | None
@@ -172,15 +172,11 @@ class Empty:
     """A blank line."""
 
 
+GroupCommand = CreateGroup | JoinGroup | LeaveGroup | SendGroup | ListGroups | ListGroupMembers
 Command = (
     Send
     | SendAll
-    | CreateRoom
-    | JoinRoom
-    | LeaveRoom
-    | SendRoom
-    | ListRooms
-    | ListMembers
+    | GroupCommand
     | Reg
     | Dereg
     | Who
@@ -260,17 +256,17 @@ def _without_words(command: Command) -> Callable[[str], Command | None]:
 COMMANDS: dict[str, CommandRow] = {
     "send": CommandRow("send NAME TEXT", "a message to one person; kept while they are away", _send),
     "send_all": CommandRow("send_all TEXT", "a message to everyone", lambda rest: SendAll(rest) if rest else None),
-    "create_group": CommandRow("create_group GROUP", "create a group, and be in it", _with_name(CreateRoom)),
-    "join_group": CommandRow("join_group GROUP", "join a group, and make it the current one", _with_name(JoinRoom)),
+    "create_group": CommandRow("create_group GROUP", "create a group, and be in it", _with_name(CreateGroup)),
+    "join_group": CommandRow("join_group GROUP", "join a group, and make it the current one", _with_name(JoinGroup)),
     "send_group": CommandRow(
-        "send_group TEXT", "a message to the current group", lambda rest: SendRoom(rest) if rest else None
+        "send_group TEXT", "a message to the current group", lambda rest: SendGroup(rest) if rest else None
     ),
-    "list_groups": CommandRow("list_groups", "which groups there are", _without_words(ListRooms())),
+    "list_groups": CommandRow("list_groups", "which groups there are", _without_words(ListGroups())),
     "list_members": CommandRow(
-        "list_members [GROUP]", "who is in a group, or in the current one", _with_name_or_none(ListMembers)
+        "list_members [GROUP]", "who is in a group, or in the current one", _with_name_or_none(ListGroupMembers)
     ),
     "leave_group": CommandRow(
-        "leave_group [GROUP]", "leave a group, or the current one", _with_name_or_none(LeaveRoom)
+        "leave_group [GROUP]", "leave a group, or the current one", _with_name_or_none(LeaveGroup)
     ),
     "reg": CommandRow(
         "reg [NAME]", "come back online; NAME can only be your own", lambda rest: Reg(rest.strip() or None)

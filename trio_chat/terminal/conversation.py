@@ -127,17 +127,8 @@ class _Conversation:
             case commands.SendAll(text):
                 await self.chat.send_all(text)
                 self.tell(results.PostAccepted())
-            case commands.CreateRoom() | commands.JoinRoom() | commands.LeaveRoom():
-                await self._change_room(command)
-            case commands.SendRoom(text):
-                room = await self._current_room()
-                await self.chat.post(room, text)
-                self.tell(results.PostAccepted(room))
-            case commands.ListRooms():
-                self.tell(results.RoomList(tuple(await self.chat.rooms())))
-            case commands.ListMembers(room):
-                room = room or await self._current_room()
-                self.tell(results.MemberList(room, tuple(await self.chat.members(room))))
+            case _ if isinstance(command, commands.GroupCommand):
+                await self._do_in_group(command)
             case commands.Reg(name) | commands.Dereg(name) if name and fold(name) != fold(self.chat.name):
                 raise commands.OnlyYourself("nobody else can be registered or deregistered")
             case commands.Reg():
@@ -165,22 +156,31 @@ class _Conversation:
             case commands.Empty() | commands.Exit():
                 pass
 
-    async def _change_room(self, command: commands.CreateRoom | commands.JoinRoom | commands.LeaveRoom) -> None:
+    async def _do_in_group(self, command: commands.GroupCommand) -> None:
         match command:
-            case commands.CreateRoom(room):
+            case commands.CreateGroup(room):
                 await self.chat.create_room(room)
                 self.tell(results.RoomCreated(room))
-            case commands.JoinRoom(room):
+            case commands.JoinGroup(room):
                 await self.chat.join(room)
                 # The one that was joined last is the current one. It may have been joined before.
                 rooms = [one for one in await self._rooms_joined() if fold(one) != fold(room)]
                 self.rooms[:] = [*rooms, room]
                 self.tell(results.RoomJoined(room))
-            case commands.LeaveRoom(room):
-                room = room or await self._current_room()
+            case commands.LeaveGroup(named):
+                room = named or await self._current_room()
                 await self.chat.leave(room)
                 self.rooms[:] = [one for one in self.rooms if fold(one) != fold(room)]
                 self.tell(results.RoomLeft(room))
+            case commands.SendGroup(text):
+                room = await self._current_room()
+                await self.chat.post(room, text)
+                self.tell(results.PostAccepted(room))
+            case commands.ListGroups():
+                self.tell(results.RoomsList(tuple(await self.chat.rooms())))
+            case commands.ListGroupMembers(named):
+                room = named or await self._current_room()
+                self.tell(results.MembersList(room, tuple(await self.chat.members(room))))
 
     async def _rooms_joined(self) -> list[str]:
         """The rooms that we are in, the current one last."""
@@ -191,7 +191,7 @@ class _Conversation:
     async def _current_room(self) -> str:
         if rooms := await self._rooms_joined():
             return rooms[-1]
-        raise commands.InNoRoom("you are in no room")
+        raise commands.InNoGroup("you are in no room")
 
     async def _register(self) -> None:
         if self.chat.online:

@@ -84,14 +84,14 @@ class RoomLeft:
 
 
 @attrs.frozen
-class RoomList:
+class RoomsList:
     """Which rooms there are, in the order of their names."""
 
     rooms: tuple[RoomInfo, ...]
 
 
 @attrs.frozen
-class MemberList:
+class MembersList:
     """Who is in a room, in the order of names."""
 
     room: str
@@ -174,16 +174,12 @@ class ProgramInterrupted:
     """Ctrl-C has ended the program."""
 
 
+RoomResult = PostAccepted | RoomCreated | RoomJoined | RoomLeft | RoomsList | MembersList
 CommandAnswer = (
     CameBack
     | WentOffline
     | MessageSent
-    | PostAccepted
-    | RoomCreated
-    | RoomJoined
-    | RoomLeft
-    | RoomList
-    | MemberList
+    | RoomResult
     | TableList
     | KeyTrusted
     | PersonBlocked

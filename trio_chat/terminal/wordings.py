@@ -43,7 +43,7 @@ _ERRORS: dict[type[errors.ChatError], Phrase] = {
     errors.RoomExists: Phrase.ROOM_EXISTS,
     errors.NoSuchRoom: Phrase.NO_SUCH_ROOM,
     errors.NotAMember: Phrase.NOT_A_MEMBER,
-    commands.InNoRoom: Phrase.IN_NO_ROOM,
+    commands.InNoGroup: Phrase.IN_NO_ROOM,
     errors.NoHistory: Phrase.NO_HISTORY,
     errors.ServerNotResponding: Phrase.NO_SERVER,
     errors.NameTaken: Phrase.NAME_TAKEN,
@@ -100,20 +100,8 @@ class Phrasebook:
                 return self.lines(_BY_SERVER[reason], name=recipient) if reason in _BY_SERVER else ()
             case results.MessageSent(recipient, how, sent_at):
                 return self.lines(_SENT[how], name=recipient, at=sent_at or 0.0)
-            case results.PostAccepted(room):
-                return self.lines(Phrase.ROOM_POSTED if room else Phrase.POSTED, room=room)
-            case results.RoomCreated(room):
-                return self.lines(Phrase.CREATED, room=room)
-            case results.RoomJoined(room):
-                return self.lines(Phrase.ENTERED, room=room)
-            case results.RoomLeft(room):
-                return self.lines(Phrase.LEFT, room=room)
-            case results.RoomList(rooms):
-                rows = [self.lines(Phrase.ROOM_ROW, room=one.name) for one in rooms if one.name != EVERYONE_NAME]
-                return (*self.lines(Phrase.ROOMS), *chain.from_iterable(rows))
-            case results.MemberList(room, names):
-                rows = [self.lines(Phrase.MEMBER_ROW, room=room, name=name) for name in names]
-                return (*self.lines(Phrase.MEMBERS, room=room), *chain.from_iterable(rows))
+            case _ if isinstance(result, results.RoomResult):
+                return self._room(result)
             case results.TableList(rows):
                 return self._table(rows)
             case results.KeyTrusted(name, key):
@@ -214,6 +202,23 @@ class Phrasebook:
                 return self.lines(Phrase.SERVER_BACK)
             case events.SignedOff(error):
                 return self._error(error)
+
+    def _room(self, result: results.RoomResult) -> tuple[Line, ...]:
+        match result:
+            case results.PostAccepted(room):
+                return self.lines(Phrase.ROOM_POSTED if room else Phrase.POSTED, room=room)
+            case results.RoomCreated(room):
+                return self.lines(Phrase.CREATED, room=room)
+            case results.RoomJoined(room):
+                return self.lines(Phrase.ENTERED, room=room)
+            case results.RoomLeft(room):
+                return self.lines(Phrase.LEFT, room=room)
+            case results.RoomsList(rooms):
+                rows = [self.lines(Phrase.ROOM_ROW, room=one.name) for one in rooms if one.name != EVERYONE_NAME]
+                return (*self.lines(Phrase.ROOMS), *chain.from_iterable(rows))
+            case results.MembersList(room, names):
+                rows = [self.lines(Phrase.MEMBER_ROW, room=room, name=name) for name in names]
+                return (*self.lines(Phrase.MEMBERS, room=room), *chain.from_iterable(rows))
 
     def _with_mention(self, text: str, lines: tuple[Line, ...]) -> tuple[Line, ...]:
         return _ringing(lines, self.owner) if mentions(text, self.owner) else lines
