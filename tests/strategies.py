@@ -7,38 +7,8 @@ from typing import get_args
 
 import hypothesis.strategies as st
 
-from trio_chat.protocol.messages import (
-    ANSWERS,
-    MAX_BATCH,
-    MAX_RECEIPTS,
-    REQUESTS,
-    Accepted,
-    Ack,
-    Batch,
-    Busy,
-    Delivered,
-    Deregister,
-    Deregistered,
-    DirectMessage,
-    Elsewhere,
-    Find,
-    Found,
-    GroupPost,
-    Heartbeat,
-    Message,
-    Part,
-    PartAck,
-    Receipt,
-    Refused,
-    Register,
-    Registered,
-    Save,
-    Saved,
-    SessionEnded,
-    TableChange,
-    TableHeld,
-    Taken,
-)
+from trio_chat.protocol.messages import (ANSWERS, MAX_BATCH, MAX_RECEIPTS, REQUESTS, Accepted, Ack, Batch, Busy, Delivered, Deregister, Deregistered, DirectMessage, Elsewhere, Find, Found, GroupPost, Heartbeat, Message, Part, PartAck, Receipt, Refused, Register, Registered, Save, Saved, SessionEnded, TableChange, TableHeld, Taken,)
+from trio_chat.protocol.room_messages import (MAX_MEMBERS_LISTED, MAX_ROOMS_LISTED, CreateRoom, JoinRoom, LeaveRoom, ListMembers, ListRooms, MemberList, RoomChanged, RoomList,)
 from trio_chat.protocol.records import (
     EVERYONE,
     MAX_BODY,
@@ -50,6 +20,7 @@ from trio_chat.protocol.records import (
     PublicKeys,
     Reason,
     Record,
+    Room,
     Version,
     fold,
 )
@@ -122,16 +93,34 @@ def records() -> st.SearchStrategy[Record]:
     return st.builds(Record, names(), hosts(), ports, st.booleans(), times(), st.none() | credentials())
 
 
+def room_ids() -> st.SearchStrategy[str]:
+    return st.just(EVERYONE) | st.binary(min_size=16, max_size=16).map(lambda id_: f"#{id_.hex()}")
+
+
+def rooms() -> st.SearchStrategy[Room]:
+    return st.builds(Room, room_ids(), names(), keys(), counts(), counts())
+
+
 def entries() -> st.SearchStrategy[Entry]:
     """Entries of all kinds, and of those that only a newer server knows."""
     kinds = st.sampled_from(EntryKind).map(str) | st.text(max_size=16)
-    recipients = st.just(EVERYONE) | names().map(fold)
+    recipients = room_ids() | names().map(fold)
     return st.builds(Entry, counts(), kinds, ids(), names(), keys(), recipients, times(), bodies())
 
 
 def senders() -> st.SearchStrategy[tuple[tuple[str, Credentials], ...]]:
     """What a batch says about the senders of its entries."""
     return st.lists(st.tuples(names(), credentials()), max_size=3).map(tuple)
+
+
+def room_names() -> st.SearchStrategy[tuple[tuple[str, str], ...]]:
+    """What a batch says about the rooms of its entries."""
+    return st.lists(st.tuples(room_ids(), names()), max_size=3).map(tuple)
+
+
+def afters() -> st.SearchStrategy[str]:
+    """Where a list goes on."""
+    return st.just("") | names()
 
 
 def parts() -> st.SearchStrategy[Part]:
@@ -157,12 +146,19 @@ _OF_CLASS: dict[type, st.SearchStrategy[Message]] = {
     Deregister: st.builds(Deregister, ids()),
     DirectMessage: st.builds(DirectMessage, ids(), names(), names(), texts()),
     Save: st.builds(Save, ids(), names(), bodies()),
-    GroupPost: st.builds(GroupPost, ids(), bodies()),
-    Batch: st.builds(Batch, ids(), names(), st.lists(entries(), min_size=1, max_size=8).map(tuple), senders()),
+    GroupPost: st.builds(GroupPost, ids(), bodies(), room_ids()),
+    Batch: st.builds(
+        Batch, ids(), names(), st.lists(entries(), min_size=1, max_size=8).map(tuple), senders(), room_names()
+    ),
     TableChange: st.builds(TableChange, ids(), versions(), versions(), st.lists(records(), max_size=64).map(tuple)),
     Heartbeat: st.builds(Heartbeat, ids(), times()),
     Find: st.builds(Find, ids(), names()),
     SessionEnded: st.builds(SessionEnded, ids(), times()),
+    CreateRoom: st.builds(CreateRoom, ids(), names()),
+    JoinRoom: st.builds(JoinRoom, ids(), names()),
+    LeaveRoom: st.builds(LeaveRoom, ids(), room_ids()),
+    ListRooms: st.builds(ListRooms, ids(), afters(), st.booleans()),
+    ListMembers: st.builds(ListMembers, ids(), room_ids(), afters()),
     Ack: st.builds(Ack, _kinds(), ids()),
     Busy: st.builds(Busy, _kinds(), ids()),
     Refused: st.builds(Refused, _kinds(), ids(), st.sampled_from(Reason)),
@@ -178,6 +174,9 @@ _OF_CLASS: dict[type, st.SearchStrategy[Message]] = {
     ),
     Found: st.builds(Found, _kinds(), ids(), records()),
     Elsewhere: st.builds(Elsewhere, _kinds(), ids(), times()),
+    RoomChanged: st.builds(RoomChanged, _kinds(), ids(), rooms()),
+    RoomList: st.builds(RoomList, _kinds(), ids(), st.lists(rooms(), max_size=MAX_ROOMS_LISTED).map(tuple)),
+    MemberList: st.builds(MemberList, _kinds(), ids(), st.lists(names(), max_size=MAX_MEMBERS_LISTED).map(tuple)),
     Part: parts(),
     PartAck: st.builds(PartAck, _kinds(), ids(), _bits(MAX_PARTS)),
 }

@@ -17,31 +17,16 @@ from tests.raw_peer import RawPeer
 from tests.stage import SERVER, SERVER_KEY, SERVER_PEER, identity_of, open_stage
 from trio_chat.crypto.identities import Identity, credentials
 from trio_chat.link.session import Peer
-from trio_chat.protocol.messages import (
-    Ack,
-    Batch,
-    Deregister,
-    DirectMessage,
-    Find,
-    GroupPost,
-    Heartbeat,
-    Part,
-    Receipt,
-    Register,
-    Registered,
-    Save,
-    SessionEnded,
-    TableChange,
-    TableHeld,
-    Taken,
-)
-from trio_chat.protocol.records import Entry, EntryKind, Record, Version
+from trio_chat.protocol.messages import (Ack, Batch, Deregister, DirectMessage, Find, GroupPost, Heartbeat, Part, Receipt, Register, Registered, Save, SessionEnded, TableChange, TableHeld, Taken,)
+from trio_chat.protocol.room_messages import (CreateRoom, JoinRoom, LeaveRoom, ListMembers, ListRooms, MemberList, RoomChanged, RoomList,)
+from trio_chat.protocol.records import Entry, EntryKind, Record, Room, Version
 from trio_chat.protocol.wire import MAX_PLAINTEXT, WireError, decode_untrusted, encode
 
 SEALED, BARE = ("10.66.6.6", 666), ("10.66.6.6", 667)
 MALLORY = Identity(b"m" * 32, b"M" * 32)
 ID = bytes(range(16))
 VERSION = Version(b"epoch678", 3)
+ROOM = Room("#" + "0f" * 16, "lunch", bytes(range(32)), 3, 5)
 SAMPLES = [
     encode(message)
     for message in (
@@ -50,11 +35,20 @@ SAMPLES = [
         DirectMessage(ID, "mallory", "alice", "hi"),
         Save(ID, "alice", b"hi"),
         GroupPost(ID, b"hi"),
+        GroupPost(ID, b"hi", ROOM.id),
         Batch(ID, "alice", (Entry(1, EntryKind.DIRECT, ID, "mallory", bytes(32), "alice", 1.0, b"hi"),)),
         TableChange(ID, VERSION, VERSION, (Record("bob", "10.0.0.2", 5, True, 1.0),)),
         Heartbeat(ID, 1.0),
         Find(ID, "alice"),
         SessionEnded(ID, 1.0),
+        CreateRoom(ID, "lunch"),
+        JoinRoom(ID, "everyone"),
+        LeaveRoom(ID, ROOM.id),
+        ListRooms(ID, "", True),
+        ListMembers(ID, ROOM.id, "bob"),
+        RoomChanged(JoinRoom.kind, ID, ROOM),
+        RoomList(ListRooms.kind, ID, (ROOM,)),
+        MemberList(ListMembers.kind, ID, ("alice", "bob")),
         Ack(DirectMessage.kind, ID),
         Receipt(DirectMessage.kind, ID, bytes(96)),
         Taken(Batch.kind, ID, 2, (b"", bytes(96))),

@@ -1,39 +1,15 @@
 """One message of every class: where mutations begin, and what tests of the wire change by hand."""
 
-from trio_chat.protocol.messages import (
-    Accepted,
-    Ack,
-    Batch,
-    Busy,
-    Delivered,
-    Deregister,
-    Deregistered,
-    DirectMessage,
-    Elsewhere,
-    Find,
-    Found,
-    GroupPost,
-    Heartbeat,
-    Part,
-    PartAck,
-    Receipt,
-    Refused,
-    Register,
-    Registered,
-    Save,
-    Saved,
-    SessionEnded,
-    TableChange,
-    TableHeld,
-    Taken,
-)
-from trio_chat.protocol.records import Credentials, Entry, EntryKind, PublicKeys, Record, Version
+from trio_chat.protocol.messages import (Accepted, Ack, Batch, Busy, Delivered, Deregister, Deregistered, DirectMessage, Elsewhere, Find, Found, GroupPost, Heartbeat, Part, PartAck, Receipt, Refused, Register, Registered, Save, Saved, SessionEnded, TableChange, TableHeld, Taken,)
+from trio_chat.protocol.room_messages import (CreateRoom, JoinRoom, LeaveRoom, ListMembers, ListRooms, MemberList, RoomChanged, RoomList,)
+from trio_chat.protocol.records import Credentials, Entry, EntryKind, PublicKeys, Record, Room, Version
 
 ID = bytes(range(16))
 VERSION = Version(b"8 bytes.", 3)
 CREDENTIALS = Credentials(PublicKeys(bytes(range(32)), bytes(range(32, 64))), bytes(range(64)))
 ENTRY = Entry(7, EntryKind.DIRECT, ID, "alice", bytes(range(32)), "bob", 12.5, b"hi")
 RECORD = Record("bob", "127.0.0.1", 3333, True, 12.5, CREDENTIALS)
+ROOM = Room("#" + "0f" * 16, "lunch", bytes(range(32)), 3, 5)
 SAMPLES = {
     type(sample): sample
     for sample in (
@@ -41,12 +17,17 @@ SAMPLES = {
         Deregister(ID),
         DirectMessage(ID, "alice", "bob", "hi"),
         Save(ID, "bob", b"hi"),
-        GroupPost(ID, b"hi"),
-        Batch(ID, "bob", (ENTRY,), (("alice", CREDENTIALS),)),
+        GroupPost(ID, b"hi", ROOM.id),
+        Batch(ID, "bob", (ENTRY,), (("alice", CREDENTIALS),), ((ROOM.id, ROOM.name),)),
         TableChange(ID, VERSION, VERSION, (RECORD,)),
         Heartbeat(ID, 12.5),
         Find(ID, "bob"),
         SessionEnded(ID, 12.5),
+        CreateRoom(ID, "lunch"),
+        JoinRoom(ID, "lunch"),
+        LeaveRoom(ID, ROOM.id),
+        ListRooms(ID, "lunch", True),
+        ListMembers(ID, ROOM.id, "bob"),
         Ack(DirectMessage.kind, ID),
         Busy(Batch.kind, ID),
         Refused(Save.kind, ID, "full"),
@@ -60,6 +41,9 @@ SAMPLES = {
         Taken(Batch.kind, ID, 4, (b"", bytes(64), bytes(96))),
         Found(Find.kind, ID, RECORD),
         Elsewhere(Register.kind, ID, 12.5),
+        RoomChanged(JoinRoom.kind, ID, ROOM),
+        RoomList(ListRooms.kind, ID, (ROOM,)),
+        MemberList(ListMembers.kind, ID, ("alice", "bob")),
         Part(Save.kind, ID, 0, 2, b"body"),
         PartAck(Save.kind, ID, 3),
     )

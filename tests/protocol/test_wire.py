@@ -12,36 +12,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.fuzz.samples import CREDENTIALS, ENTRY, ID, RECORD, SAMPLES
+from tests.fuzz.samples import CREDENTIALS, ENTRY, ID, RECORD, ROOM, SAMPLES
 from tests.fuzz.targets import check_message
 from tests.strategies import MESSAGES, answers, of_kind
-from trio_chat.protocol.log import BATCH_BYTES, ENTRY_OVERHEAD, first_batch
-from trio_chat.protocol.messages import (
-    MAX_BATCH,
-    MAX_RECEIPTS,
-    Ack,
-    Batch,
-    Delivered,
-    DirectMessage,
-    Elsewhere,
-    Find,
-    Found,
-    GroupPost,
-    Heartbeat,
-    Part,
-    PartAck,
-    Receipt,
-    Refused,
-    Register,
-    Registered,
-    Save,
-    SessionEnded,
-    TableChange,
-    TableHeld,
-    Taken,
-)
+from trio_chat.protocol import log
+from trio_chat.protocol.log import BATCH_BYTES, ENTRY_OVERHEAD, first_batch, missed_posts
+from trio_chat.protocol.messages import (MAX_BATCH, MAX_RECEIPTS, Ack, Batch, Delivered, DirectMessage, Elsewhere, Find, Found, GroupPost, Heartbeat, Part, PartAck, Receipt, Refused, Register, Registered, Save, SessionEnded, TableChange, TableHeld, Taken,)
+from trio_chat.protocol.room_messages import (MAX_MEMBERS_LISTED, MAX_ROOMS_LISTED, CreateRoom, JoinRoom, LeaveRoom, ListMembers, ListRooms, MemberList, RoomChanged, RoomList,)
 from trio_chat.protocol.parts import OutgoingRequest
-from trio_chat.protocol.records import MAX_BODY, MAX_PARTS, MAX_TEXT, Entry, EntryKind, Reason, Version
+from trio_chat.protocol.records import EVERYONE, MAX_BODY, MAX_PARTS, MAX_TEXT, Entry, EntryKind, Reason, Room, Version
 from trio_chat.protocol.wire import MAX_PLAINTEXT, WireError, decode_untrusted, encode
 
 fast = settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
@@ -106,6 +85,9 @@ FULL_RECORD = attrs.evolve(
 )
 
 
+FULL_ROOM = Room("#" + "f" * 32, "x" * 32, bytes(32), 2**53, 2**53)
+
+
 @pytest.mark.parametrize(
     "longest",
     [
@@ -115,6 +97,9 @@ FULL_RECORD = attrs.evolve(
         Delivered(127, ID, bytes(96)),
         Receipt(127, ID, bytes(96)),
         Register(ID, "x" * 32, CREDENTIALS, ID, 1e11 / 3),
+        RoomList(127, ID, (FULL_ROOM,) * MAX_ROOMS_LISTED),
+        MemberList(127, ID, ("x" * 32,) * MAX_MEMBERS_LISTED),
+        ListMembers(ID, FULL_ROOM.id, "\N{GRINNING FACE}" * 32),
     ],
     ids=lambda message: type(message).__name__,
 )
@@ -133,16 +118,35 @@ def full_batch(size: int) -> Batch:
     return Batch(ID, "y" * 32, together, (("x" * 32, CREDENTIALS),) * len(together))
 
 
+def posts_to_rooms(size: int, count: int) -> Batch:
+    """Posts of this size, each to another room, as many as go together but no more than `count`, with a notice."""
+    ids = [f"#{number:032x}" for number in range(count)]
+    post = attrs.evolve(FULL_ENTRY, kind=EntryKind.GROUP, body=bytes(size))
+    together = first_batch([attrs.evolve(post, recipient=id_) for id_ in ids], 0).entries
+    notice = missed_posts("y" * 32, [FULL_ROOM.id], 2**53, 1, 2**53)
+    rooms = [(entry.recipient, "x" * 32) for entry in together]
+    return Batch(
+        ID,
+        "y" * 32,
+        (notice, *together)[:MAX_BATCH],
+        (("x" * 32, CREDENTIALS),) * len(together),
+        tuple([(FULL_ROOM.id, "x" * 32), *rooms][:MAX_BATCH]),
+    )
+
+
 @pytest.mark.parametrize(
     "longest",
     [
+        posts_to_rooms(BATCH_BYTES // 2 - ENTRY_OVERHEAD, 100),
+        posts_to_rooms(96, 100),
+        posts_to_rooms(0, 100),
         full_batch(MAX_BODY),
         full_batch(BATCH_BYTES // 2 - ENTRY_OVERHEAD),
         full_batch(96),
         full_batch(0),
         TableChange(ID, Version(bytes(8), 2**53), Version(bytes(8), 2**53), (FULL_RECORD,) * 64),
         Save(ID, "x" * 32, bytes(MAX_BODY)),
-        GroupPost(ID, bytes(MAX_BODY)),
+        GroupPost(ID, bytes(MAX_BODY), FULL_ROOM.id),
         DirectMessage(ID, "x" * 32, "y" * 32, "x" * MAX_TEXT),
     ],
     ids=lambda message: type(message).__name__,
@@ -153,6 +157,15 @@ def test_the_longest_messages_that_are_sent_in_parts(longest):
     assert 1 < len(parts) <= MAX_PARTS
     assert b"".join(decode_untrusted(part).body for part in parts) == data
     assert decode_untrusted(data) == longest
+
+
+def test_a_batch_about_64_rooms_can_be_sent(monkeypatch):
+    """No store makes one: with ENTRY_OVERHEAD, a page ends before it has so many entries."""
+    monkeypatch.setattr(log, "ENTRY_OVERHEAD", 0)
+    batch = posts_to_rooms(0, MAX_BATCH)
+    assert (len(batch.entries), len(batch.rooms)) == (MAX_BATCH, MAX_BATCH)
+    assert len(OutgoingRequest(Batch.kind, ID, encode(batch)).missing()) <= MAX_PARTS
+    assert decode_untrusted(encode(batch)) == batch
 
 
 def test_text_of_16_kib_is_counted_in_bytes_and_not_in_characters():
@@ -184,6 +197,11 @@ def test_a_field_that_is_left_out_has_its_default():
     fields = fields_of(SAMPLES[Batch])
     del fields["senders"]
     assert decode_untrusted(with_fields(Batch.kind, fields)) == attrs.evolve(SAMPLES[Batch], senders=())
+    fields = fields_of(SAMPLES[Batch])
+    del fields["rooms"]
+    assert decode_untrusted(with_fields(Batch.kind, fields)) == attrs.evolve(SAMPLES[Batch], rooms=())
+    assert decode_untrusted(with_fields(GroupPost.kind, {"id": ID, "body": b"hi"})) == GroupPost(ID, b"hi", EVERYONE)
+    assert decode_untrusted(with_fields(ListRooms.kind, {"id": ID})) == ListRooms(ID, "", False)
     fields = fields_of(ENTRY)
     del fields["body"]
     assert decode_untrusted(replaced(SAMPLES[Batch], entries=[fields])).entries == (attrs.evolve(ENTRY, body=b""),)
@@ -230,6 +248,11 @@ HAVE_DEFAULTS = {
     (Register, "invitation"),
     (Refused, "after"),
     (Batch, "senders"),
+    (Batch, "rooms"),
+    (GroupPost, "room"),
+    (ListRooms, "after"),
+    (ListRooms, "own"),
+    (ListMembers, "after"),
     (TableChange, "floor"),
     (SessionEnded, "reason"),
 }
@@ -360,6 +383,7 @@ def test_a_time_is_a_number_of_seconds_until_the_year_9999(time):
 def test_invalid_names_are_refused(name):
     for sample, field in [
         *((Register, "name"), (Find, "name"), (Save, "recipient"), (Batch, "recipient")),
+        *((CreateRoom, "name"), (JoinRoom, "name")),
     ]:
         assert is_refused(replaced(SAMPLES[sample], **{field: name}))
     assert is_refused(replaced(SAMPLES[DirectMessage], sender=name))
@@ -368,6 +392,26 @@ def test_invalid_names_are_refused(name):
     assert is_refused(replaced(SAMPLES[Batch], senders=[(name, fields_of(CREDENTIALS))]))
     assert is_refused(replaced(SAMPLES[TableChange], records=[fields_of(RECORD) | {"name": name}]))
     assert is_refused(replaced(SAMPLES[Found], record=fields_of(RECORD) | {"name": name}))
+    assert is_refused(replaced(SAMPLES[Batch], rooms=[(ROOM.id, name)]))
+    assert is_refused(replaced(SAMPLES[RoomChanged], room=fields_of(ROOM) | {"name": name}))
+    assert is_refused(replaced(SAMPLES[RoomList], rooms=[fields_of(ROOM) | {"name": name}]))
+    assert is_refused(replaced(SAMPLES[MemberList], names=["alice", name]))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *("#", "#" + "0" * 31, "#" + "0" * 33, "0" * 32, "#" + "A" * 32, "#" + "g" * 32, "#" + "0" * 32 + "\n"),
+        *("\n", "lunch", "bob", b"#" + b"0" * 32, 7, None),
+    ],
+)
+def test_the_id_of_a_room_is_a_number_sign_and_32_hexadecimal_digits_or_nothing(wrong):
+    requests = [(SAMPLES[message_class], "room") for message_class in (GroupPost, LeaveRoom, ListMembers)]
+    for id_ in (ROOM.id, EVERYONE):
+        assert all(decode_untrusted(replaced(request, **{field: id_})).room == id_ for request, field in requests)
+    assert all(is_refused(replaced(request, **{field: wrong})) for request, field in requests)
+    assert is_refused(replaced(SAMPLES[Batch], rooms=[(wrong, "lunch")]))
+    assert is_refused(replaced(SAMPLES[RoomChanged], room=fields_of(ROOM) | {"id": wrong}))
 
 
 @pytest.mark.parametrize("name", ["a", "7", "Bob", "x" * 32, "a_.-", "0-0"])
@@ -437,8 +481,24 @@ def test_a_batch_has_1_to_64_entries_and_10_receipts_and_a_page_up_to_64_rows():
     assert len(decode_untrusted(replaced(SAMPLES[Taken], receipts=[bytes(96)] * 10)).receipts) == 10
     assert is_refused(replaced(SAMPLES[Taken], receipts=[b""] * 11))
     assert decode_untrusted(replaced(SAMPLES[Taken], receipts=[])).receipts == ()
+    room = (ROOM.id, ROOM.name)
+    assert len(decode_untrusted(replaced(SAMPLES[Batch], rooms=[room] * 64)).rooms) == 64
+    assert is_refused(replaced(SAMPLES[Batch], rooms=[room] * 65))
     assert len(decode_untrusted(replaced(SAMPLES[TableChange], records=[record] * 64)).records) == 64
     assert is_refused(replaced(SAMPLES[TableChange], records=[record] * 65))
+
+
+def test_a_list_has_7_rooms_or_32_members_at_most_and_begins_after_a_name():
+    room = fields_of(ROOM)
+    assert len(decode_untrusted(replaced(SAMPLES[RoomList], rooms=[room] * 7)).rooms) == 7
+    assert is_refused(replaced(SAMPLES[RoomList], rooms=[room] * 8))
+    assert decode_untrusted(replaced(SAMPLES[RoomList], rooms=[])).rooms == ()
+    assert len(decode_untrusted(replaced(SAMPLES[MemberList], names=["bob"] * 32)).names) == 32
+    assert is_refused(replaced(SAMPLES[MemberList], names=["bob"] * 33))
+    for message_class in (ListRooms, ListMembers):
+        assert decode_untrusted(replaced(SAMPLES[message_class], after="x" * 32)).after == "x" * 32
+        assert all(is_refused(replaced(SAMPLES[message_class], after=wrong)) for wrong in ("x" * 33, b"x", 7))
+    assert all(is_refused(replaced(SAMPLES[ListRooms], own=wrong)) for wrong in (0, 1, "yes", None))
 
 
 @pytest.mark.parametrize("kind", ["x" * 17, 1, None, b"direct"])
@@ -451,8 +511,10 @@ def test_the_key_of_an_entry_has_32_bytes(key):
     assert is_refused(replaced(SAMPLES[Batch], entries=[fields_of(ENTRY) | {"key": key}]))
 
 
-@pytest.mark.parametrize("recipient", ["x" * 33, b"bob", None, 7])
-def test_the_recipient_of_an_entry_is_a_text_no_longer_than_a_name(recipient):
+@pytest.mark.parametrize("recipient", ["x" * 34, b"bob", None, 7])
+def test_the_recipient_of_an_entry_is_a_text_no_longer_than_the_id_of_a_room(recipient):
+    post = fields_of(ENTRY) | {"recipient": ROOM.id}
+    assert decode_untrusted(replaced(SAMPLES[Batch], entries=[post])).entries[0].recipient == ROOM.id
     assert is_refused(replaced(SAMPLES[Batch], entries=[fields_of(ENTRY) | {"recipient": recipient}]))
 
 

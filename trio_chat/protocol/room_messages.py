@@ -11,7 +11,7 @@ from msgspec import Meta
 from trio_chat.protocol.message_base import Answerable, OfRequest
 from trio_chat.protocol.records import Name, Room, RoomId
 
-MAX_ROOMS_LISTED = 8
+MAX_ROOMS_LISTED = 7
 MAX_MEMBERS_LISTED = 32
 """How many rooms, and how many of their members, are in one answer: it must fit into one datagram."""
 
