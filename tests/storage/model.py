@@ -275,6 +275,7 @@ class ModelStore:
         if status is Status.NEW or (room and status in (Status.KNOWN, Status.NOT_A_MEMBER)):
             self._head += 1
             self._requests[_key(entry)] = _Request(self._head, request_hash(entry), entry.taken_at)
+            self._end_append(self._head - 1)
         if status is not Status.NEW:
             if room and status in (Status.KNOWN, Status.NOT_A_MEMBER):
                 self._tell([attrs.evolve(entry, seq=self._head, recipient=fold(entry.sender))])
@@ -293,8 +294,12 @@ class ModelStore:
     def _change(self, entry, room, limits):
         is_member = room is not None and (room.id == EVERYONE or self._joined(room, entry) > 0)
         if entry.kind == "created":
-            if room or len(self._rooms) >= limits.rooms:
-                return Status.EXISTS if room else Status.NO_MORE_ROOMS
+            if room:
+                return Status.EXISTS
+            if room_id(entry.key, entry.id) in self._rooms:
+                return Status.CONFLICT  # its first request is forgotten
+            if len(self._rooms) >= limits.rooms:
+                return Status.NO_MORE_ROOMS
         elif room is None:
             return Status.UNKNOWN
         elif entry.kind == "left":
@@ -393,6 +398,18 @@ class ModelStore:
         self._entries = [one for one in self._entries if one.seq > upto]
         self._fail([one for one in old if one.kind == EntryKind.DIRECT], now)
         return False
+
+    async def date_forward(self, before, now):
+        for entries in (self._entries, self._trimmed, self._untold):
+            entries[:] = [attrs.evolve(one, taken_at=now) if one.taken_at < before else one for one in entries]
+        for request in self._requests.values():
+            request.taken_at = now if request.taken_at < before else request.taken_at
+        for one in self._names.values():
+            one.used_at = now if one.used_at is not None and one.used_at < before else one.used_at
+        for room in self._rooms.values():
+            room.unused_since = (
+                now if room.unused_since is not None and room.unused_since < before else room.unused_since
+            )
 
     def _fail(self, letters, at, reader=None):
         """Tell the senders of letters that these are not read. The reader is None if they have their names today."""

@@ -1,4 +1,5 @@
-"""Files of earlier versions of the server's store lose nothing when they become one log.
+"""Files of earlier versions of the server's store lose nothing when they become one log, and then
+rooms.
 
 They were made by the code of their time; what is in them is told in fixtures/README.md. Each test works on a copy.
 """
@@ -16,7 +17,9 @@ from tests.storage.backends import inline
 from tests.storage.log_entries import direct, read_all
 from trio_chat.crypto.identities import sign_identity
 from trio_chat.errors import StoreError
-from trio_chat.protocol.records import EVERYONE, NO_KEY, Credentials, Entry, EntryKind, Record
+from trio_chat.protocol.limits import LIMITS
+from trio_chat.protocol.records import EVERYONE, NO_KEY, Credentials, Entry, EntryKind, Record, room_id
+from trio_chat.storage import server_log
 from trio_chat.storage.database import open_database
 from trio_chat.storage.interface import Acknowledged, Appended, Ban, BanKind, Invitation, Position, Status
 from trio_chat.storage.server_schema import SERVER_SCHEMA
@@ -75,38 +78,135 @@ def posts(*ids: int) -> list[tuple[str, int]]:
 async def test_who_loses_a_name_from_now_on_is_kept(migrate):
     path = migrate("server-4.db")
     async with open_server_store(path, inline) as store:
-        names, head = await store.load(lambda entries: None)
-        assert ([one.record.name for one in names], head) == (
-            ["cid", "dee", "eve", "Fay", "kim", "gus", "hal", "ann", "bob"],
-            53,
-        )
-        assert store.damaged == 1, "lou has lost their certificate"
-        assert await store.past_owners() == [], "nobody has noted who mia and hal were"
-        (kim,) = [one for one in names if one.record.name == "kim"]
-        assert (kim.record.credentials, kim.reserved) == (None, "aaaa-bbbb-cccc-dddd")
-        await store.delete("kim", START + 100)
+        names, _ = await store.load(lambda entries: None)
+        assert await store.past_owners() == []
+        (eve,) = [one for one in names if one.record.name == "eve"]
+        await store.delete("eve", START + 100)
     async with open_server_store(path, inline) as store:
-        assert await store.past_owners() == [("kim", kim.owner)]
+        assert await store.past_owners() == [("eve", eve.owner)]
+
+
+OF_SCHEMA_4 = ("ann", "bob", "cid", "dee", "eve", "fay", "gus", "hal", "kim", "lou", "mia", "nia")
+TRIMMED = "SELECT count(*) FROM entries WHERE kept = 0 AND recipient = '' AND sender <> ? AND seq > ?"
+
+
+@pytest.mark.parametrize("after", [0, 30, 41, 49])
+async def test_what_was_kept_before_there_were_rooms_is_read_and_what_was_trimmed_is_counted(migrate, after):
+    old = {seq: Entry(seq, *fields) for seq, *fields in rows("server-4.db", KEPT)}
+    (trimmed,) = rows("server-4.db", "SELECT count(*) FROM entries WHERE kept = 0 AND recipient = ''")[0]
+    assert trimmed == 10
+    async with open_server_store(migrate("server-4.db"), inline) as store:
+        await store.load(lambda entries: None)
+        for name in OF_SCHEMA_4:
+            entries = await read_all(store, name, after)
+            counted = [one for one in entries if one.kind == "missed" and one.seq not in (33, 34)]
+            assert {one.seq: one for one in entries if one not in counted} == {
+                seq: one
+                for seq, one in old.items()
+                if one.recipient == name or (one.recipient == EVERYONE and one.sender.lower() != name)
+                if seq > after
+            }
+            with closing(
+                sqlite3.connect(f"{(FIXTURES / 'server-4.db').as_uri()}?mode=ro&immutable=1", uri=True)
+            ) as file:
+                (missed,) = file.execute(TRIMMED, (name, after)).fetchone()
+            assert sum(int(one.body) for one in counted) == missed, name
+
+
+async def test_a_notice_of_posts_to_everyone_has_the_id_that_it_had(migrate):
+    """A client that has taken it from the program before shows it once. That program counted 6 in one gap, too."""
+    async with open_server_store(migrate("server-4.db"), inline) as store:
+        await store.load(lambda entries: None)
+        (notice,) = [one for one in await read_all(store, "kim", 0) if one.kind == "missed"]
+        assert (notice.seq, notice.body, notice.id.hex()) == (31, b"6", "13e01099546c66e111753fa0c0dda8e8")
+
+
+async def test_positions_and_what_waits_stay(migrate):
+    old = rows("server-4.db", "SELECT name, position, letters FROM mailboxes")
+    posts_after = "SELECT count(*) FROM entries WHERE kept = 1 AND recipient = '' AND seq > {} AND sender NOT LIKE '{}'"
+    async with open_server_store(migrate("server-4.db"), inline) as store:
+        names, head = await store.load(lambda entries: None)
+        assert (head, store.damaged) == (55, 0)
+        for name, position, letter_count in old:
+            (known,) = [one for one in names if one.record.name.lower() == name]
+            if known.record.credentials:
+                posts = rows("server-4.db", posts_after.format(position, name))[0][0]
+                assert await store.save_name(known.record) == Position(position, letter_count + posts, 55), name
 
 
 async def test_what_operators_have_decided_stays(migrate):
     async with open_server_store(migrate("server-4.db"), inline) as store:
         names, _ = await store.load(lambda entries: None)
-        bans, invitations = await store.rules()
-        assert bans == [Ban(BanKind.NAME, "mia", "mia"), Ban(BanKind.ADDRESS, "192.0.2.0/24")]
-        assert invitations == [
-            Invitation(b"\x01" * 32, START + 1000, ""),
-            Invitation(b"\x02" * 32, START + 1000, "ned"),
+        assert {one.record.name: one.reserved for one in names if one.record.credentials is None} == {
+            "hal": "",
+            "eve": "aaaa-bbbb-cccc-dddd",
+        }
+        assert await store.rules() == (
+            [Ban(BanKind.NAME, "spammer", "spammer"), Ban(BanKind.ADDRESS, "10.9.0.0/16")],
+            [Invitation(b"h" * 32, START + 1000, "oda")],
+        )
+        unused = await store.unused([], START + 91, START + 95)
+        assert unused == [one.record.name for one in names if one.record.name not in ("bob", "dee", "Fay", "nia")], (
+            "who was seen when is known, and for whom letters wait"
+        )
+
+
+async def test_all_requests_are_still_known(migrate):
+    old = rows(
+        "server-4.db",
+        "SELECT seq, kind, id, sender, key, recipient, receipt FROM entries"
+        " WHERE request IS NOT NULL AND key IS NOT NULL",
+    )
+    async with open_server_store(migrate("server-4.db"), inline) as store:
+        await store.load(lambda entries: None)
+        for seq, kind, id_, sender, key, recipient, receipt in old:
+            body = b"message %d" % int.from_bytes(id_, "big")
+            (appended,) = await store.append([Entry(0, kind, id_, sender, key, recipient or "", START, body)])
+            assert appended == Appended(Status.KNOWN, max(seq, 0), receipt or b""), seq
+    assert (len(old), sum(1 for *_, receipt in old if receipt)) == (39, 4)
+
+
+async def test_the_posts_become_those_of_the_room_of_everyone(migrate, monkeypatch):
+    path = migrate("server-4.db")
+    async with open_server_store(path, inline) as store:
+        await store.load(lambda entries: None)
+        assert await store.rooms() == [(EVERYONE, "everyone")]
+    with closing(sqlite3.connect(path)) as database:
+        counts = database.execute("SELECT posts, bytes, latest, trimmed, members, unused_since FROM rooms").fetchall()
+        assert counts == [(3, 30, 52, 44, 0, None)]
+        assert database.execute("SELECT * FROM log").fetchall() == rows("server-4.db", "SELECT head, latest FROM log")
+    async with open_server_store(path, inline) as store:
+        names, _ = await store.load(lambda entries: None)
+        monkeypatch.setattr(server_log, "ROOM_POSTS", 3)
+        more = Entry(0, "group", id_of(60), "ann", key_of("ann"), EVERYONE, START + 60, b"message 60")
+        assert await store.append([more]) == [Appended(Status.NEW, 56)]
+        entries = await read_all(store, "kim", 47)
+        assert [(one.kind, one.seq, one.body) for one in entries] == [
+            ("missed", 48, b"1"),
+            *[("group", 50, b"message 52"), ("group", 52, b"message 54"), ("group", 56, b"message 60")],
         ]
-        assert await store.unused([], START + 70, START + 80) == [], "all were seen at 70"
-        assert await store.unused([], START + 71, START + 80) == ["cid", "eve", "kim", "gus", "hal"], "bob is new"
-        position = await store.save_name(same_owner("bob", names))
-        entries = await read_all(store, "bob", position.seq)
-        assert [(one.seq, one.kind) for one in entries if one.seq > 44] == [
-            (49, "group"),
-            (51, "group"),
-            (52, "failed"),
-        ]
+        created = Entry(0, "created", id_of(61), "ann", key_of("ann"), EVERYONE, START + 61, b"lunch")
+        assert (await store.change_room(created, LIMITS)).status is Status.NEW
+        assert (await store.save_name(same_owner("ann", names))).rooms == {room_id(key_of("ann"), id_of(61)): 57}
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        *("DELETE FROM log", "INSERT INTO log SELECT * FROM log", "UPDATE log SET posts = NULL, bytes = 'x'"),
+        "UPDATE log SET posts = -1, head = 3",
+    ],
+)
+async def test_damaged_counts_of_the_log_do_not_stop_it(migrate, damage):
+    path = migrate("server-4.db")
+    with closing(sqlite3.connect(path, isolation_level=None)) as database:
+        database.execute(damage)
+    async with open_server_store(path, inline) as store:
+        _, head = await store.load(lambda entries: None)
+        assert head == 55
+        assert [one.seq for one in await read_all(store, "kim", 47)] == [48, 50, 52]
+    with closing(sqlite3.connect(path)) as database:
+        assert database.execute("SELECT posts, bytes, latest, trimmed FROM rooms").fetchall() == [(3, 30, 52, 44)]
 
 
 # --- schema 3 ---
@@ -327,8 +427,9 @@ async def test_the_mailbox_counts_letters_alone(migrate):
         size = rows("server.db", "SELECT sum(length(body)) FROM letters WHERE recipient LIKE 'bob' AND kind = 'direct'")
         assert counts.fetchall() == [("bob", 8, size[0][0]), ("fay", 1, 124), ("gus", 1, 125)]
         tables = database.execute("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name").fetchall()
-        expected = ["bans", "damaged", "damaged_names", "damaged_past_owners", "entries", "invitations", "log"]
-        assert [name for (name,) in tables] == [*expected, "mailboxes", "names", "past_owners"]
+        expected = ["bans", "damaged", "damaged_names", "damaged_past_owners", "damaged_rooms", "entries"]
+        expected += ["invitations", "log", "mailboxes", "members", "names", "past_owners", "rooms"]
+        assert [name for (name,) in tables] == expected
 
 
 async def test_the_log_goes_on(migrate):

@@ -70,6 +70,7 @@ STEPS = st.one_of(
     st.tuples(st.just("delete"), spelled),
     st.builds(lambda one, other, *there: ("unused", there, min(one, other), max(one, other)), times, times, people),
     st.builds(lambda one, other: ("retain", min(one, other), max(one, other)), times, times),
+    st.builds(lambda one, other: ("date_forward", min(one, other), max(one, other)), times, times),
 )
 
 
@@ -131,6 +132,9 @@ class Pair:
 
     async def unused(self, online, before, now):
         await self.both("unused", online, before, now)
+
+    async def date_forward(self, before, now):
+        await self.both("date_forward", before, now)
 
     async def take(self, name, count, late):
         """As a server does: the first entries of a page, of one after the last page, or once more an earlier page."""

@@ -130,6 +130,8 @@ class LogTransaction:
             (head, str(entry.kind), entry.sender, entry.key, entry.id, entry.sender, entry.taken_at, *request),
         )
         self.appended.append(attrs.evolve(entry, seq=head, recipient=recipient))
+        if head % FORGET_EVERY == 0:
+            self._forget(head - REMEMBERED)
         return head
 
     def _trim(self, room: str) -> None:

@@ -11,14 +11,29 @@ from typing import Any
 import msgspec
 
 from trio_chat.protocol.limits import Limits
-from trio_chat.protocol.records import EVERYONE, EVERYONE_NAME, Entry, EntryKind, Room, fold, room_id
+from trio_chat.protocol.records import (
+    EVERYONE,
+    EVERYONE_NAME,
+    Count,
+    Entry,
+    EntryKind,
+    Key,
+    Room,
+    RoomId,
+    fold,
+    room_id,
+)
 from trio_chat.storage.interface import RoomChange, Status
-from trio_chat.storage.server_log import LogTransaction
+from trio_chat.storage.server_log import COUNT_POSTS, LogTransaction
 
 _FIELDS = ("id", "name", "owner", "members", "joined")
+# The last column is for setting a damaged row aside: its id may be anything. A room is not damaged if one of its
+# members is.
 _ROOMS = """
-    SELECT id, rooms.name, owner, members, coalesce(joined, 0) FROM rooms
+    SELECT id, rooms.name, owner, members, iif(typeof(joined) = 'integer', max(joined, 0), 0), rooms.rowid FROM rooms
     LEFT JOIN members ON room = id AND members.name = ?1 AND key = ?2"""
+
+COUNT_MEMBERS = "UPDATE rooms SET members = (SELECT count(*) FROM members WHERE room = id)"
 
 
 def change_room(
@@ -77,13 +92,16 @@ def _first(transaction: LogTransaction, query: str, entry: Entry, value: str) ->
 
 def _checked(transaction: LogTransaction, row: Sequence[Any]) -> Room | None:
     """The room in a row. None if the row is damaged: then it has been set aside, and nobody is in the room."""
+    *fields, rowid = row
     try:
-        return msgspec.convert(dict(zip(_FIELDS, row, strict=True)), Room, builtin_types=(bytes,))
+        return msgspec.convert(dict(zip(_FIELDS, fields, strict=True)), Room, builtin_types=(bytes,))
     except msgspec.ValidationError as error:
         transaction.damaged.append(f"room {row[0]!r}: {error}")
-        transaction.database.execute("INSERT INTO damaged_rooms SELECT * FROM rooms WHERE id IS ?", (row[0],))
-        transaction.database.execute("DELETE FROM rooms WHERE id IS ?", (row[0],))
-        transaction.database.execute("DELETE FROM members WHERE room IS ?", (row[0],))
+        transaction.database.execute("INSERT INTO damaged_rooms SELECT * FROM rooms WHERE rowid = ?", (rowid,))
+        transaction.database.execute(
+            "DELETE FROM members WHERE room = (SELECT id FROM rooms WHERE rowid = ?)", (rowid,)
+        )
+        transaction.database.execute("DELETE FROM rooms WHERE rowid = ?", (rowid,))
         return None
 
 
@@ -93,6 +111,9 @@ def _status(transaction: LogTransaction, entry: Entry, room: Room | None, limits
     match entry.kind, room:
         case EntryKind.CREATED, Room():
             return Status.EXISTS
+        # The first request with its id is no longer remembered, but what it has created is still there.
+        case EntryKind.CREATED, None if _by_id(transaction, room_id(entry.key, entry.id), entry):
+            return Status.CONFLICT
         case EntryKind.CREATED, None:
             (rooms,) = transaction.database.execute("SELECT count(*) FROM rooms").fetchone()
             if rooms >= limits.rooms:
@@ -123,9 +144,7 @@ def _remove(transaction: LogTransaction, members: Sequence[tuple[str, str]], at:
 
 
 def _count_members(transaction: LogTransaction, id: str, at: float) -> None:
-    transaction.database.execute(
-        "UPDATE rooms SET members = (SELECT count(*) FROM members WHERE room = id) WHERE id = ?", (id,)
-    )
+    transaction.database.execute(f"{COUNT_MEMBERS} WHERE id = ?", (id,))
     transaction.database.execute(
         "UPDATE rooms SET unused_since = iif(members, NULL, coalesce(unused_since, ?)) WHERE id = ?", (at, id)
     )
@@ -148,16 +167,16 @@ def members_among(transaction: LogTransaction, entries: Sequence[Entry]) -> set[
     return set(rows)
 
 
-def rooms_of(transaction: LogTransaction, name: str) -> dict[str, int]:
+def rooms_of(transaction: LogTransaction, name: str, at: float) -> dict[str, int]:
     """The rooms that a name (in lower case) is in, and with which entry it joined each."""
-    rows = transaction.database.execute("SELECT room, joined FROM members WHERE name = ?", (name,)).fetchall()
+    rows = transaction.database.execute("SELECT room, key, joined FROM members WHERE name = ?", (name,)).fetchall()
     rooms = {}
     for row in rows:
         try:
-            room, joined = msgspec.convert(row, tuple[str, int])
+            room, _, joined = msgspec.convert(row, tuple[RoomId, Key, Count], builtin_types=(bytes,))
         except msgspec.ValidationError as error:
             transaction.damaged.append(f"member {name} of {row[0]!r}: {error}")
-            transaction.database.execute("DELETE FROM members WHERE room IS ? AND name = ?", (row[0], name))
+            _remove(transaction, [(row[0], name)], at)
         else:
             rooms[room] = joined
     return rooms
@@ -165,21 +184,24 @@ def rooms_of(transaction: LogTransaction, name: str) -> dict[str, int]:
 
 def leave_all(transaction: LogTransaction, name: str, at: float) -> None:
     """A name (in lower case) belongs to its owner no longer: it is in no room any more."""
-    _remove(transaction, [(room, name) for room in rooms_of(transaction, name)], at)
+    rows = transaction.database.execute("SELECT room, name FROM members WHERE name = ?", (name,)).fetchall()
+    _remove(transaction, rows, at)
 
 
 # --- lists ---
 
 
 def all_rooms(transaction: LogTransaction) -> list[tuple[str, str]]:
-    """The ids and names of all rooms. That of everyone is made if it is missing."""
-    transaction.database.execute(
-        "INSERT OR IGNORE INTO rooms SELECT '', ?, zeroblob(32), 0, 0, 0, 0, 0, NULL"
-        " WHERE NOT EXISTS (SELECT * FROM rooms WHERE id = '')",
-        (EVERYONE_NAME,),
-    )
+    """The ids and names of all rooms. That of everyone is made anew if it is missing, or damaged."""
     rows = transaction.database.execute(_ROOMS, ("", b"")).fetchall()
-    return [(room.id, room.name) for row in rows if (room := _checked(transaction, row))]
+    rooms = [(room.id, room.name) for row in rows if (room := _checked(transaction, row))]
+    if (EVERYONE, EVERYONE_NAME) not in rooms:
+        transaction.database.execute(
+            "INSERT OR REPLACE INTO rooms VALUES ('', ?, zeroblob(32), 0, 0, 0, 0, 0, NULL)", (EVERYONE_NAME,)
+        )
+        transaction.database.execute(f"{COUNT_POSTS} WHERE id = ''")
+        return all_rooms(transaction)
+    return rooms
 
 
 def list_rooms(transaction: LogTransaction, name: str, key: bytes, after: str, own: bool, count: int) -> list[Room]:
@@ -205,5 +227,13 @@ def list_members(transaction: LogTransaction, room: str, after: str, count: int)
 
 def drop_unused(transaction: LogTransaction, before: float, now: float) -> None:
     """Remove the rooms in which nobody has been since before this time."""
-    transaction.database.execute("UPDATE rooms SET unused_since = ?1 WHERE unused_since > ?1", (now,))
+    # Later than now: the clock was wrong then, or the row is damaged.
+    transaction.database.execute(
+        "UPDATE rooms SET unused_since = ?1 WHERE unused_since > ?1 OR (unused_since IS NULL AND members = 0)", (now,)
+    )
     transaction.database.execute("DELETE FROM rooms WHERE members = 0 AND id <> '' AND unused_since < ?", (before,))
+
+
+def date_forward(transaction: LogTransaction, before: float, now: float) -> None:
+    """The clock was set forward: where nobody has been since before this time, nobody has been since now."""
+    transaction.database.execute("UPDATE rooms SET unused_since = ? WHERE unused_since < ?", (now, before))

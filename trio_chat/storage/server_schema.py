@@ -197,10 +197,10 @@ ROOMS = """
     CREATE INDEX members_by_name ON members (name, joined);
     CREATE INDEX members_by_key ON members (key);
     CREATE TABLE damaged_rooms (id, name, owner, members, posts, bytes, latest, trimmed, unused_since);
-    INSERT INTO rooms SELECT '', 'everyone', zeroblob(32), 0, posts, bytes,
+    INSERT INTO rooms SELECT '', 'everyone', zeroblob(32), 0,
+        (SELECT posts FROM log LIMIT 1), (SELECT bytes FROM log LIMIT 1),
         coalesce((SELECT max(seq) FROM entries WHERE recipient = ''), 0),
-        coalesce((SELECT max(seq) FROM entries WHERE kept = 0 AND recipient = ''), 0), NULL
-        FROM log;
+        coalesce((SELECT max(seq) FROM entries WHERE kept = 0 AND recipient = ''), 0), NULL;
     ALTER TABLE log DROP COLUMN posts;
     ALTER TABLE log DROP COLUMN bytes;
     DROP INDEX personal;

@@ -155,6 +155,7 @@ class SqliteServerStore:
         def work(transaction: LogTransaction) -> None:
             transaction.date_forward(before, now)
             server_rules.date_forward(transaction, before, now)
+            server_rooms.date_forward(transaction, before, now)
 
         await self._submit(work)
 
@@ -187,6 +188,7 @@ def _load(transaction: LogTransaction) -> tuple[list[KnownName], int]:
     ).fetchall()
     names = [known for row in rows if (known := _known_name(transaction, row))]
     _check_counts(transaction.database)
+    server_rooms.all_rooms(transaction)  # sets damaged rows aside: a post to everyone needs their row
     return names, transaction.head
 
 
@@ -221,18 +223,19 @@ def _known_name(transaction: LogTransaction, row: Sequence[Any]) -> KnownName | 
 def _check_counts(database: sqlite3.Connection) -> None:
     """If the counts of the log are damaged, count again. The head must not go back, whatever they say."""
     rows = database.execute("SELECT head, latest FROM log").fetchall()
-    counts = database.execute("SELECT posts, bytes, latest, trimmed FROM rooms").fetchall()
+    counts = database.execute("SELECT posts, bytes, latest, trimmed, members FROM rooms").fetchall()
     (last,) = database.execute(
         "SELECT max(coalesce((SELECT max(seq) FROM entries), 0), coalesce((SELECT max(position) FROM mailboxes), 0))"
     ).fetchone()
     try:
         ((head, _),) = msgspec.convert(rows, tuple[tuple[Count, Seconds]])
-        msgspec.convert(counts, list[tuple[Count, Count, Count, Count]])
+        msgspec.convert(counts, list[tuple[Count, Count, Count, Count, Count]])
         if head >= last:
             return
     except msgspec.ValidationError:
         pass
     log.error("the counts of the log are damaged: %r", rows)
+    database.execute(server_rooms.COUNT_MEMBERS)
     database.execute("DELETE FROM log")
     database.execute(
         "INSERT INTO log SELECT ?, coalesce((SELECT max(taken_at) FROM entries WHERE typeof(taken_at) = 'real'), 0)",
@@ -269,7 +272,7 @@ def _save_name(transaction: LogTransaction, record: Record, invitation: bytes) -
     failed = [one for one in unread if transaction.has_its_sender(one)]
     transaction.append([about_letter(letter, EntryKind.FAILED, reader, record.since) for letter in failed])
     waiting = letters + transaction.waiting_posts(name, position)
-    return Position(position, waiting, transaction.head, server_rooms.rooms_of(transaction, name))
+    return Position(position, waiting, transaction.head, server_rooms.rooms_of(transaction, name, record.since))
 
 
 def _retain(transaction: LogTransaction, before: float, now: float) -> bool:
