@@ -111,6 +111,16 @@ def test_an_address_is_that_of_a_peer_while_somebody_known_has_a_session_there()
     assert not table.sessions.is_known_at(address)
 
 
+def test_a_table_that_was_given_no_limits_has_some():
+    table = Table()
+    gone = [table.begin_known(b"gone %d" % n) for n in range(21_000)]
+    assert all(map(table.has, gone))
+    table.known.clear()
+    for key in strangers(5000):
+        table.begin(key)
+    assert len(table.sessions) == 4096 + 16_384
+
+
 @pytest.mark.parametrize("end", [SessionTable.drop, lambda sessions, session: sessions.sweep(SESSION_LIFETIME)])
 def test_nothing_is_left_of_a_session_that_ended(end):
     table = Table(sessions_of_strangers=1)
