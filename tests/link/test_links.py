@@ -23,6 +23,7 @@ from trio_chat.crypto.letters import PublicKeys
 from trio_chat.link.handshake import PROLOGUE, Initiator, Responder, SessionKeys
 from trio_chat.link.links import MOVE_PAUSE, KeysLearned, Links, Moved, Received, ServerKeys, Transmit
 from trio_chat.link.packets import Cookie, Hello, Init, Keys, Reset, Resp, header, parse_untrusted
+from trio_chat.link.pending import AcceptedHandshakes, HalfOpen
 from trio_chat.link.session import REPLAY_WINDOW, LinkSession, Peer
 from trio_chat.protocol.limits import LIMITS, Limits
 from trio_chat.protocol.wire import MAX_DATAGRAM, MAX_PLAINTEXT, WireError
@@ -1106,6 +1107,16 @@ def test_one_address_gets_half_of_the_handshakes_and_a_newcomer_still_gets_in():
     assert wire.high.links.refused == {"handshakes_of_strangers": 500, "handshakes_per_address": 100}
 
 
+def test_a_party_that_is_behind_answers_fewer_handshakes_of_strangers():
+    wire = Wire()
+    wire.high.links.is_behind = True
+    assert flood(wire.high, [("10.5.5.5", port) for port in range(1, 101)], wire.now) == 62
+    wire.talk(wire.low, b"nevertheless")
+    assert wire.high.received == [b"nevertheless"]
+    wire.high.links.is_behind = False
+    assert flood(wire.high, [("10.5.5.5", port) for port in range(101, 201)], wire.now + 1, first=100) == 100
+
+
 def test_garbage_behind_a_good_cookie_counts_before_anything_is_computed():
     wire = Wire()
     used = wire.high.key.used
@@ -1126,6 +1137,16 @@ def test_the_number_of_unfinished_handshakes_is_bounded_and_the_newest_is_kept(m
     assert len(wire.high.links) == 20
     wire.talk(wire.low, b"nevertheless")
     assert wire.high.received == [b"nevertheless"]
+
+
+def test_of_more_than_8192_unfinished_handshakes_the_oldest_are_forgotten():
+    """With the usual rates there are never so many. A server that is given higher ones has no other bound."""
+    accepted, keys = AcceptedHandshakes(), SessionKeys(bytes(32), bytes(32), bytes(32))
+    indices = [n.to_bytes(4, "big") for n in range(8192 + 100)]
+    for n, index in enumerate(indices):
+        accepted.add(HalfOpen(Peer((f"10.6.{n >> 8}.{n & 255}", 6), bytes(32)), index, index, keys, b"", b"", 0.0))
+    assert len(accepted) == 8192
+    assert [index in accepted for index in indices] == [False] * 100 + [True] * 8192
 
 
 def test_the_number_of_started_handshakes_is_bounded():
