@@ -18,7 +18,7 @@ from trio_chat.presence.messages import MAX_FRIENDS
 from trio_chat.presence.news import NewsQueue
 from trio_chat.presence.roster import Roster
 from trio_chat.presence.server import MAX_TURNED_AWAY, NEWS_PER_SEND, serve_listeners, serve_presence
-from trio_chat.protocol.limits import LIMITS, Limits
+from trio_chat.protocol.limits import LIMITS, Limits, Rate
 
 MAX_NEWS = LIMITS.presence_news
 
@@ -519,6 +519,17 @@ async def test_one_address_with_many_connections_is_limited_too(service, autojum
         for _ in range(80):
             nursery.start_soon(attack)
     assert 3000 < sum(counts) < 1000 + 2 * 2000
+
+
+async def test_half_of_what_is_done_for_all_is_for_newcomers(nursery, autojump_clock):
+    service = Service(nursery)
+    await service.open(limits=Limits(presence_work=Rate(200_000, 1), presence_work_of_newcomers=Rate(10_000, 1)))
+    greedy = await service.visitor(host="greedy")
+    answered = await count_answers(greedy, {"user_id": 1, "friends": []}, 300, 10)
+    assert 50 < answered < 100
+    newcomer = await service.visitor(host="newcomer")
+    assert await seconds_until(newcomer.request(2, 1)) == 0
+    assert await greedy.receive_all(100) == [], "as before"
 
 
 async def test_who_comes_and_goes_pays_for_those_who_are_told(service, autojump_clock):
