@@ -10,7 +10,7 @@ import pytest
 import trio
 
 from tests.raw_peer import RawPeer
-from tests.stage import SERVER_KEY, SERVER_PEER, identity_of
+from tests.stage import SERVER, SERVER_KEY, SERVER_PEER, identity_of
 from trio_chat import errors
 from trio_chat.client.events import LetterReceived, MessageNotDelivered, SignedOff
 from trio_chat.protocol.messages import Heartbeat, Refused, Register, Registered, SessionEnded
@@ -229,6 +229,49 @@ async def test_a_letter_that_somebody_has_taken_does_not_fail_when_their_name_is
     await ask(DeleteCommand("bob"))
     await stage.pass_time(5)
     assert bob.texts() == ["by the server"]
+    assert not [event for event in alice.received if isinstance(event, MessageNotDelivered)]
+
+
+class BusyStore(MemoryServerStore):
+    """What has been taken is durable after a second."""
+
+    def __init__(self):
+        super().__init__()
+        self.acknowledged = []
+
+    async def acknowledge(self, acknowledged, at):
+        self.acknowledged += [one.name for one in acknowledged]
+        await super().acknowledge(acknowledged, at)
+        await trio.sleep(1)
+
+    async def advance(self, positions):
+        await super().advance(positions)
+        await trio.sleep(1)
+
+
+@pytest.mark.parametrize("first", ["a letter", "a post"])
+async def test_a_letter_that_was_taken_while_the_disk_was_busy_does_not_fail_either(
+    stage, ask, autojump_clock, nursery, first
+):
+    store = BusyStore()
+    await stage.kill_server()
+    await stage.start_server(store)
+    alice, bob, carol = [await stage.enter(name) for name in ("alice", "bob", "carol")]
+    stage.network.filters.append(lambda data, source, destination: SERVER[0] in (source[0], destination[0]))
+    await stage.pass_time(1.1)  # positions are written once a second
+    if first == "a post":
+        await alice.chat.send_all("first")
+    else:
+        nursery.start_soon(alice.chat.send, "carol", "first")
+        await stage.pass_time(0.1)
+    nursery.start_soon(alice.chat.send, "bob", "second")
+    await stage.pass_time(0.6)
+    assert (carol.texts(), bob.texts()[-1:]) == (["first"], ["second"])
+    before = [] if first == "a post" else ["carol"]
+    assert store.acknowledged == before, "what bob has taken waits for that"
+    await ask(DeleteCommand("bob"))
+    assert store.acknowledged == [*before, "bob"]
+    await stage.pass_time(5)
     assert not [event for event in alice.received if isinstance(event, MessageNotDelivered)]
 
 

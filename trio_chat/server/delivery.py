@@ -317,9 +317,11 @@ class Deliveries:
     async def write(self, nursery: trio.Nursery) -> None:
         """Make durable what has been taken so far: positions, and receipts with those of letters."""
         moved, self._moved = self._moved, {}
-        written, self._to_write = self._to_write, []
         if moved:
             await self._store.advance(moved)
+        # Not before that wait: it would be neither here nor in the store, and a name that is deleted meanwhile would
+        # lose letters that its owner has taken. Their senders would be told that they have failed.
+        written, self._to_write = self._to_write, []
         if not written:
             return
         await self._store.acknowledge([one.acknowledged for one in written], self._clock())
