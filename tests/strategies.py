@@ -7,8 +7,38 @@ from typing import get_args
 
 import hypothesis.strategies as st
 
-from trio_chat.protocol.messages import (ANSWERS, MAX_BATCH, MAX_RECEIPTS, REQUESTS, Accepted, Ack, Batch, Busy, Delivered, Deregister, Deregistered, DirectMessage, Elsewhere, Find, Found, GroupPost, Heartbeat, Message, Part, PartAck, Receipt, Refused, Register, Registered, Save, Saved, SessionEnded, TableChange, TableHeld, Taken,)
-from trio_chat.protocol.room_messages import (MAX_MEMBERS_LISTED, MAX_ROOMS_LISTED, CreateRoom, JoinRoom, LeaveRoom, ListMembers, ListRooms, MemberList, RoomChanged, RoomList,)
+from trio_chat.protocol.messages import (
+    ANSWERS,
+    MAX_BATCH,
+    MAX_RECEIPTS,
+    REQUESTS,
+    Accepted,
+    Ack,
+    Batch,
+    Busy,
+    Delivered,
+    Deregister,
+    Deregistered,
+    DirectMessage,
+    Elsewhere,
+    Find,
+    Found,
+    GroupPost,
+    Heartbeat,
+    Message,
+    Part,
+    PartAck,
+    Receipt,
+    Refused,
+    Register,
+    Registered,
+    Save,
+    Saved,
+    SessionEnded,
+    TableChange,
+    TableHeld,
+    Taken,
+)
 from trio_chat.protocol.records import (
     EVERYONE,
     MAX_BODY,
@@ -23,6 +53,18 @@ from trio_chat.protocol.records import (
     Room,
     Version,
     fold,
+)
+from trio_chat.protocol.room_messages import (
+    MAX_MEMBERS_LISTED,
+    MAX_ROOMS_LISTED,
+    CreateRoom,
+    JoinRoom,
+    LeaveRoom,
+    ListMembers,
+    ListRooms,
+    MemberList,
+    RoomChanged,
+    RoomList,
 )
 
 MESSAGES = get_args(Message)

@@ -17,9 +17,35 @@ from tests.raw_peer import RawPeer
 from tests.stage import SERVER, SERVER_KEY, SERVER_PEER, identity_of, open_stage
 from trio_chat.crypto.identities import Identity, credentials
 from trio_chat.link.session import Peer
-from trio_chat.protocol.messages import (Ack, Batch, Deregister, DirectMessage, Find, GroupPost, Heartbeat, Part, Receipt, Register, Registered, Save, SessionEnded, TableChange, TableHeld, Taken,)
-from trio_chat.protocol.room_messages import (CreateRoom, JoinRoom, LeaveRoom, ListMembers, ListRooms, MemberList, RoomChanged, RoomList,)
+from trio_chat.protocol.messages import (
+    Ack,
+    Batch,
+    Deregister,
+    DirectMessage,
+    Find,
+    GroupPost,
+    Heartbeat,
+    Part,
+    Receipt,
+    Register,
+    Registered,
+    Save,
+    SessionEnded,
+    TableChange,
+    TableHeld,
+    Taken,
+)
 from trio_chat.protocol.records import Entry, EntryKind, Record, Room, Version
+from trio_chat.protocol.room_messages import (
+    CreateRoom,
+    JoinRoom,
+    LeaveRoom,
+    ListMembers,
+    ListRooms,
+    MemberList,
+    RoomChanged,
+    RoomList,
+)
 from trio_chat.protocol.wire import MAX_PLAINTEXT, WireError, decode_untrusted, encode
 
 SEALED, BARE = ("10.66.6.6", 666), ("10.66.6.6", 667)

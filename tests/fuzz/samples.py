@@ -1,8 +1,43 @@
 """One message of every class: where mutations begin, and what tests of the wire change by hand."""
 
-from trio_chat.protocol.messages import (Accepted, Ack, Batch, Busy, Delivered, Deregister, Deregistered, DirectMessage, Elsewhere, Find, Found, GroupPost, Heartbeat, Part, PartAck, Receipt, Refused, Register, Registered, Save, Saved, SessionEnded, TableChange, TableHeld, Taken,)
-from trio_chat.protocol.room_messages import (CreateRoom, JoinRoom, LeaveRoom, ListMembers, ListRooms, MemberList, RoomChanged, RoomList,)
+from trio_chat.protocol.messages import (
+    Accepted,
+    Ack,
+    Batch,
+    Busy,
+    Delivered,
+    Deregister,
+    Deregistered,
+    DirectMessage,
+    Elsewhere,
+    Find,
+    Found,
+    GroupPost,
+    Heartbeat,
+    Part,
+    PartAck,
+    Receipt,
+    Refused,
+    Register,
+    Registered,
+    Save,
+    Saved,
+    SessionEnded,
+    TableChange,
+    TableHeld,
+    Taken,
+)
 from trio_chat.protocol.records import Credentials, Entry, EntryKind, PublicKeys, Record, Room, Version
+from trio_chat.protocol.room_messages import (
+    CreateRoom,
+    JoinRoom,
+    LeaveRoom,
+    ListMembers,
+    ListRooms,
+    MemberList,
+    RoomChanged,
+    RoomList,
+)
 
 ID = bytes(range(16))
 VERSION = Version(b"8 bytes.", 3)

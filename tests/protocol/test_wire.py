@@ -17,10 +17,44 @@ from tests.fuzz.targets import check_message
 from tests.strategies import MESSAGES, answers, of_kind
 from trio_chat.protocol import log
 from trio_chat.protocol.log import BATCH_BYTES, ENTRY_OVERHEAD, first_batch, missed_posts
-from trio_chat.protocol.messages import (MAX_BATCH, MAX_RECEIPTS, Ack, Batch, Delivered, DirectMessage, Elsewhere, Find, Found, GroupPost, Heartbeat, Part, PartAck, Receipt, Refused, Register, Registered, Save, SessionEnded, TableChange, TableHeld, Taken,)
-from trio_chat.protocol.room_messages import (MAX_MEMBERS_LISTED, MAX_ROOMS_LISTED, CreateRoom, JoinRoom, LeaveRoom, ListMembers, ListRooms, MemberList, RoomChanged, RoomList,)
+from trio_chat.protocol.messages import (
+    MAX_BATCH,
+    MAX_RECEIPTS,
+    Ack,
+    Batch,
+    Delivered,
+    DirectMessage,
+    Elsewhere,
+    Find,
+    Found,
+    GroupPost,
+    Heartbeat,
+    Part,
+    PartAck,
+    Receipt,
+    Refused,
+    Register,
+    Registered,
+    Save,
+    SessionEnded,
+    TableChange,
+    TableHeld,
+    Taken,
+)
 from trio_chat.protocol.parts import OutgoingRequest
 from trio_chat.protocol.records import EVERYONE, MAX_BODY, MAX_PARTS, MAX_TEXT, Entry, EntryKind, Reason, Room, Version
+from trio_chat.protocol.room_messages import (
+    MAX_MEMBERS_LISTED,
+    MAX_ROOMS_LISTED,
+    CreateRoom,
+    JoinRoom,
+    LeaveRoom,
+    ListMembers,
+    ListRooms,
+    MemberList,
+    RoomChanged,
+    RoomList,
+)
 from trio_chat.protocol.wire import MAX_PLAINTEXT, WireError, decode_untrusted, encode
 
 fast = settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
