@@ -23,8 +23,9 @@ from trio_chat.protocol.token_buckets import TokenBuckets
 from trio_chat.server import server, service
 from trio_chat.server.delivery import Deliveries
 from trio_chat.server.retention import RetentionClock
+from trio_chat.server.room_sessions import RoomSessions
 from trio_chat.server.service import Append, Service
-from trio_chat.storage import client_store, server_store
+from trio_chat.storage import client_store, server_rooms, server_store
 from trio_chat.storage.client_store import SqliteClientStore
 from trio_chat.storage.interface import Appended, Status
 from trio_chat.storage.server_log import LogTransaction
@@ -431,3 +432,32 @@ def limits_by_whole_address(stack):
 def buckets_without_end(stack):
     begin = TokenBuckets.__init__
     replace(stack, TokenBuckets, "__init__", lambda self, rate, limit=0: begin(self, rate, 10**9))
+
+
+@mutant("who joins a room gets what was posted before")
+def posts_from_before_joining(stack):
+    add, changed = server_rooms._add, RoomSessions.changed
+
+    def early(transaction, id, entry, seq):
+        add(transaction, id, entry, 1)
+
+    def changed_early(self, entry, session):
+        return changed(self, attrs.evolve(entry, seq=1), session)
+
+    replace(stack, server_rooms, "_add", early)
+    replace(stack, RoomSessions, "changed", changed_early)
+
+
+@mutant("a session does not begin in the rooms of its name")
+def rooms_are_forgotten(stack):
+    replace(stack, RoomSessions, "enter", lambda self, session, rooms: None)
+
+
+@mutant("a copy of a request to join or leave a room is done again")
+def room_requests_are_not_known(stack):
+    change_room = server_rooms.change_room
+
+    def again(transaction, entry, request, is_copy, limits):
+        return change_room(transaction, entry, request, False, limits)
+
+    replace(stack, server_rooms, "change_room", again)
