@@ -10,8 +10,22 @@ from contextlib import closing
 import pytest
 
 from tests.storage.backends import inline
-from tests.storage.log_entries import PEOPLE, direct, post, read_all, record, register, take_all
+from tests.storage.log_entries import (
+    PEOPLE,
+    create,
+    direct,
+    id_of,
+    join,
+    key_of,
+    leave,
+    post,
+    read_all,
+    record,
+    register,
+    take_all,
+)
 from trio_chat.protocol import limits
+from trio_chat.protocol.limits import LIMITS
 from trio_chat.protocol.records import EntryKind
 from trio_chat.storage import mailboxes, server_log
 from trio_chat.storage.interface import Acknowledged, Appended, Position, Status
@@ -125,7 +139,7 @@ async def test_damaged_posts_do_not_stop_trimming(path, damage, left, monkeypatc
         await store.load(no_more)
         await store.append([post(number) for number in range(4, 9)])
         assert [entry.seq for entry in await read_all(store, "bob", 0) if entry.kind == EntryKind.GROUP] == left
-    assert execute(path, "SELECT posts, bytes FROM log") == [(len(left), 6 * len(left))]
+    assert execute(path, "SELECT posts, bytes FROM rooms") == [(len(left), 6 * len(left))]
 
 
 async def head(store):
@@ -211,21 +225,148 @@ async def test_a_damaged_name_is_nobodys(path, damage, caplog):
         "UPDATE log SET head = 'x'",
         "UPDATE log SET head = 1",
         "UPDATE log SET head = NULL",
-        "UPDATE log SET posts = -1",
-        "UPDATE log SET bytes = 'x'",
         "UPDATE log SET latest = 'x'",
+        "UPDATE rooms SET posts = -1",
+        "UPDATE rooms SET bytes = 'x'",
+        "UPDATE rooms SET latest = NULL",
+        "UPDATE rooms SET trimmed = x'00'",
+        "UPDATE rooms SET members = 'many'",
+        "UPDATE rooms SET members = -1 WHERE id <> ''",
     ],
 )
-async def test_damaged_counts_are_made_anew(path, damage, caplog):
-    await prepare(path, [direct(1), post(2), post(3)])
-    before = execute(path, "SELECT * FROM log")
+async def test_damaged_counts_are_made_anew(path, damage, caplog, monkeypatch):
+    monkeypatch.setattr(server_log, "ROOM_POSTS", 2)
+    await prepare(path, [direct(1), post(2), post(3), post(4)])
+    await prepare_room(path)
+    before = execute(path, "SELECT * FROM log"), execute(path, "SELECT * FROM rooms")
     execute(path, damage)
     async with open_server_store(path, inline) as store:
         names, head = await store.load(no_more)
-        assert (len(names), head) == (3, 3)
+        assert (len(names), head) == (3, 8)
         assert "counts" in caplog.text
-        assert await store.append([direct(4)]) == [Appended(Status.NEW, 4)]
-    assert execute(path, "SELECT head - 1, posts, bytes, latest - 1 FROM log") == before
+        assert store.damaged == 0
+    assert (execute(path, "SELECT * FROM log"), execute(path, "SELECT * FROM rooms")) == before
+    async with open_server_store(path, inline) as store:
+        assert await store.append([direct(5)]) == [Appended(Status.NEW, 9)]
+
+
+# --- rooms ---
+
+LUNCH = id_of(create(1))
+
+
+async def prepare_room(path):
+    """The room lunch of alice, which bob has joined, with two posts, and the room work that alice alone is in."""
+    async with open_server_store(path, inline) as store:
+        await store.load(no_more)
+        await register(store, *PEOPLE)
+        await store.change_room(create(1), LIMITS)
+        await store.change_room(join(2, sender="bob"), LIMITS)
+        await store.change_room(create(3, name="work"), LIMITS)
+        await store.append([post(10, room=LUNCH)])
+
+
+NO_ROOM = [
+    *("id = NULL", "id = 'lunch'", "id = x'00'", f"id = {INVALID_TEXT}", "id = '#' || substr(id, 3)"),
+    *("name = NULL", "name = 'l unch'", "name = ''", f"name = {INVALID_TEXT}"),
+    *("owner = NULL", "owner = x'00'", "owner = 'text'"),
+]
+
+
+@pytest.mark.parametrize("damage", NO_ROOM)
+async def test_a_damaged_room_is_set_aside_and_all_else_goes_on(path, damage, caplog):
+    await prepare(path, [])
+    await prepare_room(path)
+    execute(path, f"UPDATE rooms SET {damage} WHERE name = 'lunch'")
+    async with open_server_store(path, inline) as store:
+        _, head = await store.load(no_more)
+        assert store.damaged == 1
+        assert "room " in caplog.text
+        assert sorted(name for _, name in await store.rooms()) == ["everyone", "work"]
+        assert [one.name for one in await store.list_rooms("alice", key_of("alice"), "", True, 9)] == ["work"]
+        assert (await store.append([post(20, sender="bob", room=LUNCH)]))[0].status is Status.NOT_A_MEMBER
+        assert await read_all(store, "bob", 0) == []
+        assert await store.append([post(21)]) == [Appended(Status.NEW, head + 1)]
+        assert [one.seq for one in await read_all(store, "bob", 0)] == [head + 1]
+        position = await store.save_name(record("bob"))
+        assert (position.waiting, position.rooms) == (1, {})
+        assert (await store.change_room(create(22, sender="bob"), LIMITS)).status is Status.NEW, "the name is free"
+        assert store.damaged == 1, "only once"
+    assert execute(path, "SELECT count(*) FROM damaged_rooms") == [(1,)]
+    async with open_server_store(path, inline) as store:
+        await store.load(no_more)
+        assert store.damaged == 0
+
+
+@pytest.mark.parametrize("damage", [*NO_ROOM[5:], "id = 'everyone'", "id = NULL", "name = 'lunch-break'"])
+async def test_the_room_of_everyone_is_made_anew(path, damage):
+    await prepare(path, [post(1), post(2)])
+    await prepare_room(path)
+    execute(path, f"UPDATE rooms SET {damage} WHERE id = ''")
+    async with open_server_store(path, inline) as store:
+        _, head = await store.load(no_more)
+        assert sorted(name for _, name in await store.rooms()) == ["everyone", "lunch", "work"]
+        assert await store.append([post(20)]) == [Appended(Status.NEW, head + 1)]
+        assert [one.seq for one in await read_all(store, "carol", 0)] == [1, 2, head + 1]
+        assert (await store.change_room(create(21, name="everyone"), LIMITS)).status is Status.EXISTS
+    assert execute(path, "SELECT posts, bytes, latest FROM rooms WHERE id = ''") == [(3, 18, head + 1)]
+
+
+NO_MEMBER = [
+    *("joined = NULL", "joined = -1", "joined = 'x'", "joined = x'00'"),
+    *("key = NULL", "key = x'00'", "key = 'text'"),
+    *("room = 'lunch'", "room = x'00'", f"room = {INVALID_TEXT}"),
+]
+
+
+@pytest.mark.parametrize("damage", NO_MEMBER)
+async def test_a_damaged_member_is_left_out_and_may_join_again(path, damage):
+    await prepare(path, [])
+    await prepare_room(path)
+    execute(path, f"UPDATE members SET {damage} WHERE name = 'bob'")
+    async with open_server_store(path, inline) as store:
+        _, head = await store.load(no_more)
+        assert [one.name for one in await store.list_rooms("bob", key_of("bob"), "", False, 9)] == [
+            *("everyone", "lunch", "work")
+        ]
+        assert await store.list_rooms("bob", key_of("bob"), "", True, 9) == []
+        assert (await store.save_name(record("bob"))).rooms == {}
+        assert store.damaged == 1
+        assert (await store.save_name(record("alice"))).rooms.keys() == {LUNCH, id_of(create(3))}
+        change = await store.change_room(join(20, sender="bob"), LIMITS)
+        assert (change.status, change.room.members, change.room.joined) == (Status.NEW, 2, head + 1)
+        assert await store.append([post(21, sender="bob", room=LUNCH)]) == [Appended(Status.NEW, head + 2)]
+        assert [one.seq for one in await read_all(store, "alice", head)] == [head + 2]
+        assert (await store.save_name(record("bob"))).rooms == {LUNCH: head + 1}
+        assert store.damaged == 1
+    assert execute(path, "SELECT name, joined FROM members WHERE name = 'bob'") == [("bob", head + 1)]
+
+
+@pytest.mark.parametrize("damage", ["name = 'b b'", "name = 'nobody'", "name = x'00'", f"name = {INVALID_TEXT}"])
+async def test_a_member_without_a_name_is_not_listed(path, damage):
+    await prepare(path, [])
+    await prepare_room(path)
+    execute(path, f"UPDATE members SET {damage} WHERE name = 'bob'")
+    async with open_server_store(path, inline) as store:
+        await store.load(no_more)
+        assert await store.list_members(LUNCH, "", 9) == ["alice"]
+        assert (await store.save_name(record("bob"))).rooms == {}
+        assert (await store.append([post(21, room=LUNCH)]))[0].status is Status.NEW
+
+
+@pytest.mark.parametrize("damage", ["unused_since = 'x'", "unused_since = x'00'", "unused_since = NULL"])
+async def test_a_room_in_which_nobody_is_goes_although_it_does_not_say_since_when(path, damage):
+    await prepare(path, [])
+    await prepare_room(path)
+    async with open_server_store(path, inline) as store:
+        await store.load(no_more)
+        await store.change_room(leave(20, id_of(create(3))), LIMITS)
+    execute(path, f"UPDATE rooms SET {damage} WHERE name = 'work'")
+    async with open_server_store(path, inline) as store:
+        await store.load(no_more)
+        for before, rooms in ((500.0, ["everyone", "lunch", "work"]), (1001.0, ["everyone", "lunch"])):
+            await store.retain(before, before + 500)
+            assert sorted(name for _, name in await store.rooms()) == rooms
 
 
 async def test_many_damaged_entries_do_not_hide_what_comes_after_them(path):

@@ -27,11 +27,12 @@ from trio_chat.storage.interface import RoomChange, Status
 from trio_chat.storage.server_log import COUNT_POSTS, LogTransaction
 
 _FIELDS = ("id", "name", "owner", "members", "joined")
-# The last column is for setting a damaged row aside: its id may be anything. A room is not damaged if one of its
-# members is.
+# The last column is for setting a damaged row aside: its id may be anything. Whose row in `members` is damaged is not in
+# the room, and the room is as it was.
 _ROOMS = """
-    SELECT id, rooms.name, owner, members, iif(typeof(joined) = 'integer', max(joined, 0), 0), rooms.rowid FROM rooms
-    LEFT JOIN members ON room = id AND members.name = ?1 AND key = ?2"""
+    SELECT id, rooms.name, owner, members, coalesce(joined, 0), rooms.rowid FROM rooms
+    LEFT JOIN members
+    ON room = id AND members.name = ?1 AND key = ?2 AND typeof(joined) = 'integer' AND joined > 0"""
 
 COUNT_MEMBERS = "UPDATE rooms SET members = (SELECT count(*) FROM members WHERE room = id)"
 
@@ -70,7 +71,8 @@ def change_room(
         case EntryKind.JOINED:
             _add(transaction, id_, entry, seq)
         case EntryKind.LEFT:
-            _remove(transaction, [(id_, fold(entry.sender))], entry.taken_at)
+            transaction.database.execute("DELETE FROM members WHERE room = ? AND name = ?", (id_, fold(entry.sender)))
+            _count_members(transaction, id_, entry.taken_at)
     return RoomChange(Status.NEW, _by_id(transaction, id_, entry))
 
 
@@ -137,12 +139,6 @@ def _add(transaction: LogTransaction, id: str, entry: Entry, seq: int) -> None:
     _count_members(transaction, id, entry.taken_at)
 
 
-def _remove(transaction: LogTransaction, members: Sequence[tuple[str, str]], at: float) -> None:
-    transaction.database.executemany("DELETE FROM members WHERE room = ? AND name = ?", members)
-    for id_, _ in members:
-        _count_members(transaction, id_, at)
-
-
 def _count_members(transaction: LogTransaction, id: str, at: float) -> None:
     transaction.database.execute(f"{COUNT_MEMBERS} WHERE id = ?", (id,))
     transaction.database.execute(
@@ -169,14 +165,19 @@ def members_among(transaction: LogTransaction, entries: Sequence[Entry]) -> set[
 
 def rooms_of(transaction: LogTransaction, name: str, at: float) -> dict[str, int]:
     """The rooms that a name (in lower case) is in, and with which entry it joined each."""
-    rows = transaction.database.execute("SELECT room, key, joined FROM members WHERE name = ?", (name,)).fetchall()
+    rows = transaction.database.execute(
+        "SELECT CAST(room AS BLOB), room, key, joined FROM members WHERE name = ?", (name,)
+    ).fetchall()
     rooms = {}
-    for row in rows:
+    for stored, *row in rows:
         try:
             room, _, joined = msgspec.convert(row, tuple[RoomId, Key, Count], builtin_types=(bytes,))
         except msgspec.ValidationError as error:
             transaction.damaged.append(f"member {name} of {row[0]!r}: {error}")
-            _remove(transaction, [(row[0], name)], at)
+            transaction.database.execute(
+                "DELETE FROM members WHERE name = ? AND CAST(room AS BLOB) IS ?", (name, stored)
+            )
+            _count_members(transaction, row[0], at)
         else:
             rooms[room] = joined
     return rooms
@@ -184,8 +185,10 @@ def rooms_of(transaction: LogTransaction, name: str, at: float) -> dict[str, int
 
 def leave_all(transaction: LogTransaction, name: str, at: float) -> None:
     """A name (in lower case) belongs to its owner no longer: it is in no room any more."""
-    rows = transaction.database.execute("SELECT room, name FROM members WHERE name = ?", (name,)).fetchall()
-    _remove(transaction, rows, at)
+    rooms = transaction.database.execute("SELECT room FROM members WHERE name = ?", (name,)).fetchall()
+    transaction.database.execute("DELETE FROM members WHERE name = ?", (name,))
+    for (room,) in rooms:
+        _count_members(transaction, room, at)
 
 
 # --- lists ---
