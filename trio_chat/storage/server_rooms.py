@@ -27,8 +27,8 @@ from trio_chat.storage.interface import RoomChange, Status
 from trio_chat.storage.server_log import COUNT_POSTS, LogTransaction
 
 _FIELDS = ("id", "name", "owner", "members", "joined")
-# The last column is for setting a damaged row aside: its id may be anything. Whose row in `members` is damaged is not in
-# the room, and the room is as it was.
+# The last column is for setting a damaged row aside: its id may be anything. Whose row in `members` is damaged is not
+# in the room, and the room is as it was.
 _ROOMS = """
     SELECT id, rooms.name, owner, members, coalesce(joined, 0), rooms.rowid FROM rooms
     LEFT JOIN members
@@ -100,10 +100,9 @@ def _checked(transaction: LogTransaction, row: Sequence[Any]) -> Room | None:
     except msgspec.ValidationError as error:
         transaction.damaged.append(f"room {row[0]!r}: {error}")
         transaction.database.execute("INSERT INTO damaged_rooms SELECT * FROM rooms WHERE rowid = ?", (rowid,))
-        transaction.database.execute(
-            "DELETE FROM members WHERE room = (SELECT id FROM rooms WHERE rowid = ?)", (rowid,)
-        )
         transaction.database.execute("DELETE FROM rooms WHERE rowid = ?", (rowid,))
+        # All whose room is gone: it may be the id that is damaged.
+        transaction.database.execute("DELETE FROM members WHERE NOT EXISTS (SELECT * FROM rooms WHERE id = room)")
         return None
 
 
