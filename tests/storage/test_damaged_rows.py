@@ -277,7 +277,7 @@ NO_ROOM = [
 async def test_a_damaged_room_is_set_aside_and_all_else_goes_on(path, damage, caplog):
     await prepare(path, [])
     await prepare_room(path)
-    execute(path, f"UPDATE rooms SET {damage} WHERE name = 'lunch'")
+    execute(path, f"UPDATE rooms SET {damage} WHERE name = 'lunch'")  # noqa: S608 - from the lists above
     async with open_server_store(path, inline) as store:
         _, head = await store.load(no_more)
         assert store.damaged == 1
@@ -302,7 +302,7 @@ async def test_a_damaged_room_is_set_aside_and_all_else_goes_on(path, damage, ca
 async def test_the_room_of_everyone_is_made_anew(path, damage):
     await prepare(path, [post(1), post(2)])
     await prepare_room(path)
-    execute(path, f"UPDATE rooms SET {damage} WHERE id = ''")
+    execute(path, f"UPDATE rooms SET {damage} WHERE id = ''")  # noqa: S608 - from the lists above
     async with open_server_store(path, inline) as store:
         _, head = await store.load(no_more)
         assert sorted(name for _, name in await store.rooms()) == ["everyone", "lunch", "work"]
@@ -323,7 +323,7 @@ NO_MEMBER = [
 async def test_a_damaged_member_is_left_out_and_may_join_again(path, damage):
     await prepare(path, [])
     await prepare_room(path)
-    execute(path, f"UPDATE members SET {damage} WHERE name = 'bob'")
+    execute(path, f"UPDATE members SET {damage} WHERE name = 'bob'")  # noqa: S608 - from the lists above
     async with open_server_store(path, inline) as store:
         _, head = await store.load(no_more)
         assert [one.name for one in await store.list_rooms("bob", key_of("bob"), "", False, 9)] == [
@@ -346,7 +346,7 @@ async def test_a_damaged_member_is_left_out_and_may_join_again(path, damage):
 async def test_a_member_without_a_name_is_not_listed(path, damage):
     await prepare(path, [])
     await prepare_room(path)
-    execute(path, f"UPDATE members SET {damage} WHERE name = 'bob'")
+    execute(path, f"UPDATE members SET {damage} WHERE name = 'bob'")  # noqa: S608 - from the lists above
     async with open_server_store(path, inline) as store:
         await store.load(no_more)
         assert await store.list_members(LUNCH, "", 9) == ["alice"]
@@ -361,7 +361,7 @@ async def test_a_room_in_which_nobody_is_goes_although_it_does_not_say_since_whe
     async with open_server_store(path, inline) as store:
         await store.load(no_more)
         await store.change_room(leave(20, id_of(create(3))), LIMITS)
-    execute(path, f"UPDATE rooms SET {damage} WHERE name = 'work'")
+    execute(path, f"UPDATE rooms SET {damage} WHERE name = 'work'")  # noqa: S608 - from the lists above
     async with open_server_store(path, inline) as store:
         await store.load(no_more)
         for before, rooms in ((500.0, ["everyone", "lunch", "work"]), (1001.0, ["everyone", "lunch"])):
