@@ -53,6 +53,7 @@ class _Room:
     id: str
     name: str
     owner: bytes
+    origin: str
     members: dict[str, tuple[bytes, int]] = attrs.Factory(dict)
     unused_since: float | None = None
 
@@ -86,7 +87,7 @@ class ModelStore:
         # Letters that were taken without a receipt.
         self._untold: list[Entry] = []
         self._requests: dict[tuple[str, bytes, bytes], _Request] = {}
-        self._rooms = {EVERYONE: _Room(EVERYONE, EVERYONE_NAME, NO_KEY)}
+        self._rooms = {EVERYONE: _Room(EVERYONE, EVERYONE_NAME, NO_KEY, "")}
         self._on_appended: OnAppended = lambda entries: None
 
     # --- names ---
@@ -255,7 +256,7 @@ class ModelStore:
 
     # --- rooms ---
 
-    async def change_room(self, entry, limits):
+    async def change_room(self, entry, limits, origin=""):
         copy, name = self._requests.get(_key(entry)), entry.body.decode()
         if copy and copy.hash != request_hash(entry):
             return RoomChange(Status.CONFLICT)
@@ -271,7 +272,7 @@ class ModelStore:
         owner = self._names.get(fold(entry.sender))
         if not owner or owner.owner.keys.signing != entry.key:
             return RoomChange(Status.UNKNOWN)
-        status = self._change(entry, room, limits)
+        status = self._change(entry, room, limits, origin)
         if status is Status.NEW or (room and status in (Status.KNOWN, Status.NOT_A_MEMBER)):
             self._head += 1
             self._requests[_key(entry)] = _Request(self._head, request_hash(entry), entry.taken_at)
@@ -282,7 +283,7 @@ class ModelStore:
             return RoomChange(status, before)
         if entry.kind == "created":
             id_ = room_id(entry.key, entry.id)
-            room = self._rooms[id_] = _Room(id_, name, entry.key)
+            room = self._rooms[id_] = _Room(id_, name, entry.key, origin)
         if entry.kind == "left":
             self._leave(room, fold(entry.sender), entry.taken_at)
         else:
@@ -291,14 +292,18 @@ class ModelStore:
         self._tell([attrs.evolve(entry, seq=self._head, recipient=room.id)])
         return RoomChange(Status.NEW, self._as_seen(room, entry))
 
-    def _change(self, entry, room, limits):
+    def _change(self, entry, room, limits, origin):
         is_member = room is not None and (room.id == EVERYONE or self._joined(room, entry) > 0)
         if entry.kind == "created":
             if room:
                 return Status.EXISTS
             if room_id(entry.key, entry.id) in self._rooms:
                 return Status.CONFLICT  # its first request is forgotten
-            if len(self._rooms) >= limits.rooms:
+            used = max(
+                sum(one.owner == entry.key for one in self._rooms.values()),
+                sum(one.origin == origin != "" for one in self._rooms.values()),
+            )
+            if limits.rooms - len(self._rooms) < (3 * (used + 1) if used else 1):
                 return Status.NO_MORE_ROOMS
         elif room is None:
             return Status.UNKNOWN

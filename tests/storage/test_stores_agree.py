@@ -63,8 +63,8 @@ STEPS = st.one_of(
     st.tuples(st.just("append"), st.lists(requests, max_size=6)),
     st.tuples(st.just("take"), people, st.integers(1, 3), st.integers(0, 3)),
     st.tuples(st.just("take"), people, st.integers(1, 3), st.integers(0, 3)),
-    st.tuples(st.just("change_room"), room_changes),
-    st.tuples(st.just("change_room"), room_changes),
+    st.tuples(st.just("change_room"), room_changes, st.sampled_from(["", "a", "b"])),
+    st.tuples(st.just("change_room"), room_changes, st.sampled_from(["", "a", "b"])),
     st.tuples(st.just("register"), spelled, st.sampled_from([None, None, None, "mallory"])),
     st.tuples(st.just("forget"), spelled, st.sampled_from(["", "aaaa-bbbb-cccc-dddd"])),
     st.tuples(st.just("delete"), spelled),
@@ -117,8 +117,8 @@ class Pair:
     async def append(self, entries):
         await self.both("append", entries)
 
-    async def change_room(self, entry):
-        await self.both("change_room", entry, ROOM_LIMITS)
+    async def change_room(self, entry, origin):
+        await self.both("change_room", entry, ROOM_LIMITS, origin)
 
     async def register(self, name, owner):
         self.names[name.lower()] = record(name, owner=owner)

@@ -81,7 +81,7 @@ class Limits:
     """The same of all keys at one address."""
 
     rooms: int = 1000
-    """Rooms on the server, with that of everyone."""
+    """Rooms on the server, with that of everyone. Of one key, or from one address, a quarter at most are created."""
     rooms_per_key: int = 100
     """Rooms that one key is in."""
     members_per_room: int = 10_000

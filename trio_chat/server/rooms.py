@@ -76,7 +76,7 @@ class RoomRequests:
                 entry = Entry(0, EntryKind.JOINED, id_, name, key, EVERYONE, asked.at, room.encode())
             case LeaveRoom(id=id_, room=room) as request:
                 entry = Entry(0, EntryKind.LEFT, id_, name, key, room, asked.at)
-        change = await self._store.change_room(entry, self._throttle.limits)
+        change = await self._store.change_room(entry, self._throttle.limits, asked.origin)
         if change.status in _REASONS or change.room is None:
             return request.refused(_REASONS[change.status])
         return request.changed(change.room)

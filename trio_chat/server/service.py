@@ -277,7 +277,7 @@ class Service:
         tokens = max(1.0, len(self.rooms.told_of(request)) / 100)
         if after := self.throttle.pause(now, tokens, **rates):
             return request.refused(Reason.TOO_FAST, after)
-        return AskRoom(request, sender.name, sender.key, at)
+        return AskRoom(request, sender.name, sender.key, at, origin(sender.peer.address))
 
     def _append(self, kind: EntryKind, sender: Session, request: Save | GroupPost, recipient: str, at: float) -> Append:
         return Append(request, Entry(0, kind, request.id, sender.name, sender.key, recipient, at, request.body))

@@ -88,12 +88,16 @@ class Append:
 
 @attrs.frozen
 class AskRoom:
-    """The request about rooms is allowed: do it in the store for this name of this key, then answer. `at`: now."""
+    """The request about rooms is allowed: do it in the store for this name of this key, then answer. `at`: now.
+
+    `origin`: the address that it counts for; see limits.py.
+    """
 
     request: RoomRequest
     name: str
     key: bytes
     at: float
+    origin: str = ""
 
 
 @attrs.frozen

@@ -213,12 +213,15 @@ class ServerStore(Protocol):
         letters and posts are known while these have to be handed over, or are among the newest REMEMBERED entries.
         """
 
-    async def change_room(self, entry: Entry, limits: Limits) -> RoomChange:
+    async def change_room(self, entry: Entry, limits: Limits, origin: str = "") -> RoomChange:
         """Create (CREATED), join (JOINED) or leave (LEFT) a room.
 
         The body of the entry is the name of the room; of LEFT, its recipient is the id. Who joins gets what is posted
         from then on. The status is KNOWN if nothing has changed: it is a copy, or they were in the room. A member is a
         name together with its key: a new owner of the name is in no room.
+
+        `origin`: the address that created rooms count for; empty for none. Of all rooms, one key or address may create
+        its share: see `is_fair`. Who has none gets the last one.
         """
 
     async def rooms(self) -> list[tuple[str, str]]:

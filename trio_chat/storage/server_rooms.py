@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from trio_chat.protocol.limits import Limits
+from trio_chat.protocol.limits import Limits, is_fair
 from trio_chat.protocol.records import (
     EVERYONE,
     EVERYONE_NAME,
@@ -38,12 +38,12 @@ COUNT_MEMBERS = "UPDATE rooms SET members = (SELECT count(*) FROM members WHERE 
 
 
 def change_room(
-    transaction: LogTransaction, entry: Entry, request: tuple[int, bytes], is_copy: bool, limits: Limits
+    transaction: LogTransaction, entry: Entry, request: tuple[int, bytes], is_copy: bool, limits: Limits, origin: str
 ) -> RoomChange:
     """Create, join or leave a room.
 
     The body of the entry is the name of the room, or its recipient the id. `request`: its number and hash. `is_copy`:
-    it is in the log.
+    it is in the log. `origin`: the address that it counts for.
     """
     room = _room(transaction, entry)
     if is_copy:
@@ -52,7 +52,7 @@ def change_room(
     # The name may have been deleted, or have got another owner, while this request waited.
     if transaction.owner(entry.sender)[1] != entry.key:
         return RoomChange(Status.UNKNOWN)
-    status = _status(transaction, entry, room, limits)
+    status = _status(transaction, entry, room, limits, origin)
     if room is not None and status in (Status.KNOWN, Status.NOT_A_MEMBER):
         # Noted for them alone, so that a late copy of it changes nothing either.
         transaction.note(entry, fold(entry.sender), request)
@@ -63,9 +63,9 @@ def change_room(
     match entry.kind:
         case EntryKind.CREATED:
             transaction.database.execute(
-                "INSERT INTO rooms (id, name, owner, members, posts, bytes, latest, trimmed, unused_since)"
-                " VALUES (?, ?, ?, 0, 0, 0, 0, 0, NULL)",
-                (id_, entry.body.decode(), entry.key),
+                "INSERT INTO rooms (id, name, owner, members, posts, bytes, latest, trimmed, unused_since, origin)"
+                " VALUES (?, ?, ?, 0, 0, 0, 0, 0, NULL, ?)",
+                (id_, entry.body.decode(), entry.key, origin),
             )
             _add(transaction, id_, entry, seq)
         case EntryKind.JOINED:
@@ -106,7 +106,7 @@ def _checked(transaction: LogTransaction, row: Sequence[Any]) -> Room | None:
         return None
 
 
-def _status(transaction: LogTransaction, entry: Entry, room: Room | None, limits: Limits) -> Status:
+def _status(transaction: LogTransaction, entry: Entry, room: Room | None, limits: Limits, origin: str) -> Status:
     """Whether a change is made (NEW), or why it is not."""
     is_member = room is not None and (room.joined > 0 or room.id == EVERYONE)
     match entry.kind, room:
@@ -116,8 +116,7 @@ def _status(transaction: LogTransaction, entry: Entry, room: Room | None, limits
         case EntryKind.CREATED, None if _by_id(transaction, room_id(entry.key, entry.id), entry):
             return Status.CONFLICT
         case EntryKind.CREATED, None:
-            (rooms,) = transaction.database.execute("SELECT count(*) FROM rooms").fetchone()
-            if rooms >= limits.rooms:
+            if not _may_create(transaction, entry.key, origin, limits):
                 return Status.NO_MORE_ROOMS
         case _, None:
             return Status.UNKNOWN
@@ -129,6 +128,20 @@ def _status(transaction: LogTransaction, entry: Entry, room: Room | None, limits
             return Status.FULL
     (joined,) = transaction.database.execute("SELECT count(*) FROM members WHERE key = ?", (entry.key,)).fetchone()
     return Status.NEW if joined < limits.rooms_per_key else Status.TOO_MANY_ROOMS
+
+
+def _may_create(transaction: LogTransaction, key: bytes, origin: str, limits: Limits) -> bool:
+    """Whether there may be one more room, of this key at this address."""
+    # A rate alone would not do: a room stays for a month after its last member has left it, and for ever if somebody
+    # stays in it. So what was created counts, whoever is in it now.
+    (rooms,) = transaction.database.execute("SELECT count(*) FROM rooms").fetchone()
+    (of_key,) = transaction.database.execute("SELECT count(*) FROM rooms WHERE owner = ?", (key,)).fetchone()
+    (of_origin,) = transaction.database.execute(
+        "SELECT count(*) FROM rooms WHERE origin = ? AND origin <> ''", (origin,)
+    ).fetchone()
+    used, free = max(of_key, of_origin), limits.rooms - rooms
+    # Who has none gets the last one.
+    return is_fair(used, 1, free) if used else free > 0
 
 
 def _add(transaction: LogTransaction, id: str, entry: Entry, seq: int) -> None:
@@ -199,7 +212,7 @@ def all_rooms(transaction: LogTransaction) -> list[tuple[str, str]]:
     rooms = [(room.id, room.name) for row in rows if (room := _checked(transaction, row))]
     if (EVERYONE, EVERYONE_NAME) not in rooms:
         transaction.database.execute(
-            "INSERT OR REPLACE INTO rooms VALUES ('', ?, zeroblob(32), 0, 0, 0, 0, 0, NULL)", (EVERYONE_NAME,)
+            "INSERT OR REPLACE INTO rooms VALUES ('', ?, zeroblob(32), 0, 0, 0, 0, 0, NULL, '')", (EVERYONE_NAME,)
         )
         transaction.database.execute(f"{COUNT_POSTS} WHERE id = ''")
         return all_rooms(transaction)

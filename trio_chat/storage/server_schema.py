@@ -189,18 +189,20 @@ RULES = """
 ROOMS = """
     CREATE TABLE rooms (
         id TEXT PRIMARY KEY, name TEXT COLLATE NOCASE UNIQUE, owner BLOB, members INTEGER,
-        posts INTEGER, bytes INTEGER, latest INTEGER, trimmed INTEGER, unused_since REAL
+        posts INTEGER, bytes INTEGER, latest INTEGER, trimmed INTEGER, unused_since REAL, origin TEXT
     );
+    CREATE INDEX rooms_by_owner ON rooms (owner);
+    CREATE INDEX rooms_by_origin ON rooms (origin);
     CREATE TABLE members (
         room TEXT, name TEXT COLLATE NOCASE, key BLOB, joined INTEGER, PRIMARY KEY (room, name)
     ) WITHOUT ROWID;
     CREATE INDEX members_by_name ON members (name, joined);
     CREATE INDEX members_by_key ON members (key);
-    CREATE TABLE damaged_rooms (id, name, owner, members, posts, bytes, latest, trimmed, unused_since);
+    CREATE TABLE damaged_rooms (id, name, owner, members, posts, bytes, latest, trimmed, unused_since, origin);
     INSERT INTO rooms SELECT '', 'everyone', zeroblob(32), 0,
         (SELECT posts FROM log LIMIT 1), (SELECT bytes FROM log LIMIT 1),
         coalesce((SELECT max(seq) FROM entries WHERE recipient = ''), 0),
-        coalesce((SELECT max(seq) FROM entries WHERE kept = 0 AND recipient = ''), 0), NULL;
+        coalesce((SELECT max(seq) FROM entries WHERE kept = 0 AND recipient = ''), 0), NULL, '';
     ALTER TABLE log DROP COLUMN posts;
     ALTER TABLE log DROP COLUMN bytes;
     DROP INDEX personal;

@@ -125,8 +125,8 @@ class SqliteServerStore:
     async def append(self, entries: Sequence[Entry]) -> list[Appended]:
         return await self._submit(lambda transaction: _append(transaction, entries))
 
-    async def change_room(self, entry: Entry, limits: Limits) -> RoomChange:
-        return await self._submit(lambda transaction: _change_room(transaction, entry, limits))
+    async def change_room(self, entry: Entry, limits: Limits, origin: str = "") -> RoomChange:
+        return await self._submit(lambda transaction: _change_room(transaction, entry, limits, origin))
 
     async def rooms(self) -> list[tuple[str, str]]:
         return await self._submit(server_rooms.all_rooms)
@@ -365,12 +365,12 @@ def _append(transaction: LogTransaction, entries: Sequence[Entry]) -> list[Appen
     return results
 
 
-def _change_room(transaction: LogTransaction, entry: Entry, limits: Limits) -> RoomChange:
+def _change_room(transaction: LogTransaction, entry: Entry, limits: Limits, origin: str) -> RoomChange:
     number, hash_ = request_number(entry.kind.encode(), entry.key, entry.id), request_hash(entry)
     known = _known_requests(transaction, [number]).get((entry.kind, entry.key, entry.id))
     if known and _of_copy(known, hash_).status is Status.CONFLICT:
         return RoomChange(Status.CONFLICT)
-    return server_rooms.change_room(transaction, entry, (number, hash_), known is not None, limits)
+    return server_rooms.change_room(transaction, entry, (number, hash_), known is not None, limits, origin)
 
 
 def _of_copy(known: _Known, hash_: bytes) -> Appended:
