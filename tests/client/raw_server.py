@@ -61,9 +61,9 @@ class RawServer(RawPeer):
                 return request.ack()
         return None
 
-    async def hand_over(self, *entries, senders=()) -> Taken | Busy | None:
+    async def hand_over(self, *entries, senders=(), rooms=()) -> Taken | Busy | None:
         """Send a batch to the client. Returns its answer, if there is one within a second."""
-        batch = Batch(new_id(), self.name, entries, tuple(senders))
+        batch = Batch(new_id(), self.name, entries, tuple(senders), tuple(rooms))
         self.send(self.client, batch)
         await trio.sleep(1)
         answers = [answer for answer in [*self.of(Taken), *self.of(Busy)] if answer.id == batch.id]
