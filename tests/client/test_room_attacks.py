@@ -22,17 +22,17 @@ from trio_chat.client.events import (
 )
 from trio_chat.crypto.letters import TO_EVERYONE, SignedRoom, Unreadable, open_post_untrusted, sign_post
 from trio_chat.protocol.limits import LIMITS, Rate
-from trio_chat.protocol.messages import (
+from trio_chat.protocol.messages import GroupPost
+from trio_chat.protocol.records import EVERYONE, NO_KEY, Entry, EntryKind, Reason, Room
+from trio_chat.protocol.room_messages import (
     MAX_MEMBERS_LISTED,
     MAX_ROOMS_LISTED,
     CreateRoom,
-    GroupPost,
     JoinRoom,
     LeaveRoom,
     ListMembers,
     ListRooms,
 )
-from trio_chat.protocol.records import EVERYONE, NO_KEY, Entry, EntryKind, Reason, Room
 from trio_chat.transport.endpoint import new_id
 
 LUNCH, WORK = SignedRoom("#" + 32 * "1", "lunch"), SignedRoom("#" + 32 * "2", "work")
@@ -252,9 +252,9 @@ def endless_members(request):
 async def test_a_list_that_goes_on_and_on_ends(server, bob, autojump_clock, monkeypatch):
     monkeypatch.setattr(rooms_module, "MAX_LISTED", 100)
     server.answers |= {ListRooms: endless_rooms, ListMembers: endless_members}
-    assert len(await bob.chat.rooms()) == 104
-    assert len(await bob.chat.joined_rooms()) == 104
-    assert len(server.of(ListRooms)) == 2 * 13
+    assert len(await bob.chat.rooms()) == 105
+    assert len(await bob.chat.joined_rooms()) == 105
+    assert len(server.of(ListRooms)) == 2 * 15
     await bob.chat.join("lunch")
     assert len(await bob.chat.members("lunch")) == 128
     assert len(server.of(ListMembers)) == 4
