@@ -8,6 +8,7 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+import attrs
 import pytest
 import trio
 
@@ -642,6 +643,37 @@ async def test_a_file_of_schema_4_gets_lengths_of_conversations_and_an_empty_lis
         counted = database.execute("SELECT lower(peer), length FROM conversations ORDER BY peer").fetchall()
         assert database.execute("SELECT count(*) FROM received").fetchone() == (received,)
     assert counted == [(peer, length + (peer == "ann")) for peer, length in lengths]
+
+
+@pytest.mark.parametrize("old", ["client-5.db"], indirect=True)
+async def test_a_file_of_schema_5_gets_rooms_and_keeps_all_else(old):
+    with closing(sqlite3.connect(old)) as database:
+        entries = database.execute("SELECT at, peer, text, sent, to_all FROM history ORDER BY number").fetchall()
+        unshown = database.execute(
+            "SELECT kind, id, sender, text FROM received WHERE NOT shown ORDER BY number"
+        ).fetchall()
+        (received,) = database.execute("SELECT count(*) FROM received").fetchone()
+    async with open_old(old) as store:
+        assert [(one.kind, one.id, one.sender, one.text) for one in store.unshown()] == unshown
+        assert {one.room for one in store.unshown()} == {""}
+        assert summary(store.unshown()[-1]) == ("group", "cid", 52, 52.0, "message 52")
+        kept = await store.history(None, 100)
+        assert kept == [
+            HistoryEntry(at, peer, text, bool(sent), bool(group)) for at, peer, text, sent, group in entries
+        ]
+        of_all = await store.history("#everyone", 100)
+        assert [one for one in kept if one.group] == of_all
+        assert [one.text for one in of_all][-2:] == ["message 50", "message 53, sent to all"]
+        assert await store.search("message 50", 9) == [of_all[-2]], "the index still fits"
+        assert list(store.blocked().values()) == ["eve"]
+        to_lunch = attrs.evolve(letter(60, "soup", "ann", EntryKind.GROUP), room="lunch")
+        await store.keep([to_lunch])
+        store.shown(to_lunch)
+    async with open_old(old) as store:
+        assert [one.text for one in await store.history("#lunch", 9)] == ["soup"]
+        assert [one.room for one in await store.search("soup", 9)] == ["lunch"]
+    with closing(sqlite3.connect(old)) as database:
+        assert database.execute("SELECT count(*) FROM received").fetchone() == (received + 1,)
 
 
 async def test_a_receipt_that_was_first_unreadable_and_then_true_is_one_entry(tmp_path):

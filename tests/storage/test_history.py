@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import attrs
 import pytest
 import trio
 from hypothesis import given, settings
@@ -73,6 +74,59 @@ async def keep_and_show(store, *letters):
 
 async def texts(store, peer=None, count=100):
     return [entry.text for entry in await store.history(peer, count)]
+
+
+# --- rooms ---
+
+
+def post(number, text="hi", sender="Alice", room=""):
+    return attrs.evolve(letter(number, text, sender, EntryKind.GROUP), room=room)
+
+
+async def test_the_room_of_a_post_is_kept(open_store):
+    async with open_store() as store:
+        await keep_and_show(store, post(1, "soup", room="Lunch"), post(2, "soup for all"))
+        await store.keep([post(3, "more soup", "Bob", room="Lunch")])
+        store.note(HistoryEntry(104.0, "", "no soup", sent=True, group=True, room="Lunch"))
+    async with open_store() as store:
+        (unshown,) = store.unshown()
+        assert unshown == post(3, "more soup", "Bob", room="Lunch")
+        store.shown(unshown)
+        expected = [
+            came(1, "soup", group=True, room="Lunch"),
+            came(2, "soup for all", group=True),
+            HistoryEntry(104.0, "", "no soup", sent=True, group=True, room="Lunch"),
+            came(3, "more soup", "Bob", group=True, room="Lunch"),
+        ]
+        assert await store.history(None, 100) == expected
+        assert await store.search("soup", 100) == expected
+
+
+async def test_the_history_of_a_room(store):
+    await keep_and_show(store, post(1, "soup", room="Lunch"), post(2, "to all"), post(3, "job", room="work"))
+    await keep_and_show(store, letter(4, "to me alone", "Lunch"))
+    store.note(HistoryEntry(105.0, "", "no soup", sent=True, group=True, room="Lunch"))
+    store.note(HistoryEntry(106.0, "", "to all of you", sent=True, group=True))
+    for name in ("#Lunch", "#lunch"):
+        assert await texts(store, name) == ["soup", "no soup"]
+    assert await texts(store, "#lunch", 1) == ["no soup"]
+    assert await texts(store, "#Everyone") == ["to all", "to all of you"], "no direct messages"
+    assert await texts(store, "#play") == []
+    assert await texts(store, "Lunch") == ["to me alone"], "the person of that name"
+    assert await texts(store, "alice") == ["soup", "to all", "job"], "a post counts as from its sender, too"
+
+
+@pytest.mark.parametrize("name", ["#lunch", "#everyone"])
+async def test_the_history_of_a_room_does_not_go_through_all_of_it(path, name):
+    queries = []
+    async with open_client_store(path, inline) as store:
+        connection = store._commits._connection
+        connection.set_trace_callback(queries.append)
+        await store.history(name, 20)
+        connection.set_trace_callback(None)
+        (query,) = [one for one in queries if one.startswith("SELECT at, peer")]
+        plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {query}")]
+    assert "entries_by_room" in plan[0]
 
 
 async def found(store, words, count=100):

@@ -14,17 +14,7 @@ from msgspec import Meta
 from trio_chat.crypto.receipts import NO_HASH
 from trio_chat.protocol.limits import Limits
 from trio_chat.protocol.log import Page
-from trio_chat.protocol.records import (
-    EVERYONE_NAME,
-    Credentials,
-    Entry,
-    EntryKind,
-    Key,
-    Record,
-    Room,
-    Seconds,
-    fold,
-)
+from trio_chat.protocol.records import Credentials, Entry, EntryKind, Key, Record, Room, Seconds, fold
 
 EntryKey = tuple[str, str, bytes]
 """Kind, sender's name in lower case, id: what identifies a message, whether it comes directly or from the server."""
@@ -280,13 +270,6 @@ class HistoryEntry:
     sent: bool = False
     group: bool = False
     room: str = ""
-
-
-def asked_room(peer: str | None) -> str | None:
-    """What `HistoryEntry.room` is for those that `ClientStore.history` is asked for; None if it is not for a room."""
-    if peer is None or not peer.startswith("#"):
-        return None
-    return "" if fold(peer[1:]) == EVERYONE_NAME else peer[1:]
 
 
 @attrs.frozen

@@ -20,9 +20,8 @@ from trio_chat.storage.interface import (
     HistoryEntry,
     OpenedEntry,
     SentLetter,
-    asked_room,
 )
-from trio_chat.storage.search_query import is_found
+from trio_chat.storage.search_query import asked_room, is_found
 from trio_chat.storage.server_schema import SERVER_SCHEMA
 from trio_chat.storage.server_store import SqliteServerStore
 from trio_chat.storage.shares import fair_share

@@ -1,11 +1,13 @@
-"""Searches: all words must be in the text, and the last one may be the beginning of a word.
+"""What a history is asked for: a room, or words.
 
-As a query for SQLite's FTS5, and as a function of a text, for histories in memory. Nothing is stored here.
+All words must be in the text, and the last one may be the beginning of a word. As a query for SQLite's FTS5, and as a function of a text, for histories in memory. Nothing is stored here.
 """
 
 import re
 import unicodedata
 from collections.abc import Sequence
+
+from trio_chat.protocol.records import EVERYONE_NAME, fold
 
 SEARCHED_WORDS = 32
 """The most words of a search; later ones are ignored."""
@@ -50,3 +52,10 @@ def _has(found: Sequence[str], phrase: Sequence[str], is_prefix: bool) -> bool:
         if first == before and (last == end or (is_prefix and last.startswith(end))):
             return True
     return False
+
+
+def asked_room(peer: str | None) -> str | None:
+    """What `HistoryEntry.room` is for those that `ClientStore.history` is asked for; None if it is not for a room."""
+    if peer is None or not peer.startswith("#"):
+        return None
+    return "" if fold(peer[1:]) == EVERYONE_NAME else peer[1:]
