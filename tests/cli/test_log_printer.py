@@ -58,6 +58,20 @@ async def test_a_reader_who_does_not_read_stops_nothing_and_gets_the_newest_line
     assert "".join(written).splitlines() == ["0", *map(str, newest)]
 
 
+async def test_what_is_logged_just_before_the_end_is_printed(handlers, autojump_clock):
+    written = []
+
+    async def write(text):
+        await trio.lowlevel.checkpoint_if_cancelled()
+        written.append(text)
+
+    async with trio.open_nursery() as nursery:
+        await nursery.start(LogPrinter(write).run)
+        log.critical("the reason")
+        nursery.cancel_scope.cancel()  # its task is awake already
+    assert "".join(written) == "the reason\n"
+
+
 async def test_it_ends_although_nobody_reads(handlers, autojump_clock):
     async def write(text):
         await trio.sleep_forever()

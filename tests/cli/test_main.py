@@ -127,16 +127,22 @@ async def terminal():
 
 @pytest.fixture
 def served(monkeypatch):
-    """Replaces `serve_chat` by a server that ends at once. Holds the identities that it was given."""
-    identities = []
+    """Replaces `serve_chat` by a server that ends at once. Holds the identities that it was given, and its error."""
+
+    class Served(list):
+        error = None
+
+    served = Served()
 
     async def serve_nobody(port, *, host, store, events, roster, identity, task_status, **options):
-        identities.append(identity)
+        served.append(identity)
         task_status.started((host or "::", port))
         events.close()
+        if served.error:
+            raise served.error
 
     monkeypatch.setattr(trio_chat.cli.server, "serve_chat", serve_nobody)
-    return identities
+    return served
 
 
 def shown_of(identity):
@@ -359,7 +365,7 @@ def test_a_bug_is_not_hidden(opened, type_in):
         ([ServerNotResponding(), NameTaken("x")], 2, "[Name x is taken.]", "ask the operator"),
         ([KeyboardInterrupt(), ServerNotResponding()], 1, "[Server not responding]", ""),
         ([InvalidName("b@d"), KeyboardInterrupt()], 2, "", "not a valid name"),
-        ([SignedInElsewhere(), StoreFailed("full")], 1, "", ""),
+        ([SignedInElsewhere(), StoreFailed("the disk is full")], 1, "", " client: the disk is full\n"),
         ([SignedInElsewhere(), AddressError("in use")], 0, "[Signed in from another place.]", ""),
         ([WrongServerKey(OLD, NEW)], 2, "", f"--server-key is wrong: {WrongServerKey(OLD, NEW)}"),
     ],
@@ -472,6 +478,12 @@ async def test_the_server_prints_each_coming_and_going(nursery):
         f"{{'y': ('y', '127.0.0.1', 7, False), 'x': ('x', '127.0.0.1', {port}, False)}}",
     ]
     nursery.cancel_scope.cancel()
+
+
+def test_a_server_whose_disk_is_full_says_what_to_do(served, capsys):
+    served.error = StoreFailed("the store x failed: database or disk is full; make room on the disk, then start again")
+    assert main(["server", "5678", "--store", ":memory:"]) == 1
+    assert capsys.readouterr().err.endswith(f" server: {served.error}\n")
 
 
 def test_the_server_prints_its_address_and_its_key(served, capsys):

@@ -151,7 +151,7 @@ def test_a_changed_key_is_a_reason_why_the_message_was_not_sent(chat, capsys):
         ("opening", SignedInElsewhere(), 2, "[Signed in from another place.]"),
         ("sending", SignedInElsewhere(), 2, "[Signed in from another place.]"),
         ("sending", NotRegistered(), 2, "[Signed in from another place.]"),
-        ("opening", StoreFailed(), 1, None),
+        ("opening", StoreFailed("the store failed"), 1, None),
     ],
 )
 def test_without_a_registration_nothing_is_sent(when, error, code, first, chat, capsys):
@@ -160,7 +160,8 @@ def test_without_a_registration_nothing_is_sent(when, error, code, first, chat, 
     out, err = capsys.readouterr()
     assert out.splitlines()[:1] == ([f">>> {first}"] if first else [])
     assert err.endswith("ask the operator of the server to free it\n") == isinstance(error, NameTaken)
-    assert bool(err) == isinstance(error, NameTaken)
+    assert err.endswith(" send: the store failed\n") == isinstance(error, StoreFailed)
+    assert bool(err) == isinstance(error, NameTaken | StoreFailed)
     assert chat.left == ("by an exception" if when == "sending" else None)
 
 

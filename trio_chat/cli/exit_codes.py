@@ -18,8 +18,8 @@ Report = Literal["screen", "stderr", "raise", "nothing"]
 _BY_IMPORTANCE: tuple[tuple[type[BaseException], int, Report], ...] = (
     # Most likely the output has failed. Then nothing else can be reported there.
     (OSError, FAILED, "raise"),
-    # The store has logged it. Whatever else failed may have failed because of it.
-    (errors.StoreFailed, FAILED, "nothing"),
+    # Whatever else failed may have failed because of it.
+    (errors.StoreFailed, FAILED, "stderr"),
     (errors.NameTaken, REFUSED, "screen"),
     (errors.ServerKeyChanged, REFUSED, "screen"),
     # The user went on in another program: nothing is wrong.

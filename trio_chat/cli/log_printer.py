@@ -46,6 +46,8 @@ class LogPrinter(logging.Handler):
                 await self._print_waiting()
 
     async def _print_waiting(self) -> None:
+        # Between here and the thread nothing is cancelled, so what is taken is written.
+        await trio.lowlevel.checkpoint_if_cancelled()
         text = "".join(self._waiting)
         self._waiting.clear()
         with suppress(OSError):  # there is nobody left to tell

@@ -117,7 +117,7 @@ async def open_client_store(
         StoreFailed: something could not be made durable; the block has been cancelled.
     """
     with closing(open_database(path, CLIENT_SCHEMA)) as connection:
-        commits = GroupCommit(connection, run or in_thread())
+        commits = GroupCommit(connection, run or in_thread(), f"the store {path}")
         store = SqliteClientStore(connection, commits, clock, history)
         try:
             async with open_background() as nursery:

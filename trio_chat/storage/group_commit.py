@@ -3,7 +3,6 @@
 A request is a function of the connection. It is answered when its transaction is durable, and never before.
 """
 
-import logging
 import sqlite3
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
@@ -14,8 +13,6 @@ import trio
 from outcome import Error, Outcome, Value, capture
 
 from trio_chat.errors import StoreFailed
-
-log = logging.getLogger(__name__)
 
 GROUP = 256
 """The most requests in one transaction. As many more may wait in the queue."""
@@ -40,11 +37,15 @@ class _Waiting:
 
 
 class GroupCommit:
-    """The only user of a connection. Run `write` as a task for as long as requests are submitted."""
+    """The only user of a connection. Run `write` as a task for as long as requests are submitted.
 
-    def __init__(self, connection: sqlite3.Connection, run: "Runner[Any]") -> None:
+    `name`: what is reported to have failed.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, run: "Runner[Any]", name: str = "the store") -> None:
         self._connection = connection
         self._run = run
+        self._name = name
         self._to_writer, self._requests = trio.open_memory_channel[_Waiting](GROUP)
 
     async def submit(self, request: StoreRequest[T], on_commit: Callable[[T], object] | None = None) -> T:
@@ -80,8 +81,9 @@ class GroupCommit:
                 # A thread that has begun is not abandoned when this task is cancelled: it uses the connection.
                 outcomes = await self._run(partial(self._transact, [waiting.request for waiting in group]))
             except sqlite3.Error as error:
-                log.critical("the store failed: %s", error)
-                raise StoreFailed(f"the store failed: {error}") from error
+                is_full = getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL
+                advice = "make room on the disk" if is_full else "check the disk"
+                raise StoreFailed(f"{self._name} failed: {error}; {advice}, then start again") from error
             for waiting, outcome in zip(group, outcomes, strict=True):
                 waiting.outcome = outcome
                 if waiting.on_commit is not None and isinstance(outcome, Value):

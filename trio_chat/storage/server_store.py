@@ -75,7 +75,7 @@ async def open_server_store(path: Path, run: Runner[object] | None = None) -> As
         # Damaged text may not be UTF-8. That would be an error of the connection, as from a broken disk.
         connection.text_factory = partial(str, encoding="utf-8", errors="replace")
         async with open_background() as nursery:
-            commits = GroupCommit(connection, run or in_thread())
+            commits = GroupCommit(connection, run or in_thread(), f"the store {path}")
             nursery.start_soon(commits.write)
             yield SqliteServerStore(commits.submit)
 
