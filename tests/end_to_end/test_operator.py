@@ -58,6 +58,11 @@ async def test_an_operator_invites_kicks_and_bans():
         assert await operator(programs, server, "bans") == (["name bob", f"key {fingerprint} of bob"], [])
         lines, _ = await operator(programs, server, "stats")
         assert {tuple(line.rsplit(maxsplit=1)) for line in lines} >= {("names", "1"), ("online", "0"), ("bans", "2")}
+        lines, _ = await operator(programs, server, "ban", "nobody")
+        assert lines == [
+            "The name nobody is banned.",
+            "Nobody has this name. The ban counts all the same: nobody can register it.",
+        ]
         lines, _ = await operator(programs, server, "unban", "bob")
         assert lines[0] == "The name bob is no longer banned."
         await bob.types("reg")

@@ -13,6 +13,7 @@ from trio_chat.protocol.messages import Ack, Heartbeat, Refused, Register
 from trio_chat.protocol.records import Reason, Record, Version, fingerprint
 from trio_chat.server.moderation import (
     CODE_BYTES,
+    NotBannable,
     RegistrationMode,
     hash_code,
     read_ban,
@@ -57,14 +58,15 @@ def invite(server, code=CODE, name="", until=1e12):
     ("text", "network"),
     [
         ("10.1.2.3", "10.1.2.3/32"),
-        ("10.1.2.3/8", "10.0.0.0/8"),
+        ("10.0.0.0/8", "10.0.0.0/8"),
+        ("10.0.0.0/255.0.0.0", "10.0.0.0/8"),
         ("0.0.0.0/0", "0.0.0.0/0"),
         ("2001:db8::1", "2001:db8::/64"),
         ("2001:db8::1/128", "2001:db8::/64"),
         ("2001:db8::/32", "2001:db8::/32"),
         ("fe80::1%eth0", "fe80::/64"),
         ("::ffff:10.1.2.3", "10.1.2.3/32"),
-        ("::ffff:10.1.2.3/104", "10.0.0.0/8"),
+        ("::ffff:10.0.0.0/104", "10.0.0.0/8"),
         ("10.1.2", None),
         ("10.1.2.3/33", None),
         ("bob", None),
@@ -77,6 +79,21 @@ def test_addresses_and_networks(text, network):
 
 
 @pytest.mark.parametrize(
+    ("text", "network"),
+    [
+        ("10.0.0.0/4", "0.0.0.0/4"),
+        ("10.1.2.3/8", "10.0.0.0/8"),
+        ("2001:db8::1/32", "2001:db8::/32"),
+        ("2001:db8::1/96", "2001:db8::/96"),
+        ("fe80::1/64%eth0", "fe80::/64"),
+    ],
+)
+def test_a_network_that_would_be_larger_than_it_looks_is_refused(text, network):
+    with pytest.raises(NotBannable, match=f"type {network} for the network, {text.partition('/')[0]} for the address"):
+        read_network(text)
+
+
+@pytest.mark.parametrize(
     ("text", "is_name", "ban"),
     [
         ("Bob", False, Ban(BanKind.NAME, "bob", "bob")),
@@ -85,13 +102,31 @@ def test_addresses_and_networks(text, network):
         ("aaaa-bbbb-2345-zzz1", False, Ban(BanKind.NAME, "aaaa-bbbb-2345-zzz1", "aaaa-bbbb-2345-zzz1")),
         ("10.0.0.1", False, Ban(BanKind.ADDRESS, "10.0.0.1/32")),
         ("10.0.0.1", True, Ban(BanKind.NAME, "10.0.0.1", "10.0.0.1")),
-        ("../x", False, None),
-        ("", True, None),
-        ("10.0.0.0/8", True, None),
+        ("300.1.1.1", True, Ban(BanKind.NAME, "300.1.1.1", "300.1.1.1")),
+        ("10.x", False, Ban(BanKind.NAME, "10.x", "10.x")),
+        ("10", False, Ban(BanKind.NAME, "10", "10")),
     ],
 )
 def test_what_is_meant_by_a_ban(text, is_name, ban):
     assert read_ban(text, is_name=is_name) == ban
+
+
+@pytest.mark.parametrize(
+    ("text", "is_name", "reason"),
+    [
+        ("../x", False, "neither a name nor a fingerprint nor an address: '../x'"),
+        ("", True, "neither a name nor a fingerprint nor an address: ''"),
+        ("10.0.0.0/8", True, "neither a name nor"),
+        ("10.0.0.0/33", False, "neither a name nor"),
+        ("300.1.1.1", False, "300.1.1.1 is not a valid address; if it is a name, add --name"),
+        ("10.1.2", False, "10.1.2 is not a valid address"),
+        ("10.0.0.0/4", False, "10.0.0.0/4 is an address in a network"),
+    ],
+)
+def test_what_is_no_ban(text, is_name, reason):
+    with pytest.raises(NotBannable) as refused:
+        read_ban(text, is_name=is_name)
+    assert str(refused.value).startswith(reason)
 
 
 def test_a_code_is_readable_and_has_120_bits():

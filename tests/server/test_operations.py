@@ -17,7 +17,7 @@ from trio_chat.protocol.messages import Heartbeat, Refused, Register, Registered
 from trio_chat.protocol.records import NAME_RETENTION, EndReason, Reason, fingerprint
 from trio_chat.server import operations, retention
 from trio_chat.server import server as server_module
-from trio_chat.server.moderation import RegistrationMode
+from trio_chat.server.moderation import NotBannable, RegistrationMode
 from trio_chat.server.operations import (
     BanCommand,
     BansCommand,
@@ -139,7 +139,7 @@ async def test_a_banned_name_is_banned_with_its_key_and_stays_so_after_a_restart
         {"kind": "name", "value": "bob", "name": "bob"},
         {"kind": "key", "value": key_of("bob"), "name": "bob"},
     ]
-    assert await ask(BanCommand("Bob")) == {"banned": banned, "ended": ["bob"]}
+    assert await ask(BanCommand("Bob")) == {"banned": banned, "ended": ["bob"], "known": True}
     await stage.pass_time(60)
     assert endings(bob) == [errors.Banned]
     for _ in range(2):
@@ -179,11 +179,31 @@ async def test_a_name_that_looks_like_an_address_can_be_banned_as_a_name(stage, 
 
 
 async def test_what_cannot_be_banned_or_unbanned(ask, autojump_clock):
-    with pytest.raises(operations.NotBannable, match="neither a name nor a fingerprint nor an address"):
-        await ask(BanCommand("../x"))
-    for what in ("bob", "10.0.0.1", "../x"):
+    for command in (BanCommand, UnbanCommand):
+        with pytest.raises(NotBannable, match="neither a name nor a fingerprint nor an address"):
+            await ask(command("../x"))
+    for what in ("bob", "10.0.0.1"):
         with pytest.raises(operations.NotBanned):
             await ask(UnbanCommand(what))
+
+
+async def test_a_banned_name_is_spelt_as_its_owner_has_registered_it(stage, ask, autojump_clock):
+    await stage.enter("daveB")
+    banned = [
+        {"kind": "name", "value": "daveB", "name": "daveB"},
+        {"kind": "key", "value": key_of("daveB"), "name": "daveB"},
+    ]
+    assert (await ask(BanCommand("DAVEb")))["banned"] == banned
+    assert await ask(BansCommand()) == {"bans": banned}
+    assert await ask(UnbanCommand("daveb")) == {"unbanned": banned}
+
+
+async def test_a_name_that_nobody_has_is_banned_and_the_operator_is_told(stage, ask, autojump_clock):
+    banned = [{"kind": "name", "value": "nobody", "name": "nobody"}]
+    assert await ask(BanCommand("nobody")) == {"banned": banned, "ended": [], "known": False}
+    assert (await ask(BanCommand("10.0.0.1")))["known"]
+    with pytest.raises(errors.Banned):
+        await stage.enter("nobody")
 
 
 # --- delete and forget ---

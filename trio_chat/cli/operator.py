@@ -85,7 +85,7 @@ def ban(what: str, is_name: bool, port: int, as_json: bool) -> _Program:
     """Keep somebody out: a NAME, a key (FINGERPRINT), or an ADDRESS.
 
     A name is banned together with the key that owns it. Of an IPv6 address its /64 network is banned. A network is
-    written as 192.0.2.0/24.
+    written as 192.0.2.0/24, beginning with its first address.
     """
     return partial(_ask, port, operations.BanCommand(what, is_name), _show_banned, as_json)
 
@@ -222,6 +222,8 @@ def _show_kicked(answer: _Answer) -> None:
 def _show_banned(answer: _Answer) -> None:
     for one in answer["banned"]:
         click.echo(f"{_banned(one)} is banned.")
+    if not answer["known"]:
+        click.echo("Nobody has this name. The ban counts all the same: nobody can register it.")
     if len(answer["banned"]) > 1:
         click.echo("They can come back under another name, with another key: then ban their address, too.")
     for name in answer["ended"]:

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable
 from ipaddress import IPv6Network, ip_address, ip_network
 
+from trio_chat.errors import ChatError
 from trio_chat.link.session import Peer
 from trio_chat.protocol.limits import IPV6_NETWORK_BITS
 from trio_chat.protocol.messages import Register, Request
@@ -20,6 +21,11 @@ CODE_BYTES = 15
 """Random bytes of an invitation: 120 bits, which nobody can guess. They are six groups of four characters."""
 
 _FINGERPRINT = re.compile("[a-z2-7]{4}(-[a-z2-7]{4}){3}")
+_LIKE_AN_ADDRESS = re.compile(r"[0-9]+(\.[0-9]+)+")
+
+
+class NotBannable(ChatError):
+    """What an operator has typed for a ban is none of the things that can be banned, or is not clearly one of them."""
 
 
 class RegistrationMode(enum.StrEnum):
@@ -45,11 +51,20 @@ def read_network(text: str) -> str | None:
     """An address or a network in CIDR form, as bans of addresses are kept. None if this is neither.
 
     Of an IPv6 address it is the /64 network: its owner has all the other addresses in it as well.
+
+    Raises NotBannable for an address with the length of a network that does not begin there.
     """
+    text = text.partition("%")[0]
     try:
-        network = ip_network(text.partition("%")[0], strict=False)
+        network = ip_network(text, strict=False)
     except ValueError:
         return None
+    address, _, length = text.partition("/")
+    # 10.0.0.0/4 is most likely a mistyped 10.0.0.0/24, and would ban a sixteenth of all addresses.
+    if length and ip_address(address) != network.network_address:
+        raise NotBannable(
+            f"{text} is an address in a network: type {network} for the network, {address} for the address"
+        )
     if isinstance(network, IPv6Network):
         mapped = network.network_address.ipv4_mapped
         if mapped is not None and network.prefixlen >= 96:  # the first 96 bits say that it is IPv4
@@ -59,8 +74,8 @@ def read_network(text: str) -> str | None:
     return str(network)
 
 
-def read_ban(text: str, *, is_name: bool) -> Ban | None:
-    """What an operator means by an address, a fingerprint or a name; None if it is none of them.
+def read_ban(text: str, *, is_name: bool) -> Ban:
+    """What an operator means by an address, a fingerprint or a name. Raises NotBannable.
 
     `is_name`: it is a name, even if it looks like one of the others. Names such as 10.0.0.1 are allowed.
     """
@@ -69,7 +84,11 @@ def read_ban(text: str, *, is_name: bool) -> Ban | None:
             return Ban(BanKind.ADDRESS, network)
         if _FINGERPRINT.fullmatch(text.lower()):
             return Ban(BanKind.KEY, text.lower())
-    return Ban(BanKind.NAME, fold(text), fold(text)) if re.match(NAME, text) else None
+        if _LIKE_AN_ADDRESS.fullmatch(text):
+            raise NotBannable(f"{text} is not a valid address; if it is a name, add --name")
+    if not re.match(NAME, text):
+        raise NotBannable(f"neither a name nor a fingerprint nor an address: {text!r}")
+    return Ban(BanKind.NAME, fold(text), fold(text))
 
 
 class Moderation:

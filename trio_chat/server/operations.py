@@ -34,13 +34,6 @@ class NotOnline(ChatError):
         super().__init__(f"{name} is not online")
 
 
-class NotBannable(ChatError):
-    """Neither a name nor a fingerprint nor an address."""
-
-    def __init__(self, what: str) -> None:
-        super().__init__(f"neither a name nor a fingerprint nor an address: {what!r}")
-
-
 class NotBanned(ChatError):
     """There is no such ban to lift."""
 
@@ -186,8 +179,6 @@ class Operations:
 
     async def _ban(self, nursery: trio.Nursery, what: str, is_name: bool) -> Reply:
         ban = read_ban(what, is_name=is_name)
-        if ban is None:
-            raise NotBannable(what)
         bans = [ban]
         # The person is meant: with the name alone they would be back under another one in a moment.
         if ban.kind is BanKind.NAME and (key := self._fingerprint(ban.value)):
@@ -198,21 +189,33 @@ class Operations:
         for session in banned:
             self._end(nursery, session, EndReason.BANNED)
         await self._store.ban(bans)
-        return {"banned": [_ban_fields(one) for one in bans], "ended": [one.name for one in banned]}
+        return {
+            "banned": [self._ban_fields(one) for one in bans],
+            "ended": [one.name for one in banned],
+            "known": ban.kind is not BanKind.NAME or ban.value in self._service.table,
+        }
 
     async def _unban(self, what: str, is_name: bool) -> Reply:
-        ban = read_ban(what, is_name=is_name)
-        bans = self._service.moderation.bans_like(ban) if ban else []
+        bans = self._service.moderation.bans_like(read_ban(what, is_name=is_name))
         if not bans:
             raise NotBanned(what)
         self._service.moderation.unban(bans)
         await self._store.unban(bans)
-        return {"unbanned": [_ban_fields(one) for one in bans]}
+        return {"unbanned": [self._ban_fields(one) for one in bans]}
 
     def _bans(self) -> list[Reply]:
-        return [_ban_fields(one) for one in self._service.moderation.bans.values()]
+        return [self._ban_fields(one) for one in self._service.moderation.bans.values()]
+
+    def _ban_fields(self, ban: Ban) -> Reply:
+        name = self._spelt(ban.name)
+        return {"kind": ban.kind, "value": name if ban.kind is BanKind.NAME else ban.value, "name": name}
 
     # --- names ---
+
+    def _spelt(self, name: str) -> str:
+        """The name as its owner has registered it."""
+        record = self._service.table.get(name)
+        return record.name if record else name
 
     def _fingerprint(self, name: str) -> str:
         record = self._service.table.get(name)
@@ -291,7 +294,3 @@ class Operations:
             "bans": self._bans(),
             **self._numbers(),
         }
-
-
-def _ban_fields(ban: Ban) -> Reply:
-    return {"kind": ban.kind, "value": ban.value, "name": ban.name}
