@@ -96,7 +96,10 @@ class SignedInElsewhere(ChatError):
 
 
 class ServerKeyChanged(ChatError):
-    """The server has another key than the one pinned for it. `pinned`, `offered`: the fingerprints of both."""
+    """The server has another key than the one pinned for it, at the start or later, in place of ServerNotResponding.
+
+    `pinned`, `offered`: the fingerprints of both.
+    """
 
     def __init__(self, pinned: str, offered: str) -> None:
         advice = "ask its operator which one is right"

@@ -491,6 +491,19 @@ async def test_a_client_that_waits_for_its_server_refuses_another_one(stage, aut
     assert caught
 
 
+@pytest.mark.parametrize("ask", ["send_all", "register", "block", "deregister"])
+async def test_a_client_that_gives_up_its_server_says_if_another_one_has_taken_its_place(stage, autojump_clock, ask):
+    alice, _ = await stage.enter("alice"), await stage.enter("bob")
+    await stage.pass_time(1)
+    await another_server(stage, MALLORY)
+    words = {"send_all": ["hello"], "block": ["bob"]}.get(ask, [])
+    with pytest.raises(ServerKeyChanged) as caught:
+        await getattr(alice.chat, ask)(*words)
+    assert caught.value.pinned == fingerprint(SERVER_KEY)
+    assert caught.value.offered == fingerprint(MALLORY.public.signing)
+    assert alice.chat._context.pins.server_key == SERVER_KEY, "it is not taken for ours"
+
+
 class ImitatedKey:
     """Alice's X25519 key, as far as it can be imitated with the server's private key and Alice's public one."""
 

@@ -3,6 +3,7 @@
 Each wait has a deadline; what differs from run to run (ports, clock times) is not compared.
 """
 
+import json
 import re
 
 import pytest
@@ -147,6 +148,32 @@ async def test_if_the_server_has_another_key_a_client_warns_and_ends(tmp_path):
         )
         await x.exits(2)
         await programs.client("x", other, "--server-key", other.key)
+
+
+@pytest.mark.parametrize("options", [(), ("--reconnect",), ("--reconnect", "--json")], ids=" ".join)
+async def test_if_the_server_gets_another_key_a_running_client_warns_and_ends(tmp_path, options):
+    async with open_programs() as programs:
+        server = await programs.server("server", free_port())
+        x = await programs.start("x", "client", "x", "127.0.0.1", server.port, *options)
+        await x.next_line()
+        await programs.settle()
+        await stops(server)
+        other = await programs.server(
+            "server", server.port, "--identity", tmp_path / "other.key", "--store", ":memory:"
+        )
+        await x.types("send_all is it still you?")
+        await x.types("send_all hello?")
+        lines, _ = await x.rest()
+        await x.exits(2)
+    silent = ["[Server not responding, trying again.]"] if options else []
+    warning = ["[WARNING: the key of the server has changed!]", f"[It was {server.key}, now it is {other.key}.]"]
+    if "--json" in options:
+        assert [json.loads(line)["event"] for line in lines] == ["table", "server_silent", "error"]
+        assert json.loads(lines[-1])["error"] == "ServerKeyChanged"
+    else:
+        assert [line.removeprefix(">>> ") for line in lines][: len(silent) + 2] == silent + warning
+        assert lines[-1] == ">>> [Exiting]"
+        assert len(lines) == len(silent) + 4
 
 
 async def test_a_forgotten_name_can_be_registered_with_another_key(tmp_path):

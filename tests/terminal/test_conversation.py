@@ -29,6 +29,7 @@ from trio_chat import (
     NoHistory,
     NotBlocked,
     NotRegistered,
+    ServerKeyChanged,
     ServerNotResponding,
     SignedInElsewhere,
     SignedOff,
@@ -587,11 +588,12 @@ async def test_signing_in_elsewhere_ends_it_here(chat, typing, autojump_clock):
     assert chat.left == "by an exception"
 
 
+@pytest.mark.parametrize("error", [SignedInElsewhere(), ServerKeyChanged(OLD, NEW)])
 @pytest.mark.parametrize("typed", ["send y hi", "send_all hi", "exit"])
-async def test_signed_in_elsewhere_may_come_as_an_answer(chat, typed):
-    chat.answers = dict.fromkeys(["send", "send_all", "deregister"], SignedInElsewhere())
+async def test_what_ends_it_may_come_as_an_answer(chat, typed, error):
+    chat.answers = dict.fromkeys(["send", "send_all", "deregister"], error)
     conversation = Conversation(chat)
-    with ELSEWHERE:
+    with pytest.RaisesGroup(type(error), flatten_subgroups=True):
         await conversation.run(typed, "who")
     assert conversation.printed == [WELCOME]
 

@@ -14,6 +14,7 @@ from trio_chat.errors import (
     ChatError,
     InvalidText,
     NotRegistered,
+    ServerKeyChanged,
     ServerNotResponding,
     SignedInElsewhere,
     StoreHeld,
@@ -34,7 +35,7 @@ async def run_send(options: ClientOptions, recipient: str, text: str, screen: Sc
 
     Raises:
         StoreHeld: another program here uses the same store, most likely the client of that name.
-        ServerNotResponding: no answer; the result of the message is not known.
+        ServerNotResponding, ServerKeyChanged: no answer; the result of the message is not known.
         ChatError: any other reason why the message cannot be sent.
     """
     # All that can be checked is checked before the first file is made.
@@ -54,7 +55,7 @@ async def run_send(options: ClientOptions, recipient: str, text: str, screen: Sc
                     screen.show(line)
     except StoreHeld as error:
         raise StoreHeld(f"{options.name} is in use by another program here") from error
-    except ServerNotResponding:
+    except (ServerNotResponding, ServerKeyChanged):
         # If the server fell silent only while we were leaving, the result of the message is known.
         if outcome is None:
             raise

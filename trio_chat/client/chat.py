@@ -80,7 +80,8 @@ async def open_chat(
         RegistrationClosed, NotInvited: the server takes no new names, or with an invitation only.
         Banned: the operator has banned the name, the key or the address.
         SignedInElsewhere: another program of the owner took the name before the table was complete.
-        ServerKeyChanged: the server has another key than the one that `store` remembers.
+        ServerKeyChanged: the server has another key than the one that `store` remembers. Later, each call that would
+            raise ServerNotResponding raises this if a server with another key answers at that address.
         WrongServerKey: the server does not have the key `server_key`.
         AddressError: the server's host does not resolve, or the local port is in use.
         ServerNotResponding: no answer, at the beginning or at the end.

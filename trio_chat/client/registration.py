@@ -106,6 +106,7 @@ class Registration:
                 self.server, messages.Deregister(new_id()), attempts=SERVER_ATTEMPTS, on_answer=self._on_deregistered
             )
             if self.registered is not None:
+                await self._discover_server(attempts=1)  # as in `_retry_while_silent`
                 raise ServerNotResponding
 
     async def _discover_and_register(self) -> None:
@@ -224,9 +225,9 @@ class Registration:
         raise ServerNotResponding
 
     async def _retry_while_silent(self, ask: Callable[[], Awaitable[_T]], *, report: bool = True) -> _T:
-        """With `reconnect`, repeat this until the server responds and lets us in.
+        """With `reconnect`, repeat this until the server responds and lets us in. Raises ServerKeyChanged, too.
 
-        `report` its silence and its return as events.
+        `report` its silence and its return as events: not at the start, when its keys have just been asked for.
         """
         pauses = chain(RECONNECT_DELAYS, repeat(RECONNECT_DELAYS[-1])) if self._reconnect else iter(())
         was_silent = False
@@ -241,15 +242,17 @@ class Registration:
                 await trio.sleep(max(pause, error.after))
             except ServerNotResponding:
                 pause = next(pauses, None)
+                if pause is not None:
+                    if report and not was_silent:
+                        self._context.event_queue.offer(ServerSilent())
+                    was_silent = True
+                    await trio.sleep(pause)
+                # A new server with other keys cannot open what is sealed to the old ones, and would be silent forever.
+                # Asking for its keys raises ServerKeyChanged, which says more than that it is silent.
+                if pause is not None or report:
+                    await self._discover_server(attempts=1)
                 if pause is None:
                     raise
-                if report and not was_silent:
-                    self._context.event_queue.offer(ServerSilent())
-                was_silent = True
-                await trio.sleep(pause)
-                # A new server with other keys cannot open what is sealed to the old ones, and would be silent forever.
-                # Asking for its keys raises ServerKeyChanged.
-                await self._discover_server(attempts=1)
             else:
                 if report and was_silent:
                     self._context.event_queue.offer(ServerBack())

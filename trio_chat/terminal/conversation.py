@@ -11,7 +11,7 @@ import trio
 
 from trio_chat.client.chat import Chat
 from trio_chat.client.events import ServerSilent, SignedOff, TableChanged
-from trio_chat.errors import ChatError, NotAMember, ServerNotResponding, SignedInElsewhere
+from trio_chat.errors import ChatError, NotAMember, ServerKeyChanged, ServerNotResponding, SignedInElsewhere
 from trio_chat.protocol.records import fold
 from trio_chat.terminal import commands, results
 from trio_chat.terminal.styling import Line
@@ -42,7 +42,7 @@ async def run_conversation(
         reconnect: `opening` tries again while the server is silent, so report that the server is silent.
 
     Raises:
-        ServerNotResponding, SignedInElsewhere: at any time; they have not been shown.
+        ServerNotResponding, ServerKeyChanged, SignedInElsewhere: at any time; they have not been shown.
         ChatError: what `open_chat` raises.
         All of them within exception groups, as they come out of the nursery.
     """
@@ -108,7 +108,7 @@ class _Conversation:
         try:
             command = commands.parse(line)
             await self._do(command)
-        except (ServerNotResponding, SignedInElsewhere):
+        except (ServerNotResponding, ServerKeyChanged, SignedInElsewhere):
             raise
         except ChatError as error:
             if isinstance(error, NotAMember):
