@@ -118,7 +118,8 @@ SERVER_KEY_CHANGED = [
 NOT_OPENED = ["[Message received by y, who could not open it.]"]
 LETTER_NOT_OPENED = ["[Offline Message sent at 05:26:36 could not be opened by y.]"]
 NOT_DELIVERED = [
-    "[Offline Message sent at 05:26:36 was not delivered: y was away too long, or the name has a new owner.]"
+    "[Offline Message sent at 05:26:36 was not delivered:"
+    " y was away too long, or the name was deleted or has a new owner.]"
 ]
 UNREADABLE = ["[A message that claims to be from y could not be opened or verified.]"]
 MISSED = ["[3 group messages were not kept: there were too many.]"]

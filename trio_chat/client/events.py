@@ -89,7 +89,7 @@ class MessageNotOpened:
 class MessageNotDelivered:
     """The message that was sent at `sent_at` will not reach its recipient.
 
-    It has waited at the server for too long, or the name has another owner now.
+    It has waited at the server for too long, or the name was deleted or has another owner now.
     """
 
     recipient: str

@@ -158,7 +158,7 @@ class EntryKind(enum.StrEnum):
     RECEIPT = "receipt"
     """What the reader of a letter has signed, for its sender; it has the id of the letter. See crypto/receipts.py."""
     FAILED = "failed"
-    """The letter with this id will not be read: it waited too long, or its recipient's name has another owner now."""
+    """The letter with this id will not be read: it waited too long, or its recipient's name was deleted or taken."""
     MISSED = "missed"
     """Some messages to a room are no longer kept; the body is their number in ASCII digits, and the id of the room."""
     CREATED = "created"

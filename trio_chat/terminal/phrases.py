@@ -129,7 +129,8 @@ class Phrase(enum.Enum):
     NOT_DELIVERED = (
         Style.ERROR,
         "a saved message will not arrive",
-        "[Offline Message sent at {time} was not delivered: {name} was away too long, or the name has a new owner.]",
+        "[Offline Message sent at {time} was not delivered: {name} was away too long, or the name was deleted or has a"
+        " new owner.]",
     )
     UNREADABLE = (
         Style.WARNING,
