@@ -52,9 +52,10 @@ async def test_an_operator_invites_kicks_and_bans():
             "They can come back under another name, with another key: then ban their address, too.",
             "bob is signed off.",
         ]
-        await bob.sees("[You are banned from this server. Ask its operator.]")
+        banned = "[You are banned from this server. Ask its operator. When the ban is lifted, type reg.]"
+        await bob.sees(banned)
         await bob.types("reg")
-        await bob.sees("[RegSent]", "[You are banned from this server. Ask its operator.]")
+        await bob.sees("[RegSent]", banned)
         assert await operator(programs, server, "bans") == (["name bob", f"key {fingerprint} of bob"], [])
         lines, _ = await operator(programs, server, "stats")
         assert {tuple(line.rsplit(maxsplit=1)) for line in lines} >= {("names", "1"), ("online", "0"), ("bans", "2")}
@@ -80,7 +81,7 @@ async def test_an_operator_frees_and_deletes_names(tmp_path):
         (fingerprint,), _ = await shown.rest()
         lines, _ = await operator(programs, server, "forget", "bob", "--for", fingerprint)
         assert lines == [f"The name bob is free, but only for the key {fingerprint}."]
-        await bob.sees("[The operator has freed your name.]")
+        await bob.sees("[The operator has freed your name. Type reg to come back.]")
         await bob.types("reg")
         await bob.sees("[RegSent]", "[Name bob is taken.]")
         await programs.client("bob", server, *new_key)

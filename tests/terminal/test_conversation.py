@@ -323,7 +323,7 @@ async def test_a_changed_key_is_warned_of_until_it_is_trusted(chat, autojump_clo
         await conversation.keys.send("send y hi")
         conversation.keys.close()
     accepted = f"[The key of y is trusted now: {NEW}]"
-    not_sent = "[Message not sent to y.]"
+    not_sent = "[Message not sent to y. After trust y, send it again.]"
     assert conversation.printed == [WELCOME, *WARNING, *WARNING, not_sent, accepted, "[Message received by y.]", BYE]
     assert ("trust", "y") in chat.calls
 
@@ -346,9 +346,9 @@ async def test_people_are_blocked_listed_and_unblocked(chat):
     ("error", "line"),
     [
         (UnknownRecipient("y"), "[No such user: y]"),
-        (BlockedYourself(), "[you cannot block yourself]"),
-        (TooManyBlocked(), "[you block 256 people already: unblock somebody first]"),
-        (NotBlocked("y"), "[you do not block y]"),
+        (BlockedYourself(), "[You cannot block yourself.]"),
+        (TooManyBlocked(), "[You block 256 people already: unblock somebody first.]"),
+        (NotBlocked("y"), "[You do not block y.]"),
         (InvalidName("y\x1b"), None),
     ],
 )

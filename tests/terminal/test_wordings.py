@@ -124,7 +124,9 @@ NOT_DELIVERED = [
 UNREADABLE = ["[A message that claims to be from y could not be opened or verified.]"]
 MISSED = ["[3 group messages were not kept: there were too many.]"]
 INVALID = "[Not a name: b@d. A name has 1 to 32 letters, digits, _ . - and begins with a letter or digit.]"
-NOT_SENT = "[Message not sent to y.]"
+BANNED = "[You are banned from this server. Ask its operator. When the ban is lifted, type reg.]"
+NAME_DELETED = "[The operator has freed your name. Type reg to come back.]"
+NOT_SENT = "[Message not sent to y. After trust y, send it again.]"
 FORGED = ["[WARNING: the server showed a forged receipt of y.]"]
 WRONG_RECEIPT = ["[WARNING: y signed a receipt for another text than you sent.]"]
 
@@ -196,8 +198,8 @@ WRONG_RECEIPT = ["[WARNING: y signed a receipt for another text than you sent.]"
         (Phrase.NAME_TAKEN, {"name": "x"}, ["[Name x is taken.]"], SAME),
         (Phrase.SIGNED_IN_ELSEWHERE, {}, ["[Signed in from another place.]", "[Exiting]"], SAME),
         (Phrase.KICKED, {}, ["[The operator has signed you off. Type reg to come back.]"], SAME),
-        (Phrase.BANNED, {}, ["[You are banned from this server. Ask its operator.]"], SAME),
-        (Phrase.NAME_DELETED, {}, ["[The operator has freed your name.]"], SAME),
+        (Phrase.BANNED, {}, [BANNED], SAME),
+        (Phrase.NAME_DELETED, {}, [NAME_DELETED], SAME),
         (Phrase.KEY_CHANGED, {"name": "y", "pinned": OLD, "key": NEW}, KEY_CHANGED, SAME),
         (Phrase.NOT_SENT, {"name": "y"}, [NOT_SENT], SAME),
         (Phrase.SERVER_KEY_CHANGED, {"pinned": OLD, "key": NEW}, SERVER_KEY_CHANGED, SAME),
@@ -265,7 +267,7 @@ WRONG_RECEIPT = ["[WARNING: y signed a receipt for another text than you sent.]"
         (Phrase.NO_HISTORY, {}, ["[No history is kept.]"], SAME),
         (Phrase.FRIEND_ONLINE, {"name": "3"}, ["[3 is online]"], SAME),
         (Phrase.FRIEND_AWAY, {"name": "y"}, ["[y is away]"], SAME),
-        (Phrase.OTHER_ERROR, {"text": "odd"}, ["[odd]"], SAME),
+        (Phrase.OTHER_ERROR, {"text": "odd"}, ["[odd.]"], SAME),
     ],
 )
 def test_every_phrase_in_both_wordings(phrase, facts, group, channel):
@@ -427,10 +429,10 @@ def test_a_missing_acknowledgement_has_a_line_but_not_a_known_detour():
         (ServerKeyChanged(OLD, NEW), SERVER_KEY_CHANGED),
         (SignedInElsewhere(), ["[Signed in from another place.]", "[Exiting]"]),
         (Kicked(), ["[The operator has signed you off. Type reg to come back.]"]),
-        (Banned(), ["[You are banned from this server. Ask its operator.]"]),
-        (NameDeleted(), ["[The operator has freed your name.]"]),
-        (IdentityError("damaged"), ["[damaged]"]),
-        (AddressError("no such\x07\n place"), [r"[no such\x07\n place]"]),
+        (Banned(), [BANNED]),
+        (NameDeleted(), [NAME_DELETED]),
+        (IdentityError("damaged"), ["[Damaged.]"]),
+        (AddressError("no such\x07\n place"), [r"[No such\x07\n place.]"]),
     ],
 )
 def test_errors(error, lines):

@@ -104,15 +104,27 @@ class Phrase(enum.Enum):
     NAME_TAKEN = Style.ERROR, "name refused", "[Name {name} is taken.]"
     SIGNED_IN_ELSEWHERE = Style.ERROR, "signed in elsewhere", "[Signed in from another place.] / [Exiting]"
     KICKED = Style.ERROR, "the operator has kicked you", "[The operator has signed you off. Type reg to come back.]"
-    BANNED = Style.ERROR, "you are banned", "[You are banned from this server. Ask its operator.]"
-    NAME_DELETED = Style.ERROR, "the operator has freed your name", "[The operator has freed your name.]"
+    BANNED = (
+        Style.ERROR,
+        "you are banned",
+        "[You are banned from this server. Ask its operator. When the ban is lifted, type reg.]",
+    )
+    NAME_DELETED = (
+        Style.ERROR,
+        "the operator has freed your name",
+        "[The operator has freed your name. Type reg to come back.]",
+    )
     KEY_CHANGED = (
         Style.WARNING,
         "somebody has another key",
         "[WARNING: the key of {name} has changed!] / [It was {pinned}, now it is {key}.] / [Someone may be posing as"
         " {name}. Ask {name} outside this chat; if the new key is right, type: trust {name}]",
     )
-    NOT_SENT = Style.ERROR, "below that warning, after `send`", "[Message not sent to {name}.]"
+    NOT_SENT = (
+        Style.ERROR,
+        "below that warning, after `send`",
+        "[Message not sent to {name}. After trust {name}, send it again.]",
+    )
     SERVER_KEY_CHANGED = (
         Style.WARNING,
         "the server has another key",
@@ -168,7 +180,7 @@ class Phrase(enum.Enum):
     NO_HISTORY = Style.ERROR, "the same, with --no-history", "[No history is kept.]"
     FRIEND_ONLINE = Style.SYSTEM, "presence: a friend comes online", "[{name} is online]"
     FRIEND_AWAY = Style.SYSTEM, "presence: a friend goes offline", "[{name} is away]"
-    OTHER_ERROR = Style.ERROR, "any other error", "[{text}]"
+    OTHER_ERROR = Style.ERROR, "any other error", "[{text}.]"
 
     def __init__(self, style: Style, when: str, group: str, channel: str | None = None) -> None:
         self.style = style

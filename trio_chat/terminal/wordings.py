@@ -273,7 +273,8 @@ class Phrasebook:
         if phrase := _ERRORS.get(type(error)):
             name, room, pinned, offered = (getattr(error, field, "") for field in ("name", "room", "pinned", "offered"))
             return self.lines(phrase, name=name, room=room, pinned=pinned, key=offered)
-        return self.lines(Phrase.OTHER_ERROR, text=escape(str(error)))
+        text = str(error)
+        return self.lines(Phrase.OTHER_ERROR, text=escape(text[:1].upper() + text[1:]))
 
 
 def _fill(style: Style, template: str, text: str, fields: dict[str, str]) -> Iterator[Line]:
