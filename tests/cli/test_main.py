@@ -259,7 +259,7 @@ def test_a_client_runs_until_the_end_of_input(args, call, opened, type_in, capsy
     assert opened.calls == [call]
     assert capsys.readouterr().out.splitlines() == [
         ">>> [Welcome, You are registered.]",
-        ">>> [Unknown command: what. Type help.]",
+        ">>> [Unknown command: what. Type help, or send_all TEXT to write to all.]",
         ">>> [You are Offline. Bye.]",
     ]
 
@@ -415,7 +415,7 @@ def test_text_that_the_screen_cannot_encode_is_escaped(opened, type_in, monkeypa
     written = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, "ascii"))
     assert main(["client", "x", "127.0.0.1", "5000"]) == 0
-    assert b">>> [Unknown command: gr\\xfc\\xdfe. Type help.]\n" in written.getvalue()
+    assert b">>> [Unknown command: gr\\xfc\\xdfe. Type help, or send_all TEXT to write to all.]\n" in written.getvalue()
 
 
 @pytest.mark.parametrize("named", [False, True])

@@ -419,7 +419,9 @@ async def test_without_a_history(chat, typed):
 
 
 async def test_blank_lines_and_unknown_commands(chat):
-    assert await run(chat, "", "  ", "dance\x1b[2J now") == ["[Unknown command: dance\\x1b[2J. Type help.]"]
+    assert await run(chat, "", "  ", "dance\x1b[2J now") == [
+        "[Unknown command: dance\\x1b[2J. Type help, or send_all TEXT to write to all.]"
+    ]
 
 
 @pytest.mark.parametrize(

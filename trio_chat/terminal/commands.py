@@ -210,7 +210,7 @@ def parse(line: str) -> Command:
     word, _, rest = line.lstrip().partition(" ")
     if not word:
         return Empty()
-    row = COMMANDS.get(word.lower())
+    row = COMMANDS.get(_ALIASES.get(word.lower(), word.lower()))
     if row is None:
         raise UnknownCommand(word)
     if command := row.build(rest):
@@ -286,5 +286,7 @@ COMMANDS: dict[str, CommandRow] = {
     ),
     "search": CommandRow("search WORDS", f"the newest {DEFAULT_COUNT} messages with all these words", _search),
     "help": CommandRow("help", "this list", _without_words(Help())),
-    "exit": CommandRow("exit", "go offline, and leave; so does Ctrl-D", _without_words(Exit())),
+    "exit": CommandRow("exit", "go offline, and leave; so do quit and Ctrl-D", _without_words(Exit())),
 }
+_ALIASES = {"quit": "exit"}
+"""Words that people type because other programs know them. They are not completed."""

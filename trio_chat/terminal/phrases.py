@@ -99,7 +99,11 @@ class Phrase(enum.Enum):
     NOT_UNICODE = Style.ERROR, "a message that is not valid Unicode", "[Not valid Unicode, message not sent.]"
     MAILBOX_FULL = Style.ERROR, "mailbox full", "[The mailbox of {name} is full, message not sent.]"
     TOO_FAST = Style.ERROR, "too fast", "[Too fast: try again in {count} s.]"
-    UNKNOWN_COMMAND = Style.ERROR, "unknown command", "[Unknown command: {text}. Type help.]"
+    UNKNOWN_COMMAND = (
+        Style.ERROR,
+        "unknown command",
+        "[Unknown command: {text}. Type help, or send_all TEXT to write to all.]",
+    )
     WRONG_USAGE = Style.ERROR, "command with missing or wrong words", "[Usage: {text}]"
     NAME_TAKEN = Style.ERROR, "name refused", "[Name {name} is taken.]"
     SIGNED_IN_ELSEWHERE = Style.ERROR, "signed in elsewhere", "[Signed in from another place.] / [Exiting]"
