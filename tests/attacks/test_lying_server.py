@@ -93,7 +93,7 @@ class LyingStore(MemoryServerStore):
 async def lies(stage, monkeypatch):
     """Restart the server of the stage with a store that lies."""
     store, read = LyingStore(), Log.read
-    monkeypatch.setattr(Log, "read", lambda log, name, after: store.changed(read(log, name, after)))
+    monkeypatch.setattr(Log, "read", lambda log, *request: store.changed(read(log, *request)))
     await stage.kill_server()
     await stage.start_server(store)
     return store

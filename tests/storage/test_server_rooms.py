@@ -340,11 +340,11 @@ async def test_there_are_so_many_rooms(open_store):
     async with open_store() as store:
         await register(store, *PEOPLE)
         assert await change(store, create(1), limits) is Status.NEW
-        assert await change(store, create(2, name="work"), limits) is Status.NEW, "that of everyone is the third"
+        assert await change(store, create(2, sender="carol", name="work"), limits) is Status.NEW, "that of everyone is the third"
     async with open_store() as store:
         assert await change(store, create(3, sender="bob", name="tea"), limits) is Status.NO_MORE_ROOMS
         assert await change(store, create(4, sender="bob"), limits) is Status.EXISTS
-        await store.change_room(attrs.evolve(leave(5, WORK), taken_at=50.0), limits)
+        await store.change_room(attrs.evolve(leave(5, id_of(create(2, sender="carol", name="work")), sender="carol"), taken_at=50.0), limits)
         await store.retain(60.0, 200.0)
         assert await change(store, create(3, sender="bob", name="tea"), limits) is Status.NEW, "it was not noted"
 

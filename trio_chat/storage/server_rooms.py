@@ -249,6 +249,6 @@ def drop_unused(transaction: LogTransaction, before: float, now: float) -> None:
     transaction.database.execute("DELETE FROM rooms WHERE members = 0 AND id <> '' AND unused_since < ?", (before,))
 
 
-def date_forward(transaction: LogTransaction, before: float, now: float) -> None:
+def date_unused_forward(transaction: LogTransaction, before: float, now: float) -> None:
     """The clock was set forward: where nobody has been since before this time, nobody has been since now."""
     transaction.database.execute("UPDATE rooms SET unused_since = ? WHERE unused_since < ?", (now, before))

@@ -155,7 +155,7 @@ class SqliteServerStore:
         def work(transaction: LogTransaction) -> None:
             transaction.date_forward(before, now)
             server_rules.date_forward(transaction, before, now)
-            server_rooms.date_forward(transaction, before, now)
+            server_rooms.date_unused_forward(transaction, before, now)
 
         await self._submit(work)
 
