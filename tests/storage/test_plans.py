@@ -5,14 +5,26 @@ A condition that does not fit the indexes would not be noticed otherwise: everyt
 
 import pytest
 
-from tests.storage.log_entries import PEOPLE, direct, post, record, register
-from trio_chat.protocol.records import Entry, EntryKind
+from tests.storage.log_entries import PEOPLE, create, direct, id_of, join, key_of, leave, post, record, register
+from trio_chat.protocol.limits import LIMITS
+from trio_chat.protocol.records import EVERYONE, Entry, EntryKind
 from trio_chat.storage import server_log
 from trio_chat.storage.interface import MAILBOX_LETTERS, Acknowledged
 from trio_chat.storage.memory import MemoryServerStore
 
-TRIM = "SELECT seq, key, length(body) FROM entries WHERE kept = 1 AND recipient = '' ORDER BY seq"
-"""Reads an index of all posts that are kept, which is little."""
+TRIM = "SELECT seq, key, length(body) FROM entries WHERE kept = 1 AND recipient = "
+"""Reads an index of all posts that are kept in a room, which is little."""
+
+COUNT_MEMBERS = "UPDATE rooms SET members = (SELECT count(*) FROM members WHERE room = id) WHERE id = "
+"""Reads an index of all members of one room. These are 10,000 at most (see `Limits.members_per_room`)."""
+
+ALL_ROOMS = (
+    "UPDATE rooms SET unused_since",  # once in a while, when it is looked for what is too old
+    "DELETE FROM rooms WHERE members = 0",
+    "SELECT posts, bytes, latest, trimmed, members FROM rooms",  # at the start
+    "SELECT count(*) FROM rooms",
+)
+"""Goes through all rooms. These are 1,000 (see `Limits.rooms`), and little is known of each."""
 
 RARE = (
     "UPDATE entries SET taken_at",  # when a clock was wrong
@@ -36,9 +48,32 @@ async def use(store: MemoryServerStore) -> list[Entry]:
     await store.past_owners()
     await store.unused([], 1.0, 2.0)
     await store.read("bob", 0)
+    await use_rooms(store)
     await store.retain(110.0, 9000.0)
     await store.date_forward(1.0, 2.0)
     return told
+
+
+async def use_rooms(store: MemoryServerStore) -> None:
+    """The same with rooms: dave has one, alice joins and leaves it, mallory loses their name in it."""
+    mallory, room = record("mallory"), id_of(create(1, sender="dave"))
+    await store.save_name(mallory)
+    for request in (
+        *(create(1, sender="dave"), create(1, sender="dave"), create(2, sender="dave", name="work")),
+        *(join(3), join(4), join(5, sender="mallory"), join(6, name="everyone"), leave(7, "#")),
+    ):
+        await store.change_room(request, LIMITS)
+    await store.append([post(n, room=room) for n in range(10, 20)] + [post(20, room=EVERYONE), post(21, room="#")])
+    await store.rooms()
+    for own in (True, False):
+        await store.list_rooms("alice", key_of("alice"), "a", own, 5)
+    for one in (room, EVERYONE):
+        await store.list_members(one, "a", 5)
+    assert await store.read("mallory", 3)
+    await store.save_name(mallory)
+    await store.change_room(leave(30, room), LIMITS)
+    await store.save_name(record("mallory", owner="bob"))
+    await store.delete("dave", 5.0)
 
 
 @pytest.fixture
@@ -70,9 +105,29 @@ async def test_nothing_goes_through_the_whole_log(plans):
     slow = {
         statement
         for statement, plan in found.items()
-        if any(step.startswith("SCAN entries") for step in plan) and not statement.startswith((TRIM, *RARE))
+        if any(step.startswith("SCAN entries") for step in plan) and not statement.startswith(RARE)
     }
     assert slow == set()
+    assert any(statement.startswith(TRIM + "'#") for statement in found), "of a room, too"
+
+
+async def test_nothing_goes_through_all_members(plans):
+    await use(plans.store)
+    steps = [(step, statement) for statement, plan in plans().items() for step in plan]
+    assert [statement for step, statement in steps if step.startswith("SCAN members")] == []
+    of_a_room = {statement for step, statement in steps if "members" in step and step.endswith("(room=?)")}
+    assert len(of_a_room) >= 1
+    assert all(statement.startswith(COUNT_MEMBERS) for statement in of_a_room), "they are only counted"
+    sorted_ = [statement for step, statement in steps if "TEMP B-TREE" in step and "members" in statement]
+    assert sorted_ == [], "a page of a list is read in the order of an index"
+
+
+async def test_what_goes_through_all_rooms_is_seldom_or_only_counts_them(plans):
+    await use(plans.store)
+    found = {statement for statement, plan in plans().items() if any(step.startswith("SCAN rooms") for step in plan)}
+    # The list of all begins at no name. Pages do.
+    assert {one for one in found if not one.startswith(ALL_ROOMS) and "WHERE" in one} == set()
+    assert len(found) >= len(ALL_ROOMS) + 1
 
 
 ONLY_INDEXES = (TRIM, "SELECT count(*), min(seq), max(seq) FROM entries", "SELECT count(*) FROM entries WHERE kept = 1")

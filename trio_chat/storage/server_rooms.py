@@ -230,10 +230,14 @@ def list_rooms(transaction: LogTransaction, name: str, key: bytes, after: str, o
 
 def list_members(transaction: LogTransaction, room: str, after: str, count: int) -> list[str]:
     """The next names of those in a room; in that of everyone, of all names."""
-    query = "SELECT names.name FROM members JOIN names USING (name) WHERE room = ?1 AND members.name > ?2"
+    # Ordered as the index is: sorted by the other `name`, all of a room would be read for each page.
+    query = (
+        "SELECT names.name FROM members JOIN names USING (name)"
+        " WHERE room = ?1 AND members.name > ?2 ORDER BY members.name LIMIT ?3"
+    )
     if room == EVERYONE:
-        query = "SELECT name FROM names WHERE ?1 = '' AND name > ?2"
-    rows = transaction.database.execute(f"{query} ORDER BY names.name LIMIT ?3", (room, after, count)).fetchall()
+        query = "SELECT name FROM names WHERE ?1 = '' AND name > ?2 ORDER BY name LIMIT ?3"
+    rows = transaction.database.execute(query, (room, after, count)).fetchall()
     return [name for (name,) in rows if isinstance(name, str)]
 
 
