@@ -15,6 +15,7 @@ from trio_chat.protocol.log import (
     missed_posts,
     request_hash,
     request_number,
+    room_of,
 )
 from trio_chat.protocol.messages import MAX_BATCH, MAX_RECEIPTS, Batch
 from trio_chat.protocol.parts import OutgoingRequest
@@ -30,6 +31,7 @@ from trio_chat.protocol.records import (
 from trio_chat.protocol.wire import encode
 
 KEY = bytes(range(32))
+LUNCH, WORK, TEA = ("#" + digit * 32 for digit in "1a7")
 
 
 def entry(seq, kind=EntryKind.GROUP, *, sender="alice", to="bob", body=b"hi"):
@@ -39,6 +41,11 @@ def entry(seq, kind=EntryKind.GROUP, *, sender="alice", to="bob", body=b"hi"):
 
 def direct(seq, **fields):
     return entry(seq, EntryKind.DIRECT, **fields)
+
+
+def to(room, seq, *, kind=EntryKind.GROUP, sender="alice", body=b"hi"):
+    """An entry for a room, or for a name."""
+    return attrs.evolve(entry(seq, kind, sender=sender, body=body), recipient=room)
 
 
 def filled(*entries, head=0):
@@ -183,16 +190,116 @@ def test_a_page_is_the_same_whoever_has_read_before(kinds, reads):
         assert log.read(name, after) == filled(*sent).read(name, after)
 
 
+# --- rooms ---
+
+
+def test_who_is_in_rooms_gets_their_posts_and_those_to_everyone_in_order():
+    sent = [to(LUNCH, 1), entry(2), to(WORK, 3), direct(4), to(LUNCH, 5, sender="carol"), to(TEA, 6), entry(7)]
+    log = filled(*sent)
+    assert log.read("bob", 0) == Page((sent[1], sent[3], sent[6]), 7)
+    assert log.read("bob", 0, {LUNCH: 0, WORK: 0}) == Page((*sent[:5], sent[6]), 7)
+    assert log.read("bob", 3, {WORK: 0, LUNCH: 0}) == Page((*sent[3:5], sent[6]), 7)
+    assert log.read("carol", 0, {LUNCH: 0}) == Page((sent[0], sent[1], sent[6]), 7), "no own posts"
+    assert log.read("bob", 7, {LUNCH: 0}) == Page((), 7)
+
+
+def test_who_has_joined_gets_what_comes_after_it_wherever_their_position_is():
+    sent = [to(LUNCH, 1), entry(2), to(LUNCH, 3, kind=EntryKind.JOINED, sender="bob"), to(LUNCH, 4), to(WORK, 5)]
+    log = filled(*sent)
+    assert log.read("bob", 0, {LUNCH: 3}) == Page((sent[1], sent[3]), 5)
+    assert log.read("bob", 0, {LUNCH: 3, WORK: 0}) == Page((sent[1], sent[3], sent[4]), 5)
+    assert log.read("bob", 4, {LUNCH: 3}) == Page((), 5)
+    assert log.read("bob", 0, {LUNCH: 5, WORK: 5}) == Page((sent[1],), 5)
+    assert log.read("carol", 0, {LUNCH: 0}).entries == (*sent[:4],), "somebody who was in it sees who joins"
+
+
+def test_members_at_one_position_share_a_page_if_the_same_rooms_have_something():
+    log = filled(to(LUNCH, 1), entry(2), to(LUNCH, 3))
+    page = log.read("bob", 0, {LUNCH: 0})
+    assert page.entries is log.read("carol", 0, {LUNCH: 0, WORK: 0}).entries, "there is nothing in the other room"
+    assert log.read("dave", 0).entries == (entry(2),), "without the room it is another page"
+    assert log.read("dave", 0).entries is log.read("erin", 0, {WORK: 0}).entries
+    assert log.read("bob", 0, {LUNCH: 0}).entries is page.entries
+    assert log.read("frank", 0, {LUNCH: 1}).entries == (entry(2), to(LUNCH, 3)), "nor after having joined later"
+    assert log.read("bob", 1, {LUNCH: 1}).entries is log.read("frank", 1, {LUNCH: 0}).entries, "before the position"
+
+
+def test_a_shared_page_of_rooms_has_no_own_posts():
+    sent = [to(LUNCH, 1, sender="Bob"), to(WORK, 2, sender="carol"), to(LUNCH, 3)]
+    log, both = filled(*sent), {LUNCH: 0, WORK: 0}
+    assert log.read("dave", 0, both) == Page(tuple(sent), 3)
+    assert log.read("bob", 0, both) == Page((sent[1], sent[2]), 3)
+    assert log.read("carol", 0, both) == Page((sent[0], sent[2]), 3)
+
+
+def test_a_room_whose_posts_were_dropped_has_nothing():
+    log = filled(to(LUNCH, 1), to(WORK, 2), to(LUNCH, 3))
+    log.drop(2)
+    assert log.read("bob", 2, {LUNCH: 0, WORK: 0}) == Page((to(LUNCH, 3),), 3)
+    log.drop(3)
+    log.append(to(WORK, 4))
+    assert log.read("bob", 3, {LUNCH: 0, WORK: 0}) == Page((to(WORK, 4),), 4)
+
+
+@hypothesis.given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["bob", EVERYONE, LUNCH, WORK]), st.sampled_from(["Alice", "bob"]), st.integers(0, 9000)
+        ),
+        max_size=30,
+    ),
+    st.lists(
+        st.tuples(
+            st.sampled_from(["alice", "bob", "carol"]),
+            st.integers(0, 30),
+            st.dictionaries(st.sampled_from([LUNCH, WORK, TEA]), st.integers(0, 30)),
+        ),
+        max_size=9,
+    ),
+)
+def test_whoever_has_read_before_somebody_in_rooms_gets_what_is_for_them(sent, reads):
+    entries = [to(room, seq, sender=sender, body=b"x" * size) for seq, (room, sender, size) in enumerate(sent, 1)]
+    log = filled(*entries)
+    for name, after, rooms in reads:
+        begins = {EVERYONE: 0, name: 0, **rooms}
+        expected = [
+            one
+            for one in entries
+            if one.seq > max(after, begins.get(one.recipient, log.head))
+            and (one.recipient == name or one.sender.lower() != name)
+        ]
+        assert log.read(name, after, rooms) == first_batch(expected, log.head)
+
+
 # --- posts that are no longer kept ---
 
 
 def test_the_same_posts_make_the_same_notice():
-    notice = missed_posts("Bob", 12, 3, 20)
-    assert notice == missed_posts("Bob", 12, 3, 20)
+    notice = missed_posts("Bob", [EVERYONE], 12, 3, 20)
+    assert notice == missed_posts("Bob", [EVERYONE], 12, 3, 20)
     assert (notice.seq, notice.kind, notice.sender, notice.recipient) == (20, EntryKind.MISSED, "Bob", "bob")
     assert (notice.key, notice.body) == (NO_KEY, b"12")
-    others = [missed_posts("Bob", 12, 3, 21), missed_posts("Bob", 12, 4, 20)]
-    assert len({one.id for one in (notice, *others)}) == 3, "a client tells them apart by their ids"
+    rooms = ([EVERYONE], [LUNCH], [WORK], [EVERYONE, LUNCH], [LUNCH, WORK])
+    others = [missed_posts("Bob", [EVERYONE], 12, 3, 21), missed_posts("Bob", [EVERYONE], 12, 4, 20)]
+    others += [missed_posts("Bob", one, 12, 3, 20) for one in rooms[1:]]
+    assert len({one.id for one in (notice, *others)}) == 7, "a client tells them apart by their ids"
+    assert missed_posts("Bob", [WORK, LUNCH], 12, 3, 20) == others[-1], "in whatever order"
+
+
+@pytest.mark.parametrize(("rooms", "body"), [([LUNCH], f"7 {LUNCH}"), ([EVERYONE], "7"), ([EVERYONE, LUNCH], "7")])
+def test_a_notice_says_which_room_it_was_if_it_was_one_alone(rooms, body):
+    notice = missed_posts("bob", rooms, 7, 1, 9)
+    assert notice.body == body.encode()
+    assert room_of(notice) == (rooms[0] if len(rooms) == 1 else EVERYONE)
+
+
+def test_which_room_an_entry_is_about():
+    assert room_of(to(LUNCH, 1)) == LUNCH
+    assert room_of(to(LUNCH, 1, kind=EntryKind.LEFT)) == LUNCH
+    assert room_of(entry(1)) == EVERYONE
+    assert room_of(direct(1)) == EVERYONE
+    assert room_of(direct(1, body=f"7 {LUNCH}".encode())) == EVERYONE, "of a letter, the body is no notice"
+    assert room_of(entry(1, EntryKind.MISSED, body=b"\xff #")) == "#", "of a damaged one, anything"
 
 
 # --- batches ---
