@@ -232,6 +232,14 @@ def test_a_shared_page_of_rooms_has_no_own_posts():
     assert log.read("carol", 0, both) == Page((sent[0], sent[2]), 3)
 
 
+def test_a_shared_page_is_not_for_the_sender_of_the_post_behind_it():
+    """For them the page does not end there."""
+    sent = [to(LUNCH, seq, sender="bob" if seq == 3 else "alice", body=b"x" * 11_000) for seq in (1, 2, 3)]
+    log = filled(*sent)
+    assert log.read("carol", 0, {LUNCH: 0}) == Page((sent[0], sent[1]), 2)
+    assert log.read("bob", 0, {LUNCH: 0}) == Page((sent[0], sent[1]), 3)
+
+
 def test_a_room_whose_posts_were_dropped_has_nothing():
     log = filled(to(LUNCH, 1), to(WORK, 2), to(LUNCH, 3))
     log.drop(2)

@@ -459,6 +459,20 @@ async def test_somebody_in_several_rooms_reads_in_the_order_of_the_log(open_stor
         assert (await store.save_name(record("bob"))).waiting == 3
 
 
+async def test_of_very_many_posts_that_wait_not_all_are_counted(store, monkeypatch):
+    monkeypatch.setattr(server_log, "COUNTED_POSTS", 5)
+    await store.change_room(create(1), LIMITS)
+    await store.change_room(join(2, sender="bob"), LIMITS)
+    await store.append([post(number, sender="bob", room=LUNCH) for number in range(10, 14)])
+    await store.append([post(20)])
+    assert (await store.save_name(record("bob"))).waiting == 1
+    await store.append([post(number) for number in range(21, 30)])
+    assert (await store.save_name(record("bob"))).waiting == 1, "five were looked at"
+    assert (await store.save_name(record("carol"))).waiting == 5
+    await store.append([post(number, sender="bob", room=LUNCH) for number in range(30, 40)])
+    assert (await store.save_name(record("bob"))).waiting == 1, "not 0: something waits"
+
+
 async def test_each_room_is_trimmed_apart(open_store, monkeypatch):
     monkeypatch.setattr(server_log, "ROOM_POSTS", 3)
     async with open_store() as store:

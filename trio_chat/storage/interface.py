@@ -117,6 +117,7 @@ class Invitation:
 class Position:
     """How far a name has everything (`seq`), how many letters and posts wait for it, and the end of the log.
 
+    If more than 10,000 posts wait, with those that it has sent itself, fewer are counted.
     `rooms`: those that it is in besides that of everyone, and the entry with which it joined each.
     """
 

@@ -30,6 +30,9 @@ FORGET_EVERY = 250
 FORGET_ROWS = 1000
 """The most that are then removed. More than FORGET_EVERY: a file may have many more when it gets its limit."""
 
+COUNTED_POSTS = 10_000
+"""How many of the posts that wait are counted when a name is registered: in 100 rooms there may be a million."""
+
 COUNT_POSTS = """
     UPDATE rooms SET
         (posts, bytes) = (
@@ -239,15 +242,18 @@ class LogTransaction:
         return Page((missed_posts(name, found, sum(counts), min(firsts), max(lasts)), *page.entries), page.upto)
 
     def waiting_posts(self, name: str, after: int) -> int:
-        """How many posts wait for a name (in lower case) at this position."""
-        return sum(
-            self.database.execute(
-                "SELECT count(*) FROM entries"
-                " WHERE kept = 1 AND recipient = ? AND recipient < '$' AND seq > ? AND sender IS NOT ?",
-                (room, start, name),
-            ).fetchone()[0]
-            for room, start, _ in self.database.execute(_ROOMS_OF, (name, after)).fetchall()
-        )
+        """How many posts wait for a name (in lower case) at this position. Of more than COUNTED_POSTS it is fewer."""
+        left, waiting = COUNTED_POSTS, 0
+        for room, start, _ in self.database.execute(_ROOMS_OF, (name, after)).fetchall():
+            seen, of_others = self.database.execute(
+                "SELECT count(*), count(*) FILTER (WHERE sender IS NOT ?) FROM (SELECT sender FROM entries"
+                " WHERE kept = 1 AND recipient = ? AND recipient < '$' AND seq > ? LIMIT ?)",
+                (name, room, start, left),
+            ).fetchone()
+            left, waiting = left - seen, waiting + of_others
+            if not left:  # all of these may be their own, but there is probably more
+                return max(waiting, 1)
+        return waiting
 
     def take(self, name: str, upto: int, receipts: Mapping[int, bytes]) -> list[Entry]:
         """Move the position of a name (in lower case), and take what is for it alone up to there out of the log.

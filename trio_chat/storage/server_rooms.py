@@ -153,9 +153,7 @@ def _add(transaction: LogTransaction, id: str, entry: Entry, seq: int) -> None:
 
 def _count_members(transaction: LogTransaction, id: str, at: float) -> None:
     transaction.database.execute(f"{COUNT_MEMBERS} WHERE id = ?", (id,))
-    transaction.database.execute(
-        "UPDATE rooms SET unused_since = iif(members, NULL, coalesce(unused_since, ?)) WHERE id = ?", (at, id)
-    )
+    transaction.database.execute("UPDATE rooms SET unused_since = iif(members, NULL, ?) WHERE id = ?", (at, id))
 
 
 # --- names ---
