@@ -340,13 +340,33 @@ async def test_there_are_so_many_rooms(open_store):
     async with open_store() as store:
         await register(store, *PEOPLE)
         assert await change(store, create(1), limits) is Status.NEW
-        assert await change(store, create(2, sender="carol", name="work"), limits) is Status.NEW, "that of everyone is the third"
+        assert await change(store, create(2, name="work"), limits) is Status.NO_MORE_ROOMS, "one key has its share"
+        work = create(2, sender="bob", name="work")
+        assert await change(store, work, limits) is Status.NEW, "that of everyone is the third"
     async with open_store() as store:
-        assert await change(store, create(3, sender="bob", name="tea"), limits) is Status.NO_MORE_ROOMS
-        assert await change(store, create(4, sender="bob"), limits) is Status.EXISTS
-        await store.change_room(attrs.evolve(leave(5, id_of(create(2, sender="carol", name="work")), sender="carol"), taken_at=50.0), limits)
+        assert await change(store, create(3, sender="carol", name="tea"), limits) is Status.NO_MORE_ROOMS
+        assert await change(store, create(4, sender="carol"), limits) is Status.EXISTS
+        left = attrs.evolve(leave(5, id_of(work), sender="bob"), taken_at=50.0)
+        assert await change(store, left, limits) is Status.NEW
         await store.retain(60.0, 200.0)
-        assert await change(store, create(3, sender="bob", name="tea"), limits) is Status.NEW, "it was not noted"
+        assert await change(store, create(3, sender="carol", name="tea"), limits) is Status.NEW, "it was not noted"
+
+
+async def test_one_key_or_one_address_creates_a_quarter_of_the_rooms(store):
+    limits, new, no_more = Limits(rooms=9), Status.NEW, Status.NO_MORE_ROOMS
+    creations = [
+        ("alice", "a", new),
+        ("alice", "b", new),
+        ("alice", "c", no_more),  # a third one of this key
+        ("bob", "b", new),
+        ("carol", "b", no_more),  # a third one from this address
+        ("carol", "d", new),
+        ("carol", "d", no_more),  # a second one is more than a third of what is free
+        ("carol", "", no_more),
+    ]
+    for number, (sender, origin, status) in enumerate(creations):
+        entry = create(number, sender=sender, name=f"room{number}")
+        assert (await store.change_room(entry, limits, origin)).status is status, number
 
 
 async def test_one_key_is_in_so_many_rooms_under_all_its_names(store):
@@ -385,8 +405,7 @@ async def test_rooms_are_listed_page_by_page_in_the_order_of_their_names(open_st
             await store.change_room(create(number, name=name, sender=PEOPLE[number % 2]), LIMITS)
     async with open_store() as store:
         found, after = [], ""
-        for _ in range(3):
-            page = await store.list_rooms("Alice", key_of("alice"), after, False, 2)
+        while page := await store.list_rooms("Alice", key_of("alice"), after, False, 2):
             found.append([(room.name, room.members, room.joined) for room in page])
             after = page[-1].name.swapcase()
         assert found == [
@@ -394,7 +413,6 @@ async def test_rooms_are_listed_page_by_page_in_the_order_of_their_names(open_st
             [("b2", 1, 0), ("everyone", 0, 0)],
             [("Lunch", 1, 3), ("Zoo", 1, 1)],
         ]
-        assert await store.list_rooms("Alice", key_of("alice"), after, False, 2) == []
         assert await names_of(store, "alice", own=True) == ["B1", "Lunch", "Zoo"]
         own = await store.list_rooms("alice", key_of("alice"), "b1", True, 1)
         assert [one.name for one in own] == ["Lunch"]
@@ -457,20 +475,6 @@ async def test_somebody_in_several_rooms_reads_in_the_order_of_the_log(open_stor
         assert await store.save_name(record("carol")) == Position(0, 2, 14, {})
         await store.acknowledge([Acknowledged("bob", 11, {7: b"receipt"})], 5.0)
         assert (await store.save_name(record("bob"))).waiting == 3
-
-
-async def test_of_very_many_posts_that_wait_not_all_are_counted(store, monkeypatch):
-    monkeypatch.setattr(server_log, "COUNTED_POSTS", 5)
-    await store.change_room(create(1), LIMITS)
-    await store.change_room(join(2, sender="bob"), LIMITS)
-    await store.append([post(number, sender="bob", room=LUNCH) for number in range(10, 14)])
-    await store.append([post(20)])
-    assert (await store.save_name(record("bob"))).waiting == 1
-    await store.append([post(number) for number in range(21, 30)])
-    assert (await store.save_name(record("bob"))).waiting == 1, "five were looked at"
-    assert (await store.save_name(record("carol"))).waiting == 5
-    await store.append([post(number, sender="bob", room=LUNCH) for number in range(30, 40)])
-    assert (await store.save_name(record("bob"))).waiting == 1, "not 0: something waits"
 
 
 async def test_each_room_is_trimmed_apart(open_store, monkeypatch):
