@@ -1,6 +1,7 @@
 """What a history is asked for: a room, or words.
 
-All words must be in the text, and the last one may be the beginning of a word. As a query for SQLite's FTS5, and as a function of a text, for histories in memory. Nothing is stored here.
+All words must be in the text, and the last one may be the beginning of a word. As a query for SQLite's FTS5, and as a
+function of a text, for histories in memory. Nothing is stored here.
 """
 
 import re
