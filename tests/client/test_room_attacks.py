@@ -123,6 +123,17 @@ async def test_a_batch_with_what_is_no_name_is_not_taken_and_harms_nothing(serve
     assert bob.shown == [GroupMessageReceived("alice", "all")]
 
 
+async def test_no_room_is_shown_as_that_of_everyone(server, bob, autojump_clock):
+    """Also if its members take it for that, too."""
+    fake = SignedRoom(LUNCH.id, "Everyone")
+    joined = change(2, EntryKind.JOINED)
+    taken = await server.hand_over(
+        post(1, "soup", signed_for=fake, shown_in=fake.id), joined, rooms=[(fake.id, "Everyone")]
+    )
+    assert taken.count == 2
+    assert bob.shown == [LetterUnreadable("alice")]
+
+
 async def test_the_name_of_a_room_that_we_are_in_is_the_one_that_we_know(server, bob, autojump_clock):
     await bob.chat.join("lunch")
     await server.hand_over(post(2, "soup", signed_for=LUNCH, shown_in=LUNCH.id), rooms=[(LUNCH.id, "work")])

@@ -410,9 +410,14 @@ async def test_a_request_whose_answer_is_lost_is_repeated_with_the_same_id(
     assert bob.received + carol.received == told.get(kind, posted), "it was done once"
 
 
-async def test_a_post_that_comes_before_the_answer_to_joining_is_shown(stage, people, nursery, autojump_clock):
+@pytest.mark.parametrize("before", ["never", "left", "left and listed"])
+async def test_a_post_that_comes_before_the_answer_to_joining_is_shown(stage, people, nursery, autojump_clock, before):
     alice, _, carol = people
-    assert await carol.chat.joined_rooms() == []
+    if before != "never":
+        await carol.chat.join("lunch")
+        await carol.chat.leave("lunch")
+    if before != "left":
+        assert await carol.chat.joined_rooms() == []
     stage.lose(
         lambda message, source, destination: isinstance(message, RoomChanged) and destination[0] == carol.host, times=2
     )
@@ -425,8 +430,12 @@ async def test_a_post_that_comes_before_the_answer_to_joining_is_shown(stage, pe
     assert await carol.chat.joined_rooms() == ["Lunch"]
 
 
-async def test_if_nobody_knows_whether_we_have_joined_the_server_is_asked(stage, people, autojump_clock):
+@pytest.mark.parametrize("was_there", [False, True])
+async def test_if_nobody_knows_whether_we_have_joined_the_server_is_asked(stage, people, autojump_clock, was_there):
     alice, _, carol = people
+    if was_there:
+        await carol.chat.join("lunch")
+        await carol.chat.leave("lunch")
     assert await carol.chat.joined_rooms() == []
     stage.lose(lambda message, source, destination: isinstance(message, RoomChanged), times=MANY)
     with pytest.raises(errors.ServerNotResponding):

@@ -21,7 +21,7 @@ class Memberships:
     is_complete: bool = attrs.field(init=False, default=False)
     registrations: int = attrs.field(init=False, default=0)
     _rooms: dict[str, Room] = attrs.field(init=False, factory=dict)
-    _left: set[str] = attrs.field(init=False, factory=set)
+    _left: dict[str, str] = attrs.field(init=False, factory=dict)
 
     def forget(self) -> None:
         """Begin again: another program of the owner may have joined rooms, or left some."""
@@ -33,19 +33,22 @@ class Memberships:
     def complete(self, rooms: Iterable[Room]) -> None:
         """These are all rooms that we are in."""
         self._rooms = {room.id: room for room in rooms if room.id != EVERYONE}
-        self._left -= self._rooms.keys()
         self.is_complete = True
 
     def join(self, room: Room) -> None:
         """We are in this room."""
         if room.id != EVERYONE:
             self._rooms[room.id] = room
-            self._left.discard(room.id)
 
-    def leave(self, id: str) -> None:
+    def may_join(self, name: str) -> None:
+        """We ask to join the room of this name: what comes from it is for us from now on, also if we had left it."""
+        for id_ in [id_ for id_, left in self._left.items() if fold(left) == fold(name)]:
+            del self._left[id_]
+
+    def leave(self, room: Room | SignedRoom) -> None:
         """We are not in this room."""
-        self._rooms.pop(id, None)
-        self._left.add(id)
+        self._rooms.pop(room.id, None)
+        self._left[room.id] = room.name
 
     def find(self, name: str) -> Room | None:
         """The room of this name, if we know that we are in it."""

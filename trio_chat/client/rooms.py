@@ -107,6 +107,7 @@ class Rooms:
         """Join a room."""
         check_name(name)
         async with self._lock:
+            self._own.may_join(name)
             room = await self._change(JoinRoom(new_id(), name), name)
             self._own.join(room)
         return room.name
@@ -121,9 +122,9 @@ class Rooms:
             try:
                 await self._change(LeaveRoom(new_id(), room.id), name)
             except (errors.NotAMember, errors.NoSuchRoom):
-                self._own.leave(room.id)
+                self._own.leave(room)
                 raise
-            self._own.leave(room.id)
+            self._own.leave(room)
 
     async def _change(self, request: CreateRoom | JoinRoom | LeaveRoom, name: str) -> Room:
         own = self._own
@@ -162,7 +163,7 @@ class Rooms:
             case answer:
                 error = _refusal(answer, name)
                 if isinstance(error, errors.NotAMember):
-                    self._own.leave(room.id)
+                    self._own.leave(room)
                 raise error
 
     async def _room_to_post_to(self, name: str) -> SignedRoom:
