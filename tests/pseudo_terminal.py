@@ -13,7 +13,7 @@ from contextlib import suppress
 
 import trio
 
-_SEQUENCE = re.compile(r"\x1b\[(?P<private>\??)(?P<numbers>[\d;]*)(?P<command>[A-Za-z])")
+_SEQUENCE = re.compile(r"\x1b(?:\[(?P<private>\??)(?P<numbers>[\d;]*)(?P<command>[A-Za-z])|(?P<cursor>[78]))")
 _PATIENCE = 60
 
 
@@ -27,6 +27,7 @@ class Picture:
         self.modes = set()
         self._grid = [[" "] * columns for _ in range(rows)]
         self._x = self._y = 0
+        self._saved = 0, 0
         self._rest = ""
 
     @property
@@ -63,7 +64,10 @@ class Picture:
                 self._put(text[place])
                 place += 1
             elif found := _SEQUENCE.match(text, place):
-                self._obey(found["private"], found["numbers"], found["command"])
+                if found["cursor"]:
+                    self._save_or_restore(found["cursor"])
+                else:
+                    self._obey(found["private"], found["numbers"], found["command"])
                 place = found.end()
             elif len(text) - place < 20:
                 self._rest = text[place:]
@@ -110,9 +114,16 @@ class Picture:
             case "D":
                 self._x = max(0, self._x - count)
             case "J" if number == 0:
+                if (self._x, self._y) == (0, 0):
+                    self._keep_above()
                 self._erase_row()
                 for row in self._grid[self._y + 1 :]:
                     row[:] = [" "] * self.columns
+            case "J" if number == 2:
+                self._keep_above()
+                self._grid = [[" "] * self.columns for _ in range(self.rows)]
+            case "H" if set(numbers) <= set("01;"):
+                self._x = self._y = 0
             case "K" if number == 0:
                 self._erase_row()
             case "?h":
@@ -123,6 +134,16 @@ class Picture:
                 pass
             case other:
                 raise AssertionError(f"an unknown command: {numbers}{other}")
+
+    def _keep_above(self):
+        """What is erased with the whole screen is still there above it: tmux does this, other terminals do not."""
+        self.above += self.lines
+
+    def _save_or_restore(self, which):
+        if which == "7":
+            self._saved = self._x, self._y
+        else:
+            self._x, self._y = self._saved
 
     def _erase_row(self):
         self._grid[self._y][self._x :] = [" "] * (self.columns - self._x)

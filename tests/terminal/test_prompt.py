@@ -24,7 +24,7 @@ from trio_chat.terminal.styling import Line
 from trio_chat.terminal.wordings import Phrasebook
 
 ENTER, TAB, UP = "\r", "\t", "\x1b[A"
-CTRL_A, CTRL_C, CTRL_D, CTRL_R, CTRL_U = "\x01", "\x03", "\x04", "\x12", "\x15"
+CTRL_A, CTRL_C, CTRL_D, CTRL_L, CTRL_R, CTRL_U = "\x01", "\x03", "\x04", "\x0c", "\x12", "\x15"
 
 
 def question(count):
@@ -168,6 +168,26 @@ async def test_the_terminal_never_echoes_by_itself_while_the_prompt_is_up(monkey
         assert echoes
         assert not any(echoes)
         monkeypatch.undo()
+
+
+async def test_ctrl_l_clears_the_screen_and_leaves_one_copy_of_the_line_that_is_typed():
+    words, shown = "send bob " + "x" * 80, [">>> send bob " + "x" * 27, "x" * 40, "x" * 13]
+    async with person_at_prompt(40, 12) as person:
+        for number in range(20):
+            person.show(f"x: {number}")
+        await person.sees(">>> x: 19")
+        person.type(words)
+        await person.sees("x" * 13)
+        for _ in range(2):
+            person.type(CTRL_L)
+            await person.sees(lambda picture: picture.lines == shown)
+        for text in ("y: new", "y: newer"):
+            person.show(text)
+            await person.sees(f">>> {text}")
+        await person.sees(lambda picture: picture.lines == [">>> y: new", ">>> y: newer", *shown])
+        assert person.terminal.picture.above == [f">>> x: {number}" for number in range(20)]
+        person.type(f".{ENTER}")
+        assert await person.next() == f"{words}."
 
 
 async def test_ctrl_d_ends_the_input_after_what_was_typed():

@@ -104,6 +104,17 @@ class Tty:
             self.flush()
 
 
+class _Output(Vt100_Output):
+    """What prompt_toolkit writes to the terminal."""
+
+    def erase_down(self) -> None:
+        """Erase all from the cursor on."""
+        # tmux takes an erasure that begins in the first column of the first row as that of the whole screen, and keeps
+        # what was there above it: after Ctrl-L, each message that comes would leave a copy of the typed line. So it
+        # begins one column further on, and what is left of the row is erased afterwards (ESC 7, 8: the cursor is back).
+        self.write_raw("\x1b7\x1b[C\x1b[J\x1b8\x1b[K")
+
+
 class _Log(logging.Handler):
     """Shows log records as lines: written to the terminal directly, they would tear the line that is typed."""
 
@@ -156,7 +167,7 @@ class Prompt:
         """Gives the names that can be completed; called by trio's thread."""
         self._keyboard, self._tty = keyboard, tty
         self._colours, self._bell, self._logs = colours, bell, logs
-        self._output = Vt100_Output(cast(TextIO, tty), tty.size, term=os.environ.get("TERM"), enable_cpr=False)
+        self._output = _Output(cast(TextIO, tty), tty.size, term=os.environ.get("TERM"), enable_cpr=False)
         self._editor = Editor(
             keyboard,
             self._output,
