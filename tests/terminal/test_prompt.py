@@ -401,8 +401,6 @@ async def test_a_paste_of_several_lines_asks_once_and_sends_each():
     async with person_at_prompt() as person:
         person.paste("send x one\r\n\r\nsend y two\rwho\n")
         await person.sees("[3 lines?]")
-        person.type(f"hm{ENTER}")
-        person.paste("another\none")
         person.type("y")
         assert [await person.next() for _ in range(3)] == ["send x one", "send y two", "who"]
         await person.sees(lambda picture: picture.lines == [">>> send x one", ">>> send y two", ">>> who", ">>>"])
@@ -410,7 +408,7 @@ async def test_a_paste_of_several_lines_asks_once_and_sends_each():
         assert await person.next() == "next"
 
 
-@pytest.mark.parametrize("key", ["n", "N", "\x1b", CTRL_D])
+@pytest.mark.parametrize("key", ["n", "N", "\x1b", CTRL_D, ENTER, "\n"])
 async def test_a_paste_that_is_not_to_be_sent_leaves_the_line_as_it_was(key):
     async with person_at_prompt() as person:
         person.type("half a line")
@@ -421,6 +419,28 @@ async def test_a_paste_that_is_not_to_be_sent_leaves_the_line_as_it_was(key):
         await person.sees(lambda picture: picture.lines == [">>> half a line"])
         person.type(f" more{ENTER}")
         assert await person.next() == "half a line more"
+
+
+@pytest.mark.parametrize(("keys", "line"), [("hm", "half a linehm"), (f"{CTRL_A}my ", "my half a line")])
+async def test_who_types_on_after_a_paste_does_not_send_it_and_loses_no_key(keys, line):
+    async with person_at_prompt() as person:
+        person.type("half a line")
+        await person.sees(">>> half a line")
+        person.paste("one\ntwo")
+        await person.sees("[2 lines?]")
+        person.type(f"{keys}{ENTER}")
+        assert await person.next() == line
+        await person.sees(lambda picture: picture.lines == [f">>> {line}", ">>>"])
+
+
+async def test_a_second_paste_is_asked_for_in_place_of_the_first_one():
+    async with person_at_prompt() as person:
+        person.paste("one\ntwo")
+        await person.sees("[2 lines?]")
+        person.paste("three\nfour\nfive")
+        await person.sees("[3 lines?]")
+        person.type("y")
+        assert [await person.next() for _ in range(3)] == ["three", "four", "five"]
 
 
 @pytest.mark.parametrize(

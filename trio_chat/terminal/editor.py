@@ -41,6 +41,8 @@ SUSPEND_DELAY = 0.1
 MENU_ROWS = 5
 """How many rows the completions get."""
 
+_NO = ("n", "N", Keys.Escape, Keys.ControlD, Keys.ControlM, Keys.ControlJ)
+"""These mean no and nothing else. Any other key but y means no, too, and then what it always means."""
 _NAMES_FOLLOW = ("send", "trust", "history")
 _SENDS_TO = re.compile(r"\s*(?:send +\S+ |send_all )", re.IGNORECASE)
 
@@ -203,14 +205,14 @@ class Editor:
 
     def _answer(self, event: KeyPressEvent) -> None:
         key = event.key_sequence[0].key
-        if key == Keys.ControlC:
-            self._pasted = []  # and the line, which `_paste` has cleared, stays empty
-        elif key in ("y", "Y"):
-            lines, self._pasted = self._pasted, []
+        lines, self._pasted = self._pasted, []
+        if key in ("y", "Y"):
             self._submit(lines)
-        elif key in ("n", "N", Keys.Escape, Keys.ControlD):
-            self._pasted = []
+        elif key != Keys.ControlC:  # with it the line, which `_paste` has cleared, stays empty
             event.current_buffer.document = self._before_paste
+            # They go on typing: nothing of that is lost. But Enter must not send the line that was half typed.
+            if key not in _NO:
+                event.key_processor.feed(event.key_sequence[0], first=True)
 
     def _suspend(self, event: KeyPressEvent) -> None:
         def stop() -> None:

@@ -163,7 +163,11 @@ class Phrase(enum.Enum):
     ONLINE_ROW = Style.PLAIN, "who: someone online", "{name}  on line   {time}  {text}  {key}"
     AWAY_ROW = Style.PLAIN, "who: someone away", "{name}  off line  {time}  {text}  {key}"
     ROW_CHANGED = Style.PLAIN, "who: after a key that has changed", "{key}  KEY CHANGED"
-    PASTE = Style.SYSTEM, "several lines are pasted", "[Paste of {count} lines: run them as commands? y/n]"
+    PASTE = (
+        Style.SYSTEM,
+        "several lines are pasted",
+        "[Paste of {count} lines: run them as commands? y, or any other key for no]",
+    )
     ENTRY = Style.PLAIN, "history: a message received", "[{date} {name}: {text}]", "[{date} {name} : {text}]"
     POST = Style.PLAIN, "to all", "[{date} Group Chat {name}: {text}]", "[{date} Channel_Message {name} : {text}]"
     OWN_ENTRY = Style.PLAIN, "history: a message sent", "[{date} to {name}: {text}]", "[{date} to {name} : {text}]"
