@@ -43,6 +43,7 @@ from trio_chat.cli.server import serve_and_print
 from trio_chat.cli.table_printer import TableView
 from trio_chat.protocol.records import Record, fingerprint
 from trio_chat.storage.memory import MemoryServerStore
+from trio_chat.terminal.editor import MAX_KEPT_LINES
 
 pytestmark = pytest.mark.usefixtures("data_folder")
 
@@ -221,6 +222,14 @@ def test_a_group_with_a_port_shows_its_commands(capsys):
     assert "forget  Free a name whose owner has lost the key file." in capsys.readouterr().out
     assert main(["server", "forget", "--help"]) == 0
     assert " server forget [OPTIONS] NAME" in capsys.readouterr().out
+
+
+def test_the_help_of_no_history_and_the_readme_name_the_typed_lines(capsys):
+    assert main(["client", "--help"]) == 0
+    assert "nor of the lines that you type" in " ".join(capsys.readouterr().out.split())
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    assert "the file `typed` in your state folder (`~/.local/state/trio_chat` on Linux)" in " ".join(readme.split())
+    assert f"the latest {MAX_KEPT_LINES:,} to {2 * MAX_KEPT_LINES:,} lines" in readme
 
 
 def test_the_version_is_shown(capsys):

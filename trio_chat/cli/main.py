@@ -276,7 +276,7 @@ def friends(user_id: int, named: tuple[int | str, ...], server: tuple[str, int],
 )
 @click.option("--json", "as_json", is_flag=True, help="Print events as JSON objects, for programs.")
 @click.option("--no-bell", is_flag=True, help="Do not ring the terminal's bell when someone writes to you.")
-@click.option("--no-history", is_flag=True, help="Keep no history of messages.")
+@click.option("--no-history", is_flag=True, help="Keep no history of messages, nor of the lines that you type.")
 @click.option("--stay", is_flag=True, help="At the end of input, keep receiving until killed.")
 @click.option("--reconnect", is_flag=True, help="If the server does not respond, keep trying.")
 @click.option("--invitation", metavar="CODE", default="", help="The code from the operator, for a new name.")
