@@ -9,16 +9,22 @@ from hypothesis import strategies as st
 from trio_chat.terminal.commands import (
     COMMANDS,
     Block,
+    CreateGroup,
     Dereg,
     Empty,
     Exit,
     Help,
     History,
+    JoinGroup,
+    LeaveGroup,
     ListBlocked,
+    ListGroupMembers,
+    ListGroups,
     Reg,
     Search,
     Send,
     SendAll,
+    SendGroup,
     TrustKey,
     Unblock,
     UnknownCommand,
@@ -35,6 +41,14 @@ from trio_chat.terminal.commands import (
         ("send bob hi", Send("bob", "hi")),
         ("send bob hi there, you", Send("bob", "hi there, you")),
         ("send_all hello everyone", SendAll("hello everyone")),
+        ("create_group lunch", CreateGroup("lunch")),
+        ("join_group lunch", JoinGroup("lunch")),
+        ("send_group hello you", SendGroup("hello you")),
+        ("list_groups", ListGroups()),
+        ("list_members", ListGroupMembers(None)),
+        ("list_members lunch", ListGroupMembers("lunch")),
+        ("leave_group", LeaveGroup(None)),
+        ("leave_group lunch", LeaveGroup("lunch")),
         ("reg", Reg(None)),
         ("reg alice", Reg("alice")),
         ("dereg", Dereg(None)),
@@ -48,6 +62,7 @@ from trio_chat.terminal.commands import (
         ("history 5", History(None, 5)),
         ("history bob", History("bob", 20)),
         ("history bob 5", History("bob", 5)),
+        ("history #lunch 5", History("#lunch", 5)),
         ("history 7 1000", History("7", 1000)),
         ("search hi", Search("hi")),
         ("search hi there  *", Search("hi there  *")),
@@ -58,6 +73,7 @@ from trio_chat.terminal.commands import (
         ("   ", Empty()),
         ("SEND Bob Hi", Send("Bob", "Hi")),
         ("Who", Who()),
+        ("Join_Group Lunch", JoinGroup("Lunch")),
     ],
 )
 def test_a_line_becomes_a_command(line, command):
@@ -71,6 +87,7 @@ def test_a_line_becomes_a_command(line, command):
         ("send bob two behind  ", Send("bob", "two behind  ")),
         ("send bob  ", Send("bob", " ")),
         ("send_all  x ", SendAll(" x ")),
+        ("send_group  x ", SendGroup(" x ")),
         ("send bob \ttab\r", Send("bob", "\ttab\r")),
         ("send bob a\x1b[31mred\x00", Send("bob", "a\x1b[31mred\x00")),
     ],
@@ -83,6 +100,7 @@ def test_a_text_is_everything_after_one_space_and_kept_as_typed(line, command):
 def test_no_text_is_altered(text):
     assert parse(f"send bob {text}") == Send("bob", text)
     assert parse(f"send_all {text}") == SendAll(text)
+    assert parse(f"send_group {text}") == SendGroup(text)
 
 
 @pytest.mark.parametrize(
@@ -94,6 +112,14 @@ def test_no_text_is_altered(text):
         ("send bob ", "send NAME TEXT"),
         ("send_all", "send_all TEXT"),
         ("send_all ", "send_all TEXT"),
+        ("send_group", "send_group TEXT"),
+        ("send_group ", "send_group TEXT"),
+        ("create_group", "create_group GROUP"),
+        ("create_group my group", "create_group GROUP"),
+        ("join_group  ", "join_group GROUP"),
+        ("list_groups lunch", "list_groups"),
+        ("list_members lunch dinner", "list_members [GROUP]"),
+        ("leave_group lunch dinner", "leave_group [GROUP]"),
         ("trust", "trust NAME"),
         ("trust  ", "trust NAME"),
         ("trust me, Bob", "trust NAME"),
@@ -141,6 +167,9 @@ def test_blanks_around_other_words_do_not_matter(line):
     assert parse(line) == Who()
     assert parse("  send  bob hi") == Send("bob", "hi")
     assert parse("reg  alice ") == Reg("alice")
+    assert parse("join_group  lunch ") == JoinGroup("lunch")
+    assert parse("leave_group  ") == LeaveGroup(None)
+    assert parse("list_members  lunch ") == ListGroupMembers("lunch")
     assert parse("trust  bob ") == TrustKey("bob")
     assert parse("block  bob ") == Block("bob")
     assert parse("history  bob  3 ") == History("bob", 3)

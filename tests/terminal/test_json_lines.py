@@ -25,11 +25,15 @@ from trio_chat import (
     LetterReceived,
     LetterUnreadable,
     MailboxFull,
+    MemberJoined,
+    MemberLeft,
     MessageNotDelivered,
     MessageNotOpened,
     MessageReceived,
     NameTaken,
+    NotAMember,
     ReceiptReceived,
+    RoomInfo,
     ServerBack,
     ServerNotResponding,
     ServerSilent,
@@ -57,7 +61,7 @@ RENDERER = JsonRenderer()
 ANY_TEXT = st.text(st.characters(exclude_categories=()))
 
 ROW = {"name": "y", "host": "::1", "port": 9, "online": True, "since": 0.5, "key": "", "key_changed": False}
-ENTRY = {"at": 0.5, "peer": "y", "text": "hi", "sent": False, "group": True}
+ENTRY = {"at": 0.5, "peer": "y", "text": "hi", "sent": False, "group": True, "room": ""}
 
 
 def objects(lines):
@@ -78,10 +82,14 @@ def objects(lines):
         ),
         (
             GroupMessageReceived("x", "hi", 0.0),
-            {"event": "group_message", "sender": "x", "text": "hi", "signed_at": 0.0},
+            {"event": "group_message", "sender": "x", "text": "hi", "signed_at": 0.0, "room": ""},
         ),
         (
-            LetterReceived("x", "hi", 1.25, group=True, first=False, signed_at=99.5),
+            GroupMessageReceived("x", "hi", room="lunch"),
+            {"event": "group_message", "sender": "x", "text": "hi", "signed_at": None, "room": "lunch"},
+        ),
+        (
+            LetterReceived("x", "hi", 1.25, group=True, first=False, signed_at=99.5, room="lunch"),
             {
                 "event": "letter",
                 "sender": "x",
@@ -90,6 +98,7 @@ def objects(lines):
                 "group": True,
                 "first": False,
                 "signed_at": 99.5,
+                "room": "lunch",
             },
         ),
         (ReceiptReceived("y", 1.5), {"event": "receipt", "recipient": "y", "sent_at": 1.5}),
@@ -99,7 +108,10 @@ def objects(lines):
         (ForgedReceiptReceived("y"), {"event": "forged_receipt", "recipient": "y"}),
         (LetterUnreadable("x"), {"event": "letter_unreadable", "sender": "x"}),
         (KeyWarning("y", "a", "b"), {"event": "key_warning", "name": "y", "pinned": "a", "offered": "b"}),
-        (GroupMessagesMissed(3), {"event": "missed", "count": 3}),
+        (GroupMessagesMissed(3), {"event": "missed", "count": 3, "room": ""}),
+        (GroupMessagesMissed(3, "lunch"), {"event": "missed", "count": 3, "room": "lunch"}),
+        (MemberJoined("lunch", "x"), {"event": "member_joined", "room": "lunch", "name": "x"}),
+        (MemberLeft("lunch", "x"), {"event": "member_left", "room": "lunch", "name": "x"}),
         (
             SignedOff(NameTaken("x")),
             {"event": "signed_off", "error": "NameTaken", "text": "the name x is taken: choose another one"},
@@ -129,6 +141,7 @@ def test_the_documentation_lists_every_event_with_its_fields():
     assert listed.pop("entry") == tuple(field.name for field in attrs.fields(HistoryEntry))
     row = listed.pop("row")
     assert row == tuple(field.name for field in attrs.fields(TableRow)) == tuple(ROW)
+    assert listed.pop("room") == tuple(field.name for field in attrs.fields(RoomInfo))
     assert listed.pop("person") == tuple(field.name for field in attrs.fields(Blocked))
     assert listed == {name: fields_of(kind) for kind, name in EVENTS.items()}
 
@@ -189,6 +202,34 @@ class ScriptedChat:
 
     async def send_all(self, text):
         await trio.lowlevel.checkpoint()
+
+    async def create_room(self, name):
+        await trio.lowlevel.checkpoint()
+        return name
+
+    async def join(self, name):
+        await trio.lowlevel.checkpoint()
+        return name.lower()
+
+    async def leave(self, name):
+        await trio.lowlevel.checkpoint()
+        if name != "lunch":
+            raise NotAMember(name)
+
+    async def post(self, room, text):
+        await trio.lowlevel.checkpoint()
+
+    async def joined_rooms(self):
+        await trio.lowlevel.checkpoint()
+        return ["lunch"]
+
+    async def rooms(self):
+        await trio.lowlevel.checkpoint()
+        return [RoomInfo("everyone", None, True), RoomInfo("lunch", 2, True)]
+
+    async def members(self, name):
+        await trio.lowlevel.checkpoint()
+        return ["x", "y"]
 
     async def register(self):
         await trio.lowlevel.checkpoint()
@@ -263,7 +304,28 @@ REGISTERED, DEREGISTERED = {"event": "registered", "waiting": 2}, {"event": "der
             [{"event": "error", "error": "MailboxFull", "text": "the mailbox of z is full: try again later"}],
         ),
         ("send y", [{"event": "error", "error": "WrongUsage", "text": "usage: send NAME TEXT"}]),
-        ("send_all hi", [{"event": "posted"}]),
+        ("send_all hi", [{"event": "posted", "room": ""}]),
+        ("create_group dinner", [{"event": "room_created", "room": "dinner"}]),
+        ("join_group Lunch", [{"event": "room_joined", "room": "lunch"}]),
+        ("leave_group", [{"event": "room_left", "room": "lunch"}]),
+        (
+            "leave_group dinner",
+            [{"event": "error", "error": "NotAMember", "text": "you are not in the room dinner: join it first"}],
+        ),
+        ("send_group hi", [{"event": "posted", "room": "lunch"}]),
+        (
+            "list_groups",
+            [
+                {
+                    "event": "rooms",
+                    "rooms": [
+                        {"name": "everyone", "members": None, "joined": True},
+                        {"name": "lunch", "members": 2, "joined": True},
+                    ],
+                }
+            ],
+        ),
+        ("list_members", [{"event": "members", "room": "lunch", "names": ["x", "y"]}]),
         ("who", [TABLE]),
         ("trust y", [{"event": "trusted", "name": "y", "key": "k"}]),
         ("block y", [{"event": "blocked", "name": "y", "key": "k"}]),

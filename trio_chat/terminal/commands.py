@@ -144,7 +144,7 @@ class ListBlocked:
 
 @attrs.frozen
 class History:
-    """Show the newest messages: all, or those to and from one person."""
+    """Show the newest messages: all, those to and from one person, or after a `#` those of a room."""
 
     name: str | None
     count: int
@@ -281,7 +281,7 @@ COMMANDS: dict[str, CommandRow] = {
     "blocked": CommandRow("blocked", "who is blocked", _without_words(ListBlocked())),
     "history": CommandRow(
         f"history [NAME] [1-{MAX_COUNT}]",
-        f"the newest messages of all, NAME, or #GROUP; {DEFAULT_COUNT} if not said",
+        f"the newest {DEFAULT_COUNT} messages, of all, NAME, or #GROUP",
         _history,
     ),
     "search": CommandRow("search WORDS", f"the newest {DEFAULT_COUNT} messages with all these words", _search),

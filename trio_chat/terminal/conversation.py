@@ -112,7 +112,7 @@ class _Conversation:
             raise
         except ChatError as error:
             if isinstance(error, NotAMember):
-                self.rooms.clear()  # another program of ours has left it: the server is asked again
+                self._forget_room(error.room)  # another program of ours has left it
             self.tell(results.Failed(error))
             return False
         return isinstance(command, commands.Exit)
@@ -158,19 +158,22 @@ class _Conversation:
 
     async def _do_in_group(self, command: commands.GroupCommand) -> None:
         match command:
-            case commands.CreateGroup(room):
-                await self.chat.create_room(room)
+            case commands.CreateGroup(typed):
+                joined_before = await self._rooms_joined()
+                room = await self.chat.create_room(typed)
+                # It becomes the current one only if there is none: nobody writes to a room that they have not chosen.
+                self.rooms[:] = [room, *joined_before]
                 self.tell(results.RoomCreated(room))
-            case commands.JoinGroup(room):
-                await self.chat.join(room)
+            case commands.JoinGroup(typed):
+                room = await self.chat.join(typed)
                 # The one that was joined last is the current one. It may have been joined before.
                 rooms = [one for one in await self._rooms_joined() if fold(one) != fold(room)]
                 self.rooms[:] = [*rooms, room]
                 self.tell(results.RoomJoined(room))
             case commands.LeaveGroup(named):
-                room = named or await self._current_room()
+                room = self._as_joined(named) if named else await self._current_room()
                 await self.chat.leave(room)
-                self.rooms[:] = [one for one in self.rooms if fold(one) != fold(room)]
+                self._forget_room(room)
                 self.tell(results.RoomLeft(room))
             case commands.SendGroup(text):
                 room = await self._current_room()
@@ -179,7 +182,7 @@ class _Conversation:
             case commands.ListGroups():
                 self.tell(results.RoomsList(tuple(await self.chat.rooms())))
             case commands.ListGroupMembers(named):
-                room = named or await self._current_room()
+                room = self._as_joined(named) if named else await self._current_room()
                 self.tell(results.MembersList(room, tuple(await self.chat.members(room))))
 
     async def _rooms_joined(self) -> list[str]:
@@ -192,6 +195,13 @@ class _Conversation:
         if rooms := await self._rooms_joined():
             return rooms[-1]
         raise commands.InNoGroup("you are in no room")
+
+    def _as_joined(self, typed: str) -> str:
+        """The name of a room as it was created, if we know that we are in it; else as it was typed."""
+        return next((room for room in self.rooms if fold(room) == fold(typed)), typed)
+
+    def _forget_room(self, name: str) -> None:
+        self.rooms[:] = [room for room in self.rooms if fold(room) != fold(name)]
 
     async def _register(self) -> None:
         if self.chat.online:

@@ -13,7 +13,7 @@ from trio_chat import errors
 from trio_chat.client import events
 from trio_chat.client.block_list import Blocked
 from trio_chat.presence.messages import FriendChanged
-from trio_chat.protocol.records import EVERYONE_NAME
+from trio_chat.protocol.records import EVERYONE_NAME, fold
 from trio_chat.terminal import commands, results
 from trio_chat.terminal.phrases import Phrase, Wording
 from trio_chat.terminal.styling import LINE_END, Line, mentions
@@ -264,6 +264,8 @@ class Phrasebook:
             case errors.KeyChanged(name=name, pinned=pinned, offered=offered):
                 warning = self.lines(Phrase.KEY_CHANGED, name=name, pinned=pinned, key=offered)
                 return warning + self.lines(Phrase.NOT_SENT, name=name)
+            case errors.NotAMember(room=room) if fold(room) == EVERYONE_NAME:
+                return self.lines(Phrase.OTHER_ERROR, text=str(error))
             case errors.TooFast(after=after):
                 return self.lines(Phrase.TOO_FAST, count=errors.whole_seconds(after))
             case commands.UnknownCommand(word=word):
