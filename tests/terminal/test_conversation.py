@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 import attrs
 import pytest
 import trio
+import trio.testing
 
 from trio_chat import (
     Blocked,
@@ -27,8 +28,12 @@ from trio_chat import (
     MessageReceived,
     NameTaken,
     NoHistory,
+    NoSuchRoom,
+    NotAMember,
     NotBlocked,
     NotRegistered,
+    RoomExists,
+    RoomInfo,
     ServerKeyChanged,
     ServerNotResponding,
     SignedInElsewhere,
@@ -78,6 +83,7 @@ class FakeChat:
         self.untrusted = set()
         self.blocked = ()
         self.answers = {}
+        self.rooms_joined = []
         self.fallback = None
         self.seconds = 0.0
         self.calls = []
@@ -106,6 +112,43 @@ class FakeChat:
 
     async def send_all(self, text):
         await self._answer("send_all", text)
+
+    # Rooms are called as they are written in `answers["rooms"]`; without that, as they are typed.
+
+    def _called(self, name):
+        return next((one.name for one in self.answers.get("rooms", ()) if one.name.lower() == name.lower()), name)
+
+    async def create_room(self, name):
+        await self._answer("create_room", name)
+        self.rooms_joined.append(name)
+        return name
+
+    async def join(self, name):
+        await self._answer("join", name)
+        if self._called(name) not in self.rooms_joined:
+            self.rooms_joined.append(self._called(name))
+        return self._called(name)
+
+    async def leave(self, name):
+        await self._answer("leave", name)
+        if self._called(name) not in self.rooms_joined:
+            raise NotAMember(name)
+        self.rooms_joined.remove(self._called(name))
+
+    async def post(self, room, text):
+        await self._answer("post", room, text)
+        if room not in self.rooms_joined:
+            raise NotAMember(room)
+
+    async def joined_rooms(self):
+        await self._answer("joined_rooms")
+        return [*self.rooms_joined]
+
+    async def rooms(self):
+        return await self._answer("rooms")
+
+    async def members(self, name):
+        return await self._answer("members", name)
 
     def trust(self, name):
         self.calls.append(("trust", name))
@@ -193,6 +236,153 @@ async def test_the_other_wording(chat, autojump_clock):
 async def test_a_message_to_everyone(chat):
     assert await run(chat, "send_all hi all") == ["[Group Message received by Server.]"]
     assert chat.calls[0] == ("send_all", "hi all")
+
+
+# --- groups ---
+
+
+async def test_a_group_is_created_joined_used_and_left(chat):
+    chat.answers = {"members": ["w", "x"], "rooms": [RoomInfo("everyone", None, True), RoomInfo("lunch", 2, True)]}
+    typed = ["create_group lunch", "join_group lunch", "send_group  hi all", "list_groups", "list_members", "leave_group"]
+    assert await run(chat, *typed) == [
+        "[Group lunch created by Server.]",
+        "[Entered group lunch successfully]",
+        "(lunch) [Message received by Server.]",
+        "[Available group chats:]",
+        "lunch",
+        "(lunch) [Members in the group lunch:]",
+        "(lunch) w",
+        "(lunch) x",
+        "[Leave group chat lunch]",
+    ]
+    assert ("post", "lunch", " hi all") in chat.calls
+    assert chat.rooms_joined == []
+
+
+def posts(chat):
+    """The rooms that messages were sent to, in order."""
+    return [call[1] for call in chat.calls if call[0] == "post"]
+
+
+async def test_messages_go_to_the_group_that_was_joined_last(chat):
+    await run(chat, "join_group a", "send_group 1", "join_group b", "send_group 2", "join_group a", "send_group 3")
+    assert posts(chat) == ["a", "b", "a"]
+
+
+async def test_leaving_a_group_goes_back_to_the_one_that_was_joined_before(chat):
+    typed = ["join_group a", "join_group b", "join_group c", "leave_group", "send_group 1", "leave_group a"]
+    assert await run(chat, *typed, "send_group 2", "leave_group", "send_group 3") == [
+        "[Entered group a successfully]",
+        "[Entered group b successfully]",
+        "[Entered group c successfully]",
+        "[Leave group chat c]",
+        "(b) [Message received by Server.]",
+        "[Leave group chat a]",
+        "(b) [Message received by Server.]",
+        "[Leave group chat b]",
+        "[You are in no group. Type join_group NAME.]",
+    ]
+
+
+@pytest.mark.parametrize("typed", ["send_group hi", "list_members", "leave_group"])
+async def test_in_no_group_there_is_no_current_one(chat, typed):
+    assert await run(chat, typed) == ["[You are in no group. Type join_group NAME.]"]
+
+
+async def test_the_groups_of_an_earlier_start_are_known(chat):
+    chat.rooms_joined = ["a", "b"]
+    await run(chat, "send_group 1", "leave_group", "send_group 2", "send_group 3")
+    assert posts(chat) == ["b", "a", "a"]
+    assert chat.calls.count(("joined_rooms",)) == 1, "the server is asked once"
+
+
+@pytest.mark.parametrize("was_asked", [True, False])
+async def test_a_group_that_was_created_is_current_only_if_there_is_no_other(chat, was_asked):
+    assert await run(chat, "create_group a", "send_group 1") == [
+        "[Group a created by Server.]",
+        "(a) [Message received by Server.]",
+    ]
+    chat.online = True
+    typed = ["list_members"] if was_asked else []
+    chat.answers["members"] = []
+    await run(chat, *typed, "create_group b", "send_group 2", "leave_group", "send_group 3")
+    assert posts(chat) == ["a", "a", "b"]
+
+
+async def test_a_group_that_was_left_elsewhere_is_current_no_longer(chat):
+    chat.rooms_joined = ["a", "b"]
+    conversation = Conversation(chat)
+    conversation.keys.send_nowait("send_group 1")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(conversation.wait)
+        await trio.testing.wait_all_tasks_blocked()
+        chat.rooms_joined.remove("b")
+        for line in ("send_group 2", "send_group 3"):
+            await conversation.keys.send(line)
+        conversation.keys.close()
+    assert conversation.printed == [
+        WELCOME,
+        "(b) [Message received by Server.]",
+        "[You are not in group b. Type join_group b]",
+        "(a) [Message received by Server.]",
+        BYE,
+    ]
+
+
+async def test_the_current_group_stays_if_another_one_cannot_be_left(chat):
+    typed = ["join_group a", "join_group b", "join_group a", "leave_group zoo", "send_group 1"]
+    assert (await run(chat, *typed))[3:] == [
+        "[You are not in group zoo. Type join_group zoo]",
+        "(a) [Message received by Server.]",
+    ]
+
+
+async def test_groups_are_called_as_they_were_created(chat):
+    chat.answers = {"rooms": [RoomInfo("Lunch", 1, False)], "members": ["x"]}
+    typed = ["join_group lunch", "join_group LUNCH", "send_group hi", "list_members LUNCH", "leave_group lunch"]
+    assert await run(chat, *typed) == [
+        "[Entered group Lunch successfully]",
+        "[Entered group Lunch successfully]",
+        "(Lunch) [Message received by Server.]",
+        "(Lunch) [Members in the group Lunch:]",
+        "(Lunch) x",
+        "[Leave group chat Lunch]",
+    ]
+    assert chat.rooms_joined == []
+
+
+@pytest.mark.parametrize(
+    ("typed", "error", "line"),
+    [
+        ("create_group a", RoomExists("a"), "[Group a already exists.]"),
+        ("create_group b@d", InvalidName("b@d"), INVALID_NAME),
+        ("join_group a", NoSuchRoom("a"), "[Group a does not exist]"),
+        ("list_members a", NoSuchRoom("a"), "[Group a does not exist]"),
+        ("leave_group a", NotAMember("a"), "[You are not in group a. Type join_group a]"),
+        ("leave_group everyone", NotAMember("everyone"), "[everybody is in the room everyone: nobody can leave it]"),
+        ("list_groups", TooFast(1.0), "[Too fast: try again in 1 s.]"),
+        ("create_group a", NotRegistered(), "[You are offline. Type reg to come back.]"),
+    ],
+)
+async def test_an_error_of_a_group_is_shown_and_changes_nothing(chat, typed, error, line):
+    chat.rooms_joined = ["z"]
+    chat.answers = dict.fromkeys(["create_room", "join", "leave", "members", "rooms"], error)
+    # A room is looked up by its name in that answer, and an error has none.
+    chat._called = str
+    assert await run(chat, typed, "send_group hi") == [line, "(z) [Message received by Server.]"]
+
+
+async def test_messages_to_groups_are_shown(chat, tokyo):
+    chat.happens.send_nowait(LetterReceived("y", "one\ntwo", 0.0, group=True, first=True, room="lunch"))
+    chat.happens.send_nowait(GroupMessageReceived("y", "three\nfour", room="lunch"))
+    printed = await Conversation(chat).run()
+    assert [line for line in printed if line not in (WELCOME, BYE)] == [
+        "[You have offline messages:]",
+        "(lunch) Group_Message y: 09:00:00 one",
+        "                                  two",
+        "(lunch) Group_Message y: three",
+        "                         four",
+    ]
 
 
 async def test_no_ack_is_printed_at_once_and_the_outcome_when_it_is_known(chat, autojump_clock):
@@ -373,6 +563,8 @@ WRITTEN = [
     HistoryEntry(1648153597.0, "y", "and hi", sent=True),
     HistoryEntry(1648153597.9, "Y", "to everyone", group=True),
     HistoryEntry(1648153598.0, "", "to everyone", sent=True, group=True),
+    HistoryEntry(1648153599.0, "y", "to lunch", group=True, room="lunch"),
+    HistoryEntry(1648153600.0, "", "to lunch", sent=True, group=True, room="lunch"),
 ]
 
 
@@ -384,6 +576,8 @@ async def test_the_history_is_shown(chat, tokyo, typed):
         "[2022-03-25 05:26:37 to y: and hi]",
         "[2022-03-25 05:26:37 Group Chat Y: to everyone]",
         "[2022-03-25 05:26:38 Group Chat to all: to everyone]",
+        "[2022-03-25 05:26:39 (lunch) Group_Message y: to lunch]",
+        "[2022-03-25 05:26:40 (lunch) Group_Message to all: to lunch]",
     ]
 
 
@@ -394,6 +588,8 @@ async def test_the_history_in_the_other_wording(chat, tokyo):
         "[2022-03-25 05:26:37 to y : and hi]",
         "[2022-03-25 05:26:37 Channel_Message Y : to everyone]",
         "[2022-03-25 05:26:38 Channel_Message to all : to everyone]",
+        "[2022-03-25 05:26:39 (lunch) Channel_Message y : to lunch]",
+        "[2022-03-25 05:26:40 (lunch) Channel_Message to all : to lunch]",
     ]
 
 
@@ -404,6 +600,7 @@ async def test_the_history_in_the_other_wording(chat, tokyo):
         ("history 5", ("history", None, 5)),
         ("history y", ("history", "y", 20)),
         ("history y 1000", ("history", "y", 1000)),
+        ("history #lunch", ("history", "#lunch", 20)),
         ("search  hi there ", ("search", "hi there")),
     ],
 )
@@ -457,6 +654,8 @@ async def test_an_unknown_name_cannot_be_trusted(chat):
         ("search", "search WORDS"),
         ("history 0", "history [NAME] [1-1000]"),
         ("who y", "who"),
+        ("send_group", "send_group TEXT"),
+        ("join_group", "join_group GROUP"),
     ],
 )
 async def test_a_command_with_missing_or_wrong_words_shows_its_usage(chat, typed, usage):
