@@ -32,7 +32,7 @@ ANYWHERE = "[Client Table Updated]"
 
 _VOLATILE = (
     (re.compile(r"\b\d\d:\d\d:\d\d\b"), "HH:MM:SS"),
-    (re.compile(r"^\(\d{9,}\.\d+\)"), "(EPOCH)"),
+    (re.compile(r"(?:^|(?<=\) ))\(\d{9,}\.\d+\)"), "(EPOCH)"),
     (re.compile(r"(\('[\w.-]+', '[\w.:]+', )\d+(, (?:True|False)\))"), r"\1PORT\2"),
 )
 
