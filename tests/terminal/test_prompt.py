@@ -394,6 +394,25 @@ async def test_commands_and_names_are_completed():
         assert set(asked) == {threading.current_thread()}
 
 
+async def test_rooms_are_completed_where_they_can_be_typed():
+    async with person_at_prompt() as person:
+        person.prompt.names = lambda: ["bob"]
+        person.prompt.rooms = lambda: ["Lunch", "build"]
+        for typed, line in [
+            (f"join_group lu{TAB}", "join_group Lunch"),
+            (f"leave_group b{TAB}", "leave_group build"),
+            (f"list_members LU{TAB}", "list_members Lunch"),
+            (f"history #l{TAB}", "history #Lunch"),
+            (f"history b{TAB}", "history bob"),
+            (f"send_group l{TAB}", "send_group l"),
+            (f"create_group l{TAB}", "create_group l"),
+        ]:
+            person.type(typed)
+            await person.sees(f">>> {line}")
+            person.type(ENTER)
+            assert await person.next() == line
+
+
 # --- pastes ---
 
 
@@ -449,6 +468,7 @@ async def test_a_second_paste_is_asked_for_in_place_of_the_first_one():
         ("send bob ", ["send bob one", "send bob two"]),
         ("  send  bob well: ", ["  send  bob well: one", "  send  bob two"]),
         ("send_all ", ["send_all one", "send_all two"]),
+        ("send_group ", ["send_group one", "send_group two"]),
         ("SEND bob ", ["SEND bob one", "SEND bob two"]),
         ("send bob", ["send bobone", "two"]),
         ("who ", ["who one", "two"]),

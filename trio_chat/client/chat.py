@@ -302,6 +302,11 @@ class Chat:
         """All rooms, by name, with that of everyone."""
         return await self._rooms.all()
 
+    @property
+    def known_rooms(self) -> list[str]:
+        """The names of the rooms that this client has heard of so far, without asking the server; not `everyone`."""
+        return self._context.memberships.heard()
+
     async def joined_rooms(self) -> list[str]:
         """The names of the rooms that we are in besides `everyone`, in the order of joining, the latest last."""
         return await self._rooms.joined()

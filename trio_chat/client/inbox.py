@@ -232,6 +232,8 @@ class Inbox:
             return None
         room = memberships.signed_room(id_, rooms)
         name = room.name if room else ""
+        if name:
+            memberships.hear(name)
         opened = partial(OpenedEntry, entry.seq, entry.kind, entry.id, entry.sender, entry.taken_at, room=name)
         is_own = fold(entry.sender) == fold(self._context.name)
         match entry.kind:

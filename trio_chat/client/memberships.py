@@ -10,6 +10,9 @@ import attrs
 from trio_chat.crypto.letters import TO_EVERYONE, SignedRoom
 from trio_chat.protocol.records import EVERYONE, EVERYONE_NAME, Room, fold
 
+MAX_HEARD = 1000
+"""How many names of rooms are remembered, so that a server cannot fill our memory with them."""
+
 
 @attrs.define(eq=False)
 class Memberships:
@@ -22,6 +25,7 @@ class Memberships:
     registrations: int = attrs.field(init=False, default=0)
     _rooms: dict[str, Room] = attrs.field(init=False, factory=dict)
     _left: dict[str, str] = attrs.field(init=False, factory=dict)
+    _heard: dict[str, str] = attrs.field(init=False, factory=dict)
 
     def forget(self) -> None:
         """Begin again: another program of the owner may have joined rooms, or left some."""
@@ -35,8 +39,19 @@ class Memberships:
         self._rooms = {room.id: room for room in rooms if room.id != EVERYONE}
         self.is_complete = True
 
+    def hear(self, *names: str) -> None:
+        """There are rooms with these names."""
+        self._heard |= {fold(name): name for name in names if fold(name) != EVERYONE_NAME}
+        while len(self._heard) > MAX_HEARD:
+            del self._heard[next(iter(self._heard))]
+
+    def heard(self) -> list[str]:
+        """The names of rooms that we have heard of, by name. We may be in them or not."""
+        return [self._heard[name] for name in sorted(self._heard)]
+
     def join(self, room: Room) -> None:
         """We are in this room."""
+        self.hear(room.name)
         if room.id != EVERYONE:
             self._rooms[room.id] = room
 

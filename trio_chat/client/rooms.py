@@ -230,6 +230,7 @@ class Rooms:
                     after = _end_of_part(after, [room.name for room in part], MAX_ROOMS_LISTED)
                 case answer:
                     raise _refusal(answer, "")
+        self._own.hear(*(room.name for room in rooms))
         return [room for room in rooms if _is_called(room, room.name)]
 
     async def _ask_for_part(self, request: ListRooms | ListMembers) -> Answer:

@@ -44,7 +44,8 @@ MENU_ROWS = 5
 _NO = ("n", "N", Keys.Escape, Keys.ControlD, Keys.ControlM, Keys.ControlJ)
 """These mean no and nothing else. Any other key but y means no, too, and then what it always means."""
 _NAMES_FOLLOW = ("send", "trust", "history")
-_SENDS_TO = re.compile(r"\s*(?:send +\S+ |send_all )", re.IGNORECASE)
+_ROOMS_FOLLOW = ("join_group", "leave_group", "list_members")
+_SENDS_TO = re.compile(r"\s*(?:send +\S+ |send_all |send_group )", re.IGNORECASE)
 
 
 class Interrupted(Exception):
@@ -116,7 +117,7 @@ class Editor:
     Args:
         keyboard, output: the terminal.
         submit: takes finished lines: one, or those of a paste.
-        names: returns the names that can be completed; called by the thread that runs this.
+        names, rooms: return the names of people and of rooms that can be completed; called by the thread that runs this.
         question: makes the question whether to send that number of pasted lines.
         history: the lines that were typed before; None for nothing.
         colours: whether there are any.
@@ -129,6 +130,7 @@ class Editor:
         *,
         submit: Callable[[list[str]], object],
         names: Callable[[], Iterable[str]],
+        rooms: Callable[[], Iterable[str]],
         question: Callable[[int], str],
         history: History | None,
         colours: bool,
@@ -140,7 +142,7 @@ class Editor:
             self._message,
             input=keyboard,
             output=output,
-            completer=_Words(names),
+            completer=_Words(names, rooms),
             complete_while_typing=False,
             reserve_space_for_menu=MENU_ROWS,
             history=history,
@@ -227,8 +229,8 @@ class Editor:
 class _Words(Completer):
     """Completes commands, and names after some of them."""
 
-    def __init__(self, names: Callable[[], Iterable[str]]) -> None:
-        self._names = names
+    def __init__(self, names: Callable[[], Iterable[str]], rooms: Callable[[], Iterable[str]]) -> None:
+        self._names, self._rooms = names, rooms
 
     def get_completions(self, document: Document, complete_event: CompleteEvent) -> Iterator[Completion]:
         """What the word before the cursor may become."""
@@ -237,7 +239,16 @@ class _Words(Completer):
             for word, row in COMMANDS.items():
                 if word.startswith(typed.lower()):
                     yield Completion(f"{word} " if " " in row.usage else word, -len(typed), display=word)
-        elif len(before) == 1 and before[0].lower() in _NAMES_FOLLOW:
-            for name in self._names():
+        elif len(before) == 1:
+            command = before[0].lower()
+            for name in self._names_after(command):
                 if fold(name).startswith(fold(typed)):
-                    yield Completion(f"{name} " if before[0].lower() == "send" else name, -len(typed), display=name)
+                    yield Completion(f"{name} " if command == "send" else name, -len(typed), display=name)
+
+    def _names_after(self, command: str) -> Iterator[str]:
+        if command in _NAMES_FOLLOW:
+            yield from self._names()
+        if command in _ROOMS_FOLLOW:
+            yield from self._rooms()
+        if command == "history":
+            yield from (f"#{room}" for room in self._rooms())

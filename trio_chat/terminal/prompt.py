@@ -164,7 +164,9 @@ class Prompt:
         logs: bool = False,
     ) -> None:
         self.names: Callable[[], Iterable[str]] = tuple
-        """Gives the names that can be completed; called by trio's thread."""
+        """Gives the names of people that can be completed; called by trio's thread."""
+        self.rooms: Callable[[], Iterable[str]] = tuple
+        """The same for rooms."""
         self._keyboard, self._tty = keyboard, tty
         self._colours, self._bell, self._logs = colours, bell, logs
         self._output = _Output(cast(TextIO, tty), tty.size, term=os.environ.get("TERM"), enable_cpr=False)
@@ -173,6 +175,7 @@ class Prompt:
             self._output,
             submit=self._submit,
             names=lambda: trio.from_thread.run_sync(lambda: sorted(self.names(), key=fold)),
+            rooms=lambda: trio.from_thread.run_sync(lambda: sorted(self.rooms(), key=fold)),
             question=question,
             history=history,
             colours=colours,
