@@ -13,8 +13,16 @@ import trio.testing
 
 from trio_chat import open_chat
 from trio_chat.cli.server import serve_and_print
-from trio_chat.cli.table_printer import PRINTOUT_BURST, PRINTOUTS_PER_SECOND, OutputThread, TablePrinter, TableView
-from trio_chat.protocol.records import Record
+from trio_chat.cli.table_printer import (
+    PRINTOUT_BURST,
+    PRINTOUTS_PER_SECOND,
+    ROOM_LINES,
+    OutputThread,
+    TablePrinter,
+    TableView,
+)
+from trio_chat.protocol.records import EntryKind, Record
+from trio_chat.server.sessions import RoomEvent
 from trio_chat.storage.memory import MemoryServerStore
 
 HEADING = ">>> [Client table updated.]\n"
@@ -102,6 +110,78 @@ async def test_a_reader_who_returns_sees_how_many_changes_one_print_out_has(prin
     change(row("x", 1))
     await trio.testing.wait_all_tasks_blocked()
     assert reader.texts()[2] == HEADING + "{'x': ('x', '127.0.0.1', 1, True)}\n"
+
+
+# --- rooms ---
+
+
+async def test_who_creates_joins_and_leaves_a_room_is_printed_at_once(printing, autojump_clock):
+    reader, change = printing
+    for kind, name in ((EntryKind.CREATED, "x"), (EntryKind.JOINED, "y"), (EntryKind.LEFT, "x")):
+        change(RoomEvent(kind, "Lunch", name))
+        await trio.testing.wait_all_tasks_blocked()
+    assert reader.printed == [
+        (trio.current_time(), ">>> [Client x created group Lunch successfully]\n"),
+        (trio.current_time(), ">>> [Client y joined group Lunch]\n"),
+        (trio.current_time(), ">>> [Client x left group Lunch]\n"),
+    ]
+
+
+async def test_changes_of_rooms_stand_below_the_table(printing, autojump_clock):
+    reader, change = printing
+    change(row("x", 1))
+    change(RoomEvent(EntryKind.CREATED, "Lunch", "x"))
+    await trio.testing.wait_all_tasks_blocked()
+    table = HEADING + "{'x': ('x', '127.0.0.1', 1, True)}\n"
+    assert reader.texts() == [table + ">>> [Client x created group Lunch successfully]\n"]
+
+
+@pytest.mark.parametrize("is_stopped", [True, False])
+async def test_in_a_flood_of_rooms_at_most_a_number_waits_and_the_others_are_counted(
+    printing, autojump_clock, is_stopped
+):
+    reader, change = printing
+    change(RoomEvent(EntryKind.JOINED, "Lunch", "x"))
+    if is_stopped:
+        reader.reading = trio.Event()
+    else:
+        for number in range(PRINTOUT_BURST):  # no more print-outs, until the rate allows the next one
+            change(row(f"n{number}", 1))
+    await trio.testing.wait_all_tasks_blocked()
+    reader.printed.clear()
+    for number in range(ROOM_LINES + 50):
+        change(RoomEvent(EntryKind.JOINED, "Lunch", f"n{number}"))
+        await trio.testing.wait_all_tasks_blocked()
+    assert reader.printed == []
+    reader.reading.set()
+    await trio.sleep(1)
+    lines = "".join(reader.texts()).splitlines()
+    first = [">>> [Client x joined group Lunch]"] if is_stopped else []
+    assert lines[: len(first)] == first
+    assert lines[len(first) :] == [
+        *(f">>> [Client n{number} joined group Lunch]" for number in range(ROOM_LINES)),
+        ">>> [50 more changes of groups]",
+    ]
+    change(RoomEvent(EntryKind.LEFT, "Lunch", "x"))
+    await trio.testing.wait_all_tasks_blocked()
+    assert reader.texts()[-1] == ">>> [Client x left group Lunch]\n", "the count begins again"
+
+
+@pytest.mark.parametrize("ending", ["the channel is closed", "cancelled"])
+async def test_changes_of_rooms_that_wait_are_still_printed_at_the_end(ending, autojump_clock):
+    reader = SlowReader()
+    changes_in, changes = trio.open_memory_channel(10_000)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(TablePrinter(TableView(), reader.write).run, changes)
+        for number in range(2 * PRINTOUT_BURST):
+            changes_in.send_nowait(row("x", number + 1))
+        changes_in.send_nowait(RoomEvent(EntryKind.LEFT, "Lunch", "x"))
+        await trio.testing.wait_all_tasks_blocked()
+        if ending == "cancelled":
+            nursery.cancel_scope.cancel()
+        else:
+            changes_in.close()
+    assert "".join(reader.texts()).splitlines().count(">>> [Client x left group Lunch]") == 1
 
 
 @pytest.mark.parametrize("ending", ["the channel is closed", "cancelled"])
