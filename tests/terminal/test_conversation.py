@@ -359,7 +359,7 @@ async def test_groups_are_called_as_they_were_created(chat):
         ("join_group a", NoSuchRoom("a"), "[Group a does not exist]"),
         ("list_members a", NoSuchRoom("a"), "[Group a does not exist]"),
         ("leave_group a", NotAMember("a"), "[You are not in group a. Type join_group a]"),
-        ("leave_group everyone", NotAMember("everyone"), "[everybody is in the room everyone: nobody can leave it]"),
+        ("leave_group everyone", NotAMember("everyone"), "[Everybody is in group everyone: nobody can leave it.]"),
         ("list_groups", TooFast(1.0), "[Too fast: try again in 1 s.]"),
         ("create_group a", NotRegistered(), "[You are offline. Type reg to come back.]"),
     ],

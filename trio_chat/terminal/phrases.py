@@ -67,6 +67,14 @@ class Phrase(enum.Enum):
     ROOM_EXISTS = Style.ERROR, "create_group: there is such a group", "[Group {room} already exists.]"
     NO_SUCH_ROOM = Style.ERROR, "no such group", "[Group {room} does not exist]"
     NOT_A_MEMBER = Style.ERROR, "not in the group", "[You are not in group {room}. Type join_group {room}]"
+    EVERYONE_STAYS = Style.ERROR, "leave_group everyone", "[Everybody is in group {room}: nobody can leave it.]"
+    ROOM_FULL = Style.ERROR, "the group is full", "[Group {room} is full: try again later, or create another one.]"
+    TOO_MANY_ROOMS = Style.ERROR, "in too many groups", "[You are in too many groups: leave one of them first.]"
+    NO_MORE_ROOMS = (
+        Style.ERROR,
+        "create_group: the server takes no more",
+        "[The server takes no more groups from you: join one, or try again later.]",
+    )
     IN_NO_ROOM = Style.ERROR, "send_group in no group", "[You are in no group. Type join_group NAME.]"
     REG_SENT = Style.SYSTEM, "registering again", "[RegSent]", ""
     LETTERS = Style.SYSTEM, "before the first letter of a return", "[You have offline messages:]", "[You have message]"

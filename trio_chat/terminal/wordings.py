@@ -43,6 +43,9 @@ _ERRORS: dict[type[errors.ChatError], Phrase] = {
     errors.RoomExists: Phrase.ROOM_EXISTS,
     errors.NoSuchRoom: Phrase.NO_SUCH_ROOM,
     errors.NotAMember: Phrase.NOT_A_MEMBER,
+    errors.RoomFull: Phrase.ROOM_FULL,
+    errors.TooManyRooms: Phrase.TOO_MANY_ROOMS,
+    errors.NoMoreRooms: Phrase.NO_MORE_ROOMS,
     commands.InNoGroup: Phrase.IN_NO_ROOM,
     errors.NoHistory: Phrase.NO_HISTORY,
     errors.ServerNotResponding: Phrase.NO_SERVER,
@@ -265,7 +268,7 @@ class Phrasebook:
                 warning = self.lines(Phrase.KEY_CHANGED, name=name, pinned=pinned, key=offered)
                 return warning + self.lines(Phrase.NOT_SENT, name=name)
             case errors.NotAMember(room=room) if fold(room) == EVERYONE_NAME:
-                return self.lines(Phrase.OTHER_ERROR, text=str(error))
+                return self.lines(Phrase.EVERYONE_STAYS, room=EVERYONE_NAME)
             case errors.TooFast(after=after):
                 return self.lines(Phrase.TOO_FAST, count=errors.whole_seconds(after))
             case commands.UnknownCommand(word=word):
