@@ -142,9 +142,9 @@ async def test_in_a_flood_of_rooms_at_most_a_number_waits_and_the_others_are_cou
     printing, autojump_clock, is_stopped
 ):
     reader, change = printing
-    change(RoomEvent(EntryKind.JOINED, "Lunch", "x"))
     if is_stopped:
         reader.reading = trio.Event()
+        change(RoomEvent(EntryKind.JOINED, "Lunch", "x"))
     else:
         for number in range(PRINTOUT_BURST):  # no more print-outs, until the rate allows the next one
             change(row(f"n{number}", 1))
