@@ -144,7 +144,9 @@ class ServerStore:
 
     def __init__(self, folder):
         with closing(sqlite3.connect(folder / "server.db")) as database:
-            ((self.head, self.posts, self.bytes),) = database.execute("SELECT head, posts, rooms.bytes FROM log JOIN rooms ON id = ''")
+            ((self.head, self.posts, self.bytes),) = database.execute(
+                "SELECT head, posts, rooms.bytes FROM log JOIN rooms ON id = ''"
+            )
             self.rows = [
                 Logged(*row)
                 for row in database.execute(

@@ -153,7 +153,13 @@ def check_letters(data: bytes) -> set[object]:
             return {_read_as_signed(_open, _sealed_to_bob(ALICE.signing.sign(stated) + data), data)}
         case b"P":
             at, raw = _time_of(data)
-            return {_read_as_signed(_read_post, ALICE.signing.sign(letters._post(ID, "Alice", letters.TO_EVERYONE, at, raw)) + data, data)}
+            return {
+                _read_as_signed(
+                    _read_post,
+                    ALICE.signing.sign(letters._post(ID, "Alice", letters.TO_EVERYONE, at, raw)) + data,
+                    data,
+                )
+            }
     return {_check_proofs(data)}
 
 

@@ -243,7 +243,14 @@ async def test_a_message_to_everyone(chat):
 
 async def test_a_group_is_created_joined_used_and_left(chat):
     chat.answers = {"members": ["w", "x"], "rooms": [RoomInfo("everyone", None, True), RoomInfo("lunch", 2, True)]}
-    typed = ["create_group lunch", "join_group lunch", "send_group  hi all", "list_groups", "list_members", "leave_group"]
+    typed = [
+        "create_group lunch",
+        "join_group lunch",
+        "send_group  hi all",
+        "list_groups",
+        "list_members",
+        "leave_group",
+    ]
     assert await run(chat, *typed) == [
         "[Group lunch created by Server.]",
         "[Entered group lunch successfully]",
