@@ -46,13 +46,9 @@ class GroupCommit:
     def __init__(self, connection: sqlite3.Connection, run: "Runner[Any]", name: str = "the store") -> None:
         self._connection = connection
         self._run = run
-<<<<<<< HEAD
         self._name = name
-        self._to_writer, self._requests = trio.open_memory_channel[_Waiting](GROUP)
-=======
         self._waiting: list[_Waiting] = []
         self._wake_up = WakeUp()
->>>>>>> 13b9790 (The group commit keeps its requests in a list: one turn of the scheduler less for each group, and for each caller)
 
     async def submit(self, request: StoreRequest[T], on_commit: Callable[[T], object] | None = None) -> T:
         """Run a request in the next transaction; return what it returned, once that is durable.
@@ -80,25 +76,6 @@ class GroupCommit:
                 is on the disk. Trying again would not help: after a failed fsync the system may drop the pages, and
                 the next fsync reports success without them.
         """
-<<<<<<< HEAD
-        async for first in self._requests:
-            group = [first]
-            while len(group) < GROUP and self._requests.statistics().current_buffer_used:
-                group.append(self._requests.receive_nowait())
-            try:
-                # A thread that has begun is not abandoned when this task is cancelled: it uses the connection.
-                outcomes = await self._run(partial(self._transact, [waiting.request for waiting in group]))
-            except sqlite3.Error as error:
-                is_full = getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL
-                advice = "make room on the disk" if is_full else "check the disk"
-                raise StoreFailed(f"{self._name} failed: {error}; {advice}, then start again") from error
-            for waiting, outcome in zip(group, outcomes, strict=True):
-                waiting.outcome = outcome
-                if waiting.on_commit is not None and isinstance(outcome, Value):
-                    waiting.on_commit(outcome.value)
-                # Whoever is woken by this goes on when this task waits next: after the whole group has been through.
-                waiting.answered.set()
-=======
         while True:
             await self._wake_up.wait()
             while self._waiting:
@@ -110,15 +87,15 @@ class GroupCommit:
             # A thread that has begun is not abandoned when this task is cancelled: it uses the connection.
             outcomes = await self._run(partial(self._transact, [waiting.request for waiting in group]))
         except sqlite3.Error as error:
-            log.critical("the store failed: %s", error)
-            raise StoreFailed(f"the store failed: {error}") from error
+            is_full = getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL
+            advice = "make room on the disk" if is_full else "check the disk"
+            raise StoreFailed(f"{self._name} failed: {error}; {advice}, then start again") from error
         for waiting, outcome in zip(group, outcomes, strict=True):
             waiting.outcome = outcome
             if waiting.on_commit is not None and isinstance(outcome, Value):
                 waiting.on_commit(outcome.value)
             # Whoever is woken by this goes on when this task waits next: after the whole group has been through.
             waiting.answered.set()
->>>>>>> 13b9790 (The group commit keeps its requests in a list: one turn of the scheduler less for each group, and for each caller)
 
     def _transact(self, requests: Sequence[StoreRequest[Any]]) -> list[Outcome[Any]]:
         """Run one transaction. If a request fails, run them all again, each in a savepoint of its own."""

@@ -117,7 +117,7 @@ class Editor:
     Args:
         keyboard, output: the terminal.
         submit: takes finished lines: one, or those of a paste.
-        names, rooms: return the names of people and of rooms that can be completed; called by the thread that runs this.
+        names, rooms: return the names of people and of rooms that can be completed; called by the running thread.
         question: makes the question whether to send that number of pasted lines.
         history: the lines that were typed before; None for nothing.
         colours: whether there are any.
