@@ -244,6 +244,8 @@ class LogTransaction:
     def waiting_posts(self, name: str, after: int) -> int:
         """How many posts wait for a name (in lower case) at this position. Of more than COUNTED_POSTS it is fewer."""
         left, waiting = COUNTED_POSTS, 0
+        seen: int
+        of_others: int
         for room, start, _ in self.database.execute(_ROOMS_OF, (name, after)).fetchall():
             seen, of_others = self.database.execute(
                 "SELECT count(*), count(*) FILTER (WHERE sender IS NOT ?) FROM (SELECT sender FROM entries"
