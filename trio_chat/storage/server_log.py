@@ -6,7 +6,7 @@ server_schema.py, names and requests in server_store.py.
 
 import sqlite3
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from heapq import merge
 from itertools import repeat, takewhile
 from typing import Any
@@ -30,6 +30,9 @@ FORGET_EVERY = 250
 FORGET_ROWS = 1000
 """The most that are then removed. More than FORGET_EVERY: a file may have many more when it gets its limit."""
 
+READ_POSTS = 16
+"""How many numbers of posts to a room are read at once. The posts themselves are read when it is their turn."""
+
 COUNTED_POSTS = 10_000
 """How many of the posts that wait are counted when a name is registered: in 100 rooms there may be a million."""
 
@@ -52,14 +55,15 @@ _COUNT_LETTERS = """
 _FIELDS = ("seq", "kind", "sender", "key", "id", "recipient", "taken_at", "body")
 
 # Names begin with a letter or a digit, ids of rooms with `#`: what is below `$` is a room, and there is an index for
-# each of the two. SQLite fetches a row when it is wanted, and passes own posts without reading their rows. With `= ?1`
-# instead of `= lower(?1)` it would plan each time, in case the other index fits: that takes ten times as long.
+# each of the two. Own posts are passed without reading their rows. With `= ?1` instead of `= lower(?1)` SQLite would
+# plan each time, in case the other index fits: that takes ten times as long.
 _PERSONAL = """
     SELECT seq, kind, sender, key, id, recipient, taken_at, body FROM entries
     WHERE kept = 1 AND recipient = lower(?) AND recipient > '$' AND seq > ? ORDER BY seq"""
 _POSTS = """
-    SELECT seq, kind, sender, key, id, recipient, taken_at, body FROM entries
-    WHERE kept = 1 AND recipient = lower(?) AND recipient < '$' AND seq > ? AND sender IS NOT ? ORDER BY seq"""
+    SELECT seq FROM entries
+    WHERE kept = 1 AND recipient = lower(?) AND recipient < '$' AND seq > ? AND sender IS NOT ? ORDER BY seq LIMIT ?"""
+_POST = "SELECT seq, kind, sender, key, id, recipient, taken_at, body FROM entries WHERE seq = ?"
 # Those with something behind the position.
 _ROOMS_OF = """
     SELECT id, max(joined, ?2), trimmed FROM members CROSS JOIN rooms ON id = room
@@ -221,8 +225,9 @@ class LogTransaction:
     def read(self, name: str, after: int) -> Page:
         """What comes next for a name (in lower case) at this position."""
         rooms = self.database.execute(_ROOMS_OF, (name, after)).fetchall()
-        posts = [self.database.execute(_POSTS, (room, start, name)) for room, start, _ in rooms]
-        rows = merge(self.database.execute(_PERSONAL, (name, after)), *posts)
+        seqs = merge(*(self._post_seqs(room, start, name) for room, start, _ in rooms))
+        posts = (self.database.execute(_POST, (seq,)).fetchone() for seq in seqs)
+        rows = merge(self.database.execute(_PERSONAL, (name, after)), posts)
         page = first_batch(filter(None, map(self.entry, rows)), self.head)
         # One notice for all that the page passes, not one for each gap: there may be one before each post. It has room:
         # ENTRY_OVERHEAD is more than an entry without credentials needs, and ends a page before MAX_BATCH does.
@@ -241,6 +246,13 @@ class LogTransaction:
         counts, firsts, lasts = zip(*found.values(), strict=True)
         return Page((missed_posts(name, found, sum(counts), min(firsts), max(lasts)), *page.entries), page.upto)
 
+    def _post_seqs(self, room: str, after: int, name: str) -> Iterator[int]:
+        """The numbers of the posts to a room, but not those of this name, a few at a time."""
+        # Each statement is done before the next: Python prepares it again while it is in use, in 100 rooms 100 times.
+        while found := self.database.execute(_POSTS, (room, after, name, READ_POSTS)).fetchall():
+            yield from (seq for (seq,) in found)
+            (after,) = found[-1]
+
     def waiting_posts(self, name: str, after: int) -> int:
         """How many posts wait for a name (in lower case) at this position. Of more than COUNTED_POSTS it is fewer."""
         left, waiting = COUNTED_POSTS, 0
@@ -249,13 +261,14 @@ class LogTransaction:
         for room, start, _ in self.database.execute(_ROOMS_OF, (name, after)).fetchall():
             seen, of_others = self.database.execute(
                 "SELECT count(*), count(*) FILTER (WHERE sender IS NOT ?) FROM (SELECT sender FROM entries"
-                " WHERE kept = 1 AND recipient = ? AND recipient < '$' AND seq > ? LIMIT ?)",
+                " WHERE kept = 1 AND recipient = lower(?) AND recipient < '$' AND seq > ? LIMIT ?)",
                 (name, room, start, left),
             ).fetchone()
             left, waiting = left - seen, waiting + of_others
-            if not left:  # all of these may be their own, but there is probably more
-                return max(waiting, 1)
-        return waiting
+            if not left:
+                break
+        # All of these may be their own, but there is probably more.
+        return int(waiting or not left)
 
     def take(self, name: str, upto: int, receipts: Mapping[int, bytes]) -> list[Entry]:
         """Move the position of a name (in lower case), and take what is for it alone up to there out of the log.
