@@ -6,6 +6,7 @@ in virtual time.
 
 import attrs
 import pytest
+import trio
 
 from tests.client.raw_server import RawServer, open_client
 from tests.stage import identity_of
@@ -203,6 +204,24 @@ async def test_nothing_is_shown_of_a_room_that_we_have_left_also_if_we_do_not_kn
     await server.hand_over(post(2, "soup", signed_for=LUNCH, shown_in=LUNCH.id), rooms=NAMES)
     await server.hand_over(post(3, "report", signed_for=WORK, shown_in=WORK.id), rooms=NAMES)
     assert bob.shown == [GroupMessageReceived("alice", "report", room="work")]
+
+
+async def test_a_post_that_is_refused_after_we_have_joined_does_not_end_that(server, bob, nursery, autojump_clock):
+    refused = trio.Event()
+
+    async def post_to_lunch():
+        with pytest.raises(errors.NotAMember):
+            await bob.chat.post("lunch", "hi")
+        refused.set()
+
+    server.answers[GroupPost] = lambda request: None
+    nursery.start_soon(post_to_lunch)
+    await trio.sleep(0.1)
+    await bob.chat.join("lunch")
+    server.answers[GroupPost] = lambda request: request.refused(Reason.NOT_A_MEMBER)
+    await refused.wait()
+    await server.hand_over(post(2, "soup", signed_for=LUNCH, shown_in=LUNCH.id), rooms=NAMES)
+    assert bob.shown == [GroupMessageReceived("alice", "soup", room="lunch")]
 
 
 async def test_nothing_is_shown_of_what_was_posted_before_we_joined(server, bob, autojump_clock):

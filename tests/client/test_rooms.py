@@ -217,6 +217,16 @@ async def test_more_rooms_than_fit_into_one_answer_are_ours_in_the_order_of_join
     assert len(stage.sent(ListRooms, source=alice.host)) == 2, "it is asked for once in each registration"
 
 
+async def test_a_room_that_we_post_to_is_looked_up_once_in_each_registration(stage, people, autojump_clock):
+    _, bob, _ = people
+    for registrations in (1, 2):
+        await bob.chat.deregister()
+        await bob.chat.register()
+        for _ in range(3):
+            await bob.chat.post("lunch", "hi")
+        assert len(stage.sent(ListRooms, source=bob.host)) == registrations
+
+
 @pytest.mark.parametrize("count", [32, 33, 70])
 async def test_all_members_are_listed(stage, people, autojump_clock, count):
     *_, carol = people
@@ -245,7 +255,8 @@ def test_a_room_is_looked_up_by_what_comes_just_before_its_name(name):
     before = just_before(name)
     assert len(before) <= 32
     assert before < name.lower()
-    others = [name[:-1] + end for end in "-.0123456789_abcdefghijklmnopqrstuvwxyz"] + [name[:-1], name + "a"]
+    last = "-.0123456789_abcdefghijklmnopqrstuvwxyz"
+    others = [name[:-1], *(name[:-1] + end for end in last), *((name[:-1] + end + "z")[:32] for end in last)]
     assert not any(before < other.lower() < name.lower() for other in others), "no other name is between them"
 
 

@@ -16,20 +16,20 @@ MAX_HEARD = 1000
 
 @attrs.define(eq=False)
 class Memberships:
-    """The rooms that a client is in besides that of everyone, since its latest registration.
+    """The rooms that a client is in besides that of everyone.
 
-    `is_complete`: it is in no others. `registrations`: how many there were; each may be at a server that knows others.
+    `is_complete`: it is in no others. `beginnings`: how often it has forgotten what it knew, with each registration.
     """
 
     is_complete: bool = attrs.field(init=False, default=False)
-    registrations: int = attrs.field(init=False, default=0)
+    beginnings: int = attrs.field(init=False, default=0)
     _rooms: dict[str, Room] = attrs.field(init=False, factory=dict)
     _left: dict[str, str] = attrs.field(init=False, factory=dict)
     _heard: dict[str, str] = attrs.field(init=False, factory=dict)
 
     def forget(self) -> None:
-        """Begin again: another program of the owner may have joined rooms, or left some."""
-        self.registrations += 1
+        """Begin again: we may be in other rooms than we know, if another program of the owner has joined or left some."""
+        self.beginnings += 1
         self.is_complete = False
         self._rooms.clear()
         self._left.clear()
@@ -60,7 +60,7 @@ class Memberships:
         for id_ in [id_ for id_, left in self._left.items() if fold(left) == fold(name)]:
             del self._left[id_]
 
-    def leave(self, room: Room | SignedRoom) -> None:
+    def leave(self, room: Room) -> None:
         """We are not in this room."""
         self._rooms.pop(room.id, None)
         self._left[room.id] = room.name

@@ -129,9 +129,9 @@ class Rooms:
     async def _change(self, request: CreateRoom | JoinRoom | LeaveRoom, name: str) -> Room:
         own = self._own
         # What comes from a room may arrive before the answer that we are in it. If no answer comes, nobody knows.
-        registrations, was_complete, own.is_complete = own.registrations, own.is_complete, False
+        beginnings, was_complete, own.is_complete = own.beginnings, own.is_complete, False
         answer = await self._registration.ask(request)
-        own.is_complete = was_complete and own.registrations == registrations
+        own.is_complete = was_complete and own.beginnings == beginnings
         match answer:
             case RoomChanged(room=room) if _is_called(room, name):
                 return room
@@ -142,9 +142,9 @@ class Rooms:
         own = self._own
         async with self._lock:
             while not own.is_complete:
-                registrations = own.registrations
+                beginnings = own.beginnings
                 rooms = await self._list_rooms(own=True)
-                if own.registrations == registrations:
+                if own.beginnings == beginnings:
                     own.complete(rooms)
         return own.names()
 
@@ -163,7 +163,8 @@ class Rooms:
             case answer:
                 error = _refusal(answer, name)
                 if isinstance(error, errors.NotAMember):
-                    self._own.leave(room)
+                    # We may have joined while this post was under way: then what comes from the room is for us.
+                    self._own.forget()
                 raise error
 
     async def _room_to_post_to(self, name: str) -> SignedRoom:
@@ -173,8 +174,6 @@ class Rooms:
         if room is None:
             async with self._lock:
                 room = await self._find(name)
-        if not room.joined:
-            raise errors.NotAMember(name)
         return SignedRoom(room.id, room.name)
 
     # --- lists ---
