@@ -28,7 +28,7 @@ class Memberships:
     _heard: dict[str, str] = attrs.field(init=False, factory=dict)
 
     def forget(self) -> None:
-        """Begin again: we may be in other rooms than we know, if another program of the owner has joined or left some."""
+        """Begin again: another program of the owner may have joined rooms or left some, or the server says so."""
         self.beginnings += 1
         self.is_complete = False
         self._rooms.clear()
