@@ -115,8 +115,6 @@ class Rooms:
     async def leave(self, name: str) -> None:
         """Leave a room."""
         check_name(name)
-        if fold(name) == EVERYONE_NAME:
-            raise errors.NotAMember(name)
         async with self._lock:
             room = await self._find(name)
             try:
