@@ -75,3 +75,56 @@ async def test_a_robot_reports_and_a_program_reads():
         )
         await gone.sees("[Server not responding]", "[Exiting]")
         await gone.exits(1)
+
+
+async def test_programs_meet_in_a_room():
+    async with open_programs() as programs:
+        server = await programs.server()
+
+        async def start(name):
+            program = await programs.start(name, "client", name, "127.0.0.1", server.port, "--json")
+            return program, await receives(program, "registered")
+
+        robot, _ = await start("robot")
+        await robot.types("create_group Builds")
+        assert await receives(robot, "room_created") == {"event": "room_created", "room": "Builds"}
+        reader, _ = await start("reader")
+        await reader.types("join_group builds")
+        assert await receives(reader, "room_joined") == {"event": "room_joined", "room": "Builds"}
+        assert await receives(robot, "member_joined") == {"event": "member_joined", "room": "Builds", "name": "reader"}
+
+        await robot.types("send_group one")
+        assert await receives(robot, "posted") == {"event": "posted", "room": "Builds"}
+        post = await receives(reader, "group_message")
+        assert (post["sender"], post["text"], post["room"]) == ("robot", "one", "Builds")
+        await reader.ends_input()
+        await reader.rest()
+        await robot.types("send_group two")
+        await receives(robot, "posted")
+
+        reader, registered = await start("reader")
+        assert registered["waiting"] == 1
+        letter = await receives(reader, "letter")
+        assert (letter["sender"], letter["text"], letter["group"], letter["room"]) == ("robot", "two", True, "Builds")
+        await reader.types("list_groups")
+        rooms = [
+            {"name": "Builds", "members": 2, "joined": True},
+            {"name": "everyone", "members": None, "joined": True},
+        ]
+        assert (await receives(reader, "rooms"))["rooms"] == rooms
+        await reader.types("history #builds")
+        assert [(one["text"], one["room"]) for one in (await receives(reader, "history"))["entries"]] == [
+            ("one", "Builds"),
+            ("two", "Builds"),
+        ]
+        await reader.types("leave_group")
+        assert await receives(reader, "room_left") == {"event": "room_left", "room": "Builds"}
+        assert await receives(robot, "member_left") == {"event": "member_left", "room": "Builds", "name": "reader"}
+        await reader.types("send_group three")
+        assert (await receives(reader, "error"))["error"] == "InNoGroup"
+        await reader.types("leave_group builds")
+        assert (await receives(reader, "error"))["error"] == "NotAMember"
+        for program in (reader, robot):
+            await program.ends_input()
+            await program.rest()
+            await program.exits(0)
