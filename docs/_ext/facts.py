@@ -126,7 +126,14 @@ class Records(_Table):
     """The table of classes that messages carry."""
 
     def run(self) -> list[nodes.Node]:
-        carried = (records.Record, records.Credentials, records.PublicKeys, records.Version, records.Entry)
+        carried = (
+            records.Record,
+            records.Credentials,
+            records.PublicKeys,
+            records.Version,
+            records.Room,
+            records.Entry,
+        )
         rows = [[f"`{one.__name__}`: {docstring_of(one)}", fields_of(one)] for one in carried]
         rows += [
             [f"`{one.__name__}`: {docstring_of(one)}", [f'`"{member.value}"`' for member in one]]
