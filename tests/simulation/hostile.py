@@ -38,6 +38,8 @@ from trio_chat.protocol.messages import (
     Saved,
     TableChange,
 )
+from trio_chat.protocol.records import room_id
+from trio_chat.protocol.room_messages import CreateRoom, JoinRoom, ListRooms, RoomChanged
 from trio_chat.transport.endpoint import new_id
 
 if TYPE_CHECKING:
@@ -53,6 +55,7 @@ KEYS_KEPT = 40
 WORLD_LIMITS = Limits(
     names=KEYS_KEPT,
     names_per_key=6,
+    new_rooms_per_key=Rate(5, 0.02),
     new_names_per_address=Rate(8, 1 / 600),
     posts_per_key=Rate(40, 0.3),
     letters_per_key=Rate(100, 1),
@@ -135,6 +138,8 @@ class Hostile:
         match message:
             case Accepted():
                 self.granted["posts", run] += 1
+            case RoomChanged(of=CreateRoom.kind):
+                self.granted["rooms", run] += 1
             case Saved() | Delivered():
                 self.granted["letters", run] += 1
             case Heartbeat():
@@ -177,6 +182,21 @@ class Hostile:
         for _ in range(LOOP):
             id_ = new_id()
             yield GroupPost(id_, sign_post(own.identity, id=id_, sender=NAME, sent_at=now(), text="x")), SERVER_PEER
+
+    def use_up_the_rooms(self, own: RawPeer) -> Iterator[tuple[Message, Peer]]:
+        for _ in range(LOOP // 4):
+            self._number += 1
+            yield CreateRoom(new_id(), f"{NAME}-{self._number}"), SERVER_PEER
+
+    def join_and_list_without_end(self, own: RawPeer) -> Iterator[tuple[Message, Peer]]:
+        for _ in range(LOOP // 2):
+            yield JoinRoom(new_id(), "red"), SERVER_PEER
+            yield ListRooms(new_id()), SERVER_PEER
+
+    def post_where_they_are_not(self, own: RawPeer) -> Iterator[tuple[Message, Peer]]:
+        room = room_id(identity_of(self._world.people[0].name).public.signing, new_id())
+        for _ in range(LOOP // 4):
+            yield GroupPost(new_id(), b"x", room), SERVER_PEER
 
     def fill_a_mailbox(self, own: RawPeer) -> Iterator[tuple[Message, Peer]]:
         victim = self._dice.choice(self._world.people).name
@@ -225,6 +245,9 @@ _OF_ONE: tuple[Callable[[Hostile, RawPeer], Iterator[tuple[Message, Peer]]], ...
     Hostile.start_many_programs,
     Hostile.come_and_go,
     Hostile.post_without_end,
+    Hostile.use_up_the_rooms,
+    Hostile.join_and_list_without_end,
+    Hostile.post_where_they_are_not,
     Hostile.fill_a_mailbox,
     Hostile.fill_a_mailbox_under_many_names,
     Hostile.flood_a_person,

@@ -27,11 +27,11 @@ def test_the_promises_are_kept(seed):
 def test_a_mutant_is_noticed_and_an_excerpt_of_the_trace_is_printed():
     with ExitStack() as patched:
         MUTANTS["the same message gets a new id when it goes by the server"](patched)
-        world = simulate(23, steps=16)
-    first, *_ = lines = report(23, world)
-    assert first.startswith("seed 23: nothing is shown twice: ")
+        world = simulate(17, steps=16)
+    first, *_ = lines = report(17, world)
+    assert first.startswith("seed 17: nothing is shown twice: ")
     text = next(message for message in world.trace.messages.values() if message.mark in first)
-    start = lines.index(f"--- seed 23, nothing is shown twice: the message {text.text[:40]!r}")
+    start = lines.index(f"--- seed 17, nothing is shown twice: the message {text.text[:40]!r}")
     excerpt = lines[start:]
     sends = next(n for n, line in enumerate(excerpt) if f"{text.sender} sends {text.mark}" in line)
     chat = next(n for n, line in enumerate(excerpt) if f"{text.sender:>6} -> {text.recipient:<6} DirectMessage" in line)
