@@ -49,6 +49,7 @@ KEPT = {
     "Session.left",
     "Memberships._rooms",
     "Memberships._left",
+    "Memberships._heard",
     "ServerTable._rows",  # with the names of the hostile participant, which have a limit: see below
     "ServerTable._names_of",
     "ClientTable._records",
