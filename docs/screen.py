@@ -12,7 +12,7 @@ import attrs
 
 _PIECES = re.compile(
     r"\x1b\[(?P<private>[?>=]?)(?P<numbers>[\d;]*)[ !]?(?P<final>[@-~])"
-    r"|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[()][0-9A-B]|\x1b[=>78DEHM]"
+    r"|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[()][0-9A-B]|\x1b[=>DEHM]|\x1b(?P<cursor>[78])"
     r"|(?P<control>[\x00-\x1a\x1c-\x1f\x7f])|(?P<text>[^\x00-\x1f\x7f]+)"
 )
 _BASIC = (
@@ -51,6 +51,7 @@ class Screen:
         self.answers: list[bytes] = []
         """Replies to the program's questions, such as where the cursor is. They must be written to its input."""
         self._style = PLAIN
+        self._saved = 0, 0
         self._rest = ""
 
     def feed(self, data: str) -> None:
@@ -66,6 +67,10 @@ class Screen:
                 self._write(piece["text"])
             elif piece["control"]:
                 self._control(piece["control"])
+            elif piece["cursor"] == "7":
+                self._saved = self.row, self.column
+            elif piece["cursor"]:
+                self.row, self.column = self._saved
             elif piece["final"] and not piece["private"]:
                 numbers = [int(number or 0) for number in piece["numbers"].split(";")]
                 self._command(piece["final"], numbers)
