@@ -209,6 +209,14 @@ def a_post_that_one_was_shown_is_shown_to_all(world: World) -> Iterator[Found]:
                 yield f"{message.text!r} was shown to some, but not to {missing}", message.text, missing
 
 
+def a_room_that_is_there_was_created_by_another(world: World) -> Iterator[Found]:
+    creations = [one for one in world.trace.room_changes if one.kind == "create"]
+    for one in creations:
+        others = [other for other in creations if other is not one and other.room == one.room]
+        if one.is_done is False and not any(other.begun <= one.ended for other in others):
+            yield f"{one.person} was told that {one.room} exists, and nobody else created it", None, {one.person}
+
+
 def positions_never_go_back(world: World) -> Iterator[Found]:
     for name, before, after in world.trace.moved_back:
         yield f"{name} had the position {before}, and after that {after}", None, {name}
@@ -301,6 +309,7 @@ PROMISES: tuple[Callable[[World], Iterator[Found]], ...] = (
     whoever_is_online_can_send,
     everyone_is_shown_the_servers_order,
     a_post_that_one_was_shown_is_shown_to_all,
+    a_room_that_is_there_was_created_by_another,
     positions_never_go_back,
     no_false_warning_is_shown,
     everyone_is_online_at_the_end,

@@ -457,7 +457,7 @@ def rooms_are_forgotten(stack):
 def room_requests_are_not_known(stack):
     change_room = server_rooms.change_room
 
-    def again(transaction, entry, request, is_copy, limits):
-        return change_room(transaction, entry, request, False, limits)
+    def again(transaction, entry, request, is_copy, *rest):
+        return change_room(transaction, entry, request, False, *rest)
 
     replace(stack, server_rooms, "change_room", again)

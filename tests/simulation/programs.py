@@ -206,7 +206,7 @@ class Person(Program):
     async def change_room(self, kind: str, room: str) -> None:
         """Create, join or leave a room, and note the result."""
         trace, chat = self._world.trace, self.chat
-        change = RoomChange(self.name, room, kind != "leave", trio.current_time())
+        change = RoomChange(self.name, room, kind, trio.current_time())
         trace.room_changes.append(change)
         trace.note(self.name, f"tries to {kind} {room}")
         with self.in_this_run():

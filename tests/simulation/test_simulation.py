@@ -27,11 +27,15 @@ def test_the_promises_are_kept(seed):
 def test_a_mutant_is_noticed_and_an_excerpt_of_the_trace_is_printed():
     with ExitStack() as patched:
         MUTANTS["the same message gets a new id when it goes by the server"](patched)
-        world = simulate(17, steps=16)
-    first, *_ = lines = report(17, world)
-    assert first.startswith("seed 17: nothing is shown twice: ")
+        for seed in range(100):
+            world = simulate(seed, steps=16)
+            first, *_ = lines = report(seed, world) or [""]
+            if first.startswith(f"seed {seed}: nothing is shown twice: "):
+                break
+        else:
+            pytest.fail("it was not noticed in 100 seeds")
     text = next(message for message in world.trace.messages.values() if message.mark in first)
-    start = lines.index(f"--- seed 17, nothing is shown twice: the message {text.text[:40]!r}")
+    start = lines.index(f"--- seed {seed}, nothing is shown twice: the message {text.text[:40]!r}")
     excerpt = lines[start:]
     sends = next(n for n, line in enumerate(excerpt) if f"{text.sender} sends {text.mark}" in line)
     chat = next(n for n, line in enumerate(excerpt) if f"{text.sender:>6} -> {text.recipient:<6} DirectMessage" in line)

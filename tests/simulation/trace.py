@@ -62,14 +62,19 @@ class Message:
 
 @attrs.define(eq=False)
 class RoomChange:
-    """Somebody has joined or left a room, or tried to. `is_done`: None if nobody knows; it may happen later, then."""
+    """Somebody has created, joined or left a room, or tried to. `is_done`: None if nobody knows whether it will be."""
 
     person: str
     room: str
-    is_join: bool
+    kind: str
     begun: float
     ended: float = float("inf")
     is_done: bool | None = None
+
+    @property
+    def is_join(self) -> bool:
+        """Whether they are in the room afterwards."""
+        return self.kind != "leave"
 
 
 @attrs.frozen

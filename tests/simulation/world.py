@@ -25,6 +25,7 @@ from trio_chat.client.registration import MAX_SILENT_ROUNDS
 from trio_chat.errors import ChatError, NotRegistered
 from trio_chat.protocol.messages import Ack, Answer, Part, Registered, Request, TableChange
 from trio_chat.protocol.records import Address, Record
+from trio_chat.protocol.room_messages import RoomChanged
 from trio_chat.transport.endpoint import ACK_WINDOW
 
 NAMES = ("ann", "bob", "cid", "dee", "eve", "fay", "gus", "hal")
@@ -107,6 +108,8 @@ class World:
                 self._someone_sends([None])
             case "room":
                 self._someone_changes_a_room()
+            case "room and restart":
+                await self._a_room_is_created_in_a_restart()
             case "room post":
                 self._someone_posts_to_a_room()
             case "conditions":
@@ -178,6 +181,19 @@ class World:
         if online:
             kind = self.dice.choice(("create", "join", "join", "join", "leave"))
             self.nursery.start_soon(self.dice.choice(online).change_room, kind, self.dice.choice(ROOMS))
+
+    async def _a_room_is_created_in_a_restart(self) -> None:
+        """The server is killed before its answer arrives: the client asks the next one, with the same id."""
+        online = [person for person in self.people if person.is_online]
+        if online and self.server.is_running:
+            person = self.dice.choice(online)
+            self._set_conditions(0.0, 0.02)
+            self._withhold(person, RoomChanged)
+            self.nursery.start_soon(person.change_room, "create", f"room-{next(self._texts)}")
+            await trio.sleep(self.dice.uniform(0.1, 0.6))
+            await self.server.kill()
+            self.server.start()
+            await self._deliver_again(0.0)
 
     def _someone_posts_to_a_room(self) -> None:
         """Somebody posts to a room that they joined last, as far as they know."""
@@ -424,6 +440,7 @@ CHANCES = {
     "post": 12,
     "room": 8,
     "room post": 10,
+    "room and restart": 2,
     "conditions": 6,
     "leave": 8,
     "kill": 6,
