@@ -71,6 +71,7 @@ class Limits:
     forget_every: int
     forget_rows: int
     past_owners: int
+    all_bytes: int
 
 
 class ModelStore:
@@ -204,8 +205,23 @@ class ModelStore:
             posts = self._posts(room)
             if len(posts) > limits.posts or _size(posts) > limits.post_bytes:
                 self._trim(room, limits.posts - limits.posts // limits.trim_part, limits.post_bytes)
+        self._trim_all(head)
         if any(seq % limits.forget_every == 0 for seq in range(head + 1, self._head + 1)):
             self._forget()
+
+    def _trim_all(self, head):
+        limits = self._limits
+        sizes = {room: _size(self._posts(room)) for room in self._rooms}
+        total = sum(sizes.values())
+        if total <= limits.all_bytes or not any(
+            one.recipient.startswith("#") for one in self._entries + self._trimmed if one.seq > head
+        ):
+            return
+        origins = {id_: room.origin or id_ for id_, room in self._rooms.items()}
+        theirs = {id_: sum(sizes[one] for one in self._rooms if origins[one] == origins[id_]) for id_ in self._rooms}
+        largest = min(self._rooms, key=lambda id_: (-theirs[id_], -sizes[id_], id_))
+        most = limits.posts - limits.posts // limits.trim_part
+        self._trim(largest, most, max(sizes[largest] - (total - limits.all_bytes), 0))
 
     def _posts(self, room, key=None):
         return [one for one in self._entries if one.recipient == room and key in (None, one.key)]

@@ -335,6 +335,25 @@ async def test_one_key_with_two_names_is_two_members(store):
 # --- limits ---
 
 
+async def test_all_rooms_together_keep_so_much_and_those_of_one_address_give_way_first(store, monkeypatch):
+    """Each may keep 64 MiB, and one address may create a quarter of 1,000 rooms."""
+    monkeypatch.setattr(server_log, "ALL_ROOMS_BYTES", 1000)
+    rooms = {}
+    for number, (sender, name) in enumerate([("alice", "lunch"), ("bob", "work"), ("bob", "tea")], 1):
+        created = create(number, sender=sender, name=name)
+        assert (await store.change_room(created, LIMITS, f"address of {sender}")).status is Status.NEW
+        await store.change_room(join(10 + number, sender="carol", name=name), LIMITS)
+        rooms[name] = id_of(created)
+    await store.append([post(20, body=bytes(400)), post(21, room=rooms["lunch"], body=bytes(200))])
+    for number in range(30, 70):
+        await store.append([post(number, sender="bob", room=rooms["work" if number % 2 else "tea"], body=bytes(50))])
+    kept = [one for one in await read_all(store, "carol", 0) if one.kind == "group"]
+    assert [len(one.body) for one in kept[:2]] == [400, 200], "those of others lose nothing"
+    of_bob = [int.from_bytes(one.id, "big") for one in kept[2:]]
+    assert of_bob[-1] == 69, "the newest are there"
+    assert 200 <= 50 * len(of_bob) <= 400
+
+
 async def test_there_are_so_many_rooms(open_store):
     limits = Limits(rooms=3)
     async with open_store() as store:

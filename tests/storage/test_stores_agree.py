@@ -25,8 +25,11 @@ from trio_chat.storage import mailboxes, past_owners, server_log
 from trio_chat.storage.interface import Acknowledged
 from trio_chat.storage.server_store import open_server_store
 
-LIMITS = Limits(9, 24, posts=6, post_bytes=9, trim_part=4, remembered=12, forget_every=4, forget_rows=3, past_owners=3)
+LIMITS = Limits(
+    9, 24, posts=6, post_bytes=9, trim_part=4, remembered=12, forget_every=4, forget_rows=3, past_owners=3, all_bytes=14
+)
 LOWER = {
+    "ALL_ROOMS_BYTES": (LIMITS.all_bytes, server_log),
     "MAX_PAST_OWNERS": (LIMITS.past_owners, past_owners),
     "MAILBOX_LETTERS": (LIMITS.letters, mailboxes),
     "MAILBOX_BYTES": (LIMITS.letter_bytes, mailboxes),

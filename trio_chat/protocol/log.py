@@ -27,6 +27,9 @@ ROOM_POSTS = 10_000
 ROOM_BYTES = 64 * 1024 * 1024
 """How many posts are kept, and how many bytes of them. The others lose their bodies and are only counted."""
 
+ALL_ROOMS_BYTES = 1024 * 1024 * 1024
+"""How many bytes of posts are kept in all rooms together."""
+
 REMEMBERED = 1_000_000
 """How many of the newest entries are remembered after they were handed over, or are no longer kept."""
 

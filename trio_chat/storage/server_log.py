@@ -14,7 +14,16 @@ from typing import Any
 import attrs
 import msgspec
 
-from trio_chat.protocol.log import REMEMBERED, ROOM_BYTES, ROOM_POSTS, Page, about_letter, first_batch, missed_posts
+from trio_chat.protocol.log import (
+    ALL_ROOMS_BYTES,
+    REMEMBERED,
+    ROOM_BYTES,
+    ROOM_POSTS,
+    Page,
+    about_letter,
+    first_batch,
+    missed_posts,
+)
 from trio_chat.protocol.records import NO_KEY, Entry, EntryKind, is_room
 from trio_chat.storage.shares import fair_share
 
@@ -120,7 +129,9 @@ class LogTransaction:
                 (len(added), sum(added), head, room),
             ).fetchone()
             if posts > ROOM_POSTS or size > ROOM_BYTES:
-                self._trim(room)
+                self._trim(room, ROOM_BYTES)
+        if any(sizes):
+            self._trim_all()
         if head // FORGET_EVERY > (head - len(entries)) // FORGET_EVERY:
             self._forget(head - REMEMBERED)
 
@@ -141,7 +152,18 @@ class LogTransaction:
             self._forget(head - REMEMBERED)
         return head
 
-    def _trim(self, room: str) -> None:
+    def _trim_all(self) -> None:
+        """If all rooms together have too much, trim the largest one of the address whose rooms have most."""
+        # Not the largest room of all: somebody with many rooms would push out the posts to everyone.
+        rows = self.database.execute(
+            "SELECT sum(bytes) OVER (), id, bytes, sum(bytes) OVER (PARTITION BY iif(origin = '', id, origin)) AS theirs"
+            " FROM rooms ORDER BY theirs DESC, bytes DESC, id LIMIT 1"
+        ).fetchall()
+        for total, room, size, _ in rows:
+            if total > ALL_ROOMS_BYTES:
+                self._trim(room, max(size - (total - ALL_ROOMS_BYTES), 0))
+
+    def _trim(self, room: str, room_bytes: int) -> None:
         """Remove the bodies of posts to a room: the oldest of those keys that have more than their share."""
         # Not all that is too old: somebody who posts as fast as they may would push out everybody's posts in minutes.
         rows = self.database.execute(
@@ -154,7 +176,7 @@ class LogTransaction:
         for _, key, length in rows:
             sizes[key] += length or 0  # it may be damaged
         posts, size = len(rows), sum(sizes.values())
-        most, most_bytes = ROOM_POSTS - ROOM_POSTS // TRIM_PART, ROOM_BYTES - ROOM_BYTES // TRIM_PART
+        most, most_bytes = ROOM_POSTS - ROOM_POSTS // TRIM_PART, room_bytes - room_bytes // TRIM_PART
         share, share_bytes = fair_share(counts.values(), most), fair_share(sizes.values(), most_bytes)
         trimmed = []
         for seq, key, length in rows:
