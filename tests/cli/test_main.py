@@ -168,6 +168,12 @@ async def rest_of(screen):
     [
         (["server", "99999"], "99999 is not in the range"),
         (["server", "five"], "'five' is not a valid port"),
+        (["server", "--port", "5001"], " server: the port is an argument: "),
+        (["server", "--port", "5001"], " server 5001\n"),
+        (["presence", "--port=8082"], " presence: the port is an argument: "),
+        (["client", "x", "127.0.0.1:70000"], "70000 is not in the range"),
+        (["client", "x", "127.0.0.1:5000", "1", "2"], "unexpected extra argument"),
+        (["client", "x", "127.0.0.1", "--store", "x:1"], "Missing argument 'SERVER-PORT'"),
         (["server", "-1"], "No such option"),
         (["sever"], "Did you mean 'server'?"),
         (["client"], "Missing argument 'NAME'"),
@@ -258,6 +264,12 @@ def test_a_usage_error_names_the_program_as_it_was_started():
     [
         (["client", "x", "::1", "5000"], ("x", ("::1", 5000), 0)),
         (["client", "x", "[::1]", "5000"], ("x", ("::1", 5000), 0)),
+        (["client", "x", "[::1]:5000"], ("x", ("::1", 5000), 0)),
+        (
+            ["client", "--wording", "group", "x", "localhost:5000", "3333", "--no-bell"],
+            ("x", ("localhost", 5000), 3333),
+        ),
+        (["-c", "x", "127.0.0.1:5000", "0"], ("x", ("127.0.0.1", 5000), 0)),
         (["client", "x", "localhost", "5000", "3333"], ("x", ("localhost", 5000), 3333)),
         (["-c", "x", "127.0.0.1", "5000", "3333"], ("x", ("127.0.0.1", 5000), 3333)),
     ],
@@ -617,6 +629,7 @@ def test_the_fingerprint_of_one_identity_or_of_all_is_printed(opened, served, ty
     for args in (
         ["BOB", "::1", "5000"],
         ["bob", "[::1]", "5000"],
+        ["bob", "[::1]:5000"],
         ["--identity", str(data_folder / "clients" / "bob@%3A%3A1_5000.key")],
     ):
         assert main(["fingerprint", *args]) == 0

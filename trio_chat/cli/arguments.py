@@ -33,6 +33,31 @@ def host_and_port(given: str) -> tuple[str, int]:
     return host(match["host"]), int(match["port"])
 
 
+class TakesServer(click.Command):
+    """A command with the arguments SERVER-IP and SERVER-PORT, which may be typed as one: HOST:PORT."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the words after the command."""
+        # `--store x:1` is no server.
+        before_values = {
+            name
+            for option in self.params
+            if isinstance(option, click.Option) and not option.is_flag
+            for name in option.opts
+        }
+        words: list[str] = []
+        for word, before in zip(args, ["", *args], strict=False):
+            match = None if before in before_values else _HOST_AND_PORT.fullmatch(word)
+            words += [match["host"], match["port"]] if match and not word.startswith("-") else [word]
+        return super().parse_args(ctx, words)
+
+
+def port_is_an_argument(ctx: click.Context, option: click.Parameter, given: str | None) -> None:
+    """Refuse `--port` where the port is an argument. Without this, click would suggest other options."""
+    if given is not None:
+        raise click.UsageError(f"the port is an argument: {ctx.command_path} {given}", ctx)
+
+
 def key(given: str) -> str:
     """Read a fingerprint, in upper or lower case."""
     if not _FINGERPRINT.fullmatch(given.lower()):

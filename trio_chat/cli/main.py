@@ -19,7 +19,16 @@ import platformdirs
 import trio
 
 from trio_chat import __version__
-from trio_chat.cli.arguments import ANY_PORT, PORT, friend, host, host_and_port, key
+from trio_chat.cli.arguments import (
+    ANY_PORT,
+    PORT,
+    TakesServer,
+    friend,
+    host,
+    host_and_port,
+    key,
+    port_is_an_argument,
+)
 from trio_chat.cli.client import ClientOptions, run_client, run_client_at_terminal
 from trio_chat.cli.demo import run_demo
 from trio_chat.cli.exit_codes import DONE, FAILED, INTERRUPTED, REFUSED, Report, most_important
@@ -121,6 +130,7 @@ _server_key = click.option(
 
 
 _server = partial(click.option, "--server", metavar="HOST:PORT", type=host_and_port)
+_no_port = click.option("--port", "no_port", hidden=True, expose_value=False, callback=port_is_an_argument)
 
 
 class _ServerGroup(click.Group):
@@ -162,6 +172,7 @@ def cli() -> None:
 
 @cli.group(cls=_ServerGroup, invoke_without_command=True)
 @click.argument("port", type=ANY_PORT, default=5000)
+@_no_port
 @click.option("--host", type=host, metavar="ADDRESS", help="Listen on this address only. Default: all addresses.")
 @_store("server-PORT.db in your data folder")
 @_identity("server-PORT.key in your data folder")
@@ -208,7 +219,7 @@ def _run_returned(make: Callable[..., Callable[[], Awaitable[None]]] | None, **o
 _add_operator_commands()
 
 
-@cli.command("fingerprint")
+@cli.command("fingerprint", cls=TakesServer)
 @click.argument("name", required=False)
 @click.argument("server_ip", metavar="[SERVER-IP]", type=host, required=False)
 @click.argument("server_port", metavar="[SERVER-PORT]", type=PORT, required=False)
@@ -238,6 +249,7 @@ def show_fingerprints(
 
 @cli.command()
 @click.argument("port", type=ANY_PORT, default=8081)
+@_no_port
 @click.option("--host", type=host, metavar="ADDRESS", default="127.0.0.1", help="Listen here.")
 def presence(port: int, host: str) -> int:
     """Tell programs who is online, without a chat.
@@ -263,7 +275,7 @@ def friends(user_id: int, named: tuple[int | str, ...], server: tuple[str, int],
     return _watch(partial(run_friends, user_id, named, server, screen, None if as_json else book), screen)
 
 
-@cli.command()
+@cli.command(cls=TakesServer)
 @click.argument("name")
 @click.argument("server_ip", metavar="SERVER-IP", type=host)
 @click.argument("server_port", metavar="SERVER-PORT", type=PORT)
@@ -288,7 +300,8 @@ def client(
 ) -> int:
     """Join a chat as NAME.
 
-    SERVER-IP may also be a host name. CLIENT-PORT is your UDP port; by default, any free one.
+    SERVER-IP may also be a host name. It can be typed together with SERVER-PORT, as HOST:PORT or [::1]:5000.
+    CLIENT-PORT is your UDP port; by default, any free one.
 
     Type help for the commands. If standard input is a pipe, each line is a command.
     """
