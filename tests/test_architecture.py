@@ -39,6 +39,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "server",
         "client",
         "terminal",
+        "transport",
         "trio_chat",
     },
     "__main__": {"cli"},

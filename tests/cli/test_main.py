@@ -5,6 +5,7 @@ Most tests call `main` in this process, with a fake chat or server that does at 
 
 import errno
 import io
+import ipaddress
 import os
 import re
 import signal
@@ -44,6 +45,7 @@ from trio_chat.cli.table_printer import TableView
 from trio_chat.protocol.records import Record, fingerprint
 from trio_chat.storage.memory import MemoryServerStore
 from trio_chat.terminal.editor import MAX_KEPT_LINES
+from trio_chat.transport.udp import own_addresses
 
 pytestmark = pytest.mark.usefixtures("data_folder")
 
@@ -512,6 +514,21 @@ def test_the_server_prints_its_address_and_its_key(served, capsys):
     assert capsys.readouterr() == ("", f"Listening on 127.0.0.1:5678\nKey: {shown_of(served[0])}\n")
 
 
+def test_a_server_at_all_addresses_prints_what_others_type(served, monkeypatch, capsys):
+    monkeypatch.setattr(trio_chat.cli.server, "own_addresses", lambda: ["192.0.2.2", "2001:db8::2"])
+    assert main(["server", "5678", "--store", ":memory:"]) == 0
+    assert capsys.readouterr().err.splitlines()[2:] == [
+        "Others join with: trio-chat client NAME 192.0.2.2 5678",
+        "Others join with: trio-chat client NAME 2001:db8::2 5678",
+    ]
+
+
+def test_its_own_addresses_are_of_use_to_others():
+    addresses = [ipaddress.ip_address(one) for one in own_addresses()]
+    assert len(addresses) <= 3
+    assert not any(one.is_loopback or one.is_unspecified or one.is_link_local for one in addresses)
+
+
 @pytest.mark.parametrize(("where", "shown"), [(["--host", "127.0.0.1"], r"127\.0\.0\.1"), ([], r"\[::\]|0\.0\.0\.0")])
 async def test_ctrl_c_ends_the_server_quietly(where, shown, terminal):
     screen, keyboard = terminal
@@ -521,12 +538,12 @@ async def test_ctrl_c_ends_the_server_quietly(where, shown, terminal):
     with trio.fail_after(60):
         while output.count(b"\n") < 2:
             output += await screen.receive_some()
-        assert re.fullmatch(rf"Listening on ({shown}):\d+\r\nKey: {KEY}\r\n", output.decode())
+        others = r"(Others join with: trio-chat client NAME \S+ \d+\r\n)*" if not where else ""
         server.send_signal(signal.SIGINT)
         assert [data async for data in server.stdout] == []
         assert await server.wait() == 130
-        rest = await rest_of(screen)
-        assert rest == b"\r\n", rest
+        output += await rest_of(screen)
+    assert re.fullmatch(rf"Listening on ({shown}):\d+\r\nKey: {KEY}\r\n{others}\r\n", output.decode()), output
 
 
 # --- keys ---

@@ -79,7 +79,9 @@ async def test_a_full_disk_is_one_line_on_standard_error(arguments, files, full)
 @needs_full_disk
 async def test_a_full_disk_ends_a_server_at_its_first_print_out(files, full):
     with trio.fail_after(60):
-        server = await open_program("trio_chat", ["server", 0], stdout=full, cwd=files, env=environment(files))
+        server = await open_program(
+            "trio_chat", ["server", 0, "--host", "127.0.0.1"], stdout=full, cwd=files, env=environment(files)
+        )
         port = await port_of(server)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(register, "x", ("127.0.0.1", port))
@@ -115,7 +117,10 @@ async def test_a_server_whose_output_nobody_reads_goes_on_and_ends_at_ctrl_c(fil
     with os.fdopen(reading), os.fdopen(writing, "wb") as stdout, trio.fail_after(60):
         for opener in (open_program, open_from_scratch):
             server = await opener(
-                *("trio_chat", ["server", 0, "--store", ":memory:"]), stdout=stdout, cwd=files, env=environment(files)
+                *("trio_chat", ["server", 0, "--host", "127.0.0.1", "--store", ":memory:"]),
+                stdout=stdout,
+                cwd=files,
+                env=environment(files),
             )
             address = ("127.0.0.1", await port_of(server))
             async with open_chat("x", address) as x, open_chat("y", address) as y:

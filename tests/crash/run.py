@@ -38,7 +38,7 @@ CLIENT_RUN = (0.05, 0.85)
 MOVES = 1 / 4
 """The share of clients that are started again at another port, where they take over their names."""
 WAYS = ("direct", "saved", "posted")
-EXPECTED_LINES = ("Listening on ", "Key: ", "over the limit posts_per_key ")
+EXPECTED_LINES = ("Listening on ", "Key: ", "Others join with: ", "over the limit posts_per_key ")
 """How the lines begin that a server prints at its start, and when clients post as fast as they can."""
 FAULTS_SHOWN = 20
 

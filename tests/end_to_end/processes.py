@@ -80,7 +80,8 @@ class Program:
                 self._note(rest.decode(errors="replace"), lines, mark)
 
     def _note(self, line, lines, mark):
-        if not plain(line):
+        # How many there are, and with which addresses, depends on the machine.
+        if not plain(line) or line.startswith("Others join with: "):
             return
         self.programs.note(self.name, mark, line)
         if mark == "|" and plain(line) == ANYWHERE:

@@ -8,6 +8,7 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, nullcontext
 from functools import partial
+from ipaddress import ip_address
 from pathlib import Path
 
 import click
@@ -30,6 +31,7 @@ from trio_chat.storage.memory import MemoryServerStore
 from trio_chat.storage.server_store import open_server_store
 from trio_chat.tasks import open_background
 from trio_chat.terminal.wordings import show_address
+from trio_chat.transport.udp import own_addresses
 
 WAITING_CHANGES = 4096
 
@@ -62,6 +64,9 @@ async def run_server(
         await background.start(LogPrinter(OutputThread(sys.stderr).write).run)
         click.echo(f"Listening on {show_address(address)}", err=True)
         click.echo(f"Key: {fingerprint(identity.public.signing)}", err=True)
+        # `::` and 0.0.0.0 are all addresses of this machine: nobody can type them to reach it.
+        for own in own_addresses() if ip_address(address[0]).is_unspecified else ():
+            click.echo(f"Others join with: trio-chat client NAME {own} {address[1]}", err=True)
         if presence:
             click.echo(f"Presence on {show_address(presence)}", err=True)
 

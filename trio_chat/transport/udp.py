@@ -9,6 +9,7 @@ import socket
 import sys
 from contextlib import suppress
 from functools import lru_cache
+from ipaddress import ip_address
 from typing import Any, Protocol
 
 import trio
@@ -133,6 +134,19 @@ class UdpNetwork:
 
 
 UDP = UdpNetwork()
+
+
+def own_addresses() -> list[str]:
+    """The addresses from which this machine reaches others, IPv4 first; at most one of each kind. Nothing is sent."""
+    found: list[str] = []
+    # Connecting a UDP socket only looks up the route. The addresses are for documentation (RFC 5737, RFC 3849).
+    for family, elsewhere in ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1")):
+        with suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.connect((elsewhere, 9))
+            host = str(probe.getsockname()[0])
+            if not (ip_address(host).is_loopback or ip_address(host).is_unspecified or _LINK_LOCAL.match(host)):
+                found.append(host)
+    return found
 
 
 def _check_port(port: int) -> None:
