@@ -156,8 +156,8 @@ class LogTransaction:
         """If all rooms together have too much, trim the largest one of the address whose rooms have most."""
         # Not the largest room of all: somebody with many rooms would push out the posts to everyone.
         rows = self.database.execute(
-            "SELECT sum(bytes) OVER (), id, bytes, sum(bytes) OVER (PARTITION BY iif(origin = '', id, origin)) AS theirs"
-            " FROM rooms ORDER BY theirs DESC, bytes DESC, id LIMIT 1"
+            "SELECT sum(bytes) OVER (), id, bytes,"
+            " sum(bytes) OVER (PARTITION BY iif(origin = '', id, origin)) AS theirs FROM rooms ORDER BY theirs DESC, bytes DESC, id LIMIT 1"
         ).fetchall()
         for total, room, size, _ in rows:
             if total > ALL_ROOMS_BYTES:
