@@ -329,6 +329,16 @@ def test_all_modules_are_read():
     assert {"errors.py", "protocol/messages.py", *SOCKETS_ARE_IN, "client/events.py"} <= {m.path for m in modules()}
 
 
+def test_the_docstring_of_a_package_names_all_its_modules():
+    """It is the map that a reader has."""
+    missing = []
+    for folder in sorted(path.parent for path in PACKAGE.glob("*/__init__.py")):
+        docstring = (folder / "__init__.py").read_text(encoding="utf-8")
+        names = {path.stem for path in folder.glob("*.py")} - {"__init__"}
+        missing += [f"{folder.name}/{name}" for name in sorted(names) if not re.search(rf"\b{name}\b", docstring)]
+    assert missing == []
+
+
 def test_all_pure_modules_exist():
     assert {module.path for module in modules()} >= PURE_MODULES
 

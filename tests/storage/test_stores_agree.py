@@ -21,7 +21,7 @@ from tests.storage.model import Limits, ModelStore
 from trio_chat.protocol import log
 from trio_chat.protocol.limits import Limits as ServerLimits
 from trio_chat.protocol.records import EntryKind
-from trio_chat.storage import mailboxes, past_owners, server_log
+from trio_chat.storage import mailboxes, past_owners, server_log, server_retention
 from trio_chat.storage.interface import Acknowledged
 from trio_chat.storage.server_store import open_server_store
 
@@ -41,7 +41,7 @@ LOWER = {
     "FORGET_ROWS": (LIMITS.forget_rows, server_log),
     "MAX_BATCH": (3, log),
     "MAX_RECEIPTS": (2, log),
-    "RETAIN_ROWS": (2, server_log),
+    "RETAIN_ROWS": (2, server_retention),
 }
 
 ROOM_LIMITS = ServerLimits(rooms=4, rooms_per_key=2, members_per_room=2)

@@ -6,7 +6,8 @@ exit_codes.py     the exit codes, and which error leads to which
 keys.py           where keys and stores are kept; `fingerprint`
 client.py         `client`, with or without a terminal, and its options
 send.py           `send`: one message
-server.py         `server` and `server forget`
+server.py         `server`
+operator.py       `server who`, `server ban` and the like: the commands for a server that runs
 table_printer.py  what `server` prints of its table
 log_printer.py    log lines of a server that must not block
 presence.py       `presence` and `friends`

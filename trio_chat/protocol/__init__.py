@@ -1,12 +1,15 @@
 """The messages and the state behind them. Pure: no trio, sockets, clock, disk, logging or randomness.
 
-records.py       what messages contain: names, keys, times, table rows, letters, with their bounds
-messages.py      requests and answers
-wire.py          messages as bytes
-parts.py         long requests as several datagrams
-duplicates.py    which requests were seen, and what they were answered
-table.py         the client table: the server's, and the copy of each client
-limits.py        how much one key or one address may use
-token_buckets.py rate limits
-shares.py        what all share
+records        what messages contain: names, keys, times, table rows, entries, rooms, with their bounds
+message_base   what all messages have in common
+messages       requests and answers
+room_messages  those about rooms
+wire           messages as bytes
+parts          long requests as several datagrams
+duplicates     which requests were seen, and what they were answered
+table          the client table: the server's, and the copy of each client
+log            the server's log: what comes for whom, in which batches
+limits         how much one key or one address may use
+token_buckets  rate limits
+shares         what all share
 """

@@ -1,7 +1,15 @@
 """The chat server. Nothing here uses the client.
 
-server    serve_chat(): tasks and sockets, registrations, the table
-service   its decisions (pure), and who is online; moderation: what the operator has decided
-control   the operator's commands: the socket; operations: what they do
-delivery  the delivery loop of each session
+server         serve_chat(): tasks and sockets, registrations, the table
+service        its decisions (pure), and who is online
+sessions       the session of a name, and what a request leads to
+room_sessions  the sessions in each room
+blocks         who is shown as offline to whom
+throttle       what one key or one address may ask for
+moderation     what the operator has decided
+delivery       the delivery loop of each session
+rooms          the requests about rooms, in their order
+retention      which clock tells what is too old
+control        the operator's commands: the socket
+operations     what they do
 """

@@ -1,15 +1,20 @@
 """What servers and clients keep, on disk or in memory. Nothing here uses the network.
 
-interface      the protocols of the two stores, and the limits of mailboxes
-memory         both stores in memory
-server_store   the server's, in SQLite: names, positions, requests
-server_log     its log: what transactions append, read and remove
-past_owners    the keys of those who have lost a name
-server_schema  its tables, and how older files are brought up to date
-client_store   a client's, in SQLite: letters, seen messages, pinned keys, history
-history        the tables of a client's history
-search_query   what a search of the history means
-group_commit   many requests in one transaction
-database       opening a SQLite file
-identity_file  a person's or a server's keys
+interface         the protocols of the two stores, and the limits of mailboxes
+memory            both stores in memory
+server_store      the server's, in SQLite: names, positions, requests
+server_log        its log: what transactions append, read and take
+server_retention  what is too old in the log
+server_rooms      the rooms, and who is in them
+server_rules      what operators decide: bans, invitations, names that are freed
+mailboxes         how much room there is in each mailbox
+past_owners       the keys of those who have lost a name
+server_schema     its tables, and how older files are brought up to date
+client_store      a client's, in SQLite: letters, seen messages, pinned keys, history
+history           the tables of a client's history
+search_query      what a search of the history means
+shares            a fair share of what many have
+group_commit      many requests in one transaction
+database          opening a SQLite file
+identity_file     a person's or a server's keys
 """

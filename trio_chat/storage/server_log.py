@@ -8,7 +8,7 @@ import sqlite3
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from heapq import merge
-from itertools import repeat, takewhile
+from itertools import repeat
 from typing import Any
 
 import attrs
@@ -20,15 +20,11 @@ from trio_chat.protocol.log import (
     ROOM_BYTES,
     ROOM_POSTS,
     Page,
-    about_letter,
     first_batch,
     missed_posts,
 )
 from trio_chat.protocol.records import NO_KEY, Entry, EntryKind, is_room
 from trio_chat.storage.shares import fair_share
-
-RETAIN_ROWS = 250
-"""Rows that one transaction removes because of their age: others wait for it."""
 
 TRIM_PART = 100
 """When there are too many posts, one in so many is trimmed at once: what each key has is counted in all of them."""
@@ -157,7 +153,8 @@ class LogTransaction:
         # Not the largest room of all: somebody with many rooms would push out the posts to everyone.
         rows = self.database.execute(
             "SELECT sum(bytes) OVER (), id, bytes,"
-            " sum(bytes) OVER (PARTITION BY iif(origin = '', id, origin)) AS theirs FROM rooms ORDER BY theirs DESC, bytes DESC, id LIMIT 1"
+            " sum(bytes) OVER (PARTITION BY iif(origin = '', id, origin)) AS theirs"
+            " FROM rooms ORDER BY theirs DESC, bytes DESC, id LIMIT 1"
         ).fetchall()
         for total, room, size, _ in rows:
             if total > ALL_ROOMS_BYTES:
@@ -333,71 +330,3 @@ class LogTransaction:
         ).fetchall()
         self.database.executemany("UPDATE entries SET body = NULL WHERE seq = ?", [(row[0],) for row in rows])
         return [entry for row in rows if (entry := self.entry(row))]
-
-    # --- what is too old ---
-
-    def retain(self, before: float, now: float) -> bool:
-        """Remove the oldest entries, up to the first one that is young enough. True if there may be more."""
-        self._date_back(now)
-        # What answers requests that were done with before there was one log.
-        answers = self.database.execute(
-            "DELETE FROM entries WHERE seq IN"
-            " (SELECT seq FROM entries WHERE seq <= 0 AND (taken_at < ? OR typeof(taken_at) <> 'real') LIMIT ?)",
-            (before, RETAIN_ROWS),
-        ).rowcount
-        rows = self.database.execute(
-            "SELECT seq, kind, sender, key, id, recipient, taken_at,"
-            " iif(typeof(body) = 'blob' OR kept = 0, x'', NULL), length(body), kept"
-            " FROM entries WHERE seq > 0 ORDER BY seq LIMIT ?",
-            (RETAIN_ROWS,),
-        ).fetchall()
-        found = (_Old(self.entry(row), size, bool(kept)) for *row, size, kept in rows)
-        old = list(takewhile(lambda one: one.entry is None or one.entry.taken_at < before, found))
-        self._remove(old, now)
-        return RETAIN_ROWS in (answers, len(old))
-
-    def _date_back(self, now: float) -> None:
-        """What is dated later than now was taken while the clock was wrong. It would keep everything behind it, too."""
-        (is_wrong,) = self.database.execute("SELECT latest > ? FROM log", (now,)).fetchone()
-        if is_wrong:  # rarely: it reads the whole table
-            self.database.execute("UPDATE entries SET taken_at = ?1 WHERE taken_at > ?1", (now,))
-            self.database.execute("UPDATE log SET latest = ?", (now,))
-
-    def date_forward(self, before: float, now: float) -> None:
-        """The clock was set forward: date what is dated before this time as of now."""
-        self.database.execute("UPDATE entries SET taken_at = ? WHERE taken_at < ?", (now, before))
-        self.database.execute("UPDATE log SET latest = max(latest, ?)", (now,))
-
-    def _remove(self, old: Sequence["_Old"], now: float) -> None:
-        """Remove entries. Tell the senders of unread letters."""
-        found = [(one.entry, one.size, one.is_kept) for one in old if one.entry is not None]
-        self.database.executemany("DELETE FROM entries WHERE seq = ?", [(entry.seq,) for entry, *_ in found])
-        left = [(entry, size, is_kept) for entry, size, is_kept in found if size is not None]
-        self.database.executemany(
-            "UPDATE rooms SET posts = max(posts - 1, 0), bytes = max(bytes - ?, 0) WHERE id = ?",
-            [(size, entry.recipient) for entry, size, _ in left if is_room(entry.recipient)],
-        )
-        letters = [(entry, size, is_kept) for entry, size, is_kept in left if entry.kind == EntryKind.DIRECT]
-        self.database.executemany(
-            "UPDATE mailboxes SET letters = max(letters - 1, 0), bytes = max(bytes - ?, 0) WHERE name = ?",
-            [(size, letter.recipient) for letter, size, is_kept in letters if is_kept],
-        )
-        self.append(
-            [
-                about_letter(letter, EntryKind.FAILED, self.owner(letter.recipient), now)
-                for letter, *_ in letters
-                if self.has_its_sender(letter)
-            ]
-        )
-
-
-@attrs.frozen
-class _Old:
-    """What is too old; no entry if the row was damaged. `size` of its body: None if that is gone.
-
-    `is_kept`: it was to be handed out.
-    """
-
-    entry: Entry | None
-    size: int | None
-    is_kept: bool

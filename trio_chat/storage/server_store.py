@@ -50,6 +50,7 @@ from trio_chat.storage.interface import (
 from trio_chat.storage.mailboxes import mailboxes_of
 from trio_chat.storage.past_owners import drop_past_owners, keep_past_owner, past_owners
 from trio_chat.storage.server_log import COUNT_POSTS, LogTransaction
+from trio_chat.storage.server_retention import date_log_forward, retain_log
 from trio_chat.storage.server_schema import SERVER_SCHEMA
 from trio_chat.tasks import open_background
 
@@ -153,7 +154,7 @@ class SqliteServerStore:
 
     async def date_forward(self, before: float, now: float) -> None:
         def work(transaction: LogTransaction) -> None:
-            transaction.date_forward(before, now)
+            date_log_forward(transaction, before, now)
             server_rules.date_forward(transaction, before, now)
             server_rooms.date_unused_forward(transaction, before, now)
 
@@ -276,7 +277,7 @@ def _save_name(transaction: LogTransaction, record: Record, invitation: bytes) -
 
 
 def _retain(transaction: LogTransaction, before: float, now: float) -> bool:
-    is_more = transaction.retain(before, now)
+    is_more = retain_log(transaction, before, now)
     drop_past_owners(transaction)
     server_rooms.drop_unused(transaction, before, now)
     return is_more

@@ -4,6 +4,7 @@ commands.py      a typed line -> a command; the table of commands
 conversation.py  runs a chat: commands and events -> results
 results.py       the results of commands, and what a renderer is
 wordings.py      results -> lines, in the two wordings for people
+phrases.py       the phrases of the two wordings
 json_lines.py    results -> lines of JSON, for programs
 styling.py       lines, and their styles
 screen.py        reads and prints lines, in pipes and at simple terminals
