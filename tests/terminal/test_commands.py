@@ -190,3 +190,21 @@ def test_help_says_whose_name_reg_and_dereg_take():
 
 def test_help_fits_a_terminal_of_80_columns():
     assert all(len(f">>> {line}") <= 80 for line in help_lines())
+
+
+@pytest.mark.parametrize(
+    ("word", "similar"),
+    [
+        ("join", ("join_group",)),
+        ("LIST", ("list_groups", "list_members")),
+        ("list_group", ("list_groups",)),
+        ("hist", ("history",)),
+        ("sned", ("send",)),
+        ("hello", ()),
+        ("h", ()),
+    ],
+)
+def test_commands_that_may_be_meant_are_named(word, similar):
+    with pytest.raises(UnknownCommand) as caught:
+        parse(f"{word} something")
+    assert caught.value.similar == similar

@@ -296,32 +296,53 @@ async def test_in_no_group_there_is_no_current_one(chat, typed):
     assert await run(chat, typed) == ["[You are in no group. Type join_group NAME.]"]
 
 
-async def test_the_groups_of_an_earlier_start_are_known(chat):
-    chat.rooms_joined = ["a", "b"]
-    await run(chat, "send_group 1", "leave_group", "send_group 2", "send_group 3")
-    assert posts(chat) == ["b", "a", "a"]
+async def test_the_only_group_of_an_earlier_start_is_the_current_one(chat):
+    chat.rooms_joined = ["a"]
+    await run(chat, "send_group 1", "send_group 2")
+    assert posts(chat) == ["a", "a"]
     assert chat.calls.count(("joined_rooms",)) == 1, "the server is asked once"
 
 
-@pytest.mark.parametrize("was_asked", [True, False])
-async def test_a_group_that_was_created_is_current_only_if_there_is_no_other(chat, was_asked):
-    assert await run(chat, "create_group a", "send_group 1") == [
+@pytest.mark.parametrize("typed", ["send_group 1", "leave_group", "list_members"])
+async def test_of_several_groups_of_an_earlier_start_one_has_to_be_chosen(chat, typed):
+    """Which one was current is not known, and what was meant for one group must not go to another."""
+    chat.rooms_joined = ["a", "b"]
+    assert await run(chat, typed, "join_group a", "send_group 2", "leave_group", "send_group 3") == [
+        "[Which group? You are in a, b. Type join_group NAME first.]",
+        "[Entered group a successfully]",
+        "(a) [Message received by Server.]",
+        "[Leave group chat a]",
+        "(b) [Message received by Server.]",
+    ]
+
+
+async def test_after_a_group_could_not_be_joined_nothing_goes_to_the_one_before(chat):
+    chat.rooms_joined = ["a"]
+    chat.answers["join"] = NoSuchRoom("b")
+    assert await run(chat, "join_group b", "send_group for b") == [
+        "[Group b does not exist]",
+        "[Which group? You are in a. Type join_group NAME first.]",
+    ]
+    assert posts(chat) == []
+
+
+async def test_a_group_that_was_created_is_the_current_one(chat):
+    assert await run(chat, "create_group a", "send_group 1", "create_group b", "send_group 2", "leave_group") == [
         "[Group a created by Server.]",
         "(a) [Message received by Server.]",
+        "[Group b created by Server.]",
+        "(b) [Message received by Server.]",
+        "[Leave group chat b]",
     ]
-    chat.online = True
-    typed = ["list_members"] if was_asked else []
-    chat.answers["members"] = []
-    await run(chat, *typed, "create_group b", "send_group 2", "leave_group", "send_group 3")
-    assert posts(chat) == ["a", "a", "b"]
 
 
 async def test_a_group_that_was_left_elsewhere_is_current_no_longer(chat):
     chat.rooms_joined = ["a", "b"]
     conversation = Conversation(chat)
-    conversation.keys.send_nowait("send_group 1")
     async with trio.open_nursery() as nursery:
         nursery.start_soon(conversation.wait)
+        for line in ("join_group b", "send_group 1"):
+            await conversation.keys.send(line)
         await trio.testing.wait_all_tasks_blocked()
         chat.rooms_joined.remove("b")
         for line in ("send_group 2", "send_group 3"):
@@ -329,9 +350,10 @@ async def test_a_group_that_was_left_elsewhere_is_current_no_longer(chat):
         conversation.keys.close()
     assert conversation.printed == [
         WELCOME,
+        "[Entered group b successfully]",
         "(b) [Message received by Server.]",
         "[You are not in group b. Type join_group b]",
-        "(a) [Message received by Server.]",
+        "[Which group? You are in a. Type join_group NAME first.]",
         BYE,
     ]
 
@@ -363,7 +385,6 @@ async def test_groups_are_called_as_they_were_created(chat):
     [
         ("create_group a", RoomExists("a"), "[Group a already exists.]"),
         ("create_group b@d", InvalidName("b@d"), INVALID_NAME),
-        ("join_group a", NoSuchRoom("a"), "[Group a does not exist]"),
         ("list_members a", NoSuchRoom("a"), "[Group a does not exist]"),
         ("leave_group a", NotAMember("a"), "[You are not in group a. Type join_group a]"),
         ("leave_group everyone", NotAMember("everyone"), "[Everybody is in group everyone: nobody can leave it.]"),
@@ -584,7 +605,7 @@ async def test_the_history_is_shown(chat, tokyo, typed):
         "[2022-03-25 05:26:37 Group Chat Y: to everyone]",
         "[2022-03-25 05:26:38 Group Chat to all: to everyone]",
         "[2022-03-25 05:26:39 (lunch) Group_Message y: to lunch]",
-        "[2022-03-25 05:26:40 (lunch) Group_Message to all: to lunch]",
+        "[2022-03-25 05:26:40 to group lunch: to lunch]",
     ]
 
 
@@ -596,7 +617,7 @@ async def test_the_history_in_the_other_wording(chat, tokyo):
         "[2022-03-25 05:26:37 Channel_Message Y : to everyone]",
         "[2022-03-25 05:26:38 Channel_Message to all : to everyone]",
         "[2022-03-25 05:26:39 (lunch) Channel_Message y : to lunch]",
-        "[2022-03-25 05:26:40 (lunch) Channel_Message to all : to lunch]",
+        "[2022-03-25 05:26:40 to group lunch : to lunch]",
     ]
 
 

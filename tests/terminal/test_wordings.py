@@ -221,6 +221,12 @@ WRONG_RECEIPT = ["[WARNING: y signed a receipt for another text than you sent.]"
             ["[The server takes no more groups from you: join one, or try again later.]"],
             SAME,
         ),
+        (
+            Phrase.WHICH_GROUP,
+            {"text": "a, b"},
+            ["[Which group? You are in a, b. Type join_group NAME first.]"],
+            SAME,
+        ),
         (Phrase.IN_NO_ROOM, {}, ["[You are in no group. Type join_group NAME.]"], SAME),
         (Phrase.REG_SENT, {}, ["[RegSent]"], []),
         (Phrase.LETTERS, {}, ["[You have offline messages:]"], ["[You have message]"]),
@@ -263,6 +269,12 @@ WRONG_RECEIPT = ["[WARNING: y signed a receipt for another text than you sent.]"
             Phrase.UNKNOWN_COMMAND,
             {"text": "X"},
             ["[Unknown command: X. Type help, or send_all TEXT to write to all.]"],
+            SAME,
+        ),
+        (
+            Phrase.SIMILAR_COMMAND,
+            {"text": "X", "key": "who"},
+            ["[Unknown command: X. Did you mean who? Type help.]"],
             SAME,
         ),
         (Phrase.WRONG_USAGE, {"text": "send NAME TEXT"}, ["[Usage: send NAME TEXT]"], SAME),
@@ -337,8 +349,8 @@ WRONG_RECEIPT = ["[WARNING: y signed a receipt for another text than you sent.]"
         (
             Phrase.OWN_ROOM_POST,
             {"room": "lunch", "text": "hi", "at": AT},
-            ["[2022-03-25 05:26:36 (lunch) Group_Message to all: hi]"],
-            ["[2022-03-25 05:26:36 (lunch) Channel_Message to all : hi]"],
+            ["[2022-03-25 05:26:36 to group lunch: hi]"],
+            ["[2022-03-25 05:26:36 to group lunch : hi]"],
         ),
         (
             Phrase.OWN_POST,

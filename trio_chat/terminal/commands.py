@@ -4,7 +4,8 @@ Commands are carried out in conversation.py; nothing is sent or printed here.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from difflib import get_close_matches
 
 import attrs
 
@@ -15,11 +16,12 @@ DEFAULT_COUNT, MAX_COUNT = 20, 1000
 
 
 class UnknownCommand(ChatError):
-    """There is no command with that name."""
+    """There is no command with that name. `similar`: those that may be meant."""
 
-    def __init__(self, word: str) -> None:
+    def __init__(self, word: str, similar: Iterable[str] = ()) -> None:
         super().__init__(f"no such command: {word}")
         self.word = word
+        self.similar = tuple(similar)
 
 
 class WrongUsage(ChatError):
@@ -40,6 +42,14 @@ class OnlyYourself(ChatError):
 
 class InNoGroup(ChatError):
     """A command for the current room, and there is none."""
+
+
+class WhichGroup(ChatError):
+    """A command for the current group, and the user has not chosen one of these `groups`."""
+
+    def __init__(self, groups: Iterable[str]) -> None:
+        self.groups = tuple(groups)
+        super().__init__(f"which group? You are in {', '.join(self.groups)}")
 
 
 @attrs.frozen
@@ -212,10 +222,16 @@ def parse(line: str) -> Command:
         return Empty()
     row = COMMANDS.get(_ALIASES.get(word.lower(), word.lower()))
     if row is None:
-        raise UnknownCommand(word)
+        raise UnknownCommand(word, _similar(word.lower()))
     if command := row.build(rest):
         return command
     raise WrongUsage(row.usage)
+
+
+def _similar(word: str) -> list[str]:
+    """The commands that begin like this word, or else are spelled almost like it."""
+    beginning = [name for name in COMMANDS if name.startswith(word)] if len(word) > 1 else []
+    return beginning or get_close_matches(word, COMMANDS, n=1, cutoff=0.75)
 
 
 def help_lines() -> tuple[str, ...]:

@@ -68,13 +68,20 @@ async def _report_silence(
             show(line)
 
 
-@attrs.frozen
+@attrs.define(eq=False)
 class _Conversation:
+    """`rooms`: those that we are in, the current one last; empty: the server has not been asked.
+
+    `is_chosen`: whether the user has chosen the current one. None: not yet, in this run. False: their choice failed, or
+    they are not in it any more.
+    """
+
     chat: Chat
     show: Callable[[Line], object]
     renderer: results.Renderer
     ready: Callable[[], Awaitable[object]]
     rooms: list[str] = attrs.field(factory=list)
+    is_chosen: bool | None = None
 
     def tell(self, result: results.Result) -> None:
         for line in self.renderer.render(result):
@@ -112,7 +119,9 @@ class _Conversation:
             raise
         except ChatError as error:
             if isinstance(error, NotAMember):
-                self._forget_room(error.room)  # another program of ours has left it
+                # Another program of ours has left it. What is typed next was meant for it, and not for another room.
+                self.is_chosen = self.is_chosen and fold(error.room) != fold(self.rooms[-1] if self.rooms else "")
+                self._forget_room(error.room)
             self.tell(results.Failed(error))
             return False
         return isinstance(command, commands.Exit)
@@ -159,17 +168,13 @@ class _Conversation:
     async def _do_in_group(self, command: commands.GroupCommand) -> None:
         match command:
             case commands.CreateGroup(typed):
-                joined_before = await self._rooms_joined()
-                room = await self.chat.create_room(typed)
-                # It becomes the current one only if there is none: nobody writes to a room that they have not chosen.
-                self.rooms[:] = [room, *joined_before]
-                self.tell(results.RoomCreated(room))
+                await self._choose(await self.chat.create_room(typed))
+                self.tell(results.RoomCreated(self.rooms[-1]))
             case commands.JoinGroup(typed):
-                room = await self.chat.join(typed)
-                # The one that was joined last is the current one. It may have been joined before.
-                rooms = [one for one in await self._rooms_joined() if fold(one) != fold(room)]
-                self.rooms[:] = [*rooms, room]
-                self.tell(results.RoomJoined(room))
+                # If it fails, what a script sends next must not go to the room before.
+                self.is_chosen = False
+                await self._choose(await self.chat.join(typed))
+                self.tell(results.RoomJoined(self.rooms[-1]))
             case commands.LeaveGroup(named):
                 room = self._as_joined(named) if named else await self._current_room()
                 await self.chat.leave(room)
@@ -191,10 +196,19 @@ class _Conversation:
             self.rooms[:] = await self.chat.joined_rooms()
         return self.rooms
 
+    async def _choose(self, room: str) -> None:
+        """Make a room the current one. We may have been in it before."""
+        self.rooms[:] = [*(one for one in await self._rooms_joined() if fold(one) != fold(room)), room]
+        self.is_chosen = True
+
     async def _current_room(self) -> str:
-        if rooms := await self._rooms_joined():
+        rooms = await self._rooms_joined()
+        if not rooms:
+            raise commands.InNoGroup("you are in no group")
+        # The server knows the rooms, and not which one they had chosen before the program was started again.
+        if self.is_chosen or (self.is_chosen is None and len(rooms) == 1):
             return rooms[-1]
-        raise commands.InNoGroup("you are in no room")
+        raise commands.WhichGroup(rooms)
 
     def _as_joined(self, typed: str) -> str:
         """The name of a room as it was created, if we know that we are in it; else as it was typed."""

@@ -75,6 +75,11 @@ class Phrase(enum.Enum):
         "create_group: the server takes no more",
         "[The server takes no more groups from you: join one, or try again later.]",
     )
+    WHICH_GROUP = (
+        Style.ERROR,
+        "send_group, and no group is chosen",
+        "[Which group? You are in {text}. Type join_group NAME first.]",
+    )
     IN_NO_ROOM = Style.ERROR, "send_group in no group", "[You are in no group. Type join_group NAME.]"
     REG_SENT = Style.SYSTEM, "registering again", "[RegSent]", ""
     LETTERS = Style.SYSTEM, "before the first letter of a return", "[You have offline messages:]", "[You have message]"
@@ -111,6 +116,11 @@ class Phrase(enum.Enum):
         Style.ERROR,
         "unknown command",
         "[Unknown command: {text}. Type help, or send_all TEXT to write to all.]",
+    )
+    SIMILAR_COMMAND = (
+        Style.ERROR,
+        "unknown command, like another one",
+        "[Unknown command: {text}. Did you mean {key}? Type help.]",
     )
     WRONG_USAGE = Style.ERROR, "command with missing or wrong words", "[Usage: {text}]"
     NAME_TAKEN = Style.ERROR, "name refused", "[Name {name} is taken.]"
@@ -185,12 +195,7 @@ class Phrase(enum.Enum):
         "[{date} ({room}) Group_Message {name}: {text}]",
         "[{date} ({room}) Channel_Message {name} : {text}]",
     )
-    OWN_ROOM_POST = (
-        Style.PLAIN,
-        "to a group",
-        "[{date} ({room}) Group_Message to all: {text}]",
-        "[{date} ({room}) Channel_Message to all : {text}]",
-    )
+    OWN_ROOM_POST = Style.PLAIN, "to a group", "[{date} to group {room}: {text}]", "[{date} to group {room} : {text}]"
     OWN_POST = Style.PLAIN, "to all", "[{date} Group Chat to all: {text}]", "[{date} Channel_Message to all : {text}]"
     NOTHING_FOUND = Style.PLAIN, "history: no message", "[Nothing found.]"
     NO_HISTORY = Style.ERROR, "the same, with --no-history", "[No history is kept.]"

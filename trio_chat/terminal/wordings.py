@@ -271,8 +271,12 @@ class Phrasebook:
                 return self.lines(Phrase.EVERYONE_STAYS, room=EVERYONE_NAME)
             case errors.TooFast(after=after):
                 return self.lines(Phrase.TOO_FAST, count=errors.whole_seconds(after))
+            case commands.UnknownCommand(word=word, similar=(_, *_) as similar):
+                return self.lines(Phrase.SIMILAR_COMMAND, text=escape(word), key=" or ".join(similar))
             case commands.UnknownCommand(word=word):
                 return self.lines(Phrase.UNKNOWN_COMMAND, text=escape(word))
+            case commands.WhichGroup(groups=groups):
+                return self.lines(Phrase.WHICH_GROUP, text=", ".join(map(escape, groups)))
             case commands.WrongUsage(usage=usage):
                 return self.lines(Phrase.WRONG_USAGE, text=usage)
         if phrase := _ERRORS.get(type(error)):
