@@ -40,7 +40,8 @@ def noticed(seed):
 def test_a_mutant_is_noticed_and_an_excerpt_of_the_trace_is_printed():
     with ExitStack() as patched:
         MUTANTS["the same message gets a new id when it goes by the server"](patched)
-        text, excerpt = next(filter(None, map(noticed, range(100))))
+        # The first is one that showed it when this was written: each seed takes a second.
+        text, excerpt = next(filter(None, map(noticed, (9, *range(100)))))
     sends = next(n for n, line in enumerate(excerpt) if f"{text.sender} sends {text.mark}" in line)
     chat = next(n for n, line in enumerate(excerpt) if f"{text.sender:>6} -> {text.recipient:<6} DirectMessage" in line)
     saves = next(n for n, line in enumerate(excerpt) if f"{text.sender:>6} -> server Save" in line)
