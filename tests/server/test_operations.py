@@ -454,6 +454,7 @@ async def test_an_invitation_is_used_once_although_the_answer_is_lost(stage, ask
 async def test_who_and_stats(stage, ask, autojump_clock):
     alice, bob = await stage.enter("alice"), await stage.enter("Bob")
     await bob.chat.deregister()
+    await alice.chat.create_room("lunch")
     names = (await ask(WhoCommand()))["names"]
     assert [(one["name"], one["online"], one["host"], one["fingerprint"]) for one in names] == [
         ("alice", True, alice.host, key_of("alice")),
@@ -462,6 +463,14 @@ async def test_who_and_stats(stage, ask, autojump_clock):
     await ask(BanCommand("192.0.2.1"))
     await ask(InviteCommand())
     stats = await ask(StatsCommand())
-    expected = {"names": 2, "online": 1, "registration": "open", "invitations": 1, "entries": 0, "refused": {}}
+    expected = {
+        "names": 2,
+        "online": 1,
+        "registration": "open",
+        "invitations": 1,
+        "entries": 1,
+        "refused": {},
+        "rooms": 2,
+    }
     assert {name: stats[name] for name in expected} == expected
     assert [one["value"] for one in stats["bans"]] == ["192.0.2.1/32"]

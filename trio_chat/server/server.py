@@ -303,6 +303,7 @@ class _Server:
     def _numbers(self) -> dict[str, object]:
         """What waits here, for the operator."""
         return {
+            "rooms": len(self._service.rooms.names),
             "links": len(self._links),
             "registering": self._throttle.in_progress("registrations_in_progress"),
             "storing": len(self._to_append),
