@@ -42,6 +42,7 @@ from trio_chat.protocol.messages import (
 from trio_chat.protocol.records import (
     EVERYONE,
     MAX_BODY,
+    MAX_EPOCH,
     MAX_PARTS,
     MAX_TEXT,
     Credentials,
@@ -55,9 +56,13 @@ from trio_chat.protocol.records import (
     fold,
 )
 from trio_chat.protocol.room_messages import (
+    EPOCH_PART,
     MAX_MEMBERS_LISTED,
     MAX_ROOMS_LISTED,
+    BeginEpoch,
     CreateRoom,
+    EpochPart,
+    GetEpoch,
     JoinRoom,
     LeaveRoom,
     ListMembers,
@@ -136,7 +141,7 @@ def records() -> st.SearchStrategy[Record]:
 
 
 def room_ids() -> st.SearchStrategy[str]:
-    return st.just(EVERYONE) | st.binary(min_size=16, max_size=16).map(lambda id_: f"#{id_.hex()}")
+    return st.just(EVERYONE) | st.binary(min_size=16, max_size=16).map(lambda id_: "#!"[id_[0] % 2] + id_.hex())
 
 
 def rooms() -> st.SearchStrategy[Room]:
@@ -201,6 +206,8 @@ _OF_CLASS: dict[type, st.SearchStrategy[Message]] = {
     LeaveRoom: st.builds(LeaveRoom, ids(), room_ids()),
     ListRooms: st.builds(ListRooms, ids(), afters(), st.booleans()),
     ListMembers: st.builds(ListMembers, ids(), room_ids(), afters()),
+    BeginEpoch: st.builds(BeginEpoch, ids(), room_ids(), st.integers(1, 2**53), bodies()),
+    GetEpoch: st.builds(GetEpoch, ids(), room_ids(), counts(), st.integers(0, MAX_EPOCH - 1)),
     Ack: st.builds(Ack, _kinds(), ids()),
     Busy: st.builds(Busy, _kinds(), ids()),
     Refused: st.builds(Refused, _kinds(), ids(), st.sampled_from(Reason)),
@@ -219,6 +226,9 @@ _OF_CLASS: dict[type, st.SearchStrategy[Message]] = {
     RoomChanged: st.builds(RoomChanged, _kinds(), ids(), rooms()),
     RoomList: st.builds(RoomList, _kinds(), ids(), st.lists(rooms(), max_size=MAX_ROOMS_LISTED).map(tuple)),
     MemberList: st.builds(MemberList, _kinds(), ids(), st.lists(names(), max_size=MAX_MEMBERS_LISTED).map(tuple)),
+    EpochPart: st.builds(
+        EpochPart, _kinds(), ids(), counts(), counts(), st.integers(1, MAX_EPOCH), st.binary(max_size=EPOCH_PART)
+    ),
     Part: parts(),
     PartAck: st.builds(PartAck, _kinds(), ids(), _bits(MAX_PARTS)),
 }

@@ -37,7 +37,10 @@ from trio_chat.protocol.messages import (
 )
 from trio_chat.protocol.records import Entry, EntryKind, Record, Room, Version
 from trio_chat.protocol.room_messages import (
+    BeginEpoch,
     CreateRoom,
+    EpochPart,
+    GetEpoch,
     JoinRoom,
     LeaveRoom,
     ListMembers,
@@ -72,6 +75,9 @@ SAMPLES = [
         LeaveRoom(ID, ROOM.id),
         ListRooms(ID, "", True),
         ListMembers(ID, ROOM.id, "bob"),
+        BeginEpoch(ID, "!" + "0f" * 16, 1, b"epoch"),
+        GetEpoch(ID, "!" + "0f" * 16, 1),
+        EpochPart(GetEpoch.kind, ID, 7, 1, 1500, b"part"),
         RoomChanged(JoinRoom.kind, ID, ROOM),
         RoomList(ListRooms.kind, ID, (ROOM,)),
         MemberList(ListMembers.kind, ID, ("alice", "bob")),

@@ -29,7 +29,10 @@ from trio_chat.protocol.messages import (
 )
 from trio_chat.protocol.records import Credentials, Entry, EntryKind, PublicKeys, Record, Room, Version
 from trio_chat.protocol.room_messages import (
+    BeginEpoch,
     CreateRoom,
+    EpochPart,
+    GetEpoch,
     JoinRoom,
     LeaveRoom,
     ListMembers,
@@ -63,6 +66,8 @@ SAMPLES = {
         LeaveRoom(ID, ROOM.id),
         ListRooms(ID, "lunch", True),
         ListMembers(ID, ROOM.id, "bob"),
+        BeginEpoch(ID, "!" + "0f" * 16, 3, b"epoch"),
+        GetEpoch(ID, "!" + "0f" * 16, 3, 1000),
         Ack(DirectMessage.kind, ID),
         Busy(Batch.kind, ID),
         Refused(Save.kind, ID, "full"),
@@ -79,6 +84,7 @@ SAMPLES = {
         RoomChanged(JoinRoom.kind, ID, ROOM),
         RoomList(ListRooms.kind, ID, (ROOM,)),
         MemberList(ListMembers.kind, ID, ("alice", "bob")),
+        EpochPart(GetEpoch.kind, ID, 7, 3, 1500, b"part"),
         Part(Save.kind, ID, 0, 2, b"body"),
         PartAck(Save.kind, ID, 3),
     )

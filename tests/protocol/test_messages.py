@@ -47,7 +47,10 @@ from trio_chat.protocol.records import (
     fold,
 )
 from trio_chat.protocol.room_messages import (
+    BeginEpoch,
     CreateRoom,
+    EpochPart,
+    GetEpoch,
     JoinRoom,
     LeaveRoom,
     ListMembers,
@@ -88,6 +91,9 @@ def test_each_request_builds_its_own_answers():
     assert JoinRoom(ID, "lunch").changed(room) == RoomChanged(JoinRoom.kind, ID, room)
     assert LeaveRoom(ID, room.id).changed(room) == RoomChanged(LeaveRoom.kind, ID, room)
     assert ListRooms(ID).listed((room,)) == RoomList(ListRooms.kind, ID, (room,))
+    assert BeginEpoch(ID, room.id, 1, b"").changed(room) == RoomChanged(BeginEpoch.kind, ID, room)
+    part = GetEpoch(ID, room.id, 0, 1000).part(7, 3, bytes(1000) + b"end")
+    assert part == EpochPart(GetEpoch.kind, ID, 7, 3, 1003, b"end")
     assert ListMembers(ID, room.id).listed(("bob",)) == MemberList(ListMembers.kind, ID, ("bob",))
     change = TableChange(ID, VERSION, VERSION, ())
     assert change.held(VERSION) == TableHeld(TableChange.kind, ID, VERSION)

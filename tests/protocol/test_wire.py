@@ -42,11 +42,26 @@ from trio_chat.protocol.messages import (
     Taken,
 )
 from trio_chat.protocol.parts import OutgoingRequest
-from trio_chat.protocol.records import EVERYONE, MAX_BODY, MAX_PARTS, MAX_TEXT, Entry, EntryKind, Reason, Room, Version
+from trio_chat.protocol.records import (
+    EVERYONE,
+    MAX_BODY,
+    MAX_EPOCH,
+    MAX_PARTS,
+    MAX_TEXT,
+    Entry,
+    EntryKind,
+    Reason,
+    Room,
+    Version,
+)
 from trio_chat.protocol.room_messages import (
+    EPOCH_PART,
     MAX_MEMBERS_LISTED,
     MAX_ROOMS_LISTED,
+    BeginEpoch,
     CreateRoom,
+    EpochPart,
+    GetEpoch,
     JoinRoom,
     LeaveRoom,
     ListMembers,
@@ -134,6 +149,7 @@ FULL_ROOM = Room("#" + "f" * 32, "x" * 32, bytes(32), 2**53, 2**53)
         RoomList(127, ID, (FULL_ROOM,) * MAX_ROOMS_LISTED),
         MemberList(127, ID, ("x" * 32,) * MAX_MEMBERS_LISTED),
         ListMembers(ID, FULL_ROOM.id, "\N{GRINNING FACE}" * 32),
+        EpochPart(127, ID, 2**53, 2**53, MAX_EPOCH, bytes(EPOCH_PART)),
     ],
     ids=lambda message: type(message).__name__,
 )
@@ -181,6 +197,8 @@ def posts_to_rooms(size: int, count: int) -> Batch:
         TableChange(ID, Version(bytes(8), 2**53), Version(bytes(8), 2**53), (FULL_RECORD,) * 64),
         Save(ID, "x" * 32, bytes(MAX_BODY)),
         GroupPost(ID, bytes(MAX_BODY), FULL_ROOM.id),
+        full_batch(MAX_EPOCH),
+        BeginEpoch(ID, "!" + "f" * 32, 2**53, bytes(MAX_EPOCH)),
         DirectMessage(ID, "x" * 32, "y" * 32, "x" * MAX_TEXT),
     ],
     ids=lambda message: type(message).__name__,
@@ -439,9 +457,9 @@ def test_invalid_names_are_refused(name):
         *("\n", "lunch", "bob", b"#" + b"0" * 32, 7, None),
     ],
 )
-def test_the_id_of_a_room_is_a_number_sign_and_32_hexadecimal_digits_or_nothing(wrong):
-    requests = [(SAMPLES[message_class], "room") for message_class in (GroupPost, LeaveRoom, ListMembers)]
-    for id_ in (ROOM.id, EVERYONE):
+def test_the_id_of_a_room_is_a_sign_and_32_hexadecimal_digits_or_nothing(wrong):
+    requests = [(SAMPLES[message_class], "room") for message_class in (GroupPost, LeaveRoom, ListMembers, GetEpoch)]
+    for id_ in (ROOM.id, ROOM.id.replace("#", "!"), EVERYONE):
         assert all(decode_untrusted(replaced(request, **{field: id_})).room == id_ for request, field in requests)
     assert all(is_refused(replaced(request, **{field: wrong})) for request, field in requests)
     assert is_refused(replaced(SAMPLES[Batch], rooms=[(wrong, "lunch")]))
@@ -476,11 +494,14 @@ def test_a_text_has_1_byte_to_16_kib(text):
     assert is_refused(replaced(SAMPLES[DirectMessage], text=text))
 
 
-@pytest.mark.parametrize("body", [bytes(MAX_BODY + 1), bytes(2 * MAX_BODY), "hi", None, 7, [b"hi"]], ids=in_short)
+@pytest.mark.parametrize("body", [bytes(MAX_EPOCH + 1), bytes(2 * MAX_EPOCH), "hi", None, 7, [b"hi"]], ids=in_short)
 def test_a_body_has_as_many_bytes_as_the_longest_sealed_text(body):
     assert is_refused(replaced(SAMPLES[Save], body=body))
     assert is_refused(replaced(SAMPLES[GroupPost], body=body))
+    assert is_refused(replaced(SAMPLES[BeginEpoch], epoch=body))
     assert is_refused(replaced(SAMPLES[Batch], entries=[fields_of(ENTRY) | {"body": body}]))
+    if isinstance(body, bytes):
+        assert is_refused(replaced(SAMPLES[GroupPost], body=bytes(MAX_BODY + 1)))
 
 
 @pytest.mark.parametrize("receipt", [bytes(97), bytes(1000), "x" * 96, None, 7], ids=in_short)

@@ -2,6 +2,7 @@
 
 identities.py  private keys, and the certificate of a name
 letters.py     letters sealed for one recipient; posts signed for everyone
+room_keys.py   epochs of private rooms, and posts sealed with their keys
 receipts.py    what the recipient of a message signs
 signatures.py  the bytes that are signed, and their verification
 """

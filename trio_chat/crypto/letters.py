@@ -17,7 +17,7 @@ from trio_chat.protocol.records import EVERYONE, MAX_TEXT, PublicKeys, fold
 LETTER_OVERHEAD = 32 + 16 + SIGNATURE_SIZE + TIME.size
 """Bytes that sealing adds to a text: HPKE's key and tag, signature, time."""
 
-_SUITE = Suite(KEM.X25519, KDF.HKDF_SHA256, AEAD.CHACHA20_POLY1305)
+HPKE = Suite(KEM.X25519, KDF.HKDF_SHA256, AEAD.CHACHA20_POLY1305)
 _YEAR_10000 = 253_402_300_800.0
 
 _LETTER = "trio_chat/1 letter"
@@ -52,7 +52,7 @@ def seal_letter(
     inside = own.signing.sign(stated) + TIME.pack(sent_at) + text.encode()
     try:
         key = X25519PublicKey.from_public_bytes(reader.link)
-        return _SUITE.encrypt(inside, key, _envelope(id, sender, recipient))
+        return HPKE.encrypt(inside, key, _envelope(id, sender, recipient))
     except ValueError as error:
         raise Unreadable("the reader's key cannot be used") from error
 
@@ -65,15 +65,15 @@ def open_letter_untrusted(
     Raises Unreadable, and nothing else, for anything else.
     """
     try:
-        inside = _SUITE.decrypt(sealed, own.link, _envelope(id, sender, recipient))
+        inside = HPKE.decrypt(sealed, own.link, _envelope(id, sender, recipient))
     except (InvalidTag, ValueError) as error:
         raise Unreadable("cannot be opened") from error
-    return _read_signed_untrusted(
+    return read_signed_untrusted(
         inside, sender_key, lambda at, raw: _letter(id, sender, sender_key, recipient, own.public, at, raw)
     )
 
 
-def _read_signed_untrusted(inside: bytes, key: bytes, state: Callable[[float, bytes], bytes]) -> OpenedText:
+def read_signed_untrusted(inside: bytes, key: bytes, state: Callable[[float, bytes], bytes]) -> OpenedText:
     """Time and text, if the owner of `key` has signed what `state` makes of them. Raises Unreadable."""
     start = SIGNATURE_SIZE + TIME.size
     if not start < len(inside) <= start + MAX_TEXT:
@@ -133,7 +133,7 @@ def open_post_untrusted(
 
     Raises Unreadable for anything else.
     """
-    return _read_signed_untrusted(body, sender_key, lambda at, raw: _post(id, sender, room, at, raw))
+    return read_signed_untrusted(body, sender_key, lambda at, raw: _post(id, sender, room, at, raw))
 
 
 def _post(id: bytes, sender: str, room: SignedRoom, sent_at: float, text: bytes) -> bytes:

@@ -21,6 +21,9 @@ MAX_TEXT = 16 * 1024
 MAX_BODY = MAX_TEXT + 120
 """The longest body of a letter, in bytes: a text, sealed and signed (see crypto/letters.py)."""
 
+MAX_EPOCH = 23_000
+"""The longest epoch of a private room, in bytes: see epochs.py."""
+
 MAX_PARTS = 32
 
 RETENTION = 30 * 24 * 3600.0
@@ -33,7 +36,7 @@ NAME_RETENTION = 90 * 24 * 3600.0
 # script has a letter that looks the same.
 NAME = r"\A[A-Za-z0-9][A-Za-z0-9_.-]{0,31}\Z"
 
-ROOM_ID = r"\A(#[0-9a-f]{32})?\Z"
+ROOM_ID = r"\A([#!][0-9a-f]{32})?\Z"
 
 Address = tuple[str, int]
 """Numeric host and port. IPv4 is written as IPv4, also where a dual-stack socket has it as `::ffff:1.2.3.4`."""
@@ -42,7 +45,10 @@ Id = Annotated[bytes, Meta(min_length=16, max_length=16)]
 Kind = Annotated[int, Meta(ge=1, le=127)]
 Name = Annotated[str, Meta(pattern=NAME)]
 RoomId = Annotated[str, Meta(pattern=ROOM_ID)]
-"""What identifies a room, also after its name has gone to another one: `#` and 32 hexadecimal digits, or EVERYONE."""
+"""What identifies a room, also after its name has gone to another one: `#` and 32 hexadecimal digits, or EVERYONE.
+
+A private room has `!` in place of `#`: no server can say that it is an open one.
+"""
 Host = Annotated[str, Meta(pattern=r"\A[0-9A-Fa-f:.]{2,45}\Z")]
 Port = Annotated[int, Meta(ge=1, le=65535)]
 Count = Annotated[int, Meta(ge=0, le=2**53)]
@@ -50,6 +56,7 @@ Key = Annotated[bytes, Meta(min_length=32, max_length=32)]
 InvitationCode = Annotated[str, Meta(max_length=64)]
 Signature = Annotated[bytes, Meta(min_length=64, max_length=64)]
 Body = Annotated[bytes, Meta(max_length=MAX_BODY)]
+EpochBody = Annotated[bytes, Meta(max_length=MAX_EPOCH)]
 Seconds = Annotated[float, Meta(ge=0, le=253_402_300_799)]
 
 
@@ -167,6 +174,10 @@ class EntryKind(enum.StrEnum):
     """The sender has joined this room. Only those who are online get it."""
     LEFT = "left"
     """The sender has left this room. Only those who are online get it."""
+    EPOCH = "epoch"
+    """The sender has begun an epoch of a private room: who is in it now, and the key. See epochs.py."""
+    REMOVED = "removed"
+    """The sender has removed the recipient from a private room; the body is its id."""
 
 
 EVERYONE = ""
@@ -178,13 +189,19 @@ EVERYONE_NAME = "everyone"
 
 def is_room(recipient: str) -> bool:
     """Whether this is the recipient of a post: a room, and not a person."""
-    return not recipient or recipient[0] == "#"
+    return not recipient or recipient[0] in "#!"
 
 
-def room_id(key: bytes, request: bytes) -> str:
+def is_private(room: str) -> bool:
+    """Whether this is the id of a private room."""
+    return room.startswith("!")
+
+
+def room_id(key: bytes, request: bytes, *, private: bool = False) -> str:
     """The id of the room that the owner of this Ed25519 key creates with the request of this id."""
     # Nobody can choose one: it might be the id of a room that has gone, and the posts that were signed for it.
-    return "#" + hashlib.sha256(b"trio_chat/1 room" + key + request).hexdigest()[:32]
+    kind = "!" if private else "#"
+    return kind + hashlib.sha256(b"trio_chat/1 room" + key + request).hexdigest()[:32]
 
 
 @attrs.frozen
@@ -220,7 +237,7 @@ class Entry:
     key: Key
     recipient: Annotated[str, Meta(max_length=33)]
     taken_at: Seconds
-    body: Body = b""
+    body: EpochBody = b""
 
 
 class EndReason(enum.StrEnum):
@@ -256,3 +273,7 @@ class Reason(enum.StrEnum):
     TOO_MANY_ROOMS = "you are in too many rooms"
     NO_MORE_ROOMS = "there are too many rooms"
     ROOM_FULL = "too many are in this room"
+    PRIVATE = "this room is private"
+    NOT_AN_OWNER = "you do not own this room"
+    WRONG_EPOCH = "the room has another epoch now"
+    THEY_ARE_IN_TOO_MANY = "one of these people is in too many rooms"

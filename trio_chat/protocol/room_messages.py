@@ -9,11 +9,13 @@ import attrs
 from msgspec import Meta
 
 from trio_chat.protocol.message_base import Answerable, OfRequest
-from trio_chat.protocol.records import Name, Room, RoomId
+from trio_chat.protocol.records import MAX_EPOCH, Count, EpochBody, Name, Room, RoomId
 
 MAX_ROOMS_LISTED = 7
 MAX_MEMBERS_LISTED = 32
-"""How many rooms, and how many of their members, are in one answer: it must fit into one datagram."""
+EPOCH_PART = 1000
+"""How many rooms, how many of their members, and bytes of an epoch, are in one answer: it must fit into one datagram.
+"""
 
 
 @attrs.frozen
@@ -40,7 +42,18 @@ class MemberList(OfRequest):
     names: Annotated[tuple[Name, ...], Meta(max_length=MAX_MEMBERS_LISTED)]
 
 
-RoomAnswer = RoomChanged | RoomList | MemberList
+@attrs.frozen
+class EpochPart(OfRequest):
+    """A part of an epoch, which is `size` bytes long. `seq`: the entry with which it has begun."""
+
+    kind: ClassVar[int] = 18
+    seq: Count
+    n: Count
+    size: Annotated[int, Meta(ge=1, le=MAX_EPOCH)]
+    part: Annotated[bytes, Meta(max_length=EPOCH_PART)]
+
+
+RoomAnswer = RoomChanged | RoomList | MemberList | EpochPart
 
 
 @attrs.frozen
@@ -97,4 +110,30 @@ class ListMembers(Answerable):
         return MemberList(self.kind, self.id, names)
 
 
-RoomRequest = CreateRoom | JoinRoom | LeaveRoom | ListRooms | ListMembers
+@attrs.frozen
+class BeginEpoch(_RoomRequest):
+    """Client to server: begin epoch `n` of a private room. The first one creates the room.
+
+    Which members come and go is in the epoch: see epochs.py.
+    """
+
+    kind: ClassVar[int] = 47
+    room: RoomId
+    n: Annotated[int, Meta(ge=1, le=2**53)]
+    epoch: EpochBody
+
+
+@attrs.frozen
+class GetEpoch(Answerable):
+    """Client to server: epoch `n` of a private room that I am in, from byte `start` on. n = 0: the present one."""
+
+    kind: ClassVar[int] = 48
+    room: RoomId
+    n: Count = 0
+    start: Annotated[int, Meta(ge=0, lt=MAX_EPOCH)] = 0
+
+    def part(self, seq: int, n: int, epoch: bytes) -> EpochPart:
+        return EpochPart(self.kind, self.id, seq, n, len(epoch), epoch[self.start : self.start + EPOCH_PART])
+
+
+RoomRequest = CreateRoom | JoinRoom | LeaveRoom | ListRooms | ListMembers | BeginEpoch | GetEpoch
