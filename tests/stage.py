@@ -14,8 +14,9 @@ import trio
 
 from tests.network import MemoryNetwork
 from tests.wiretap import Wiretap, open_wiretap
-from trio_chat.client.chat import Chat, open_chat
+from trio_chat.client.chat import Chat
 from trio_chat.client.events import Event, TableChanged
+from trio_chat.client.opening import open_chat
 from trio_chat.crypto.identities import Identity
 from trio_chat.link.session import Peer
 from trio_chat.protocol.limits import LIMITS

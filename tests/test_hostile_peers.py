@@ -8,7 +8,7 @@ import trio
 
 from tests.raw_peer import RawPeer
 from tests.stage import SERVER, SERVER_KEY, SERVER_PEER
-from trio_chat.client.chat import open_chat
+from trio_chat.client.opening import open_chat
 from trio_chat.protocol.messages import Batch, Heartbeat, Save, TableChange
 from trio_chat.protocol.records import Reason, Version
 from trio_chat.transport.endpoint import new_id

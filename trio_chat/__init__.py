@@ -4,7 +4,7 @@ Nothing is defined here; the names are in the packages and modules that they are
 """
 
 from trio_chat.client.block_list import Blocked
-from trio_chat.client.chat import Chat, open_chat
+from trio_chat.client.chat import Chat
 from trio_chat.client.events import (
     Delivery,
     Event,
@@ -28,6 +28,7 @@ from trio_chat.client.events import (
     TableChanged,
     WrongReceiptReceived,
 )
+from trio_chat.client.opening import open_chat
 from trio_chat.client.rooms import RoomInfo
 from trio_chat.crypto.identities import Identity
 from trio_chat.errors import (

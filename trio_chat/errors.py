@@ -276,6 +276,71 @@ class RoomFull(ChatError):
         self.room = room
 
 
+class RoomIsPrivate(ChatError):
+    """Only an owner of this room can bring somebody into it."""
+
+    def __init__(self, room: str) -> None:
+        super().__init__(f"the room {room} is private: ask one of its owners to invite you")
+        self.room = room
+
+
+class RoomIsOpen(ChatError):
+    """This room is not private: anybody may join it, and nobody can be removed."""
+
+    def __init__(self, room: str) -> None:
+        super().__init__(f"the room {room} is not private: anybody may join it")
+        self.room = room
+
+
+class NotAnOwner(ChatError):
+    """Only the owners of a private room decide who is in it."""
+
+    def __init__(self, room: str) -> None:
+        super().__init__(f"you do not own the room {room}: ask one of its owners")
+        self.room = room
+
+
+class NotInRoom(ChatError):
+    """Somebody whom we want to remove from a private room, or to make an owner of it, is not in it."""
+
+    def __init__(self, name: str, room: str) -> None:
+        super().__init__(f"{name} is not in the room {room}")
+        self.name = name
+        self.room = room
+
+
+class RemovedYourself(ChatError):
+    """An owner cannot remove themselves: that is leaving."""
+
+    def __init__(self, room: str) -> None:
+        super().__init__(f"you cannot remove yourself: leave the room {room}")
+        self.room = room
+
+
+class TooManyOwners(ChatError):
+    """A private room has as many owners as it can."""
+
+    def __init__(self, room: str) -> None:
+        super().__init__(f"the room {room} has 10 owners: remove one of them first")
+        self.room = room
+
+
+class TheyAreInTooManyRooms(ChatError):
+    """Somebody cannot be invited: their key is in as many rooms as it may be, or we have put it into too many."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"{name} is in too many rooms: ask them to leave one")
+        self.name = name
+
+
+class MembersNotTrusted(ChatError):
+    """The server gives no members of a private room that its owners have signed, or gives old ones."""
+
+    def __init__(self, room: str) -> None:
+        super().__init__(f"the server does not show who is in the private room {room}: ask an owner, or the operator")
+        self.room = room
+
+
 class TooManyRooms(ChatError):
     """Our key is in as many rooms as one key may be."""
 

@@ -10,7 +10,6 @@ import trio
 
 from tests.raw_peer import RawPeer
 from tests.stage import SERVER, SERVER_IDENTITY, SERVER_KEY, SERVER_PEER, identity_of
-from trio_chat.client.chat import open_chat
 from trio_chat.client.events import (
     ForgedReceiptReceived,
     GroupMessageReceived,
@@ -22,6 +21,7 @@ from trio_chat.client.events import (
     MessageReceived,
     ReceiptReceived,
 )
+from trio_chat.client.opening import open_chat
 from trio_chat.crypto.identities import Identity, credentials
 from trio_chat.crypto.letters import sign_post
 from trio_chat.crypto.receipts import NO_HASH, hash_text, sign_receipt

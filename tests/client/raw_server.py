@@ -11,8 +11,8 @@ import trio
 from tests.network import MemoryNetwork
 from tests.raw_peer import RawPeer
 from tests.stage import SERVER, SERVER_IDENTITY, SERVER_KEY, identity_of
-from trio_chat.client.chat import open_chat
 from trio_chat.client.events import TableChanged
+from trio_chat.client.opening import open_chat
 from trio_chat.crypto.identities import credentials, sign_link_key
 from trio_chat.link.links import Links, ServerKeys
 from trio_chat.link.session import Peer

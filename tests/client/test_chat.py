@@ -10,9 +10,9 @@ import trio
 
 from tests.raw_peer import RawPeer
 from tests.stage import SERVER, SERVER_IDENTITY, SERVER_KEY, SERVER_PEER, identity_of
-from trio_chat.client.chat import open_chat
 from trio_chat.client.event_queue import BACKLOG
 from trio_chat.client.events import Delivery, Fallback, LetterReceived, MessageReceived, TableChanged
+from trio_chat.client.opening import open_chat
 from trio_chat.errors import (
     AddressError,
     InvalidRecipient,

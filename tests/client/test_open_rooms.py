@@ -16,7 +16,8 @@ from trio_chat.client.events import (
     MemberJoined,
     MemberLeft,
 )
-from trio_chat.client.rooms import RoomInfo, just_before
+from trio_chat.client.room_requests import just_before
+from trio_chat.client.rooms import RoomInfo
 from trio_chat.protocol.limits import LIMITS, Rate
 from trio_chat.protocol.messages import Accepted, GroupPost
 from trio_chat.protocol.records import MAX_TEXT

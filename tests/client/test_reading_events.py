@@ -6,8 +6,8 @@ All tests run in virtual time over the network in memory (tests/stage.py): a rea
 import trio
 
 from tests.stage import SERVER, identity_of
-from trio_chat.client.chat import open_chat
 from trio_chat.client.events import TableChanged
+from trio_chat.client.opening import open_chat
 from trio_chat.storage.memory import MemoryClientStore
 
 

@@ -17,7 +17,7 @@ from functools import partial
 import trio
 
 from tests.flood.attackers import RATE
-from trio_chat.client.chat import open_chat
+from trio_chat.client.opening import open_chat
 from trio_chat.errors import ChatError
 
 HOST = "127.0.0.1"

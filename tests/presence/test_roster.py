@@ -5,7 +5,7 @@ import trio
 
 from tests.memory_listener import MemoryListener, Visitor, came, went
 from tests.stage import SERVER, SERVER_IDENTITY, identity_of
-from trio_chat.client.chat import open_chat
+from trio_chat.client.opening import open_chat
 from trio_chat.presence.roster import Roster
 from trio_chat.presence.server import serve_listeners
 from trio_chat.server.server import serve_chat

@@ -10,8 +10,8 @@ import trio
 
 from tests.raw_peer import RawPeer
 from tests.stage import SERVER, SERVER_KEY, SERVER_PEER, identity_of
-from trio_chat.client.chat import open_chat
 from trio_chat.client.events import SignedOff
+from trio_chat.client.opening import open_chat
 from trio_chat.errors import InvalidName, NameTaken, NotRegistered, ServerNotResponding, SignedInElsewhere
 from trio_chat.link.packets import Hello
 from trio_chat.protocol.limits import Limits, Rate

@@ -14,8 +14,9 @@ from tests.simulation.hostile import NAME, WORLD_LIMITS
 from tests.simulation.seed import now
 from tests.simulation.trace import Message, RoomChange
 from tests.stage import SERVER, SERVER_IDENTITY, identity_of
-from trio_chat.client.chat import Chat, open_chat
+from trio_chat.client.chat import Chat
 from trio_chat.client.events import TableChanged
+from trio_chat.client.opening import open_chat
 from trio_chat.errors import ChatError, NoSuchRoom, NotAMember, RoomExists, StoreFailed
 from trio_chat.protocol.messages import DirectMessage
 from trio_chat.protocol.records import Address, Entry, Record

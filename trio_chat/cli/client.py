@@ -16,8 +16,9 @@ import trio
 
 from trio_chat.cli.exit_codes import TERMINATED
 from trio_chat.cli.keys import IN_MEMORY, client_file, other_addresses
-from trio_chat.client.chat import Chat, open_chat
+from trio_chat.client.chat import Chat
 from trio_chat.client.event_queue import BACKLOG
+from trio_chat.client.opening import open_chat
 from trio_chat.crypto.identities import Identity
 from trio_chat.errors import StoreHeld
 from trio_chat.protocol.records import check_name

@@ -1,11 +1,15 @@
 """The client library. It uses neither the server's code nor a terminal.
 
-chat           `open_chat` and `Chat`, and the tasks of a client
+opening        `open_chat`
+chat           `Chat`, and the tasks of a client
 context        the objects that the parts of one client share
 registration   discovering the server, registering, heartbeats, the table
 direct_sender  messages that go directly
 letter_sender  messages that go by the server
 rooms          requests about rooms, and messages to them
+room_requests  asking the server about rooms
+private_rooms  what only private rooms have: owners, new keys, sealed messages
+epochs         who is in our private rooms, and their keys, as far as we believe it
 memberships    which rooms we are in, as far as we know
 inbox          messages and letters that arrive, and their receipts
 key_pins       which key belongs to whom

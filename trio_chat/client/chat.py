@@ -1,12 +1,10 @@
-"""A chat as a library: `open_chat` and `Chat`, which sends messages and passes requests to the part that handles them.
+"""A chat as a library: `Chat`, which sends messages and passes requests to the part that handles them.
 
-How events are shown to a person is not decided here: see the package `terminal`.
+How it is opened is in opening.py. How events are shown to a person is not decided here: see the package `terminal`.
 """
 
-import secrets
-import time
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager, closing, suppress
+from contextlib import closing
 
 import trio
 
@@ -14,104 +12,22 @@ from trio_chat import errors
 from trio_chat.client.block_list import Blocked, BlockList
 from trio_chat.client.context import ClientContext
 from trio_chat.client.direct_sender import DirectSender
-from trio_chat.client.event_queue import BACKLOG, EventQueue
 from trio_chat.client.events import Delivery, Event, Fallback, HistoryEntry
 from trio_chat.client.inbox import Inbox
-from trio_chat.client.key_pins import KeyPins
 from trio_chat.client.letter_sender import LetterSender
+from trio_chat.client.private_rooms import PrivateRooms
 from trio_chat.client.registration import Registration
 from trio_chat.client.rooms import RoomInfo, Rooms
-from trio_chat.crypto.identities import Identity
-from trio_chat.link.links import Links
 from trio_chat.link.session import Peer
 from trio_chat.protocol import messages
 from trio_chat.protocol.duplicates import Reaction
 from trio_chat.protocol.messages import Answer, DirectMessage, Request
 from trio_chat.protocol.records import EVERYONE_NAME, Record, check_name, check_text, fold
-from trio_chat.protocol.table import ClientTable
-from trio_chat.storage.interface import ClientStore
-from trio_chat.storage.memory import MemoryClientStore
-from trio_chat.tasks import open_background
-from trio_chat.transport.endpoint import Endpoint, new_id
-from trio_chat.transport.udp import UDP, Network
-
-
-@asynccontextmanager
-async def open_chat(
-    name: str,
-    server: tuple[str, int],
-    *,
-    port: int = 0,
-    host: str | None = None,
-    identity: Identity | None = None,
-    server_key: str | None = None,
-    store: ClientStore | None = None,
-    reconnect: bool = False,
-    invitation: str = "",
-    backlog: int = BACKLOG,
-    network: Network = UDP,
-    clock: Callable[[], float] = time.time,
-) -> AsyncIterator["Chat"]:
-    """Register as `name` with the server at (host, port) and chat until the block ends.
-
-    If the block ends normally, the name is deregistered. If it ends by an exception or a cancellation, the server is
-    not told. Errors are raised as they are, never in an exception group.
-
-    Args:
-        port: the local UDP port; 0 is any free one.
-        host: the local address; None is every address of the machine.
-        identity: the keys that the name belongs to (see `open_identity`); None makes new ones, for this chat alone.
-        server_key: the fingerprint that the server must have; None is the one that `store` remembers, if any.
-        store: keeps letters, what was seen, and the keys of others; None keeps them in memory.
-        reconnect: if the server does not respond, or lets nobody in because too many come, keep trying instead of
-            raising, with pauses of up to 15 seconds, or as long as the server says. The events are `ServerSilent` and
-            `ServerBack`. Deregistering at the end is tried only once.
-        invitation: the code from the server's operator, if the server takes new names with an invitation only.
-        backlog: how many events may wait to be read. Use 0 for a program that only sends: no message and no letter
-            is accepted, so they stay with their senders and the server.
-        network: where the socket comes from.
-        clock: returns seconds since 1970, UTC.
-
-    Raises:
-        InvalidName: `name` is not a name.
-        NameTaken: it belongs to another key.
-        TooManyNames, NoRoom: the key, its address or the server has too many names.
-        TooFast: too many registrations with this key or from its address.
-        RegistrationClosed, NotInvited: the server takes no new names, or with an invitation only.
-        Banned: the operator has banned the name, the key or the address.
-        SignedInElsewhere: another program of the owner took the name before the table was complete.
-        ServerKeyChanged: the server has another key than the one that `store` remembers. Later, each call that would
-            raise ServerNotResponding raises this if a server with another key answers at that address.
-        WrongServerKey: the server does not have the key `server_key`.
-        AddressError: the server's host does not resolve, or the local port is in use.
-        ServerNotResponding: no answer, at the beginning or at the end.
-    """
-    check_name(name)
-    candidates = await network.resolve(*server)
-    if host is not None:
-        host, port = (await network.resolve(host, port))[0]
-    identity = identity or Identity.new(secrets.token_bytes)
-    store = store or MemoryClientStore()
-    table, pins, event_queue = ClientTable(), KeyPins(store, server_key), EventQueue(backlog)
-    with closing(network.bind(host, port)) as socket:
-        endpoint = Endpoint(socket, Links(identity.link, secrets.token_bytes))
-        context = ClientContext(name, identity, store, table, pins, endpoint, event_queue, clock)
-        inbox = Inbox(context)
-        registration = Registration(context, candidates, inbox, reconnect, invitation)
-        chat = Chat(context, registration, inbox)
-        async with open_background() as nursery:
-            await nursery.start(chat._run)
-            await registration.connect()
-            chat._is_open = True
-            yield chat
-            if chat.online:
-                # Not so any longer if another program of the owner takes the name while this waits for its turn.
-                with suppress(errors.NotRegistered):
-                    await chat.deregister()
+from trio_chat.transport.endpoint import new_id
 
 
 class Chat:
-    """One person in the chat; made by `open_chat`."""
+    """One person in the chat; made by `open_chat` (see opening.py)."""
 
     def __init__(self, context: ClientContext, registration: Registration, inbox: Inbox) -> None:
         self.name = context.name
@@ -121,7 +37,8 @@ class Chat:
         self._letters = LetterSender(context, registration, inbox)
         self._blocks = BlockList(context)
         self._direct = DirectSender(context, registration, self._letters)
-        self._rooms = Rooms(context, registration)
+        self._private_rooms = PrivateRooms(context, registration, self._direct)
+        self._rooms = Rooms(context, registration, self._private_rooms)
         self._is_open = False
 
     @property
@@ -311,8 +228,11 @@ class Chat:
         """The names of the rooms that we are in besides `everyone`, in the order of joining, the latest last."""
         return await self._rooms.joined()
 
-    async def create_room(self, name: str) -> str:
-        """Create a room, and be in it; return its name. Anybody may join it, and the server can read what is posted.
+    async def create_room(self, name: str, *, private: bool = False) -> str:
+        """Create a room, and be in it; return its name.
+
+        Anybody may join it, and the server can read what is posted. If it is `private`, only those are in it whom we
+        `invite`, up to 100, and only they can read it.
 
         Raises:
             InvalidName: this cannot be the name of a room.
@@ -321,12 +241,12 @@ class Chat:
             NoMoreRooms: the server takes no more.
             TooFast: too many were created with this key or from this address.
         """
-        return await self._rooms.create(name)
+        return await self._rooms.create(name, private=private)
 
     async def join(self, name: str) -> str:
         """Join a room: what is posted from then on comes as events, also after an absence. Return its name.
 
-        Does nothing if we are in it. Raises InvalidName, NoSuchRoom, RoomFull, TooManyRooms.
+        Does nothing if we are in it. Raises InvalidName, NoSuchRoom, RoomIsPrivate, RoomFull, TooManyRooms.
         """
         return await self._rooms.join(name)
 
@@ -335,12 +255,41 @@ class Chat:
         await self._rooms.leave(name)
 
     async def members(self, name: str) -> list[str]:
-        """The names of those in a room, whether or not we are in it. Raises InvalidName, NoSuchRoom."""
+        """The names of those in a room, whether or not we are in it. Raises InvalidName, NoSuchRoom.
+
+        Of a private room, for its members only: those who can read it, as its owners have signed. Somebody who has left
+        is among them until the program of an owner is online.
+        """
         return await self._rooms.members(name)
 
     async def post(self, room: str, text: str) -> None:
         """Send a message to a room, as `send_all` does to everyone. Raises InvalidName, NoSuchRoom, NotAMember."""
         await self._rooms.post(room, text)
+
+    # --- private rooms. Each method raises NoSuchRoom, NotAMember, RoomIsOpen, MembersNotTrusted, too ---
+
+    async def invite(self, room: str, name: str) -> str:
+        """Put somebody into a private room that we own; return their name as it is written.
+
+        They read what is posted from then on, and nothing older. Does nothing if they are in it. Raises NotAnOwner,
+        UnknownRecipient, KeyChanged, RoomFull, TheyAreInTooManyRooms.
+        """
+        return await self._private_rooms.invite(await self._rooms.private(room), room, name)
+
+    async def remove(self, room: str, name: str) -> None:
+        """Remove somebody from a private room that we own: they cannot open what is posted from then on.
+
+        Raises NotAnOwner, NotInRoom, RemovedYourself.
+        """
+        await self._private_rooms.remove(await self._rooms.private(room), room, name)
+
+    async def owners(self, room: str) -> list[str]:
+        """The names of those who own a private room that we are in."""
+        return await self._private_rooms.owners(await self._rooms.private(room), room)
+
+    async def add_owner(self, room: str, name: str) -> None:
+        """Make a member of a private room that we own its owner, too. Raises NotAnOwner, NotInRoom, TooManyOwners."""
+        await self._private_rooms.add_owner(await self._rooms.private(room), room, name)
 
     # --- tasks, and what arrives ---
 
@@ -350,6 +299,7 @@ class Chat:
                 nursery.start_soon(self._context.endpoint.listen, self._receive, self._registration.on_peer_moved)
                 nursery.start_soon(self._inbox.batches_loop)
                 nursery.start_soon(self._registration.heartbeat_loop)
+                nursery.start_soon(self._private_rooms.renew_loop)
                 task_status.started()
 
     def _receive(self, peer: Peer, request: Request) -> Answer | Reaction:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import attrs
 
+from trio_chat.client.epochs import Epochs
 from trio_chat.client.event_queue import EventQueue
 from trio_chat.client.key_pins import KeyPins
 from trio_chat.client.memberships import Memberships
@@ -28,4 +29,5 @@ class ClientContext:
     endpoint: Endpoint
     event_queue: EventQueue
     clock: Callable[[], float]
-    memberships: Memberships = attrs.field(factory=Memberships)
+    memberships: Memberships
+    epochs: Epochs

@@ -150,10 +150,49 @@ class MemberJoined:
 
 @attrs.frozen
 class MemberLeft:
-    """Somebody has left a room that we are in. Both names are what the server says: nobody has signed this."""
+    """Somebody has left a room that we are in. Both names are what the server says: nobody has signed this.
+
+    `private`: the room is private. Its key stays the same until the program of an owner is online.
+    """
 
     room: str
     name: str
+    private: bool = False
+
+
+@attrs.frozen
+class RoomMembersChanged:
+    """`owner` has changed who is in a private room, and has signed that. The room has a new key.
+
+    `joined`: they have just put us into the room. `owners`: who owns it, too, since then. `gap`: the server has not
+    handed over some changes before this one; what they have changed is in this one.
+    """
+
+    room: str
+    owner: str
+    added: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    owners: tuple[str, ...] = ()
+    joined: bool = False
+    gap: bool = False
+
+
+@attrs.frozen
+class RemovedFromRoom:
+    """`owner` has removed us from a private room. Both names are what the server says."""
+
+    room: str
+    owner: str
+
+
+@attrs.frozen
+class RoomNotTrusted:
+    """The server says that the members of a private room have changed, but no owner of it has signed that.
+
+    Or it leaves out a change, or brings back an old one. Nothing changes for us. `room` is empty if we were not in it.
+    """
+
+    room: str
 
 
 @attrs.frozen
@@ -196,6 +235,9 @@ Event = (
     | GroupMessagesMissed
     | MemberJoined
     | MemberLeft
+    | RoomMembersChanged
+    | RemovedFromRoom
+    | RoomNotTrusted
     | TableChanged
     | SignedOff
     | ServerSilent

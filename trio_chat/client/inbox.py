@@ -6,7 +6,7 @@ person that it names as its sender has signed it. Nothing but these answers is s
 
 import hashlib
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 
@@ -15,6 +15,7 @@ import trio
 
 from trio_chat.client import events
 from trio_chat.client.context import ClientContext
+from trio_chat.client.epochs import members_changed
 from trio_chat.crypto.letters import (
     TO_EVERYONE,
     OpenedText,
@@ -24,19 +25,23 @@ from trio_chat.crypto.letters import (
     open_post_untrusted,
 )
 from trio_chat.crypto.receipts import HASH_SIZE, NO_HASH, Verdict, hash_text, read_receipt, sign_receipt
-from trio_chat.errors import KeyChanged
+from trio_chat.crypto.room_keys import open_sealed_post_untrusted
+from trio_chat.errors import KeyChanged, ServerNotResponding, TooFast
 from trio_chat.link.session import Peer
 from trio_chat.protocol.duplicates import Reaction
 from trio_chat.protocol.log import room_of
 from trio_chat.protocol.messages import Answer, Batch, DirectMessage
-from trio_chat.protocol.records import NO_KEY, Entry, EntryKind, fold
+from trio_chat.protocol.records import NO_KEY, Entry, EntryKind, fold, is_private
 from trio_chat.storage.interface import EntryKey, HistoryEntry, OpenedEntry, SentLetter
 from trio_chat.tasks import WakeUp
 
 CLOCK_DIFFERENCE = 60.0
 """Seconds by which the sender's time of a message may differ from the server's before the user is told."""
 
-_MISSED = re.compile(rb"([0-9]{1,16})( #[0-9a-f]{32})?")
+_PRIVATE = "private"
+"""The text of what is kept of somebody who has left a private room."""
+
+_MISSED = re.compile(rb"([0-9]{1,16})( [#!][0-9a-f]{32})?")
 _ABOUT_LETTERS = (EntryKind.RECEIPT, EntryKind.FAILED)
 _RECEIPT_EVENTS: dict[Verdict, Callable[[str, float], events.Event]] = {
     Verdict.RECEIVED: events.ReceiptReceived,
@@ -56,9 +61,13 @@ class ExpectedReceipt:
 
 @attrs.define(eq=False)
 class Inbox:
-    """What one person receives. `take_message` and `take_batch` are called by the reading task and never wait."""
+    """What one person receives. `take_message` and `take_batch` are called by the reading task and never wait.
+
+    `get_missing` asks for the epochs of private rooms that entries need and that we do not have.
+    """
 
     _context: ClientContext
+    _get_missing: Callable[[Sequence[Entry]], Awaitable[None]]
     # Before the first registration only what an earlier program stored is shown.
     _head: float = attrs.field(init=False, default=float("inf"))
     _first_letter: bool = attrs.field(init=False, default=True)
@@ -76,6 +85,7 @@ class Inbox:
         self._head = head
         self._first_letter = True
         self._context.memberships.forget()
+        self._context.epochs.look_at_all()
 
     # --- what arrives ---
 
@@ -146,11 +156,19 @@ class Inbox:
         for name, credentials in batch.senders:
             if (fold(name), credentials.keys.signing) in sent:
                 context.pins.pin_sender(name, credentials)
+        try:
+            await self._get_missing(entries)
+        except (ServerNotResponding, TooFast):
+            # What cannot be opened now may be opened when the batch comes again.
+            context.endpoint.answer(peer, batch, batch.busy())
+            return
         opened, receipts = self._open_all(entries, dict(batch.rooms))
         # Looked up before the wait: a receipt is for the letter that was sent then (seed 20091, one id for two texts).
         expected = {one.id: self._expected.get(one.id) for one in opened if one.kind == EntryKind.RECEIPT}
         # Stored first: the server removes what is acknowledged, and the sender sees "received".
         await context.store.keep(opened)
+        # After the entries: an epoch that is known says nothing new when it comes again.
+        await context.epochs.keep()
         context.endpoint.answer(peer, batch, batch.taken(len(entries), receipts))
         for one in opened:
             if one.kind in _ABOUT_LETTERS:
@@ -216,6 +234,10 @@ class Inbox:
                 return self._open_text(entry, TO_EVERYONE)
             case EntryKind.GROUP | EntryKind.MISSED | EntryKind.JOINED | EntryKind.LEFT:
                 return self._open_of_room(entry, rooms)
+            case EntryKind.EPOCH:
+                return self._open_epoch(entry)
+            case EntryKind.REMOVED if room := self._context.epochs.removed(entry.body.decode(errors="replace")):
+                return opened(entry.id, entry.sender, entry.taken_at, room=room)
             case EntryKind.RECEIPT if letter := self._letter(entry):
                 verdict = self._read_receipt_untrusted(entry, letter)
                 id_ = _other_id(entry) if verdict is Verdict.FORGED else entry.id
@@ -226,11 +248,12 @@ class Inbox:
         return None
 
     def _open_of_room(self, entry: Entry, rooms: Mapping[str, str]) -> OpenedEntry | None:
-        memberships, id_ = self._context.memberships, room_of(entry)
+        memberships, epochs, id_ = self._context.memberships, self._context.epochs, room_of(entry)
         # A batch that is sent again may have posts to a room that we have left meanwhile.
-        if not memberships.is_for_us(id_, entry.seq):
+        if not memberships.is_for_us(id_, entry.seq) or epochs.is_ignored(id_):
             return None
-        room = memberships.signed_room(id_, rooms)
+        signed_name = epochs.name(id_)
+        room = SignedRoom(id_, signed_name) if signed_name else memberships.signed_room(id_, rooms)
         name = room.name if room else ""
         if name:
             memberships.hear(name)
@@ -243,8 +266,21 @@ class Inbox:
                 return self._open_text(entry, room)
             # Who comes and goes is told to those who are there. What the server still has of it is not for the others.
             case EntryKind.JOINED | EntryKind.LEFT if name and not is_own and entry.seq > self._head:
-                return None if self._is_from_blocked(entry) else opened()
+                epochs.look_at(id_)
+                return None if self._is_from_blocked(entry) else opened(_PRIVATE if is_private(id_) else "")
         return None
+
+    def _open_epoch(self, entry: Entry) -> OpenedEntry | None:
+        context, room = self._context, entry.recipient
+        opened = partial(OpenedEntry, entry.seq, entry.kind)
+        try:
+            change = context.epochs.take_untrusted(entry.body, room, entry.seq)
+        except Unreadable:
+            return opened(_other_id(entry), entry.sender, entry.taken_at, None, room=context.epochs.name(room) or "")
+        # What we have changed ourselves we know as the result of that.
+        if change is None or fold(change.owner) == fold(context.name):
+            return None
+        return opened(entry.id, change.owner, entry.taken_at, str(change), room=change.epoch.name)
 
     def _open_text(self, entry: Entry, room: SignedRoom | None) -> OpenedEntry | None:
         if self._is_blocked(entry.key):
@@ -270,6 +306,9 @@ class Inbox:
             raise Unreadable("nobody has this name")
         if room is None:
             raise Unreadable("no room that we know has this id")
+        if is_private(entry.recipient):
+            room_key = context.epochs.key_of_post(entry, key)
+            return open_sealed_post_untrusted(entry.body, room_key, key, id=id_, sender=sender)
         if entry.kind == EntryKind.GROUP:
             return open_post_untrusted(entry.body, key, id=id_, sender=sender, room=room)
         return open_letter_untrusted(entry.body, context.identity, key, id=id_, sender=sender, recipient=context.name)
@@ -317,7 +356,13 @@ class Inbox:
             case EntryKind.JOINED:
                 return events.MemberJoined(entry.room, entry.sender)
             case EntryKind.LEFT:
-                return events.MemberLeft(entry.room, entry.sender)
+                return events.MemberLeft(entry.room, entry.sender, entry.text == _PRIVATE)
+            case EntryKind.EPOCH:
+                if entry.text is None:
+                    return events.RoomNotTrusted(entry.room)
+                return members_changed(entry.room, entry.sender, entry.text)
+            case EntryKind.REMOVED:
+                return events.RemovedFromRoom(entry.room, entry.sender)
             case EntryKind.RECEIPT:
                 return _RECEIPT_EVENTS[Verdict(entry.text or "")](entry.sender, entry.at)
             case EntryKind.FAILED:

@@ -60,10 +60,10 @@ class Memberships:
         for id_ in [id_ for id_, left in self._left.items() if fold(left) == fold(name)]:
             del self._left[id_]
 
-    def leave(self, room: Room) -> None:
+    def leave(self, id: str, name: str) -> None:
         """We are not in this room."""
-        self._rooms.pop(room.id, None)
-        self._left[room.id] = room.name
+        self._rooms.pop(id, None)
+        self._left[id] = name
 
     def find(self, name: str) -> Room | None:
         """The room of this name, if we know that we are in it."""
@@ -78,6 +78,11 @@ class Memberships:
         if room := self._rooms.get(id):
             return seq > room.joined
         return id == EVERYONE or not (self.is_complete or id in self._left)
+
+    def invited(self, room: Room) -> None:
+        """An owner has put us into this room, in which we were not."""
+        self._left.pop(room.id, None)
+        self.join(room)
 
     def signed_room(self, id: str, names: Mapping[str, str]) -> SignedRoom | None:
         """The room with this id, by its name. `names`: what the server has said now; None if it has not said it."""

@@ -38,6 +38,7 @@ from trio_chat.storage.interface import (
     OpenedEntry,
     SentLetter,
 )
+from trio_chat.storage.kept_epochs import EPOCHS_MIGRATION, KeptEpoch, end_epochs, read_epochs, write_epochs
 from trio_chat.storage.shares import fair_share
 from trio_chat.tasks import WakeUp, open_background
 
@@ -98,6 +99,7 @@ CLIENT_SCHEMA = Schema(
         COUNTS_MIGRATION
         + "CREATE TABLE blocked (number INTEGER PRIMARY KEY, key BLOB NOT NULL UNIQUE, name TEXT NOT NULL)",
         "ALTER TABLE received ADD COLUMN room TEXT NOT NULL DEFAULT '';" + ROOMS_MIGRATION,
+        EPOCHS_MIGRATION,
     ),
 )
 
@@ -156,6 +158,7 @@ class SqliteClientStore:
         self._pins: dict[str, bytes] = dict(connection.execute("SELECT name, key FROM pins"))
         self._blocked: dict[bytes, str] = dict(connection.execute("SELECT key, name FROM blocked ORDER BY number"))
         ((self._number,),) = connection.execute("SELECT coalesce(max(number), 0) FROM entries")
+        self._epochs = read_epochs(connection)
         self._unwritten: list[Callable[[sqlite3.Connection], object]] = []
         self._wake_up = WakeUp()
 
@@ -227,6 +230,16 @@ class SqliteClientStore:
     async def unblock(self, key: bytes) -> None:
         self._blocked.pop(key, None)
         await self._commits.submit(lambda database: database.execute("DELETE FROM blocked WHERE key = ?", (key,)))
+
+    def epochs(self) -> list[KeptEpoch]:
+        return self._epochs
+
+    async def keep_epochs(self, epochs: Iterable[KeptEpoch]) -> None:
+        new = list(epochs)
+        await self._commits.submit(lambda database: write_epochs(database, new))
+
+    async def end_room(self, room: str) -> None:
+        await self._commits.submit(lambda database: end_epochs(database, room))
 
     def note(self, entry: HistoryEntry, key: EntryKey | None = None) -> None:
         if self._keeps_history:

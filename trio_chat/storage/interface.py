@@ -15,6 +15,7 @@ from trio_chat.crypto.receipts import NO_HASH
 from trio_chat.protocol.limits import Limits
 from trio_chat.protocol.log import Page
 from trio_chat.protocol.records import Credentials, Entry, EntryKind, Key, Record, Room, Seconds, fold
+from trio_chat.storage.kept_epochs import EpochStore
 
 EntryKey = tuple[str, str, bytes]
 """Kind, sender's name in lower case, id: what identifies a message, whether it comes directly or from the server."""
@@ -318,7 +319,7 @@ class SentLetter:
     at: float
 
 
-class ClientStore(Protocol):
+class ClientStore(EpochStore, Protocol):
     """What was received and seen, letters without a receipt, keys of others, history; for one name at one server."""
 
     def seen(self, key: EntryKey) -> bytes | None:

@@ -1,0 +1,270 @@
+"""The epochs of our private rooms: which of them are believed, and the keys that seal and open posts.
+
+Nothing is asked or sent here: that is in private_rooms.py. The entries that bring epochs come through inbox.py.
+"""
+
+from collections.abc import Iterable, Mapping
+
+import attrs
+import trio
+
+from trio_chat.client.events import RoomMembersChanged
+from trio_chat.client.key_pins import KeyPins
+from trio_chat.client.memberships import Memberships
+from trio_chat.crypto.identities import Identity
+from trio_chat.crypto.letters import Unreadable
+from trio_chat.crypto.room_keys import (
+    RoomKey,
+    Sequel,
+    SignedEpoch,
+    compare,
+    epoch_of_post,
+    read_epoch_untrusted,
+    room_key_untrusted,
+)
+from trio_chat.protocol.epochs import Epoch
+from trio_chat.protocol.records import EVERYONE_NAME, Entry, EntryKind, Room, fold, is_private
+from trio_chat.storage.interface import ClientStore
+from trio_chat.storage.kept_epochs import KeptEpoch
+from trio_chat.tasks import WakeUp
+
+MAX_PRIVATE_ROOMS = 200
+"""How many private rooms we are in at once. Servers allow fewer; one that does not cannot fill our memory."""
+
+
+@attrs.frozen
+class MembersChange:
+    """What an epoch changes for us: `owner` has begun it. `is_first`: it is the first one of the room that we see.
+
+    `added` then are all members. `is_gap`: epochs before it are missing, and their changes are in this one.
+    """
+
+    epoch: Epoch
+    owner: str
+    added: tuple[str, ...]
+    removed: tuple[str, ...]
+    new_owners: tuple[str, ...]
+    is_first: bool = False
+    is_gap: bool = False
+
+    def __str__(self) -> str:
+        """What `members_changed` reads: how the store keeps it."""
+        names = [f"+{name}" for name in self.added] if not self.is_first else ["joined"]
+        names += [f"-{name}" for name in self.removed] + [f"*{name}" for name in self.new_owners]
+        return " ".join([*names, "gap"] if self.is_gap else names)
+
+
+def members_changed(room: str, owner: str, text: str) -> RoomMembersChanged:
+    """The event for a change that was kept as this text."""
+    words = text.split()
+    added, removed, owners = (tuple(word[1:] for word in words if word[0] == sign) for sign in "+-*")
+    return RoomMembersChanged(room, owner, added, removed, owners, "joined" in words, "gap" in words)
+
+
+@attrs.frozen
+class _Known:
+    """The key of an epoch, where it begins, and its members by their names in lower case, if we still know them."""
+
+    key: RoomKey
+    seq: int
+    members: Mapping[str, bytes] | None = None
+
+
+@attrs.define(eq=False)
+class Epochs:
+    """What the owner of this identity knows of their private rooms, under this name.
+
+    `to_look_at`: the rooms that somebody may have left; `due` is set for the task in private_rooms.py, then.
+    """
+
+    _name: str
+    _identity: Identity
+    _store: ClientStore
+    _pins: KeyPins
+    _memberships: Memberships
+    due: WakeUp = attrs.field(init=False, factory=WakeUp)
+    to_look_at: set[str] = attrs.field(init=False, factory=set)
+    _present: dict[str, SignedEpoch] = attrs.field(init=False, factory=dict)
+    _known: dict[tuple[str, int], _Known] = attrs.field(init=False, factory=dict)
+    # The number of the latest epoch of each room that we were ever in.
+    _latest: dict[str, int] = attrs.field(init=False, factory=dict)
+    _blocked: set[str] = attrs.field(init=False, factory=set)
+    _to_keep: list[KeptEpoch] = attrs.field(init=False, factory=list)
+    _to_end: list[str] = attrs.field(init=False, factory=list)
+    _changed: trio.Event = attrs.field(init=False, factory=trio.Event)
+
+    def load(self) -> None:
+        """Begin with what the store has."""
+        for kept in self._store.epochs():
+            room, members = kept.key.room, None
+            if kept.body:
+                try:
+                    self._present[room] = read_epoch_untrusted(kept.body)
+                except Unreadable:
+                    continue  # a damaged file: it is asked for again
+                members = _members(self._present[room].epoch)
+            self._remember(_Known(kept.key, kept.seq, members))
+
+    def _remember(self, known: _Known) -> None:
+        room, n = known.key.room, known.key.n
+        self._known[room, n] = known
+        self._latest[room] = max(n, self._latest.get(room, 0))
+
+    # --- what is known ---
+
+    def present(self, room: str) -> SignedEpoch | None:
+        """The present epoch of a room that we are in, as far as we know."""
+        return self._present.get(room)
+
+    def named(self, name: str) -> Epoch | None:
+        """The private room of this name that we are in. Whatever the server says has that name, this is the one."""
+        return next((one.epoch for one in self._present.values() if fold(one.epoch.name) == fold(name)), None)
+
+    def name(self, room: str) -> str | None:
+        """The name of a private room that we are or were in, as its owner has signed it."""
+        known = self._known.get((room, self._latest.get(room, 0)))
+        return known.key.name if known else None
+
+    def look_at(self, *rooms: str) -> None:
+        """Somebody may have left these rooms. If we own them, the next epoch is due."""
+        own = self._identity.public.signing
+        owned = {room for room in rooms if (one := self._present.get(room)) and own in one.epoch.owners}
+        if owned:
+            self.to_look_at |= owned
+            self.due.set()
+
+    def look_at_all(self) -> None:
+        """We were away."""
+        self.look_at(*self._present)
+
+    def key(self, room: str) -> RoomKey:
+        """What posts to a room whose present epoch is known are sealed with."""
+        return self._known[room, self._present[room].epoch.n].key
+
+    async def wait_for(self, room: str, n: int) -> None:
+        """Wait until an epoch of this number or a later one is known."""
+        while (present := self._present.get(room)) is None or present.epoch.n < n:
+            await self._changed.wait()
+
+    # --- what arrives ---
+
+    def take_untrusted(self, body: bytes, room: str, seq: int) -> MembersChange | None:
+        """Take an epoch, which entry `seq` of the log has brought; None if it says nothing new, or is not for us.
+
+        Raises Unreadable if it is not believed: a room without it is better than one with a member whom no owner added.
+        `keep` makes it durable.
+        """
+        signed = read_epoch_untrusted(body)
+        epoch, known = signed.epoch, self._present.get(room)
+        if epoch.room != room or not is_private(room):
+            raise Unreadable("the epoch of another room")
+        match sequel := compare(known, signed):
+            case Sequel.KNOWN | Sequel.OLD:
+                return None
+            case Sequel.FORK | Sequel.NOT_AN_OWNER:
+                raise Unreadable(sequel.value)
+        owner, own = epoch.member(epoch.owner), epoch.member(self._identity.public.signing)
+        if owner is None or own is None or fold(own.name) != fold(self._name):
+            raise Unreadable("we are not in it under this name")
+        key = RoomKey(room, epoch.name, epoch.n, signed.hash, room_key_untrusted(epoch, self._identity))
+        if known is None and not self._is_invited(epoch, owner.name):
+            return None
+        if known is None:
+            self._memberships.invited(Room(room, epoch.name, epoch.owner, len(epoch.members), seq - 1))
+        self._present[room] = signed
+        self._remember(_Known(key, seq, _members(epoch)))
+        self._to_keep.append(KeptEpoch(key, seq, body))
+        self.look_at(room)
+        self._changed.set()
+        self._changed = trio.Event()
+        return _change(known.epoch if known else None, epoch, owner.name, is_gap=sequel is Sequel.LATER)
+
+    def _is_invited(self, epoch: Epoch, owner: str) -> bool:
+        """Whether the first epoch that we see of a room is good: we know who has signed it. False: we block them."""
+        if epoch.owner in self._store.blocked():
+            self._blocked.add(epoch.room)
+            return False
+        self._blocked.discard(epoch.room)
+        if self._pins.signing_key(owner) != epoch.owner:
+            raise Unreadable("its owner has another key than the one that we know")
+        # After we have left, or were removed: an old one would bring back those who were removed since.
+        if epoch.n <= self._latest.get(epoch.room, 0):
+            raise Unreadable("an old epoch")
+        if self.named(epoch.name) or fold(epoch.name) == EVERYONE_NAME or len(self._present) >= MAX_PRIVATE_ROOMS:
+            raise Unreadable("another room has this name, or we are in too many")
+        return True
+
+    def is_ignored(self, room: str) -> bool:
+        """Whether somebody whom we block has put us into this room: nothing is shown from it."""
+        return room in self._blocked
+
+    def removed(self, room: str) -> str | None:
+        """We are no longer in a room; return its name, if we were in it. `keep` makes it durable."""
+        present = self._present.pop(room, None)
+        if present is None:
+            return None
+        self._to_end.append(room)
+        self._memberships.leave(room, present.epoch.name)
+        return present.epoch.name
+
+    async def keep(self) -> None:
+        """Make durable what was taken."""
+        epochs, self._to_keep = self._to_keep, []
+        ended, self._to_end = self._to_end, []
+        if epochs:
+            await self._store.keep_epochs(epochs)
+        for room in ended:
+            if room not in self._present:
+                await self._store.end_room(room)
+
+    # --- posts ---
+
+    def missing(self, entries: Iterable[Entry]) -> list[tuple[str, int]]:
+        """The rooms and numbers of the epochs that are needed for these entries, and neither known nor among them."""
+        brought: set[str] = set()
+        missing: dict[tuple[str, int], None] = {}
+        for entry in entries:
+            room = entry.recipient
+            if entry.kind == EntryKind.EPOCH:
+                brought.add(room)
+            # Only of rooms without a present epoch: what is missing in another one was left out by the server.
+            elif (
+                entry.kind == EntryKind.GROUP
+                and is_private(room)
+                and room not in (brought | self._blocked | self._present.keys())
+                and (room, epoch_of_post(entry.body)) not in self._known
+            ):
+                missing[room, epoch_of_post(entry.body)] = None
+        return list(missing)
+
+    def key_of_post(self, entry: Entry, sender: bytes) -> RoomKey:
+        """What opens a post of the owner of this Ed25519 key. Raises Unreadable if they could not post it there."""
+        room, n = entry.recipient, epoch_of_post(entry.body)
+        known, later = self._known.get((room, n)), self._known.get((room, self._latest.get(room, 0)))
+        if known is None or later is None:
+            raise Unreadable("sealed with a key that we do not have")
+        after = self._known.get((room, n + 1), later)
+        # Whoever was removed has the old key. With the help of the server they could go on using it.
+        if entry.seq <= known.seq or (after.key.n > n and entry.seq >= after.seq):
+            raise Unreadable("not posted during its epoch")
+        if known.members is not None and known.members.get(fold(entry.sender)) != sender:
+            raise Unreadable("its sender is no member")
+        return known.key
+
+
+def _members(epoch: Epoch) -> dict[str, bytes]:
+    return {fold(name): key for name, key in epoch.names.items()}
+
+
+def _change(before: Epoch | None, now: Epoch, owner: str, *, is_gap: bool) -> MembersChange:
+    names = before.names if before else {}
+    owners = before.owners if before else now.owners
+    return MembersChange(
+        now,
+        owner,
+        tuple(name for name, key in now.names.items() if (name, key) not in names.items()),
+        tuple(name for name, key in names.items() if (name, key) not in now.names.items()),
+        tuple(name for name, key in now.names.items() if key in now.owners and key not in owners),
+        is_first=before is None,
+        is_gap=is_gap,
+    )
