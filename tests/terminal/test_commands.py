@@ -104,6 +104,20 @@ def test_no_text_is_altered(text):
 
 
 @pytest.mark.parametrize(
+    ("line", "command"),
+    [
+        ("create_group #lunch", CreateGroup("lunch")),
+        ("join_group  #Lunch ", JoinGroup("Lunch")),
+        ("leave_group #lunch", LeaveGroup("lunch")),
+        ("list_members #lunch", ListGroupMembers("lunch")),
+        ("join_group ##lunch", JoinGroup("#lunch")),
+    ],
+)
+def test_a_group_can_be_typed_with_the_mark_that_history_wants(line, command):
+    assert parse(line) == command
+
+
+@pytest.mark.parametrize(
     ("line", "usage"),
     [
         ("send", "send NAME TEXT"),
@@ -117,6 +131,8 @@ def test_no_text_is_altered(text):
         ("create_group", "create_group GROUP"),
         ("create_group my group", "create_group GROUP"),
         ("join_group  ", "join_group GROUP"),
+        ("join_group #", "join_group GROUP"),
+        ("leave_group #", "leave_group [GROUP]"),
         ("list_groups lunch", "list_groups"),
         ("list_members lunch dinner", "list_members [GROUP]"),
         ("leave_group lunch dinner", "leave_group [GROUP]"),

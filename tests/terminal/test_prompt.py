@@ -405,6 +405,7 @@ async def test_rooms_are_completed_where_they_can_be_typed():
             (f"join_group lu{TAB}", "join_group Lunch"),
             (f"leave_group b{TAB}", "leave_group build"),
             (f"list_members LU{TAB}", "list_members Lunch"),
+            (f"join_group #lu{TAB}", "join_group #Lunch"),
             (f"history #l{TAB}", "history #Lunch"),
             (f"history b{TAB}", "history bob"),
             (f"send_group l{TAB}", "send_group l"),

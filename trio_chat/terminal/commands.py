@@ -249,8 +249,13 @@ def _with_name(command: Callable[[str], Command]) -> Callable[[str], Command | N
     return lambda rest: command(rest.strip()) if len(rest.split()) == 1 else None
 
 
-def _with_name_or_none(command: Callable[[str | None], Command]) -> Callable[[str], Command | None]:
-    return lambda rest: command(rest.strip() or None) if len(rest.split()) <= 1 else None
+def _with_group(command: Callable[[str], Command]) -> Callable[[str], Command | None]:
+    # With or without the # that `history` wants. A # alone is no group, and not the current one either.
+    return lambda rest: _with_name(command)(rest.strip().removeprefix("#"))
+
+
+def _with_group_or_none(command: Callable[[str | None], Command]) -> Callable[[str], Command | None]:
+    return lambda rest: _with_group(command)(rest) if rest.strip() else command(None)
 
 
 def _history(rest: str) -> History | None:
@@ -272,17 +277,17 @@ def _without_words(command: Command) -> Callable[[str], Command | None]:
 COMMANDS: dict[str, CommandRow] = {
     "send": CommandRow("send NAME TEXT", "a message to one person; kept while they are away", _send),
     "send_all": CommandRow("send_all TEXT", "a message to everyone", lambda rest: SendAll(rest) if rest else None),
-    "create_group": CommandRow("create_group GROUP", "create a group, and be in it", _with_name(CreateGroup)),
-    "join_group": CommandRow("join_group GROUP", "join a group, and make it the current one", _with_name(JoinGroup)),
+    "create_group": CommandRow("create_group GROUP", "create a group, and be in it", _with_group(CreateGroup)),
+    "join_group": CommandRow("join_group GROUP", "join a group, and make it the current one", _with_group(JoinGroup)),
     "send_group": CommandRow(
         "send_group TEXT", "a message to the current group", lambda rest: SendGroup(rest) if rest else None
     ),
     "list_groups": CommandRow("list_groups", "which groups there are", _without_words(ListGroups())),
     "list_members": CommandRow(
-        "list_members [GROUP]", "who is in a group, or in the current one", _with_name_or_none(ListGroupMembers)
+        "list_members [GROUP]", "who is in a group, or in the current one", _with_group_or_none(ListGroupMembers)
     ),
     "leave_group": CommandRow(
-        "leave_group [GROUP]", "leave a group, or the current one", _with_name_or_none(LeaveGroup)
+        "leave_group [GROUP]", "leave a group, or the current one", _with_group_or_none(LeaveGroup)
     ),
     "reg": CommandRow(
         "reg [NAME]", "come back online; NAME can only be your own", lambda rest: Reg(rest.strip() or None)

@@ -241,14 +241,14 @@ class _Words(Completer):
                     yield Completion(f"{word} " if " " in row.usage else word, -len(typed), display=word)
         elif len(before) == 1:
             command = before[0].lower()
-            for name in self._names_after(command):
+            for name in self._names_after(command, typed):
                 if fold(name).startswith(fold(typed)):
                     yield Completion(f"{name} " if command == "send" else name, -len(typed), display=name)
 
-    def _names_after(self, command: str) -> Iterator[str]:
+    def _names_after(self, command: str, typed: str) -> Iterator[str]:
         if command in _NAMES_FOLLOW:
             yield from self._names()
-        if command in _ROOMS_FOLLOW:
+        if command in _ROOMS_FOLLOW and not typed.startswith("#"):
             yield from self._rooms()
-        if command == "history":
+        elif command in _ROOMS_FOLLOW or command == "history":
             yield from (f"#{room}" for room in self._rooms())
