@@ -291,9 +291,16 @@ async def test_leaving_a_group_goes_back_to_the_one_that_was_joined_before(chat)
     ]
 
 
-@pytest.mark.parametrize("typed", ["send_group hi", "list_members", "leave_group"])
-async def test_in_no_group_there_is_no_current_one(chat, typed):
-    assert await run(chat, typed) == ["[You are in no group. Type join_group NAME.]"]
+@pytest.mark.parametrize(
+    ("typed", "line"),
+    [
+        ("send_group hi", "[You are in no group. Type join_group NAME.]"),
+        ("list_members", "[You are in no group. Type list_members NAME.]"),
+        ("leave_group", "[You are in no group.]"),
+    ],
+)
+async def test_in_no_group_there_is_no_current_one_and_the_hint_fits_the_command(chat, typed, line):
+    assert await run(chat, typed) == [line]
 
 
 async def test_the_only_group_of_an_earlier_start_is_the_current_one(chat):
@@ -303,12 +310,19 @@ async def test_the_only_group_of_an_earlier_start_is_the_current_one(chat):
     assert chat.calls.count(("joined_rooms",)) == 1, "the server is asked once"
 
 
-@pytest.mark.parametrize("typed", ["send_group 1", "leave_group", "list_members"])
-async def test_of_several_groups_of_an_earlier_start_one_has_to_be_chosen(chat, typed):
+@pytest.mark.parametrize(
+    ("typed", "hint"),
+    [
+        ("send_group 1", "join_group NAME first"),
+        ("leave_group", "leave_group NAME"),
+        ("list_members", "list_members NAME"),
+    ],
+)
+async def test_of_several_groups_of_an_earlier_start_one_has_to_be_chosen(chat, typed, hint):
     """Which one was current is not known, and what was meant for one group must not go to another."""
     chat.rooms_joined = ["a", "b"]
     assert await run(chat, typed, "join_group a", "send_group 2", "leave_group", "send_group 3") == [
-        "[Which group? You are in a, b. Type join_group NAME first.]",
+        f"[Which group? You are in a, b. Type {hint}.]",
         "[Entered group a successfully]",
         "(a) [Message received by Server.]",
         "[Leave group chat a]",

@@ -41,14 +41,19 @@ class OnlyYourself(ChatError):
 
 
 class InNoGroup(ChatError):
-    """A command for the current room, and there is none."""
+    """A command for the current room, and there is none. `instead`: what to type; empty if nothing is left to do."""
+
+    def __init__(self, instead: str = "") -> None:
+        super().__init__("you are in no group")
+        self.instead = instead
 
 
 class WhichGroup(ChatError):
-    """A command for the current group, and the user has not chosen one of these `groups`."""
+    """A command for the current group, and the user has not chosen one of these `groups`. `instead`: what to type."""
 
-    def __init__(self, groups: Iterable[str]) -> None:
+    def __init__(self, groups: Iterable[str], instead: str) -> None:
         self.groups = tuple(groups)
+        self.instead = instead
         super().__init__(f"which group? You are in {', '.join(self.groups)}")
 
 

@@ -176,18 +176,19 @@ class _Conversation:
                 await self._choose(await self.chat.join(typed))
                 self.tell(results.RoomJoined(self.rooms[-1]))
             case commands.LeaveGroup(named):
-                room = self._as_joined(named) if named else await self._current_room()
+                room = self._as_joined(named) if named else await self._current_room("leave_group NAME", in_none="")
                 await self.chat.leave(room)
                 self._forget_room(room)
                 self.tell(results.RoomLeft(room))
             case commands.SendGroup(text):
-                room = await self._current_room()
+                room = await self._current_room("join_group NAME first", in_none="join_group NAME")
                 await self.chat.post(room, text)
                 self.tell(results.PostAccepted(room))
             case commands.ListGroups():
                 self.tell(results.RoomsList(tuple(await self.chat.rooms())))
             case commands.ListGroupMembers(named):
-                room = self._as_joined(named) if named else await self._current_room()
+                instead = "list_members NAME"
+                room = self._as_joined(named) if named else await self._current_room(instead, in_none=instead)
                 self.tell(results.MembersList(room, tuple(await self.chat.members(room))))
 
     async def _rooms_joined(self) -> list[str]:
@@ -201,14 +202,15 @@ class _Conversation:
         self.rooms[:] = [*(one for one in await self._rooms_joined() if fold(one) != fold(room)), room]
         self.is_chosen = True
 
-    async def _current_room(self) -> str:
+    async def _current_room(self, instead: str, *, in_none: str) -> str:
+        """The current room. If it is not known: what the user should type, also if they are in none."""
         rooms = await self._rooms_joined()
         if not rooms:
-            raise commands.InNoGroup("you are in no group")
+            raise commands.InNoGroup(in_none)
         # The server knows the rooms, and not which one they had chosen before the program was started again.
         if self.is_chosen or (self.is_chosen is None and len(rooms) == 1):
             return rooms[-1]
-        raise commands.WhichGroup(rooms)
+        raise commands.WhichGroup(rooms, instead)
 
     def _as_joined(self, typed: str) -> str:
         """The name of a room as it was created, if we know that we are in it; else as it was typed."""

@@ -77,10 +77,11 @@ class Phrase(enum.Enum):
     )
     WHICH_GROUP = (
         Style.ERROR,
-        "send_group, and no group is chosen",
-        "[Which group? You are in {text}. Type join_group NAME first.]",
+        "send_group, leave_group, list_members, and no group is chosen",
+        "[Which group? You are in {text}. Type {key}.]",
     )
-    IN_NO_ROOM = Style.ERROR, "send_group in no group", "[You are in no group. Type join_group NAME.]"
+    IN_NO_ROOM = Style.ERROR, "send_group, list_members in no group", "[You are in no group. Type {key}.]"
+    NONE_TO_LEAVE = Style.ERROR, "leave_group in no group", "[You are in no group.]"
     REG_SENT = Style.SYSTEM, "registering again", "[RegSent]", ""
     LETTERS = Style.SYSTEM, "before the first letter of a return", "[You have offline messages:]", "[You have message]"
     LETTER = Style.DIRECT, "letter that came while away", "{name}: {time} {text}", "{stamp} {name} : {text}"

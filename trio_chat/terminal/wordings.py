@@ -46,7 +46,6 @@ _ERRORS: dict[type[errors.ChatError], Phrase] = {
     errors.RoomFull: Phrase.ROOM_FULL,
     errors.TooManyRooms: Phrase.TOO_MANY_ROOMS,
     errors.NoMoreRooms: Phrase.NO_MORE_ROOMS,
-    commands.InNoGroup: Phrase.IN_NO_ROOM,
     errors.NoHistory: Phrase.NO_HISTORY,
     errors.ServerNotResponding: Phrase.NO_SERVER,
     errors.NameTaken: Phrase.NAME_TAKEN,
@@ -275,8 +274,10 @@ class Phrasebook:
                 return self.lines(Phrase.SIMILAR_COMMAND, text=escape(word), key=" or ".join(similar))
             case commands.UnknownCommand(word=word):
                 return self.lines(Phrase.UNKNOWN_COMMAND, text=escape(word))
-            case commands.WhichGroup(groups=groups):
-                return self.lines(Phrase.WHICH_GROUP, text=", ".join(map(escape, groups)))
+            case commands.WhichGroup(groups=groups, instead=instead):
+                return self.lines(Phrase.WHICH_GROUP, text=", ".join(map(escape, groups)), key=instead)
+            case commands.InNoGroup(instead=instead):
+                return self.lines(Phrase.IN_NO_ROOM if instead else Phrase.NONE_TO_LEAVE, key=instead)
             case commands.WrongUsage(usage=usage):
                 return self.lines(Phrase.WRONG_USAGE, text=usage)
         if phrase := _ERRORS.get(type(error)):
