@@ -84,6 +84,7 @@ class FakeChat:
         self.blocked = ()
         self.answers = {}
         self.rooms_joined = []
+        self.known_rooms = []
         self.fallback = None
         self.seconds = 0.0
         self.calls = []

@@ -184,6 +184,7 @@ class ScriptedChat:
     def __init__(self):
         self.name, self.online, self.waiting = "x", True, 2
         self.table, self.untrusted = {"y": Person()}, {"y"}
+        self.known_rooms = []
         self.blocked = (Blocked(("y", "Z"), "k"),)
         self.happens, self.events = trio.open_memory_channel(10)
 

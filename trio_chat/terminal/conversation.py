@@ -11,8 +11,17 @@ import trio
 
 from trio_chat.client.chat import Chat
 from trio_chat.client.events import ServerSilent, SignedOff, TableChanged
-from trio_chat.errors import ChatError, NotAMember, ServerKeyChanged, ServerNotResponding, SignedInElsewhere
-from trio_chat.protocol.records import fold
+from trio_chat.errors import (
+    ChatError,
+    NoSuchRoom,
+    NotAMember,
+    RoomExists,
+    RoomFull,
+    ServerKeyChanged,
+    ServerNotResponding,
+    SignedInElsewhere,
+)
+from trio_chat.protocol.records import EVERYONE_NAME, fold
 from trio_chat.terminal import commands, results
 from trio_chat.terminal.styling import Line
 
@@ -122,7 +131,7 @@ class _Conversation:
                 # Another program of ours has left it. What is typed next was meant for it, and not for another room.
                 self.is_chosen = self.is_chosen and fold(error.room) != fold(self.rooms[-1] if self.rooms else "")
                 self._forget_room(error.room)
-            self.tell(results.Failed(error))
+            self.tell(results.Failed(self._with_known_room(error)))
             return False
         return isinstance(command, commands.Exit)
 
@@ -176,10 +185,10 @@ class _Conversation:
                 await self._choose(await self.chat.join(typed))
                 self.tell(results.RoomJoined(self.rooms[-1]))
             case commands.LeaveGroup(named):
-                room = self._as_joined(named) if named else await self._current_room("leave_group NAME", in_none="")
+                room = self._as_known(named) if named else await self._current_room("leave_group NAME", in_none="")
                 await self.chat.leave(room)
                 self._forget_room(room)
-                self.tell(results.RoomLeft(room))
+                self.tell(results.RoomLeft(self._as_known(room)))
             case commands.SendGroup(text):
                 room = await self._current_room("join_group NAME first", in_none="join_group NAME")
                 await self.chat.post(room, text)
@@ -188,8 +197,9 @@ class _Conversation:
                 self.tell(results.RoomsList(tuple(await self.chat.rooms())))
             case commands.ListGroupMembers(named):
                 instead = "list_members NAME"
-                room = self._as_joined(named) if named else await self._current_room(instead, in_none=instead)
-                self.tell(results.MembersList(room, tuple(await self.chat.members(room))))
+                room = self._as_known(named) if named else await self._current_room(instead, in_none=instead)
+                members = tuple(await self.chat.members(room))
+                self.tell(results.MembersList(self._as_known(room), members))
 
     async def _rooms_joined(self) -> list[str]:
         """The rooms that we are in, the current one last."""
@@ -212,9 +222,17 @@ class _Conversation:
             return rooms[-1]
         raise commands.WhichGroup(rooms, instead)
 
-    def _as_joined(self, typed: str) -> str:
-        """The name of a room as it was created, if we know that we are in it; else as it was typed."""
-        return next((room for room in self.rooms if fold(room) == fold(typed)), typed)
+    def _as_known(self, typed: str) -> str:
+        """The name of a room as it was created, if we have heard of it; else as it was typed."""
+        known = (*self.rooms, *self.chat.known_rooms, EVERYONE_NAME)
+        return next((room for room in known if fold(room) == fold(typed)), typed)
+
+    def _with_known_room(self, error: ChatError) -> ChatError:
+        match error:
+            # What they typed may have told us how the room is called.
+            case RoomExists(room=room) | NoSuchRoom(room=room) | NotAMember(room=room) | RoomFull(room=room):
+                return type(error)(self._as_known(room))
+        return error
 
     def _forget_room(self, name: str) -> None:
         self.rooms[:] = [room for room in self.rooms if fold(room) != fold(name)]

@@ -1,0 +1,105 @@
+"""Groups at the prompt: what people type and read, and how groups are called.
+
+A real server and real clients in virtual time (tests/stage.py); each person types at a conversation of their own. The
+clock jumps, so everything happens in the same order in each run.
+"""
+
+import attrs
+import pytest
+import trio
+
+from tests.stage import SERVER, identity_of
+from trio_chat.client.chat import open_chat
+from trio_chat.storage.memory import MemoryClientStore
+from trio_chat.terminal.conversation import run_conversation
+from trio_chat.terminal.wordings import Phrasebook
+
+WELCOME, BYE = "[Welcome, You are registered.]", "[You are Offline. Bye.]"
+
+
+@attrs.define(eq=False)
+class PersonAtPrompt:
+    """A person at a client. `store` is what their program finds at its next start."""
+
+    stage: object
+    name: str
+    host: str
+    store: MemoryClientStore = attrs.field(factory=MemoryClientStore)
+    printed: list = attrs.field(factory=list)
+    keys: object = None
+
+    async def run(self, task_status=trio.TASK_STATUS_IGNORED):
+        self.keys, lines = trio.open_memory_channel(10)
+        identity, network = identity_of(self.name), self.stage.network
+        opening = open_chat(
+            *(self.name, SERVER),
+            **{"host": self.host, "identity": identity, "store": self.store, "network": network},
+            clock=trio.current_time,
+        )
+        task_status.started()
+        await run_conversation(opening, lines, self._show, Phrasebook(owner=self.name))
+
+    def _show(self, line):
+        self.printed.append(line.text)
+
+    async def types(self, line):
+        """Types a line; returns what is printed until nothing happens any more."""
+        await self.reads()
+        await self.keys.send(line)
+        return await self.reads()
+
+    async def reads(self):
+        """What was printed since they last looked."""
+        await self.stage.pass_time(1)
+        printed, self.printed[:] = [*self.printed], []
+        return printed
+
+
+@pytest.fixture
+def start(stage, nursery):
+    """Starts the client of a person, or starts it again."""
+
+    async def start(person):
+        person = PersonAtPrompt(stage, person, f"10.9.{len(person)}.1") if isinstance(person, str) else person
+        await nursery.start(person.run)
+        assert WELCOME in await person.reads()
+        return person
+
+    yield start
+    nursery.cancel_scope.cancel()
+
+
+# --- how groups are called ---
+
+
+async def test_a_group_is_called_as_it_was_created_whatever_is_typed(start, autojump_clock):
+    alice = await start("alice")
+    assert await alice.types("create_group Lunch") == ["[Group Lunch created by Server.]"]
+    assert await alice.types("create_group lunch") == ["[Group Lunch already exists.]"]
+    assert await alice.types("list_members LUNCH") == ["(Lunch) [Members in the group Lunch:]", "(Lunch) alice"]
+    assert await alice.types("exit") == [BYE]
+
+    await start(alice)
+    assert await alice.types("leave_group lunch") == ["[Leave group chat Lunch]"], "the first command of a start"
+    assert await alice.types("leave_group lunch") == ["[You are not in group Lunch. Type join_group Lunch]"]
+    assert await alice.types("list_members lunch") == ["(Lunch) [Members in the group Lunch:]"]
+
+
+async def test_a_group_that_is_known_from_the_list_is_called_as_there(start, autojump_clock):
+    alice, bob = await start("alice"), await start("bob")
+    await alice.types("create_group Lunch")
+    assert await bob.types("create_group lunch") == ["[Group lunch already exists.]"], "nothing is known yet"
+    await bob.types("list_groups")
+    assert await bob.types("create_group lunch") == ["[Group Lunch already exists.]"]
+    assert await bob.types("list_members lunch") == ["(Lunch) [Members in the group Lunch:]", "(Lunch) alice"]
+    assert await bob.types("list_members EVERYONE") == [
+        "(everyone) [Members in the group everyone:]",
+        "(everyone) alice",
+        "(everyone) bob",
+    ]
+
+
+async def test_a_group_that_is_unknown_is_called_as_typed(start, autojump_clock):
+    alice = await start("alice")
+    assert await alice.types("join_group #Lunch") == ["[Group Lunch does not exist]"]
+    assert await alice.types("create_group LUNCH") == ["[Group LUNCH created by Server.]"]
