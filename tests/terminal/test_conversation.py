@@ -257,7 +257,7 @@ async def test_a_group_is_created_joined_used_and_left(chat):
         "[Entered group lunch successfully]",
         "(lunch) [Message received by Server.]",
         "[Available group chats:]",
-        "lunch",
+        "lunch (current)",
         "(lunch) [Members in the group lunch:]",
         "(lunch) w",
         "(lunch) x",

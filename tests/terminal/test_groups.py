@@ -103,3 +103,38 @@ async def test_a_group_that_is_unknown_is_called_as_typed(start, autojump_clock)
     alice = await start("alice")
     assert await alice.types("join_group #Lunch") == ["[Group Lunch does not exist]"]
     assert await alice.types("create_group LUNCH") == ["[Group LUNCH created by Server.]"]
+
+
+# --- which groups there are ---
+
+
+async def test_the_list_marks_the_groups_that_one_is_in_and_the_current_one(start, autojump_clock):
+    alice, bob = await start("alice"), await start("bob")
+    for group in ("lunch", "dinner", "chess"):
+        await alice.types(f"create_group {group}")
+    heading = "[Available group chats:]"
+    assert await bob.types("list_groups") == [heading, "chess", "dinner", "lunch"]
+    await bob.types("join_group lunch")
+    await bob.types("join_group chess")
+    assert await bob.types("list_groups") == [heading, "chess (current)", "dinner", "lunch (you are in it)"]
+    await bob.types("leave_group")
+    assert await bob.types("list_groups") == [heading, "chess", "dinner", "lunch (current)"]
+
+    # A choice that failed leaves no group current, as send_group would say.
+    await bob.types("join_group breakfast")
+    assert await bob.types("list_groups") == [heading, "chess", "dinner", "lunch (you are in it)"]
+
+
+async def test_after_a_restart_a_group_is_current_if_it_is_the_only_one(start, autojump_clock):
+    alice = await start("alice")
+    await alice.types("create_group lunch")
+    await alice.types("exit")
+    await start(alice)
+    assert await alice.types("list_groups") == ["[Available group chats:]", "lunch (current)"]
+    await alice.types("create_group dinner")
+    await alice.types("exit")
+    await start(alice)
+    assert (await alice.types("list_groups"))[1:] == ["dinner (you are in it)", "lunch (you are in it)"]
+    assert await alice.types("send_group hi") == [
+        "[Which group? You are in lunch, dinner. Type join_group NAME first.]"
+    ]

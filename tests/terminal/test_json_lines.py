@@ -323,6 +323,7 @@ REGISTERED, DEREGISTERED = {"event": "registered", "waiting": 2}, {"event": "der
                         {"name": "everyone", "members": None, "joined": True},
                         {"name": "lunch", "members": 2, "joined": True},
                     ],
+                    "current": "lunch",
                 }
             ],
         ),

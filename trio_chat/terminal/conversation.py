@@ -194,7 +194,9 @@ class _Conversation:
                 await self.chat.post(room, text)
                 self.tell(results.PostAccepted(room))
             case commands.ListGroups():
-                self.tell(results.RoomsList(tuple(await self.chat.rooms())))
+                rooms = tuple(await self.chat.rooms())
+                await self._rooms_joined()
+                self.tell(results.RoomsList(rooms, self._chosen()))
             case commands.ListGroupMembers(named):
                 instead = "list_members NAME"
                 room = self._as_known(named) if named else await self._current_room(instead, in_none=instead)
@@ -217,10 +219,15 @@ class _Conversation:
         rooms = await self._rooms_joined()
         if not rooms:
             raise commands.InNoGroup(in_none)
-        # The server knows the rooms, and not which one they had chosen before the program was started again.
-        if self.is_chosen or (self.is_chosen is None and len(rooms) == 1):
-            return rooms[-1]
+        if current := self._chosen():
+            return current
         raise commands.WhichGroup(rooms, instead)
+
+    def _chosen(self) -> str:
+        """The current one of `rooms`; empty if it is not known."""
+        # The server knows the rooms, and not which one they had chosen before the program was started again.
+        is_known = self.is_chosen or (self.is_chosen is None and len(self.rooms) == 1)
+        return self.rooms[-1] if self.rooms and is_known else ""
 
     def _as_known(self, typed: str) -> str:
         """The name of a room as it was created, if we have heard of it; else as it was typed."""

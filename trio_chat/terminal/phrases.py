@@ -62,6 +62,8 @@ class Phrase(enum.Enum):
     )
     ROOMS = Style.PLAIN, "list_groups: above the groups", "[Available group chats:]"
     ROOM_ROW = Style.PLAIN, "list_groups: a group", "{room}"
+    JOINED_ROOM_ROW = Style.PLAIN, "list_groups: a group that you are in", "{room} (you are in it)"
+    CURRENT_ROOM_ROW = Style.PLAIN, "list_groups: the current group", "{room} (current)"
     MEMBERS = Style.PLAIN, "list_members: above the names", "({room}) [Members in the group {room}:]"
     MEMBER_ROW = Style.PLAIN, "list_members: a name", "({room}) {name}"
     ROOM_EXISTS = Style.ERROR, "create_group: there is such a group", "[Group {room} already exists.]"

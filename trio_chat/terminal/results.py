@@ -85,9 +85,10 @@ class RoomLeft:
 
 @attrs.frozen
 class RoomsList:
-    """Which rooms there are, in the order of their names."""
+    """Which rooms there are, in the order of their names. `current`: the one to which `send_group` writes, or empty."""
 
     rooms: tuple[RoomInfo, ...]
+    current: str = ""
 
 
 @attrs.frozen

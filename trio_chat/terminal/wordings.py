@@ -12,6 +12,7 @@ import attrs
 from trio_chat import errors
 from trio_chat.client import events
 from trio_chat.client.block_list import Blocked
+from trio_chat.client.rooms import RoomInfo
 from trio_chat.presence.messages import FriendChanged
 from trio_chat.protocol.records import EVERYONE_NAME, fold
 from trio_chat.terminal import commands, results
@@ -215,8 +216,10 @@ class Phrasebook:
                 return self.lines(Phrase.ENTERED, room=room)
             case results.RoomLeft(room):
                 return self.lines(Phrase.LEFT, room=room)
-            case results.RoomsList(rooms):
-                rows = [self.lines(Phrase.ROOM_ROW, room=one.name) for one in rooms if one.name != EVERYONE_NAME]
+            case results.RoomsList(rooms, current):
+                # Everyone is in that room, and nobody can join it or leave it: it is no group to choose.
+                listed = [one for one in rooms if one.name != EVERYONE_NAME or one.name == current]
+                rows = [self.lines(_room_row(one, current), room=one.name) for one in listed]
                 return (*self.lines(Phrase.ROOMS), *chain.from_iterable(rows))
             case results.MembersList(room, names):
                 rows = [self.lines(Phrase.MEMBER_ROW, room=room, name=name) for name in names]
@@ -285,6 +288,12 @@ class Phrasebook:
             return self.lines(phrase, name=name, room=room, pinned=pinned, key=offered)
         text = str(error)
         return self.lines(Phrase.OTHER_ERROR, text=escape(text[:1].upper() + text[1:]))
+
+
+def _room_row(room: RoomInfo, current: str) -> Phrase:
+    if not room.joined:
+        return Phrase.ROOM_ROW
+    return Phrase.CURRENT_ROOM_ROW if room.name == current else Phrase.JOINED_ROOM_ROW
 
 
 def _fill(style: Style, template: str, text: str, fields: dict[str, str]) -> Iterator[Line]:
