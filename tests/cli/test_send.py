@@ -18,11 +18,13 @@ from tests.stage import SERVER, identity_of
 from trio_chat import (
     Delivery,
     ForgedReceipt,
+    GroupMessageReceived,
     KeyChanged,
     LetterReceived,
     MailboxFull,
     MessageReceived,
     NameTaken,
+    NotAMember,
     NotOpened,
     NotRegistered,
     ReceiptReceived,
@@ -38,6 +40,7 @@ from trio_chat import (
     open_identity,
     serve_chat,
 )
+from trio_chat.cli.keys import client_file
 from trio_chat.cli.main import main
 from trio_chat.storage.memory import MemoryClientStore
 
@@ -85,6 +88,9 @@ class FakeChat:
             raise self.sending
         return self.sending
 
+    async def post(self, room, text):
+        await self.send(room, text)
+
 
 @pytest.fixture
 def chat(monkeypatch):
@@ -94,8 +100,8 @@ def chat(monkeypatch):
     return chat
 
 
-def send(*args, server=f"{HOST}:5000"):
-    return main(["send", "bob", *args, "--as", "robot", "--server", server])
+def send(*args, server=f"{HOST}:5000", to="bob"):
+    return main(["send", to, *args, "--as", "robot", "--server", server])
 
 
 # --- what it prints ---
@@ -242,6 +248,8 @@ def test_a_closed_standard_input_is_an_empty_text(monkeypatch, chat, tmp_path, c
         (["bob", "hi", "--as", "robot", "--server", "no..host\n:5000"], "cannot find the host 'no..host\\n'"),
         (["bob", "hi", "--as", "../x", "--server", "::1:5000"], "is not HOST:PORT"),
         (["bob", "hi", "--as", "../x", "--server", "[::1]:5000"], "not a valid name: '../x'"),
+        (["#", "hi", "--as", "x", "--server", "[::1]:5000"], "not a valid name: ''"),
+        (["##lunch", "hi", "--as", "x", "--server", "[::1]:5000"], "not a valid name: '#lunch'"),
         (["b@d\x1b", "hi", "--as", "x", "--server", "[::1]:5000"], "not a valid name: 'b@d\\x1b'"),
         (["bob", "", "--as", "robot", "--server", "[::1]:5000"], "a text has 1 to 16384 bytes, not 0"),
         (["bob", "\udcff", "--as", "robot", "--server", "[::1]:5000"], "not valid Unicode"),
@@ -301,9 +309,9 @@ async def server(nursery):
     nursery.cancel_scope.cancel()
 
 
-async def send_to(server, *args):
+async def send_to(server, *args, to="bob"):
     with trio.fail_after(60):
-        return await trio.to_thread.run_sync(partial(send, *args, server=f"{HOST}:{server[1]}"))
+        return await trio.to_thread.run_sync(partial(send, *args, server=f"{HOST}:{server[1]}", to=to))
 
 
 async def test_a_message_arrives_or_waits(server, capsys):
@@ -320,6 +328,53 @@ async def test_a_message_arrives_or_waits(server, capsys):
             (letter,) = [event async for event in _first(bob, LetterReceived)]
     assert (letter.sender, letter.text) == ("robot", "Are you away?")
     assert capsys.readouterr().err == ""
+
+
+async def test_a_message_to_a_group_reaches_those_who_are_in_it(server, capsys):
+    with trio.fail_after(60):
+        async with open_chat("bob", server, identity=identity_of("bob")) as bob:
+            await bob.create_room("Lunch")
+            assert await send_to(server, "Hello?", to="#lunch") == 2
+            command = f"echo join_group lunch | trio-chat client robot {HOST}:{server[1]}"
+            complaint = f" send: robot is not in the group lunch: to join it once, type: {command}\n"
+            assert capsys.readouterr().err.endswith(complaint)
+
+            robot = open_identity(client_file("robot", server, "key"))
+            async with open_chat("robot", server, identity=robot) as chat:
+                await chat.join("lunch")
+            assert await send_to(server, "Soup is ready.", to="#lunch") == 0
+            received = [event async for event in _first(bob, GroupMessageReceived)]
+    assert received == [GroupMessageReceived("robot", "Soup is ready.", room="Lunch")]
+    assert capsys.readouterr() == (">>> (Lunch) [Message received by Server.]\n", "")
+
+
+async def test_a_message_to_the_group_of_everyone_is_one_to_all(server, capsys):
+    with trio.fail_after(60):
+        async with open_chat("bob", server, identity=identity_of("bob")) as bob:
+            assert await send_to(server, "Hello, all!", to="#Everyone") == 0
+            received = [event async for event in _first(bob, GroupMessageReceived)]
+    assert received == [GroupMessageReceived("robot", "Hello, all!")]
+    assert capsys.readouterr() == (">>> [Group Message received by Server.]\n", "")
+
+
+async def test_a_group_and_a_person_of_the_same_name_are_not_mixed_up(server, capsys):
+    with trio.fail_after(60):
+        async with open_chat("bob", server, identity=identity_of("bob")) as bob:
+            assert await send_to(server, "hi", to="#bob") == 2
+            assert " send: no such room: bob: " in capsys.readouterr().err
+            await bob.create_room("bob")
+            assert await send_to(server, "hi", to="#bob") == 2, "robot is not in it, and it does not go to the person"
+            assert await send_to(server, "to the person") == 0
+            received = [event async for event in _first(bob, MessageReceived)]
+    assert received == [MessageReceived("robot", "to the person")]
+
+
+def test_the_command_that_helps_names_the_files_that_were_given(chat, tmp_path, capsys):
+    chat.sending = NotAMember("lunch")
+    files = ["--identity", str(tmp_path / "my key"), "--store", ":memory:"]
+    assert send("hi", *files, to="#lunch") == 2
+    command = f"trio-chat client robot {HOST}:5000 --identity '{tmp_path}/my key' --store :memory:"
+    assert capsys.readouterr().err.endswith(f" | {command}\n")
 
 
 async def _first(chat, kind):

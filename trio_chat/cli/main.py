@@ -321,12 +321,14 @@ def client(
 def send(recipient: str, text: str, **options: Any) -> int:
     """Send one message, from a script or by hand.
 
+    NAME is a person, or a group that ME is in: '#lunch', in quotes.
+
     If TEXT is -, standard input is sent. Put -- before a TEXT that begins with -. This cannot run at the same time
     as a client of the same name. Messages to ME wait for that client.
 
     \b
     Exit codes:
-      0  NAME has received it
+      0  NAME has received it; for a group: the server has it
       3  NAME is away; the server has saved it
       2  refused, or wrong usage
       1  the server does not respond
