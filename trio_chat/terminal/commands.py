@@ -74,9 +74,10 @@ class SendAll:
 
 @attrs.frozen
 class CreateGroup:
-    """Create a room."""
+    """Create a room. `private`: only those whom an owner invites are in it."""
 
     room: str
+    private: bool = False
 
 
 @attrs.frozen
@@ -110,6 +111,27 @@ class ListGroupMembers:
     """Show who is in a room; None is the current one."""
 
     room: str | None
+
+
+@attrs.frozen
+class Invite:
+    """Put somebody into the current room, which is private."""
+
+    name: str
+
+
+@attrs.frozen
+class Remove:
+    """Remove somebody from the current room, which is private."""
+
+    name: str
+
+
+@attrs.frozen
+class Owners:
+    """Show who owns the current room, which is private; with a name, make this member one of them."""
+
+    name: str | None
 
 
 @attrs.frozen
@@ -187,7 +209,8 @@ class Empty:
     """A blank line."""
 
 
-GroupCommand = CreateGroup | JoinGroup | LeaveGroup | SendGroup | ListGroups | ListGroupMembers
+PrivateGroupCommand = Invite | Remove | Owners
+GroupCommand = CreateGroup | JoinGroup | LeaveGroup | SendGroup | ListGroups | ListGroupMembers | PrivateGroupCommand
 Command = (
     Send
     | SendAll
@@ -254,6 +277,17 @@ def _with_name(command: Callable[[str], Command]) -> Callable[[str], Command | N
     return lambda rest: command(rest.strip()) if len(rest.split()) == 1 else None
 
 
+def _with_name_or_none(command: Callable[[str | None], Command]) -> Callable[[str], Command | None]:
+    return lambda rest: _with_name(command)(rest) if rest.strip() else command(None)
+
+
+def _create_group(rest: str) -> CreateGroup | None:
+    words = rest.split()
+    private = "--private" in words
+    names = [word.removeprefix("#") for word in words if word != "--private"]
+    return CreateGroup(names[0], private) if len(names) == 1 and names[0] and len(words) == 1 + private else None
+
+
 def _with_group(command: Callable[[str], Command]) -> Callable[[str], Command | None]:
     # With or without the # that `history` wants. A # alone is no group, and not the current one either.
     return lambda rest: _with_name(command)(rest.strip().removeprefix("#"))
@@ -282,7 +316,11 @@ def _without_words(command: Command) -> Callable[[str], Command | None]:
 COMMANDS: dict[str, CommandRow] = {
     "send": CommandRow("send NAME TEXT", "a message to one person; kept while they are away", _send),
     "send_all": CommandRow("send_all TEXT", "a message to everyone", lambda rest: SendAll(rest) if rest else None),
-    "create_group": CommandRow("create_group GROUP", "create a group, and be in it", _with_group(CreateGroup)),
+    "create_group": CommandRow(
+        "create_group GROUP [--private]",
+        "create a group; a private one is for those you invite",
+        _create_group,
+    ),
     "join_group": CommandRow("join_group GROUP", "join a group, and make it the current one", _with_group(JoinGroup)),
     "send_group": CommandRow(
         "send_group TEXT", "a message to the current group", lambda rest: SendGroup(rest) if rest else None
@@ -293,6 +331,11 @@ COMMANDS: dict[str, CommandRow] = {
     ),
     "leave_group": CommandRow(
         "leave_group [GROUP]", "leave a group, or the current one", _with_group_or_none(LeaveGroup)
+    ),
+    "invite": CommandRow("invite NAME", "add somebody to the current group, which is private", _with_name(Invite)),
+    "remove": CommandRow("remove NAME", "remove somebody from the current group, which is private", _with_name(Remove)),
+    "owners": CommandRow(
+        "owners [NAME]", "who owns the current private group; with a name: they do, too", _with_name_or_none(Owners)
     ),
     "reg": CommandRow(
         "reg [NAME]", "come back online; NAME can only be your own", lambda rest: Reg(rest.strip() or None)

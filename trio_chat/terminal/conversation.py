@@ -10,7 +10,7 @@ import attrs
 import trio
 
 from trio_chat.client.chat import Chat
-from trio_chat.client.events import ServerSilent, SignedOff, TableChanged
+from trio_chat.client.events import RemovedFromRoom, RoomMembersChanged, ServerSilent, SignedOff, TableChanged
 from trio_chat.errors import (
     ChatError,
     NoSuchRoom,
@@ -103,6 +103,12 @@ class _Conversation:
                 case SignedOff(error=(ServerNotResponding() | SignedInElsewhere()) as error):
                     # The conversation ends, whatever take_commands waits for: the nursery cancels it.
                     raise error
+                case RoomMembersChanged(room, joined=True) if self.rooms:
+                    # Not the current one: what is typed at this moment is for another room.
+                    self.rooms.insert(0, room)
+                case RemovedFromRoom(room):
+                    self._lose_room(room)
+            match event:
                 case TableChanged() if self.renderer.lists_changed_table:
                     self._tell_table()
                 case _:
@@ -127,10 +133,9 @@ class _Conversation:
         except (ServerNotResponding, ServerKeyChanged, SignedInElsewhere):
             raise
         except ChatError as error:
-            if isinstance(error, NotAMember):
-                # Another program of ours has left it. What is typed next was meant for it, and not for another room.
-                self.is_chosen = self.is_chosen and fold(error.room) != fold(self.rooms[-1] if self.rooms else "")
-                self._forget_room(error.room)
+            # Nobody can leave the room of everyone: who tries that is still in it.
+            if isinstance(error, NotAMember) and fold(error.room) != EVERYONE_NAME:
+                self._lose_room(error.room)
             self.tell(results.Failed(self._with_known_room(error)))
             return False
         return isinstance(command, commands.Exit)
@@ -176,9 +181,9 @@ class _Conversation:
 
     async def _do_in_group(self, command: commands.GroupCommand) -> None:
         match command:
-            case commands.CreateGroup(typed):
-                await self._choose(await self.chat.create_room(typed))
-                self.tell(results.RoomCreated(self.rooms[-1]))
+            case commands.CreateGroup(typed, private):
+                await self._choose(await self.chat.create_room(typed, private=private))
+                self.tell(results.RoomCreated(self.rooms[-1], private))
             case commands.JoinGroup(typed):
                 # If it fails, what a script sends next must not go to the room before.
                 self.is_chosen = False
@@ -202,6 +207,23 @@ class _Conversation:
                 room = self._as_known(named) if named else await self._current_room(instead, in_none=instead)
                 members = tuple(await self.chat.members(room))
                 self.tell(results.MembersList(self._as_known(room), members))
+
+            case commands.Invite() | commands.Remove() | commands.Owners():
+                room = await self._current_room("join_group NAME first", in_none="join_group NAME")
+                await self._do_in_private_group(command, room)
+
+    async def _do_in_private_group(self, command: commands.PrivateGroupCommand, room: str) -> None:
+        match command:
+            case commands.Invite(name):
+                self.tell(results.MemberInvited(room, await self.chat.invite(room, name)))
+            case commands.Remove(name):
+                await self.chat.remove(room, name)
+                self.tell(results.MemberRemoved(room, name))
+            case commands.Owners(None):
+                self.tell(results.OwnersList(room, tuple(await self.chat.owners(room))))
+            case commands.Owners(str(name)):
+                await self.chat.add_owner(room, name)
+                self.tell(results.OwnerAdded(room, name))
 
     async def _rooms_joined(self) -> list[str]:
         """The rooms that we are in, the current one last."""
@@ -240,6 +262,12 @@ class _Conversation:
             case RoomExists(room=room) | NoSuchRoom(room=room) | NotAMember(room=room) | RoomFull(room=room):
                 return type(error)(self._as_known(room))
         return error
+
+    def _lose_room(self, name: str) -> None:
+        """We are not in a room any more, and have not left it here."""
+        # What is typed next was meant for it, and not for another room.
+        self.is_chosen = self.is_chosen and fold(name) != fold(self.rooms[-1] if self.rooms else "")
+        self._forget_room(name)
 
     def _forget_room(self, name: str) -> None:
         self.rooms[:] = [room for room in self.rooms if fold(room) != fold(name)]

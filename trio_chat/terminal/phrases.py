@@ -40,6 +40,63 @@ class Phrase(enum.Enum):
     GROUP_MESSAGE = Style.GROUP, "group message arrives", "Group Chat {name}: {text}", "Channel_Message {name} : {text}"
     DEREGISTERED = Style.SYSTEM, "deregistered", "[You are Offline. Bye.]", "[You are now offline. Bye.]"
     CREATED = Style.SYSTEM, "a group was created", "[Group {room} created by Server.]"
+    CREATED_PRIVATE = (
+        Style.SYSTEM,
+        "a private group was created",
+        "[Group {room} created by Server.] / [It is private. Type invite NAME to add somebody.]",
+    )
+    INVITED = Style.SYSTEM, "invite: somebody is added", "({room}) [{name} is in the group now.]"
+    REMOVED = Style.SYSTEM, "remove: somebody is removed", "({room}) [{name} is not in the group any more.]"
+    OWNER_ADDED = Style.SYSTEM, "owners NAME: they are one, too", "({room}) [{name} owns the group now, too.]"
+    OWNERS = Style.PLAIN, "owners: above the names", "({room}) [Owners of the group {room}:]"
+    ADDED_YOU = (
+        Style.SYSTEM,
+        "somebody has added you to a private group",
+        "({room}) [{name} has added you to this group. Type join_group {room} to write to it.]",
+    )
+    ADDED = Style.SYSTEM, "somebody has added others", "({room}) [{name} has added {text}.]"
+    GONE = Style.SYSTEM, "others were removed, or have left", "({room}) [Not in the group any more: {text}.]"
+    NEW_OWNERS = Style.SYSTEM, "there are more owners", "({room}) [{name} has made {text} an owner.]"
+    CHANGES_MISSING = (
+        Style.WARNING,
+        "changes of the members of a private group are missing",
+        "({room}) [Some changes of who is in the group are missing. Type list_members {room}.]",
+    )
+    REMOVED_YOU = Style.SYSTEM, "you were removed from a private group", "({room}) [{name} has removed you.]"
+    LEFT_PRIVATE = (
+        Style.SYSTEM,
+        "somebody has left a private group",
+        "({room}) [{name} has left. The group gets a new key as soon as one of its owners is online.]",
+    )
+    ROOM_NOT_TRUSTED = (
+        Style.WARNING,
+        "a change of a private group that no owner has signed",
+        "[WARNING: the server shows a change of the private group {room} that none of its owners has signed, or an old"
+        " one. It does not count.]",
+    )
+    MEMBERS_NOT_TRUSTED = (
+        Style.ERROR,
+        "the server does not show who is in a private group",
+        "[The server does not show who is in the private group {room}. Ask one of its owners, or the operator.]",
+    )
+    ROOM_IS_PRIVATE = (
+        Style.ERROR,
+        "join_group: it is private",
+        "[Group {room} is private. Ask one of its owners to type invite with your name.]",
+    )
+    ROOM_IS_OPEN = (
+        Style.ERROR,
+        "invite, remove, owners: it is not private",
+        "[Group {room} is not private: others type join_group {room}]",
+    )
+    NOT_AN_OWNER = Style.ERROR, "you do not own it", "[You do not own group {room}. Type owners to see who does.]"
+    NOT_IN_ROOM = Style.ERROR, "somebody is not in the group", "[{name} is not in group {room}.]"
+    REMOVED_YOURSELF = Style.ERROR, "remove: yourself", "[You cannot remove yourself. Type leave_group {room}]"
+    THEY_ARE_IN_TOO_MANY = (
+        Style.ERROR,
+        "invite: they are in too many groups",
+        "[{name} is in too many groups: ask them to leave one.]",
+    )
     ENTERED = Style.SYSTEM, "a group was joined", "[Entered group {room} successfully]"
     LEFT = Style.SYSTEM, "a group was left", "[Leave group chat {room}]"
     ROOM_POSTED = Style.SYSTEM, "group message accepted", "({room}) [Message received by Server.]"

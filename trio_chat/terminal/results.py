@@ -67,6 +67,7 @@ class RoomCreated:
     """There is a new room, and we are in it."""
 
     room: str
+    private: bool = False
 
 
 @attrs.frozen
@@ -94,6 +95,38 @@ class RoomsList:
 @attrs.frozen
 class MembersList:
     """Who is in a room, in the order of names."""
+
+    room: str
+    names: tuple[str, ...]
+
+
+@attrs.frozen
+class MemberInvited:
+    """Somebody is in a private room now."""
+
+    room: str
+    name: str
+
+
+@attrs.frozen
+class MemberRemoved:
+    """Somebody is not in a private room any more."""
+
+    room: str
+    name: str
+
+
+@attrs.frozen
+class OwnerAdded:
+    """A member of a private room owns it now, too."""
+
+    room: str
+    name: str
+
+
+@attrs.frozen
+class OwnersList:
+    """Who owns a private room, in the order of names."""
 
     room: str
     names: tuple[str, ...]
@@ -175,7 +208,18 @@ class ProgramInterrupted:
     """Ctrl-C has ended the program."""
 
 
-RoomResult = PostAccepted | RoomCreated | RoomJoined | RoomLeft | RoomsList | MembersList
+RoomResult = (
+    PostAccepted
+    | RoomCreated
+    | RoomJoined
+    | RoomLeft
+    | RoomsList
+    | MembersList
+    | MemberInvited
+    | MemberRemoved
+    | OwnerAdded
+    | OwnersList
+)
 CommandAnswer = (
     CameBack
     | WentOffline

@@ -47,6 +47,13 @@ _ERRORS: dict[type[errors.ChatError], Phrase] = {
     errors.RoomFull: Phrase.ROOM_FULL,
     errors.TooManyRooms: Phrase.TOO_MANY_ROOMS,
     errors.NoMoreRooms: Phrase.NO_MORE_ROOMS,
+    errors.RoomIsPrivate: Phrase.ROOM_IS_PRIVATE,
+    errors.RoomIsOpen: Phrase.ROOM_IS_OPEN,
+    errors.NotAnOwner: Phrase.NOT_AN_OWNER,
+    errors.NotInRoom: Phrase.NOT_IN_ROOM,
+    errors.RemovedYourself: Phrase.REMOVED_YOURSELF,
+    errors.TheyAreInTooManyRooms: Phrase.THEY_ARE_IN_TOO_MANY,
+    errors.MembersNotTrusted: Phrase.MEMBERS_NOT_TRUSTED,
     errors.NoHistory: Phrase.NO_HISTORY,
     errors.ServerNotResponding: Phrase.NO_SERVER,
     errors.NameTaken: Phrase.NAME_TAKEN,
@@ -195,8 +202,16 @@ class Phrasebook:
                 return self.lines(Phrase.KEY_CHANGED, name=name, pinned=pinned, key=offered)
             case events.GroupMessagesMissed(count, room):
                 return self.lines(Phrase.ROOM_MISSED if room else Phrase.MISSED, count=count, room=room)
+            case events.MemberLeft(room, name, private=True):
+                return self.lines(Phrase.LEFT_PRIVATE, room=room, name=name)
             case events.MemberJoined() | events.MemberLeft():
                 return ()
+            case events.RoomMembersChanged():
+                return self._members_changed(event)
+            case events.RemovedFromRoom(room, owner):
+                return self.lines(Phrase.REMOVED_YOU, room=room, name=owner)
+            case events.RoomNotTrusted(room):
+                return self.lines(Phrase.ROOM_NOT_TRUSTED, room=room)
             case events.TableChanged():
                 return self.lines(Phrase.TABLE_CHANGED)
             case events.ServerSilent():
@@ -210,8 +225,14 @@ class Phrasebook:
         match result:
             case results.PostAccepted(room):
                 return self.lines(Phrase.ROOM_POSTED if room else Phrase.POSTED, room=room)
-            case results.RoomCreated(room):
-                return self.lines(Phrase.CREATED, room=room)
+            case results.RoomCreated(room, private):
+                return self.lines(Phrase.CREATED_PRIVATE if private else Phrase.CREATED, room=room)
+            case results.MemberInvited(room, name):
+                return self.lines(Phrase.INVITED, room=room, name=name)
+            case results.MemberRemoved(room, name):
+                return self.lines(Phrase.REMOVED, room=room, name=name)
+            case results.OwnerAdded(room, name):
+                return self.lines(Phrase.OWNER_ADDED, room=room, name=name)
             case results.RoomJoined(room):
                 return self.lines(Phrase.ENTERED, room=room)
             case results.RoomLeft(room):
@@ -221,9 +242,18 @@ class Phrasebook:
                 listed = [one for one in rooms if one.name != EVERYONE_NAME or one.name == current]
                 rows = [self.lines(_room_row(one, current), room=one.name) for one in listed]
                 return (*self.lines(Phrase.ROOMS), *chain.from_iterable(rows))
-            case results.MembersList(room, names):
+            case results.MembersList(room, names) | results.OwnersList(room, names):
+                heading = Phrase.MEMBERS if isinstance(result, results.MembersList) else Phrase.OWNERS
                 rows = [self.lines(Phrase.MEMBER_ROW, room=room, name=name) for name in names]
-                return (*self.lines(Phrase.MEMBERS, room=room), *chain.from_iterable(rows))
+                return (*self.lines(heading, room=room), *chain.from_iterable(rows))
+
+    def _members_changed(self, event: events.RoomMembersChanged) -> tuple[Line, ...]:
+        changes = ((Phrase.ADDED, event.added), (Phrase.GONE, event.removed), (Phrase.NEW_OWNERS, event.owners))
+        lines = self.lines(Phrase.ADDED_YOU, room=event.room, name=event.owner) if event.joined else ()
+        for phrase, names in changes:
+            if names:
+                lines += self.lines(phrase, room=event.room, name=event.owner, text=", ".join(names))
+        return lines + (self.lines(Phrase.CHANGES_MISSING, room=event.room) if event.gap else ())
 
     def _with_mention(self, text: str, lines: tuple[Line, ...]) -> tuple[Line, ...]:
         return _ringing(lines, self.owner) if mentions(text, self.owner) else lines
