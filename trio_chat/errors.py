@@ -26,7 +26,7 @@ class InvalidName(ChatError):
     """Not a name. The rule is `NAME` in protocol/records.py, and is in the text of the error."""
 
     def __init__(self, name: str) -> None:
-        rule = "a name has 1 to 32 letters, digits, '.', '_' or '-', and begins with a letter or a digit"
+        rule = "a name has 1 to 32 letters A-Z, digits, '.', '_' or '-', and begins with a letter or a digit"
         super().__init__(f"not a valid name: {name!r} ({rule})")
         self.name = name
 

@@ -523,6 +523,13 @@ def test_a_server_at_all_addresses_prints_what_others_type(served, monkeypatch, 
     ]
 
 
+def test_who_has_to_be_invited_is_told_to_type_the_code(served, monkeypatch, capsys):
+    monkeypatch.setattr(trio_chat.cli.server, "own_addresses", lambda: ["192.0.2.2"])
+    assert main(["server", "5678", "--store", ":memory:", "--registration", "invitation"]) == 0
+    (line,) = capsys.readouterr().err.splitlines()[2:]
+    assert line == "Others join with: trio-chat client NAME 192.0.2.2 5678 --invitation CODE"
+
+
 def test_its_own_addresses_are_of_use_to_others():
     addresses = [ipaddress.ip_address(one) for one in own_addresses()]
     assert len(addresses) <= 3

@@ -140,5 +140,5 @@ def test_a_fingerprint_has_16_characters_and_depends_on_the_signing_key_only():
 def test_an_invalid_name_is_refused_with_the_rule_in_one_line(name):
     with pytest.raises(InvalidName) as caught:
         check_name(name)
-    assert str(caught.value).startswith(f"not a valid name: {name!r} (a name has 1 to 32 letters")
+    assert str(caught.value).startswith(f"not a valid name: {name!r} (a name has 1 to 32 letters A-Z")
     assert str(caught.value).isprintable()

@@ -54,7 +54,7 @@ BYE = "[You are Offline. Bye.]"
 NO_SERVER = pytest.RaisesGroup(ServerNotResponding, flatten_subgroups=True)
 ELSEWHERE = pytest.RaisesGroup(SignedInElsewhere, flatten_subgroups=True)
 OLD, NEW = "aaaa-bbbb-cccc-dddd", "2222-3333-4444-5555"
-INVALID_NAME = "[Not a name: b@d. A name has 1 to 32 letters, digits, _ . - and begins with a letter or digit.]"
+INVALID_NAME = "[Not a name: b@d. A name has 1 to 32 letters A-Z, digits, _ . - and begins with a letter or digit.]"
 WARNING = (
     "[WARNING: the key of y has changed!]",
     f"[It was {OLD}, now it is {NEW}.]",

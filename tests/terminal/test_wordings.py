@@ -137,7 +137,7 @@ NOT_DELIVERED = [
 ]
 UNREADABLE = ["[A message that claims to be from y could not be opened or verified.]"]
 MISSED = ["[3 group messages were not kept: there were too many.]"]
-INVALID = "[Not a name: b@d. A name has 1 to 32 letters, digits, _ . - and begins with a letter or digit.]"
+INVALID = "[Not a name: b@d. A name has 1 to 32 letters A-Z, digits, _ . - and begins with a letter or digit.]"
 BANNED = "[You are banned from this server. Ask its operator. When the ban is lifted, type reg.]"
 NAME_DELETED = "[The operator has freed your name. Type reg to come back.]"
 NOT_SENT = "[Message not sent to y. After trust y, send it again.]"

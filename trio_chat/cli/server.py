@@ -66,7 +66,8 @@ async def run_server(
         click.echo(f"Key: {fingerprint(identity.public.signing)}", err=True)
         # `::` and 0.0.0.0 are all addresses of this machine: nobody can type them to reach it.
         for own in own_addresses() if ip_address(address[0]).is_unspecified else ():
-            click.echo(f"Others join with: trio-chat client NAME {own} {address[1]}", err=True)
+            code = " --invitation CODE" if registration is RegistrationMode.INVITATION else ""
+            click.echo(f"Others join with: trio-chat client NAME {own} {address[1]}{code}", err=True)
         if presence:
             click.echo(f"Presence on {show_address(presence)}", err=True)
 

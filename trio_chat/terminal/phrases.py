@@ -161,7 +161,7 @@ class Phrase(enum.Enum):
     INVALID_NAME = (
         Style.ERROR,
         "invalid name",
-        "[Not a name: {name}. A name has 1 to 32 letters, digits, _ . - and begins with a letter or digit.]",
+        "[Not a name: {name}. A name has 1 to 32 letters A-Z, digits, _ . - and begins with a letter or digit.]",
     )
     OFFLINE = Style.ERROR, "a command while offline", "[You are offline. Type reg to come back.]"
     ALREADY_REGISTERED = Style.ERROR, "reg while online", "[You are already registered.]"

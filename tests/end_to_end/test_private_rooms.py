@@ -1,0 +1,100 @@
+"""Private groups with real processes: who is in one reads it, and the server's disk and memory never have the words."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.end_to_end.processes import open_programs
+
+pytestmark = pytest.mark.xdist_group("programs")  # one after the other, beside the conversations
+
+SECRET = "Zwetschgendatschi"
+OPEN = "Apfelstrudel"
+"""Written to an open group: so that the search is known to find what is there."""
+
+
+def memory(pid: int) -> bytes:
+    """What a process of ours has in its memory, as far as it can be read, on Linux."""
+    found = []
+    with Path(f"/proc/{pid}/mem").open("rb", buffering=0) as memory:
+        for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
+            if re.search(r"^\S+ rw", line):
+                start, end = (int(place, 16) for place in line.split()[0].split("-"))
+                memory.seek(start)
+                # Some areas, such as [vvar], cannot be read.
+                try:
+                    found.append(memory.read(end - start))
+                except OSError:
+                    continue
+    return b"".join(found)
+
+
+def disk(folder: Path) -> bytes:
+    return b"".join(path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file())
+
+
+async def test_a_private_group_is_for_those_who_are_invited(tmp_path):
+    async with open_programs() as programs:
+        server = await programs.server("server", 0, "--store", tmp_path / "server.db")
+        x, y, z = [await programs.client(name, server) for name in "xyz"]
+        await x.types("create_group plan --private")
+        await x.sees("[Group plan created by Server.]", "[It is private. Type invite NAME to add somebody.]")
+        await x.types("invite y")
+        await x.sees("(plan) [y is in the group now.]")
+        await y.sees("(plan) [x has added you to this group. Type join_group plan to write to it.]")
+        await y.types("join_group plan")
+        await y.sees("[Entered group plan successfully]")
+        await y.types(f"send_group {SECRET}")
+        await y.sees("(plan) [Message received by Server.]")
+        await x.sees(f"(plan) Group_Message y: {SECRET}")
+
+        # For z there is no such group.
+        await z.types("list_groups")
+        await z.sees("[Available group chats:]")
+        await z.types("join_group plan")
+        await z.sees("[Group plan is private. Ask one of its owners to type invite with your name.]")
+        await z.types("create_group open")
+        await z.sees("[Group open created by Server.]")
+        await z.types(f"send_group {OPEN}")
+        await z.sees("(open) [Message received by Server.]")
+
+        # What comes while y is away waits for y, sealed.
+        await y.types("exit")
+        await y.sees("[You are Offline. Bye.]")
+        await y.exits(0)
+        await x.types(f"send_group more {SECRET}")
+        await x.sees("(plan) [Message received by Server.]")
+        kept = [disk(tmp_path), *([memory(server.process.pid)] if Path("/proc/self/mem").exists() else [])]
+        for found in kept:
+            assert OPEN.encode() in found
+            assert SECRET.encode() not in found
+
+        # A killed server knows the group, and so do its members.
+        await server.is_killed()
+        server = await programs.server("server", server.port, "--store", tmp_path / "server.db")
+        y = await programs.client("y", server)
+        await y.sees("[You have offline messages:]", f"(plan) Group_Message x: 00:00:00 more {SECRET}")
+        await y.types("list_members plan")
+        await y.sees("(plan) [Members in the group plan:]", "(plan) x", "(plan) y")
+
+        # Who is removed gets nothing more; who leaves, too.
+        await x.types("invite z")
+        await x.sees("(plan) [z is in the group now.]")
+        await y.sees("(plan) [x has added z.]")
+        await z.sees("(plan) [x has added you to this group. Type join_group plan to write to it.]")
+        await x.types("remove y")
+        await x.sees("(plan) [y is not in the group any more.]")
+        await y.sees("(plan) [x has removed you.]")
+        await z.sees("(plan) [Not in the group any more: y.]")
+        await x.types("send_group without y")
+        await x.sees("(plan) [Message received by Server.]")
+        await z.sees("(plan) Group_Message x: without y")
+        await z.types("leave_group plan")
+        await z.sees("[Leave group chat plan]")
+        await x.sees("(plan) [z has left. The group gets a new key as soon as one of its owners is online.]")
+        await x.types("list_members")
+        await x.sees("(plan) [Members in the group plan:]", "(plan) x")
+        await y.types("send x bye")
+        await y.sees("[Message received by x.]")
+        await x.sees("y: bye")
