@@ -87,13 +87,13 @@ async def open_clients(tmp_path):
 
 async def test_after_every_end_the_terminal_is_as_before_and_the_code_is_right(tmp_path):
     async with open_clients(tmp_path) as clients:
-        names = ("ctrl_c", "ctrl_d", "exits", "sigterm", "sigint", "is_stopped", "is_left")
+        names = ("ctrl_c", "ctrl_d", "exits", "sigterm", "sigint", "is_stopped", "is_left", "is_unheard")
         people = {name: await clients.start(name) for name in names}
         for person in people.values():
             await person.sees(">>> [Welcome, You are registered.]")
             person.type("half")
             await person.sees(lambda picture: picture.lines[-1:] == [">>> half"])
-        for name in ("ctrl_d", "exits", "is_left"):
+        for name in ("ctrl_d", "exits", "is_left", "is_unheard"):
             people[name].type(CTRL_U)
         people["ctrl_c"].type(CTRL_C)
         await people["ctrl_c"].sees(lambda picture: picture.lines[-1:] == [">>>"])
@@ -117,7 +117,15 @@ async def test_after_every_end_the_terminal_is_as_before_and_the_code_is_right(t
         people["is_stopped"].process.send_signal(signal.SIGTERM)
         clients.server.process.kill()
         people["is_left"].type(f"dereg{ENTER}")
+        people["is_unheard"].type(f"send_all hi{ENTER}")
         await people["is_left"].leaves(1)
+        await people["is_unheard"].leaves(1)
+        assert people["is_unheard"].picture.lines[-4:] == [
+            ">>> send_all hi",
+            ">>> [Your message to everyone was probably not sent.]",
+            ">>> [Server not responding]",
+            ">>> [Exiting]",
+        ]
         assert people["is_left"].picture.lines[-3:] == [
             ">>> dereg",
             ">>> [Server not responding]",

@@ -788,6 +788,59 @@ async def test_a_server_that_does_not_respond_ends_it(chat, typed):
     assert chat.left == "by an exception"
 
 
+AT_TERMINAL = Phrasebook(is_at_terminal=True)
+
+
+@pytest.mark.parametrize(
+    ("typed", "lines"),
+    [
+        ("send y hi", ["[Your message to y was probably not sent.]"]),
+        ("send_all hi", ["[Your message to everyone was probably not sent.]"]),
+        ("send_group hi", ["[Your message to group a was probably not sent.]"]),
+        ("leave_group", []),
+        ("who", []),
+    ],
+)
+@pytest.mark.parametrize("error", [ServerNotResponding(), SignedInElsewhere(), ServerKeyChanged(OLD, NEW)])
+async def test_a_message_without_an_answer_is_named_before_the_program_ends(chat, typed, lines, error):
+    chat.rooms_joined = ["a"]
+    chat.answers = dict.fromkeys(["send", "send_all", "post", "leave", "deregister"], error)
+    conversation = Conversation(chat, AT_TERMINAL)
+    with pytest.RaisesGroup(type(error), flatten_subgroups=True):
+        await conversation.run(typed)
+    assert [line for line in conversation.printed if line != WELCOME and "127.0.0.1" not in line] == [
+        *(["name  status    since     address  fingerprint"] if typed == "who" else []),
+        *lines,
+    ]
+
+
+async def test_a_message_is_named_also_if_an_event_ends_the_program_while_it_waits(chat, autojump_clock):
+    chat.seconds = 2.0
+    chat.answers["send"] = Delivery("relayed")
+    conversation = Conversation(chat, AT_TERMINAL)
+
+    async def lose_server():
+        await trio.sleep(1)
+        chat.happens.send_nowait(SignedOff(ServerNotResponding()))
+
+    with NO_SERVER:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(lose_server)
+            await conversation.run("send z hi", "send y hi")
+    assert conversation.printed == [WELCOME, "[Your message to z was probably not sent.]"]
+
+
+@pytest.mark.parametrize(("rooms", "whom"), [(["a"], "group a"), ([], "your group")])
+async def test_in_a_pipe_only_a_message_to_a_group_is_named(chat, rooms, whom):
+    """The transcripts of the ancestors say how `send` and `send_all` end there; they had no groups."""
+    chat.rooms_joined = rooms
+    chat.answers = {"post": ServerNotResponding()} if rooms else {"joined_rooms": ServerNotResponding()}
+    conversation = Conversation(chat)
+    with NO_SERVER:
+        await conversation.run("send_group hi")
+    assert conversation.printed == [WELCOME, f"[Your message to {whom} was probably not sent.]"]
+
+
 async def test_a_server_that_does_not_respond_to_reg_ends_it(chat):
     chat.online = False
     chat.answers["register"] = ServerNotResponding()

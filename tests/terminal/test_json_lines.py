@@ -48,6 +48,7 @@ from trio_chat.terminal.results import (
     CameBack,
     Failed,
     HistoryList,
+    MessageUnsent,
     ProgramInterrupted,
     RegistrationSent,
     Result,
@@ -124,13 +125,15 @@ def test_an_event_is_one_object(event, fields):
     assert objects(RENDERER.render(event)) == [fields]
 
 
-@pytest.mark.parametrize("result", [TableChanged(), RegistrationSent(), ProgramInterrupted()])
+@pytest.mark.parametrize("result", [TableChanged(), RegistrationSent(), MessageUnsent("y"), ProgramInterrupted()])
 def test_some_results_have_no_object(result):
     assert RENDERER.render(result) == ()
 
 
 def test_every_other_class_has_a_name_of_its_own():
-    assert {*EVENTS} == {*typing.get_args(Result)} - {TableChanged, RegistrationSent, ProgramInterrupted}
+    assert {*EVENTS} == {*typing.get_args(Result)} - {
+        *(TableChanged, RegistrationSent, MessageUnsent, ProgramInterrupted)
+    }
     assert len({*EVENTS.values()}) == len(EVENTS) - 1
     assert EVENTS[SignedOn] == EVENTS[CameBack], "to a program they are the same"
 

@@ -254,6 +254,7 @@ WRONG_RECEIPT = ["[WARNING: y signed a receipt for another text than you sent.]"
             ["[Server not responding]", "[Exiting]"],
             ["[Message sent failed]", "[Server is shut down]", "[Exiting]"],
         ),
+        (Phrase.UNSENT, {"text": "y"}, ["[Your message to y was probably not sent.]"], SAME),
         (Phrase.SERVER_SILENT, {}, ["[Server not responding, trying again.]"], SAME),
         (Phrase.SERVER_BACK, {}, ["[Server is back.]"], SAME),
         (Phrase.INTERRUPTED, {}, [], ["Caught keyboard interrupt. Exiting"]),

@@ -81,6 +81,7 @@ async def _report_silence(
 class _Conversation:
     """`rooms`: those that we are in, the current one last; empty: the server has not been asked.
 
+    `doing`: the command that is being carried out, if any.
     `is_chosen`: whether the user has chosen the current one. None: not yet, in this run. False: their choice failed, or
     they are not in it any more.
     """
@@ -91,6 +92,7 @@ class _Conversation:
     ready: Callable[[], Awaitable[object]]
     rooms: list[str] = attrs.field(factory=list)
     is_chosen: bool | None = None
+    doing: commands.Command | None = None
 
     def tell(self, result: results.Result) -> None:
         for line in self.renderer.render(result):
@@ -102,6 +104,7 @@ class _Conversation:
             match event:
                 case SignedOff(error=(ServerNotResponding() | SignedInElsewhere()) as error):
                     # The conversation ends, whatever take_commands waits for: the nursery cancels it.
+                    self._tell_unsent()
                     raise error
                 case RoomMembersChanged(room, joined=True) if self.rooms:
                     # Not the current one: what is typed at this moment is for another room.
@@ -128,9 +131,10 @@ class _Conversation:
     async def _do_line(self, line: str) -> bool:
         """Carry out a line; return whether it was `exit`. Errors are shown, unless they end the conversation."""
         try:
-            command = commands.parse(line)
+            command = self.doing = commands.parse(line)
             await self._do(command)
         except (ServerNotResponding, ServerKeyChanged, SignedInElsewhere):
+            self._tell_unsent()
             raise
         except ChatError as error:
             # Nobody can leave the room of everyone: who tries that is still in it.
@@ -138,7 +142,22 @@ class _Conversation:
                 self._lose_room(error.room)
             self.tell(results.Failed(self._with_known_room(error)))
             return False
+        finally:
+            self.doing = None
         return isinstance(command, commands.Exit)
+
+    def _tell_unsent(self) -> None:
+        """The program ends: say so if a message has had no answer."""
+        match self.doing:
+            case commands.Send(recipient):
+                self.tell(results.MessageUnsent(recipient))
+            case commands.SendAll():
+                self.tell(results.MessageUnsent("everyone"))
+            case commands.SendGroup():
+                room = self._chosen()
+                self.tell(results.MessageUnsent(f"group {room}" if room else "your group", in_group=True))
+        # An event may end the program at the same moment.
+        self.doing = None
 
     async def _do(self, command: commands.Command) -> None:
         match command:

@@ -56,6 +56,17 @@ class MessageSent:
 
 
 @attrs.frozen
+class MessageUnsent:
+    """The program ends before an answer to a message: it was not sent, as far as is known. A `Failed` follows.
+
+    `to`: as people read it. `in_group`: it was typed after `send_group`.
+    """
+
+    to: str
+    in_group: bool = False
+
+
+@attrs.frozen
 class PostAccepted:
     """The server has a message to a room; to everyone if `room` is empty."""
 
@@ -236,7 +247,7 @@ CommandAnswer = (
 )
 """What ends a command. A program can rely on exactly one of these for each."""
 
-Result = Event | SignedOn | RegistrationSent | SentByServer | CommandAnswer | ProgramInterrupted
+Result = Event | SignedOn | RegistrationSent | SentByServer | MessageUnsent | CommandAnswer | ProgramInterrupted
 
 
 class Renderer(Protocol):

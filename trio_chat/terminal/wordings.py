@@ -88,10 +88,14 @@ def show_address(address: tuple[str, int]) -> str:
 
 @attrs.frozen
 class Phrasebook:
-    """Results -> the lines that show them in one wording. `owner` is the reader's name, for mentions in a group."""
+    """Results -> the lines that show them in one wording. `owner` is the reader's name, for mentions in a group.
+
+    `is_at_terminal`: a person reads, not a program.
+    """
 
     wording: Wording = Wording.GROUP
     owner: str = ""
+    is_at_terminal: bool = False
 
     lists_changed_table = False
 
@@ -106,10 +110,8 @@ class Phrasebook:
                 return self.lines(Phrase.HAS_LETTERS if waiting else Phrase.NO_LETTERS)
             case results.WentOffline():
                 return self.lines(Phrase.DEREGISTERED)
-            case results.SentByServer(recipient, reason):
-                return self.lines(_BY_SERVER[reason], name=recipient) if reason in _BY_SERVER else ()
-            case results.MessageSent(recipient, how, sent_at):
-                return self.lines(_SENT[how], name=recipient, at=sent_at or 0.0)
+            case results.SentByServer() | results.MessageSent() | results.MessageUnsent():
+                return self._message(result)
             case _ if isinstance(result, results.RoomResult):
                 return self._room(result)
             case results.TableList(rows):
@@ -220,6 +222,16 @@ class Phrasebook:
                 return self.lines(Phrase.SERVER_BACK)
             case events.SignedOff(error):
                 return self._error(error)
+
+    def _message(self, result: results.SentByServer | results.MessageSent | results.MessageUnsent) -> tuple[Line, ...]:
+        match result:
+            case results.SentByServer(recipient, reason):
+                return self.lines(_BY_SERVER[reason], name=recipient) if reason in _BY_SERVER else ()
+            case results.MessageSent(recipient, how, sent_at):
+                return self.lines(_SENT[how], name=recipient, at=sent_at or 0.0)
+            case results.MessageUnsent(to, in_group):
+                # The ancestors end `send` and `send_all` without it, and a pipe gets what they print.
+                return self.lines(Phrase.UNSENT, text=to) if in_group or self.is_at_terminal else ()
 
     def _room(self, result: results.RoomResult) -> tuple[Line, ...]:
         match result:
