@@ -4,6 +4,8 @@ A real server and real clients in virtual time (tests/stage.py); each person typ
 clock jumps, so everything happens in the same order in each run.
 """
 
+import re
+
 import attrs
 import pytest
 import trio
@@ -138,3 +140,60 @@ async def test_after_a_restart_a_group_is_current_if_it_is_the_only_one(start, a
     assert await alice.types("send_group hi") == [
         "[Which group? You are in lunch, dinner. Type join_group NAME first.]"
     ]
+
+
+# --- a group with the name of a person ---
+
+
+async def test_a_group_with_the_name_of_a_person_is_not_that_person(start, autojump_clock):
+    alice, bob, carol = await start("alice"), await start("bob"), await start("carol")
+    assert await bob.types("create_group Alice") == ["[Group Alice created by Server.]"]
+    assert await carol.types("join_group #alice") == ["[Entered group Alice successfully]"]
+
+    assert await bob.types("send alice to the person") == ["[Message received by alice.]"]
+    assert await alice.reads() == ["bob: to the person"]
+    assert await carol.reads() == [], "she is in the group"
+    assert await bob.types("send_group to the group") == ["(Alice) [Message received by Server.]"]
+    assert await carol.reads() == ["(Alice) Group_Message bob: to the group"]
+    assert await alice.reads() == [], "she is not in the group that has her name"
+
+    # Whoever is away is the person, and what is in the history is found under the name that it was sent to.
+    await alice.types("dereg")
+    assert saved_for(await bob.types("send alice for later"))
+    assert await alice.types("leave_group alice") == ["[You are offline. Type reg to come back.]"]
+    assert [without_clock(line) for line in await alice.types("reg")] == [
+        "[RegSent]",
+        "[You have offline messages:]",
+        "bob: for later",
+    ]
+    assert await alice.types("join_group alice") == ["[Entered group Alice successfully]"]
+    await alice.types("send_group from the person to the group")
+    await bob.reads()
+    assert [without_clock(line) for line in await bob.types("history #alice")] == [
+        "[to group Alice: to the group]",
+        "[(Alice) Group_Message alice: from the person to the group]",
+    ]
+    assert [without_clock(line) for line in await bob.types("history alice")] == [
+        "[to alice: to the person]",
+        "[to alice: for later]",
+        "[(Alice) Group_Message alice: from the person to the group]",
+    ], "what a person writes to a group is theirs, too"
+
+
+async def test_leaving_or_blocking_means_the_group_or_the_person(start, autojump_clock):
+    alice, bob = await start("alice"), await start("bob")
+    await bob.types("create_group alice")
+    assert (await bob.types("block alice"))[0].startswith("[alice is blocked now")
+    assert await bob.types("send_group hi") == ["(alice) [Message received by Server.]"]
+    await bob.types("unblock alice")
+    assert await bob.types("leave_group alice") == ["[Leave group chat alice]"]
+    assert await bob.types("send alice hi") == ["[Message received by alice.]"]
+    assert await alice.reads() == ["bob: hi"]
+
+
+def saved_for(lines):
+    return len(lines) == 1 and lines[0].endswith("received by the server and saved.]")
+
+
+def without_clock(line):
+    return re.sub(r"(\d{4}-\d\d-\d\d )?\d\d:\d\d:\d\d ", "", line)
