@@ -72,7 +72,7 @@ class Inside:
         self.links = []
         self.computed = []
         monkeypatch.setattr("trio_chat.server.server.Links", self._open_links)
-        monkeypatch.setattr("trio_chat.client.chat.Links", self._open_links)
+        monkeypatch.setattr("trio_chat.client.opening.Links", self._open_links)
         monkeypatch.setattr("trio_chat.link.links.Responder", self._respond)
 
     def _open_links(self, *arguments):

@@ -11,7 +11,7 @@ import trio
 from tests.client.raw_server import RawServer, open_client
 from tests.stage import identity_of
 from trio_chat import errors
-from trio_chat.client import rooms as rooms_module
+from trio_chat.client import room_requests
 from trio_chat.client.event_queue import BACKLOG
 from trio_chat.client.events import (
     GroupMessageReceived,
@@ -280,7 +280,7 @@ def endless_members(request):
 
 
 async def test_a_list_that_goes_on_and_on_ends(server, bob, autojump_clock, monkeypatch):
-    monkeypatch.setattr(rooms_module, "MAX_LISTED", 100)
+    monkeypatch.setattr(room_requests, "MAX_LISTED", 100)
     server.answers |= {ListRooms: endless_rooms, ListMembers: endless_members}
     assert len(await bob.chat.rooms()) == 105
     assert len(await bob.chat.joined_rooms()) == 105

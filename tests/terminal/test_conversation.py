@@ -32,8 +32,11 @@ from trio_chat import (
     NotAMember,
     NotBlocked,
     NotRegistered,
+    RemovedFromRoom,
     RoomExists,
     RoomInfo,
+    RoomIsPrivate,
+    RoomMembersChanged,
     ServerKeyChanged,
     ServerNotResponding,
     SignedInElsewhere,
@@ -119,8 +122,8 @@ class FakeChat:
     def _called(self, name):
         return next((one.name for one in self.answers.get("rooms", ()) if one.name.lower() == name.lower()), name)
 
-    async def create_room(self, name):
-        await self._answer("create_room", name)
+    async def create_room(self, name, *, private):
+        await self._answer("create_room", name, *["private"] * private)
         self.rooms_joined.append(name)
         return name
 
@@ -147,6 +150,19 @@ class FakeChat:
 
     async def rooms(self):
         return await self._answer("rooms")
+
+    async def invite(self, room, name):
+        await self._answer("invite", room, name)
+        return name.capitalize()
+
+    async def remove(self, room, name):
+        await self._answer("remove", room, name)
+
+    async def owners(self, room):
+        return await self._answer("owners", room)
+
+    async def add_owner(self, room, name):
+        await self._answer("add_owner", room, name)
 
     async def members(self, name):
         return await self._answer("members", name)
@@ -395,6 +411,101 @@ async def test_groups_are_called_as_they_were_created(chat):
     assert chat.rooms_joined == []
 
 
+# --- private groups ---
+
+
+async def test_a_private_group_is_created_and_its_members_and_owners_changed(chat):
+    chat.answers = {"owners": ["w", "x"]}
+    typed = ["create_group ox --private", "invite y", "remove z", "owners", "owners y", "send_group hi"]
+    assert await run(chat, *typed) == [
+        "[Group ox created by Server.]",
+        "[It is private. Type invite NAME to add somebody.]",
+        "(ox) [Y is in the group now.]",
+        "(ox) [z is not in the group any more.]",
+        "(ox) [Owners of the group ox:]",
+        "(ox) w",
+        "(ox) x",
+        "(ox) [y owns the group now, too.]",
+        "(ox) [Message received by Server.]",
+    ]
+    changes = [("invite", "ox", "y"), ("remove", "ox", "z"), ("owners", "ox"), ("add_owner", "ox", "y")]
+    assert chat.calls[0] == ("create_room", "ox", "private")
+    assert [call for call in chat.calls if call in changes] == changes
+
+
+@pytest.mark.parametrize("typed", ["invite y", "remove y", "owners", "owners y"])
+async def test_members_are_changed_in_the_current_group_only_and_it_must_be_known(chat, typed):
+    assert await run(chat, typed) == ["[You are in no group. Type join_group NAME.]"]
+    chat.online, chat.rooms_joined = True, ["a", "b"]
+    chat.happens, chat.events = trio.open_memory_channel(100)
+    assert await run(chat, typed) == ["[Which group? You are in a, b. Type join_group NAME first.]"]
+    assert not any(call[0] in ("invite", "remove", "owners", "add_owner") for call in chat.calls)
+
+
+async def happens(conversation, event):
+    conversation.chat.happens.send_nowait(event)
+    await trio.testing.wait_all_tasks_blocked()
+
+
+async def types(conversation, *lines):
+    for line in lines:
+        await conversation.keys.send(line)
+        await trio.testing.wait_all_tasks_blocked()
+
+
+@pytest.fixture
+async def conversation(chat, nursery):
+    conversation = Conversation(chat)
+    nursery.start_soon(conversation.wait)
+    yield conversation
+    conversation.keys.close()
+
+
+def added_to(room):
+    return RoomMembersChanged(room, "y", ("x", "y"), joined=True)
+
+
+@pytest.mark.parametrize("is_chosen", [True, False])
+async def test_who_is_added_to_a_group_goes_on_writing_to_the_current_one(conversation, chat, is_chosen):
+    """Else a stranger could make somebody write to a group of theirs. The only group counts as chosen."""
+    chat.rooms_joined = ["a"]
+    await types(conversation, "join_group a" if is_chosen else "send_group 0")
+    chat.rooms_joined.append("ox")
+    await happens(conversation, added_to("ox"))
+    await types(conversation, "send_group 1", "join_group ox", "send_group 2", "leave_group", "send_group 3")
+    assert posts(chat)[-3:] == ["a", "ox", "a"]
+
+
+async def test_a_group_that_was_listed_before_its_event_is_shown_counts_once(conversation, chat):
+    chat.rooms_joined, chat.answers = ["ox"], {"rooms": [RoomInfo("ox", 2, True, private=True)]}
+    await types(conversation, "list_groups")
+    await happens(conversation, added_to("ox"))
+    await types(conversation, "send_group 1", "leave_group", "send_group 2")
+    assert posts(chat) == ["ox"]
+    assert conversation.printed[-1] == "[You are in no group. Type join_group NAME.]"
+
+
+async def test_who_is_removed_from_the_current_group_is_asked_for_which_one_a_message_is(conversation, chat):
+    chat.rooms_joined = ["a", "ox"]
+    await types(conversation, "join_group ox", "send_group 1")
+    chat.rooms_joined.remove("ox")
+    await happens(conversation, RemovedFromRoom("OX", "y"))
+    await types(conversation, "send_group 2")
+    assert conversation.printed[-2:] == [
+        "(OX) [y has removed you.]",
+        "[Which group? You are in a. Type join_group NAME first.]",
+    ]
+    assert posts(chat) == ["ox"]
+
+
+async def test_who_is_removed_from_another_group_goes_on_writing_to_the_current_one(conversation, chat):
+    chat.rooms_joined = ["a", "ox"]
+    await types(conversation, "join_group a")
+    await happens(conversation, RemovedFromRoom("ox", "y"))
+    await types(conversation, "send_group 1")
+    assert posts(chat) == ["a"]
+
+
 @pytest.mark.parametrize(
     ("typed", "error", "line"),
     [
@@ -413,6 +524,13 @@ async def test_an_error_of_a_group_is_shown_and_changes_nothing(chat, typed, err
     # A room is looked up by its name in that answer, and an error has none.
     chat._called = str
     assert await run(chat, typed, "send_group hi") == [line, "(z) [Message received by Server.]"]
+
+
+async def test_a_private_group_that_cannot_be_joined_is_called_as_it_is_known(chat):
+    chat.answers, chat.known_rooms = {"join": RoomIsPrivate("OX")}, ["Ox"]
+    assert await run(chat, "join_group OX") == [
+        "[Group Ox is private. Ask one of its owners to type invite with your name.]"
+    ]
 
 
 async def test_messages_to_groups_are_shown(chat, tokyo):

@@ -11,7 +11,7 @@ import pytest
 import trio
 
 from tests.stage import SERVER, identity_of
-from trio_chat.client.chat import open_chat
+from trio_chat.client.opening import open_chat
 from trio_chat.storage.memory import MemoryClientStore
 from trio_chat.terminal.conversation import run_conversation
 from trio_chat.terminal.wordings import Phrasebook

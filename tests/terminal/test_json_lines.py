@@ -32,8 +32,12 @@ from trio_chat import (
     MessageReceived,
     NameTaken,
     NotAMember,
+    NotInRoom,
     ReceiptReceived,
+    RemovedFromRoom,
     RoomInfo,
+    RoomMembersChanged,
+    RoomNotTrusted,
     ServerBack,
     ServerNotResponding,
     ServerSilent,
@@ -112,7 +116,25 @@ def objects(lines):
         (GroupMessagesMissed(3), {"event": "missed", "count": 3, "room": ""}),
         (GroupMessagesMissed(3, "lunch"), {"event": "missed", "count": 3, "room": "lunch"}),
         (MemberJoined("lunch", "x"), {"event": "member_joined", "room": "lunch", "name": "x"}),
-        (MemberLeft("lunch", "x"), {"event": "member_left", "room": "lunch", "name": "x"}),
+        (
+            MemberLeft("lunch", "x"),
+            {"event": "member_left", "room": "lunch", "name": "x", "private": False},
+        ),
+        (
+            RoomMembersChanged("ox", "y", added=("x", "z"), removed=("w",), owners=("z",), joined=True, gap=True),
+            {
+                "event": "members_changed",
+                "room": "ox",
+                "owner": "y",
+                "added": ["x", "z"],
+                "removed": ["w"],
+                "owners": ["z"],
+                "joined": True,
+                "gap": True,
+            },
+        ),
+        (RemovedFromRoom("ox", "y"), {"event": "removed_from_room", "room": "ox", "owner": "y"}),
+        (RoomNotTrusted("ox"), {"event": "room_not_trusted", "room": "ox"}),
         (
             SignedOff(NameTaken("x")),
             {"event": "signed_off", "error": "NameTaken", "text": "the name x is taken: choose another one"},
@@ -207,9 +229,24 @@ class ScriptedChat:
     async def send_all(self, text):
         await trio.lowlevel.checkpoint()
 
-    async def create_room(self, name):
+    async def create_room(self, name, *, private):
         await trio.lowlevel.checkpoint()
         return name
+
+    async def invite(self, room, name):
+        await trio.lowlevel.checkpoint()
+        return name.upper()
+
+    async def remove(self, room, name):
+        await trio.lowlevel.checkpoint()
+        raise NotInRoom(name, room)
+
+    async def owners(self, room):
+        await trio.lowlevel.checkpoint()
+        return ["x"]
+
+    async def add_owner(self, room, name):
+        await trio.lowlevel.checkpoint()
 
     async def join(self, name):
         await trio.lowlevel.checkpoint()
@@ -229,7 +266,7 @@ class ScriptedChat:
 
     async def rooms(self):
         await trio.lowlevel.checkpoint()
-        return [RoomInfo("everyone", None, True), RoomInfo("lunch", 2, True)]
+        return [RoomInfo("everyone", None, True), RoomInfo("lunch", 2, True, private=True)]
 
     async def members(self, name):
         await trio.lowlevel.checkpoint()
@@ -309,7 +346,12 @@ REGISTERED, DEREGISTERED = {"event": "registered", "waiting": 2}, {"event": "der
         ),
         ("send y", [{"event": "error", "error": "WrongUsage", "text": "usage: send NAME TEXT"}]),
         ("send_all hi", [{"event": "posted", "room": ""}]),
-        ("create_group dinner", [{"event": "room_created", "room": "dinner"}]),
+        ("create_group dinner", [{"event": "room_created", "room": "dinner", "private": False}]),
+        ("create_group --private ox", [{"event": "room_created", "room": "ox", "private": True}]),
+        ("invite y", [{"event": "invited", "room": "lunch", "name": "Y"}]),
+        ("remove y", [{"event": "error", "error": "NotInRoom", "text": "y is not in the room lunch"}]),
+        ("owners", [{"event": "owners", "room": "lunch", "names": ["x"]}]),
+        ("owners y", [{"event": "owner_added", "room": "lunch", "name": "y"}]),
         ("join_group Lunch", [{"event": "room_joined", "room": "lunch"}]),
         ("leave_group", [{"event": "room_left", "room": "lunch"}]),
         (
@@ -323,8 +365,8 @@ REGISTERED, DEREGISTERED = {"event": "registered", "waiting": 2}, {"event": "der
                 {
                     "event": "rooms",
                     "rooms": [
-                        {"name": "everyone", "members": None, "joined": True},
-                        {"name": "lunch", "members": 2, "joined": True},
+                        {"name": "everyone", "members": None, "joined": True, "private": False},
+                        {"name": "lunch", "members": 2, "joined": True, "private": True},
                     ],
                     "current": "lunch",
                 }

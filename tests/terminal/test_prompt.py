@@ -397,7 +397,7 @@ async def test_commands_and_names_are_completed():
         assert set(asked) == {threading.current_thread()}
 
 
-async def test_rooms_are_completed_where_they_can_be_typed():
+async def test_rooms_and_their_members_are_completed_where_they_can_be_typed():
     async with person_at_prompt() as person:
         person.prompt.names = lambda: ["bob"]
         person.prompt.rooms = lambda: ["Lunch", "build"]
@@ -410,6 +410,9 @@ async def test_rooms_are_completed_where_they_can_be_typed():
             (f"history b{TAB}", "history bob"),
             (f"send_group l{TAB}", "send_group l"),
             (f"create_group l{TAB}", "create_group l"),
+            (f"invite b{TAB}", "invite bob"),
+            (f"remove B{TAB}", "remove bob"),
+            (f"owners b{TAB}", "owners bob"),
         ]:
             person.type(typed)
             await person.sees(f">>> {line}")

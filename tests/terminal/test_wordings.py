@@ -31,6 +31,7 @@ from trio_chat import (
     MailboxFull,
     MemberJoined,
     MemberLeft,
+    MembersNotTrusted,
     MessageNotDelivered,
     MessageNotOpened,
     MessageReceived,
@@ -40,12 +41,20 @@ from trio_chat import (
     NoMoreRooms,
     NoSuchRoom,
     NotAMember,
+    NotAnOwner,
+    NotInRoom,
     NotOpened,
     NotRegistered,
     ReceiptReceived,
+    RemovedFromRoom,
+    RemovedYourself,
     RoomExists,
     RoomFull,
     RoomInfo,
+    RoomIsOpen,
+    RoomIsPrivate,
+    RoomMembersChanged,
+    RoomNotTrusted,
     ServerBack,
     ServerKeyChanged,
     ServerNotResponding,
@@ -53,7 +62,9 @@ from trio_chat import (
     SignedInElsewhere,
     SignedOff,
     TableChanged,
+    TheyAreInTooManyRooms,
     TooFast,
+    TooManyOwners,
     TooManyRooms,
     UnknownRecipient,
     WrongReceipt,
@@ -69,8 +80,12 @@ from trio_chat.terminal.results import (
     Failed,
     HistoryList,
     KeyTrusted,
+    MemberInvited,
+    MemberRemoved,
     MembersList,
     MessageSent,
+    OwnerAdded,
+    OwnersList,
     PersonBlocked,
     PersonUnblocked,
     PostAccepted,
@@ -144,6 +159,31 @@ NOT_SENT = "[Message not sent to y. After trust y, send it again.]"
 EVERYONE_ONLY = (RoomInfo("everyone", None, True),)
 ROOMS = ["[Available group chats:]"]
 MEMBERS = ["(ox) [Members in the group ox:]", "(ox) x", "(ox) y"]
+IN_OX = {"room": "ox", "name": "y"}
+ADDED_YOU = "(ox) [y has added you to this group. Type join_group ox to write to it.]"
+CHANGES_MISSING = "(ox) [Some changes of who is in the group are missing. Type list_members ox.]"
+LEFT_PRIVATE = "(ox) [y has left. The group gets a new key as soon as one of its owners is online.]"
+ROOM_NOT_TRUSTED = (
+    "[WARNING: the server shows a change of the private group ox that none of its owners has signed, or an old one."
+    " It does not count.]"
+)
+NOT_ADDED = (
+    "[WARNING: the server says that you were added to a private group, but not by somebody whose key you know, or you"
+    " cannot be in one more of this name. It does not count.]"
+)
+CREATED_PRIVATE = ["[Group ox created by Server.]", "[It is private. Type invite NAME to add somebody.]"]
+OWNERS = ["(ox) [Owners of the group ox:]", "(ox) x", "(ox) y"]
+JOINED_OX = [ADDED_YOU, "(ox) [y has added x, y.]"]
+ALL_CHANGES = [
+    "(ox) [y has added v.]",
+    "(ox) [Not in the group any more: w, u.]",
+    "(ox) [y has made v an owner.]",
+    CHANGES_MISSING,
+]
+MEMBERS_NOT_TRUSTED = (
+    "[The server does not show who is in the private group ox. Ask one of its owners, or the operator.]"
+)
+ROOM_IS_PRIVATE = "[Group ox is private. Ask one of its owners to type invite with your name.]"
 FORGED = ["[WARNING: the server showed a forged receipt of y.]"]
 WRONG_RECEIPT = ["[WARNING: y signed a receipt for another text than you sent.]"]
 
@@ -174,6 +214,32 @@ WRONG_RECEIPT = ["[WARNING: y signed a receipt for another text than you sent.]"
         (Phrase.GROUP_MESSAGE, {"name": "x", "text": "hi"}, ["Group Chat x: hi"], ["Channel_Message x : hi"]),
         (Phrase.DEREGISTERED, {}, ["[You are Offline. Bye.]"], ["[You are now offline. Bye.]"]),
         (Phrase.CREATED, {"room": "lunch"}, ["[Group lunch created by Server.]"], SAME),
+        (
+            Phrase.CREATED_PRIVATE,
+            {"room": "ox"},
+            ["[Group ox created by Server.]", "[It is private. Type invite NAME to add somebody.]"],
+            SAME,
+        ),
+        (Phrase.INVITED, IN_OX, ["(ox) [y is in the group now.]"], SAME),
+        (Phrase.REMOVED, IN_OX, ["(ox) [y is not in the group any more.]"], SAME),
+        (Phrase.OWNER_ADDED, IN_OX, ["(ox) [y owns the group now, too.]"], SAME),
+        (Phrase.OWNERS, {"room": "ox"}, ["(ox) [Owners of the group ox:]"], SAME),
+        (Phrase.ADDED_YOU, IN_OX, [ADDED_YOU], SAME),
+        (Phrase.ADDED, IN_OX | {"text": "v, w"}, ["(ox) [y has added v, w.]"], SAME),
+        (Phrase.GONE, IN_OX | {"text": "v, w"}, ["(ox) [Not in the group any more: v, w.]"], SAME),
+        (Phrase.NEW_OWNERS, IN_OX | {"text": "v"}, ["(ox) [y has made v an owner.]"], SAME),
+        (Phrase.CHANGES_MISSING, {"room": "ox"}, [CHANGES_MISSING], SAME),
+        (Phrase.REMOVED_YOU, IN_OX, ["(ox) [y has removed you.]"], SAME),
+        (Phrase.LEFT_PRIVATE, IN_OX, [LEFT_PRIVATE], SAME),
+        (Phrase.ROOM_NOT_TRUSTED, {"room": "ox"}, [ROOM_NOT_TRUSTED], SAME),
+        (Phrase.NOT_ADDED, {}, [NOT_ADDED], SAME),
+        (Phrase.MEMBERS_NOT_TRUSTED, {"room": "ox"}, [MEMBERS_NOT_TRUSTED], SAME),
+        (Phrase.ROOM_IS_PRIVATE, {"room": "ox"}, [ROOM_IS_PRIVATE], SAME),
+        (Phrase.ROOM_IS_OPEN, {"room": "ox"}, ["[Group ox is not private: others type join_group ox]"], SAME),
+        (Phrase.NOT_AN_OWNER, {"room": "ox"}, ["[You do not own group ox. Type owners to see who does.]"], SAME),
+        (Phrase.NOT_IN_ROOM, IN_OX, ["[y is not in group ox.]"], SAME),
+        (Phrase.REMOVED_YOURSELF, {"room": "ox"}, ["[You cannot remove yourself. Type leave_group ox]"], SAME),
+        (Phrase.THEY_ARE_IN_TOO_MANY, {"name": "y"}, ["[y is in too many groups: ask them to leave one.]"], SAME),
         (Phrase.ENTERED, {"room": "lunch"}, ["[Entered group lunch successfully]"], SAME),
         (Phrase.LEFT, {"room": "lunch"}, ["[Leave group chat lunch]"], SAME),
         (Phrase.ROOM_POSTED, {"room": "lunch"}, ["(lunch) [Message received by Server.]"], SAME),
@@ -411,6 +477,13 @@ def test_that_table_has_every_phrase():
         (GroupMessagesMissed(3, "ox"), [f"(ox) {MISSED[0]}"], [f"(ox) {MISSED[0]}"]),
         (MemberJoined("ox", "x"), [], []),
         (MemberLeft("ox", "x"), [], []),
+        (MemberLeft("ox", "y", private=True), [LEFT_PRIVATE], [LEFT_PRIVATE]),
+        (RoomMembersChanged("ox", "y", ("x", "y"), joined=True), JOINED_OX, JOINED_OX),
+        (RoomMembersChanged("ox", "y", ("v",), ("w", "u"), ("v",), gap=True), ALL_CHANGES, ALL_CHANGES),
+        (RoomMembersChanged("ox", "y"), [], []),
+        (RemovedFromRoom("ox", "y"), ["(ox) [y has removed you.]"], ["(ox) [y has removed you.]"]),
+        (RoomNotTrusted("ox"), [ROOM_NOT_TRUSTED], [ROOM_NOT_TRUSTED]),
+        (RoomNotTrusted(""), [NOT_ADDED], [NOT_ADDED]),
         (TableChanged(), [], ["[Client Table Updated]"]),
         (ServerSilent(), ["[Server not responding, trying again.]"], ["[Server not responding, trying again.]"]),
         (ServerBack(), ["[Server is back.]"], ["[Server is back.]"]),
@@ -470,6 +543,15 @@ def test_a_sender_whose_clock_is_wrong_is_shown_with_their_time(event, group, ch
         (HistoryList(()), ["[Nothing found.]"], ["[Nothing found.]"]),
         (PostAccepted("ox"), ["(ox) [Message received by Server.]"], ["(ox) [Message received by Server.]"]),
         (RoomCreated("ox"), ["[Group ox created by Server.]"], ["[Group ox created by Server.]"]),
+        (RoomCreated("ox", private=True), CREATED_PRIVATE, CREATED_PRIVATE),
+        (MemberInvited("ox", "y"), ["(ox) [y is in the group now.]"], ["(ox) [y is in the group now.]"]),
+        (
+            MemberRemoved("ox", "y"),
+            ["(ox) [y is not in the group any more.]"],
+            ["(ox) [y is not in the group any more.]"],
+        ),
+        (OwnerAdded("ox", "y"), ["(ox) [y owns the group now, too.]"], ["(ox) [y owns the group now, too.]"]),
+        (OwnersList("ox", ("x", "y")), OWNERS, OWNERS),
         (RoomJoined("ox"), ["[Entered group ox successfully]"], ["[Entered group ox successfully]"]),
         (RoomLeft("ox"), ["[Leave group chat ox]"], ["[Leave group chat ox]"]),
         (RoomsList(EVERYONE_ONLY), ["[Available group chats:]"], ["[Available group chats:]"]),
@@ -546,6 +628,14 @@ def test_a_missing_acknowledgement_has_a_line_but_not_a_known_detour():
         (RoomFull("ox"), ["[Group ox is full: try again later, or create another one.]"]),
         (TooManyRooms(), ["[You are in too many groups: leave one of them first.]"]),
         (NoMoreRooms(), ["[The server takes no more groups from you: join one, or try again later.]"]),
+        (RoomIsPrivate("ox"), [ROOM_IS_PRIVATE]),
+        (RoomIsOpen("ox"), ["[Group ox is not private: others type join_group ox]"]),
+        (NotAnOwner("ox"), ["[You do not own group ox. Type owners to see who does.]"]),
+        (NotInRoom("y", "ox"), ["[y is not in group ox.]"]),
+        (RemovedYourself("ox"), ["[You cannot remove yourself. Type leave_group ox]"]),
+        (TooManyOwners("ox"), ["[The room ox has 10 owners: remove one of them first.]"]),
+        (TheyAreInTooManyRooms("y"), ["[y is in too many groups: ask them to leave one.]"]),
+        (MembersNotTrusted("ox"), [MEMBERS_NOT_TRUSTED]),
         (NoHistory(), ["[No history is kept.]"]),
         (NotOpened("y"), NOT_OPENED),
         (WrongReceipt("y"), WRONG_RECEIPT),
@@ -659,6 +749,12 @@ def test_no_event_and_no_error_gets_a_control_character_out(name, text, wording)
         *phrasebook.render(GroupMessagesMissed(3, name)),
         *phrasebook.render(RoomsList((RoomInfo(name, 2, False),))),
         *phrasebook.render(MembersList(name, (name, text))),
+        *phrasebook.render(OwnersList(name, (name, text))),
+        *phrasebook.render(RoomMembersChanged(name, text, (name,), (text,), (name, text), joined=True, gap=True)),
+        *phrasebook.render(RemovedFromRoom(name, text)),
+        *phrasebook.render(RoomNotTrusted(name)),
+        *phrasebook.render(MemberLeft(name, text, private=True)),
+        *phrasebook.render(Failed(NotInRoom(name, text))),
         *phrasebook.render(HistoryList((HistoryEntry(AT, name, text, group=True, room=text),))),
         *phrasebook.render(Failed(NotAMember(text))),
         *phrasebook.render(ReceiptReceived(name, AT)),

@@ -93,7 +93,7 @@ class Epochs:
     _to_end: list[str] = attrs.field(init=False, factory=list)
     _changed: trio.Event = attrs.field(init=False, factory=trio.Event)
 
-    def load(self) -> None:
+    def __attrs_post_init__(self) -> None:
         """Begin with what the store has."""
         for kept in self._store.epochs():
             room, members = kept.key.room, None

@@ -89,7 +89,6 @@ async def open_chat(
         endpoint = Endpoint(socket, Links(identity.link, secrets.token_bytes))
         memberships = Memberships()
         epochs = Epochs(name, identity, store, pins, memberships)
-        epochs.load()
         context = ClientContext(name, identity, store, table, pins, endpoint, event_queue, clock, memberships, epochs)
         inbox = Inbox(context, lambda entries: chat._private_rooms.get_missing(entries))
         registration = Registration(context, candidates, inbox, reconnect, invitation)

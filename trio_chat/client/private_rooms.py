@@ -16,7 +16,7 @@ from trio_chat.client.context import ClientContext
 from trio_chat.client.direct_sender import DirectSender
 from trio_chat.client.epochs import Epochs
 from trio_chat.client.registration import Registration
-from trio_chat.client.room_requests import ask_for_part, list_members, room_refusal
+from trio_chat.client.room_requests import ask_for_members, ask_for_part, room_refusal
 from trio_chat.crypto.letters import Unreadable
 from trio_chat.crypto.room_keys import NONCE, SignedEpoch, seal_post, sign_epoch
 from trio_chat.protocol.epochs import MAX_OWNERS, MAX_PRIVATE_MEMBERS, Epoch
@@ -164,7 +164,7 @@ class PrivateRooms:
                 epoch = present.epoch
                 if self._own_key not in epoch.owners:
                     raise errors.NotAnOwner(name)
-                at_server = set(map(fold, await list_members(self._registration, room, name)))
+                at_server = set(map(fold, await ask_for_members(self._registration, room, name)))
                 left = [one for one in epoch.names if fold(one) not in at_server]
                 # In an epoch of its own: in the next one they may be invited again.
                 members = _Members.of(epoch)

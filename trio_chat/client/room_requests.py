@@ -78,7 +78,7 @@ async def ask_for_part(registration: Registration, request: ListRooms | ListMemb
                 return answer
 
 
-async def list_rooms(registration: Registration, *, own: bool) -> list[Room]:
+async def ask_for_rooms(registration: Registration, *, own: bool) -> list[Room]:
     """The rooms that there are, or our own, by name."""
     rooms: list[Room] = []
     after: str | None = ""
@@ -103,7 +103,7 @@ async def find_room(registration: Registration, name: str) -> Room:
             raise room_refusal(answer, name)
 
 
-async def list_members(registration: Registration, room: str, name: str) -> list[str]:
+async def ask_for_members(registration: Registration, room: str, name: str) -> list[str]:
     """The names of those who are in a room, as the server says."""
     members: list[str] = []
     after: str | None = ""

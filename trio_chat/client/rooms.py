@@ -13,7 +13,7 @@ from trio_chat.client.events import HistoryEntry
 from trio_chat.client.memberships import Memberships
 from trio_chat.client.private_rooms import PrivateRooms
 from trio_chat.client.registration import Registration
-from trio_chat.client.room_requests import find_room, is_called, list_members, list_rooms, room_refusal
+from trio_chat.client.room_requests import ask_for_members, ask_for_rooms, find_room, is_called, room_refusal
 from trio_chat.crypto.letters import TO_EVERYONE, SignedRoom, sign_post
 from trio_chat.protocol.messages import Accepted, Answer, GroupPost
 from trio_chat.protocol.records import (
@@ -122,7 +122,7 @@ class Rooms:
         async with self._lock:
             while not own.is_complete:
                 beginnings = own.beginnings
-                rooms = await list_rooms(self._registration, own=True)
+                rooms = await ask_for_rooms(self._registration, own=True)
                 own.hear(*(room.name for room in rooms))
                 if own.beginnings == beginnings:
                     own.complete(rooms)
@@ -164,7 +164,7 @@ class Rooms:
 
     async def all(self) -> list[RoomInfo]:
         """All rooms, by name."""
-        rooms = await list_rooms(self._registration, own=False)
+        rooms = await ask_for_rooms(self._registration, own=False)
         self._own.hear(*(room.name for room in rooms))
         return [
             RoomInfo(room.name, None, True)
@@ -177,12 +177,12 @@ class Rooms:
         """The names of those in a room."""
         check_name(name)
         if fold(name) == EVERYONE_NAME:
-            return await list_members(self._registration, EVERYONE, name)
+            return await ask_for_members(self._registration, EVERYONE, name)
         async with self._lock:
             id_ = (await self._find(name)).id
         if is_private(id_):
             return await self._private.members(id_, name)
-        return await list_members(self._registration, id_, name)
+        return await ask_for_members(self._registration, id_, name)
 
     async def private(self, name: str) -> str:
         """The id of the private room of this name. Raises RoomIsOpen if it is an open one."""

@@ -11,7 +11,7 @@ import attrs
 
 from trio_chat.crypto.room_keys import RoomKey
 
-KEYS_KEPT = 5000
+ROOM_KEYS_KEPT = 5000
 """How many keys of past epochs are kept, for posts that come again after a crash; the newest."""
 
 EPOCHS_MIGRATION = """
@@ -39,7 +39,7 @@ class EpochStore(Protocol):
         """All that are kept, in the order in which they have begun."""
 
     async def keep_epochs(self, epochs: Iterable[KeptEpoch]) -> None:
-        """Make these durable. Of earlier epochs of the same rooms only the keys stay, of KEYS_KEPT."""
+        """Make these durable. Of earlier epochs of the same rooms only the keys stay, of ROOM_KEYS_KEPT."""
 
     async def end_room(self, room: str) -> None:
         """We are no longer in this room: only keys stay."""
@@ -73,5 +73,5 @@ def _drop_old_keys(database: sqlite3.Connection) -> None:
     database.execute(
         "DELETE FROM epochs WHERE body IS NULL AND rowid NOT IN"
         " (SELECT rowid FROM epochs WHERE body IS NULL ORDER BY seq DESC LIMIT ?)",
-        (KEYS_KEPT,),
+        (ROOM_KEYS_KEPT,),
     )

@@ -24,7 +24,7 @@ from trio_chat.storage.interface import (
     OpenedEntry,
     SentLetter,
 )
-from trio_chat.storage.kept_epochs import KEYS_KEPT, KeptEpoch
+from trio_chat.storage.kept_epochs import ROOM_KEYS_KEPT, KeptEpoch
 from trio_chat.storage.search_query import asked_room, is_found
 from trio_chat.storage.server_schema import SERVER_SCHEMA
 from trio_chat.storage.server_store import SqliteServerStore
@@ -146,7 +146,7 @@ class MemoryClientStore:
             if one.key.room == room and one.key.n < before:
                 self._epochs[place] = attrs.evolve(one, body=b"")
         past = [one.key for one in self.epochs() if not one.body]
-        for key in past[:-KEYS_KEPT]:
+        for key in past[:-ROOM_KEYS_KEPT]:
             del self._epochs[key.room, key.n]
 
     def note(self, entry: HistoryEntry, key: EntryKey | None = None) -> None:

@@ -14,6 +14,9 @@ from trio_chat.errors import ChatError
 DEFAULT_COUNT, MAX_COUNT = 20, 1000
 """How many messages of the history are shown when no number is given, and at most."""
 
+USAGE_WIDTH = 23
+"""Columns for the usage of a command in the help. A longer one moves what follows: all have to fit into 80 columns."""
+
 
 class UnknownCommand(ChatError):
     """There is no command with that name. `similar`: those that may be meant."""
@@ -264,8 +267,7 @@ def _similar(word: str) -> list[str]:
 
 def help_lines() -> tuple[str, ...]:
     """How each command is typed and what it does, one line for each."""
-    width = max(len(row.usage) for row in COMMANDS.values())
-    return tuple(f"{row.usage:<{width}}  {row.meaning}" for row in COMMANDS.values())
+    return tuple(f"{row.usage:<{USAGE_WIDTH}}  {row.meaning}" for row in COMMANDS.values())
 
 
 def _send(rest: str) -> Send | None:
@@ -318,7 +320,7 @@ COMMANDS: dict[str, CommandRow] = {
     "send_all": CommandRow("send_all TEXT", "a message to everyone", lambda rest: SendAll(rest) if rest else None),
     "create_group": CommandRow(
         "create_group GROUP [--private]",
-        "create a group; a private one is for those you invite",
+        "create a group, open or by invitation",
         _create_group,
     ),
     "join_group": CommandRow("join_group GROUP", "join a group, and make it the current one", _with_group(JoinGroup)),
@@ -332,10 +334,10 @@ COMMANDS: dict[str, CommandRow] = {
     "leave_group": CommandRow(
         "leave_group [GROUP]", "leave a group, or the current one", _with_group_or_none(LeaveGroup)
     ),
-    "invite": CommandRow("invite NAME", "add somebody to the current group, which is private", _with_name(Invite)),
-    "remove": CommandRow("remove NAME", "remove somebody from the current group, which is private", _with_name(Remove)),
+    "invite": CommandRow("invite NAME", "add somebody to the current private group", _with_name(Invite)),
+    "remove": CommandRow("remove NAME", "remove somebody from the current private group", _with_name(Remove)),
     "owners": CommandRow(
-        "owners [NAME]", "who owns the current private group; with a name: they do, too", _with_name_or_none(Owners)
+        "owners [NAME]", "who owns the private group, or make NAME an owner", _with_name_or_none(Owners)
     ),
     "reg": CommandRow(
         "reg [NAME]", "come back online; NAME can only be your own", lambda rest: Reg(rest.strip() or None)

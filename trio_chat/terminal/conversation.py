@@ -17,6 +17,7 @@ from trio_chat.errors import (
     NotAMember,
     RoomExists,
     RoomFull,
+    RoomIsPrivate,
     ServerKeyChanged,
     ServerNotResponding,
     SignedInElsewhere,
@@ -107,8 +108,7 @@ class _Conversation:
                     self._tell_unsent()
                     raise error
                 case RoomMembersChanged(room, joined=True) if self.rooms:
-                    # Not the current one: what is typed at this moment is for another room.
-                    self.rooms.insert(0, room)
+                    self._add_room(room)
                 case RemovedFromRoom(room):
                     self._lose_room(room)
             match event:
@@ -226,7 +226,6 @@ class _Conversation:
                 room = self._as_known(named) if named else await self._current_room(instead, in_none=instead)
                 members = tuple(await self.chat.members(room))
                 self.tell(results.MembersList(self._as_known(room), members))
-
             case commands.Invite() | commands.Remove() | commands.Owners():
                 room = await self._current_room("join_group NAME first", in_none="join_group NAME")
                 await self._do_in_private_group(command, room)
@@ -278,9 +277,17 @@ class _Conversation:
     def _with_known_room(self, error: ChatError) -> ChatError:
         match error:
             # What they typed may have told us how the room is called.
-            case RoomExists(room=room) | NoSuchRoom(room=room) | NotAMember(room=room) | RoomFull(room=room):
-                return type(error)(self._as_known(room))
+            case RoomExists() | NoSuchRoom() | NotAMember() | RoomFull() | RoomIsPrivate():
+                return type(error)(self._as_known(error.room))
         return error
+
+    def _add_room(self, name: str) -> None:
+        """Somebody has put us into a room."""
+        # Not the current one: what is typed at this moment is for another room. That stays the current one, also if it
+        # was so because it was the only one.
+        self.is_chosen = True if self._chosen() else self.is_chosen
+        if not any(fold(room) == fold(name) for room in self.rooms):
+            self.rooms.insert(0, name)
 
     def _lose_room(self, name: str) -> None:
         """We are not in a room any more, and have not left it here."""

@@ -74,6 +74,12 @@ class Phrase(enum.Enum):
         "[WARNING: the server shows a change of the private group {room} that none of its owners has signed, or an old"
         " one. It does not count.]",
     )
+    NOT_ADDED = (
+        Style.WARNING,
+        "somebody has added you to a private group, and it is not known who",
+        "[WARNING: the server says that you were added to a private group, but not by somebody whose key you know, or"
+        " you cannot be in one more of this name. It does not count.]",
+    )
     MEMBERS_NOT_TRUSTED = (
         Style.ERROR,
         "the server does not show who is in a private group",

@@ -204,16 +204,6 @@ class Phrasebook:
                 return self.lines(Phrase.KEY_CHANGED, name=name, pinned=pinned, key=offered)
             case events.GroupMessagesMissed(count, room):
                 return self.lines(Phrase.ROOM_MISSED if room else Phrase.MISSED, count=count, room=room)
-            case events.MemberLeft(room, name, private=True):
-                return self.lines(Phrase.LEFT_PRIVATE, room=room, name=name)
-            case events.MemberJoined() | events.MemberLeft():
-                return ()
-            case events.RoomMembersChanged():
-                return self._members_changed(event)
-            case events.RemovedFromRoom(room, owner):
-                return self.lines(Phrase.REMOVED_YOU, room=room, name=owner)
-            case events.RoomNotTrusted(room):
-                return self.lines(Phrase.ROOM_NOT_TRUSTED, room=room)
             case events.TableChanged():
                 return self.lines(Phrase.TABLE_CHANGED)
             case events.ServerSilent():
@@ -222,6 +212,20 @@ class Phrasebook:
                 return self.lines(Phrase.SERVER_BACK)
             case events.SignedOff(error):
                 return self._error(error)
+        return self._event_of_members(event)
+
+    def _event_of_members(self, event: events.Event) -> tuple[Line, ...]:
+        match event:
+            case events.MemberLeft(room, name, private=True):
+                return self.lines(Phrase.LEFT_PRIVATE, room=room, name=name)
+            case events.RoomMembersChanged():
+                return self._members_changed(event)
+            case events.RemovedFromRoom(room, owner):
+                return self.lines(Phrase.REMOVED_YOU, room=room, name=owner)
+            case events.RoomNotTrusted(room):
+                return self.lines(Phrase.ROOM_NOT_TRUSTED if room else Phrase.NOT_ADDED, room=room)
+        # Who joins and leaves an open room is shown to programs only.
+        return ()
 
     def _message(self, result: results.SentByServer | results.MessageSent | results.MessageUnsent) -> tuple[Line, ...]:
         match result:
