@@ -15,15 +15,19 @@ import trio
 from tests.stage import identity_of
 from tests.storage.backends import backends, inline
 from trio_chat.crypto.receipts import NO_HASH, Verdict, hash_text
+from trio_chat.crypto.room_keys import RoomKey
 from trio_chat.protocol.records import RETENTION, Entry, EntryKind
-from trio_chat.storage import client_store, history, memory
+from trio_chat.storage import client_store, history, kept_epochs, memory
 from trio_chat.storage.client_store import CLIENT_SCHEMA, open_client_store
 from trio_chat.storage.database import Schema, open_database
 from trio_chat.storage.interface import SERVER, HistoryEntry, OpenedEntry, SentLetter
+from trio_chat.storage.kept_epochs import KeptEpoch
 from trio_chat.storage.memory import MemoryClientStore
 
 KEY = bytes(range(32))
 OTHER_KEY = bytes(range(255, 223, -1))
+
+OX, ELK = "!" + 32 * "1", "!" + 32 * "2"
 
 BACKENDS = backends(MemoryClientStore, open_client_store)
 
@@ -327,6 +331,72 @@ async def test_who_is_blocked_is_on_the_disk_when_the_command_says_so(tmp_path, 
     disk.fall_back()
     async with open_client_store(path, inline) as survivor:
         assert list(survivor.blocked()) == [KEY] * is_blocked
+
+
+# --- epochs of private rooms ---
+
+
+def epoch(n: int, room: str = OX, *, seq: int | None = None) -> KeptEpoch:
+    key = RoomKey(room, "Ox", n, bytes((n,)) * 32, bytes((n + 1,)) * 32)
+    return KeptEpoch(key, seq or 10 * n, b"epoch %d" % n)
+
+
+def past(one: KeptEpoch) -> KeptEpoch:
+    return attrs.evolve(one, body=b"")
+
+
+async def test_of_each_room_the_present_epoch_is_kept_and_the_keys_of_those_before(open_store):
+    elsewhere = epoch(1, ELK, seq=15)
+    kept = [past(epoch(1)), elsewhere, past(epoch(2)), epoch(3)]
+    async with open_store() as store:
+        assert store.epochs() == []
+        await store.keep_epochs([epoch(1)])
+        await store.keep_epochs([elsewhere, epoch(2), epoch(3)])
+        await store.keep_epochs([epoch(3)])
+        assert store.epochs() == kept, "also for a second chat with the same store"
+    async with open_store() as store:
+        assert store.epochs() == kept
+        await store.keep_epochs([epoch(4)])
+    async with open_store() as store:
+        assert store.epochs() == [*kept[:3], past(epoch(3)), epoch(4)]
+
+
+async def test_of_a_room_that_has_ended_the_keys_stay_and_it_may_begin_again(open_store):
+    elsewhere = epoch(1, ELK, seq=15)
+    async with open_store() as store:
+        await store.keep_epochs([epoch(1), elsewhere, epoch(2)])
+        await store.end_room(OX)
+        await store.end_room("!" + 32 * "9")
+        assert store.epochs() == [past(epoch(1)), elsewhere, past(epoch(2))]
+    async with open_store() as store:
+        assert store.epochs() == [past(epoch(1)), elsewhere, past(epoch(2))]
+        await store.keep_epochs([epoch(5)])
+    async with open_store() as store:
+        assert store.epochs() == [past(epoch(1)), elsewhere, past(epoch(2)), epoch(5)]
+
+
+async def test_the_newest_keys_are_kept_and_each_present_epoch(open_store, monkeypatch):
+    monkeypatch.setattr(kept_epochs, "ROOM_KEYS_KEPT", 2)
+    oldest = epoch(1, ELK, seq=1)
+    async with open_store() as store:
+        await store.keep_epochs([oldest, *(epoch(n) for n in (1, 2, 3, 4))])
+        assert store.epochs() == [oldest, past(epoch(2)), past(epoch(3)), epoch(4)]
+        await store.end_room(OX)
+        assert store.epochs() == [oldest, past(epoch(3)), past(epoch(4))]
+    async with open_store() as store:
+        assert store.epochs() == [oldest, past(epoch(3)), past(epoch(4))]
+
+
+@pytest.mark.parametrize("has_ended", [True, False])
+async def test_an_epoch_is_on_the_disk_before_it_is_acknowledged(tmp_path, autojump_clock, has_ended):
+    path, disk = tmp_path / "store.db", Disk(tmp_path)
+    async with open_client_store(path, disk.run) as store:
+        await store.keep_epochs([epoch(1)])
+        if has_ended:
+            await store.end_room(OX)
+    disk.fall_back()
+    async with open_client_store(path, inline) as survivor:
+        assert survivor.epochs() == [past(epoch(1)) if has_ended else epoch(1)]
 
 
 # --- letters that wait for a receipt ---
@@ -674,6 +744,24 @@ async def test_a_file_of_schema_5_gets_rooms_and_keeps_all_else(old):
         assert [one.room for one in await store.search("soup", 9)] == ["lunch"]
     with closing(sqlite3.connect(old)) as database:
         assert database.execute("SELECT count(*) FROM received").fetchone() == (received + 1,)
+
+
+@pytest.mark.parametrize("old", ["client-6.db"], indirect=True)
+async def test_a_file_of_schema_6_gets_epochs_and_keeps_all_else(old):
+    with closing(sqlite3.connect(old)) as database:
+        entries = database.execute("SELECT text FROM history ORDER BY number").fetchall()
+        unshown = database.execute("SELECT id, sender, text, room FROM received WHERE NOT shown ORDER BY number")
+        expected = unshown.fetchall()
+    assert [(id_of(61), "cid", "message 61", "lunch")] == expected[-1:]
+    assert entries[-2:] == [("message 60",), ("message 62, sent to lunch",)]
+    async with open_old(old) as store:
+        assert [(one.id, one.sender, one.text, one.room) for one in store.unshown()] == expected
+        assert [(one.text,) for one in await store.history(None, 100)] == entries
+        assert list(store.blocked().values()) == ["eve"]
+        assert store.epochs() == []
+        await store.keep_epochs([epoch(1)])
+    async with open_old(old) as store:
+        assert store.epochs() == [epoch(1)]
 
 
 async def test_a_receipt_that_was_first_unreadable_and_then_true_is_one_entry(tmp_path):

@@ -101,7 +101,9 @@ class Epochs:
                 try:
                     self._present[room] = read_epoch_untrusted(kept.body)
                 except Unreadable:
-                    continue  # a damaged file: it is asked for again
+                    # A damaged file: it is asked for again. One before it is not taken in its place.
+                    self._latest[room] = max(kept.key.n - 1, self._latest.get(room, 0))
+                    continue
                 members = _members(self._present[room].epoch)
             self._remember(_Known(kept.key, kept.seq, members))
 

@@ -38,7 +38,14 @@ from trio_chat.storage.interface import (
     OpenedEntry,
     SentLetter,
 )
-from trio_chat.storage.kept_epochs import EPOCHS_MIGRATION, KeptEpoch, end_epochs, read_epochs, write_epochs
+from trio_chat.storage.kept_epochs import (
+    EPOCHS_MIGRATION,
+    KeptEpoch,
+    KeptEpochs,
+    end_epochs,
+    read_epochs,
+    write_epochs,
+)
 from trio_chat.storage.shares import fair_share
 from trio_chat.tasks import WakeUp, open_background
 
@@ -158,7 +165,7 @@ class SqliteClientStore:
         self._pins: dict[str, bytes] = dict(connection.execute("SELECT name, key FROM pins"))
         self._blocked: dict[bytes, str] = dict(connection.execute("SELECT key, name FROM blocked ORDER BY number"))
         ((self._number,),) = connection.execute("SELECT coalesce(max(number), 0) FROM entries")
-        self._epochs = read_epochs(connection)
+        self._epochs = KeptEpochs(read_epochs(connection))
         self._unwritten: list[Callable[[sqlite3.Connection], object]] = []
         self._wake_up = WakeUp()
 
@@ -232,14 +239,16 @@ class SqliteClientStore:
         await self._commits.submit(lambda database: database.execute("DELETE FROM blocked WHERE key = ?", (key,)))
 
     def epochs(self) -> list[KeptEpoch]:
-        return self._epochs
+        return self._epochs.all()
 
     async def keep_epochs(self, epochs: Iterable[KeptEpoch]) -> None:
         new = list(epochs)
         await self._commits.submit(lambda database: write_epochs(database, new))
+        self._epochs.keep(new)
 
     async def end_room(self, room: str) -> None:
         await self._commits.submit(lambda database: end_epochs(database, room))
+        self._epochs.end(room)
 
     def note(self, entry: HistoryEntry, key: EntryKey | None = None) -> None:
         if self._keeps_history:

@@ -3,6 +3,7 @@
 Which epochs are believed is decided in client/epochs.py. The tables of a client are in client_store.py.
 """
 
+import math
 import sqlite3
 from collections.abc import Iterable
 from typing import Protocol
@@ -30,6 +31,39 @@ class KeptEpoch:
     key: RoomKey
     seq: int
     body: bytes = attrs.field(default=b"", repr=False)
+
+
+class KeptEpochs:
+    """What a store keeps, in memory."""
+
+    def __init__(self, kept: Iterable[KeptEpoch] = ()) -> None:
+        self._kept = {(one.key.room, one.key.n): one for one in kept}
+
+    def all(self) -> list[KeptEpoch]:
+        """All, in the order in which they have begun."""
+        return sorted(self._kept.values(), key=lambda one: one.seq)
+
+    def keep(self, epochs: Iterable[KeptEpoch]) -> None:
+        """Add these; drop what is no longer needed of others."""
+        for one in epochs:
+            self._kept[one.key.room, one.key.n] = one
+            self._drop_bodies(one.key.room, one.key.n)
+        self._drop_old_keys()
+
+    def end(self, room: str) -> None:
+        """Keep only the keys of a room."""
+        self._drop_bodies(room)
+        self._drop_old_keys()
+
+    def _drop_bodies(self, room: str, before: float = math.inf) -> None:
+        for place, one in self._kept.items():
+            if one.key.room == room and one.key.n < before:
+                self._kept[place] = attrs.evolve(one, body=b"")
+
+    def _drop_old_keys(self) -> None:
+        past = [one.key for one in self.all() if not one.body]
+        for key in past[:-ROOM_KEYS_KEPT]:
+            del self._kept[key.room, key.n]
 
 
 class EpochStore(Protocol):

@@ -3,14 +3,11 @@
 No method has a checkpoint, so each is one transaction.
 """
 
-import math
 import weakref
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from itertools import islice
 from types import MappingProxyType
-
-import attrs
 
 from trio_chat.errors import NoHistory
 from trio_chat.protocol.records import fold
@@ -24,7 +21,7 @@ from trio_chat.storage.interface import (
     OpenedEntry,
     SentLetter,
 )
-from trio_chat.storage.kept_epochs import ROOM_KEYS_KEPT, KeptEpoch
+from trio_chat.storage.kept_epochs import KeptEpoch, KeptEpochs
 from trio_chat.storage.search_query import asked_room, is_found
 from trio_chat.storage.server_schema import SERVER_SCHEMA
 from trio_chat.storage.server_store import SqliteServerStore
@@ -65,7 +62,7 @@ class MemoryClientStore:
         self._blocked: dict[bytes, str] = {}
         self._history: list[HistoryEntry] | None = [] if history else None
         self._lengths: Counter[str] = Counter()
-        self._epochs: dict[tuple[str, int], KeptEpoch] = {}
+        self._epochs = KeptEpochs()
 
     def seen(self, key: EntryKey) -> bytes | None:
         _, sender, _ = key
@@ -131,23 +128,13 @@ class MemoryClientStore:
         self._blocked.pop(key, None)
 
     def epochs(self) -> list[KeptEpoch]:
-        return sorted(self._epochs.values(), key=lambda one: one.seq)
+        return self._epochs.all()
 
     async def keep_epochs(self, epochs: Iterable[KeptEpoch]) -> None:
-        for one in epochs:
-            self._drop_bodies(one.key.room, one.key.n)
-            self._epochs[one.key.room, one.key.n] = one
+        self._epochs.keep(epochs)
 
     async def end_room(self, room: str) -> None:
-        self._drop_bodies(room)
-
-    def _drop_bodies(self, room: str, before: float = math.inf) -> None:
-        for place, one in self._epochs.items():
-            if one.key.room == room and one.key.n < before:
-                self._epochs[place] = attrs.evolve(one, body=b"")
-        past = [one.key for one in self.epochs() if not one.body]
-        for key in past[:-ROOM_KEYS_KEPT]:
-            del self._epochs[key.room, key.n]
+        self._epochs.end(room)
 
     def note(self, entry: HistoryEntry, key: EntryKey | None = None) -> None:
         if self._history is None:
