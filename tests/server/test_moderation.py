@@ -21,7 +21,7 @@ from trio_chat.server.moderation import (
     show_code,
 )
 from trio_chat.server.service import Admission
-from trio_chat.storage.interface import Ban, BanKind, Invitation
+from trio_chat.storage.rules import Ban, BanKind, Invitation
 
 CODE = show_code(bytes(range(CODE_BYTES)))
 OTHER_CODE = show_code(bytes(CODE_BYTES))

@@ -21,7 +21,8 @@ from trio_chat.protocol.limits import LIMITS
 from trio_chat.protocol.records import EVERYONE, NO_KEY, Credentials, Entry, EntryKind, Record, room_id
 from trio_chat.storage import server_log
 from trio_chat.storage.database import open_database
-from trio_chat.storage.interface import Acknowledged, Appended, Ban, BanKind, Invitation, Position, Status
+from trio_chat.storage.interface import Acknowledged, Appended, Position, Status
+from trio_chat.storage.rules import Ban, BanKind, Invitation
 from trio_chat.storage.server_schema import SERVER_SCHEMA
 from trio_chat.storage.server_store import open_server_store
 

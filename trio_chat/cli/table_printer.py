@@ -35,6 +35,7 @@ ROOM_WORDS = {
     EntryKind.CREATED: "[Client {name} created group {room} successfully]",
     EntryKind.JOINED: "[Client {name} joined group {room}]",
     EntryKind.LEFT: "[Client {name} left group {room}]",
+    EntryKind.EPOCH: "[Client {name} changed who is in group {room}]",
 }
 
 _Row = tuple[str, str, int, bool]

@@ -85,6 +85,11 @@ def read_epoch_untrusted(body: bytes) -> SignedEpoch:
     return SignedEpoch(epoch, body)
 
 
+def signed_epoch(body: bytes) -> SignedEpoch:
+    """An epoch whose signature has been verified before. Raises WireError if it is damaged."""
+    return SignedEpoch(decode_epoch_untrusted(body[SIGNATURE_SIZE:]), body)
+
+
 class Sequel(Enum):
     """What an epoch of a room is for somebody who knows another one of it, or none."""
 

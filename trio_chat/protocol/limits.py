@@ -94,6 +94,9 @@ class Limits:
     """Requests about rooms, besides messages to them, with one key. To join or to leave one in which more than 100 are
     counts once for every 100 of them."""
 
+    epochs_per_key: Rate = Rate(60, 1 / 10)
+    """Changes of who is in private rooms, with one key. Each may be 23 KB."""
+
     letters_per_key: Rate = Rate(3000, 100)
     """Messages to one person that go through the server."""
     letters_per_address: Rate = Rate(10_000, 500)

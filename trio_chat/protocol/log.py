@@ -30,6 +30,9 @@ ROOM_BYTES = 64 * 1024 * 1024
 ALL_ROOMS_BYTES = 1024 * 1024 * 1024
 """How many bytes of posts are kept in all rooms together."""
 
+EPOCHS_BYTES = 1024 * 1024
+"""How many bytes of epochs are kept for a private room. Posts of older ones are not kept, either."""
+
 REMEMBERED = 1_000_000
 """How many of the newest entries are remembered after they were handed over, or are no longer kept."""
 
@@ -79,11 +82,25 @@ def missed_posts(name: str, rooms: Iterable[str], count: int, first: int, last: 
     return Entry(last, EntryKind.MISSED, id_, name, NO_KEY, fold(name), 0.0, body.encode())
 
 
+def removed_from(room: str, member: str, epoch: Entry) -> Entry:
+    """The notice for a member whom the owner has removed from a private room with this epoch."""
+    return Entry(0, EntryKind.REMOVED, epoch.id, epoch.sender, epoch.key, fold(member), epoch.taken_at, room.encode())
+
+
 def room_of(entry: Entry) -> str:
-    """The id of the room that an entry is about: a post to it, or a notice of posts. EVERYONE if it is about none."""
-    if entry.kind == EntryKind.MISSED:
-        return entry.body.decode(errors="replace").partition(" ")[2]
+    """The id of the room that an entry is about: a post to it, or a notice of it. EVERYONE if it is about none."""
+    match entry.kind:
+        case EntryKind.MISSED:
+            return entry.body.decode(errors="replace").partition(" ")[2]
+        case EntryKind.REMOVED:
+            return entry.body.decode(errors="replace")
     return entry.recipient if is_room(entry.recipient) else EVERYONE
+
+
+def sender_left_out(entry: Entry) -> str | None:
+    """Who does not get an entry of a room because they have sent it, in lower case. None: all members get it."""
+    # An epoch has the key of the room: its sender, too, may have to get it from the server.
+    return None if entry.kind == EntryKind.EPOCH else fold(entry.sender)
 
 
 def request_hash(entry: Entry) -> bytes:
@@ -145,7 +162,7 @@ class Log:
         page = first_batch(self._posts(rooms, after), self.head)
         # The post behind the page decides where it ends: for its sender that may be later.
         posts = (*page.entries, *islice(self._posts(rooms, page.upto), 1))
-        self._shared[after, rooms] = page, {fold(post.sender) for post in posts}
+        self._shared[after, rooms] = page, {name for post in posts if (name := sender_left_out(post))}
         return self._shared[after, rooms]
 
     def _posts(self, rooms: Iterable[str], after: int) -> Iterator[Entry]:
@@ -153,7 +170,7 @@ class Log:
 
     def _entries_for(self, name: str, after: int, joined: Mapping[str, int]) -> Iterator[Entry]:
         found = merge(*(self._after(room, max(after, seq)) for room, seq in joined.items()), key=_seq)
-        return merge(self._after(name, after), (post for post in found if fold(post.sender) != name), key=_seq)
+        return merge(self._after(name, after), (post for post in found if sender_left_out(post) != name), key=_seq)
 
     def _after(self, recipient: str, seq: int) -> Iterator[Entry]:
         """What is for a recipient. Few of many are looked at: who is far behind gets them batch by batch."""

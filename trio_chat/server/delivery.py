@@ -93,12 +93,12 @@ class Deliveries:
             self._tail.append(entry)
             if not is_room(entry.recipient):
                 if session := self._service.session(entry.recipient):
+                    if entry.kind == EntryKind.REMOVED:
+                        self._service.rooms.removed(entry, session)
                     first.setdefault(session, entry.seq)
                 continue
             # Before it is handed out: who has joined gets the next post, who has left does not.
-            if entry.kind != EntryKind.GROUP and (
-                event := self._service.rooms.changed(entry, self._service.session(entry.sender))
-            ):
+            if entry.kind != EntryKind.GROUP and (event := self._service.rooms.changed(entry, self._service.session)):
                 self._tell(event)
             if entry.recipient not in rooms:
                 rooms.add(entry.recipient)

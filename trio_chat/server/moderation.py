@@ -15,7 +15,8 @@ from trio_chat.link.session import Peer
 from trio_chat.protocol.limits import IPV6_NETWORK_BITS
 from trio_chat.protocol.messages import Register, Request
 from trio_chat.protocol.records import NAME, Address, Reason, fingerprint, fold
-from trio_chat.storage.interface import Ban, BanKind, Invitation, KnownName
+from trio_chat.storage.interface import KnownName
+from trio_chat.storage.rules import Ban, BanKind, Invitation
 
 CODE_BYTES = 15
 """Random bytes of an invitation: 120 bits, which nobody can guess. They are six groups of four characters."""

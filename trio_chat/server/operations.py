@@ -19,7 +19,8 @@ from trio_chat.server.delivery import Deliveries
 from trio_chat.server.moderation import CODE_BYTES, hash_code, read_ban, show_code
 from trio_chat.server.service import Service
 from trio_chat.server.sessions import Session
-from trio_chat.storage.interface import Ban, BanKind, Invitation, ServerStore
+from trio_chat.storage.interface import ServerStore
+from trio_chat.storage.rules import Ban, BanKind, Invitation
 from trio_chat.transport.endpoint import RESEND_DELAYS, SERVER_ATTEMPTS, Endpoint, new_id
 
 _DAY = 24 * 3600.0

@@ -6,15 +6,17 @@ in server.py.
 
 import trio
 
+from trio_chat.crypto.letters import Unreadable
+from trio_chat.crypto.room_keys import read_epoch_untrusted
 from trio_chat.link.session import Peer
-from trio_chat.protocol.messages import (
-    Answer,
-)
-from trio_chat.protocol.records import EVERYONE, Entry, EntryKind, Reason
+from trio_chat.protocol.messages import Answer
+from trio_chat.protocol.records import EVERYONE, Entry, EntryKind, Reason, fold
 from trio_chat.protocol.room_messages import (
     MAX_MEMBERS_LISTED,
     MAX_ROOMS_LISTED,
+    BeginEpoch,
     CreateRoom,
+    GetEpoch,
     JoinRoom,
     LeaveRoom,
     ListMembers,
@@ -34,6 +36,11 @@ _REASONS = {
     Status.NO_MORE_ROOMS: Reason.NO_MORE_ROOMS,
     Status.FULL: Reason.ROOM_FULL,
     Status.CONFLICT: Reason.CONFLICT,
+    Status.PRIVATE: Reason.PRIVATE,
+    Status.NOT_AN_OWNER: Reason.NOT_AN_OWNER,
+    Status.WRONG_EPOCH: Reason.WRONG_EPOCH,
+    Status.UNKNOWN_MEMBER: Reason.UNKNOWN,
+    Status.THEY_ARE_IN_TOO_MANY: Reason.THEY_ARE_IN_TOO_MANY,
 }
 
 
@@ -70,6 +77,13 @@ class RoomRequests:
                 return request.listed(tuple(await self._store.list_rooms(name, key, after, own, MAX_ROOMS_LISTED)))
             case ListMembers(room=room, after=after) as request:
                 return request.listed(tuple(await self._store.list_members(room, after, MAX_MEMBERS_LISTED)))
+            case GetEpoch(room=room, n=n) as request:
+                found = await self._store.epoch(room, n, name, key)
+                return request.part(found.seq, found.n, found.body) if found else request.refused(Reason.NO_SUCH_ROOM)
+            case BeginEpoch() as request if not _is_signed(request, asked):
+                return request.refused(Reason.WRONG_EPOCH)
+            case BeginEpoch(id=id_, room=room, epoch=epoch) as request:
+                entry = Entry(0, EntryKind.EPOCH, id_, name, key, room, asked.at, epoch)
             case CreateRoom(id=id_, name=room) as request:
                 entry = Entry(0, EntryKind.CREATED, id_, name, key, EVERYONE, asked.at, room.encode())
             case JoinRoom(id=id_, name=room) as request:
@@ -80,3 +94,14 @@ class RoomRequests:
         if change.status in _REASONS or change.room is None:
             return request.refused(_REASONS[change.status])
         return request.changed(change.room)
+
+
+def _is_signed(request: BeginEpoch, asked: AskRoom) -> bool:
+    """Whether the epoch is what the request says, and signed by who asks, who is in it."""
+    try:
+        epoch = read_epoch_untrusted(request.epoch).epoch
+    except Unreadable:
+        return False
+    member = epoch.member(asked.key)
+    is_in_it = member is not None and fold(member.name) == fold(asked.name)
+    return (epoch.room, epoch.n, epoch.owner) == (request.room, request.n, asked.key) and is_in_it

@@ -89,8 +89,8 @@ async def serve_chat(
         host: the address to listen on, or a name for it; None is every address of the machine.
         identity: the server's keys, by which clients know it; None generates new ones.
         store: keeps names and letters; None keeps them in memory.
-        events: gets each changed row of the client table, and who creates, joins or leaves a room: in order, none
-            merged. What does not fit is dropped.
+        events: gets each changed row of the client table, and who creates, joins, leaves or changes a room: in order,
+            none merged. What does not fit is dropped.
         roster: gets who comes and who goes. Share it with `serve_presence`, so that its users can watch names.
         network: where the socket comes from.
         clock: returns seconds since 1970, UTC.
@@ -354,6 +354,8 @@ class _Server:
                 answer = request.refused(Reason.UNKNOWN)
             case _, Status.NOT_A_MEMBER:
                 answer = request.refused(Reason.NOT_A_MEMBER)
+            case _, Status.WRONG_EPOCH:
+                answer = request.refused(Reason.WRONG_EPOCH)
             case _, Status.CONFLICT:
                 answer = request.refused(Reason.CONFLICT)
             case GroupPost(), _:

@@ -33,8 +33,9 @@ from trio_chat.protocol.records import (
     Record,
     Version,
     fold,
+    is_private,
 )
-from trio_chat.protocol.room_messages import CreateRoom, RoomRequest
+from trio_chat.protocol.room_messages import BeginEpoch, CreateRoom, GetEpoch, ListMembers, RoomRequest
 from trio_chat.protocol.table import ServerTable
 from trio_chat.server.blocks import Blocks
 from trio_chat.server.moderation import Moderation
@@ -272,11 +273,16 @@ class Service:
 
     def _ask_room(self, sender: Session, request: RoomRequest, now: float, at: float) -> Outcome:
         rates = dict[str, Hashable](room_requests_per_key=sender.key)
-        if isinstance(request, CreateRoom):
+        if isinstance(request, BeginEpoch):
+            rates["epochs_per_key"] = sender.key
+        if isinstance(request, CreateRoom) or (isinstance(request, BeginEpoch) and request.n == 1):
             rates |= {"new_rooms_per_key": sender.key, "new_rooms_per_address": origin(sender.peer.address)}
         tokens = max(1.0, len(self.rooms.told_of(request)) / 100)
         if after := self.throttle.pause(now, tokens, **rates):
             return request.refused(Reason.TOO_FAST, after)
+        match request:
+            case ListMembers(room=room) | GetEpoch(room=room) if is_private(room) and room not in sender.rooms:
+                return request.refused(Reason.NOT_A_MEMBER)
         return AskRoom(request, sender.name, sender.key, at, origin(sender.peer.address))
 
     def _append(self, kind: EntryKind, sender: Session, request: Save | GroupPost, recipient: str, at: float) -> Append:

@@ -102,7 +102,7 @@ class AskRoom:
 
 @attrs.frozen
 class RoomEvent:
-    """Somebody has created, joined or left a room: `kind` is CREATED, JOINED or LEFT."""
+    """Somebody has created, joined or left a room, or changed who is in it: CREATED, JOINED, LEFT or EPOCH."""
 
     kind: EntryKind
     room: str

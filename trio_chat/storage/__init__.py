@@ -2,11 +2,15 @@
 
 interface         the protocols of the two stores, and the limits of mailboxes
 memory            both stores in memory
-server_store      the server's, in SQLite: names, positions, requests
+rules             what operators decide: bans, invitations
+server_store      the server's, in SQLite: names and positions
 server_log        its log: what transactions append, read and take
 server_retention  what is too old in the log
+server_requests   letters, posts and changes of rooms: what is allowed, and what was done before
 server_rooms      the rooms, and who is in them
-server_rules      what operators decide: bans, invitations, names that are freed
+server_epochs     what epochs of private rooms change in them
+epoch_rows        the epochs that are kept
+server_rules      the same in SQLite, and names that are freed or deleted
 mailboxes         how much room there is in each mailbox
 past_owners       the keys of those who have lost a name
 server_schema     its tables, and how older files are brought up to date

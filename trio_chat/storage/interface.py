@@ -14,8 +14,9 @@ from msgspec import Meta
 from trio_chat.crypto.receipts import NO_HASH
 from trio_chat.protocol.limits import Limits
 from trio_chat.protocol.log import Page
-from trio_chat.protocol.records import Credentials, Entry, EntryKind, Key, Record, Room, Seconds, fold
+from trio_chat.protocol.records import Credentials, Entry, EntryKind, Record, Room, fold
 from trio_chat.storage.kept_epochs import EpochStore
+from trio_chat.storage.rules import Ban, Invitation
 
 EntryKey = tuple[str, str, bytes]
 """Kind, sender's name in lower case, id: what identifies a message, whether it comes directly or from the server."""
@@ -50,6 +51,11 @@ class Status(enum.Enum):
     EXISTS = "there is a room of this name"
     TOO_MANY_ROOMS = "its sender is in too many rooms"
     NO_MORE_ROOMS = "there are too many rooms"
+    PRIVATE = "the room is private, and its sender is not in it"
+    NOT_AN_OWNER = "its sender does not own the room"
+    WRONG_EPOCH = "the room has another epoch, or somebody in it has left the room"
+    UNKNOWN_MEMBER = "a new member does not have this name and this key"
+    THEY_ARE_IN_TOO_MANY = "a new member is in too many rooms"
 
 
 @attrs.frozen
@@ -70,6 +76,15 @@ class RoomChange:
 
 
 @attrs.frozen
+class KeptEpoch:
+    """An epoch of a private room: the entry of the log with which it began, its number, and the signed bytes."""
+
+    seq: int
+    n: int
+    body: bytes
+
+
+@attrs.frozen
 class KnownName:
     """A name, as offline. `owner`: the credentials of its owner or, if it was freed, of its last one, if known.
 
@@ -80,38 +95,6 @@ class KnownName:
     record: Record
     owner: Credentials | None
     reserved: Annotated[str, Meta(max_length=32)] = ""
-
-
-class BanKind(enum.StrEnum):
-    """What is banned."""
-
-    NAME = "name"
-    KEY = "key"
-    ADDRESS = "address"
-
-
-@attrs.frozen
-class Ban:
-    """A name in lower case, the fingerprint of a key, or a network in CIDR form.
-
-    `name`: the name, in lower case, with which it was banned; lifting the ban of that name lifts this one as well.
-    """
-
-    kind: BanKind
-    value: Annotated[str, Meta(min_length=1, max_length=64)]
-    name: Annotated[str, Meta(max_length=32)] = ""
-
-
-@attrs.frozen
-class Invitation:
-    """What admits one new name: the SHA-256 of a code, which is good until some time.
-
-    `name`: the only name that it admits, in lower case; empty if it admits any.
-    """
-
-    hash: Key
-    until: Seconds
-    name: Annotated[str, Meta(max_length=32)] = ""
 
 
 @attrs.frozen
@@ -203,10 +186,12 @@ class ServerStore(Protocol):
         each sender's key a fair share: see limits.py. Of the posts to a room ROOM_POSTS or ROOM_BYTES are kept, the
         newest of each sender's key, and of each key a fair share: see shares.py. The others are only counted. Copies of
         letters and posts are known while these have to be handed over, or are among the newest REMEMBERED entries.
+
+        A post to a private room is sealed with the key of an epoch: of another than the present one it is refused.
         """
 
     async def change_room(self, entry: Entry, limits: Limits, origin: str = "") -> RoomChange:
-        """Create (CREATED), join (JOINED) or leave (LEFT) a room.
+        """Create (CREATED), join (JOINED) or leave (LEFT) a room, or begin an epoch (EPOCH) of a private one.
 
         The body of the entry is the name of the room; of LEFT, its recipient is the id. Who joins gets what is posted
         from then on. The status is KNOWN if nothing has changed: it is a copy, or they were in the room. A member is a
@@ -214,6 +199,18 @@ class ServerStore(Protocol):
 
         `origin`: the address that created rooms count for; empty for none. Of all rooms, one key or address may create
         its share: see `is_fair`. Who has none gets the last one.
+
+        The body of EPOCH is the signed epoch, whose signature and sender are not looked at, and its recipient the id.
+        The first one creates the room; each says who is in it from then on. New members get it and what comes after it,
+        those who are no longer in it an entry of kind REMOVED. Nobody is brought back who has left. Of the rooms that
+        somebody may be in, one owner fills a share. Epochs that are no longer present are kept for as long as posts of
+        their time may be, and EPOCHS_BYTES of them for each room; posts of older ones are not kept, either.
+        """
+
+    async def epoch(self, room: str, n: int, name: str, key: bytes) -> KeptEpoch | None:
+        """Epoch `n` of a private room, or the present one if `n` is 0; None if this name of this key is not to have it.
+
+        A member has those that have begun since they joined.
         """
 
     async def rooms(self) -> list[tuple[str, str]]:
@@ -222,7 +219,7 @@ class ServerStore(Protocol):
     async def list_rooms(self, name: str, key: bytes, after: str, own: bool, count: int) -> list[Room]:
         """The next rooms in the order of their names, as this name of this key sees them.
 
-        `own`: only those that it is in.
+        `own`: only those that it is in. Private rooms are listed for their members alone.
         """
 
     async def list_members(self, room: str, after: str, count: int) -> list[str]:

@@ -9,6 +9,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from heapq import merge
 from itertools import repeat
+from operator import attrgetter
 from typing import Any
 
 import attrs
@@ -23,7 +24,8 @@ from trio_chat.protocol.log import (
     first_batch,
     missed_posts,
 )
-from trio_chat.protocol.records import NO_KEY, Entry, EntryKind, is_room
+from trio_chat.protocol.records import NO_KEY, Entry, EntryKind, is_private, is_room
+from trio_chat.storage.epoch_rows import epochs_after
 from trio_chat.storage.shares import fair_share
 
 TRIM_PART = 100
@@ -47,7 +49,10 @@ COUNT_POSTS = """
             SELECT count(*), coalesce(sum(length(body)), 0) FROM entries
             WHERE kept = 1 AND recipient = rooms.id AND recipient < '$'
         ),
-        latest = coalesce((SELECT max(seq) FROM entries WHERE recipient = rooms.id AND recipient < '$'), 0),
+        latest = max(
+            coalesce((SELECT max(seq) FROM entries WHERE recipient = rooms.id AND recipient < '$'), 0),
+            coalesce((SELECT max(seq) FROM epochs WHERE room = rooms.id), 0)
+        ),
         trimmed = coalesce((
             SELECT max(seq) FROM entries WHERE kept = 0 AND recipient = rooms.id AND recipient < '$'
         ), 0)"""
@@ -59,15 +64,16 @@ _COUNT_LETTERS = """
 
 _FIELDS = ("seq", "kind", "sender", "key", "id", "recipient", "taken_at", "body")
 
-# Names begin with a letter or a digit, ids of rooms with `#`: what is below `$` is a room, and there is an index for
-# each of the two. Own posts are passed without reading their rows. With `= ?1` instead of `= lower(?1)` SQLite would
-# plan each time, in case the other index fits: that takes ten times as long.
+# Names begin with a letter or a digit, ids of rooms with `#` or `!`: what is below `$` is a room, and there is an index
+# for each of the two. Own posts are passed without reading their rows. With `= ?1` instead of `= lower(?1)` SQLite
+# would plan each time, in case the other index fits: that takes ten times as long.
 _PERSONAL = """
     SELECT seq, kind, sender, key, id, recipient, taken_at, body FROM entries
     WHERE kept = 1 AND recipient = lower(?) AND recipient > '$' AND seq > ? ORDER BY seq"""
 _POSTS = """
     SELECT seq FROM entries
     WHERE kept = 1 AND recipient = lower(?) AND recipient < '$' AND seq > ? AND sender IS NOT ? ORDER BY seq LIMIT ?"""
+_seq = attrgetter("seq")
 _POST = "SELECT seq, kind, sender, key, id, recipient, taken_at, body FROM entries WHERE seq = ?"
 # Those with something behind the position.
 _ROOMS_OF = """
@@ -131,8 +137,11 @@ class LogTransaction:
         if head // FORGET_EVERY > (head - len(entries)) // FORGET_EVERY:
             self._forget(head - REMEMBERED)
 
-    def note(self, entry: Entry, recipient: str, request: tuple[int, bytes]) -> int:
-        """Append an entry that only those get who are online; return its number. Its row answers copies of it."""
+    def note(self, entry: Entry, recipient: str, request: tuple[int, bytes] | tuple[None, None]) -> int:
+        """Append an entry that only those get who are online; return its number. Its row answers copies of it.
+
+        Without the number and hash of a request, it is the first of two for one request, and answers none.
+        """
         head: int
         (head,) = self.database.execute(
             "UPDATE log SET head = head + 1, latest = max(latest, ?) RETURNING head", (entry.taken_at,)
@@ -185,10 +194,25 @@ class LogTransaction:
                 posts, size = posts - 1, size - (length or 0)
                 counts[key] -= 1
                 sizes[key] -= length or 0
-        self.database.executemany("UPDATE entries SET body = NULL, kept = 0 WHERE seq = ?", trimmed)
+        self._drop_bodies(room, trimmed, posts, size)
+
+    def trim_before(self, room: str, seq: int) -> None:
+        """Remove the bodies of the posts to a room before this entry."""
+        rows = self.database.execute(
+            "SELECT seq, length(body) FROM entries"
+            " WHERE kept = 1 AND recipient = ? AND recipient < '$' AND seq < ? ORDER BY seq",
+            (room, seq),
+        ).fetchall()
+        posts, size = self.database.execute("SELECT posts, bytes FROM rooms WHERE id = ?", (room,)).fetchone()
+        gone = sum(length or 0 for _, length in rows)
+        self._drop_bodies(room, [(seq,) for seq, _ in rows], max(posts - len(rows), 0), max(size - gone, 0))
+
+    def _drop_bodies(self, room: str, seqs: Sequence[tuple[int]], posts: int, size: int) -> None:
+        """`posts` and `size`: what the room has after that."""
+        self.database.executemany("UPDATE entries SET body = NULL, kept = 0 WHERE seq = ?", seqs)
         self.database.execute(
             "UPDATE rooms SET posts = ?, bytes = ?, trimmed = max(trimmed, ?) WHERE id = ?",
-            (posts, size, trimmed[-1][0] if trimmed else 0, room),
+            (posts, size, seqs[-1][0] if seqs else 0, room),
         )
 
     def _forget(self, upto: int) -> None:
@@ -247,7 +271,9 @@ class LogTransaction:
         seqs = merge(*(self._post_seqs(room, start, name) for room, start, _ in rooms))
         posts = (self.database.execute(_POST, (seq,)).fetchone() for seq in seqs)
         rows = merge(self.database.execute(_PERSONAL, (name, after)), posts)
-        page = first_batch(filter(None, map(self.entry, rows)), self.head)
+        private = [(room, start) for room, start, _ in rooms if is_private(room)]
+        epochs = epochs_after(self.database, self.damaged, private)
+        page = first_batch(merge(filter(None, map(self.entry, rows)), epochs, key=_seq), self.head)
         # One notice for all that the page passes, not one for each gap: there may be one before each post. It has room:
         # ENTRY_OVERHEAD is more than an entry without credentials needs, and ends a page before MAX_BATCH does.
         missed = {

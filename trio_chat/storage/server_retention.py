@@ -10,6 +10,7 @@ import attrs
 
 from trio_chat.protocol.log import about_letter
 from trio_chat.protocol.records import Entry, EntryKind, is_room
+from trio_chat.storage.epoch_rows import drop_old_epochs
 from trio_chat.storage.server_log import LogTransaction
 
 RETAIN_ROWS = 250
@@ -46,7 +47,10 @@ def retain_log(transaction: LogTransaction, before: float, now: float) -> bool:
     found = (_Old(transaction.entry(row), size, bool(kept)) for *row, size, kept in rows)
     old = list(takewhile(lambda one: one.entry is None or one.entry.taken_at < before, found))
     _remove(transaction, old, now)
-    return RETAIN_ROWS in (answers, len(old))
+    if RETAIN_ROWS in (answers, len(old)):
+        return True
+    # Not before the posts of their time have gone.
+    return drop_old_epochs(transaction.database, before, RETAIN_ROWS)
 
 
 def _date_back(transaction: LogTransaction, now: float) -> None:
@@ -54,12 +58,14 @@ def _date_back(transaction: LogTransaction, now: float) -> None:
     (is_wrong,) = transaction.database.execute("SELECT latest > ? FROM log", (now,)).fetchone()
     if is_wrong:  # rarely: it reads the whole table
         transaction.database.execute("UPDATE entries SET taken_at = ?1 WHERE taken_at > ?1", (now,))
+        transaction.database.execute("UPDATE epochs SET taken_at = ?1 WHERE taken_at > ?1", (now,))
         transaction.database.execute("UPDATE log SET latest = ?", (now,))
 
 
 def date_log_forward(transaction: LogTransaction, before: float, now: float) -> None:
     """The clock was set forward: date what is dated before this time as of now."""
     transaction.database.execute("UPDATE entries SET taken_at = ? WHERE taken_at < ?", (now, before))
+    transaction.database.execute("UPDATE epochs SET taken_at = ? WHERE taken_at < ?", (now, before))
     transaction.database.execute("UPDATE log SET latest = max(latest, ?)", (now,))
 
 

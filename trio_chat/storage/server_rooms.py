@@ -1,7 +1,7 @@
 """Rooms in the server's store: which there are, who is in them, and what creating, joining and leaving changes.
 
 A room is a row with the counts of its posts, a member a row with the entry of the log at which they joined. The posts
-are in the log: see server_log.py. The tables are in server_schema.py.
+are in the log: see server_log.py. How private rooms change is in server_epochs.py. The tables are in server_schema.py.
 """
 
 import json
@@ -21,6 +21,8 @@ from trio_chat.protocol.records import (
     Room,
     RoomId,
     fold,
+    is_private,
+    is_room,
     room_id,
 )
 from trio_chat.storage.interface import RoomChange, Status
@@ -38,20 +40,14 @@ COUNT_MEMBERS = "UPDATE rooms SET members = (SELECT count(*) FROM members WHERE 
 
 
 def change_room(
-    transaction: LogTransaction, entry: Entry, request: tuple[int, bytes], is_copy: bool, limits: Limits, origin: str
+    transaction: LogTransaction,
+    entry: Entry,
+    room: Room | None,
+    request: tuple[int, bytes],
+    limits: Limits,
+    origin: str,
 ) -> RoomChange:
-    """Create, join or leave a room.
-
-    The body of the entry is the name of the room, or its recipient the id. `request`: its number and hash. `is_copy`:
-    it is in the log. `origin`: the address that it counts for.
-    """
-    room = _room(transaction, entry)
-    if is_copy:
-        # A late copy changes nothing: they may have joined again after they have left.
-        return RoomChange(Status.KNOWN, room) if room else RoomChange(Status.UNKNOWN)
-    # The name may have been deleted, or have got another owner, while this request waited.
-    if transaction.owner(entry.sender)[1] != entry.key:
-        return RoomChange(Status.UNKNOWN)
+    """Create, join or leave a room. `request`: its number and hash. `origin`: the address that it counts for."""
     status = _status(transaction, entry, room, limits, origin)
     if room is not None and status in (Status.KNOWN, Status.NOT_A_MEMBER):
         # Noted for them alone, so that a late copy of it changes nothing either.
@@ -62,28 +58,25 @@ def change_room(
     seq = transaction.note(entry, id_, request)
     match entry.kind:
         case EntryKind.CREATED:
-            transaction.database.execute(
-                "INSERT INTO rooms (id, name, owner, members, posts, bytes, latest, trimmed, unused_since, origin)"
-                " VALUES (?, ?, ?, 0, 0, 0, 0, 0, NULL, ?)",
-                (id_, entry.body.decode(), entry.key, origin),
-            )
-            _add(transaction, id_, entry, seq)
+            add_room(transaction, id_, entry.body.decode(), entry.key, origin)
+            add_member(transaction, id_, fold(entry.sender), entry.key, seq)
         case EntryKind.JOINED:
-            _add(transaction, id_, entry, seq)
+            add_member(transaction, id_, fold(entry.sender), entry.key, seq)
         case EntryKind.LEFT:
             transaction.database.execute("DELETE FROM members WHERE room = ? AND name = ?", (id_, fold(entry.sender)))
-            _count_members(transaction, id_, entry.taken_at)
-    return RoomChange(Status.NEW, _by_id(transaction, id_, entry))
+    count_members(transaction, id_, entry.taken_at)
+    return RoomChange(Status.NEW, room_by_id(transaction, id_, entry))
 
 
-def _room(transaction: LogTransaction, entry: Entry) -> Room | None:
-    """The room that a request is about, as its sender sees it."""
-    if entry.kind == EntryKind.LEFT:
-        return _by_id(transaction, entry.recipient, entry)
+def room_of_request(transaction: LogTransaction, entry: Entry) -> Room | None:
+    """The room that a request is about, as its sender sees it: its recipient is the id, or its body the name."""
+    if entry.kind in (EntryKind.LEFT, EntryKind.EPOCH):
+        return room_by_id(transaction, entry.recipient, entry)
     return _first(transaction, f"{_ROOMS} WHERE rooms.name = ?3", entry, entry.body.decode())
 
 
-def _by_id(transaction: LogTransaction, id: str, entry: Entry) -> Room | None:
+def room_by_id(transaction: LogTransaction, id: str, entry: Entry) -> Room | None:
+    """The room with this id, as the sender of the entry sees it."""
     return _first(transaction, f"{_ROOMS} WHERE id = ?3", entry, id)
 
 
@@ -103,6 +96,7 @@ def _checked(transaction: LogTransaction, row: Sequence[Any]) -> Room | None:
         transaction.database.execute("DELETE FROM rooms WHERE rowid = ?", (rowid,))
         # All whose room is gone: it may be the id that is damaged.
         transaction.database.execute("DELETE FROM members WHERE NOT EXISTS (SELECT * FROM rooms WHERE id = room)")
+        transaction.database.execute("DELETE FROM epochs WHERE NOT EXISTS (SELECT * FROM rooms WHERE id = room)")
         return None
 
 
@@ -113,10 +107,10 @@ def _status(transaction: LogTransaction, entry: Entry, room: Room | None, limits
         case EntryKind.CREATED, Room():
             return Status.EXISTS
         # The first request with its id is no longer remembered, but what it has created is still there.
-        case EntryKind.CREATED, None if _by_id(transaction, room_id(entry.key, entry.id), entry):
+        case EntryKind.CREATED, None if room_by_id(transaction, room_id(entry.key, entry.id), entry):
             return Status.CONFLICT
         case EntryKind.CREATED, None:
-            if not _may_create(transaction, entry.key, origin, limits):
+            if not may_create(transaction, entry.key, origin, limits):
                 return Status.NO_MORE_ROOMS
         case _, None:
             return Status.UNKNOWN
@@ -124,13 +118,15 @@ def _status(transaction: LogTransaction, entry: Entry, room: Room | None, limits
             return Status.NEW if is_member and room and room.id != EVERYONE else Status.NOT_A_MEMBER
         case _, _ if is_member:
             return Status.KNOWN
+        case _, Room(id=id_) if is_private(id_):
+            return Status.PRIVATE
         case _, Room(members=members) if members >= limits.members_per_room:
             return Status.FULL
     (joined,) = transaction.database.execute("SELECT count(*) FROM members WHERE key = ?", (entry.key,)).fetchone()
     return Status.NEW if joined < limits.rooms_per_key else Status.TOO_MANY_ROOMS
 
 
-def _may_create(transaction: LogTransaction, key: bytes, origin: str, limits: Limits) -> bool:
+def may_create(transaction: LogTransaction, key: bytes, origin: str, limits: Limits) -> bool:
     """Whether there may be one more room, of this key at this address."""
     # A rate alone would not do: a room stays for a month after its last member has left it, and for ever if somebody
     # stays in it. So what was created counts, whoever is in it now.
@@ -144,14 +140,28 @@ def _may_create(transaction: LogTransaction, key: bytes, origin: str, limits: Li
     return is_fair(used, 1, free) if used else free > 0
 
 
-def _add(transaction: LogTransaction, id: str, entry: Entry, seq: int) -> None:
+def is_name_of_room(transaction: LogTransaction, name: str) -> bool:
+    """Whether a room has this name."""
+    return transaction.database.execute("SELECT 1 FROM rooms WHERE name = ?", (name,)).fetchone() is not None
+
+
+def add_room(transaction: LogTransaction, id: str, name: str, owner: bytes, origin: str) -> None:
+    """There is a room in which nobody is yet."""
+    transaction.database.execute(
+        "INSERT INTO rooms (id, name, owner, members, posts, bytes, latest, trimmed, unused_since, origin)"
+        " VALUES (?, ?, ?, 0, 0, 0, 0, 0, NULL, ?)",
+        (id, name, owner, origin),
+    )
+
+
+def add_member(transaction: LogTransaction, room: str, name: str, key: bytes, joined: int) -> None:
+    """This name (in lower case) of this key is in a room. Its members have to be counted then."""
     # In place of the last owner of the name, if there is one left.
-    database = transaction.database
-    database.execute("INSERT OR REPLACE INTO members VALUES (?, ?, ?, ?)", (id, fold(entry.sender), entry.key, seq))
-    _count_members(transaction, id, entry.taken_at)
+    transaction.database.execute("INSERT OR REPLACE INTO members VALUES (?, ?, ?, ?)", (room, name, key, joined))
 
 
-def _count_members(transaction: LogTransaction, id: str, at: float) -> None:
+def count_members(transaction: LogTransaction, id: str, at: float) -> None:
+    """Count the members of a room again. `at`: now."""
     transaction.database.execute(f"{COUNT_MEMBERS} WHERE id = ?", (id,))
     transaction.database.execute("UPDATE rooms SET unused_since = iif(members, NULL, ?) WHERE id = ?", (at, id))
 
@@ -159,18 +169,21 @@ def _count_members(transaction: LogTransaction, id: str, at: float) -> None:
 # --- names ---
 
 
-def members_among(transaction: LogTransaction, entries: Sequence[Entry]) -> set[tuple[str, str, bytes]]:
-    """Room, name in lower case and key of the senders of these posts who are in the rooms to which they post."""
-    pairs = {(entry.recipient, fold(entry.sender)) for entry in entries if entry.recipient.startswith("#")}
+def members_among(transaction: LogTransaction, entries: Sequence[Entry]) -> dict[tuple[str, str, bytes], int]:
+    """The senders of these posts who are in the rooms to which they post, and the epochs of these rooms.
+
+    By room, name in lower case and key.
+    """
+    pairs = {(one.recipient, fold(one.sender)) for one in entries if is_room(one.recipient) and one.recipient}
     if not pairs:
-        return set()
+        return {}
     rows = transaction.database.execute(
-        "SELECT room, lower(members.name), members.key FROM json_each(?) AS pair CROSS JOIN members"
+        "SELECT room, lower(members.name), members.key, epoch FROM json_each(?) AS pair CROSS JOIN members"
         " ON room = json_extract(pair.value, '$[0]') AND members.name = json_extract(pair.value, '$[1]')"
-        " WHERE EXISTS (SELECT * FROM rooms WHERE id = room)",
+        " CROSS JOIN rooms ON rooms.id = room",
         (json.dumps(list(pairs)),),
     )
-    return set(rows)
+    return {(room, name, key): epoch for room, name, key, epoch in rows}
 
 
 def rooms_of(transaction: LogTransaction, name: str, at: float) -> dict[str, int]:
@@ -187,7 +200,7 @@ def rooms_of(transaction: LogTransaction, name: str, at: float) -> dict[str, int
             transaction.database.execute(
                 "DELETE FROM members WHERE name = ? AND CAST(room AS BLOB) IS ?", (name, stored)
             )
-            _count_members(transaction, row[0], at)
+            count_members(transaction, row[0], at)
         else:
             rooms[room] = joined
     return rooms
@@ -198,7 +211,7 @@ def leave_all(transaction: LogTransaction, name: str, at: float) -> None:
     rooms = transaction.database.execute("SELECT room FROM members WHERE name = ?", (name,)).fetchall()
     transaction.database.execute("DELETE FROM members WHERE name = ?", (name,))
     for (room,) in rooms:
-        _count_members(transaction, room, at)
+        count_members(transaction, room, at)
 
 
 # --- lists ---
@@ -210,7 +223,7 @@ def all_rooms(transaction: LogTransaction) -> list[tuple[str, str]]:
     rooms = [(room.id, room.name) for row in rows if (room := _checked(transaction, row))]
     if (EVERYONE, EVERYONE_NAME) not in rooms:
         transaction.database.execute(
-            "INSERT OR REPLACE INTO rooms VALUES ('', ?, zeroblob(32), 0, 0, 0, 0, 0, NULL, '')", (EVERYONE_NAME,)
+            "INSERT OR REPLACE INTO rooms VALUES ('', ?, zeroblob(32), 0, 0, 0, 0, 0, NULL, '', 0)", (EVERYONE_NAME,)
         )
         transaction.database.execute(f"{COUNT_POSTS} WHERE id = ''")
         return all_rooms(transaction)
@@ -218,9 +231,10 @@ def all_rooms(transaction: LogTransaction) -> list[tuple[str, str]]:
 
 
 def list_rooms(transaction: LogTransaction, name: str, key: bytes, after: str, own: bool, count: int) -> list[Room]:
-    """The next rooms by name; `own`: only those that this name of this key is in."""
+    """The next rooms by name; `own`: only those that this name of this key is in, as always of private ones."""
     rows = transaction.database.execute(
-        f"{_ROOMS} WHERE rooms.name > ?3 COLLATE NOCASE AND (joined > 0 OR NOT ?4) ORDER BY rooms.name LIMIT ?5",
+        f"{_ROOMS} WHERE rooms.name > ?3 COLLATE NOCASE AND (joined > 0 OR NOT ?4 AND id NOT GLOB '!*')"
+        " ORDER BY rooms.name LIMIT ?5",
         (name, key, after, own, count),
     ).fetchall()
     return [room for row in rows if (room := _checked(transaction, row))]
@@ -248,7 +262,10 @@ def drop_unused(transaction: LogTransaction, before: float, now: float) -> None:
     transaction.database.execute(
         "UPDATE rooms SET unused_since = ?1 WHERE unused_since > ?1 OR (unused_since IS NULL AND members = 0)", (now,)
     )
-    transaction.database.execute("DELETE FROM rooms WHERE members = 0 AND id <> '' AND unused_since < ?", (before,))
+    gone = transaction.database.execute(
+        "DELETE FROM rooms WHERE members = 0 AND id <> '' AND unused_since < ? RETURNING id", (before,)
+    ).fetchall()
+    transaction.database.executemany("DELETE FROM epochs WHERE room = ?", gone)
 
 
 def date_unused_forward(transaction: LogTransaction, before: float, now: float) -> None:

@@ -12,8 +12,8 @@ import msgspec
 from trio_chat.protocol.log import about_letter
 from trio_chat.protocol.records import EntryKind
 from trio_chat.storage import server_rooms
-from trio_chat.storage.interface import Ban, Invitation
 from trio_chat.storage.past_owners import keep_past_owner
+from trio_chat.storage.rules import Ban, Invitation
 from trio_chat.storage.server_log import LogTransaction
 
 _T = TypeVar("_T")

@@ -222,8 +222,21 @@ PAST_OWNERS = """
     CREATE TABLE damaged_past_owners (number, name, signing, link, certificate, head);
     """
 
+# `epoch` of a private room is the number of the present one. Epochs are apart from the log: they are kept while posts
+# of their time may be, and never count as posts.
+EPOCHS = """
+    ALTER TABLE rooms ADD COLUMN epoch INTEGER DEFAULT 0;
+    ALTER TABLE damaged_rooms ADD COLUMN epoch;
+    CREATE TABLE epochs (
+        seq INTEGER PRIMARY KEY, room TEXT, n INTEGER, sender TEXT, key BLOB, id BLOB, taken_at REAL, body BLOB
+    );
+    CREATE INDEX epochs_by_room ON epochs (room, seq, n);
+    CREATE INDEX epochs_by_age ON epochs (taken_at);
+    CREATE TABLE damaged_epochs (seq, room, n, sender, key, id, taken_at, body);
+    """
+
 SERVER_SCHEMA = Schema(
     application_id=0x74434853,  # "tCHS"
-    migrations=(FIRST, BODIES_AND_KEYS, TABLES + ONE_LOG, MAILBOXES + RULES, PAST_OWNERS + ROOMS),
+    migrations=(FIRST, BODIES_AND_KEYS, TABLES + ONE_LOG, MAILBOXES + RULES, PAST_OWNERS + ROOMS, EPOCHS),
     functions={"request_number": request_number},
 )

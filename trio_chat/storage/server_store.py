@@ -1,7 +1,8 @@
 """The ServerStore on SQLite: names with their positions, and the log, durable when a method returns.
 
 Each method submits one function of a transaction to the group commit. It takes effect as a whole or not at all. The
-tables are in server_schema.py, what is done with the log in server_log.py, what operators do in server_rules.py.
+tables are in server_schema.py, what is done with the log in server_log.py, what is asked for in server_requests.py,
+what operators do in server_rules.py.
 """
 
 import json
@@ -18,38 +19,26 @@ import attrs
 import msgspec
 
 from trio_chat.protocol.limits import Limits
-from trio_chat.protocol.log import Page, about_letter, request_hash, request_number
+from trio_chat.protocol.log import Page, about_letter
 from trio_chat.protocol.records import (
-    EVERYONE,
-    Body,
     Count,
     Credentials,
     Entry,
     EntryKind,
-    Key,
     Record,
     Room,
     Seconds,
     fold,
-    is_room,
 )
 from trio_chat.storage import server_rooms, server_rules
 from trio_chat.storage.database import open_database
+from trio_chat.storage.epoch_rows import RESTORE_NUMBERS, epoch_for
 from trio_chat.storage.group_commit import GroupCommit, Runner, in_thread
-from trio_chat.storage.interface import (
-    Acknowledged,
-    Appended,
-    Ban,
-    Invitation,
-    KnownName,
-    OnAppended,
-    Position,
-    RoomChange,
-    Status,
-)
-from trio_chat.storage.mailboxes import mailboxes_of
+from trio_chat.storage.interface import Acknowledged, Appended, KeptEpoch, KnownName, OnAppended, Position, RoomChange
 from trio_chat.storage.past_owners import drop_past_owners, keep_past_owner, past_owners
+from trio_chat.storage.rules import Ban, Invitation
 from trio_chat.storage.server_log import COUNT_POSTS, LogTransaction
+from trio_chat.storage.server_requests import append_requests, take_room_request
 from trio_chat.storage.server_retention import date_log_forward, retain_log
 from trio_chat.storage.server_schema import SERVER_SCHEMA
 from trio_chat.tasks import open_background
@@ -124,10 +113,13 @@ class SqliteServerStore:
         await self._submit(lambda transaction: server_rules.add_invitation(transaction, invitation, now))
 
     async def append(self, entries: Sequence[Entry]) -> list[Appended]:
-        return await self._submit(lambda transaction: _append(transaction, entries))
+        return await self._submit(lambda transaction: append_requests(transaction, entries))
 
     async def change_room(self, entry: Entry, limits: Limits, origin: str = "") -> RoomChange:
-        return await self._submit(lambda transaction: _change_room(transaction, entry, limits, origin))
+        return await self._submit(lambda transaction: take_room_request(transaction, entry, limits, origin))
+
+    async def epoch(self, room: str, n: int, name: str, key: bytes) -> KeptEpoch | None:
+        return await self._submit(lambda transaction: _epoch(transaction, room, n, fold(name), key))
 
     async def rooms(self) -> list[tuple[str, str]]:
         return await self._submit(server_rooms.all_rooms)
@@ -224,19 +216,20 @@ def _known_name(transaction: LogTransaction, row: Sequence[Any]) -> KnownName | 
 def _check_counts(database: sqlite3.Connection) -> None:
     """If the counts of the log are damaged, count again. The head must not go back, whatever they say."""
     rows = database.execute("SELECT head, latest FROM log").fetchall()
-    counts = database.execute("SELECT posts, bytes, latest, trimmed, members FROM rooms").fetchall()
+    counts = database.execute("SELECT posts, bytes, latest, trimmed, members, epoch FROM rooms").fetchall()
     (last,) = database.execute(
         "SELECT max(coalesce((SELECT max(seq) FROM entries), 0), coalesce((SELECT max(position) FROM mailboxes), 0))"
     ).fetchone()
     try:
         ((head, _),) = msgspec.convert(rows, tuple[tuple[Count, Seconds]])
-        msgspec.convert(counts, list[tuple[Count, Count, Count, Count, Count]])
+        msgspec.convert(counts, list[tuple[Count, Count, Count, Count, Count, Count]])
         if head >= last:
             return
     except msgspec.ValidationError:
         pass
     log.error("the counts of the log are damaged: %r", rows)
     database.execute(server_rooms.COUNT_MEMBERS)
+    database.execute(RESTORE_NUMBERS)
     database.execute("DELETE FROM log")
     database.execute(
         "INSERT INTO log SELECT ?, coalesce((SELECT max(taken_at) FROM entries WHERE typeof(taken_at) = 'real'), 0)",
@@ -283,6 +276,11 @@ def _retain(transaction: LogTransaction, before: float, now: float) -> bool:
     return is_more
 
 
+def _epoch(transaction: LogTransaction, room: str, n: int, name: str, key: bytes) -> KeptEpoch | None:
+    row = epoch_for(transaction.database, transaction.damaged, room, n, name, key)
+    return KeptEpoch(row.entry.seq, row.signed.epoch.n, row.entry.body) if row else None
+
+
 # --- positions ---
 
 
@@ -309,89 +307,10 @@ def _advance(transaction: LogTransaction, positions: Mapping[str, int]) -> None:
             "DELETE FROM entries WHERE seq IN ("
             " SELECT seq FROM json_each(?) CROSS JOIN entries INDEXED BY notices"
             " ON kept = 1 AND request IS NULL AND recipient = value AND seq <= ?"
-            " WHERE kind IN ('receipt', 'failed', 'missed'))",
+            " WHERE kind IN ('receipt', 'failed', 'missed', 'removed'))",
             (json.dumps(names), upto),
         )
         transaction.database.execute(
             "UPDATE mailboxes SET position = ?2 WHERE name IN (SELECT value FROM json_each(?1)) AND position < ?2",
             (json.dumps(names), upto),
         )
-
-
-# --- requests ---
-
-
-_Known = tuple[int, Key | None, Body | None]
-"""What the log knows of a request: its number in the log, the hash, the receipt if it was acknowledged.
-
-One that was taken before there was one log has no hash, and perhaps no place: the number is below 1 then.
-"""
-
-
-def _append(transaction: LogTransaction, entries: Sequence[Entry]) -> list[Appended]:
-    numbers = [request_number(entry.kind.encode(), entry.key, entry.id) for entry in entries]
-    known = _known_requests(transaction, numbers)
-    mailboxes = mailboxes_of(transaction.database, entries)
-    members = server_rooms.members_among(transaction, entries)
-    new: list[Entry] = []
-    requests: list[tuple[int, bytes]] = []
-    results = []
-    head = transaction.head
-    for entry, number in zip(entries, numbers, strict=True):
-        key, hash_ = (entry.kind, entry.key, entry.id), request_hash(entry)
-        if key in known:
-            results.append(_of_copy(known[key], hash_))
-            continue
-        if is_room(entry.recipient):
-            if entry.recipient != EVERYONE and (entry.recipient, fold(entry.sender), entry.key) not in members:
-                results.append(Appended(Status.NOT_A_MEMBER))
-                continue
-        else:
-            if entry.recipient not in mailboxes:
-                results.append(Appended(Status.UNKNOWN))
-                continue
-            if not mailboxes[entry.recipient].take(transaction.database, entry):
-                results.append(Appended(Status.FULL))
-                continue
-        new.append(entry)
-        requests.append((number, hash_))
-        # Another copy of it may be among these entries.
-        known[key] = (head + len(new), hash_, None)
-        results.append(Appended(Status.NEW, head + len(new)))
-    transaction.append(new, requests)
-    transaction.database.executemany(
-        "UPDATE mailboxes SET letters = ?, bytes = ? WHERE name = ?",
-        [(one.letters, one.size, name) for name, one in mailboxes.items() if one.added],
-    )
-    return results
-
-
-def _change_room(transaction: LogTransaction, entry: Entry, limits: Limits, origin: str) -> RoomChange:
-    number, hash_ = request_number(entry.kind.encode(), entry.key, entry.id), request_hash(entry)
-    known = _known_requests(transaction, [number]).get((entry.kind, entry.key, entry.id))
-    if known and _of_copy(known, hash_).status is Status.CONFLICT:
-        return RoomChange(Status.CONFLICT)
-    return server_rooms.change_room(transaction, entry, (number, hash_), known is not None, limits, origin)
-
-
-def _of_copy(known: _Known, hash_: bytes) -> Appended:
-    """What a request gets that has this hash, and the key of one that is known."""
-    seq, first_hash, receipt = known
-    if first_hash not in (None, hash_):
-        return Appended(Status.CONFLICT)
-    return Appended(Status.KNOWN, max(seq, 0), receipt or b"")
-
-
-def _known_requests(transaction: LogTransaction, numbers: Sequence[int]) -> dict[tuple[str, bytes, bytes], _Known]:
-    """The requests with these numbers that are in the log, by their kinds, keys and ids."""
-    rows = transaction.database.execute(
-        "SELECT kind, key, id, seq, hash, receipt FROM entries WHERE request IN (SELECT value FROM json_each(?))",
-        (json.dumps(numbers),),
-    ).fetchall()
-    known = {}
-    for kind, key, id_, *fields in rows:
-        try:
-            known[kind, key, id_] = msgspec.convert(fields, _Known, builtin_types=(bytes,))
-        except msgspec.ValidationError as error:
-            transaction.set_aside_entry(fields[0], error)
-    return known
