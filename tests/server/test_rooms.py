@@ -180,7 +180,9 @@ def test_the_server_tells_who_creates_joins_and_leaves():
         for kind in (EntryKind.CREATED, EntryKind.JOINED, EntryKind.LEFT)
     )
     for entry in (created, joined, left):
-        assert server.service.rooms.changed(entry, server.service.session) == RoomEvent(EntryKind(entry.kind), "lunch", "alice")
+        assert server.service.rooms.changed(entry, server.service.session) == RoomEvent(
+            EntryKind(entry.kind), "lunch", "alice"
+        )
     server.service.rooms.remove([room])
     assert server.service.rooms.changed(left, server.service.session) is None
     assert server.service.rooms.names_in([left]) == ()

@@ -2,6 +2,11 @@
 
 from collections.abc import Callable
 
+import attrs
+
+from trio_chat.crypto.room_keys import NUMBER, SignedEpoch, signed_epoch
+from trio_chat.crypto.signatures import SIGNATURE_SIZE
+from trio_chat.protocol.epochs import NO_EPOCH, SEALED_KEY, Epoch, RoomMember, encode_epoch
 from trio_chat.protocol.records import EVERYONE, Credentials, Entry, EntryKind, PublicKeys, Record, fold, room_id
 from trio_chat.storage.interface import Acknowledged
 
@@ -48,6 +53,49 @@ def leave(number: int, room: str, *, sender: str = "alice") -> Entry:
 def id_of(created: Entry) -> str:
     """The id of the room that a request creates."""
     return room_id(created.key, created.id)
+
+
+def begin(
+    number: int,
+    *members: str,
+    sender: str = "alice",
+    after: Entry | None = None,
+    owners: tuple[str, ...] = ("alice",),
+    keys: dict[str, str] | None = None,
+    **changes: object,
+) -> Entry:
+    """A request to begin the epoch `after` another one, or the first one of a private room. Nobody has signed it.
+
+    `keys`: whose keys some members have, if not their own. `changes`: other fields of the epoch.
+    """
+    key, before = key_of(sender), after and signed_of(after)
+    listed = tuple(
+        RoomMember(name, PublicKeys(key_of(owner), key_of(owner)[::-1]), bytes(SEALED_KEY))
+        for name in members
+        for owner in [(keys or {}).get(name, name)]
+    )
+    epoch = Epoch(
+        before.epoch.room if before else room_id(key, number.to_bytes(16, "big"), private=True),
+        before.epoch.name if before else "lunch",
+        before.epoch.n + 1 if before else 1,
+        before.hash if before else NO_EPOCH,
+        key,
+        bytes(32),
+        tuple(map(key_of, owners)),
+        listed,
+    )
+    epoch = attrs.evolve(epoch, **changes)
+    return _entry(EntryKind.EPOCH, number, sender, epoch.room, bytes(SIGNATURE_SIZE) + encode_epoch(epoch))
+
+
+def signed_of(begun: Entry) -> SignedEpoch:
+    """The epoch that a request begins."""
+    return signed_epoch(begun.body)
+
+
+def sealed(number: int, n: int, room: str, *, sender: str = "alice", body: bytes = b"sealed") -> Entry:
+    """A post to a private room, as if it were sealed in epoch `n`."""
+    return post(number, sender=sender, room=room, body=n.to_bytes(NUMBER, "big") + body)
 
 
 def _entry(kind: EntryKind, number: int, sender: str, recipient: str, body: bytes) -> Entry:

@@ -428,8 +428,8 @@ async def test_the_mailbox_counts_letters_alone(migrate):
         size = rows("server.db", "SELECT sum(length(body)) FROM letters WHERE recipient LIKE 'bob' AND kind = 'direct'")
         assert counts.fetchall() == [("bob", 8, size[0][0]), ("fay", 1, 124), ("gus", 1, 125)]
         tables = database.execute("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name").fetchall()
-        expected = ["bans", "damaged", "damaged_names", "damaged_past_owners", "damaged_rooms", "entries"]
-        expected += ["invitations", "log", "mailboxes", "members", "names", "past_owners", "rooms"]
+        expected = ["bans", "damaged", "damaged_epochs", "damaged_names", "damaged_past_owners", "damaged_rooms"]
+        expected += ["entries", "epochs", "invitations", "log", "mailboxes", "members", "names", "past_owners", "rooms"]
         assert [name for (name,) in tables] == expected
 
 

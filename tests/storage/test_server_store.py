@@ -16,7 +16,7 @@ from tests.storage.log_entries import KIB, PEOPLE, direct, key_of, post, read_al
 from trio_chat.protocol import limits
 from trio_chat.protocol.messages import MAX_RECEIPTS
 from trio_chat.protocol.records import MAX_BODY, NO_KEY, Entry, EntryKind
-from trio_chat.storage import mailboxes, server_log, server_store
+from trio_chat.storage import mailboxes, server_log, server_requests
 from trio_chat.storage.interface import (
     MAILBOX_BYTES,
     MAILBOX_LETTERS,
@@ -285,7 +285,7 @@ async def test_requests_are_identified_by_kind_key_and_id(store):
 
 async def test_requests_with_the_same_number_are_told_apart(store, monkeypatch):
     """An attacker may find two. Here all have the same."""
-    monkeypatch.setattr(server_store, "request_number", lambda *request: 7)
+    monkeypatch.setattr(server_requests, "request_number", lambda *request: 7)
     requests = [direct(1), direct(2), direct(1, sender="carol"), post(1)]
     assert await store.append(requests) == new(1, 2, 3, 4)
     assert await store.append(requests) == [Appended(Status.KNOWN, seq) for seq in (1, 2, 3, 4)]

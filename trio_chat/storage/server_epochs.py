@@ -12,7 +12,7 @@ from trio_chat.crypto.room_keys import SignedEpoch, signed_epoch
 from trio_chat.protocol.epochs import NO_EPOCH, Epoch
 from trio_chat.protocol.limits import Limits, is_fair
 from trio_chat.protocol.log import removed_from
-from trio_chat.protocol.records import NO_KEY, Entry, EntryKind, Room, fold, room_id
+from trio_chat.protocol.records import NO_KEY, Entry, EntryKind, Room, fold, is_private, room_id
 from trio_chat.storage.epoch_rows import add_epoch, drop_too_many, present_epoch
 from trio_chat.storage.interface import RoomChange, Status
 from trio_chat.storage.server_log import LogTransaction
@@ -89,6 +89,8 @@ def _status(
     origin: str,
 ) -> Status:
     """Whether this epoch begins (NEW), or why it does not."""
+    if not is_private(entry.recipient):
+        return Status.WRONG_EPOCH
     if room is not None:
         status = _status_of_next(transaction, entry, signed.epoch, room, members)
     elif signed.epoch.n == 1:
