@@ -29,7 +29,7 @@ from tests.storage.log_entries import (
 from trio_chat.protocol.limits import LIMITS, Limits
 from trio_chat.protocol.records import EVERYONE, NO_KEY, Entry, EntryKind, Room
 from trio_chat.storage import epoch_rows, mailboxes, server_log
-from trio_chat.storage.interface import Appended, KeptEpoch, RoomChange, Status
+from trio_chat.storage.interface import Appended, RoomChange, Status, StoredEpoch
 from trio_chat.storage.memory import MemoryServerStore
 from trio_chat.storage.server_store import open_server_store
 
@@ -110,8 +110,8 @@ async def test_the_first_epoch_creates_the_room(open_store):
         for name in ("alice", "bob"):
             assert await rooms_of(store, name) == {LUNCH: 1}
             assert await read_all(store, name, 0) == [attrs.evolve(FIRST, seq=2)], "its sender, too"
-            assert await store.epoch(LUNCH, 0, name, key_of(name)) == KeptEpoch(2, 1, FIRST.body)
-            assert await store.epoch(LUNCH, 1, name, key_of(name)) == KeptEpoch(2, 1, FIRST.body)
+            assert await store.epoch(LUNCH, 0, name, key_of(name)) == StoredEpoch(2, 1, FIRST.body)
+            assert await store.epoch(LUNCH, 1, name, key_of(name)) == StoredEpoch(2, 1, FIRST.body)
         assert await rooms_of(store, "carol") == {}
         assert await read_all(store, "carol", 0) == []
         assert await store.list_members(LUNCH, "", 9) == ["alice", "bob"]

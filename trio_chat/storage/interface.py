@@ -76,7 +76,7 @@ class RoomChange:
 
 
 @attrs.frozen
-class KeptEpoch:
+class StoredEpoch:
     """An epoch of a private room: the entry of the log with which it began, its number, and the signed bytes."""
 
     seq: int
@@ -207,7 +207,7 @@ class ServerStore(Protocol):
         their time may be, and EPOCHS_BYTES of them for each room; posts of older ones are not kept, either.
         """
 
-    async def epoch(self, room: str, n: int, name: str, key: bytes) -> KeptEpoch | None:
+    async def epoch(self, room: str, n: int, name: str, key: bytes) -> StoredEpoch | None:
         """Epoch `n` of a private room, or the present one if `n` is 0; None if this name of this key is not to have it.
 
         A member has those that have begun since they joined.

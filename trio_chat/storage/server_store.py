@@ -34,7 +34,7 @@ from trio_chat.storage import server_rooms, server_rules
 from trio_chat.storage.database import open_database
 from trio_chat.storage.epoch_rows import RESTORE_NUMBERS, epoch_for
 from trio_chat.storage.group_commit import GroupCommit, Runner, in_thread
-from trio_chat.storage.interface import Acknowledged, Appended, KeptEpoch, KnownName, OnAppended, Position, RoomChange
+from trio_chat.storage.interface import Acknowledged, Appended, KnownName, OnAppended, Position, RoomChange, StoredEpoch
 from trio_chat.storage.past_owners import drop_past_owners, keep_past_owner, past_owners
 from trio_chat.storage.rules import Ban, Invitation
 from trio_chat.storage.server_log import COUNT_POSTS, LogTransaction
@@ -118,7 +118,7 @@ class SqliteServerStore:
     async def change_room(self, entry: Entry, limits: Limits, origin: str = "") -> RoomChange:
         return await self._submit(lambda transaction: take_room_request(transaction, entry, limits, origin))
 
-    async def epoch(self, room: str, n: int, name: str, key: bytes) -> KeptEpoch | None:
+    async def epoch(self, room: str, n: int, name: str, key: bytes) -> StoredEpoch | None:
         return await self._submit(lambda transaction: _epoch(transaction, room, n, fold(name), key))
 
     async def rooms(self) -> list[tuple[str, str]]:
@@ -276,9 +276,9 @@ def _retain(transaction: LogTransaction, before: float, now: float) -> bool:
     return is_more
 
 
-def _epoch(transaction: LogTransaction, room: str, n: int, name: str, key: bytes) -> KeptEpoch | None:
+def _epoch(transaction: LogTransaction, room: str, n: int, name: str, key: bytes) -> StoredEpoch | None:
     row = epoch_for(transaction.database, transaction.damaged, room, n, name, key)
-    return KeptEpoch(row.entry.seq, row.signed.epoch.n, row.entry.body) if row else None
+    return StoredEpoch(row.entry.seq, row.signed.epoch.n, row.entry.body) if row else None
 
 
 # --- positions ---
