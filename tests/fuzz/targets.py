@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
 
 from tests.fuzz.links import check_links, link_samples, rearranged_arrivals
 from tests.fuzz.mutations import LONGEST, mixed, mutated
+from tests.fuzz.rooms import check_rooms, rearranged_room, room_samples
 from tests.fuzz.samples import SAMPLES
 from trio_chat.crypto import identities, letters, receipts
 from trio_chat.crypto.identities import Identity
@@ -173,7 +174,7 @@ def _read_post(data: bytes) -> OpenedText:
 
 def _sealed_to_bob(inside: bytes) -> bytes:
     key = X25519PublicKey.from_public_bytes(BOB.public.link)
-    return letters._SUITE.encrypt(inside, key, letters._envelope(**NAMES))
+    return letters.HPKE.encrypt(inside, key, letters._envelope(**NAMES))
 
 
 def _time_of(data: bytes) -> tuple[float, bytes]:
@@ -226,7 +227,7 @@ def _check_proofs(data: bytes) -> object:
 
 def letter_samples() -> list[bytes]:
     sealed = letters.seal_letter(ALICE, BOB.public, **NAMES, **WRITTEN)
-    inside = letters._SUITE.decrypt(sealed, BOB.link, letters._envelope(**NAMES))
+    inside = letters.HPKE.decrypt(sealed, BOB.link, letters._envelope(**NAMES))
     long, key = TIME.pack(12.5) + b"x" * MAX_TEXT, BOB.public.signing
     return [
         *(b"s" + sealed, b"e" + inside, b"p" + letters.sign_post(ALICE, **POSTED, **WRITTEN)),
@@ -384,6 +385,7 @@ def rearranged_objects(data: bytes, dice: random.Random, others: Sequence[bytes]
 TARGETS = {
     "messages": Target(check_message, message_samples, rearranged_fields),
     "letters": Target(check_letters, letter_samples, rearranged_letter),
+    "rooms": Target(check_rooms, room_samples, rearranged_room),
     "links": Target(check_links, link_samples, rearranged_arrivals),
     "presence": Target(check_presence, presence_samples, rearranged_objects),
 }

@@ -17,7 +17,7 @@ from tests.fuzz.mutations import LONGEST, mutated
 from tests.fuzz.run import fuzz, main
 from tests.fuzz.targets import TARGETS, check_message, check_presence
 from tests.strategies import messages
-from trio_chat.crypto import letters
+from trio_chat.crypto import letters, room_keys
 from trio_chat.link import packets
 from trio_chat.link.packets import Reset
 from trio_chat.link.session import LinkSession
@@ -28,7 +28,7 @@ from trio_chat.protocol.records import Entry, EntryKind
 from trio_chat.protocol.wire import encode
 
 fast = settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
-INPUTS = {"messages": 2000, "letters": 300, "links": 120, "presence": 200}
+INPUTS = {"messages": 2000, "letters": 300, "rooms": 300, "links": 120, "presence": 200}
 
 
 # --- inputs by hypothesis ---
@@ -56,7 +56,7 @@ def test_800_mutated_messages_are_messages_or_none(message, seed):
 
 @given(st.binary(max_size=200))
 @settings(fast, max_examples=30)
-@pytest.mark.parametrize("name", ["letters", "links"])
+@pytest.mark.parametrize("name", ["letters", "rooms", "links"])
 def test_any_bytes_break_no_promise(name, data):
     assert TARGETS[name].check(data)
 
@@ -124,6 +124,10 @@ def other_decoder(decoder, patch):
     patch(wire, "_decoders", wire._decoders | {Ack.kind: decoder(wire._decoders[Ack.kind])})
 
 
+def unsigned_epochs(patch):
+    patch(room_keys, "verify", lambda key, signature, stated: True)
+
+
 def unsigned_letters(patch):
     patch(letters, "verify", lambda key, signature, stated: True)
 
@@ -156,6 +160,7 @@ def stream_that_strips_pieces(patch):
         ("messages", 600, partial(other_decoder, Failing), "IndexError"),
         ("messages", 600, partial(other_decoder, Greedy), "more memory than so few bytes are worth"),
         ("letters", 600, unsigned_letters, "Alice did not write this"),
+        ("rooms", 600, unsigned_epochs, "Alice did not sign this"),
         ("links", 1, no_replay_window, "a message that arrived before"),
         ("links", 1, long_reset, "an answer larger than the request"),
         ("presence", 60, stream_that_strips_pieces, "cut differently it is something else"),

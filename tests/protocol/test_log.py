@@ -13,6 +13,7 @@ from trio_chat.protocol.log import (
     Page,
     first_batch,
     missed_posts,
+    removed_from,
     request_hash,
     request_number,
     room_of,
@@ -232,6 +233,15 @@ def test_a_shared_page_of_rooms_has_no_own_posts():
     assert log.read("carol", 0, both) == Page((sent[0], sent[2]), 3)
 
 
+def test_an_epoch_comes_to_its_sender_too():
+    """They may have lost the key of the room. Their posts do not come to them."""
+    sent = [to(LUNCH, 1, kind=EntryKind.EPOCH), to(LUNCH, 2), to(LUNCH, 3, kind=EntryKind.EPOCH, sender="bob")]
+    log = filled(*sent)
+    assert log.read("alice", 0, {LUNCH: 0}) == Page((sent[0], sent[2]), 3)
+    assert log.read("bob", 0, {LUNCH: 0}) == Page(tuple(sent), 3)
+    assert log.read("alice", 2, {LUNCH: 0}).entries is log.read("bob", 2, {LUNCH: 0}).entries, "it is shared"
+
+
 def test_a_shared_page_is_not_for_the_sender_of_the_post_behind_it():
     """For them the page does not end there."""
     sent = [to(LUNCH, seq, sender="bob" if seq == 3 else "alice", body=b"x" * 11_000) for seq in (1, 2, 3)]
@@ -304,6 +314,7 @@ def test_a_notice_says_which_room_it_was_if_it_was_one_alone(rooms, body):
 def test_which_room_an_entry_is_about():
     assert room_of(to(LUNCH, 1)) == LUNCH
     assert room_of(to(LUNCH, 1, kind=EntryKind.LEFT)) == LUNCH
+    assert room_of(removed_from(LUNCH, "Bob", to(LUNCH, 1, kind=EntryKind.EPOCH))) == LUNCH
     assert room_of(entry(1)) == EVERYONE
     assert room_of(direct(1)) == EVERYONE
     assert room_of(direct(1, body=f"7 {LUNCH}".encode())) == EVERYONE, "of a letter, the body is no notice"

@@ -305,6 +305,8 @@ HAVE_DEFAULTS = {
     (ListRooms, "after"),
     (ListRooms, "own"),
     (ListMembers, "after"),
+    (GetEpoch, "n"),
+    (GetEpoch, "start"),
     (TableChange, "floor"),
     (SessionEnded, "reason"),
 }

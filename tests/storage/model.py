@@ -3,10 +3,14 @@
 The real store must do the same; see test_stores_agree.py. The limits are arguments, so that a short story reaches them.
 """
 
+import hashlib
+
 import attrs
 
+from trio_chat.crypto.room_keys import epoch_of_post, signed_epoch
+from trio_chat.protocol.epochs import NO_EPOCH
 from trio_chat.protocol.limits import is_fair
-from trio_chat.protocol.log import Page, about_letter, first_batch, missed_posts, request_hash
+from trio_chat.protocol.log import Page, about_letter, first_batch, missed_posts, removed_from, request_hash
 from trio_chat.protocol.records import (
     EVERYONE,
     EVERYONE_NAME,
@@ -17,10 +21,11 @@ from trio_chat.protocol.records import (
     Record,
     Room,
     fold,
+    is_private,
     is_room,
     room_id,
 )
-from trio_chat.storage.interface import Appended, KnownName, OnAppended, Position, RoomChange, Status
+from trio_chat.storage.interface import Appended, KnownName, OnAppended, Position, RoomChange, Status, StoredEpoch
 
 
 @attrs.define
@@ -56,6 +61,7 @@ class _Room:
     origin: str
     members: dict[str, tuple[bytes, int]] = attrs.Factory(dict)
     unused_since: float | None = None
+    n: int = 0
 
 
 @attrs.frozen
@@ -72,6 +78,7 @@ class Limits:
     forget_rows: int
     past_owners: int
     all_bytes: int
+    epoch_bytes: int
 
 
 class ModelStore:
@@ -84,6 +91,7 @@ class ModelStore:
         self._past_owners: dict[tuple[str, bytes], tuple[str, Credentials, int]] = {}
         self._head = 0
         self._entries: list[Entry] = []
+        self._epochs: list[Entry] = []
         self._trimmed: list[Entry] = []
         # Letters that were taken without a receipt.
         self._untold: list[Entry] = []
@@ -174,6 +182,8 @@ class ModelStore:
         if is_room(entry.recipient):
             if entry.recipient != EVERYONE and not self._joined(self._rooms.get(entry.recipient), entry):
                 return Appended(Status.NOT_A_MEMBER)
+            if is_private(entry.recipient) and epoch_of_post(entry.body) != self._rooms[entry.recipient].n:
+                return Appended(Status.WRONG_EPOCH)
         else:
             if entry.recipient not in self._names:
                 return Appended(Status.UNKNOWN)
@@ -214,7 +224,7 @@ class ModelStore:
         sizes = {room: _size(self._posts(room)) for room in self._rooms}
         total = sum(sizes.values())
         if total <= limits.all_bytes or not any(
-            one.recipient.startswith("#") for one in self._entries + self._trimmed if one.seq > head
+            one.recipient and is_room(one.recipient) for one in self._entries + self._trimmed if one.seq > head
         ):
             return
         origins = {id_: room.origin or id_ for id_, room in self._rooms.items()}
@@ -262,23 +272,24 @@ class ModelStore:
         return Page((missed_posts(name, rooms, len(missed), min(seqs), max(seqs)), *page.entries), page.upto)
 
     def _coming(self, name, after):
-        return [one for one in self._entries if one.seq > after and self._is_for(one, name)]
+        entries = sorted(self._entries + self._epochs, key=lambda one: one.seq)
+        return [one for one in entries if one.seq > after and self._is_for(one, name)]
 
     def _is_for(self, entry, name):
         if not is_room(entry.recipient):
             return entry.recipient == name
         joined = self._rooms_of(name).get(entry.recipient, None if entry.recipient else 0)
-        return joined is not None and entry.seq > joined and fold(entry.sender) != name
+        return joined is not None and entry.seq > joined and (entry.kind == "epoch" or fold(entry.sender) != name)
 
     # --- rooms ---
 
     async def change_room(self, entry, limits, origin=""):
-        copy, name = self._requests.get(_key(entry)), entry.body.decode()
+        copy, name = self._requests.get(_key(entry)), entry.body.decode(errors="replace")
         if copy and copy.hash != request_hash(entry):
             return RoomChange(Status.CONFLICT)
         is_it = (
             (lambda one: one.id == entry.recipient)
-            if entry.kind == "left"
+            if entry.kind in ("left", "epoch")
             else (lambda one: fold(one.name) == fold(name))
         )
         room = next(filter(is_it, self._rooms.values()), None)
@@ -288,6 +299,8 @@ class ModelStore:
         owner = self._names.get(fold(entry.sender))
         if not owner or owner.owner.keys.signing != entry.key:
             return RoomChange(Status.UNKNOWN)
+        if entry.kind == "epoch":
+            return self._begin(entry, room, limits, origin)
         status = self._change(entry, room, limits, origin)
         if status is Status.NEW or (room and status in (Status.KNOWN, Status.NOT_A_MEMBER)):
             self._head += 1
@@ -315,11 +328,7 @@ class ModelStore:
                 return Status.EXISTS
             if room_id(entry.key, entry.id) in self._rooms:
                 return Status.CONFLICT  # its first request is forgotten
-            used = max(
-                sum(one.owner == entry.key for one in self._rooms.values()),
-                sum(one.origin == origin != "" for one in self._rooms.values()),
-            )
-            if limits.rooms - len(self._rooms) < (3 * (used + 1) if used else 1):
+            if not self._may_create(entry.key, limits, origin):
                 return Status.NO_MORE_ROOMS
         elif room is None:
             return Status.UNKNOWN
@@ -327,10 +336,110 @@ class ModelStore:
             return Status.NEW if is_member and room.id != EVERYONE else Status.NOT_A_MEMBER
         elif is_member:
             return Status.KNOWN
+        elif is_private(room.id):
+            return Status.PRIVATE
         elif len(room.members) >= limits.members_per_room:
             return Status.FULL
         joined = sum(key == entry.key for one in self._rooms.values() for key, _ in one.members.values())
         return Status.NEW if joined < limits.rooms_per_key else Status.TOO_MANY_ROOMS
+
+    def _may_create(self, key, limits, origin):
+        used = max(
+            sum(one.owner == key for one in self._rooms.values()),
+            sum(one.origin == origin != "" for one in self._rooms.values()),
+        )
+        return limits.rooms - len(self._rooms) >= (3 * (used + 1) if used else 1)
+
+    def _begin(self, entry, room, limits, origin):
+        epoch, members = signed_epoch(entry.body).epoch, {}
+        status = self._why_no_epoch(entry, epoch, room, limits, origin)
+        if status is not Status.NEW:
+            return RoomChange(status, room and self._as_seen(room, entry))
+        told, head = [], self._head
+        if room is None:
+            room = self._rooms[entry.recipient] = _Room(entry.recipient, epoch.name, entry.key, origin)
+            self._head += 1
+            told.append(attrs.evolve(entry, kind="created", body=epoch.name.encode(), seq=self._head))
+        self._head += 1
+        told.append(attrs.evolve(entry, seq=self._head))
+        self._requests[_key(entry)] = _Request(self._head, request_hash(entry), entry.taken_at)
+        self._epochs.append(told[-1])
+        for name, key in epoch.names.items():
+            old_key, joined = room.members.get(fold(name), (b"", 0))
+            members[fold(name)] = (key, joined if key == old_key else self._head - 1)
+        removed, room.members, room.n = set(room.members) - set(members), members, epoch.n
+        for name in sorted(removed):
+            old = ("removed", name, room.id.encode())
+            self._entries = [one for one in self._entries if (one.kind, one.recipient, one.body) != old]
+            told.append(self._append(removed_from(room.id, name, entry)))
+        self._drop_epochs(room.id)
+        self._end_append(head)
+        self._tell(told)
+        return RoomChange(Status.NEW, self._as_seen(room, entry))
+
+    def _why_no_epoch(self, entry, epoch, room, limits, origin):
+        pairs = {(fold(name), key) for name, key in epoch.names.items()}
+        members = {(name, key) for name, (key, _) in room.members.items()} if room else set()
+        if not is_private(entry.recipient):
+            return Status.WRONG_EPOCH
+        if room is None:
+            if epoch.n > 1:
+                return Status.UNKNOWN
+            is_first = epoch.before == NO_EPOCH and entry.key in epoch.owners
+            if entry.recipient != room_id(entry.key, entry.id, private=True) or not is_first:
+                return Status.WRONG_EPOCH
+            if fold(epoch.name) in (fold(one.name) for one in self._rooms.values()):
+                return Status.EXISTS
+            if not self._may_create(entry.key, limits, origin):
+                return Status.NO_MORE_ROOMS
+        else:
+            present = self._kept_epoch(room.id, room.n)
+            before = signed_epoch(present.body).epoch
+            if entry.key not in before.owners:
+                return Status.NOT_AN_OWNER
+            if entry.key not in {key for _, key in members}:
+                return Status.NOT_A_MEMBER
+            follows = (epoch.n, epoch.before, epoch.name)
+            if follows != (room.n + 1, hashlib.sha256(present.body).digest(), room.name):
+                return Status.WRONG_EPOCH
+            if any((fold(name), key) in pairs - members for name, key in before.names.items()):
+                return Status.WRONG_EPOCH
+        if len(pairs) > limits.members_per_room:
+            return Status.FULL
+        return self._why_not_them(entry, pairs - members, room.owner if room else entry.key, limits)
+
+    def _why_not_them(self, entry, new, owner, limits):
+        for name, key in sorted(new):
+            known = self._names.get(name)
+            if not known or not known.owner or known.owner.keys.signing != key:
+                return Status.UNKNOWN_MEMBER
+            theirs = [one for one in self._rooms.values() if key in {one for one, _ in one.members.values()}]
+            used, free = len([one for one in theirs if one.owner == owner and is_private(one.id)]), limits.rooms_per_key
+            free -= sum(one == key for room in self._rooms.values() for one, _ in room.members.values())
+            if free < 1 or (key != owner and used and 3 * (used + 1) > free):
+                return Status.TOO_MANY_ROOMS if key == entry.key else Status.THEY_ARE_IN_TOO_MANY
+        return Status.NEW
+
+    def _kept_epoch(self, room, n):
+        return next((one for one in self._epochs if (one.recipient, signed_epoch(one.body).epoch.n) == (room, n)), None)
+
+    def _drop_epochs(self, room):
+        kept = [one for one in self._epochs if one.recipient == room]
+        while len(kept) > 1 and _size(kept) > self._limits.epoch_bytes:
+            self._epochs.remove(kept.pop(0))
+            for post in self._posts(room):
+                if post.seq < kept[0].seq:
+                    self._entries.remove(post)
+                    self._trimmed.append(post)
+        self._trimmed.sort(key=lambda one: one.seq)
+
+    async def epoch(self, room, n, name, key):
+        known = self._rooms.get(room)
+        member_key, joined = known.members.get(fold(name), (b"", 0)) if known else (b"", 0)
+        found = known and self._kept_epoch(room, n or known.n)
+        if not found or member_key != key or found.seq <= joined:
+            return None
+        return StoredEpoch(found.seq, signed_epoch(found.body).epoch.n, found.body)
 
     def _joined(self, room, entry):
         key, joined = room.members.get(fold(entry.sender), (b"", 0)) if room else (b"", 0)
@@ -357,7 +466,8 @@ class ModelStore:
     async def list_rooms(self, name, key, after, own, count):
         asking = Entry(0, "", b"", name, key, "", 0.0)
         seen = [self._as_seen(room, asking) for room in self._rooms.values() if fold(room.name) > fold(after)]
-        return sorted([one for one in seen if one.joined or not own], key=lambda one: fold(one.name))[:count]
+        shown = [one for one in seen if one.joined or not (own or is_private(one.id))]
+        return sorted(shown, key=lambda one: fold(one.name))[:count]
 
     async def list_members(self, room, after, count):
         members = self._rooms[room].members if room else self._names
@@ -405,8 +515,17 @@ class ModelStore:
             for id_, room in self._rooms.items()
             if room.id == EVERYONE or room.unused_since is None or room.unused_since >= before
         }
-        for entries in (self._entries, self._trimmed, self._untold):
+        self._epochs = [one for one in self._epochs if one.recipient in self._rooms]
+        for entries in (self._entries, self._epochs, self._trimmed, self._untold):
             entries[:] = [attrs.evolve(one, taken_at=min(one.taken_at, now)) for one in entries]
+        self._epochs = [
+            one
+            for one in self._epochs
+            if not any(
+                later.recipient == one.recipient and later.seq > one.seq and later.taken_at < before
+                for later in self._epochs
+            )
+        ]
         for request in self._requests.values():
             request.taken_at = min(request.taken_at, now)
         rows = [*self._entries, *self._trimmed, *self._requests.values()]
@@ -421,7 +540,7 @@ class ModelStore:
         return False
 
     async def date_forward(self, before, now):
-        for entries in (self._entries, self._trimmed, self._untold):
+        for entries in (self._entries, self._epochs, self._trimmed, self._untold):
             entries[:] = [attrs.evolve(one, taken_at=now) if one.taken_at < before else one for one in entries]
         for request in self._requests.values():
             request.taken_at = now if request.taken_at < before else request.taken_at

@@ -361,18 +361,24 @@ async def test_of_each_room_the_present_epoch_is_kept_and_the_keys_of_those_befo
         assert store.epochs() == [*kept[:3], past(epoch(3)), epoch(4)]
 
 
-async def test_of_a_room_that_has_ended_the_keys_stay_and_it_may_begin_again(open_store):
+def ended(one: KeptEpoch) -> KeptEpoch:
+    return attrs.evolve(one, is_ended=True)
+
+
+@pytest.mark.parametrize("forget", [True, False])
+async def test_of_a_room_that_has_ended_the_keys_stay_and_it_may_begin_again(open_store, forget):
     elsewhere = epoch(1, ELK, seq=15)
     async with open_store() as store:
         await store.keep_epochs([epoch(1), elsewhere, epoch(2)])
-        await store.end_room(OX)
-        await store.end_room("!" + 32 * "9")
-        assert store.epochs() == [past(epoch(1)), elsewhere, past(epoch(2))]
+        await store.end_room(OX, forget=forget)
+        await store.end_room("!" + 32 * "9", forget=forget)
+        kept = [ended(past(epoch(1))), elsewhere, ended(past(epoch(2)) if forget else epoch(2))]
+        assert store.epochs() == kept
     async with open_store() as store:
-        assert store.epochs() == [past(epoch(1)), elsewhere, past(epoch(2))]
+        assert store.epochs() == kept
         await store.keep_epochs([epoch(5)])
     async with open_store() as store:
-        assert store.epochs() == [past(epoch(1)), elsewhere, past(epoch(2)), epoch(5)]
+        assert store.epochs() == [*kept[:2], ended(past(epoch(2))), epoch(5)]
 
 
 async def test_the_newest_keys_are_kept_and_each_present_epoch(open_store, monkeypatch):
@@ -381,10 +387,26 @@ async def test_the_newest_keys_are_kept_and_each_present_epoch(open_store, monke
     async with open_store() as store:
         await store.keep_epochs([oldest, *(epoch(n) for n in (1, 2, 3, 4))])
         assert store.epochs() == [oldest, past(epoch(2)), past(epoch(3)), epoch(4)]
-        await store.end_room(OX)
-        assert store.epochs() == [oldest, past(epoch(3)), past(epoch(4))]
+        await store.end_room(OX, forget=True)
+        assert store.epochs() == [oldest, ended(past(epoch(3))), ended(past(epoch(4)))]
     async with open_store() as store:
-        assert store.epochs() == [oldest, past(epoch(3)), past(epoch(4))]
+        assert store.epochs() == [oldest, ended(past(epoch(3))), ended(past(epoch(4)))]
+
+
+async def test_of_one_room_and_of_ended_rooms_so_many_are_kept(open_store, monkeypatch):
+    """Nobody can fill our disk with epochs, or push out the keys of other rooms."""
+    monkeypatch.setattr(kept_epochs, "KEYS_OF_ROOM", 3)
+    monkeypatch.setattr(kept_epochs, "ENDED_KEPT", 2)
+    rooms = ["!" + f"{n:032x}" for n in range(4)]
+    async with open_store() as store:
+        for n in range(1, 6):
+            await store.keep_epochs([epoch(n)])
+        assert [one.key.n for one in store.epochs()] == [3, 4, 5]
+        for n, room in enumerate(rooms):
+            await store.keep_epochs([epoch(1, room, seq=100 + n)])
+            await store.end_room(room, forget=False)
+    async with open_store() as store:
+        assert [one.key.room for one in store.epochs()] == [OX] * 3 + rooms[2:]
 
 
 @pytest.mark.parametrize("has_ended", [True, False])
@@ -393,10 +415,10 @@ async def test_an_epoch_is_on_the_disk_before_it_is_acknowledged(tmp_path, autoj
     async with open_client_store(path, disk.run) as store:
         await store.keep_epochs([epoch(1)])
         if has_ended:
-            await store.end_room(OX)
+            await store.end_room(OX, forget=True)
     disk.fall_back()
     async with open_client_store(path, inline) as survivor:
-        assert survivor.epochs() == [past(epoch(1)) if has_ended else epoch(1)]
+        assert survivor.epochs() == [ended(past(epoch(1))) if has_ended else epoch(1)]
 
 
 # --- letters that wait for a receipt ---

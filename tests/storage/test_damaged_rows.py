@@ -12,6 +12,7 @@ import pytest
 from tests.storage.backends import inline
 from tests.storage.log_entries import (
     PEOPLE,
+    begin,
     create,
     direct,
     id_of,
@@ -22,6 +23,7 @@ from tests.storage.log_entries import (
     read_all,
     record,
     register,
+    sealed,
     take_all,
 )
 from trio_chat.protocol import limits
@@ -231,6 +233,7 @@ async def test_a_damaged_name_is_nobodys(path, damage, caplog):
         "UPDATE rooms SET latest = NULL",
         "UPDATE rooms SET trimmed = x'00'",
         "UPDATE rooms SET members = 'many'",
+        "UPDATE rooms SET epoch = NULL",
         "UPDATE rooms SET members = -1 WHERE id <> ''",
     ],
 )
@@ -248,6 +251,69 @@ async def test_damaged_counts_are_made_anew(path, damage, caplog, monkeypatch):
     assert (execute(path, "SELECT * FROM log"), execute(path, "SELECT * FROM rooms")) == before
     async with open_server_store(path, inline) as store:
         assert await store.append([direct(5)]) == [Appended(Status.NEW, 9)]
+
+
+# --- epochs ---
+
+
+FIRST = begin(1, "alice", "bob", owners=("alice", "bob"))
+SECOND = begin(2, "alice", "bob", after=FIRST, owners=("bob",))
+NO_EPOCH = [
+    *("n = NULL", "n = 7", "n = 'two'", "sender = NULL", "sender = 'no name'", f"sender = {INVALID_TEXT}"),
+    *("key = NULL", "key = x'00'", "id = 17", "taken_at = 'yesterday'", "taken_at = NULL"),
+    *("body = NULL", "body = 'hi'", "body = x''", "body = zeroblob(64)", "body = substr(body, 1, length(body) - 1)"),
+    *("room = NULL", "room = x'00'", "room = 'bob'"),
+]
+
+
+async def prepare_epochs(path):
+    """A private room of alice with two epochs; bob alone owns it in the second one."""
+    async with open_server_store(path, inline) as store:
+        await register(store, *PEOPLE)
+        for request in (FIRST, SECOND):
+            assert (await store.change_room(request, LIMITS)).status is Status.NEW
+        await store.append([sealed(10, 2, FIRST.recipient)])
+
+
+@pytest.mark.parametrize("damage", NO_EPOCH)
+async def test_a_damaged_epoch_is_passed(path, damage):
+    await prepare_epochs(path)
+    execute(path, f"UPDATE epochs SET {damage} WHERE seq = 2")  # noqa: S608 - from the list above
+    async with open_server_store(path, inline) as store:
+        await store.load(no_more)
+        assert [one.seq for one in await read_all(store, "bob", 0)] == [3, 4]
+        third = begin(3, "alice", "bob", "carol", sender="bob", after=SECOND, owners=("bob",))
+        assert (await store.change_room(third, LIMITS)).status is Status.NEW
+        assert [one.seq for one in await read_all(store, "carol", 0)] == [5]
+
+
+@pytest.mark.parametrize("damage", NO_EPOCH)
+async def test_if_the_present_epoch_is_damaged_who_has_created_the_room_goes_on(path, damage):
+    await prepare_epochs(path)
+    execute(path, f"UPDATE epochs SET {damage} WHERE seq = 3")  # noqa: S608 - from the list above
+    async with open_server_store(path, inline) as store:
+        await store.load(no_more)
+        assert [one.seq for one in await read_all(store, "bob", 0)] == [2, 4]
+        assert await store.epoch(FIRST.recipient, 0, "alice", key_of("alice")) is None
+        assert (await store.append([sealed(11, 2, FIRST.recipient)]))[0].status is Status.NEW, "posts go on"
+        by_bob = begin(3, "alice", "bob", sender="bob", after=SECOND, owners=("bob",))
+        assert (await store.change_room(by_bob, LIMITS)).status is Status.NOT_AN_OWNER
+        old = begin(4, "alice", "carol", after=FIRST)
+        assert (await store.change_room(old, LIMITS)).status is Status.WRONG_EPOCH
+        later = begin(5, "alice", "carol", after=SECOND, n=9)
+        assert (await store.change_room(later, LIMITS)).status is Status.NEW
+        assert await store.list_members(FIRST.recipient, "", 9) == ["alice", "carol"]
+        assert (await store.append([sealed(12, 9, FIRST.recipient)]))[0].status is Status.NEW
+
+
+async def test_a_damaged_number_of_the_present_epoch_is_found_again(path):
+    await prepare_epochs(path)
+    execute(path, "UPDATE rooms SET epoch = 'two' WHERE id <> ''")
+    async with open_server_store(path, inline) as store:
+        await store.load(no_more)
+        assert (await store.append([sealed(11, 2, FIRST.recipient)]))[0].status is Status.NEW
+        assert [one.seq for one in await read_all(store, "bob", 0)] == [2, 3, 4, 5]
+    assert execute(path, "SELECT epoch FROM rooms ORDER BY id") == [(0,), (2,)]
 
 
 # --- rooms ---

@@ -16,6 +16,7 @@ from tests.stage import SERVER_KEY, identity_of
 from tests.storage.backends import inline
 from tests.storage.log_entries import direct, read_all
 from trio_chat.crypto.identities import sign_identity
+from trio_chat.crypto.room_keys import sign_epoch
 from trio_chat.errors import StoreError
 from trio_chat.protocol.limits import LIMITS
 from trio_chat.protocol.records import EVERYONE, NO_KEY, Credentials, Entry, EntryKind, Record, room_id
@@ -71,6 +72,51 @@ def letters(*ids: int) -> list[tuple[str, int]]:
 
 def posts(*ids: int) -> list[tuple[str, int]]:
     return [("group", id_) for id_ in ids]
+
+
+# --- schema 5 ---
+
+LUNCH = room_id(key_of("ann"), id_of(60))
+
+
+async def test_rooms_stay_open_and_as_they_were(migrate):
+    path = migrate("server-5.db")
+    async with open_server_store(path, inline) as store:
+        names, head = await store.load(lambda entries: None)
+        assert (head, store.damaged) == (65, 0)
+        assert [name for _, name in await store.rooms()] == ["everyone", "Lunch", "Work"]
+        assert await store.list_members(LUNCH, "", 9) == ["ann", "nia"]
+        position = await store.save_name(same_owner("nia", names))
+        assert (position.seq, position.rooms) == (47, {LUNCH: 57})
+        entries = [one for one in await read_all(store, "nia", 56) if one.recipient == LUNCH or one.kind == "missed"]
+        assert [(one.kind, one.seq, one.body) for one in entries] == [
+            ("missed", 62, f"1 {LUNCH}".encode()),
+            ("group", 64, b"message 73"),
+        ]
+        post = Entry(0, "group", id_of(75), "ann", key_of("ann"), LUNCH, START + 75, b"of no epoch")
+        assert await store.append([post]) == [Appended(Status.NEW, 66)]
+        joined = Entry(0, "joined", id_of(76), "mia", key_of("mia"), EVERYONE, START + 76, b"lunch")
+        assert (await store.change_room(joined, LIMITS)).status is Status.NEW
+    with closing(sqlite3.connect(path)) as database:
+        assert database.execute("SELECT DISTINCT epoch FROM rooms").fetchall() == [(0,)]
+        assert database.execute("SELECT count(*) FROM epochs").fetchall() == [(0,)]
+
+
+async def test_a_private_room_is_created_in_an_old_file(migrate):
+    path = migrate("server-5.db")
+    own = identity_of("ann")
+    room = room_id(own.public.signing, id_of(80), private=True)
+    members = [(name, identity_of(name).public) for name in ("ann", "nia")]
+    signed = sign_epoch(own, bytes(32), room=room, name="den", members=members, owners=[own.public.signing])
+    begun = Entry(0, "epoch", id_of(80), "ann", key_of("ann"), room, START + 80, signed.body)
+    async with open_server_store(path, inline) as store:
+        await store.load(lambda entries: None)
+        assert (await store.change_room(begun, LIMITS)).status is Status.NEW
+    async with open_server_store(path, inline) as store:
+        names, _ = await store.load(lambda entries: None)
+        assert (await store.save_name(same_owner("nia", names))).rooms == {LUNCH: 57, room: 66}
+        assert [one.seq for one in await read_all(store, "nia", 65)] == [67]
+        assert (await store.epoch(room, 0, "ann", key_of("ann"))).body == signed.body
 
 
 # --- schema 4 ---
@@ -519,7 +565,9 @@ async def test_the_first_schema(migrate):
         assert {result.status for result in await store.append(requests)} == {Status.KNOWN}
 
 
-@pytest.mark.parametrize("file", ["server-4.db", "server-3.db", "server.db", "server-odd.db", "server-1.db"])
+@pytest.mark.parametrize(
+    "file", ["server-5.db", "server-4.db", "server-3.db", "server.db", "server-odd.db", "server-1.db"]
+)
 async def test_a_migration_that_fails_leaves_the_version_before(migrate, file):
     path = migrate(file)
     *before, last = SERVER_SCHEMA.migrations

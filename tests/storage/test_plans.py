@@ -5,10 +5,23 @@ A condition that does not fit the indexes would not be noticed otherwise: everyt
 
 import pytest
 
-from tests.storage.log_entries import PEOPLE, create, direct, id_of, join, key_of, leave, post, record, register
+from tests.storage.log_entries import (
+    PEOPLE,
+    begin,
+    create,
+    direct,
+    id_of,
+    join,
+    key_of,
+    leave,
+    post,
+    record,
+    register,
+    sealed,
+)
 from trio_chat.protocol.limits import LIMITS
 from trio_chat.protocol.records import EVERYONE, Entry, EntryKind
-from trio_chat.storage import server_log
+from trio_chat.storage import epoch_rows, server_log
 from trio_chat.storage.interface import MAILBOX_LETTERS, Acknowledged
 from trio_chat.storage.memory import MemoryServerStore
 
@@ -18,10 +31,13 @@ TRIM = "SELECT seq, key, length(body) FROM entries WHERE kept = 1 AND recipient 
 COUNT_MEMBERS = "UPDATE rooms SET members = (SELECT count(*) FROM members WHERE room = id) WHERE id = "
 """Reads an index of all members of one room. These are 10,000 at most (see `Limits.members_per_room`)."""
 
+MEMBERS_OF_PRIVATE = "SELECT lower(name), key FROM members WHERE room = "
+"""Reads all members of a private room: 100 at most."""
+
 ALL_ROOMS = (
     "UPDATE rooms SET unused_since",  # once in a while, when it is looked for what is too old
     "DELETE FROM rooms WHERE members = 0",
-    "SELECT posts, bytes, latest, trimmed, members FROM rooms",  # at the start
+    "SELECT posts, bytes, latest, trimmed, members, epoch FROM rooms",  # at the start
     "SELECT count(*) FROM rooms",
 )
 """Goes through all rooms. These are 1,000 (see `Limits.rooms`), and little is known of each."""
@@ -49,6 +65,7 @@ async def use(store: MemoryServerStore) -> list[Entry]:
     await store.unused([], 1.0, 2.0)
     await store.read("bob", 0)
     await use_rooms(store)
+    await use_private_rooms(store)
     await store.retain(110.0, 9000.0)
     await store.date_forward(1.0, 2.0)
     return told
@@ -76,12 +93,29 @@ async def use_rooms(store: MemoryServerStore) -> None:
     await store.delete("dave", 5.0)
 
 
+async def use_private_rooms(store: MemoryServerStore) -> None:
+    """Alice has one, removes eve, who is away, and begins more epochs than are kept."""
+    await register(store, "alice", "eve")
+    first = last = begin(40, "alice", "eve", name="den")
+    await store.change_room(first, LIMITS)
+    for number in range(41, 45):
+        await store.append([sealed(100 + number, number - 40, first.recipient)])
+        last = begin(number, "alice", *(["eve"] * (number % 2)), after=last)
+        await store.change_room(last, LIMITS)
+        assert await store.epoch(first.recipient, 0, "alice", key_of("alice"))
+    await store.read("alice", 3)
+    await store.read("eve", 3)
+    await store.change_room(leave(50, first.recipient), LIMITS)
+    await store.change_room(join(51, name="den"), LIMITS)
+
+
 @pytest.fixture
 def plans(monkeypatch):
     """`plans(store)`: how SQLite does each statement that the store has been given."""
     statements: list[str] = []
     store = MemoryServerStore()
     monkeypatch.setattr(server_log, "ROOM_POSTS", 2)
+    monkeypatch.setattr(epoch_rows, "EPOCHS_BYTES", 1000)
     store._database.set_trace_callback(statements.append)
 
     def explain() -> dict[str, list[str]]:
@@ -117,9 +151,18 @@ async def test_nothing_goes_through_all_members(plans):
     assert [statement for step, statement in steps if step.startswith("SCAN members")] == []
     of_a_room = {statement for step, statement in steps if "members" in step and step.endswith("(room=?)")}
     assert len(of_a_room) >= 1
-    assert all(statement.startswith(COUNT_MEMBERS) for statement in of_a_room), "they are only counted"
+    few = (COUNT_MEMBERS, MEMBERS_OF_PRIVATE)
+    assert all(statement.startswith(few) for statement in of_a_room), "they are only counted"
     sorted_ = [statement for step, statement in steps if "TEMP B-TREE" in step and "members" in statement]
     assert sorted_ == [], "a page of a list is read in the order of an index"
+
+
+async def test_nothing_goes_through_all_epochs(plans):
+    await use(plans.store)
+    found = {statement: plan for statement, plan in plans().items() if "epochs" in statement}
+    assert len(found) >= 8
+    slow = [statement for statement, plan in found.items() if any(step.startswith("SCAN epochs") for step in plan)]
+    assert slow == []
 
 
 async def test_what_goes_through_all_rooms_is_seldom_or_only_counts_them(plans):

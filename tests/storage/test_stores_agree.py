@@ -16,19 +16,31 @@ import pytest
 
 from tests.memory_folder import MEMORY
 from tests.storage.backends import inline
-from tests.storage.log_entries import PEOPLE, create, direct, id_of, join, key_of, leave, post, record
+from tests.storage.log_entries import PEOPLE, begin, create, direct, id_of, join, key_of, leave, post, record, sealed
 from tests.storage.model import Limits, ModelStore
 from trio_chat.protocol import log
 from trio_chat.protocol.limits import Limits as ServerLimits
 from trio_chat.protocol.records import EntryKind
-from trio_chat.storage import mailboxes, past_owners, server_log, server_retention
+from trio_chat.storage import epoch_rows, mailboxes, past_owners, server_log, server_retention
 from trio_chat.storage.interface import Acknowledged
 from trio_chat.storage.server_store import open_server_store
 
 LIMITS = Limits(
-    9, 24, posts=6, post_bytes=9, trim_part=4, remembered=12, forget_every=4, forget_rows=3, past_owners=3, all_bytes=14
+    9,
+    24,
+    posts=6,
+    post_bytes=9,
+    trim_part=4,
+    remembered=12,
+    forget_every=4,
+    forget_rows=3,
+    past_owners=3,
+    all_bytes=14,
+    epoch_bytes=1200,
 )
 LOWER = {
+    "EPOCHS_BYTES": (LIMITS.epoch_bytes, epoch_rows),
+    "READ_EPOCHS": (1, epoch_rows),
     "ALL_ROOMS_BYTES": (LIMITS.all_bytes, server_log),
     "MAX_PAST_OWNERS": (LIMITS.past_owners, past_owners),
     "MAILBOX_LETTERS": (LIMITS.letters, mailboxes),
@@ -52,13 +64,15 @@ letters = st.builds(direct, st.integers(0, 5), sender=people, to=people, body=bo
 names = st.sampled_from(["lunch", "Lunch", "work", "everyone"])
 rooms = st.builds(lambda number, sender: id_of(create(number, sender=sender)), st.integers(0, 1), people)
 posts = st.builds(post, st.integers(0, 5), sender=people, room=st.just("") | rooms, body=bodies)
+private = st.sampled_from([begin(0, "alice", name="tea"), begin(0, "bob", sender="bob", owners=("bob",), name="den")])
 room_changes = (
     st.builds(create, st.integers(0, 1), sender=people, name=names)
     | st.builds(join, st.integers(0, 5), sender=people, name=names)
-    | st.builds(leave, st.integers(0, 5), rooms, sender=people)
+    | st.builds(leave, st.integers(0, 5), rooms | private.map(lambda first: first.recipient), sender=people)
 )
 times = st.integers(100, 110).map(float)
 requests = st.builds(lambda entry, at: attrs.evolve(entry, taken_at=at), letters | posts | posts, times)
+members = st.lists(people, unique=True, min_size=1).map(tuple)
 spelled = st.sampled_from([*PEOPLE, "Alice", "BOB"])
 
 STEPS = st.one_of(
@@ -68,6 +82,9 @@ STEPS = st.one_of(
     st.tuples(st.just("take"), people, st.integers(1, 3), st.integers(0, 3)),
     st.tuples(st.just("change_room"), room_changes, st.sampled_from(["", "a", "b"])),
     st.tuples(st.just("change_room"), room_changes, st.sampled_from(["", "a", "b"])),
+    st.tuples(st.just("begin"), st.integers(0, 9), private, people, members, st.sampled_from([0, 0, 0, 0, 1])),
+    st.tuples(st.just("begin"), st.integers(0, 9), private, people, members, st.sampled_from([0, 0, 0, 0, 1])),
+    st.tuples(st.just("seal"), st.integers(0, 9), private, people, st.sampled_from([0, 0, 0, 1])),
     st.tuples(st.just("register"), spelled, st.sampled_from([None, None, None, "mallory"])),
     st.tuples(st.just("forget"), spelled, st.sampled_from(["", "aaaa-bbbb-cccc-dddd"])),
     st.tuples(st.just("delete"), spelled),
@@ -122,6 +139,24 @@ class Pair:
 
     async def change_room(self, entry, origin):
         await self.both("change_room", entry, ROOM_LIMITS, origin)
+
+    async def begin(self, number, first, other, members, late):
+        """The first epoch of a room, or one after the present one, or after the one before."""
+        own = await self.both("epoch", first.recipient, 0, first.sender, first.key)
+        if own is None:
+            await self.change_room(first, "")
+            return
+        sender = other if late else first.sender
+        before = await self.both("epoch", first.recipient, max(own.n - late, 1), first.sender, first.key)
+        after = attrs.evolve(first, body=(before or own).body)
+        listed = tuple(dict.fromkeys((sender, *members)))
+        entry = begin(10 + number, *listed, sender=sender, after=after, owners=(sender, *members[:1])[: 1 + late])
+        await self.change_room(attrs.evolve(entry, taken_at=105.0), "")
+
+    async def seal(self, number, first, sender, late):
+        own = await self.both("epoch", first.recipient, 0, first.sender, first.key)
+        n = own.n - late if own else 1
+        await self.both("append", [sealed(10 + number, n, first.recipient, sender=sender, body=b"")])
 
     async def register(self, name, owner):
         self.names[name.lower()] = record(name, owner=owner)

@@ -18,6 +18,9 @@ MAX_PRIVATE_MEMBERS = 100
 MAX_OWNERS = 10
 """How many are in a private room, and how many of them own it. With more, an epoch would not fit into a request."""
 
+MAX_NUMBER = 2**53
+"""The largest number of an epoch."""
+
 NO_EPOCH = bytes(32)
 """In place of the hash of the epoch before the first one."""
 
@@ -44,7 +47,7 @@ class Epoch:
 
     room: RoomId
     name: Name
-    n: Annotated[int, Meta(ge=1, le=2**53)]
+    n: Annotated[int, Meta(ge=1, le=MAX_NUMBER)]
     before: Key
     owner: Key
     commitment: Key

@@ -26,6 +26,9 @@ MAX_EPOCH = 23_000
 
 MAX_PARTS = 32
 
+ID_SIZE = 16
+"""Bytes of an id."""
+
 RETENTION = 30 * 24 * 3600.0
 """Seconds (30 days) for which the server keeps what it has taken, by its own clock."""
 
@@ -41,7 +44,7 @@ ROOM_ID = r"\A([#!][0-9a-f]{32})?\Z"
 Address = tuple[str, int]
 """Numeric host and port. IPv4 is written as IPv4, also where a dual-stack socket has it as `::ffff:1.2.3.4`."""
 
-Id = Annotated[bytes, Meta(min_length=16, max_length=16)]
+Id = Annotated[bytes, Meta(min_length=ID_SIZE, max_length=ID_SIZE)]
 Kind = Annotated[int, Meta(ge=1, le=127)]
 Name = Annotated[str, Meta(pattern=NAME)]
 RoomId = Annotated[str, Meta(pattern=ROOM_ID)]

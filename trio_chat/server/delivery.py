@@ -98,8 +98,11 @@ class Deliveries:
                     first.setdefault(session, entry.seq)
                 continue
             # Before it is handed out: who has joined gets the next post, who has left does not.
-            if entry.kind != EntryKind.GROUP and (event := self._service.rooms.changed(entry, self._service.session)):
-                self._tell(event)
+            if entry.kind != EntryKind.GROUP:
+                # There may be others in it than at the entry before.
+                rooms.discard(entry.recipient)
+                if event := self._service.rooms.changed(entry, self._service.session):
+                    self._tell(event)
             if entry.recipient not in rooms:
                 rooms.add(entry.recipient)
                 for session in self._service.members_online(entry.recipient):

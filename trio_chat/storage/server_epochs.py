@@ -12,11 +12,14 @@ from trio_chat.crypto.room_keys import SignedEpoch, signed_epoch
 from trio_chat.protocol.epochs import NO_EPOCH, Epoch
 from trio_chat.protocol.limits import Limits, is_fair
 from trio_chat.protocol.log import removed_from
-from trio_chat.protocol.records import NO_KEY, Entry, EntryKind, Room, fold, is_private, room_id
+from trio_chat.protocol.records import Entry, EntryKind, Room, fold, is_private, room_id
 from trio_chat.storage.epoch_rows import add_epoch, drop_too_many, present_epoch
 from trio_chat.storage.interface import RoomChange, Status
 from trio_chat.storage.server_log import LogTransaction
 from trio_chat.storage.server_rooms import add_member, add_room, count_members, is_name_of_room, may_create, room_by_id
+
+MAX_GAP = 1000
+"""By how much the number of an epoch may be higher than that of the present one. There is a highest number."""
 
 _Member = tuple[str, bytes]
 """A name in lower case, and its key."""
@@ -100,7 +103,9 @@ def _status(
     if status is Status.NEW and len(signed.epoch.members) > limits.members_per_room:
         return Status.FULL
     if status is Status.NEW:
-        return _status_of_members(transaction, entry, _pairs(signed.epoch) - members, room, limits)
+        if not all(transaction.has_keys(one.name, one.keys) for one in signed.epoch.members):
+            return Status.UNKNOWN_MEMBER
+        return _status_of_members(transaction, entry, _pairs(signed.epoch) - members, room, limits, origin)
     return status
 
 
@@ -129,7 +134,8 @@ def _status_of_next(
         return Status.WRONG_EPOCH
     if present is None:
         return Status.NEW
-    if (epoch.n, epoch.before) != (number + 1, present.signed.hash):
+    # Of those between nothing is known after the store was put back to a copy. Members see that some are missing.
+    if epoch.n > number + MAX_GAP or (epoch.n == number + 1 and epoch.before != present.signed.hash):
         return Status.WRONG_EPOCH
     # A late epoch must not bring back somebody who has left since its owner has signed it.
     left = _pairs(present.signed.epoch) - members
@@ -137,22 +143,24 @@ def _status_of_next(
 
 
 def _status_of_members(
-    transaction: LogTransaction, entry: Entry, new: Set[_Member], room: Room | None, limits: Limits
+    transaction: LogTransaction, entry: Entry, new: Set[_Member], room: Room | None, limits: Limits, origin: str
 ) -> Status:
-    """Whether these are who they seem to be, and may be in one more room."""
+    """Whether these may be in one more room."""
     owner = room.owner if room else entry.key
-    for name, key in sorted(new):
-        # NO_KEY is what a name has that nobody owns.
-        if key == NO_KEY or transaction.owner(name)[1] != key:
-            return Status.UNKNOWN_MEMBER
-        # They have not asked to be in it. A stranger must not use up all the rooms that they may be in.
-        in_all, of_owner = transaction.database.execute(
-            "SELECT count(*), count(*) FILTER (WHERE owner = ? AND id >= '!' AND id < '#')"
-            " FROM members JOIN rooms ON id = room WHERE key = ?",
-            (owner, key),
+    for _, key in sorted(new):
+        # They have not asked to be in it. Strangers must not use up the rooms that they may be in: half of these are
+        # for what they join and create themselves, and of the others one key or one address gets a fair share.
+        of_owner, invited, in_all = transaction.database.execute(
+            "SELECT count(*) FILTER (WHERE is_invited AND (owner = ?1 OR (origin = ?2 AND origin <> ''))),"
+            " count(*) FILTER (WHERE is_invited), count(*)"
+            " FROM (SELECT owner, origin, id >= '!' AND id < '#' AND owner <> ?3 AS is_invited"
+            " FROM members JOIN rooms ON id = room WHERE key = ?3)",
+            (owner, origin, key),
         ).fetchone()
         free = limits.rooms_per_key - in_all
-        is_full = free <= 0 if key == owner or not of_owner else not is_fair(of_owner, 1, free)
-        if is_full:
+        if key != owner:
+            free = min(free, limits.rooms_per_key // 2 - invited)
+        # Who has put them into none may put them into the last one.
+        if free <= 0 or (key != owner and of_owner and not is_fair(of_owner, 1, free)):
             return Status.TOO_MANY_ROOMS if key == entry.key else Status.THEY_ARE_IN_TOO_MANY
     return Status.NEW

@@ -24,7 +24,7 @@ from trio_chat.protocol.log import (
     first_batch,
     missed_posts,
 )
-from trio_chat.protocol.records import NO_KEY, Entry, EntryKind, is_private, is_room
+from trio_chat.protocol.records import NO_KEY, Entry, EntryKind, PublicKeys, is_private, is_room
 from trio_chat.storage.epoch_rows import epochs_after
 from trio_chat.storage.shares import fair_share
 
@@ -234,6 +234,13 @@ class LogTransaction:
             "SELECT name, coalesce(signing, zeroblob(32)) FROM names WHERE name = ?", (name,)
         ).fetchone()
         return row or (name, NO_KEY)
+
+    def has_keys(self, name: str, keys: PublicKeys) -> bool:
+        """Whether somebody with these keys owns the name."""
+        row = self.database.execute(
+            "SELECT 1 FROM names WHERE name = ? AND signing = ? AND link = ?", (name, keys.signing, keys.link)
+        ).fetchone()
+        return row is not None
 
     def has_its_sender(self, letter: Entry) -> bool:
         """Whether the key that has sent a letter still owns the name. Another owner must not hear of the letter."""
