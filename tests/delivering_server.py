@@ -15,10 +15,13 @@ from trio_chat.crypto.receipts import hash_text, sign_receipt
 from trio_chat.link.session import Peer
 from trio_chat.protocol.limits import LIMITS
 from trio_chat.protocol.log import Page
-from trio_chat.protocol.messages import Batch, Taken
+from trio_chat.protocol.messages import Answer, Batch, Taken
 from trio_chat.protocol.records import EVERYONE, Entry, EntryKind, Room
+from trio_chat.protocol.room_messages import RoomRequest
 from trio_chat.server.delivery import Deliveries
+from trio_chat.server.rooms import RoomRequests
 from trio_chat.server.service import Admission, Append, Service, Session
+from trio_chat.server.sessions import AskRoom, RoomEvent
 from trio_chat.storage.interface import Appended
 from trio_chat.storage.memory import MemoryServerStore
 
@@ -76,7 +79,7 @@ class CountingStore(MemoryServerStore):
 
 
 class DeliveringServer(BareServer):
-    """A server whose loop runs. `deliveries`, `endpoint` and `service` are new after each `start`."""
+    """A server whose loop runs. All but the store is new after each `start`. `events`: what it has told of rooms."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -87,12 +90,15 @@ class DeliveringServer(BareServer):
         self.nursery = nursery
         self.service = Service(SERVER_KEY, EPOCH, self.published.append)
         self.endpoint = FakeEndpoint()
-        self.deliveries = Deliveries(self.endpoint, self.service, self.store, trio.current_time)
+        self.events: list[RoomEvent] = []
+        self.deliveries = Deliveries(self.endpoint, self.service, self.store, trio.current_time, self.events.append)
+        self.room_requests = RoomRequests(self.endpoint, self.store, self.service.throttle)
         names, head = await self.store.load(self.deliveries.on_appended)
         self.service.load((name.record, name.owner) for name in names)
         self.service.rooms.add(await self.store.rooms())
         self.deliveries.start(head)
         nursery.start_soon(self.deliveries.delivery_loop)
+        nursery.start_soon(self.room_requests.loop)
 
     def ask(self, peer, request):
         return self.service.receive(peer, request, trio.current_time(), trio.current_time())
@@ -131,6 +137,18 @@ class DeliveringServer(BareServer):
         change = await self.store.change_room(entry, LIMITS)
         assert change.room is not None, change.status
         return change.room
+
+    async def ask_room(self, peer: Peer, request: RoomRequest) -> Answer:
+        """What this request is answered with."""
+        outcome = self.ask(peer, request)
+        if not isinstance(outcome, AskRoom):
+            return outcome
+        assert self.service.throttle.begin("messages_in_progress", peer.key)
+        count = len(self.endpoint.answers)
+        self.room_requests.take(peer, outcome)
+        await trio.testing.wait_all_tasks_blocked()
+        ((_, answer),) = self.endpoint.answers[count:]
+        return answer
 
     async def send(self, sender: Peer, *recipients: str) -> None:
         """One letter after the other: what can be sent after each is sent."""

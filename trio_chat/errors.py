@@ -309,6 +309,14 @@ class NotInRoom(ChatError):
         self.room = room
 
 
+class InRoomAlready(ChatError):
+    """Somebody cannot be invited under this name: their key is in the room under another one."""
+
+    def __init__(self, name: str, other: str, room: str) -> None:
+        super().__init__(f"the key of {name} is in the room {room} already, as {other}")
+        self.name = name
+
+
 class RemovedYourself(ChatError):
     """An owner cannot remove themselves: that is leaving."""
 

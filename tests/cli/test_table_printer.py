@@ -117,11 +117,17 @@ async def test_a_reader_who_returns_sees_how_many_changes_one_print_out_has(prin
 
 async def test_who_creates_joins_and_leaves_a_room_is_printed_at_once(printing, autojump_clock):
     reader, change = printing
-    for kind, name in ((EntryKind.CREATED, "x"), (EntryKind.JOINED, "y"), (EntryKind.LEFT, "x")):
+    for kind, name in (
+        (EntryKind.CREATED, "x"),
+        (EntryKind.EPOCH, "x"),
+        (EntryKind.JOINED, "y"),
+        (EntryKind.LEFT, "x"),
+    ):
         change(RoomEvent(kind, "Lunch", name))
         await trio.testing.wait_all_tasks_blocked()
     assert reader.printed == [
         (trio.current_time(), ">>> [Client x created group Lunch successfully]\n"),
+        (trio.current_time(), ">>> [Client x changed who is in group Lunch]\n"),
         (trio.current_time(), ">>> [Client y joined group Lunch]\n"),
         (trio.current_time(), ">>> [Client x left group Lunch]\n"),
     ]

@@ -87,7 +87,7 @@ async def test_programs_meet_in_a_room():
 
         robot, _ = await start("robot")
         await robot.types("create_group Builds")
-        assert await receives(robot, "room_created") == {"event": "room_created", "room": "Builds"}
+        assert await receives(robot, "room_created") == {"event": "room_created", "room": "Builds", "private": False}
         reader, _ = await start("reader")
         await reader.types("join_group builds")
         assert await receives(reader, "room_joined") == {"event": "room_joined", "room": "Builds"}
@@ -108,8 +108,8 @@ async def test_programs_meet_in_a_room():
         assert (letter["sender"], letter["text"], letter["group"], letter["room"]) == ("robot", "two", True, "Builds")
         await reader.types("list_groups")
         rooms = [
-            {"name": "Builds", "members": 2, "joined": True},
-            {"name": "everyone", "members": None, "joined": True},
+            {"name": "Builds", "members": 2, "joined": True, "private": False},
+            {"name": "everyone", "members": None, "joined": True, "private": False},
         ]
         assert (await receives(reader, "rooms"))["rooms"] == rooms
         await reader.types("history #builds")
@@ -119,7 +119,12 @@ async def test_programs_meet_in_a_room():
         ]
         await reader.types("leave_group")
         assert await receives(reader, "room_left") == {"event": "room_left", "room": "Builds"}
-        assert await receives(robot, "member_left") == {"event": "member_left", "room": "Builds", "name": "reader"}
+        assert await receives(robot, "member_left") == {
+            "event": "member_left",
+            "room": "Builds",
+            "name": "reader",
+            "private": False,
+        }
         await reader.types("send_group three")
         assert (await receives(reader, "error"))["error"] == "InNoGroup"
         await reader.types("leave_group builds")

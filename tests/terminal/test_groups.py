@@ -197,3 +197,102 @@ def saved_for(lines):
 
 def without_clock(line):
     return re.sub(r"(\d{4}-\d\d-\d\d )?\d\d:\d\d:\d\d ", "", line)
+
+
+# --- private groups ---
+
+
+async def test_a_private_group_from_its_beginning_to_a_removal(start, autojump_clock):
+    alice, bob, carol = [await start(name) for name in ("alice", "bob", "carol")]
+    assert await alice.types("create_group ox --private") == [
+        "[Group ox created by Server.]",
+        "[It is private. Type invite NAME to add somebody.]",
+    ]
+    assert await bob.types("join_group OX") == [
+        "[Group OX is private. Ask one of its owners to type invite with your name.]"
+    ]
+    assert await bob.types("list_groups") == ["[Available group chats:]"]
+    assert await alice.types("invite BOB") == ["(ox) [bob is in the group now.]"]
+    assert await bob.reads() == ["(ox) [alice has added you to this group. Type join_group ox to write to it.]"]
+    assert await bob.types("join_group ox") == ["[Entered group ox successfully]"]
+    assert await bob.types("send_group hi") == ["(ox) [Message received by Server.]"]
+    assert await alice.reads() == ["(ox) Group_Message bob: hi"]
+    assert await bob.types("invite carol") == ["[You do not own group ox. Type owners to see who does.]"]
+    assert await bob.types("owners") == ["(ox) [Owners of the group ox:]", "(ox) alice"]
+    await alice.types("owners bob")
+    assert await bob.reads() == ["(ox) [alice has made bob an owner.]"]
+    assert await bob.types("invite carol") == ["(ox) [carol is in the group now.]"]
+    assert await alice.reads() == ["(ox) [bob has added carol.]"]
+    assert await bob.types("remove carol") == ["(ox) [carol is not in the group any more.]"]
+    assert (await carol.reads())[-1] == "(ox) [bob has removed you.]"
+    await alice.types("send_group without carol")
+    assert await bob.reads() == ["(ox) Group_Message alice: without carol"]
+    assert await carol.types("list_groups") == ["[Available group chats:]"]
+
+
+async def test_who_is_added_to_a_group_goes_on_writing_to_theirs_and_who_is_removed_is_asked(start, autojump_clock):
+    alice, bob = await start("alice"), await start("bob")
+    await bob.types("create_group lunch")
+    await alice.types("create_group ox --private")
+    await alice.types("invite bob")
+    await bob.reads()
+    assert await bob.types("send_group soup?") == ["(lunch) [Message received by Server.]"]
+    assert await alice.reads() == []
+    await bob.types("join_group ox")
+    await alice.types("remove bob")
+    assert await bob.reads() == ["(ox) [alice has removed you.]"]
+    assert await bob.types("send_group hi") == ["[Which group? You are in lunch. Type join_group NAME first.]"]
+
+
+async def test_a_private_group_goes_on_without_somebody_who_has_left_it(start, autojump_clock):
+    alice, bob, carol = [await start(name) for name in ("alice", "bob", "carol")]
+    await alice.types("create_group ox --private")
+    await alice.types("invite bob")
+    await alice.types("invite carol")
+    await carol.types("leave_group ox")
+    left = "(ox) [carol has left. The group gets a new key as soon as one of its owners is online.]"
+    gone = "(ox) [Not in the group any more: carol.]"
+    assert await alice.reads() == [left, gone]
+    assert (await bob.reads())[-2:] == [left, gone]
+    assert await alice.types("list_members") == ["(ox) [Members in the group ox:]", "(ox) alice", "(ox) bob"]
+
+
+async def test_what_happens_to_a_private_group_while_its_owner_is_away(start, autojump_clock):
+    alice, bob, carol = [await start(name) for name in ("alice", "bob", "carol")]
+    await alice.types("create_group ox --private")
+    await alice.types("invite bob")
+    await alice.types("invite carol")
+    await alice.types("exit")
+    await carol.types("leave_group ox")
+    await bob.types("join_group ox")
+    await bob.types("send_group still there?")
+    assert "(ox) carol" in await bob.types("list_members"), "nobody has made a new key"
+    await start(alice)
+    assert (await bob.reads()) == ["(ox) [Not in the group any more: carol.]"]
+    assert await alice.types("send_group yes") == ["(ox) [Message received by Server.]"]
+    assert await bob.reads() == ["(ox) Group_Message alice: yes"]
+
+
+async def test_two_computers_with_one_key_read_the_same_private_group(start, autojump_clock):
+    """Each has a store of its own, and what one of them was handed the other one is not."""
+    alice, bob = await start("alice"), await start("bob")
+    await alice.types("create_group ox --private")
+    await alice.types("invite bob")
+    await bob.types("exit")
+    elsewhere = await start(PersonAtPrompt(alice.stage, "bob", "10.9.3.2"))
+    await start("carol")
+    for command in ("invite carol", "owners bob", "send_group one"):
+        await alice.types(command)
+    # For its store the group is new, and for that of the other one carol.
+    news = ["(ox) [alice has added carol.]", "(ox) [alice has made bob an owner.]"]
+    assert await elsewhere.reads() == [
+        "(ox) [alice has added you to this group. Type join_group ox to write to it.]",
+        news[1],
+        "(ox) Group_Message alice: one",
+    ]
+    await elsewhere.types("exit")
+    await start(bob)
+    await alice.types("send_group two")
+    assert await bob.reads() == [*news, "(ox) Group_Message alice: two"]
+    await bob.types("join_group ox")
+    assert await bob.types("remove carol") == ["(ox) [carol is not in the group any more.]"]

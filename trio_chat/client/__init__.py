@@ -12,6 +12,7 @@ private_rooms  what only private rooms have: owners, new keys, sealed messages
 epochs         who is in our private rooms, and their keys, as far as we believe it
 memberships    which rooms we are in, as far as we know
 inbox          messages and letters that arrive, and their receipts
+entry_events   entries as events
 key_pins       which key belongs to whom
 block_list     whom we block
 event_queue    the events that wait for the user

@@ -37,7 +37,7 @@ class Chat:
         self._letters = LetterSender(context, registration, inbox)
         self._blocks = BlockList(context)
         self._direct = DirectSender(context, registration, self._letters)
-        self._private_rooms = PrivateRooms(context, registration, self._direct)
+        self._private_rooms = PrivateRooms(context, registration, self._direct, inbox.show)
         self._rooms = Rooms(context, registration, self._private_rooms)
         self._is_open = False
 
@@ -272,7 +272,7 @@ class Chat:
         """Put somebody into a private room that we own; return their name as it is written.
 
         They read what is posted from then on, and nothing older. Does nothing if they are in it. Raises NotAnOwner,
-        UnknownRecipient, KeyChanged, RoomFull, TheyAreInTooManyRooms.
+        UnknownRecipient, KeyChanged, InRoomAlready, RoomFull, TheyAreInTooManyRooms.
         """
         return await self._private_rooms.invite(await self._rooms.private(room), room, name)
 

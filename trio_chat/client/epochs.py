@@ -3,6 +3,8 @@
 Nothing is asked or sent here: that is in private_rooms.py. The entries that bring epochs come through inbox.py.
 """
 
+import hashlib
+import math
 from collections.abc import Iterable, Mapping
 
 import attrs
@@ -22,14 +24,22 @@ from trio_chat.crypto.room_keys import (
     read_epoch_untrusted,
     room_key_untrusted,
 )
-from trio_chat.protocol.epochs import Epoch
-from trio_chat.protocol.records import EVERYONE_NAME, Entry, EntryKind, Room, fold, is_private
+from trio_chat.protocol.epochs import MAX_NUMBER, Epoch
+from trio_chat.protocol.log import room_of
+from trio_chat.protocol.records import EVERYONE_NAME, ID_SIZE, Entry, EntryKind, Room, fold, is_private
 from trio_chat.storage.interface import ClientStore
-from trio_chat.storage.kept_epochs import KeptEpoch
+from trio_chat.storage.kept_epochs import KEYS_OF_ROOM, KeptEpoch
 from trio_chat.tasks import WakeUp
 
 MAX_PRIVATE_ROOMS = 200
 """How many private rooms we are in at once. Servers allow fewer; one that does not cannot fill our memory."""
+
+MAX_ASKED_FOR = 20
+"""How many epochs of a room, the latest ones, are asked for before an entry is opened."""
+
+
+MEMBERS_KEPT = 2
+"""Of how many past epochs of a room the members are known: their keys alone are enough for what comes again."""
 
 
 @attrs.frozen
@@ -54,6 +64,11 @@ class MembersChange:
         return " ".join([*names, "gap"] if self.is_gap else names)
 
 
+def id_of_epoch(body: bytes) -> bytes:
+    """The id under which a change is kept, however it has come: the server cannot use one that is known."""
+    return hashlib.sha256(body).digest()[:ID_SIZE]
+
+
 def members_changed(room: str, owner: str, text: str) -> RoomMembersChanged:
     """The event for a change that was kept as this text."""
     words = text.split()
@@ -63,11 +78,15 @@ def members_changed(room: str, owner: str, text: str) -> RoomMembersChanged:
 
 @attrs.frozen
 class _Known:
-    """The key of an epoch, where it begins, and its members by their names in lower case, if we still know them."""
+    """The key of an epoch, where it begins, and its members by their names in lower case, if we still know them.
+
+    `is_handed`: its entry was handed over; else we have asked for it.
+    """
 
     key: RoomKey
     seq: int
     members: Mapping[str, bytes] | None = None
+    is_handed: bool = True
 
 
 @attrs.define(eq=False)
@@ -85,12 +104,16 @@ class Epochs:
     due: WakeUp = attrs.field(init=False, factory=WakeUp)
     to_look_at: set[str] = attrs.field(init=False, factory=set)
     _present: dict[str, SignedEpoch] = attrs.field(init=False, factory=dict)
+    # The last epochs of rooms that we were removed from. Whoever brings us back owned the room then.
+    _ended: dict[str, SignedEpoch] = attrs.field(init=False, factory=dict)
     _known: dict[tuple[str, int], _Known] = attrs.field(init=False, factory=dict)
     # The number of the latest epoch of each room that we were ever in.
     _latest: dict[str, int] = attrs.field(init=False, factory=dict)
     _blocked: set[str] = attrs.field(init=False, factory=set)
     _to_keep: list[KeptEpoch] = attrs.field(init=False, factory=list)
-    _to_end: list[str] = attrs.field(init=False, factory=list)
+    _to_end: list[tuple[str, bool]] = attrs.field(init=False, factory=list)
+    # One at a time writes them: whoever comes second has to wait until they are written.
+    _lock: trio.Lock = attrs.field(init=False, factory=trio.Lock)
     _changed: trio.Event = attrs.field(init=False, factory=trio.Event)
 
     def __attrs_post_init__(self) -> None:
@@ -98,21 +121,32 @@ class Epochs:
         for kept in self._store.epochs():
             room, members = kept.key.room, None
             if kept.body:
+                epochs = self._ended if kept.is_ended else self._present
                 try:
-                    self._present[room] = read_epoch_untrusted(kept.body)
+                    epochs[room] = read_epoch_untrusted(kept.body)
                 except Unreadable:
                     # A damaged file: it is asked for again. One before it is not taken in its place.
                     self._latest[room] = max(kept.key.n - 1, self._latest.get(room, 0))
                     continue
-                members = _members(self._present[room].epoch)
-            self._remember(_Known(kept.key, kept.seq, members))
+                members = _members(epochs[room].epoch)
+            self._remember(_Known(kept.key, kept.seq, members, kept.is_handed))
 
     def _remember(self, known: _Known) -> None:
         room, n = known.key.room, known.key.n
         self._known[room, n] = known
         self._latest[room] = max(n, self._latest.get(room, 0))
+        for old in [old for old in self._known if old[0] == room and old[1] <= n - KEYS_OF_ROOM]:
+            del self._known[old]
+        # Their lists are long, and what comes again was looked at before.
+        if past := self._known.get((room, n - MEMBERS_KEPT)):
+            self._known[room, n - MEMBERS_KEPT] = attrs.evolve(past, members=None)
 
     # --- what is known ---
+
+    @property
+    def is_full(self) -> bool:
+        """Whether we can be in no more private rooms."""
+        return len(self._present) >= MAX_PRIVATE_ROOMS
 
     def present(self, room: str) -> SignedEpoch | None:
         """The present epoch of a room that we are in, as far as we know."""
@@ -150,94 +184,130 @@ class Epochs:
 
     # --- what arrives ---
 
-    def take_untrusted(self, body: bytes, room: str, seq: int) -> MembersChange | None:
-        """Take an epoch, which entry `seq` of the log has brought; None if it says nothing new, or is not for us.
+    def take_untrusted(self, body: bytes, room: str, seq: int, *, is_handed: bool = True) -> MembersChange | None:
+        """Take an epoch, with which entry `seq` of the log begins; None if it says nothing new, or is not for us.
 
         Raises Unreadable if it is not believed: a room without it is better than one with a member whom no owner added.
-        `keep` makes it durable.
+        `keep` makes it durable. `is_handed`: it is that entry; else we have asked for it.
         """
         signed = read_epoch_untrusted(body)
         epoch, known = signed.epoch, self._present.get(room)
         if epoch.room != room or not is_private(room):
             raise Unreadable("the epoch of another room")
-        match sequel := compare(known, signed):
-            case Sequel.KNOWN | Sequel.OLD:
-                return None
-            case Sequel.FORK | Sequel.NOT_AN_OWNER:
-                raise Unreadable(sequel.value)
+        if known is None and epoch.owner in self._store.blocked():
+            self._blocked.add(room)
+            return None
+        sequel = compare(known or self._ended.get(room), signed)
+        if known is not None and sequel in (Sequel.KNOWN, Sequel.OLD):
+            self._was_handed(room, epoch.n, is_handed=is_handed)
+            return None
+        # After we were removed, an old one would bring back those who were removed since.
+        if sequel in (Sequel.KNOWN, Sequel.OLD):
+            raise Unreadable("an old epoch")
+        if sequel not in (Sequel.NEXT, Sequel.LATER):
+            raise Unreadable(sequel.value)
         owner, own = epoch.member(epoch.owner), epoch.member(self._identity.public.signing)
         if owner is None or own is None or fold(own.name) != fold(self._name):
             raise Unreadable("we are not in it under this name")
         key = RoomKey(room, epoch.name, epoch.n, signed.hash, room_key_untrusted(epoch, self._identity))
-        if known is None and not self._is_invited(epoch, owner.name):
-            return None
         if known is None:
+            self._check_invitation(epoch, owner.name)
             self._memberships.invited(Room(room, epoch.name, epoch.owner, len(epoch.members), seq - 1))
+        self._blocked.discard(room)
+        self._ended.pop(room, None)
         self._present[room] = signed
-        self._remember(_Known(key, seq, _members(epoch)))
-        self._to_keep.append(KeptEpoch(key, seq, body))
-        self.look_at(room)
+        self._remember(_Known(key, seq, _members(epoch), is_handed))
+        self._to_keep.append(KeptEpoch(key, seq, body, is_handed))
+        # Who begins an epoch has looked a moment ago.
+        if epoch.owner != self._identity.public.signing:
+            self.look_at(room)
         self._changed.set()
         self._changed = trio.Event()
-        return _change(known.epoch if known else None, epoch, owner.name, is_gap=sequel is Sequel.LATER)
+        return _change(known.epoch if known else None, epoch, owner.name, is_gap=bool(known) and sequel is Sequel.LATER)
 
-    def _is_invited(self, epoch: Epoch, owner: str) -> bool:
-        """Whether the first epoch that we see of a room is good: we know who has signed it. False: we block them."""
-        if epoch.owner in self._store.blocked():
-            self._blocked.add(epoch.room)
-            return False
-        self._blocked.discard(epoch.room)
+    def _was_handed(self, room: str, n: int, *, is_handed: bool) -> None:
+        """The entry of an epoch that we have asked for comes later than our question."""
+        known, present = self._known.get((room, n)), self._present[room]
+        if is_handed and known is not None and not known.is_handed and present.epoch.n == n:
+            self._known[room, n] = attrs.evolve(known, is_handed=True)
+            self._to_keep.append(KeptEpoch(known.key, known.seq, present.body))
+
+    def _check_invitation(self, epoch: Epoch, owner: str) -> None:
+        """Raise Unreadable unless the first epoch that we see of a room is good: we know who has signed it."""
         if self._pins.signing_key(owner) != epoch.owner:
             raise Unreadable("its owner has another key than the one that we know")
-        # After we have left, or were removed: an old one would bring back those who were removed since.
+        # The same after we have left.
         if epoch.n <= self._latest.get(epoch.room, 0):
             raise Unreadable("an old epoch")
-        if self.named(epoch.name) or fold(epoch.name) == EVERYONE_NAME or len(self._present) >= MAX_PRIVATE_ROOMS:
+        if self.named(epoch.name) or fold(epoch.name) == EVERYONE_NAME or self.is_full:
             raise Unreadable("another room has this name, or we are in too many")
-        return True
+
+    def ignore(self, room: str) -> None:
+        """Show nothing from a room that we were never in: what should bring us into it is not believed."""
+        if room not in self._present and room not in self._ended and len(self._blocked) < MAX_PRIVATE_ROOMS:
+            self._blocked.add(room)
 
     def is_ignored(self, room: str) -> bool:
-        """Whether somebody whom we block has put us into this room: nothing is shown from it."""
+        """Whether nothing is shown from this room: who has put us into it is blocked, or not believed."""
         return room in self._blocked
 
-    def removed(self, room: str) -> str | None:
-        """We are no longer in a room; return its name, if we were in it. `keep` makes it durable."""
-        present = self._present.pop(room, None)
-        if present is None:
+    def removed(self, room: str, seq: float = math.inf, *, forget: bool = False) -> str | None:
+        """Since entry `seq` of the log we are no longer in a room; return its name, if we were in it.
+
+        `forget` it, since we have left it ourselves: then whoever invites us may be somebody else. `keep` makes it
+        durable.
+        """
+        present = self._present.get(room)
+        if forget and room in self._ended:
+            del self._ended[room]
+            self._to_end.append((room, True))
+        # An old entry that comes again: we were invited again since.
+        if present is None or self._known[room, present.epoch.n].seq > seq:
             return None
-        self._to_end.append(room)
+        del self._present[room]
+        if not forget:
+            self._ended[room] = present
+        self._to_end.append((room, forget))
         self._memberships.leave(room, present.epoch.name)
         return present.epoch.name
 
     async def keep(self) -> None:
         """Make durable what was taken."""
-        epochs, self._to_keep = self._to_keep, []
-        ended, self._to_end = self._to_end, []
-        if epochs:
-            await self._store.keep_epochs(epochs)
-        for room in ended:
-            if room not in self._present:
-                await self._store.end_room(room)
+        async with self._lock:
+            epochs, ended = tuple(self._to_keep), tuple(self._to_end)
+            if epochs:
+                await self._store.keep_epochs(epochs)
+                del self._to_keep[: len(epochs)]
+            for room, forget in ended:
+                # We may have been invited again meanwhile.
+                if room not in self._present:
+                    await self._store.end_room(room, forget=forget)
+                del self._to_end[0]
 
     # --- posts ---
 
     def missing(self, entries: Iterable[Entry]) -> list[tuple[str, int]]:
-        """The rooms and numbers of the epochs that are needed for these entries, and neither known nor among them."""
-        brought: set[str] = set()
-        missing: dict[tuple[str, int], None] = {}
+        """The rooms and numbers of the epochs that are needed for these entries, and neither known nor among them.
+
+        After our store was lost, or if another program of ours, with another store, was handed them.
+        """
+        known = {room: present.epoch.n for room, present in self._present.items()}
+        missing: list[tuple[str, int]] = []
         for entry in entries:
             room = entry.recipient
-            if entry.kind == EntryKind.EPOCH:
-                brought.add(room)
-            # Only of rooms without a present epoch: what is missing in another one was left out by the server.
-            elif (
-                entry.kind == EntryKind.GROUP
-                and is_private(room)
-                and room not in (brought | self._blocked | self._present.keys())
-                and (room, epoch_of_post(entry.body)) not in self._known
-            ):
-                missing[room, epoch_of_post(entry.body)] = None
-        return list(missing)
+            if entry.kind == EntryKind.REMOVED:
+                known.pop(room_of(entry), None)
+            if not is_private(room) or room in self._blocked:
+                continue
+            # Who is put into a room needs no epoch before that one. For others, one between may have made its owner.
+            is_epoch = entry.kind == EntryKind.EPOCH
+            needed = _number_untrusted(entry)
+            first = known.get(room, needed - 1) + 1
+            if (is_epoch and room in known) or (entry.kind == EntryKind.GROUP and (room, needed) not in self._known):
+                last = needed - is_epoch
+                missing += [(room, n) for n in range(max(first, last - MAX_ASKED_FOR + 1), last + 1)]
+            known[room] = max(needed, known.get(room, 0))
+        return missing
 
     def key_of_post(self, entry: Entry, sender: bytes) -> RoomKey:
         """What opens a post of the owner of this Ed25519 key. Raises Unreadable if they could not post it there."""
@@ -249,9 +319,23 @@ class Epochs:
         # Whoever was removed has the old key. With the help of the server they could go on using it.
         if entry.seq <= known.seq or (after.key.n > n and entry.seq >= after.seq):
             raise Unreadable("not posted during its epoch")
+        # Nor can they post as if it was before: entries come in order, and that of the next epoch has come.
+        if after.key.n > n and after.is_handed and self._store.seen((entry.kind, fold(entry.sender), entry.id)) is None:
+            raise Unreadable("it comes after the end of its epoch")
         if known.members is not None and known.members.get(fold(entry.sender)) != sender:
             raise Unreadable("its sender is no member")
         return known.key
+
+
+def _number_untrusted(entry: Entry) -> int:
+    """The number of the epoch that an entry brings, or with whose key it is sealed; 0 if it has none."""
+    if entry.kind == EntryKind.GROUP:
+        n = epoch_of_post(entry.body)
+        return n if n <= MAX_NUMBER else 0
+    try:
+        return read_epoch_untrusted(entry.body).epoch.n
+    except Unreadable:
+        return 0
 
 
 def _members(epoch: Epoch) -> dict[str, bytes]:

@@ -15,7 +15,8 @@ import trio
 
 from trio_chat.client import events
 from trio_chat.client.context import ClientContext
-from trio_chat.client.epochs import members_changed
+from trio_chat.client.entry_events import PRIVATE, event_of
+from trio_chat.client.epochs import id_of_epoch
 from trio_chat.crypto.letters import (
     TO_EVERYONE,
     OpenedText,
@@ -26,7 +27,7 @@ from trio_chat.crypto.letters import (
 )
 from trio_chat.crypto.receipts import HASH_SIZE, NO_HASH, Verdict, hash_text, read_receipt, sign_receipt
 from trio_chat.crypto.room_keys import open_sealed_post_untrusted
-from trio_chat.errors import KeyChanged, ServerNotResponding, TooFast
+from trio_chat.errors import ChatError, KeyChanged
 from trio_chat.link.session import Peer
 from trio_chat.protocol.duplicates import Reaction
 from trio_chat.protocol.log import room_of
@@ -35,20 +36,8 @@ from trio_chat.protocol.records import NO_KEY, Entry, EntryKind, fold, is_privat
 from trio_chat.storage.interface import EntryKey, HistoryEntry, OpenedEntry, SentLetter
 from trio_chat.tasks import WakeUp
 
-CLOCK_DIFFERENCE = 60.0
-"""Seconds by which the sender's time of a message may differ from the server's before the user is told."""
-
-_PRIVATE = "private"
-"""The text of what is kept of somebody who has left a private room."""
-
 _MISSED = re.compile(rb"([0-9]{1,16})( [#!][0-9a-f]{32})?")
 _ABOUT_LETTERS = (EntryKind.RECEIPT, EntryKind.FAILED)
-_RECEIPT_EVENTS: dict[Verdict, Callable[[str, float], events.Event]] = {
-    Verdict.RECEIVED: events.ReceiptReceived,
-    Verdict.NOT_OPENED: events.MessageNotOpened,
-    Verdict.WRONG_TEXT: lambda recipient, sent_at: events.WrongReceiptReceived(recipient),
-    Verdict.FORGED: lambda recipient, sent_at: events.ForgedReceiptReceived(recipient),
-}
 
 
 @attrs.define(eq=False)
@@ -158,7 +147,7 @@ class Inbox:
                 context.pins.pin_sender(name, credentials)
         try:
             await self._get_missing(entries)
-        except (ServerNotResponding, TooFast):
+        except ChatError:
             # What cannot be opened now may be opened when the batch comes again.
             context.endpoint.answer(peer, batch, batch.busy())
             return
@@ -176,6 +165,11 @@ class Inbox:
             if one.kind == EntryKind.RECEIPT and (waiting := expected[one.id]):
                 waiting.verdict = Verdict(one.text or "")
                 waiting.until_it_comes.cancel()
+
+    async def show(self, entry: OpenedEntry) -> None:
+        """Store and queue something that was not handed over, but asked for."""
+        await self._context.store.keep([entry])
+        self._wake_up.set()
 
     # --- receipts that are the result of `Chat.send` ---
 
@@ -236,8 +230,8 @@ class Inbox:
                 return self._open_of_room(entry, rooms)
             case EntryKind.EPOCH:
                 return self._open_epoch(entry)
-            case EntryKind.REMOVED if room := self._context.epochs.removed(entry.body.decode(errors="replace")):
-                return opened(entry.id, entry.sender, entry.taken_at, room=room)
+            case EntryKind.REMOVED:
+                return self._open_removal(entry)
             case EntryKind.RECEIPT if letter := self._letter(entry):
                 verdict = self._read_receipt_untrusted(entry, letter)
                 id_ = _other_id(entry) if verdict is Verdict.FORGED else entry.id
@@ -267,7 +261,7 @@ class Inbox:
             # Who comes and goes is told to those who are there. What the server still has of it is not for the others.
             case EntryKind.JOINED | EntryKind.LEFT if name and not is_own and entry.seq > self._head:
                 epochs.look_at(id_)
-                return None if self._is_from_blocked(entry) else opened(_PRIVATE if is_private(id_) else "")
+                return None if self._is_from_blocked(entry) else opened(PRIVATE if is_private(id_) else "")
         return None
 
     def _open_epoch(self, entry: Entry) -> OpenedEntry | None:
@@ -276,11 +270,24 @@ class Inbox:
         try:
             change = context.epochs.take_untrusted(entry.body, room, entry.seq)
         except Unreadable:
+            # Of a room that we are, or were, in. Else anybody could show lines by inviting us to what nobody can open.
+            if context.epochs.name(room) is None:
+                context.epochs.ignore(room)
+                return None
             return opened(_other_id(entry), entry.sender, entry.taken_at, None, room=context.epochs.name(room) or "")
         # What we have changed ourselves we know as the result of that.
-        if change is None or fold(change.owner) == fold(context.name):
+        if change is None or fold(change.owner) == fold(context.name) or self._is_blocked(change.epoch.owner):
             return None
-        return opened(entry.id, change.owner, entry.taken_at, str(change), room=change.epoch.name)
+        return opened(id_of_epoch(entry.body), change.owner, entry.taken_at, str(change), room=change.epoch.name)
+
+    def _open_removal(self, entry: Entry) -> OpenedEntry | None:
+        room = entry.body.decode(errors="replace")
+        name = self._context.epochs.removed(room, entry.seq)
+        if name is None or self._is_from_blocked(entry):
+            return None
+        # Not the id of the entry, which the server may have used before: it would not be shown, then.
+        id_ = hashlib.sha256(f"removed {room} {entry.seq}".encode()).digest()[: len(entry.id)]
+        return OpenedEntry(entry.seq, entry.kind, id_, entry.sender, entry.taken_at, room=name)
 
     def _open_text(self, entry: Entry, room: SignedRoom | None) -> OpenedEntry | None:
         if self._is_blocked(entry.key):
@@ -350,34 +357,9 @@ class Inbox:
             self._context.store.settled(entry.id)
 
     def _event(self, entry: OpenedEntry) -> events.Event:
-        match entry.kind:
-            case EntryKind.MISSED:
-                return events.GroupMessagesMissed(int(entry.text or 0), entry.room)
-            case EntryKind.JOINED:
-                return events.MemberJoined(entry.room, entry.sender)
-            case EntryKind.LEFT:
-                return events.MemberLeft(entry.room, entry.sender, entry.text == _PRIVATE)
-            case EntryKind.EPOCH:
-                if entry.text is None:
-                    return events.RoomNotTrusted(entry.room)
-                return members_changed(entry.room, entry.sender, entry.text)
-            case EntryKind.REMOVED:
-                return events.RemovedFromRoom(entry.room, entry.sender)
-            case EntryKind.RECEIPT:
-                return _RECEIPT_EVENTS[Verdict(entry.text or "")](entry.sender, entry.at)
-            case EntryKind.FAILED:
-                return events.MessageNotDelivered(entry.sender, entry.at)
-        if entry.text is None:
-            return events.LetterUnreadable(entry.sender)
-        is_group, signed_at = entry.kind == EntryKind.GROUP, entry.signed_at
-        if signed_at is not None and abs(signed_at - entry.at) <= CLOCK_DIFFERENCE:
-            signed_at = None
-        if entry.seq > self._head:
-            if is_group:
-                return events.GroupMessageReceived(entry.sender, entry.text, signed_at, entry.room)
-            return events.MessageReceived(entry.sender, entry.text, signed_at)
-        first, self._first_letter = self._first_letter, False
-        return events.LetterReceived(entry.sender, entry.text, entry.at, is_group, first, signed_at, entry.room)
+        event = event_of(entry, is_new=entry.seq > self._head, is_first=self._first_letter)
+        self._first_letter &= not isinstance(event, events.LetterReceived)
+        return event
 
 
 def _other_id(entry: Entry) -> bytes:

@@ -82,6 +82,8 @@ class Memberships:
     def invited(self, room: Room) -> None:
         """An owner has put us into this room, in which we were not."""
         self._left.pop(room.id, None)
+        # A list of our rooms that is being asked for may have been made before that.
+        self.beginnings += 1
         self.join(room)
 
     def signed_room(self, id: str, names: Mapping[str, str]) -> SignedRoom | None:

@@ -5,7 +5,7 @@ believed is decided in epochs.py.
 """
 
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 
 import attrs
@@ -14,15 +14,26 @@ import trio
 from trio_chat import errors
 from trio_chat.client.context import ClientContext
 from trio_chat.client.direct_sender import DirectSender
-from trio_chat.client.epochs import Epochs
+from trio_chat.client.epochs import Epochs, MembersChange, id_of_epoch
 from trio_chat.client.registration import Registration
 from trio_chat.client.room_requests import ask_for_members, ask_for_part, room_refusal
 from trio_chat.crypto.letters import Unreadable
 from trio_chat.crypto.room_keys import NONCE, SignedEpoch, seal_post, sign_epoch
 from trio_chat.protocol.epochs import MAX_OWNERS, MAX_PRIVATE_MEMBERS, Epoch
 from trio_chat.protocol.messages import Answer, GroupPost, Refused
-from trio_chat.protocol.records import Entry, PublicKeys, Reason, Room, check_name, fold, room_id
-from trio_chat.protocol.room_messages import BeginEpoch, EpochPart, GetEpoch, RoomChanged
+from trio_chat.protocol.records import (
+    MAX_EPOCH,
+    Entry,
+    EntryKind,
+    PublicKeys,
+    Reason,
+    Room,
+    check_name,
+    fold,
+    room_id,
+)
+from trio_chat.protocol.room_messages import EPOCH_PART, BeginEpoch, EpochPart, GetEpoch, RoomChanged
+from trio_chat.storage.interface import OpenedEntry
 from trio_chat.transport.endpoint import ACK_WINDOW, SERVER_ATTEMPTS, new_id
 
 KEY_SIZE = 32
@@ -30,6 +41,9 @@ KEY_SIZE = 32
 
 EPOCH_WINDOW = 2 * ACK_WINDOW
 """Seconds in which a new epoch comes by itself. Then it is asked for."""
+
+MAX_PARTS_ASKED = 2 * MAX_EPOCH // EPOCH_PART
+"""In how many parts an epoch may come. A server that goes on and on is asked no more."""
 
 LOOK_AGAIN = 30.0
 """Seconds after which an owner's program that could not begin an epoch tries it again."""
@@ -50,6 +64,10 @@ class _Members:
         """The Ed25519 key of a member; None if nobody in the room has this name."""
         return next((keys.signing for name, keys in self.keys.items() if fold(name) == fold(person)), None)
 
+    def name(self, key: bytes) -> str | None:
+        """The name of the member with this Ed25519 key."""
+        return next((name for name, keys in self.keys.items() if keys.signing == key), None)
+
     def without(self, people: Sequence[str]) -> "_Members":
         """All but these."""
         gone = set(map(fold, people))
@@ -68,6 +86,8 @@ class PrivateRooms:
     _context: ClientContext
     _registration: Registration
     _direct: DirectSender
+    # Shows a change of the members that was asked for, and has not come as an entry.
+    _show: Callable[[OpenedEntry], Awaitable[None]]
     # One change at a time: a second one has to follow from the epoch that the first one begins.
     _lock: trio.Lock = attrs.field(init=False, factory=trio.Lock)
 
@@ -82,8 +102,13 @@ class PrivateRooms:
     # --- creating ---
 
     def first_epoch(self, request: bytes, name: str) -> SignedEpoch:
-        """The epoch with which a request of this id creates a room: we are alone in it, and own it."""
+        """The epoch with which a request of this id creates a room: we are alone in it, and own it.
+
+        Raises TooManyRooms.
+        """
         own = self._context.identity
+        if self._epochs.is_full:
+            raise errors.TooManyRooms
         return sign_epoch(
             own,
             secrets.token_bytes(KEY_SIZE),
@@ -120,6 +145,8 @@ class PrivateRooms:
                 return members
             # Somebody has had the name before, whose place is taken.
             members = members.without([record.name])
+            if other := members.name(keys.signing):
+                raise errors.InRoomAlready(record.name, other, name)
             if len(members.keys) >= MAX_PRIVATE_MEMBERS:
                 raise errors.RoomFull(name)
             return attrs.evolve(members, keys=members.keys | {record.name: keys})
@@ -156,8 +183,11 @@ class PrivateRooms:
 
         await self._begin(room, name, edit, person)
 
-    async def _begin(self, room: str, name: str, edit: _Edit, person: str = "") -> None:
-        """Begin the epoch that `edit` makes of the present one, first without those who have left."""
+    async def _begin(self, room: str, name: str, edit: _Edit, person: str = "", *, is_due: bool = False) -> None:
+        """Begin the epoch that `edit` makes of the present one, first without those who have left.
+
+        `is_due`: also if nothing changes.
+        """
         async with self._lock:
             for _ in range(2 * SERVER_ATTEMPTS):
                 present = await self._present(room, name)
@@ -165,38 +195,68 @@ class PrivateRooms:
                 if self._own_key not in epoch.owners:
                     raise errors.NotAnOwner(name)
                 at_server = set(map(fold, await ask_for_members(self._registration, room, name)))
-                left = [one for one in epoch.names if fold(one) not in at_server]
+                # Not ourselves, whatever the server says: without us there would be no owner who can sign it.
+                others = [one for one, key in epoch.names.items() if key != self._own_key]
+                left = [one for one in others if fold(one) not in at_server]
                 # In an epoch of its own: in the next one they may be invited again.
                 members = _Members.of(epoch)
                 wanted = members.without(left) if left else edit(members)
-                if wanted == members:
+                if wanted == members and not is_due:
                     return
-                answer = await self._registration.ask(self._request(present, wanted))
+                signed = self._sign(present, await self._certified(wanted, name))
+                answer = await self._registration.ask(BeginEpoch(new_id(), room, signed.epoch.n, signed.body))
                 match answer:
                     # Refused: another owner was faster, or somebody has just left.
                     case RoomChanged() | Refused(reason=Reason.WRONG_EPOCH):
                         await self._wait_for(room, name, epoch.n + 1)
-                    case Refused(reason=Reason.UNKNOWN):
-                        raise errors.UnknownRecipient(person)
-                    case Refused(reason=Reason.THEY_ARE_IN_TOO_MANY):
-                        raise errors.TheyAreInTooManyRooms(person)
                     case _:
-                        raise room_refusal(answer, name)
-                if isinstance(answer, RoomChanged) and not left:
-                    return
+                        raise _refusal(answer, name, person)
+                if isinstance(answer, RoomChanged) and self._has_begun(signed):
+                    if not left:
+                        return
+                    # Nobody has asked for this, and only the server says that they have left.
+                    await self._show_left(signed, left)
         raise errors.ServerNotResponding
 
-    def _request(self, present: SignedEpoch, wanted: _Members) -> BeginEpoch:
-        epoch = sign_epoch(
-            self._context.identity,
-            secrets.token_bytes(KEY_SIZE),
-            room=present.epoch.room,
-            name=present.epoch.name,
-            members=wanted.keys.items(),
-            owners=wanted.owners,
-            before=present,
-        )
-        return BeginEpoch(new_id(), epoch.epoch.room, epoch.epoch.n, epoch.body)
+    async def _certified(self, members: _Members, room: str) -> _Members:
+        """The same members, with the keys that they have shown to be theirs. Raises KeyChanged, MembersNotTrusted.
+
+        Those in the present epoch are what its owner says: the key of the room could be sealed for somebody else.
+        """
+        keys = {}
+        for name, listed in members.keys.items():
+            keys[name] = listed
+            if listed.signing != self._own_key:
+                with suppress(errors.UnknownRecipient):
+                    _, keys[name] = await self._direct.find(name)
+                    if keys[name].signing == listed.signing:
+                        continue
+                raise errors.MembersNotTrusted(room)
+        return attrs.evolve(members, keys=keys)
+
+    async def _show_left(self, signed: SignedEpoch, left: Sequence[str]) -> None:
+        change = MembersChange(signed.epoch, self._context.name, (), tuple(left), ())
+        await self._show_change(change, signed.body, 0)
+
+    def _has_begun(self, signed: SignedEpoch) -> bool:
+        # Whatever the server says: until we know the new epoch, our messages can be read by whom it removes.
+        present = self._epochs.present(signed.epoch.room)
+        return present is not None and (present.hash == signed.hash or present.epoch.n > signed.epoch.n)
+
+    def _sign(self, present: SignedEpoch, wanted: _Members) -> SignedEpoch:
+        try:
+            return sign_epoch(
+                self._context.identity,
+                secrets.token_bytes(KEY_SIZE),
+                room=present.epoch.room,
+                name=present.epoch.name,
+                members=wanted.keys.items(),
+                owners=wanted.owners,
+                before=present,
+            )
+        except Unreadable as error:
+            # Somebody has a key that nothing can be sealed for; maybe another owner has put them into the room.
+            raise errors.MembersNotTrusted(present.epoch.name) from error
 
     async def renew_loop(self) -> None:
         """Whenever somebody has left a room that we own, begin an epoch without them; until cancelled."""
@@ -239,33 +299,43 @@ class PrivateRooms:
 
     async def fetch(self, room: str, n: int, name: str) -> None:
         """Ask for an epoch, 0 being the present one: our store may be a new one. Raises MembersNotTrusted."""
-        body, seq = b"", 0
-        while True:
-            match await ask_for_part(self._registration, GetEpoch(new_id(), room, n, len(body))):
-                case EpochPart(part=part, size=size) as found if part and n in (0, found.n):
-                    # The present epoch may change between two parts.
-                    body, seq, n = body + part, found.seq, found.n
-                    if len(body) >= size:
-                        break
-                case EpochPart():
-                    raise errors.ServerNotResponding
-                case answer:
-                    raise room_refusal(answer, name)
+        body, seq = await self._ask_for_epoch(room, n, name)
         try:
-            self._epochs.take_untrusted(body, room, seq)
+            change = self._epochs.take_untrusted(body, room, seq, is_handed=False)
         except Unreadable as error:
             raise errors.MembersNotTrusted(name) from error
+        # When the entry comes, it will say nothing new.
+        if change and fold(change.owner) != fold(self._context.name):
+            await self._show_change(change, body, seq)
         await self._epochs.keep()
 
+    async def _show_change(self, change: MembersChange, body: bytes, seq: int) -> None:
+        if change.epoch.owner not in self._context.store.blocked():
+            id_, at, room = id_of_epoch(body), self._context.clock(), change.epoch.name
+            await self._show(OpenedEntry(seq, EntryKind.EPOCH, id_, change.owner, at, str(change), room=room))
+
+    async def _ask_for_epoch(self, room: str, n: int, name: str) -> tuple[bytes, int]:
+        """The bytes of an epoch, and the entry with which it has begun."""
+        body = b""
+        for _ in range(MAX_PARTS_ASKED):
+            match await ask_for_part(self._registration, GetEpoch(new_id(), room, n, len(body))):
+                case EpochPart(part=part, size=size) as found if part and n in (0, found.n):
+                    # The present epoch may change between two parts: the number stays the one that has come first.
+                    body, n = body + part, found.n
+                    if len(body) >= size:
+                        return body, found.seq
+                case EpochPart():
+                    break
+                case answer:
+                    raise room_refusal(answer, name)
+        raise errors.ServerNotResponding
+
     async def get_missing(self, entries: Sequence[Entry]) -> None:
-        """Ask for the epochs without which these entries cannot be opened: after our store was lost."""
+        """Ask for the epochs without which these entries cannot be opened. Raises ServerNotResponding and the like."""
         for room, n in self._epochs.missing(entries):
-            try:
+            # There may be none for us: then the entries are shown as what cannot be opened.
+            with suppress(errors.NoSuchRoom, errors.NotAMember, errors.MembersNotTrusted):
                 await self.fetch(room, n, "")
-            except (errors.ServerNotResponding, errors.TooFast):
-                raise
-            except errors.ChatError:
-                continue  # there is none for us: the entries are shown as what cannot be opened
 
     # --- messages ---
 
@@ -289,4 +359,18 @@ class PrivateRooms:
                 return answer
             # The members have changed meanwhile. It is sealed again for those who are in it now, under the same id.
             await self._wait_for(room, name, epoch.n + 1)
+            present = await self._present(room, name)
+            if present.epoch.n == epoch.n and self._own_key in epoch.owners:
+                # The server knows an older one: it was put back to a copy. It takes one that we sign now.
+                await self._begin(room, name, lambda members: members, is_due=True)
         raise errors.ServerNotResponding
+
+
+def _refusal(answer: Answer, room: str, person: str) -> errors.ChatError:
+    """The error for a change of the members that the server has refused."""
+    match answer:
+        case Refused(reason=Reason.UNKNOWN):
+            return errors.UnknownRecipient(person)
+        case Refused(reason=Reason.THEY_ARE_IN_TOO_MANY):
+            return errors.TheyAreInTooManyRooms(person)
+    return room_refusal(answer, room)

@@ -62,6 +62,9 @@ class Rooms:
     async def create(self, name: str, *, private: bool) -> str:
         """Create a room."""
         check_name(name)
+        # The server may know it no longer, if our name was deleted meanwhile. It is ours until we leave it.
+        if own := self._context.epochs.named(name):
+            raise errors.RoomExists(own.name)
         key, epoch = self._context.identity.public.signing, None
         request: CreateRoom | BeginEpoch = CreateRoom(new_id(), name)
         if private:
@@ -100,7 +103,7 @@ class Rooms:
     async def _left(self, id: str, name: str) -> None:
         self._own.leave(id, name)
         if is_private(id):
-            self._context.epochs.removed(id)
+            self._context.epochs.removed(id, forget=True)
             await self._context.epochs.keep()
 
     async def _change(self, request: CreateRoom | BeginEpoch | JoinRoom | LeaveRoom, name: str) -> Room:
@@ -111,8 +114,10 @@ class Rooms:
         own.is_complete = was_complete and own.beginnings == beginnings
         private = self._context.epochs.named(name)
         match answer:
-            # Whatever the server says, a private room that we are in does not become another one under its name.
-            case RoomChanged(room=room) if is_called(room, name) and (private is None or private.room == room.id):
+            case RoomChanged(room=room) if is_called(room, name):
+                # Whatever the server says, a private room that we are in does not become another one under its name.
+                if private is not None and private.room != room.id:
+                    raise errors.MembersNotTrusted(name)
                 return room
         raise room_refusal(answer, name)
 

@@ -126,6 +126,9 @@ def room_key_untrusted(epoch: Epoch, own: Identity) -> bytes:
     member = epoch.member(own.public.signing)
     if member is None:
         raise Unreadable("we are not in this room")
+    # The next owner would seal the next key for the one that is listed, which may be somebody else's.
+    if member.keys != own.public:
+        raise Unreadable("it lists another key than ours")
     try:
         key = HPKE.decrypt(member.sealed, own.link, _key_info(epoch.room, epoch.n, epoch.owner, member.keys))
     except (InvalidTag, ValueError) as error:

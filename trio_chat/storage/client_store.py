@@ -246,9 +246,9 @@ class SqliteClientStore:
         await self._commits.submit(lambda database: write_epochs(database, new))
         self._epochs.keep(new)
 
-    async def end_room(self, room: str) -> None:
-        await self._commits.submit(lambda database: end_epochs(database, room))
-        self._epochs.end(room)
+    async def end_room(self, room: str, *, forget: bool) -> None:
+        await self._commits.submit(lambda database: end_epochs(database, room, forget=forget))
+        self._epochs.end(room, forget=forget)
 
     def note(self, entry: HistoryEntry, key: EntryKey | None = None) -> None:
         if self._keeps_history:

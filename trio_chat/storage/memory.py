@@ -133,8 +133,8 @@ class MemoryClientStore:
     async def keep_epochs(self, epochs: Iterable[KeptEpoch]) -> None:
         self._epochs.keep(epochs)
 
-    async def end_room(self, room: str) -> None:
-        self._epochs.end(room)
+    async def end_room(self, room: str, *, forget: bool) -> None:
+        self._epochs.end(room, forget=forget)
 
     def note(self, entry: HistoryEntry, key: EntryKey | None = None) -> None:
         if self._history is None:

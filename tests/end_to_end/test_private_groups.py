@@ -97,9 +97,10 @@ async def test_a_private_group_is_for_those_who_are_invited(tmp_path):
         await z.types("leave_group plan")
         await z.sees("[Leave group chat plan]")
         await x.sees("(plan) [z has left. The group gets a new key as soon as one of its owners is online.]")
-        await programs.settle()
+        await x.sees("(plan) [Not in the group any more: z.]")
         await x.types("list_members")
         await x.sees("(plan) [Members in the group plan:]", "(plan) x")
+        await programs.settle()  # until y has the new address of x in its table
         await y.types("send x bye")
         await y.sees("[Message received by x.]")
         await x.sees("y: bye")
