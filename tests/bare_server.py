@@ -4,6 +4,8 @@ There is no clock: time moves by a fixed step at each request. The wall clock is
 so that a test notices if the service uses the wrong one.
 """
 
+from functools import cache
+
 import attrs
 
 from trio_chat.crypto.identities import Identity, credentials
@@ -36,7 +38,12 @@ def identity_of(peer: Peer) -> Identity:
 
 def credentials_of(peer: Peer, name: str) -> Credentials:
     """The credentials of A, B, C or D for a name."""
-    return credentials(identity_of(peer), name=name, server_key=SERVER_KEY)
+    return _credentials_of(peer.key, name)
+
+
+@cache
+def _credentials_of(key: bytes, name: str) -> Credentials:
+    return credentials(_IDENTITIES[key], name=name, server_key=SERVER_KEY)
 
 
 def program_at(peer: Peer) -> bytes:

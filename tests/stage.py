@@ -7,7 +7,7 @@ Each client is an `open_chat` in its own task, which records the events. No test
 import itertools
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import trio
@@ -32,6 +32,7 @@ SERVER_KEY = SERVER_IDENTITY.public.signing
 SERVER_PEER = Peer(SERVER, SERVER_IDENTITY.public.link)
 
 
+@cache
 def identity_of(name: str) -> Identity:
     """The keys of a person, the same in each test."""
     secret = fold(name).encode().ljust(32, b".")

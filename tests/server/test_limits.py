@@ -5,6 +5,7 @@ Time is what the tests say it is (tests/bare_server.py), or virtual (tests/stage
 
 import logging
 from collections import Counter
+from functools import cache
 
 import attrs
 import pytest
@@ -19,7 +20,7 @@ from trio_chat.link.session import Peer
 from trio_chat.protocol.duplicates import Reaction
 from trio_chat.protocol.limits import LIMITS, Limits, Rate
 from trio_chat.protocol.messages import Accepted, Ack, Find, Found, GroupPost, Heartbeat, Refused, Registered
-from trio_chat.protocol.records import Reason, Record
+from trio_chat.protocol.records import Credentials, Reason, Record
 from trio_chat.protocol.token_buckets import KEYS_KEPT
 from trio_chat.server import service as service_module
 from trio_chat.server.service import Admission, Append
@@ -32,6 +33,7 @@ def kind_of(outcome) -> str:
     return outcome.reason if isinstance(outcome, Refused) else type(outcome).__name__
 
 
+@cache
 def keys_of(number: int) -> Identity:
     """One of many people."""
     secret = f"person {number}".encode().ljust(32, b".")
@@ -51,8 +53,12 @@ class Person:
         return cls(identity, Peer((host, 1 + number % 65535), identity.public.link))
 
     def register(self, server: BareServer, name: str):
-        own = credentials(self.identity, name=name, server_key=SERVER_KEY)
-        return server.register(name, self.peer, shown=own, take_over=False)
+        return server.register(name, self.peer, shown=shown_by(self.identity, name), take_over=False)
+
+
+@cache
+def shown_by(identity: Identity, name: str) -> Credentials:
+    return credentials(identity, name=name, server_key=SERVER_KEY)
 
 
 @pytest.fixture

@@ -221,10 +221,10 @@ async def test_an_owner_who_takes_over_their_own_name_again_and_again_keeps_nobo
         while True:
             for program in programs:
                 program.send(SERVER_PEER, program.register("mallory", SERVER_KEY))
-                await trio.sleep(0.005)
+                await trio.sleep(0.013)
                 at = program.of(Elsewhere)[-1].at if program.of(Elsewhere) else 0.0
                 program.send(SERVER_PEER, program.register("mallory", SERVER_KEY, takeover_at=at))
-                await trio.sleep(0.005)
+                await trio.sleep(0.013)
 
     for program in programs:
         nursery.start_soon(program.listen)

@@ -7,6 +7,7 @@ import base64
 import enum
 import hashlib
 import re
+from functools import lru_cache
 from ipaddress import ip_address
 from typing import Annotated
 
@@ -91,8 +92,12 @@ def is_short_enough(instance: object, attribute: "attrs.Attribute[str]", text: s
         raise ValueError(f"{attribute.name} is longer than {MAX_TEXT} bytes")
 
 
+# Remembered: the same hosts come in each table, and to parse one takes longer than the rest of its row.
+_parse_host = lru_cache(maxsize=4096)(ip_address)
+
+
 def _is_address(instance: object, attribute: "attrs.Attribute[str]", host: str) -> None:
-    ip_address(host)  # the pattern admits host names such as `cafe`, which a client would look up to send there
+    _parse_host(host)  # the pattern admits host names such as `cafe`, which a client would look up to send there
 
 
 def is_not_empty(instance: object, attribute: "attrs.Attribute[str]", text: str) -> None:
