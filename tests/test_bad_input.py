@@ -145,7 +145,8 @@ async def say_all(mallory, datagrams, peers):
     mallory.received = [one for one in mallory.received if getattr(one[1], "id", None) != bytes(16)]
 
 
-@hypothesis.settings(max_examples=10)
+# Without shrinking: of 400 datagrams from a seed it takes minutes, and finds another seed with as many.
+@hypothesis.settings(max_examples=10, phases=[hypothesis.Phase.generate])
 @hypothesis.given(st.randoms(use_true_random=False), st.lists(st.binary(max_size=200), max_size=10))
 def test_4000_random_datagrams_do_no_harm(dice, datagrams):
     assert run([*datagrams, *(anything(random.Random(dice.random())) for _ in range(400))]) == []
