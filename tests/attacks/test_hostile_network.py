@@ -14,10 +14,12 @@ from tests.network import Conditions
 from tests.raw_peer import RawPeer
 from tests.stage import SERVER, SERVER_KEY, SERVER_PEER, identity_of
 from trio_chat.client.events import MessageReceived, ReceiptReceived
+from trio_chat.client.opening import open_chat
+from trio_chat.crypto.identities import sign_link_key
 from trio_chat.crypto.letters import sign_post
 from trio_chat.crypto.receipts import hash_text, sign_receipt
 from trio_chat.errors import ServerNotResponding
-from trio_chat.link.packets import CHALLENGE, DATA
+from trio_chat.link.packets import CHALLENGE, DATA, Hello, Init, Keys
 from trio_chat.link.session import Peer
 from trio_chat.protocol.messages import (
     Accepted,
@@ -33,8 +35,10 @@ from trio_chat.protocol.messages import (
     TableChange,
     Taken,
 )
-from trio_chat.protocol.records import EVERYONE, Entry, EntryKind
+from trio_chat.protocol.records import EVERYONE, Entry, EntryKind, fingerprint
 from trio_chat.protocol.wire import encode
+from trio_chat.storage.interface import SERVER as STORED_SERVER
+from trio_chat.storage.memory import MemoryClientStore
 from trio_chat.transport.endpoint import new_id
 
 MALLORY = ("10.66.6.6", 666)
@@ -64,6 +68,81 @@ def say_everywhere(stage, mallory, to: Peer, message, source) -> None:
 
 def rows(person):
     return {name: (record.address, record.online, record.since) for name, record in person.chat.table.items()}
+
+
+# --- somebody who answers faster than the server ---
+
+
+class OtherServer:
+    """Somebody on the path who answers a client in the server's name, with their own keys.
+
+    They do so when the client sends a datagram of this kind: a HELLO, so faster than the server does, or the INIT that
+    follows the server's answer.
+    """
+
+    def __init__(self, stage, kind=Hello.kind) -> None:
+        self.answered = 0
+        self._stage = stage
+        self._kind = kind
+        self._hello = b""
+        stage.network.default = Conditions(delay=(0.02, 0.02))
+        stage.network.filters.append(self._answer)
+
+    def _answer(self, data, source, destination):
+        if data[0] == Hello.kind:
+            self._hello = data[4:8]
+        if data[0] == self._kind and destination == SERVER:
+            self.answered += 1
+            own = identity_of("mallory")
+            keys = Keys(self._hello, own.public.link, own.public.signing, sign_link_key(own))
+            self._stage.network.inject(keys.encode(), SERVER, source)
+        return True
+
+
+@pytest.mark.parametrize("known", ["the pinned key", "the key that the user gave"])
+async def test_who_answers_faster_with_other_keys_does_not_end_a_client_that_knows_the_servers(
+    stage, autojump_clock, known
+):
+    store = MemoryClientStore()
+    if known == "the pinned key":
+        store.pin(STORED_SERVER, SERVER_KEY)
+    other = OtherServer(stage)
+    own = {"host": "10.0.1.1", "port": 6000, "store": store, "network": stage.network, "clock": trio.current_time}
+    key = fingerprint(SERVER_KEY) if known != "the pinned key" else None
+    async with open_chat("alice", SERVER, server_key=key, **own) as chat:
+        assert chat.online
+        assert other.answered == 1, "the server's own answer ended the search at once"
+    assert store.pinned(STORED_SERVER) == SERVER_KEY
+
+
+async def test_who_answers_faster_does_not_end_a_client_whose_server_was_silent_for_a_while(stage, autojump_clock):
+    own = {"host": "10.0.1.1", "port": 6000, "network": stage.network, "clock": trio.current_time}
+    async with open_chat("alice", SERVER, reconnect=True, **own) as chat:
+        other = OtherServer(stage)
+        silent_until = trio.current_time() + 5
+        stage.network.filters.append(
+            lambda data, source, to: trio.current_time() > silent_until or data[0] in (Hello.kind, Keys.kind)
+        )
+        await chat.send_all("hi")
+        assert other.answered
+        assert chat.online
+
+
+@pytest.mark.parametrize("first", ["the server", "somebody else"])
+async def test_at_first_contact_the_first_answer_counts_and_its_key_is_pinned_only_when_it_is_proven(
+    stage, autojump_clock, first
+):
+    store, other = MemoryClientStore(), OtherServer(stage, Init.kind if first == "the server" else Hello.kind)
+    own = {"host": "10.0.1.1", "port": 6000, "store": store, "network": stage.network, "clock": trio.current_time}
+    if first == "the server":
+        async with open_chat("alice", SERVER, **own) as chat:
+            assert chat.online
+    else:
+        with pytest.raises(ServerNotResponding):
+            async with open_chat("alice", SERVER, **own):
+                pass  # pragma: no cover
+    assert other.answered
+    assert store.pinned(STORED_SERVER) == (SERVER_KEY if first == "the server" else None)
 
 
 # --- forged answers ---

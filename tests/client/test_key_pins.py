@@ -6,10 +6,11 @@ The last two tests run in virtual time over the network in memory (tests/stage.p
 import pytest
 
 from tests.stage import SERVER_IDENTITY, SERVER_KEY, identity_of
+from trio_chat.client import key_pins
 from trio_chat.client.events import KeyWarning
 from trio_chat.client.key_pins import KeyPins
 from trio_chat.crypto.identities import credentials
-from trio_chat.errors import KeyChanged
+from trio_chat.errors import KeyChanged, ServerKeyChanged
 from trio_chat.protocol.messages import Find, TableChange
 from trio_chat.protocol.records import Record, fingerprint
 from trio_chat.storage.memory import MemoryClientStore
@@ -49,6 +50,15 @@ def test_another_key_is_warned_of_once_and_refused_until_it_is_pinned(pins):
     pins.pin("bob", other.credentials)
     assert pins.keys(other) == identity_of("mallory").public
     assert pins.changed({"bob": other}) == set()
+
+
+def test_a_server_key_with_the_fingerprint_of_the_pinned_one_is_another_key(pins, monkeypatch):
+    pins.pin_server()
+    monkeypatch.setattr(key_pins, "fingerprint", lambda key: "aaaa-bbbb-cccc-dddd")
+    assert pins.is_server(SERVER_IDENTITY.public)
+    assert not pins.is_server(identity_of("mallory").public)
+    with pytest.raises(ServerKeyChanged):
+        pins.check_server(identity_of("mallory").public)
 
 
 async def test_a_recipient_who_is_not_in_the_table_yet_is_pinned_when_the_server_names_them(stage, autojump_clock):

@@ -644,10 +644,12 @@ def test_keys_that_nobody_asked_for_or_that_are_not_signed_are_refused():
     for forged in (swapped, foreign, other_index):
         assert is_refused(wire.low.links, forged.encode(), wire.high.address)
     assert is_refused(wire.low.links, keys.data, ("10.9.9.9", 9)), "from another address"
-    assert wire.low.links.receive_untrusted(keys.data, wire.high.address, wire.now) == [
-        KeysLearned(wire.high.address, PublicKeys(true.signing_key, true.link_key))
-    ]
-    assert is_refused(wire.low.links, keys.data, wire.high.address), "once"
+    for _ in range(2):  # the first one to answer may be somebody else
+        assert wire.low.links.receive_untrusted(keys.data, wire.high.address, wire.now) == [
+            KeysLearned(wire.high.address, PublicKeys(true.signing_key, true.link_key))
+        ]
+    wire.low.links.forget_hellos()
+    assert is_refused(wire.low.links, keys.data, wire.high.address), "nobody waits for keys any longer"
 
 
 def test_the_number_of_key_queries_is_bounded():
@@ -1227,6 +1229,7 @@ def conversation() -> Wire:
     wire = Wire()
     wire.post(wire.low, wire.low.links.hello(wire.high.address))
     wire.run()
+    wire.low.links.forget_hellos()
     wire.link()
     wire.talk(wire.low, b"a message of some length")
     wire.low.address = ELSEWHERE

@@ -26,15 +26,21 @@ class KeyPins:
         self.server_key = b""
         """The Ed25519 key of the server that was found."""
 
+    def is_server(self, keys: PublicKeys) -> bool:
+        """Whether these are the keys of the server that we know. If we know none, all are."""
+        if self._expected:
+            return fingerprint(keys.signing) == self._expected
+        # The whole key, not the 80 bits that people compare.
+        return self._store.pinned(SERVER) in (None, keys.signing)
+
     def check_server(self, keys: PublicKeys) -> None:
         """Accept the server's key. Raises WrongServerKey if only `expected` differs, else ServerKeyChanged."""
-        offered, pinned = fingerprint(keys.signing), self._store.pinned(SERVER)
-        known = fingerprint(pinned) if pinned else offered
-        if self._expected and self._expected != offered == known:
-            # The server is the one that we know, or we know none: most likely the user mistyped the fingerprint.
-            raise WrongServerKey(self._expected, offered)
-        if (self._expected or known) != offered:
-            raise ServerKeyChanged(self._expected or known, offered)
+        if not self.is_server(keys):
+            offered, pinned = fingerprint(keys.signing), self._store.pinned(SERVER)
+            if self._expected and pinned in (None, keys.signing):
+                # The server is the one that we know, or we know none: most likely the user mistyped the fingerprint.
+                raise WrongServerKey(self._expected, offered)
+            raise ServerKeyChanged(self._expected or fingerprint(pinned or b""), offered)
         self.server_key = keys.signing
 
     def pin_server(self) -> None:

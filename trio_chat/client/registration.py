@@ -115,11 +115,16 @@ class Registration:
         await self._register()
 
     async def _discover_server(self, attempts: int) -> bool:
-        """Ask the candidates for the server's keys; the first one to answer is taken. False if nobody answers."""
-        found = await self._context.endpoint.query_keys(self._candidates, attempts)
+        """Ask the candidates for the server's keys. False if nobody answers.
+
+        The first one to answer with the key that we know is taken; if we know none, the first one. Other keys are an
+        error only after the last window: somebody on the path, who is faster than the server, must not end this client.
+        """
+        pins = self._context.pins
+        found = await self._context.endpoint.query_keys(self._candidates, attempts, pins.is_server)
         if found is None:
             return False
-        self._context.pins.check_server(found.keys)
+        pins.check_server(found.keys)
         self.server = Peer(found.address, found.keys.link)
         return True
 

@@ -126,12 +126,19 @@ class Links:
     # --- sending ---
 
     def hello(self, address: Address) -> list[Transmit]:
-        """Ask the party at an address for its keys. Repeat it until KeysLearned comes; the newest 16 are remembered."""
+        """Ask the party at an address for its keys, again and again until KeysLearned has those that are wanted.
+
+        The newest 16 are remembered until `forget_hellos`: each answer counts, as the first one may be a lie.
+        """
         # One index for all copies: the answer to any of them counts. Random: only a party that saw a HELLO can answer.
         index = self._hellos.setdefault(address, self._random(packets.INDEX_SIZE))
         if len(self._hellos) > MAX_KEY_QUERIES:
             del self._hellos[next(iter(self._hellos))]
         return [Transmit(packets.Hello(index).encode(), address)]
+
+    def forget_hellos(self) -> None:
+        """Nobody waits for keys any longer: answers are refused from now on."""
+        self._hellos.clear()
 
     def send(self, peer: Peer, plaintext: bytes, now: float) -> list[Transmit]:
         """Send 1 to MAX_PLAINTEXT bytes to a peer, now or as soon as there is a session.
@@ -204,7 +211,6 @@ class Links:
                 keys = PublicKeys(signing_key, link_key)
                 if self._hellos.get(address) != index or not verify_link_key(keys, signature):
                     raise WireError("keys that were not asked for, or are not signed")
-                del self._hellos[address]
                 return [KeysLearned(address, keys)]
         raise WireError("a HELLO to a party that is not a server")
 

@@ -1,6 +1,7 @@
 """Datagrams, and requests over them.
 
-udp.py       the UDP socket, and the interface for which tests have a network of their own
-unix.py      the control socket of a server, and its client
-endpoint.py  requests and answers: windows, attempts, resends, parts
+udp.py          the UDP socket, and the interface for which tests have a network of their own
+unix.py         the control socket of a server, and its client
+endpoint.py     requests and answers: windows, attempts, resends, parts
+key_queries.py  questions for the keys of a server, and which answer counts
 """

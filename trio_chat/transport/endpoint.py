@@ -17,8 +17,9 @@ from trio_chat.protocol.duplicates import DuplicateMemory, Reaction, Seen
 from trio_chat.protocol.limits import origin
 from trio_chat.protocol.messages import Answer, Message, Part, PartAck, Request, is_repeatable
 from trio_chat.protocol.parts import Assembly, OutgoingRequest
-from trio_chat.protocol.records import Address
+from trio_chat.protocol.records import Address, PublicKeys
 from trio_chat.protocol.wire import WireError, decode_untrusted, encode
+from trio_chat.transport.key_queries import KeyQuery
 from trio_chat.transport.udp import DatagramSocket
 
 ACK_WINDOW = 0.5
@@ -86,26 +87,6 @@ class _PendingRequest:
     is_done: bool = False
 
 
-@attrs.define(eq=False)
-class _KeyQuery:
-    """A task that waits for the keys of a party at one of these addresses.
-
-    Each has its own: when two tasks looked for the same silent server, they took each other's answers.
-    """
-
-    addresses: Sequence[Address]
-    found: dict[Address, KeysLearned] = attrs.Factory(dict)
-    one_is_here: trio.Event = attrs.Factory(trio.Event)
-
-    def take(self, address: Address, learned: KeysLearned) -> None:
-        if address in self.addresses:
-            self.found[address] = learned
-            self.one_is_here.set()
-
-    def preferred(self) -> KeysLearned:
-        return next(self.found[address] for address in self.addresses if address in self.found)
-
-
 class Endpoint:
     """One party on a datagram socket, and its links. Run `listen` as a task for as long as it is used."""
 
@@ -117,18 +98,23 @@ class Endpoint:
         self._is_behind = False
         self._caught_up_at = trio.current_time()
         self._behind_until = float("-inf")
-        self._key_queries: set[_KeyQuery] = set()
+        self._key_queries: set[KeyQuery] = set()
         self._waiting: dict[RequestKey, _PendingRequest] = {}
         self._memory = DuplicateMemory()
         self._assembly = Assembly()
 
-    async def query_keys(self, addresses: Sequence[Address], attempts: int = SERVER_ATTEMPTS) -> KeysLearned | None:
+    async def query_keys(
+        self,
+        addresses: Sequence[Address],
+        attempts: int = SERVER_ATTEMPTS,
+        is_wanted: Callable[[PublicKeys], bool] = lambda keys: True,
+    ) -> KeysLearned | None:
         """Ask for the keys of the party at one of these addresses, in at most `attempts` windows.
 
-        Returns the first answer, or of several the one whose address is earlier in the list; None if there is none.
-        The keys are not trusted yet.
+        Returns the first answer with keys that are wanted, or of several the one whose address is earlier in the list.
+        If none has come after the last window: one with other keys, or None. The keys are not trusted yet.
         """
-        query = _KeyQuery(addresses)
+        query = KeyQuery(addresses, is_wanted)
 
         async def send_hellos() -> None:
             for address in addresses:
@@ -136,10 +122,12 @@ class Endpoint:
 
         self._key_queries.add(query)
         try:
-            found = await _send_until(query.one_is_here.wait, send_hellos, attempts, RESEND_DELAYS)
+            await _send_until(query.answered.wait, send_hellos, attempts, RESEND_DELAYS)
         finally:
             self._key_queries.discard(query)
-        return query.preferred() if found else None
+            if not self._key_queries:
+                self._links.forget_hellos()
+        return query.best()
 
     async def request(
         self,
@@ -304,9 +292,9 @@ class Endpoint:
                 self._handle_message(peer, decode_untrusted(plaintext), handle)
             case Transmit():
                 self._transmit([event])
-            case KeysLearned(address):
+            case KeysLearned():
                 for query in self._key_queries:
-                    query.take(address, event)
+                    query.take(event)
             case SessionReplaced(peer):
                 # Sent on a session that the peer has forgotten, they would wait for the next resend or window.
                 for pending in self._pending_at(peer):
