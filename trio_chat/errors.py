@@ -131,6 +131,22 @@ class KeyChanged(ChatError):
         self.offered = offered
 
 
+class KeyNotRemembered(ChatError):
+    """A message was not sent: 50,000 keys are pinned, so that of this name was not. See `Chat.trust`, which pins it."""
+
+    def __init__(self, name: str, offered: str) -> None:
+        super().__init__(f"not sent: no more keys are remembered; ask {name} if theirs is {offered}, then trust it")
+        self.name = name
+        self.offered = offered
+
+
+class TooManyPeople(ChatError):
+    """The server names more people at once than a client takes. This client is offline, and has what came before."""
+
+    def __init__(self) -> None:
+        super().__init__("the server sends more names than 20,000: ask its operator")
+
+
 class NotRegistered(ChatError):
     """The call needs a registration with the server: call `Chat.register()` first."""
 
@@ -184,10 +200,7 @@ class InvalidText(ChatError):
 
 
 class MailboxFull(ChatError):
-    """The recipient is offline, and too much waits for them already: 1,000 letters or 1 MiB, or our share of it.
-
-    One sender has a quarter of a mailbox at most.
-    """
+    """The recipient is offline, and too much waits: 1,000 letters or 1 MiB, of one sender a quarter of that."""
 
     def __init__(self, name: str) -> None:
         super().__init__(f"the mailbox of {name} is full: try again later")
@@ -215,10 +228,7 @@ class IdInUse(ChatError):
 
 
 class NotOpened(ChatError):
-    """The recipient got the message but could not open it or did not show it.
-
-    It was sealed for another key or changed in transit, or another message with its id had come before.
-    """
+    """The recipient got the message but could not open it, or had another one with its id before."""
 
     def __init__(self, name: str) -> None:
         super().__init__(f"{name} could not open the message: send it again")
@@ -261,10 +271,9 @@ class NotAMember(ChatError):
     """We are not in this room; or it is `everyone`, which nobody can leave."""
 
     def __init__(self, room: str) -> None:
-        problem = f"you are not in the room {room}: join it first"
-        if room.lower() == "everyone":
-            problem = "everybody is in the room everyone: nobody can leave it"
-        super().__init__(problem)
+        is_everyone = room.lower() == "everyone"
+        problem = "everybody is in the room everyone: nobody can leave it"
+        super().__init__(problem if is_everyone else f"you are not in the room {room}: join it first")
         self.room = room
 
 

@@ -1,15 +1,19 @@
 """A server that lies: changed letters, receipts, posts and keys are noticed before anything is shown.
 
-The lies are in what the server reads from its log, or in what it answers; the clients are real. Virtual time
-(tests/stage.py).
+The lies are in what the server reads from its log, or in what it answers; the clients are real. A server that wants to
+fill their memory is played by the test (client/raw_server.py). Virtual time (tests/stage.py); what is kept is counted.
 """
+
+import itertools
 
 import attrs
 import pytest
 import trio
 
+from tests.client.raw_server import EPOCH, RawServer, credentials_of, open_client
 from tests.raw_peer import RawPeer
 from tests.stage import SERVER, SERVER_IDENTITY, SERVER_KEY, SERVER_PEER, identity_of
+from trio_chat.client import key_pins
 from trio_chat.client.events import (
     ForgedReceiptReceived,
     GroupMessageReceived,
@@ -20,6 +24,7 @@ from trio_chat.client.events import (
     MessageNotOpened,
     MessageReceived,
     ReceiptReceived,
+    SignedOff,
 )
 from trio_chat.client.opening import open_chat
 from trio_chat.crypto.identities import Identity, credentials
@@ -28,14 +33,31 @@ from trio_chat.crypto.receipts import NO_HASH, hash_text, sign_receipt
 from trio_chat.errors import (
     ForgedReceipt,
     KeyChanged,
+    KeyNotRemembered,
     NotOpened,
     ServerKeyChanged,
+    TooManyPeople,
     UnknownRecipient,
     WrongReceipt,
     WrongServerKey,
 )
+from trio_chat.protocol import table
 from trio_chat.protocol.log import Log, Page
-from trio_chat.protocol.records import EVERYONE, Credentials, Entry, EntryKind, PublicKeys, fingerprint
+from trio_chat.protocol.messages import DirectMessage, Find, Heartbeat, Register, TableChange, TableHeld
+from trio_chat.protocol.parts import OutgoingRequest
+from trio_chat.protocol.records import (
+    EVERYONE,
+    Credentials,
+    Entry,
+    EntryKind,
+    PublicKeys,
+    Reason,
+    Record,
+    Version,
+    fingerprint,
+)
+from trio_chat.protocol.table import TABLE_PAGE
+from trio_chat.protocol.wire import encode
 from trio_chat.storage.interface import Appended, Status
 from trio_chat.storage.memory import MemoryServerStore
 from trio_chat.storage.server_log import LogTransaction
@@ -106,7 +128,11 @@ def damaged(entry: Entry) -> Entry:
 
 
 def kinds(person) -> list[type]:
-    return [type(event) for event in person.received]
+    return kinds_of(person.received)
+
+
+def kinds_of(shown) -> list[type]:
+    return [type(event) for event in shown]
 
 
 async def away(stage):
@@ -546,3 +572,186 @@ async def test_the_private_keys_of_the_server_are_not_enough_to_register_as_a_cl
     assert [record.name for record in stage.changes] == ["alice"]
     assert alice.chat.online
     assert as_alice.received == []
+
+
+# --- a server that wants to fill the memory of its clients ---
+
+FAKE = Credentials(PublicKeys(b"k" * 32, b"l" * 32), bytes(64))
+
+
+def invented(numbers) -> tuple[Record, ...]:
+    """Rows of people whom the server has invented."""
+    return tuple(Record(f"n{n}", "10.0.0.9", 9, online=False, since=1.0, credentials=FAKE) for n in numbers)
+
+
+class InventingServer(RawServer):
+    """A server that has one more page of rows, of `pages`, for each client that holds the one before.
+
+    `promised`: the version that a client waits for when it registers.
+    """
+
+    def __init__(self, network) -> None:
+        super().__init__(network, rows=("bob",))
+        self.pages = iter(())
+        self.promised = 1
+        self.forgets = False
+        self.answer = self._answer_and_invent
+        self._held = 0
+
+    def send(self, peer, message) -> None:
+        for plaintext in OutgoingRequest(message.kind, message.id, encode(message)).missing():
+            super().send(peer, plaintext)
+
+    def _answer_and_invent(self, request):
+        match request:
+            case Register():
+                self.client, self.name = self.received[-1][0], request.name
+                self.send(self.client, request.registered(Version(EPOCH, self.promised), 1.0, 0, 0))
+                return TableChange(new_id(), Version(EPOCH, 0), Version(EPOCH, 1), self._rows)
+            case TableHeld(version=Version(n=n)):
+                self._held = n
+                return self._next_page()
+            case Heartbeat() if self.forgets:
+                return request.refused(Reason.NOT_REGISTERED)
+            case Find(name=name):
+                return request.found(Record(name, "10.0.0.9", 9, False, 1.0, credentials_of(name)))
+        return self._answer(request)
+
+    def _next_page(self):
+        rows = next(self.pages, None)
+        versions = Version(EPOCH, self._held), Version(EPOCH, self._held + 1)
+        return None if rows is None else TableChange(new_id(), *versions, rows)
+
+    async def send_pages(self, pages) -> None:
+        """Send these pages, each when the client holds the one before."""
+        await trio.sleep(1)  # until the client has said what it holds
+        self.pages = iter(pages)
+        if page := self._next_page():
+            self.send(self.client, page)
+        await trio.sleep(2)
+
+
+@pytest.fixture
+async def inventor(network, nursery, monkeypatch):
+    monkeypatch.setattr(table, "MAX_ROWS", 200)
+    monkeypatch.setattr(key_pins, "MAX_PINS", 100)
+    monkeypatch.setattr(key_pins, "MAX_VERIFIED", 10)
+    server = InventingServer(network)
+    nursery.start_soon(server.listen)
+    return server
+
+
+def endless_pages():
+    return (invented(range(start, start + TABLE_PAGE)) for start in itertools.count(0, TABLE_PAGE))
+
+
+async def test_a_table_that_does_not_end_ends_the_registration_and_then_nothing_grows(
+    network, inventor, autojump_clock
+):
+    async with open_client(network, "alice") as alice:
+        await inventor.send_pages(endless_pages())
+        assert kinds_of(alice.shown) == [SignedOff]
+        assert isinstance(alice.shown[0].error, TooManyPeople)
+        assert not alice.chat.online
+        known = len(alice.chat.table), alice.store.pin_count()
+        assert known[0] <= 200
+        await inventor.send_pages(endless_pages())
+        assert (len(alice.chat.table), alice.store.pin_count()) == known
+
+        inventor.promised = 1_000_000
+        inventor.pages = endless_pages()
+        with pytest.raises(TooManyPeople):
+            await alice.chat.register()
+        assert not alice.chat.online
+        assert len(alice.chat.table) <= 200
+        assert kinds_of(alice.shown) == [SignedOff], "who registers was told"
+
+
+async def test_a_table_that_does_not_end_ends_the_first_registration(network, inventor, autojump_clock):
+    inventor.promised, inventor.pages = 1_000_000, endless_pages()
+    with pytest.raises(TooManyPeople):
+        async with open_client(network, "alice"):
+            pass  # pragma: no cover
+
+
+async def test_a_table_that_does_not_end_ends_a_registration_that_nobody_has_asked_for(
+    network, inventor, autojump_clock
+):
+    async with open_client(network, "alice") as alice:
+        inventor.forgets, inventor.promised, inventor.pages = True, 1_000_000, endless_pages()
+        await trio.sleep(30)
+        assert [type(event.error) for event in alice.shown] == [TooManyPeople]
+        assert not alice.chat.online
+
+
+async def test_a_table_that_does_not_end_does_not_grow_if_nobody_reads_that_it_is_too_long(
+    network, inventor, autojump_clock
+):
+    async with open_client(network, "alice", listening=False, backlog=0) as alice:
+        for _ in range(20):
+            await inventor.send_pages(endless_pages())
+        assert len(alice.chat.table) <= 200
+        assert alice.store.pin_count() <= 100
+
+
+def come_and_go(count):
+    """Pages of people of whom never more than one page is there."""
+    for start in range(0, count * TABLE_PAGE, TABLE_PAGE):
+        rows = invented(range(start, start + TABLE_PAGE))
+        yield rows
+        yield tuple(attrs.evolve(row, credentials=None, deleted=True) for row in rows)
+
+
+async def test_people_who_come_and_go_do_not_push_out_the_keys_of_others_and_new_ones_have_to_be_trusted(
+    network, inventor, autojump_clock, nursery
+):
+    carol = RawPeer(network, ("10.0.0.8", 8), identity_of("carol"))
+    nursery.start_soon(carol.listen)
+    row = Record("carol", "10.0.0.8", 8, online=True, since=1.0, credentials=credentials_of("carol"))
+    async with open_client(network, "alice") as alice:
+        await inventor.send_pages([*come_and_go(20), (row,)])
+        assert alice.chat.online
+        assert set(alice.chat.table) == {"bob", "carol"}
+        assert alice.store.pin_count() == 100
+        assert alice.store.pinned("bob") == BOB.public.signing
+        carol.send(alice.peer, DirectMessage(new_id(), "carol", "alice", "hi"))
+        await trio.sleep(1)
+        assert alice.shown == []
+        for name in ("carol", "somebody-else"):
+            with pytest.raises(KeyNotRemembered, match=fingerprint(identity_of(name).public.signing)):
+                await alice.chat.send(name, "hi")
+        assert alice.store.pin_count() == 100
+
+        alice.chat.trust("carol")
+        carol.send(alice.peer, DirectMessage(new_id(), "carol", "alice", "hi again"))
+        await trio.sleep(1)
+        assert alice.shown == [MessageReceived("carol", "hi again")]
+
+
+async def test_the_keys_of_invented_senders_are_bounded(network, inventor, autojump_clock):
+    names = [f"n{number}" for number in range(150)]
+    async with open_client(network, "alice") as alice:
+        for start in range(0, len(names), 50):
+            some = names[start : start + 50]
+            posts = [
+                Entry(start + n, EntryKind.GROUP, new_id(), name, identity_of(name).public.signing, EVERYONE, 1.0)
+                for n, name in enumerate(some, start=1)
+            ]
+            taken = await inventor.hand_over(*posts, senders=[(name, credentials_of(name)) for name in some])
+            assert taken.count == 50
+        assert alice.store.pin_count() == 100
+        assert len(alice.chat._context.pins._verified) == 10
+        assert kinds_of(alice.shown) == [LetterUnreadable] * 150
+
+
+async def test_warnings_of_changed_keys_are_remembered_only_of_those_who_are_pinned(network, inventor, autojump_clock):
+    other = attrs.evolve(FAKE, keys=PublicKeys(b"x" * 32, b"l" * 32))
+    async with open_client(network, "alice") as alice:
+        pages = [*come_and_go(20)]
+        await inventor.send_pages(pages)
+        await inventor.send_pages(
+            [tuple(attrs.evolve(row, credentials=other) for row in rows) for rows in pages[::2][:3]]
+        )
+        warnings = alice.shown
+        assert kinds_of(warnings) == [KeyWarning] * len(warnings)
+        assert 0 < len(alice.chat._context.pins._warned) == len(warnings) <= alice.store.pin_count()

@@ -3,7 +3,7 @@
 A server and clients in memory (tests/stage.py); time is virtual.
 """
 
-from trio_chat.client.memberships import MAX_HEARD, Memberships
+from trio_chat.client.memberships import MAX_HEARD, MAX_LEFT, Memberships
 
 
 async def test_a_client_knows_the_rooms_of_lists_of_messages_and_its_own(stage, autojump_clock):
@@ -34,3 +34,13 @@ def test_a_server_cannot_fill_the_memory_with_names():
     assert len(memberships.heard()) == MAX_HEARD
     assert "another" in memberships.heard()
     assert "everyone" not in memberships.heard()
+
+
+def test_a_server_that_removes_us_from_one_room_after_the_other_does_not_fill_it_either():
+    memberships = Memberships()
+    for number in range(2 * MAX_LEFT):
+        memberships.leave(f"#{number}", f"n{number}")
+    assert len(memberships._left) == MAX_LEFT
+    latest, forgotten = f"#{2 * MAX_LEFT - 1}", "#0"
+    assert not memberships.is_for_us(latest, 1)
+    assert memberships.is_for_us(forgotten, 1), "as with a room that we have not heard of"

@@ -281,10 +281,11 @@ def endless_members(request):
 
 async def test_a_list_that_goes_on_and_on_ends(server, bob, autojump_clock, monkeypatch):
     monkeypatch.setattr(room_requests, "MAX_LISTED", 100)
+    monkeypatch.setattr(room_requests, "MAX_OWN_LISTED", 50)
     server.answers |= {ListRooms: endless_rooms, ListMembers: endless_members}
     assert len(await bob.chat.rooms()) == 105
-    assert len(await bob.chat.joined_rooms()) == 105
-    assert len(server.of(ListRooms)) == 2 * 15
+    assert len(await bob.chat.joined_rooms()) == 56
+    assert len(server.of(ListRooms)) == 15 + 8
     await bob.chat.join("lunch")
     assert len(await bob.chat.members("lunch")) == 128
     assert len(server.of(ListMembers)) == 4

@@ -11,11 +11,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
+from trio_chat.errors import TooManyPeople
 from trio_chat.protocol import table as table_module
 from trio_chat.protocol.messages import TableChange
 from trio_chat.protocol.parts import OutgoingRequest
 from trio_chat.protocol.records import Credentials, PublicKeys, Record, Version, fold
-from trio_chat.protocol.table import ClientTable, ServerTable
+from trio_chat.protocol.table import MAX_ROWS, TABLE_PAGE, ClientTable, ServerTable
 from trio_chat.protocol.wire import encode
 
 ID = bytes(range(16))
@@ -50,6 +51,44 @@ def bring_up_to_date(directory: ServerTable, table: ClientTable) -> int:
 
 def rows(table: ServerTable | ClientTable, names: list[str]) -> dict[str, Record]:
     return {name: table[name] for name in names}
+
+
+# --- a table that is too long ---
+
+
+def change_to(version: int, before: int, *records: Record) -> TableChange:
+    return TableChange(ID, Version(EPOCH, before), Version(EPOCH, version), records)
+
+
+def test_a_client_takes_a_bounded_number_of_names_and_nothing_of_a_change_beyond_that():
+    table = ClientTable()
+    names = [f"n{number}" for number in range(MAX_ROWS)]
+    for start in range(0, MAX_ROWS, TABLE_PAGE):
+        rows = map(record, names[start : start + TABLE_PAGE])
+        table.apply(change_to(start + TABLE_PAGE, start, *rows), EPOCH)
+    version = table.version
+    assert len(table) == MAX_ROWS
+    for _ in range(2):
+        with pytest.raises(TooManyPeople, match=f"{MAX_ROWS:,}"):
+            table.apply(change_to(version.n + 1, version.n, record("n0", online=False), record("one-more")), EPOCH)
+    assert (len(table), table.version) == (MAX_ROWS, version)
+    assert "one-more" not in table
+    assert table["n0"].online, "nothing of it"
+
+    known = (record("N0", online=False), attrs.evolve(record("n1"), deleted=True))
+    table.apply(change_to(version.n + 1, version.n, *known), EPOCH)
+    assert not table["n0"].online, "what is known may change"
+    table.apply(change_to(version.n + 2, version.n + 1, record("one-more")), EPOCH)
+    assert len(table) == MAX_ROWS
+
+
+def test_a_table_that_begins_again_counts_only_its_own_names(monkeypatch):
+    monkeypatch.setattr(table_module, "MAX_ROWS", 3)
+    table = ClientTable()
+    table.apply(change_to(3, 0, *map(record, "abc")), EPOCH)
+    later = attrs.evolve(change_to(3, 0, *map(record, "def")), before=Version(LATER, 0), after=Version(LATER, 3))
+    table.apply(later, LATER)
+    assert set(table) == {*"def"}
 
 
 # --- the server's table ---

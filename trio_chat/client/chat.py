@@ -89,6 +89,7 @@ class Chat:
             NameTaken: the name belongs to another key.
             TooFast: too many registrations with this key or from its address.
             SignedInElsewhere: another program of the owner took the name before the table was complete.
+            TooManyPeople: the server sends more than 20,000 names.
             ServerNotResponding: no answer within five windows, or no table.
         """
         return await self._registration.register()
@@ -173,6 +174,7 @@ class Chat:
             InvalidName, InvalidRecipient, InvalidText: this cannot be sent.
             UnknownRecipient: the server does not know this name.
             KeyChanged: the recipient has another key than before; see `trust`.
+            KeyNotRemembered: too many keys are pinned to pin that of the recipient; see `trust`.
             MailboxFull: the recipient is away and has too many letters.
             TooFast: too many messages went through the server.
             IdInUse: the server has another message with the same id.
@@ -272,7 +274,7 @@ class Chat:
         """Put somebody into a private room that we own; return their name as it is written.
 
         They read what is posted from then on, and nothing older. Does nothing if they are in it. Raises NotAnOwner,
-        UnknownRecipient, KeyChanged, InRoomAlready, RoomFull, TheyAreInTooManyRooms.
+        UnknownRecipient, KeyChanged, KeyNotRemembered, InRoomAlready, RoomFull, TheyAreInTooManyRooms.
         """
         return await self._private_rooms.invite(await self._rooms.private(room), room, name)
 

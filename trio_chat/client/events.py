@@ -205,7 +205,8 @@ class SignedOff:
     """`Chat.online` is False now, and `error` says why.
 
     SignedInElsewhere: our owner signed in from another place. Kicked, Banned, NameDeleted: the operator has ended the
-    session. Other errors: the server had forgotten us, and registering again failed. `Chat.register` tries again.
+    session. TooManyPeople: the server sends more names than we take. Other errors: the server had forgotten us, and
+    registering again failed. `Chat.register` tries again.
     """
 
     error: ChatError

@@ -27,7 +27,7 @@ from trio_chat.crypto.letters import (
 )
 from trio_chat.crypto.receipts import HASH_SIZE, NO_HASH, Verdict, hash_text, read_receipt, sign_receipt
 from trio_chat.crypto.room_keys import open_sealed_post_untrusted
-from trio_chat.errors import ChatError, KeyChanged
+from trio_chat.errors import ChatError, KeyChanged, KeyNotRemembered
 from trio_chat.link.session import Peer
 from trio_chat.protocol.duplicates import Reaction
 from trio_chat.protocol.log import room_of
@@ -106,7 +106,7 @@ class Inbox:
         record = self._context.table.get(sender)
         try:
             keys = self._context.pins.keys(record) if record else None
-        except KeyChanged:
+        except (KeyChanged, KeyNotRemembered):
             return False
         # The handshake of the link has proven that the peer has this key; `keys` says that it is the sender's.
         return keys is not None and keys.link == peer.key

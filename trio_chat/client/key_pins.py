@@ -7,9 +7,18 @@ from collections.abc import Iterable, Mapping
 
 from trio_chat.client.events import KeyWarning
 from trio_chat.crypto.identities import verify_identity
-from trio_chat.errors import KeyChanged, ServerKeyChanged, WrongServerKey
+from trio_chat.errors import KeyChanged, KeyNotRemembered, ServerKeyChanged, WrongServerKey
 from trio_chat.protocol.records import Credentials, PublicKeys, Record, fingerprint, fold
 from trio_chat.storage.interface import SERVER, ClientStore
+
+MAX_PINS = 50_000
+"""How many keys are pinned by themselves, so that a server cannot fill our memory and disk with names that it invents.
+
+None is forgotten for another one: a server could push out the key of somebody, and then show another one for them.
+"""
+
+MAX_VERIFIED = 1000
+"""How many credentials are remembered as verified. Those of others are verified again."""
 
 
 class KeyPins:
@@ -56,12 +65,15 @@ class KeyPins:
     def keys(self, record: Record) -> PublicKeys | None:
         """The keys of a name as its row gives them; None if it gives none, or none that are certified for this name.
 
-        Raises KeyChanged if the name is pinned to another key.
+        Raises KeyChanged if the name is pinned to another key, KeyNotRemembered if it is not and there are too many.
         """
         if record.credentials is None or not self._is_certified(record.name, record.credentials):
             return None
         if changed := self._changed_key(record):
             raise changed
+        # Else the server could show another key for this name each time.
+        if self._is_full() and self.signing_key(record.name) is None:
+            raise KeyNotRemembered(record.name, record.fingerprint)
         return record.credentials.keys
 
     def signing_key(self, name: str) -> bytes | None:
@@ -69,14 +81,14 @@ class KeyPins:
         return self._store.pinned(fold(name))
 
     def pin_new(self, records: Iterable[Record]) -> None:
-        """Pin the key of each name that has no pin."""
+        """Pin the key of each name that has no pin, as long as there are fewer than MAX_PINS."""
         for record in records:
-            if record.credentials is not None and self.signing_key(record.name) is None:
+            if record.credentials is not None and self.signing_key(record.name) is None and not self._is_full():
                 self.pin(record.name, record.credentials)
 
     def pin_sender(self, name: str, credentials: Credentials) -> None:
-        """Pin the key of a name that has no pin, if these credentials are certified for it at this server."""
-        if self.signing_key(name) is None and self._is_certified(name, credentials):
+        """The same for somebody who has sent us something, if the credentials are certified for them at this server."""
+        if self.signing_key(name) is None and not self._is_full() and self._is_certified(name, credentials):
             self.pin(name, credentials)
 
     def pin(self, name: str, credentials: Credentials) -> None:
@@ -105,6 +117,9 @@ class KeyPins:
             return None
         return KeyChanged(record.name, fingerprint(pinned), record.fingerprint)
 
+    def _is_full(self) -> bool:
+        return self._store.pin_count() >= MAX_PINS
+
     def _is_certified(self, name: str, credentials: Credentials) -> bool:
         # Asked for each direct message: the same credentials are verified only once.
         if self._verified.get(fold(name)) == credentials:
@@ -112,4 +127,6 @@ class KeyPins:
         if not verify_identity(credentials.keys, credentials.certificate, name=name, server_key=self.server_key):
             return False
         self._verified[fold(name)] = credentials
+        if len(self._verified) > MAX_VERIFIED:
+            del self._verified[next(iter(self._verified))]
         return True

@@ -13,6 +13,9 @@ from trio_chat.protocol.records import EVERYONE, EVERYONE_NAME, Room, fold
 MAX_HEARD = 1000
 """How many names of rooms are remembered, so that a server cannot fill our memory with them."""
 
+MAX_LEFT = 1000
+"""How many rooms are remembered that we have left, or were removed from; the latest."""
+
 
 @attrs.define(eq=False)
 class Memberships:
@@ -63,7 +66,11 @@ class Memberships:
     def leave(self, id: str, name: str) -> None:
         """We are not in this room."""
         self._rooms.pop(id, None)
+        self._left.pop(id, None)
         self._left[id] = name
+        # Removals come from the server: it may remove us from one room after the other.
+        if len(self._left) > MAX_LEFT:
+            del self._left[next(iter(self._left))]
 
     def find(self, name: str) -> Room | None:
         """The room of this name, if we know that we are in it."""

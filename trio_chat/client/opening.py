@@ -72,6 +72,7 @@ async def open_chat(
         RegistrationClosed, NotInvited: the server takes no new names, or with an invitation only.
         Banned: the operator has banned the name, the key or the address.
         SignedInElsewhere: another program of the owner took the name before the table was complete.
+        TooManyPeople: the server sends more than 20,000 names.
         ServerKeyChanged: the server has another key than the one that `store` remembers. Later, each call that would
             raise ServerNotResponding raises this if a server with another key answers at that address.
         WrongServerKey: the server does not have the key `server_key`.

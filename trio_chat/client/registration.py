@@ -46,7 +46,10 @@ _REFUSALS: dict[Reason, type[errors.ChatError]] = {
     Reason.CLOSED: errors.RegistrationClosed,
     Reason.NOT_INVITED: errors.NotInvited,
 }
-_SIGNED_OFF: tuple[type[errors.ChatError], ...] = (NameTaken, SignedInElsewhere, *_REFUSALS.values())
+_SIGNED_OFF: tuple[type[errors.ChatError], ...] = (
+    *(NameTaken, SignedInElsewhere, errors.TooManyPeople),
+    *_REFUSALS.values(),
+)
 """With these, registering again has failed for good."""
 
 _ENDINGS: dict[EndReason, type[errors.ChatError]] = {
@@ -78,6 +81,8 @@ class Registration:
     # One task at a time registers or deregisters, so at most one waits for the table.
     _lock: trio.Lock = attrs.field(init=False, factory=trio.Lock)
     _table_changed: WakeUp = attrs.field(init=False, factory=WakeUp)
+    # The table of this registration is too long: for the task that registers.
+    _table_error: errors.TooManyPeople | None = attrs.field(init=False, default=None)
 
     # --- registering and deregistering ---
 
@@ -173,7 +178,7 @@ class Registration:
     def _on_registered(self, answer: Answer, *, was_away: bool) -> None:
         # Called by the reading task: the next datagram may bring the table, and must find the client registered.
         if isinstance(answer, Registered):
-            self.registered = answer
+            self.registered, self._table_error = answer, None
             # Also before the table comes: with the pin of a lost key, our own row would be warned of.
             self._context.pins.pin_own(self._context.name, self._context.identity.public)
             if was_away:
@@ -188,6 +193,8 @@ class Registration:
         """Wait until the table is complete; False if the server does not know this registration."""
         silent = 0
         while not self._context.table.holds(registered.version):
+            if self._table_error:
+                raise self._table_error
             # Not at the end of the loop: the table may have come during the last heartbeat.
             if silent == MAX_SILENT_ROUNDS:
                 raise ServerNotResponding
@@ -296,10 +303,13 @@ class Registration:
         if before == self.server:
             self.server = now
 
-    def take_table(self, change: messages.TableChange, registered: Registered) -> Answer:
+    def take_table(self, change: messages.TableChange, registered: Registered) -> Answer | Reaction:
         """Apply a change of the table."""
         context = self._context
-        records = context.table.apply(change, registered.version.epoch)
+        try:
+            records = context.table.apply(change, registered.version.epoch)
+        except errors.TooManyPeople as error:
+            return self._refuse_table(error)
         context.pins.pin_new(records)
         # Not of the new keys of those who are blocked: they could show a line whenever they like.
         blocked = context.store.blocked()
@@ -310,6 +320,16 @@ class Registration:
             self._table_changed.set()
             context.event_queue.table_changed()
         return change.held(context.table.version)
+
+    def _refuse_table(self, error: errors.TooManyPeople) -> Reaction:
+        """The server sends too many rows, of which none were taken: we are offline now."""
+        if self._lock.locked():
+            self._table_error = error  # raised by the call that registers
+            self._table_changed.set()
+        elif not self._context.event_queue.offer(SignedOff(error)):
+            return Reaction.SILENCE  # as in `take_end`: when the server sends it again
+        self.registered = None
+        return Reaction.SILENCE
 
     def take_end(self, request: messages.SessionEnded, registered: Registered) -> Answer | Reaction:
         """The server has ended our session: we are offline now."""

@@ -27,6 +27,9 @@ from trio_chat.transport.endpoint import new_id
 MAX_LISTED = 10_000
 """How many rooms, or members, are asked for. A server that goes on and on is asked no more."""
 
+MAX_OWN_LISTED = 1000
+"""How many rooms that we are in are asked for: these are remembered. A server lets a key be in a tenth of that."""
+
 MAX_PAUSES = 3
 MAX_PAUSE = 1.0
 """How often a part of a long list is asked for again after TooFast, and the longest pause before that, in seconds."""
@@ -82,7 +85,8 @@ async def ask_for_rooms(registration: Registration, *, own: bool) -> list[Room]:
     """The rooms that there are, or our own, by name."""
     rooms: list[Room] = []
     after: str | None = ""
-    while after is not None and len(rooms) < MAX_LISTED:
+    most = MAX_OWN_LISTED if own else MAX_LISTED
+    while after is not None and len(rooms) < most:
         match await ask_for_part(registration, ListRooms(new_id(), after, own)):
             case RoomList(rooms=part):
                 rooms += part

@@ -44,7 +44,7 @@ class Limits:
     """
 
     names: int = 10_000
-    """Names that the server knows, online or not."""
+    """Names that the server knows, online or not. Clients take 20,000."""
     names_per_key: int = 50
     """Names that belong to one key."""
     new_names_per_address: Rate = Rate(1000, 1 / 60)

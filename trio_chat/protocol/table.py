@@ -11,10 +11,14 @@ from operator import itemgetter
 
 import attrs
 
+from trio_chat.errors import TooManyPeople
 from trio_chat.protocol.messages import TableChange
 from trio_chat.protocol.records import Record, Version, fold
 
 TABLE_PAGE = 64
+
+MAX_ROWS = 20_000
+"""How many names a client takes: twice as many as a server knows. A server that lies cannot fill its memory."""
 
 DELETIONS_LISTED = 64
 """Deleted names that the server lists at least. It lists at most as many as there are names, if those are more."""
@@ -85,9 +89,16 @@ class ClientTable(Mapping[str, Record]):
         return _has_reached(self.version, version)
 
     def apply(self, change: TableChange, epoch: bytes) -> tuple[Record, ...]:
-        """Apply a change if it fits; return the rows that changed. `epoch`: the one named at the registration."""
+        """Apply a change if it fits; return the rows that changed. `epoch`: the one named at the registration.
+
+        Raises TooManyPeople, and applies nothing, if there would be more than MAX_ROWS.
+        """
         if not _applies_to(self.version, self._floor, change, epoch):
             return ()
+        kept = self._records if change.before.n else {}
+        new = {fold(record.name) for record in change.records if not record.deleted} - kept.keys()
+        if len(kept) + len(new) > MAX_ROWS:
+            raise TooManyPeople
         if change.before.n == 0:
             self._records.clear()
             self._floor = change.floor

@@ -225,6 +225,9 @@ class SqliteClientStore:
         self._pins[fold(name)] = key
         self._write_later(lambda database: _pin(database, fold(name), key))
 
+    def pin_count(self) -> int:
+        return len(self._pins)
+
     def blocked(self) -> Mapping[bytes, str]:
         return MappingProxyType(self._blocked)
 

@@ -359,6 +359,9 @@ class ClientStore(EpochStore, Protocol):
     def pin(self, name: str, key: bytes) -> None:
         """Pin this key for a name, in place of any other. May become durable a little later (100 ms)."""
 
+    def pin_count(self) -> int:
+        """How many keys are pinned."""
+
     def blocked(self) -> Mapping[bytes, str]:
         """The Ed25519 keys that are blocked, and the name under which each was, the oldest first. A live view."""
 

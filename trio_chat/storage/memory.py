@@ -118,6 +118,9 @@ class MemoryClientStore:
     def pin(self, name: str, key: bytes) -> None:
         self._pins[fold(name)] = key
 
+    def pin_count(self) -> int:
+        return len(self._pins)
+
     def blocked(self) -> Mapping[bytes, str]:
         return MappingProxyType(self._blocked)
 
