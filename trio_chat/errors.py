@@ -137,7 +137,6 @@ class KeyNotRemembered(ChatError):
     def __init__(self, name: str, offered: str) -> None:
         super().__init__(f"not sent: no more keys are remembered; ask {name} if theirs is {offered}, then trust it")
         self.name = name
-        self.offered = offered
 
 
 class TooManyPeople(ChatError):
@@ -228,7 +227,7 @@ class IdInUse(ChatError):
 
 
 class NotOpened(ChatError):
-    """The recipient got the message but could not open it, or had another one with its id before."""
+    """The recipient could not open the message: it was changed, sealed for another key, or its id was used before."""
 
     def __init__(self, name: str) -> None:
         super().__init__(f"{name} could not open the message: send it again")
