@@ -18,7 +18,7 @@ from trio_chat.client.opening import open_chat
 from trio_chat.crypto.identities import sign_link_key
 from trio_chat.crypto.letters import sign_post
 from trio_chat.crypto.receipts import hash_text, sign_receipt
-from trio_chat.errors import ServerNotResponding
+from trio_chat.errors import ServerKeyChanged, ServerNotResponding
 from trio_chat.link.packets import CHALLENGE, DATA, Hello, Init, Keys
 from trio_chat.link.session import Peer
 from trio_chat.protocol.messages import (
@@ -39,7 +39,7 @@ from trio_chat.protocol.records import EVERYONE, Entry, EntryKind, fingerprint
 from trio_chat.protocol.wire import encode
 from trio_chat.storage.interface import SERVER as STORED_SERVER
 from trio_chat.storage.memory import MemoryClientStore
-from trio_chat.transport.endpoint import new_id
+from trio_chat.transport.endpoint import RESEND_DELAYS, SERVER_ATTEMPTS, new_id
 
 MALLORY = ("10.66.6.6", 666)
 
@@ -126,6 +126,19 @@ async def test_who_answers_faster_does_not_end_a_client_whose_server_was_silent_
         await chat.send_all("hi")
         assert other.answered
         assert chat.online
+
+
+async def test_if_the_server_itself_does_not_answer_the_other_key_is_reported_after_the_last_window(
+    stage, autojump_clock
+):
+    store, other = MemoryClientStore(), OtherServer(stage)
+    store.pin(STORED_SERVER, SERVER_KEY)
+    await stage.kill_server()
+    with pytest.raises(ServerKeyChanged) as caught:
+        async with open_chat("alice", SERVER, host="10.0.1.1", port=6000, store=store, network=stage.network):
+            pass  # pragma: no cover
+    assert caught.value.offered == fingerprint(identity_of("mallory").public.signing)
+    assert other.answered == SERVER_ATTEMPTS * (len(RESEND_DELAYS) + 1)
 
 
 @pytest.mark.parametrize("first", ["the server", "somebody else"])

@@ -31,7 +31,8 @@ from trio_chat.storage.interface import Appended, Status
 from trio_chat.storage.server_log import LogTransaction
 from trio_chat.storage.server_store import SqliteServerStore
 from trio_chat.transport import endpoint
-from trio_chat.transport.endpoint import ACK_WINDOW, Endpoint, _KeyQuery, new_id
+from trio_chat.transport.endpoint import ACK_WINDOW, Endpoint, new_id
+from trio_chat.transport.key_queries import KeyQuery
 
 Mutant = Callable[[ExitStack], None]
 """A function that patches the program until its ExitStack closes."""
@@ -358,12 +359,22 @@ def late_answer_of_a_former_server(stack):
 def searches_disturb_each_other(stack):
     known = {}
 
-    class Shared(_KeyQuery):
-        def preferred(self):
-            self.one_is_here = trio.Event()
-            return self.found.pop(next(address for address in self.addresses if address in self.found))
+    class Shared(KeyQuery):
+        waiting, is_taken = 0, False
 
-    replace(stack, endpoint, "_KeyQuery", lambda addresses: known.setdefault(id(addresses), Shared(addresses)))
+        def best(self):
+            self.waiting -= 1
+            if not self._wanted and not self.is_taken:
+                return super().best()
+            self.is_taken, self.answered = self.waiting > 0, trio.Event()
+            return self._wanted.pop(next(address for address in self.addresses if address in self._wanted))
+
+    def shared(addresses, is_wanted):
+        query = known.setdefault(id(addresses), Shared(addresses, is_wanted))
+        query.waiting += 1
+        return query
+
+    replace(stack, endpoint, "KeyQuery", shared)
 
 
 @mutant("parts of incomplete messages are never dropped")

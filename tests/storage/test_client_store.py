@@ -481,6 +481,13 @@ async def test_the_key_that_was_pinned_last_counts(store):
     assert store.pinned("alice") == OTHER_KEY
 
 
+async def test_pins_are_counted(store):
+    assert store.pin_count() == 0
+    for name, key in (("alice", KEY), (SERVER, KEY), ("ALICE", OTHER_KEY)):
+        store.pin(name, key)
+    assert store.pin_count() == 2
+
+
 async def test_pins_are_compared_without_case(open_store):
     async with open_store() as store:
         store.pin("Alice", KEY)
