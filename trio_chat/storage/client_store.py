@@ -18,7 +18,7 @@ import trio
 from trio_chat.crypto.receipts import hash_text
 from trio_chat.errors import NoHistory
 from trio_chat.protocol.records import RETENTION, fold
-from trio_chat.storage.database import Schema, open_database
+from trio_chat.storage.database import Schema, cannot_use, open_database
 from trio_chat.storage.group_commit import GroupCommit, Runner, in_thread
 from trio_chat.storage.history import (
     COUNTS_MIGRATION,
@@ -127,7 +127,10 @@ async def open_client_store(
     """
     with closing(open_database(path, CLIENT_SCHEMA)) as connection:
         commits = GroupCommit(connection, run or in_thread(), f"the store {path}")
-        store = SqliteClientStore(connection, commits, clock, history)
+        try:
+            store = SqliteClientStore(connection, commits, clock, history)
+        except sqlite3.Error as error:
+            raise cannot_use(path, error) from error
         try:
             async with open_background() as nursery:
                 nursery.start_soon(commits.write)
@@ -139,6 +142,9 @@ async def open_client_store(
             with suppress(sqlite3.Error), connection:
                 connection.execute("BEGIN IMMEDIATE")
                 store._outstanding()(connection)
+            # SQLite does this at its end, but only if it can remove the -wal file.
+            with suppress(sqlite3.Error):
+                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
 class SqliteClientStore:

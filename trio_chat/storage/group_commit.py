@@ -13,6 +13,8 @@ import trio
 from outcome import Error, Outcome, Value, capture
 
 from trio_chat.errors import StoreFailed
+from trio_chat.storage.database import OpenFiles, code_of
+from trio_chat.storage.private_files import MAKE_ROOM
 from trio_chat.tasks import WakeUp
 
 GROUP = 256
@@ -47,6 +49,7 @@ class GroupCommit:
         self._connection = connection
         self._run = run
         self._name = name
+        self._files = OpenFiles(connection)
         self._waiting: list[_Waiting] = []
         self._wake_up = WakeUp()
 
@@ -74,7 +77,8 @@ class GroupCommit:
         Raises:
             StoreFailed: a transaction could not be made durable. Nobody in it is answered, because nobody knows what
                 is on the disk. Trying again would not help: after a failed fsync the system may drop the pages, and
-                the next fsync reports success without them.
+                the next fsync reports success without them. Or a file of the store was removed: SQLite would go on
+                writing to it, and nobody would find it later.
         """
         while True:
             await self._wake_up.wait()
@@ -87,9 +91,10 @@ class GroupCommit:
             # A thread that has begun is not abandoned when this task is cancelled: it uses the connection.
             outcomes = await self._run(partial(self._transact, [waiting.request for waiting in group]))
         except sqlite3.Error as error:
-            is_full = getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL
-            advice = "make room on the disk" if is_full else "check the disk"
+            advice = MAKE_ROOM if code_of(error) == sqlite3.SQLITE_FULL else "check the disk"
             raise StoreFailed(f"{self._name} failed: {error}; {advice}, then start again") from error
+        if problem := self._files.find_missing():
+            raise StoreFailed(f"{self._name} failed: {problem}")
         for waiting, outcome in zip(group, outcomes, strict=True):
             waiting.outcome = outcome
             if waiting.on_commit is not None and isinstance(outcome, Value):

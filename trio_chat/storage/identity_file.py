@@ -7,8 +7,6 @@ import errno
 import os
 import re
 import secrets
-import shlex
-import stat
 import tempfile
 from collections.abc import Callable
 from contextlib import suppress
@@ -16,13 +14,11 @@ from pathlib import Path
 
 from trio_chat.crypto.identities import Identity
 from trio_chat.errors import IdentityError
+from trio_chat.storage.private_files import IS_WINDOWS, file_problem, make_private_folder, reason_of
 
 _FORM = re.compile(rb"trio_chat identity 1\nsigning (?P<signing>[0-9a-f]{64})\nlink (?P<link>[0-9a-f]{64})\n")
 _LONGEST = 1024
-_OTHERS = stat.S_IRWXG | stat.S_IRWXO
 _NO_LINKS = {errno.EPERM, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK}
-
-_IS_WINDOWS = os.name == "nt"  # no file modes there, and a folder cannot be opened for fsync
 
 
 def open_identity(path: Path, random: Callable[[int], bytes] = secrets.token_bytes) -> Identity:
@@ -39,7 +35,7 @@ def open_identity(path: Path, random: Callable[[int], bytes] = secrets.token_byt
         try:
             _make(path, Identity.new(random))
         except OSError as error:
-            raise IdentityError(f"cannot make the identity file {path}: {_reason(error)}") from error
+            raise IdentityError(f"cannot make the identity file {path}: {reason_of(error)}") from error
         identity = read_identity(path)  # not ours, if another program was first
     if identity is None:
         raise IdentityError(f"cannot make the identity file {path}: it is gone again")
@@ -54,12 +50,14 @@ def read_identity(path: Path) -> Identity | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
-        raise IdentityError(f"cannot read the identity file {path}: {_reason(error)}") from error
+        raise IdentityError(f"cannot read the identity file {path}: {reason_of(error)}") from error
     try:
-        _check(path, os.fstat(fd).st_mode)  # of the open file: the name may lead to another one by now
+        # Of the open file: the name may lead to another one by now.
+        if problem := file_problem(os.fstat(fd), [path]):
+            raise IdentityError(f"cannot use the identity file {path}: {problem}")
         found = _FORM.fullmatch(os.read(fd, _LONGEST))
     except OSError as error:
-        raise IdentityError(f"cannot read the identity file {path}: {_reason(error)}") from error
+        raise IdentityError(f"cannot read the identity file {path}: {reason_of(error)}") from error
     finally:
         os.close(fd)
     if found is None:
@@ -67,19 +65,10 @@ def read_identity(path: Path) -> Identity | None:
     return Identity(*(bytes.fromhex(found[key].decode("ascii")) for key in ("signing", "link")))
 
 
-def _check(path: Path, mode: int) -> None:
-    if not stat.S_ISREG(mode):
-        what = "a folder" if stat.S_ISDIR(mode) else "not a file"
-        raise IdentityError(f"cannot use the identity file {path}: it is {what}")
-    if mode & _OTHERS and not _IS_WINDOWS:
-        remedy = f"chmod 600 {shlex.quote(str(path))}"
-        raise IdentityError(f"cannot use the identity file {path}: others can read it; {remedy}")
-
-
 def _make(path: Path, identity: Identity) -> None:
     """Create the file of an identity, durable, unless there is a file by now. Raises OSError."""
     text = f"trio_chat identity 1\nsigning {identity.signing_secret.hex()}\nlink {identity.link_secret.hex()}\n"
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_private_folder(path.parent)
     # A program that is killed half-way must not leave a file that is refused from then on. So the text is written under
     # another name, mode 0600 from the beginning, and gets its own name when it is whole and on the disk.
     fd, temporary = tempfile.mkstemp(prefix=".identity-", dir=path.parent)
@@ -93,7 +82,7 @@ def _make(path: Path, identity: Identity) -> None:
     finally:
         with suppress(FileNotFoundError):
             os.unlink(temporary)
-    if not _IS_WINDOWS:
+    if not IS_WINDOWS:
         # The name is in the folder: without this, a power cut could take it, and the keys that own the user's name.
         folder = os.open(path.parent, os.O_RDONLY)
         try:
@@ -112,7 +101,3 @@ def _give_name(temporary: str, path: Path) -> None:
             raise
         # Some file systems (FAT, some network shares) have no links. The race remains there, with whole files.
         os.rename(temporary, path)
-
-
-def _reason(error: OSError | ValueError) -> str:
-    return (isinstance(error, OSError) and error.strerror) or str(error)
