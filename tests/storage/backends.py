@@ -17,6 +17,13 @@ async def inline(work):
     return work()
 
 
+def put_file(path, content):
+    """Write a file of a store that others cannot read: else it is refused."""
+    path.write_bytes(content)
+    path.chmod(0o600)
+    return path
+
+
 def backends(in_memory, open_file):
     """For each backend, a function of a folder that returns `open_store`, which may be called again after each use."""
 

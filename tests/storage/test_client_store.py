@@ -3,7 +3,6 @@
 The backends, and how a store is opened again, are in backends.py.
 """
 
-import shutil
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -13,7 +12,7 @@ import pytest
 import trio
 
 from tests.stage import identity_of
-from tests.storage.backends import backends, inline
+from tests.storage.backends import backends, inline, put_file
 from trio_chat.crypto.receipts import NO_HASH, Verdict, hash_text
 from trio_chat.crypto.room_keys import RoomKey
 from trio_chat.protocol.records import RETENTION, Entry, EntryKind
@@ -87,7 +86,7 @@ class Disk:
         for file in self._folder.iterdir():
             file.unlink()
         for name, content in self._files.items():
-            (self._folder / name).write_bytes(content)
+            put_file(self._folder / name, content)
 
 
 async def test_a_new_store_has_seen_nothing(store):
@@ -597,7 +596,7 @@ START = 1_700_000_000.0
 @pytest.fixture
 def old(tmp_path, request):
     """A copy of an old file."""
-    return Path(shutil.copy(FIXTURES / request.param, tmp_path / "store.db"))
+    return put_file(tmp_path / "store.db", (FIXTURES / request.param).read_bytes())
 
 
 def open_old(path, now=START, **options):

@@ -14,7 +14,7 @@ import pytest
 import trio
 
 from tests.forkserver import open_program
-from tests.storage.backends import inline
+from tests.storage.backends import inline, put_file
 from tests.storage.log_entries import direct, read_all, record, register
 from trio_chat.errors import StoreError
 from trio_chat.storage import database as database_module
@@ -82,6 +82,7 @@ def test_another_programs_database_is_refused_and_not_changed(tmp_path):
     path = tmp_path / "store.db"
     with closing(sqlite3.connect(path)) as foreign:
         foreign.execute("CREATE TABLE precious (x)")
+    path.chmod(0o600)
     before = path.read_bytes()
     assert "another program" in refused(path)
     assert path.read_bytes() == before
@@ -96,8 +97,8 @@ def test_a_store_of_a_client_is_refused_by_a_server(tmp_path):
 @pytest.mark.parametrize("content", [b"Dear diary, ...", b"SQLite format 3\0" + b"\xff" * 2000])
 def test_a_file_that_is_not_a_database_is_refused_and_not_changed(tmp_path, content):
     path = tmp_path / "store.db"
-    path.write_bytes(content)
-    refused(path)
+    put_file(path, content)
+    assert refused(path).endswith("; name another file")
     assert path.read_bytes() == content
     assert list(tmp_path.iterdir()) == [path]
 
@@ -258,7 +259,7 @@ async def test_a_power_cut_loses_nothing_that_was_acknowledged(tmp_path, autojum
         folder = tmp_path / f"after-{cut}"
         folder.mkdir()
         for name, content in disk.items():
-            (folder / name).write_bytes(content)
+            put_file(folder / name, content)
         async with open_server_store(folder / "store.db", inline) as survivor:
             _, head = await survivor.load(lambda entries: None)
             found = [(entry.seq, entry.id) for entry in await read_all(survivor, "bob", 0)]
@@ -287,7 +288,7 @@ async def test_a_power_cut_leaves_a_letter_or_its_receipt(tmp_path, autojump_clo
         folder = tmp_path / f"after-{cut}"
         folder.mkdir()
         for name, content in disk.items():
-            (folder / name).write_bytes(content)
+            put_file(folder / name, content)
         async with open_server_store(folder / "store.db", inline) as survivor:
             position = await survivor.save_name(record("bob"))
             assert (position.seq, position.waiting, position.head) == (cut, 5 - cut, 5 + cut)

@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.memory_folder import MEMORY
-from tests.storage.backends import backends, inline
+from tests.storage.backends import backends, inline, put_file
 from trio_chat.crypto.receipts import NO_HASH, Verdict, hash_text
 from trio_chat.errors import NoHistory
 from trio_chat.protocol.records import EntryKind
@@ -470,7 +470,7 @@ async def test_it_is_on_the_disk_together_with_what_was_seen(path, autojump_cloc
         take(store, 2)  # at the very moment of the kill
     (on_the_disk,) = copies
     for file, content in on_the_disk:
-        file.write_bytes(content)
+        put_file(file, content)
     async with open_client_store(path, inline) as survivor:
         assert await survivor.history(None, 20) == [came(1)]
         assert (survivor.seen(letter(1).key), survivor.seen(letter(2).key)) == (hash_text("hi"), None)

@@ -95,7 +95,7 @@ def test_only_the_owner_can_read_it_from_the_first_moment(path, umask, monkeypat
     finally:
         os.umask(before)
     assert mode(path) == modes[0] == 0o600
-    assert mode(path.parent) == 0o700
+    assert mode(path.parent) == mode(path.parent.parent) == 0o700, "all folders that were made"
     assert os.listdir(path.parent) == ["x.key"]
 
 
@@ -206,16 +206,25 @@ def test_a_link_to_an_identity_is_followed(tmp_path):
 
 
 def test_a_folder_without_write_permission(closed_folder):
-    with as_somebody(), pytest.raises(IdentityError, match=r"cannot make .*: Permission denied$"):
+    with (
+        as_somebody(),
+        pytest.raises(IdentityError, match=r"cannot make .*: Permission denied; make it and its folder yours and"),
+    ):
         open_identity(closed_folder / "x.key")
-    with as_somebody(), pytest.raises(IdentityError, match=r"cannot make .*: Permission denied$"):
+    with (
+        as_somebody(),
+        pytest.raises(IdentityError, match=r"cannot make .*: Permission denied; make it and its folder yours and"),
+    ):
         open_identity(closed_folder / "clients" / "x.key")
     assert os.listdir(closed_folder) == []
 
 
 def test_a_file_without_read_permission(closed_folder):
     write(closed_folder / "x.key", mode=0o000)
-    with as_somebody(), pytest.raises(IdentityError, match=r"cannot read .*: Permission denied$"):
+    with (
+        as_somebody(),
+        pytest.raises(IdentityError, match=r"cannot read .*: Permission denied; make it and its folder yours and"),
+    ):
         open_identity(closed_folder / "x.key")
 
 
@@ -278,7 +287,9 @@ def test_a_creation_that_fails_leaves_nothing(path, step, monkeypatch):
 
     with monkeypatch.context() as broken:
         broken.setattr(os, step, fail)
-        with pytest.raises(IdentityError, match=r"cannot make .*x.key: No space left on device$"):
+        with pytest.raises(
+            IdentityError, match=r"cannot make .*x.key: No space left on device; make room on the disk$"
+        ):
             open_identity(path)
     assert os.listdir(path.parent) == []
     open_identity(path)

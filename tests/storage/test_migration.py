@@ -4,7 +4,6 @@ rooms.
 They were made by the code of their time; what is in them is told in fixtures/README.md. Each test works on a copy.
 """
 
-import shutil
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -13,7 +12,7 @@ import attrs
 import pytest
 
 from tests.stage import SERVER_KEY, identity_of
-from tests.storage.backends import inline
+from tests.storage.backends import inline, put_file
 from tests.storage.log_entries import direct, read_all
 from trio_chat.crypto.identities import sign_identity
 from trio_chat.crypto.room_keys import sign_epoch
@@ -45,7 +44,7 @@ def migrate(tmp_path):
     """`migrate(file)` is the path of a copy, not yet brought up to date."""
 
     def copy(file: str) -> Path:
-        return Path(shutil.copy(FIXTURES / file, tmp_path / "store.db"))
+        return put_file(tmp_path / "store.db", (FIXTURES / file).read_bytes())
 
     return copy
 

@@ -21,5 +21,6 @@ search_query      what a search of the history means
 shares            a fair share of what many have
 group_commit      many requests in one transaction
 database          opening a SQLite file
+private_files     files that only their owner may use, and what is wrong with others
 identity_file     a person's or a server's keys
 """
