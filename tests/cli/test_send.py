@@ -294,7 +294,7 @@ async def test_send_does_not_take_the_name_from_a_running_client(chat, data_fold
         assert await trio.to_thread.run_sync(send, "hi") == 2
     out, err = capsys.readouterr()
     assert out == ""
-    assert err.endswith(" send: robot is in use by another program here\n")
+    assert err.endswith(" send: robot is in use by another program here: write there, or end it first\n")
     assert chat.options == {}
 
 

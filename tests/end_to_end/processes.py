@@ -211,10 +211,10 @@ class Programs:
         shown = what if len(what) < LONGEST_SHOWN else what[:LONGEST_SHOWN] + "..."
         self.record.append(f"{trio.current_time() - self._opened_at:7.3f} {who:>8} {mark} {shown}")
 
-    async def start(self, name, *arguments):
-        """Starts `python -m trio_chat` with these arguments, and pipes for its streams."""
+    async def start(self, name, *arguments, file="trio_chat"):
+        """Starts `python -m trio_chat` with these arguments, and pipes for its streams. `file`: a script instead."""
         self._note_start(name, arguments)
-        process = await open_program("trio_chat", arguments, env=self._environment)
+        process = await open_program(str(file), arguments, env=self._environment)
         return self._add(Program(self, name, process, process.stdin, process.stdout))
 
     async def start_at_a_terminal(self, name, *arguments):

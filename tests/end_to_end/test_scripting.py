@@ -42,7 +42,7 @@ async def test_a_robot_reports_and_a_program_reads():
 
         program, (line,) = await robot("robot", "hi", sender="reader")
         await program.exits(2)
-        assert line.endswith("reader is in use by another program here")
+        assert line.endswith("reader is in use by another program here: write there, or end it first")
         program, (line,) = await robot("nobody", "hi")
         await program.exits(2)
         assert line.endswith("no such user: nobody")

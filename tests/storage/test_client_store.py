@@ -3,6 +3,7 @@
 The backends, and how a store is opened again, are in backends.py.
 """
 
+import os
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -15,6 +16,7 @@ from tests.stage import identity_of
 from tests.storage.backends import backends, inline, put_file
 from trio_chat.crypto.receipts import NO_HASH, Verdict, hash_text
 from trio_chat.crypto.room_keys import RoomKey
+from trio_chat.errors import StoreError
 from trio_chat.protocol.records import RETENTION, Entry, EntryKind
 from trio_chat.storage import client_store, history, kept_epochs, memory
 from trio_chat.storage.client_store import CLIENT_SCHEMA, open_client_store
@@ -801,3 +803,33 @@ async def test_a_receipt_that_was_first_unreadable_and_then_true_is_one_entry(tm
         )
     async with open_client_store(path, inline) as store:
         assert [entry.text for entry in store.unshown()] == [Verdict.RECEIVED]
+
+
+# --- what is wrong with a file, and what stays in it ---
+
+
+async def test_a_row_that_cannot_be_read_is_a_damaged_store(tmp_path):
+    path = tmp_path / "store.db"
+    async with open_client_store(path, inline) as store:
+        store.pin("bob", b"key")
+    with closing(sqlite3.connect(path)) as database, database:
+        database.execute("UPDATE pins SET name = CAST(x'ff' AS TEXT)")
+    with pytest.raises(StoreError, match=r"the store .* is damaged \(.*UTF-8.*\): move it away"):
+        async with open_client_store(path, inline):
+            raise AssertionError("it must not be opened")
+
+
+@pytest.mark.parametrize("history", [False, True])
+async def test_texts_that_are_not_kept_are_in_no_file_at_the_end(tmp_path, history, autojump_clock):
+    path, link = tmp_path / "store.db", tmp_path / "link"
+    text = "Zwetschgendatschi"
+    async with open_client_store(path, inline, history=history) as store:
+        # SQLite removes the -wal file at the end; through a second name we see what it had in it then.
+        os.link(f"{path}-wal", link)
+        for number in range(1, 100):
+            entry = attrs.evolve(letter(number), text=text * number)
+            await store.keep([entry])
+            store.shown(entry)
+        await trio.sleep(0.2)
+        assert text.encode() in link.read_bytes()
+    assert [file.name for file in tmp_path.iterdir() if text.encode() in file.read_bytes()] == ["store.db"] * history

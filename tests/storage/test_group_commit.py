@@ -165,7 +165,10 @@ async def test_a_failed_commit_answers_nobody_and_ends_the_writer(disk, autojump
     async def submit(n):
         answered.append(await commits.submit(put(n), answered.append))
 
-    with pytest.raises(StoreFailed, match=r"^the store failed: disk I/O error; check the disk, then start again$"):
+    with pytest.raises(
+        StoreFailed,
+        match=r"^the store failed: disk I/O error; check the disk, and the quota if it has one, then start again$",
+    ):
         async with open_background() as nursery:
             commits = GroupCommit(disk, inline)
             nursery.start_soon(commits.write)

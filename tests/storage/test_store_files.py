@@ -196,7 +196,7 @@ async def test_a_second_opening_by_the_same_program_does_not_end_its_lock(path, 
         f"open_database(Path(sys.argv[1]), {ONE})"
     )
     with closing(open_database(path, ONE)):
-        with pytest.raises(StoreHeld, match="another program holds it; end that program first$"):
+        with pytest.raises(StoreHeld, match=r"another program holds it; end that program first$"):
             open_database(path, ONE)
         with trio.fail_after(60):
             assert await (await open_program("open", [path], cwd=tmp_path)).wait() != 0

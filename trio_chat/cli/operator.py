@@ -184,7 +184,7 @@ async def _forget(name: str, command: operations.ForgetCommand, port: int, store
             store = server_file(port, "db")
         else:
             return
-    if not await trio.Path(store).is_file():
+    if not await trio.Path(store).exists():
         raise StoreError(f"there is no store {store}")
     async with open_stopped_store(store) as opened:
         if not await opened.forget(name, command.only_for):

@@ -66,7 +66,7 @@ async def run_send(options: ClientOptions, recipient: str, text: str, screen: Sc
                 for line in book.render(outcome):
                     screen.show(line)
     except StoreHeld as error:
-        raise StoreHeld(f"{options.name} is in use by another program here") from error
+        raise StoreHeld(f"{options.name} is in use by another program here: write there, or end it first") from error
     except (ServerNotResponding, ServerKeyChanged):
         # If the server fell silent only while we were leaving, the result of the message is known.
         if outcome is None:

@@ -17,6 +17,7 @@ import attrs
 from trio_chat.errors import StoreError, StoreHeld
 from trio_chat.storage.private_files import (
     CHECK_ACCESS,
+    CHECK_DISK,
     IS_WINDOWS,
     MAKE_ROOM,
     chmod_command,
@@ -115,7 +116,7 @@ def cannot_use(path: Path, error: sqlite3.Error) -> StoreError:
         case sqlite3.SQLITE_CORRUPT:
             return _damaged(path, str(error))
         case code:
-            return StoreError(f"cannot use the store {path}: {error}; {_ADVICE.get(code, 'check the disk')}")
+            return StoreError(f"cannot use the store {path}: {error}; {_ADVICE.get(code, CHECK_DISK)}")
 
 
 def code_of(error: sqlite3.Error) -> int:

@@ -14,7 +14,7 @@ from outcome import Error, Outcome, Value, capture
 
 from trio_chat.errors import StoreFailed
 from trio_chat.storage.database import OpenFiles, code_of
-from trio_chat.storage.private_files import MAKE_ROOM
+from trio_chat.storage.private_files import CHECK_DISK, MAKE_ROOM
 from trio_chat.tasks import WakeUp
 
 GROUP = 256
@@ -91,7 +91,7 @@ class GroupCommit:
             # A thread that has begun is not abandoned when this task is cancelled: it uses the connection.
             outcomes = await self._run(partial(self._transact, [waiting.request for waiting in group]))
         except sqlite3.Error as error:
-            advice = MAKE_ROOM if code_of(error) == sqlite3.SQLITE_FULL else "check the disk"
+            advice = MAKE_ROOM if code_of(error) == sqlite3.SQLITE_FULL else CHECK_DISK
             raise StoreFailed(f"{self._name} failed: {error}; {advice}, then start again") from error
         if problem := self._files.find_missing():
             raise StoreFailed(f"{self._name} failed: {problem}")

@@ -14,6 +14,7 @@ from pathlib import Path
 IS_WINDOWS = os.name == "nt"  # no owners and no modes there, and a folder cannot be opened for fsync
 
 MAKE_ROOM = "make room on the disk"
+CHECK_DISK = "check the disk, and the quota if it has one"
 CHECK_ACCESS = "make it and its folder yours and writable, or name another file"
 
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
