@@ -159,10 +159,13 @@ def _store_problem(file: Path, status: os.stat_result, open_to_others: Sequence[
     if stat.S_ISLNK(status.st_mode):
         # What is beside the link is not what is beside the file.
         return f"it is a link; name the file itself: {shlex.quote(os.path.realpath(file))}"
+    problem = file_problem(status, open_to_others)
+    if not stat.S_ISREG(status.st_mode):
+        return f"{problem}; name another file"
     if not IS_WINDOWS and status.st_uid != os.geteuid():
         return "it belongs to another user; start as that user, or name a file of your own"
-    if problem := file_problem(status, open_to_others):
-        return problem if stat.S_ISREG(status.st_mode) else f"{problem}; name another file"
+    if problem:
+        return problem
     if status.st_mode & _READ_WRITE != _READ_WRITE:
         return f"it is read-only; {chmod_command([file])}"
     return None
