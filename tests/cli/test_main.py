@@ -200,7 +200,10 @@ async def rest_of(screen):
         (["client", "x", "::1", "5000", "--server-key", f"{OLD}-"], "is not a fingerprint, xxxx-xxxx-xxxx-xxxx"),
         (["server", "forget"], "server forget: Missing argument 'NAME'"),
         (["server", "forget", "x", "--port", "65536"], "65536 is not in the range"),
-        (["server", "forget", "x", "--store", "/dev/null"], "cannot use the store /dev/null: it is not a file; name another file"),
+        (
+            ["server", "forget", "x", "--store", "/dev/null"],
+            "cannot use the store /dev/null: it is not a file; name another file",
+        ),
         (["server", "forget", "x", "y"], "unexpected extra argument"),
         (["server", "forgo", "x"], "'forgo' is not a valid port"),
         (["fingerprint", "x", "127.0.0.1"], "NAME needs SERVER-IP and SERVER-PORT"),

@@ -144,8 +144,9 @@ def _check_files(path: Path) -> None:
     for end in _FILES:
         with suppress(FileNotFoundError):
             found[Path(f"{path}{end}")] = os.lstat(f"{path}{end}")
-    open_to_others = [file for file, status in sorted(found.items()) if file_problem(status, ())]
-    for file, status in found.items():
+    files = sorted(found.items())
+    open_to_others = [file for file, status in files if stat.S_ISREG(status.st_mode) and file_problem(status, ())]
+    for file, status in files:
         if problem := _store_problem(file, status, open_to_others):
             raise StoreError(f"cannot use the store {file}: {problem}")
     # SQLite deletes a -wal file whose database is gone or empty. It may have all that was ever acknowledged.
