@@ -202,7 +202,7 @@ async def rest_of(screen):
         (["server", "forget", "x", "--port", "65536"], "65536 is not in the range"),
         (
             ["server", "forget", "x", "--store", "/dev/null"],
-            "cannot use the store /dev/null: it is not a file; name another file",
+            "/dev/null: it is not a file; name another file",
         ),
         (["server", "forget", "x", "y"], "unexpected extra argument"),
         (["server", "forgo", "x"], "'forgo' is not a valid port"),

@@ -62,6 +62,20 @@ def test_new_files_and_folders_are_private_whatever_the_umask(tmp_path, bits):
     assert mode(path.parent) == mode(path.parent.parent) == 0o700
 
 
+def test_a_new_file_is_private_from_the_first_moment(tmp_path, monkeypatch):
+    """Else somebody could open it before its mode is changed, and read what is written to it later."""
+    change, modes = os.fchmod, []
+
+    def look(fd, bits):
+        modes.append(stat.S_IMODE(os.fstat(fd).st_mode))
+        change(fd, bits)
+
+    monkeypatch.setattr(os, "fchmod", look)
+    with umask(0):
+        open_database(tmp_path / "store.db", ONE).close()
+    assert modes == [0o600]
+
+
 def test_a_folder_that_was_there_is_left_as_it_is(tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine").chmod(0o755)
