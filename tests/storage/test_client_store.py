@@ -16,7 +16,7 @@ from tests.stage import identity_of
 from tests.storage.backends import backends, inline, put_file
 from trio_chat.crypto.receipts import NO_HASH, Verdict, hash_text
 from trio_chat.crypto.room_keys import RoomKey
-from trio_chat.errors import StoreError
+from trio_chat.errors import StoreError, StoreFailed
 from trio_chat.protocol.records import RETENTION, Entry, EntryKind
 from trio_chat.storage import client_store, history, kept_epochs, memory
 from trio_chat.storage.client_store import CLIENT_SCHEMA, open_client_store
@@ -833,3 +833,28 @@ async def test_texts_that_are_not_kept_are_in_no_file_at_the_end(tmp_path, histo
         await trio.sleep(0.2)
         assert text.encode() in link.read_bytes()
     assert [file.name for file in tmp_path.iterdir() if text.encode() in file.read_bytes()] == ["store.db"] * history
+
+
+async def fill_disk(store):
+    """From now on the file cannot grow."""
+    await store._commits.submit(lambda database: database.execute("PRAGMA max_page_count = 1"))
+    for _ in range(100):
+        store.note(HistoryEntry(100.0, "Bob", "hi" * 1000, True, False))
+    assert store._unwritten
+
+
+async def test_a_disk_that_is_full_at_the_very_end_is_reported(tmp_path, autojump_clock):
+    path = tmp_path / "store.db"
+    with pytest.raises(StoreFailed, match=r"^the store .*: database or disk is full; make room on the disk, then"):
+        async with open_client_store(path, inline) as store:
+            await store.keep([letter(1)])
+            await fill_disk(store)
+    async with open_client_store(path, inline) as store:
+        assert store.unshown() == [letter(1)]
+
+
+async def test_a_disk_that_is_full_at_the_very_end_does_not_hide_another_error(tmp_path, autojump_clock):
+    with pytest.raises(KeyError):
+        async with open_client_store(tmp_path / "store.db", inline) as store:
+            await fill_disk(store)
+            raise KeyError

@@ -16,7 +16,7 @@ import attrs
 import trio
 
 from trio_chat.crypto.receipts import hash_text
-from trio_chat.errors import NoHistory
+from trio_chat.errors import NoHistory, StoreFailed
 from trio_chat.protocol.records import RETENTION, fold
 from trio_chat.storage.database import Schema, cannot_use, open_database
 from trio_chat.storage.group_commit import GroupCommit, Runner, in_thread
@@ -123,7 +123,7 @@ async def open_client_store(
 
     Raises:
         StoreError: the file cannot be used.
-        StoreFailed: something could not be made durable; the block has been cancelled.
+        StoreFailed: something could not be made durable; the block has been cancelled, or has just ended.
     """
     with closing(open_database(path, CLIENT_SCHEMA)) as connection:
         commits = GroupCommit(connection, run or in_thread(), f"the store {path}")
@@ -136,15 +136,11 @@ async def open_client_store(
                 nursery.start_soon(commits.write)
                 nursery.start_soon(store._write_behind)
                 yield store
-        finally:
-            # Without a thread: a cancelled block cannot wait for one. If it fails, nothing was promised: letters come
-            # again, and are shown twice. That is better than an error in place of the block's own.
-            with suppress(sqlite3.Error), connection:
-                connection.execute("BEGIN IMMEDIATE")
-                store._outstanding()(connection)
-            # SQLite does this at its end, but only if it can remove the -wal file.
-            with suppress(sqlite3.Error):
-                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        except BaseException:
+            with suppress(StoreFailed):  # it would hide the block's own error; letters come again, and are shown twice
+                store._write_last(connection)
+            raise
+        store._write_last(connection)
 
 
 class SqliteClientStore:
@@ -281,6 +277,17 @@ class SqliteClientStore:
             return request(database)
 
         return await self._commits.submit(ask)
+
+    def _write_last(self, connection: sqlite3.Connection) -> None:
+        # Without a thread: a cancelled block cannot wait for one.
+        try:
+            with connection:
+                connection.execute("BEGIN IMMEDIATE")
+                self._outstanding()(connection)
+            # SQLite does this at its end, but only if it can remove the -wal file.
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        except sqlite3.Error as error:
+            raise self._commits.failure(error) from error
 
     def _write_later(self, write: Callable[[sqlite3.Connection], object]) -> None:
         # One list, in order: a message that was seen and its entry in the history go into the same transaction.

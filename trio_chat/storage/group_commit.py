@@ -86,13 +86,17 @@ class GroupCommit:
                 group, self._waiting = self._waiting[:GROUP], self._waiting[GROUP:]
                 await self._commit(group)
 
+    def failure(self, error: sqlite3.Error) -> StoreFailed:
+        """What a person reads if a transaction failed."""
+        advice = MAKE_ROOM if code_of(error) == sqlite3.SQLITE_FULL else CHECK_DISK
+        return StoreFailed(f"{self._name} failed: {error}; {advice}, then start again")
+
     async def _commit(self, group: Sequence[_Waiting]) -> None:
         try:
             # A thread that has begun is not abandoned when this task is cancelled: it uses the connection.
             outcomes = await self._run(partial(self._transact, [waiting.request for waiting in group]))
         except sqlite3.Error as error:
-            advice = MAKE_ROOM if code_of(error) == sqlite3.SQLITE_FULL else CHECK_DISK
-            raise StoreFailed(f"{self._name} failed: {error}; {advice}, then start again") from error
+            raise self.failure(error) from error
         if problem := self._files.find_missing():
             raise StoreFailed(f"{self._name} failed: {problem}")
         for waiting, outcome in zip(group, outcomes, strict=True):
