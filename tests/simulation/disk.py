@@ -5,7 +5,7 @@ import itertools
 import random
 import shutil
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
@@ -76,3 +76,7 @@ class Disk:
         self._slowness = self._dice.choice(SLOWNESS)
         self.next_commit = None
         self.failed = trio.Event()
+
+    def files(self) -> Iterator[Path]:
+        """All that was ever written, in all runs."""
+        return self._folder.glob(f"{self._name}-*")

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable, Iterator
 import attrs
 
 from tests.simulation.hostile import KEYS_KEPT, NAME, WORLD_LIMITS
+from tests.simulation.members import members_perhaps, members_surely
+from tests.simulation.private_invariants import PRIVATE_PROMISES
 from tests.simulation.trace import Message
 from tests.simulation.world import World
 from trio_chat.client.events import (
@@ -18,10 +20,11 @@ from trio_chat.client.events import (
     MessageNotDelivered,
     MessageNotOpened,
     ReceiptReceived,
+    RoomNotTrusted,
     SignedOff,
     WrongReceiptReceived,
 )
-from trio_chat.errors import NotAMember, NotRegistered
+from trio_chat.errors import NoSuchRoom, NotAMember, NotRegistered
 
 GRACE = 0.3
 """Seconds before a crash: what was shown or acknowledged since then may not have been saved (100 ms and a commit)."""
@@ -54,6 +57,11 @@ KEPT = {
     "ServerTable._names_of",
     "ClientTable._records",
     "SqliteClientStore._pins",
+    "Epochs._present",  # at most one for each private room that one is in
+    "Epochs._latest",  # at most one for each private room that one was ever in
+    "Epochs._known",  # the keys of past epochs, for posts that come again after a crash
+    "KeptEpochs._kept",  # the same, up to ROOM_KEYS_KEPT
+    "_Known.members",  # at most MAX_PRIVATE_MEMBERS in each of them
 }
 """What may grow while a program runs, each up to a limit of its own."""
 
@@ -81,28 +89,6 @@ def ended_within(world: World, name: str, first: float, last: float) -> bool:
 
 def shown_at(world: World, name: str, text: str) -> list[float]:
     return [time for time, _, event in world.trace.shown[name] if getattr(event, "text", None) == text]
-
-
-def members_surely(world: World, message: Message) -> set[str]:
-    """Those who had joined the room before the message was sent, and have not tried to leave it since."""
-    changes = [one for one in world.trace.room_changes if one.room == message.room]
-    joins = {one.person: one for one in changes if one.is_join and one.is_done and one.ended < message.begun}
-    return {
-        name
-        for name, join in joins.items()
-        if all(one.is_join or one.person != name or one.ended < join.begun for one in changes)
-    }
-
-
-def members_perhaps(world: World, message: Message) -> set[str]:
-    """Those who may have been in the room when the message was taken."""
-    ended = message.ended if message.ended is not None else float("inf")
-    changes = [one for one in world.trace.room_changes if one.room == message.room and one.is_done is not False]
-    joins = [one for one in changes if one.is_join and one.begun <= ended]
-    left = [one for one in changes if not one.is_join and one.is_done and one.ended < message.begun]
-    return {
-        join.person for join in joins if not any(one.person == join.person and one.begun >= join.ended for one in left)
-    }
 
 
 def recipients(world: World, message: Message, people: Iterable[str]) -> set[str]:
@@ -183,6 +169,8 @@ def whoever_is_online_can_send(world: World) -> Iterator[Found]:
     for message in world.trace.messages.values():
         # They may have left the room in the same moment, or their program has just forgotten that they are in it.
         allowed = NotRegistered | NotAMember if message.room else NotRegistered
+        # There is no such room for somebody who was removed.
+        allowed = allowed | NoSuchRoom if message.is_private else allowed
         if message.is_honest and not isinstance(message.error, allowed | None):
             yield f"{message.sender} could not send {message.text!r}: {message.error!r}", message.text, set()
 
@@ -229,6 +217,7 @@ def no_false_warning_is_shown(world: World) -> Iterator[Found]:
         LetterUnreadable,
         MessageNotDelivered,
         MessageNotOpened,
+        RoomNotTrusted,
         SignedOff,
         WrongReceiptReceived,
     )
@@ -318,6 +307,7 @@ PROMISES: tuple[Callable[[World], Iterator[Found]], ...] = (
     all_tables_are_equal,
     nobody_gets_more_than_the_limits,
     everything_is_back_to_its_idle_size,
+    *PRIVATE_PROMISES,
 )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 import trio
@@ -12,12 +13,22 @@ import trio
 from tests.simulation.disk import Disk
 from tests.simulation.hostile import NAME, WORLD_LIMITS
 from tests.simulation.seed import now
-from tests.simulation.trace import Message, RoomChange
+from tests.simulation.trace import PRIVATE_ROOMS, Message, RoomChange
 from tests.stage import SERVER, SERVER_IDENTITY, identity_of
 from trio_chat.client.chat import Chat
 from trio_chat.client.events import TableChanged
 from trio_chat.client.opening import open_chat
-from trio_chat.errors import ChatError, NoSuchRoom, NotAMember, RoomExists, StoreFailed
+from trio_chat.crypto.room_keys import signed_epoch
+from trio_chat.errors import (
+    ChatError,
+    NoSuchRoom,
+    NotAMember,
+    NotAnOwner,
+    NotInRoom,
+    RoomExists,
+    RoomIsPrivate,
+    StoreFailed,
+)
 from trio_chat.protocol.messages import DirectMessage
 from trio_chat.protocol.records import Address, Entry, Record
 from trio_chat.server.server import serve_chat
@@ -130,6 +141,8 @@ class Server(Program):
         async def watched_load(on_appended: OnAppended) -> tuple[list[KnownName], int]:
             def both(entries: Sequence[Entry]) -> None:
                 trace.places.update((one.id, one.seq) for one in entries if one.kind in ("direct", "group"))
+                epochs = [signed_epoch(one.body).epoch for one in entries if one.kind == "epoch"]
+                trace.epochs.update((epoch.name, epoch) for epoch in epochs)
                 on_appended(entries)
 
             return await load(both)
@@ -204,23 +217,33 @@ class Person(Program):
         finally:
             self.chat = None
 
-    async def change_room(self, kind: str, room: str) -> None:
-        """Create, join or leave a room, and note the result."""
+    async def change_room(self, kind: str, room: str, about: str = "") -> None:
+        """Create, join or leave a room, or change who is in a private one, and note the result."""
         trace, chat = self._world.trace, self.chat
-        change = RoomChange(self.name, room, kind, trio.current_time())
+        change = RoomChange(self.name, room, kind, trio.current_time(), about=about)
         trace.room_changes.append(change)
-        trace.note(self.name, f"tries to {kind} {room}")
+        trace.note(self.name, f"tries to {kind} {room} {about}")
+        ask = {
+            "create": partial(chat.create_room, room, private=room in PRIVATE_ROOMS),
+            "join": partial(chat.join, room),
+            "leave": partial(chat.leave, room),
+            "invite": partial(chat.invite, room, about),
+            "remove": partial(chat.remove, room, about),
+            "own": partial(chat.add_owner, room, about),
+            "list": chat.joined_rooms,
+        }[kind]
         with self.in_this_run():
             try:
-                await {"create": chat.create_room, "join": chat.join, "leave": chat.leave}[kind](room)
+                await ask()
                 change.is_done = True
-            except (NoSuchRoom, NotAMember, RoomExists):
-                change.is_done = False
+            except (NoSuchRoom, NotAMember, NotAnOwner, NotInRoom, RoomExists, RoomIsPrivate) as error:
+                change.is_done, change.error = False, error
             except ChatError as error:
-                trace.note(self.name, f"cannot {kind} {room}: {error!r}")
+                change.error = error
+                trace.note(self.name, f"cannot {kind} {room} {about}: {error!r}")
                 return
             change.ended = trio.current_time()
-            trace.note(self.name, f"did {kind} {room}: {change.is_done}")
+            trace.note(self.name, f"did {kind} {room} {about}: {change.is_done}")
 
     async def send(self, recipient: str | None, text: str, room: str = "") -> None:
         """Send a message, and note the result."""

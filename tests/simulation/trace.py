@@ -13,16 +13,21 @@ import trio
 
 from tests.network import MemoryNetwork, Sent
 from tests.wiretap import Wiretap
-from trio_chat.client import inbox, letter_sender, rooms
+from trio_chat.client import inbox, letter_sender, private_rooms, rooms
 from trio_chat.client.events import Event
 from trio_chat.crypto.receipts import hash_text
 from trio_chat.errors import ChatError
 from trio_chat.link.packets import CHALLENGE, DATA, PROOF, Cookie, Hello, Init, Keys, Reset, Resp
+from trio_chat.protocol.epochs import Epoch
 from trio_chat.protocol.messages import Batch
 from trio_chat.protocol.records import Address
 
 LONG = " long" * 600
 """The end of long texts. It is not printed."""
+
+PRIVATE_ROOMS = ("den", "loft")
+PRIVATELY = " privately"
+"""What each text to a private room contains, and no other: it is searched for on the server's disk."""
 
 BEFORE, AFTER = 10.0, 1.0
 """Seconds before and after a message: its excerpt also has what concerned everybody in this time."""
@@ -55,6 +60,11 @@ class Message:
     """The name of the room to which it was posted; empty if it was to everyone or to one person."""
 
     @property
+    def is_private(self) -> bool:
+        """Was it to a private room?"""
+        return self.room in PRIVATE_ROOMS
+
+    @property
     def mark(self) -> str:
         """What each line about it contains: texts begin with their number."""
         return f"'{self.text.split()[0]} "
@@ -62,7 +72,11 @@ class Message:
 
 @attrs.define(eq=False)
 class RoomChange:
-    """Somebody has created, joined or left a room, or tried to. `is_done`: None if nobody knows whether it will be."""
+    """Somebody has created, joined or left a room, or changed who is in a private one, or tried to.
+
+    `is_done`: None if nobody knows whether it will be. `about`: whom somebody else has invited, removed, or made an
+    owner. `error`: why nobody knows it.
+    """
 
     person: str
     room: str
@@ -70,11 +84,23 @@ class RoomChange:
     begun: float
     ended: float = float("inf")
     is_done: bool | None = None
+    about: str = ""
+    error: ChatError | None = None
+
+    @property
+    def member(self) -> str:
+        """Who comes or goes."""
+        return self.about or self.person
 
     @property
     def is_join(self) -> bool:
         """Whether they are in the room afterwards."""
-        return self.kind != "leave"
+        return self.kind in ("create", "join", "invite")
+
+    @property
+    def is_leave(self) -> bool:
+        """Whether they are not in the room afterwards."""
+        return self.kind in ("leave", "remove")
 
 
 @attrs.frozen
@@ -109,6 +135,8 @@ class Trace:
     moved_back: list[tuple[str, int, int]] = attrs.Factory(list)
     """A name, the position that it had on the server's disk, and a lower one at a later registration."""
     room_changes: list[RoomChange] = attrs.Factory(list)
+    epochs: dict[str, Epoch] = attrs.Factory(dict)
+    """The latest epoch of each private room that a server has taken, by the room's name."""
     wrongly_offline: list[tuple[float, str]] = attrs.Factory(list)
     """Who was marked offline while they were online and nothing was between them and the server."""
 
@@ -140,7 +168,12 @@ class Trace:
             return record
 
         with ExitStack() as patched:
-            for module, name in ((letter_sender, "seal_letter"), (rooms, "sign_post"), (inbox, "sign_receipt")):
+            for module, name in (
+                (letter_sender, "seal_letter"),
+                (rooms, "sign_post"),
+                (private_rooms, "seal_post"),
+                (inbox, "sign_receipt"),
+            ):
                 patched.enter_context(patch.object(module, name, recorded(getattr(module, name))))
             yield
 

@@ -16,12 +16,15 @@ import trio
 from tests.network import Conditions
 from tests.simulation.disk import Failure
 from tests.simulation.hostile import Hostile
+from tests.simulation.private_events import PrivateEvents
+from tests.simulation.private_rooms import RoomsKept, epochs_known, read_rooms
 from tests.simulation.programs import Person, Program, Server
 from tests.simulation.seed import DAY
 from tests.simulation.sizes import sizes
-from tests.simulation.trace import LONG, Trace
+from tests.simulation.trace import LONG, PRIVATE_ROOMS, PRIVATELY, Trace
 from tests.stage import SERVER
 from trio_chat.client.registration import MAX_SILENT_ROUNDS
+from trio_chat.crypto.room_keys import SignedEpoch
 from trio_chat.errors import ChatError, NotRegistered
 from trio_chat.protocol.messages import Ack, Answer, Part, Registered, Request, TableChange
 from trio_chat.protocol.records import Address, Record
@@ -56,6 +59,7 @@ class World:
             for number, name in enumerate(NAMES[: dice.randint(3, len(NAMES))], start=1)
         ]
         self.hostile = Hostile(self, seed)
+        self.private = PrivateEvents(self)
         self.trace.shown = {person.name: [] for person in self.people}
         self.trace.hosts = {one.address[0]: one.name for one in self.programs}
         self.is_healed = False
@@ -66,6 +70,10 @@ class World:
         """Those whose table showed the killed client offline."""
         self.tables: dict[str, dict[str, Record] | None] = {}
         self.online: dict[str, bool] = {}
+        self.rooms = RoomsKept({}, {}, [], False)
+        """What the server has of private rooms at the end."""
+        self.known: dict[str, dict[str, SignedEpoch]] = {}
+        """The present epochs of these rooms, as far as each person knows."""
         self.sizes: tuple[Counter[str], Counter[str]] = (Counter(), Counter())
         """The size of everything when all had just registered, and at the end."""
         self._withheld: tuple[Program, tuple[type, ...]] | None = None
@@ -96,6 +104,8 @@ class World:
         self.sizes = at_first, sizes()
         self.tables = {person.name: person.chat and dict(person.chat.table) for person in self.people}
         self.online = {person.name: person.is_online for person in self.people}
+        self.rooms = read_rooms(self.server.disk)
+        self.known = {person.name: epochs_known(person, self.rooms) for person in self.people}
 
     # --- what happens ---
 
@@ -111,7 +121,16 @@ class World:
             case "room and restart":
                 await self._a_room_is_created_in_a_restart()
             case "room post":
-                self._someone_posts_to_a_room()
+                open_rooms = {one.room for one in self.trace.room_changes} - set(PRIVATE_ROOMS)
+                self.someone_posts_to(open_rooms)
+            case "private":
+                self.private.someone_changes_a_room()
+            case "private at once":
+                self.private.two_change_a_room()
+            case "private and kill":
+                await self.private.someone_is_killed_meanwhile()
+            case "private post":
+                self.private.someone_posts()
             case "conditions":
                 self._change_conditions()
             case "leave":
@@ -145,9 +164,9 @@ class World:
                 self._someone_uses_an_id_twice()
 
     def _change_conditions(self) -> None:
-        self._set_conditions(self.dice.choice((0.0, 0.05, 0.2, 0.5)), self.dice.choice((0.0, 0.01, 0.1, 0.4, 1.5)))
+        self.set_conditions(self.dice.choice((0.0, 0.05, 0.2, 0.5)), self.dice.choice((0.0, 0.01, 0.1, 0.4, 1.5)))
 
-    def _set_conditions(self, loss: float, late: float) -> None:
+    def set_conditions(self, loss: float, late: float) -> None:
         self.network.default = Conditions(loss, self.dice.choice((0.0, 0.1)), (0.0, late))
         self.trace.note("network", f"now loses {loss:.0%} and takes up to {late} s", for_all=True)
 
@@ -172,7 +191,7 @@ class World:
         ]
         if pairs:
             sender, recipient = self.dice.choice(pairs)
-            text = f"{next(self._texts)} {sender.name}" + self.dice.choice(("", "", "", LONG))
+            text = self.new_text(sender.name) + self.dice.choice(("", "", "", LONG))
             self.nursery.start_soon(sender.send, recipient, text)
 
     def _someone_changes_a_room(self) -> None:
@@ -187,23 +206,32 @@ class World:
         online = [person for person in self.people if person.is_online]
         if online and self.server.is_running:
             person = self.dice.choice(online)
-            self._set_conditions(0.0, 0.02)
-            self._withhold(person, RoomChanged)
+            self.set_conditions(0.0, 0.02)
+            self.withhold(person, RoomChanged)
             self.nursery.start_soon(person.change_room, "create", f"room-{next(self._texts)}")
             await trio.sleep(self.dice.uniform(0.1, 0.6))
             await self.server.kill()
             self.server.start()
-            await self._deliver_again(0.0)
+            await self.deliver_again(0.0)
 
-    def _someone_posts_to_a_room(self) -> None:
-        """Somebody posts to a room that they joined last, as far as they know."""
-        last = {(one.person, one.room): one.is_join and one.is_done for one in self.trace.room_changes}
-        pairs = [(self.person(name), room) for (name, room), is_in in last.items() if is_in]
+    def someone_posts_to(self, rooms: Iterable[str]) -> None:
+        """Somebody posts to one of these rooms, in which they are, as far as they know."""
+        last = {
+            (one.member, one.room): one.is_join and one.is_done
+            for one in self.trace.room_changes
+            if one.is_join or one.is_leave
+        }
+        pairs = [(self.person(name), room) for (name, room), is_in in last.items() if is_in and room in rooms]
         pairs = [(sender, room) for sender, room in pairs if sender.is_online]
         if pairs:
             sender, room = self.dice.choice(pairs)
-            text = f"{next(self._texts)} {sender.name}" + self.dice.choice(("", "", "", LONG))
+            private = PRIVATELY if room in PRIVATE_ROOMS else ""
+            text = self.new_text(sender.name) + private + self.dice.choice(("", "", "", LONG))
             self.nursery.start_soon(sender.send, None, text, room)
+
+    def new_text(self, name: str) -> str:
+        """The beginning of a text of this person."""
+        return f"{next(self._texts)} {name}"
 
     def _someone_leaves(self) -> None:
         clients = [person for person in self.people if person.chat is not None]
@@ -236,10 +264,10 @@ class World:
             if person.is_running:
                 await person.kill()
                 await trio.sleep(self.dice.choice((0.0, self.dice.uniform(2.0, 4.0))))
-            self._set_conditions(0.0, 0.1)
+            self.set_conditions(0.0, 0.1)
             person.start()
             await trio.sleep(self.dice.uniform(0.0, 0.5))
-            self._set_conditions(0.0, 1.5)
+            self.set_conditions(0.0, 1.5)
             await trio.sleep(self.dice.uniform(0.0, self.dice.choice((0.1, 1.0))))
             if self.server.is_running and self.dice.random() < 0.2:
                 await self.server.kill()
@@ -249,11 +277,11 @@ class World:
         """A client that registers gets messages before it has the table. It may be killed before it shows them."""
         person = self.dice.choice(self.people)
         await person.kill()
-        self._set_conditions(0.0, 0.01)
-        self._withhold(person, TableChange, Ack)
+        self.set_conditions(0.0, 0.01)
+        self.withhold(person, TableChange, Ack)
         person.start()
         after = PATIENCE + self.dice.random() * self.dice.choice((-0.4, -PATIENCE, 2.0))
-        self.nursery.start_soon(self._deliver_again, after)
+        self.nursery.start_soon(self.deliver_again, after)
         until = trio.current_time() + after + self.dice.uniform(-1.0, 1.5)
         while trio.current_time() < until:
             await trio.sleep(0.2)
@@ -267,29 +295,29 @@ class World:
         online = [person for person in self.people if person.is_online]
         if online and self.server.is_running:
             person = self.dice.choice(online)
-            self._set_conditions(0.0, 0.02)
-            self._withhold(person, Registered)  # so that the table arrives before the answer
+            self.set_conditions(0.0, 0.02)
+            self.withhold(person, Registered)  # so that the table arrives before the answer
             self.nursery.start_soon(self._register_again, person)
-            await self._deliver_again(ACK_WINDOW * self.dice.random())
-            self._set_conditions(0.0, 1.5)
+            await self.deliver_again(ACK_WINDOW * self.dice.random())
+            self.set_conditions(0.0, 1.5)
             await trio.sleep(self.dice.uniform(0.2, 1.5))
             await self.server.kill()
             self.server.start()
-            self._set_conditions(0.0, 0.02)
-            self._withhold(person, Registered)
-            await self._deliver_again(2.0)
+            self.set_conditions(0.0, 0.02)
+            self.withhold(person, Registered)
+            await self.deliver_again(2.0)
 
     def _a_kind_is_withheld(self) -> None:
         program, kind = self.dice.choice(self.programs), self.dice.choice(KINDS)
-        self._withhold(program, kind)
-        self.nursery.start_soon(self._deliver_again, self.dice.uniform(0.5, 4.0))
+        self.withhold(program, kind)
+        self.nursery.start_soon(self.deliver_again, self.dice.uniform(0.5, 4.0))
 
-    def _withhold(self, program: Program, *kinds: type) -> None:
+    def withhold(self, program: Program, *kinds: type) -> None:
         self._withheld = program, kinds
         names = " and ".join(kind.__name__ for kind in kinds)
         self.trace.note("network", f"withholds {names} from {program.name}", for_all=True)
 
-    async def _deliver_again(self, after: float) -> None:
+    async def deliver_again(self, after: float) -> None:
         await trio.sleep(after)
         self._withheld = None
 
@@ -314,12 +342,12 @@ class World:
         person = self.dice.choice(self.people)
         match self.dice.choice(("at once", "while registering", "by a third machine")):
             case "while registering" if person.is_online:
-                self._set_conditions(0.0, 1.5)
+                self.set_conditions(0.0, 1.5)
                 self.nursery.start_soon(self._register_again, person)
                 await trio.sleep(self.dice.uniform(0.0, 0.2))
-                self._set_conditions(0.0, 0.02)
+                self.set_conditions(0.0, 0.02)
             case "by a third machine":
-                self._set_conditions(0.0, 0.02)
+                self.set_conditions(0.0, 0.02)
                 await self._start_elsewhere(person)
                 await trio.sleep(self.dice.uniform(0.05, 0.1))
                 self._slow_down(person)
@@ -382,7 +410,7 @@ class World:
         ]
         if pairs:
             sender, recipient = self.dice.choice(pairs)
-            first, second = (f"{next(self._texts)} {sender.name}" for _ in range(2))
+            first, second = (self.new_text(sender.name) for _ in range(2))
             self.nursery.start_soon(sender.deceive, recipient, first, second)
 
     # --- how it ends ---
@@ -410,6 +438,7 @@ class World:
         await self._one_is_killed(self.people[0])
         for _ in range(3):
             await self._one_is_restarted(self.dice.choice(self.people))
+        self.private.members_post()
         await trio.sleep(200)  # until sessions that are no longer used are forgotten
 
     async def _one_is_killed(self, person: Person) -> None:
@@ -428,7 +457,7 @@ class World:
         await person.kill()
         await trio.sleep(self.dice.random())
         sender = self.dice.choice(others)
-        self.nursery.start_soon(sender.send, None, f"{next(self._texts)} {sender.name}")
+        self.nursery.start_soon(sender.send, None, self.new_text(sender.name))
         await trio.sleep(self.dice.uniform(0, 4))
         person.start()
         await trio.sleep(10)
@@ -441,6 +470,10 @@ CHANCES = {
     "room": 8,
     "room post": 10,
     "room and restart": 2,
+    "private": 12,
+    "private at once": 3,
+    "private and kill": 4,
+    "private post": 10,
     "conditions": 6,
     "leave": 8,
     "kill": 6,

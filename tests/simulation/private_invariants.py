@@ -1,0 +1,142 @@
+"""The promises of private rooms: who is in an epoch, who can open it, and what the server never has."""
+
+from collections.abc import Iterator
+
+from tests.simulation.hostile import NAME
+from tests.simulation.members import removed_surely
+from tests.simulation.private_rooms import Post, RoomsKept
+from tests.simulation.world import World
+from tests.stage import identity_of
+from trio_chat.crypto.letters import Unreadable
+from trio_chat.crypto.room_keys import (
+    RoomKey,
+    SignedEpoch,
+    epoch_of_post,
+    open_sealed_post_untrusted,
+    room_key_untrusted,
+)
+from trio_chat.errors import MembersNotTrusted, RoomFull, TheyAreInTooManyRooms, TooManyRooms
+from trio_chat.protocol.epochs import Epoch
+
+Found = tuple[str, str | None, set[str]]
+"""As in invariants.py."""
+
+
+def _all_epochs(rooms: RoomsKept) -> Iterator[SignedEpoch]:
+    for room in rooms.epochs.values():
+        for _, signed in room.values():
+            yield signed
+
+
+def _key(epoch: Epoch, name: str) -> bytes | None:
+    try:
+        return room_key_untrusted(epoch, identity_of(name))
+    except Unreadable:
+        return None
+
+
+def only_those_in_an_epoch_have_its_key(world: World) -> Iterator[Found]:
+    everybody = [NAME, *(person.name for person in world.people)]
+    seen: set[bytes] = set()
+    for signed in _all_epochs(world.rooms):
+        epoch = signed.epoch
+        keys = {name: key for name in everybody if (key := _key(epoch, name))}
+        if keys.keys() != epoch.names.keys() or len(set(keys.values())) != 1 or seen & set(keys.values()):
+            yield (
+                f"epoch {epoch.n} of {epoch.name} is of {set(epoch.names)}, and {set(keys)} can open it",
+                None,
+                set(keys),
+            )
+        seen.update(keys.values())
+
+
+def a_post_is_for_those_in_the_epoch_of_its_time(world: World) -> Iterator[Found]:
+    messages = {id_: one for one in world.trace.messages.values() for id_ in one.ids}
+    for post in world.rooms.posts:
+        message, n = messages.get(post.id), epoch_of_post(post.body)
+        present = max(n for n, (seq, _) in world.rooms.epochs[post.room].items() if seq < post.seq)
+        if n != present:
+            yield (
+                f"entry {post.seq} is sealed in epoch {n}, and epoch {present} was the present one",
+                None,
+                {post.sender},
+            )
+            continue
+        epoch = world.rooms.epochs[post.room][n][1]
+        text = _text(post, epoch)
+        if message is None or text != message.text:
+            yield f"entry {post.seq} of {post.sender} is {text!r}", None, {post.sender}
+        elif gone := removed_surely(world, message) & epoch.epoch.names.keys():
+            yield f"{message.text!r} is sealed for {gone}, who had been removed", message.text, gone
+    for message in world.trace.messages.values():
+        if message.is_private and message.how == "posted" and not message.ids & {post.id for post in world.rooms.posts}:
+            yield f"{message.text!r} was posted, and the server does not have it", message.text, {message.sender}
+
+
+def _text(post: Post, signed: SignedEpoch) -> str | None:
+    """The text of a post, for each member of its epoch, if it is from one of them."""
+    epoch, found = signed.epoch, set()
+    sender = epoch.names.get(post.sender, b"")
+    for name in epoch.names:
+        room = RoomKey(epoch.room, epoch.name, epoch.n, signed.hash, _key(epoch, name) or bytes(32))
+        try:
+            opened = open_sealed_post_untrusted(post.body, room, sender, id=post.id, sender=post.sender)
+        except Unreadable:
+            return None
+        found.add(opened.text)
+    return found.pop() if len(found) == 1 else None
+
+
+def the_server_never_has_the_words_of_private_rooms(world: World) -> Iterator[Found]:
+    if world.rooms.has_words:
+        yield "a text to a private room is on the server's disk", None, {"server"}
+
+
+def all_members_know_the_present_epoch(world: World) -> Iterator[Found]:
+    for room in world.rooms.epochs:
+        present = world.rooms.present(room)
+        for name, known in world.known.items():
+            epoch = known.get(room)
+            is_member = name in world.rooms.members.get(room, ())
+            if is_member and (epoch is None or epoch.hash != present.hash):
+                what = f"epoch {epoch.epoch.n}" if epoch else "none"
+                yield (
+                    f"{name} knows {what} of {present.epoch.name}, and {present.epoch.n} is the present one",
+                    None,
+                    {name},
+                )
+            if not is_member and epoch is not None and not _has_perhaps_left(world, name, present.epoch.name):
+                yield f"{name} has epoch {epoch.epoch.n} of {present.epoch.name}, and is not in it", None, {name}
+
+
+def _has_perhaps_left(world: World, name: str, room: str) -> bool:
+    """Whether they do not know that they have left: their program was killed before the answer."""
+    changes = world.trace.room_changes
+    return any((one.person, one.room, one.kind, one.is_done) == (name, room, "leave", None) for one in changes)
+
+
+def who_has_left_is_not_in_the_present_epoch(world: World) -> Iterator[Found]:
+    for room in world.rooms.epochs:
+        epoch, members = world.rooms.present(room).epoch, world.rooms.members.get(room, set())
+        owners = {name for name, key in epoch.names.items() if key in epoch.owners}
+        if members - epoch.names.keys():
+            yield f"the server has {members} in {epoch.name}, and the epoch {set(epoch.names)}", None, members
+        # Everybody is online, but the hostile participant.
+        if (owners & members) - {NAME} and epoch.names.keys() - members:
+            yield f"{epoch.names.keys() - members} have left {epoch.name} and are in epoch {epoch.n}", None, owners
+
+
+def nobody_is_kept_out_of_rooms(world: World) -> Iterator[Found]:
+    for one in world.trace.room_changes:
+        if isinstance(one.error, MembersNotTrusted | RoomFull | TheyAreInTooManyRooms | TooManyRooms):
+            yield f"{one.person} could not {one.kind} {one.room} {one.about}: {one.error!r}", None, {one.person}
+
+
+PRIVATE_PROMISES = (
+    only_those_in_an_epoch_have_its_key,
+    a_post_is_for_those_in_the_epoch_of_its_time,
+    the_server_never_has_the_words_of_private_rooms,
+    all_members_know_the_present_epoch,
+    who_has_left_is_not_in_the_present_epoch,
+    nobody_is_kept_out_of_rooms,
+)
