@@ -15,9 +15,11 @@ import trio
 
 from tests.raw_peer import RawPeer
 from tests.simulation.seed import now
+from tests.simulation.trace import PRIVATE_ROOMS
 from tests.stage import SERVER, SERVER_IDENTITY, identity_of
 from trio_chat.crypto.identities import Identity
 from trio_chat.crypto.letters import seal_letter, sign_post
+from trio_chat.crypto.room_keys import NUMBER, SignedEpoch, read_epoch_untrusted, sign_epoch
 from trio_chat.link.session import Peer
 from trio_chat.protocol.limits import Limits, Rate
 from trio_chat.protocol.messages import (
@@ -32,14 +34,27 @@ from trio_chat.protocol.messages import (
     Heartbeat,
     Message,
     Part,
+    PartAck,
+    Refused,
     Register,
     Registered,
     Save,
     Saved,
     TableChange,
 )
-from trio_chat.protocol.records import room_id
-from trio_chat.protocol.room_messages import CreateRoom, JoinRoom, ListRooms, RoomChanged
+from trio_chat.protocol.parts import OutgoingRequest
+from trio_chat.protocol.records import PublicKeys, room_id
+from trio_chat.protocol.room_messages import (
+    BeginEpoch,
+    CreateRoom,
+    GetEpoch,
+    JoinRoom,
+    ListMembers,
+    ListRooms,
+    RoomChanged,
+    RoomList,
+)
+from trio_chat.protocol.wire import encode
 from trio_chat.transport.endpoint import new_id
 
 if TYPE_CHECKING:
@@ -57,6 +72,8 @@ WORLD_LIMITS = Limits(
     names_per_key=6,
     new_rooms_per_key=Rate(5, 0.02),
     new_names_per_address=Rate(8, 1 / 600),
+    rooms_per_key=12,
+    epochs_per_key=Rate(30, 0.3),
     posts_per_key=Rate(40, 0.3),
     letters_per_key=Rate(100, 1),
     letters_per_mailbox_and_key=Rate(90, 1),
@@ -83,6 +100,10 @@ class Hostile:
         self._number = 0
         self.granted: Counter[tuple[str, int]] = Counter()
         self._program = self._dice.randbytes(16)
+        self.got: list[Answer] = []
+        """What they were answered about private rooms of others, but that they may not."""
+        self._not_theirs: set[bytes] = set()
+        self._creations: set[bytes] = set()
 
     async def run(self) -> None:
         """Attack until `stop` is called."""
@@ -135,11 +156,18 @@ class Hostile:
     def _answer(self, message: Message) -> Answer | None:
         """They seem to be alive, and hold the table. What comes for them stays with the server."""
         run = self._world.server.runs
+        if message.id in self._not_theirs and not isinstance(message, Refused | PartAck):
+            self.got.append(message)
         match message:
             case Accepted():
                 self.granted["posts", run] += 1
             case RoomChanged(of=CreateRoom.kind):
                 self.granted["rooms", run] += 1
+            case RoomChanged(of=BeginEpoch.kind, id=id_):
+                self.granted["epochs", run] += 1
+                self.granted["rooms", run] += id_ in self._creations
+            case RoomList(rooms=rooms) if any(room.name in PRIVATE_ROOMS for room in rooms):
+                self.got.append(message)
             case Saved() | Delivered():
                 self.granted["letters", run] += 1
             case Heartbeat():
@@ -198,6 +226,52 @@ class Hostile:
         for _ in range(LOOP // 4):
             yield GroupPost(new_id(), b"x", room), SERVER_PEER
 
+    def enter_private_rooms(self, own: RawPeer) -> Iterator[tuple[Message | bytes, Peer]]:
+        """As somebody would who has been in it: they know its id and its epoch."""
+        for name in PRIVATE_ROOMS:
+            if present := self._world.trace.epochs.get(name):
+                room, n = present.epoch.room, present.epoch.n
+                post = GroupPost(new_id(), n.to_bytes(NUMBER, "big") + self._dice.randbytes(40), room)
+                requests = (JoinRoom(new_id(), name), ListMembers(new_id(), room), GetEpoch(new_id(), room), post)
+                people = {one.name: one.keys for one in present.epoch.members} | {NAME: own.identity.public}
+                epoch = self._epoch(own, new_id(), present, people)
+                for request in (*requests, epoch):
+                    self._not_theirs.add(request.id)
+                    yield from self._in_parts(request)
+                yield ListRooms(new_id(), name[:-1]), SERVER_PEER
+
+    def fill_the_rooms_of_others(self, own: RawPeer) -> Iterator[tuple[Message | bytes, Peer]]:
+        """Put everybody into many rooms, so that they can be in no others; then remove them, and put them back."""
+        people = {name: identity_of(name).public for name in self._world.trace.registered}
+        for _ in range(LOOP // 10):
+            request, present = new_id(), None
+            self._creations.add(request)
+            for members in (people, {}, people):
+                epoch = self._epoch(own, request, present, members | {NAME: own.identity.public})
+                yield from self._in_parts(epoch)
+                request, present = new_id(), read_epoch_untrusted(epoch.epoch)
+
+    def _epoch(
+        self, own: RawPeer, request: bytes, before: SignedEpoch | None, people: dict[str, PublicKeys]
+    ) -> BeginEpoch:
+        """The next epoch of a room, or a new one, with these people; they are its only owner."""
+        key = own.identity.public.signing
+        self._number += 1
+        signed = sign_epoch(
+            own.identity,
+            self._dice.randbytes(32),
+            room=before.epoch.room if before else room_id(key, request, private=True),
+            name=before.epoch.name if before else f"{NAME}-{self._number}",
+            members=people.items(),
+            owners=[key],
+            before=before,
+        )
+        return BeginEpoch(request, signed.epoch.room, signed.epoch.n, signed.body)
+
+    def _in_parts(self, request: Message) -> Iterator[tuple[bytes, Peer]]:
+        for data in OutgoingRequest(request.kind, request.id, encode(request)).missing():
+            yield data, SERVER_PEER
+
     def fill_a_mailbox(self, own: RawPeer) -> Iterator[tuple[Message, Peer]]:
         victim = self._dice.choice(self._world.people).name
         for _ in range(LOOP):
@@ -240,7 +314,7 @@ class Hostile:
         return Save(id_, recipient, body)
 
 
-_OF_ONE: tuple[Callable[[Hostile, RawPeer], Iterator[tuple[Message, Peer]]], ...] = (
+_OF_ONE: tuple[Callable[[Hostile, RawPeer], Iterator[tuple[Message | bytes, Peer]]], ...] = (
     Hostile.own_many_names,
     Hostile.start_many_programs,
     Hostile.come_and_go,
@@ -248,6 +322,8 @@ _OF_ONE: tuple[Callable[[Hostile, RawPeer], Iterator[tuple[Message, Peer]]], ...
     Hostile.use_up_the_rooms,
     Hostile.join_and_list_without_end,
     Hostile.post_where_they_are_not,
+    Hostile.enter_private_rooms,
+    Hostile.fill_the_rooms_of_others,
     Hostile.fill_a_mailbox,
     Hostile.fill_a_mailbox_under_many_names,
     Hostile.flood_a_person,

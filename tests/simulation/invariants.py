@@ -268,6 +268,7 @@ def nobody_gets_more_than_the_limits(world: World) -> Iterator[Found]:
         "posts": WORLD_LIMITS.posts_per_key,
         "letters": WORLD_LIMITS.letters_per_key,
         "rooms": WORLD_LIMITS.new_rooms_per_key,
+        "epochs": WORLD_LIMITS.epochs_per_key,
         "names of one network": WORLD_LIMITS.new_names_per_address,
     }
     # Rates are in memory: a server that is restarted begins with full buckets.

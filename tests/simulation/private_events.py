@@ -13,6 +13,7 @@ from trio_chat.protocol.room_messages import RoomChanged
 if TYPE_CHECKING:
     from tests.simulation.programs import Person, Program
     from tests.simulation.world import World
+    from trio_chat.protocol.epochs import Epoch
 
 KINDS = {"invite": 9, "remove": 4, "own": 3, "leave": 2, "join": 1, "list": 1, "create": 1}
 """The weight of each change of a room that is there."""
@@ -89,9 +90,13 @@ class PrivateEvents:
     def _others(self) -> list[str]:
         return list(self._world.trace.registered)
 
+    def _epoch(self, room: str) -> Epoch | None:
+        signed = self._world.trace.epochs.get(room)
+        return signed and signed.epoch
+
     def _online(self, room: str, *, is_owner: bool = False) -> list[Person]:
         """Who is online and in this room, or owns it."""
-        epoch = self._world.trace.epochs.get(room)
+        epoch = self._epoch(room)
         keys = epoch.names if epoch else {}
         return [
             person
@@ -101,7 +106,7 @@ class PrivateEvents:
 
     def _change(self) -> Change | None:
         dice, room = self._dice, self._dice.choice(PRIVATE_ROOMS)
-        epoch, online = self._world.trace.epochs.get(room), [one for one in self._world.people if one.is_online]
+        epoch, online = self._epoch(room), [one for one in self._world.people if one.is_online]
         if not online:
             return None
         if epoch is None:

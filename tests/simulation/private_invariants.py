@@ -126,6 +126,11 @@ def who_has_left_is_not_in_the_present_epoch(world: World) -> Iterator[Found]:
             yield f"{epoch.names.keys() - members} have left {epoch.name} and are in epoch {epoch.n}", None, owners
 
 
+def nobody_gets_into_the_rooms_of_others(world: World) -> Iterator[Found]:
+    for answer in world.hostile.got:
+        yield f"{NAME} was answered {answer}", None, {NAME}
+
+
 def nobody_is_kept_out_of_rooms(world: World) -> Iterator[Found]:
     for one in world.trace.room_changes:
         if isinstance(one.error, MembersNotTrusted | RoomFull | TheyAreInTooManyRooms | TooManyRooms):
@@ -138,5 +143,6 @@ PRIVATE_PROMISES = (
     the_server_never_has_the_words_of_private_rooms,
     all_members_know_the_present_epoch,
     who_has_left_is_not_in_the_present_epoch,
+    nobody_gets_into_the_rooms_of_others,
     nobody_is_kept_out_of_rooms,
 )

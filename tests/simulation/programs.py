@@ -141,8 +141,8 @@ class Server(Program):
         async def watched_load(on_appended: OnAppended) -> tuple[list[KnownName], int]:
             def both(entries: Sequence[Entry]) -> None:
                 trace.places.update((one.id, one.seq) for one in entries if one.kind in ("direct", "group"))
-                epochs = [signed_epoch(one.body).epoch for one in entries if one.kind == "epoch"]
-                trace.epochs.update((epoch.name, epoch) for epoch in epochs)
+                epochs = [signed_epoch(one.body) for one in entries if one.kind == "epoch"]
+                trace.epochs.update((signed.epoch.name, signed) for signed in epochs)
                 on_appended(entries)
 
             return await load(both)

@@ -16,9 +16,9 @@ from tests.wiretap import Wiretap
 from trio_chat.client import inbox, letter_sender, private_rooms, rooms
 from trio_chat.client.events import Event
 from trio_chat.crypto.receipts import hash_text
+from trio_chat.crypto.room_keys import SignedEpoch
 from trio_chat.errors import ChatError
 from trio_chat.link.packets import CHALLENGE, DATA, PROOF, Cookie, Hello, Init, Keys, Reset, Resp
-from trio_chat.protocol.epochs import Epoch
 from trio_chat.protocol.messages import Batch
 from trio_chat.protocol.records import Address
 
@@ -135,7 +135,7 @@ class Trace:
     moved_back: list[tuple[str, int, int]] = attrs.Factory(list)
     """A name, the position that it had on the server's disk, and a lower one at a later registration."""
     room_changes: list[RoomChange] = attrs.Factory(list)
-    epochs: dict[str, Epoch] = attrs.Factory(dict)
+    epochs: dict[str, SignedEpoch] = attrs.Factory(dict)
     """The latest epoch of each private room that a server has taken, by the room's name."""
     wrongly_offline: list[tuple[float, str]] = attrs.Factory(list)
     """Who was marked offline while they were online and nothing was between them and the server."""
