@@ -267,6 +267,19 @@ async def test_an_epoch_that_does_not_come_by_itself_is_asked_for_and_its_change
     ]
 
 
+async def test_a_late_copy_of_a_refusal_does_not_make_a_message_that_was_taken_fail(server, bob, autojump_clock):
+    await bob_is_in(server, epoch("alice", "bob", by="alice", owners=("alice",)))
+    reasons = iter((Reason.WRONG_EPOCH, Reason.CONFLICT))
+    server.answers[GroupPost] = lambda request: request.refused(next(reasons))
+    await bob.chat.post("ox", "hi")
+    assert next(reasons, None) is None
+    assert [one.text for one in await bob.store.history("#ox", 9)] == ["hi"]
+    # Before the first answer nothing of ours can have been taken.
+    server.answers[GroupPost] = lambda request: request.refused(Reason.CONFLICT)
+    with pytest.raises(errors.IdInUse):
+        await bob.chat.post("ox", "hi")
+
+
 async def test_a_server_that_always_says_that_there_is_another_epoch_ends_nothing_but_this_message(
     server, bob, autojump_clock
 ):

@@ -342,7 +342,7 @@ class PrivateRooms:
     async def post(self, room: str, name: str, text: str) -> Answer:
         """Seal a message and give it to the server; return its answer."""
         context, id_ = self._context, new_id()
-        for _ in range(SERVER_ATTEMPTS):
+        for attempt in range(SERVER_ATTEMPTS):
             epoch = (await self._present(room, name)).epoch
             key = self._epochs.key(room)
             body = seal_post(
@@ -354,9 +354,15 @@ class PrivateRooms:
                 sent_at=context.clock(),
                 text=text,
             )
-            answer = await self._registration.ask(GroupPost(id_, body, room))
-            if not (isinstance(answer, Refused) and answer.reason is Reason.WRONG_EPOCH):
-                return answer
+            request = GroupPost(id_, body, room)
+            match answer := await self._registration.ask(request):
+                # A late copy of the refusal before can be taken for the answer to what the server has in fact taken.
+                case Refused(reason=Reason.CONFLICT) if attempt:
+                    return request.accepted()
+                case Refused(reason=Reason.WRONG_EPOCH):
+                    pass
+                case _:
+                    return answer
             # The members have changed meanwhile. It is sealed again for those who are in it now, under the same id.
             await self._wait_for(room, name, epoch.n + 1)
             present = await self._present(room, name)
