@@ -5,10 +5,16 @@ which never reaches the user: see protocol/wire.py.
 """
 
 import math
+from typing import ClassVar
 
 
 class ChatError(Exception):
     """The base of all errors that trio_chat raises for its user to handle. The text of each is one readable line."""
+
+    line: ClassVar[str] = ""
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*(args or (self.line,)))
 
 
 class AddressError(ChatError):
@@ -18,8 +24,7 @@ class AddressError(ChatError):
 class ServerNotResponding(ChatError):
     """The server did not answer any of 5 attempts, each with a window of 500 ms."""
 
-    def __init__(self) -> None:
-        super().__init__("the server is not responding")
+    line = "the server is not responding"
 
 
 class InvalidName(ChatError):
@@ -42,57 +47,49 @@ class NameTaken(ChatError):
 class TooManyNames(ChatError):
     """The key owns as many names as one key may have."""
 
-    def __init__(self) -> None:
-        super().__init__("your key has too many names here: use one of them, or ask the operator")
+    line = "your key has too many names here: use one of them, or ask the operator"
 
 
 class NoRoom(ChatError):
     """The server takes no new names: it has as many as it can, or too many were registered from this address."""
 
-    def __init__(self) -> None:
-        super().__init__("the server has no room for new names: try again later, or ask its operator")
+    line = "the server has no room for new names: try again later, or ask its operator"
 
 
 class Banned(ChatError):
     """The operator has banned the name, the key or the address."""
 
-    def __init__(self) -> None:
-        super().__init__("you are banned from this server: ask its operator")
+    line = "you are banned from this server: ask its operator"
 
 
 class RegistrationClosed(ChatError):
     """The server registers no new names."""
 
-    def __init__(self) -> None:
-        super().__init__("the server takes no new names: ask its operator")
+    line = "the server takes no new names: ask its operator"
 
 
 class NotInvited(ChatError):
     """The server registers new names with an invitation only, and none was given, or it was used or is too old."""
 
-    def __init__(self) -> None:
-        super().__init__("the server needs a valid invitation for this name: ask its operator for one")
+    line = "the server needs a valid invitation for this name: ask its operator for one"
 
 
 class Kicked(ChatError):
     """The operator has ended the registration. The name can register again."""
 
-    def __init__(self) -> None:
-        super().__init__("the operator of the server has signed you off")
+    line = "the operator of the server has signed you off"
 
 
 class NameDeleted(ChatError):
     """The operator has deleted the name, or freed it for another key. The registration has ended."""
 
-    def __init__(self) -> None:
-        super().__init__("the operator of the server has freed your name")
+    line = "the operator of the server has freed your name"
 
 
 class SignedInElsewhere(ChatError):
     """The owner of this name and key has registered from another program, and is online there."""
 
-    def __init__(self) -> None:
-        super().__init__("signed in from another place")
+    line = "signed in from another place"
 
 
 class ServerKeyChanged(ChatError):
@@ -142,15 +139,13 @@ class KeyNotRemembered(ChatError):
 class TooManyPeople(ChatError):
     """The server names more people at once than a client takes. This client is offline, and has what came before."""
 
-    def __init__(self) -> None:
-        super().__init__("the server sends more names than 20,000: ask its operator")
+    line = "the server sends more names than 20,000: ask its operator"
 
 
 class NotRegistered(ChatError):
     """The call needs a registration with the server: call `Chat.register()` first."""
 
-    def __init__(self) -> None:
-        super().__init__("not registered with the server: register first")
+    line = "not registered with the server: register first"
 
 
 class UnknownRecipient(ChatError):
@@ -164,15 +159,13 @@ class UnknownRecipient(ChatError):
 class InvalidRecipient(ChatError):
     """A message to one's own name."""
 
-    def __init__(self) -> None:
-        super().__init__("you cannot send to yourself")
+    line = "you cannot send to yourself"
 
 
 class BlockedYourself(ChatError):
     """Blocking one's own name or key."""
 
-    def __init__(self) -> None:
-        super().__init__("you cannot block yourself")
+    line = "you cannot block yourself"
 
 
 class NotBlocked(ChatError):
@@ -186,8 +179,7 @@ class NotBlocked(ChatError):
 class TooManyBlocked(ChatError):
     """256 people are blocked."""
 
-    def __init__(self) -> None:
-        super().__init__("you block 256 people already: unblock somebody first")
+    line = "you block 256 people already: unblock somebody first"
 
 
 class InvalidText(ChatError):
@@ -222,8 +214,7 @@ class TooFast(ChatError):
 class IdInUse(ChatError):
     """The server has another message under the id of this one. Ids are random: no honest server says so."""
 
-    def __init__(self) -> None:
-        super().__init__("the server has another message with the same id: send it again")
+    line = "the server has another message with the same id: send it again"
 
 
 class NotOpened(ChatError):
@@ -250,62 +241,59 @@ class ForgedReceipt(ChatError):
         self.name = name
 
 
-class NoSuchRoom(ChatError):
+class RoomError(ChatError):
+    """The base of errors about one room, whose name is `room`."""
+
+    def __init__(self, room: str) -> None:
+        super().__init__(self.line.format(room=room))
+        self.room = room
+
+
+class NoSuchRoom(RoomError):
     """No room has this name."""
 
-    def __init__(self, room: str) -> None:
-        super().__init__(f"no such room: {room}: create it, or list the rooms that there are")
-        self.room = room
+    line = "no such room: {room}: create it, or list the rooms that there are"
 
 
-class RoomExists(ChatError):
+class RoomExists(RoomError):
     """A room has this name already."""
 
-    def __init__(self, room: str) -> None:
-        super().__init__(f"the room {room} exists already: join it, or choose another name")
-        self.room = room
+    line = "the room {room} exists already: join it, or choose another name"
 
 
-class NotAMember(ChatError):
+class NotAMember(RoomError):
     """We are not in this room; or it is `everyone`, which nobody can leave."""
 
+    line = "you are not in the room {room}: join it first"
+
     def __init__(self, room: str) -> None:
-        is_everyone = room.lower() == "everyone"
-        problem = "everybody is in the room everyone: nobody can leave it"
-        super().__init__(problem if is_everyone else f"you are not in the room {room}: join it first")
-        self.room = room
+        super().__init__(room)
+        if room.lower() == "everyone":
+            self.args = ("everybody is in the room everyone: nobody can leave it",)
 
 
-class RoomFull(ChatError):
+class RoomFull(RoomError):
     """As many names are in this room as can be."""
 
-    def __init__(self, room: str) -> None:
-        super().__init__(f"the room {room} is full: try again later, or create another one")
-        self.room = room
+    line = "the room {room} is full: try again later, or create another one"
 
 
-class RoomIsPrivate(ChatError):
+class RoomIsPrivate(RoomError):
     """Only an owner of this room can bring somebody into it."""
 
-    def __init__(self, room: str) -> None:
-        super().__init__(f"the room {room} is private: ask one of its owners to invite you")
-        self.room = room
+    line = "the room {room} is private: ask one of its owners to invite you"
 
 
-class RoomIsOpen(ChatError):
+class RoomIsOpen(RoomError):
     """This room is not private: anybody may join it, and nobody can be removed."""
 
-    def __init__(self, room: str) -> None:
-        super().__init__(f"the room {room} is not private: anybody may join it")
-        self.room = room
+    line = "the room {room} is not private: anybody may join it"
 
 
-class NotAnOwner(ChatError):
+class NotAnOwner(RoomError):
     """Only the owners of a private room decide who is in it."""
 
-    def __init__(self, room: str) -> None:
-        super().__init__(f"you do not own the room {room}: ask one of its owners")
-        self.room = room
+    line = "you do not own the room {room}: ask one of its owners"
 
 
 class NotInRoom(ChatError):
@@ -325,20 +313,16 @@ class InRoomAlready(ChatError):
         self.name = name
 
 
-class RemovedYourself(ChatError):
+class RemovedYourself(RoomError):
     """An owner cannot remove themselves: that is leaving."""
 
-    def __init__(self, room: str) -> None:
-        super().__init__(f"you cannot remove yourself: leave the room {room}")
-        self.room = room
+    line = "you cannot remove yourself: leave the room {room}"
 
 
-class TooManyOwners(ChatError):
+class TooManyOwners(RoomError):
     """A private room has as many owners as it can."""
 
-    def __init__(self, room: str) -> None:
-        super().__init__(f"the room {room} has 10 owners: remove one of them first")
-        self.room = room
+    line = "the room {room} has 10 owners: remove one of them first"
 
 
 class TheyAreInTooManyRooms(ChatError):
@@ -349,26 +333,22 @@ class TheyAreInTooManyRooms(ChatError):
         self.name = name
 
 
-class MembersNotTrusted(ChatError):
+class MembersNotTrusted(RoomError):
     """The server gives no members of a private room that its owners have signed, or gives old ones."""
 
-    def __init__(self, room: str) -> None:
-        super().__init__(f"the server does not show who is in the private room {room}: ask an owner, or the operator")
-        self.room = room
+    line = "the server does not show who is in the private room {room}: ask an owner, or the operator"
 
 
 class TooManyRooms(ChatError):
     """Our key is in as many rooms as one key may be."""
 
-    def __init__(self) -> None:
-        super().__init__("you are in too many rooms: leave one of them first")
+    line = "you are in too many rooms: leave one of them first"
 
 
 class NoMoreRooms(ChatError):
     """The server has as many rooms as it can, or our key or our address has its share of them."""
 
-    def __init__(self) -> None:
-        super().__init__("the server takes no more rooms from you: join one, or try again later")
+    line = "the server takes no more rooms from you: join one, or try again later"
 
 
 class IdentityError(ChatError):
@@ -390,8 +370,7 @@ class StoreFailed(ChatError):
 class NoHistory(ChatError):
     """The store keeps no history."""
 
-    def __init__(self) -> None:
-        super().__init__("no history is kept")
+    line = "no history is kept"
 
 
 class PresenceLost(ChatError):

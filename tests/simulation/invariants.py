@@ -58,6 +58,7 @@ KEPT = {
     "ClientTable._records",
     "SqliteClientStore._pins",
     "Epochs._present",  # at most one for each private room that one is in
+    "Epochs._ended",  # at most one for each private room that one was removed from
     "Epochs._latest",  # at most one for each private room that one was ever in
     "Epochs._known",  # the keys of past epochs, for posts that come again after a crash
     "KeptEpochs._kept",  # the same, up to ROOM_KEYS_KEPT

@@ -18,7 +18,7 @@ from trio_chat.crypto.receipts import NO_HASH, Verdict, hash_text
 from trio_chat.crypto.room_keys import RoomKey
 from trio_chat.errors import StoreError, StoreFailed
 from trio_chat.protocol.records import RETENTION, Entry, EntryKind
-from trio_chat.storage import client_store, history, kept_epochs, memory
+from trio_chat.storage import client_rows, client_store, history, kept_epochs, memory
 from trio_chat.storage.client_store import CLIENT_SCHEMA, open_client_store
 from trio_chat.storage.database import Schema, open_database
 from trio_chat.storage.interface import SERVER, HistoryEntry, OpenedEntry, SentLetter
@@ -236,7 +236,8 @@ async def test_the_memory_keeps_the_latest_100000(monkeypatch):
 
 
 async def test_the_file_has_the_newest_100000_and_what_is_unshown_or_in_the_history(tmp_path, monkeypatch):
-    monkeypatch.setattr(client_store, "SEEN_LIMIT", 3)
+    for module in (client_store, client_rows):
+        monkeypatch.setattr(module, "SEEN_LIMIT", 3)
     monkeypatch.setattr(history, "KEPT", 2)
     path = tmp_path / "store.db"
     async with open_client_store(path, inline) as store:
@@ -258,7 +259,8 @@ async def test_the_file_has_the_newest_100000_and_what_is_unshown_or_in_the_hist
 
 
 async def test_old_ids_are_forgotten_while_the_store_is_open(tmp_path, monkeypatch, autojump_clock):
-    monkeypatch.setattr(client_store, "SEEN_LIMIT", 3)
+    for module in (client_store, client_rows):
+        monkeypatch.setattr(module, "SEEN_LIMIT", 3)
     async with open_client_store(tmp_path / "store.db", inline) as store:
         saw(store, *map(letter, range(10)))
         await trio.sleep(1)
@@ -275,7 +277,7 @@ async def test_no_clock_makes_the_store_forget(tmp_path, now):
 
 
 async def test_who_sends_much_makes_nobody_forget_what_others_have_sent(open_store, monkeypatch, autojump_clock):
-    for module in (memory, client_store):
+    for module in (memory, client_store, client_rows):
         monkeypatch.setattr(module, "SEEN_LIMIT", 9)
     honest = [letter(number, sender="Alice") for number in range(4)]
     flood = [letter(100 + number, sender="mallory", kind=kind) for number in range(50) for kind in ("direct", "group")]
@@ -292,7 +294,7 @@ async def test_who_sends_much_makes_nobody_forget_what_others_have_sent(open_sto
 
 
 async def test_more_senders_than_are_remembered(open_store, monkeypatch, autojump_clock):
-    for module in (memory, client_store):
+    for module in (memory, client_store, client_rows):
         monkeypatch.setattr(module, "SEEN_LIMIT", 3)
     senders = [letter(number, sender=f"p{number}") for number in range(10)]
     async with open_store() as store:

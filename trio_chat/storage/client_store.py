@@ -7,17 +7,25 @@ history.py.
 
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager, closing, suppress
 from pathlib import Path
 from types import MappingProxyType
 
-import attrs
 import trio
 
 from trio_chat.crypto.receipts import hash_text
 from trio_chat.errors import NoHistory, StoreFailed
 from trio_chat.protocol.records import RETENTION, fold
+from trio_chat.storage.client_rows import (
+    forget_oldest_rows,
+    forget_sent,
+    keep_rows,
+    mark_row_shown,
+    pin_key,
+    remember_sent,
+    see_row,
+)
 from trio_chat.storage.database import Schema, cannot_use, open_database
 from trio_chat.storage.group_commit import GroupCommit, Runner, in_thread
 from trio_chat.storage.history import (
@@ -46,7 +54,6 @@ from trio_chat.storage.kept_epochs import (
     read_epochs,
     write_epochs,
 )
-from trio_chat.storage.shares import fair_share
 from trio_chat.tasks import WakeUp, open_background
 
 WRITE_BEHIND = 0.1
@@ -153,7 +160,7 @@ class SqliteClientStore:
         self._clock = clock
         self._keeps_history = history
         self._migrated_at = _finish_migration(connection, clock())
-        _forget_oldest(connection)
+        forget_oldest_rows(connection)
         seen = connection.execute("SELECT kind, lower(sender), id, hash FROM received")
         self._seen: dict[EntryKey, bytes] = {(kind, sender, id_): hash_ for kind, sender, id_, hash_ in seen}
         self._seen_limit = _limit_after(len(self._seen))
@@ -176,7 +183,7 @@ class SqliteClientStore:
 
     def saw(self, key: EntryKey, hash: bytes) -> None:
         self._seen[key] = hash
-        self._write_later(lambda database: _see(database, key, hash))
+        self._write_later(lambda database: see_row(database, key, hash))
 
     async def keep(self, entries: Iterable[OpenedEntry]) -> None:
         new: list[OpenedEntry] = []
@@ -192,7 +199,7 @@ class SqliteClientStore:
         # The server forgets an entry that is acknowledged. One that came directly, too, may still be in the
         # write-behind: that it was seen must be on the disk first.
         hashes = {key: self._seen[key] for key in known}
-        await self._commits.submit(lambda database: _keep(database, new, hashes))
+        await self._commits.submit(lambda database: keep_rows(database, new, hashes))
         self._unshown.update((entry.key, entry) for entry in new)
 
     def unshown(self) -> list[OpenedEntry]:
@@ -201,21 +208,21 @@ class SqliteClientStore:
     def shown(self, entry: OpenedEntry) -> None:
         if self._unshown.pop(entry.key, None) and entry.history:
             self.note(entry.history, entry.key)
-        self._write_later(lambda database: _mark_shown(database, entry.key, self._keeps_history))
+        self._write_later(lambda database: mark_row_shown(database, entry.key, self._keeps_history))
 
     async def will_send(self, letter: SentLetter) -> None:
         self._sent[letter.id] = letter
         forgotten = [*self._sent][:-SENT_LIMIT]
         for id_ in forgotten:
             del self._sent[id_]
-        await self._commits.submit(lambda database: _remember_sent(database, letter, forgotten))
+        await self._commits.submit(lambda database: remember_sent(database, letter, forgotten))
 
     def sent(self, id: bytes) -> SentLetter | None:
         return self._sent.get(id)
 
     def settled(self, id: bytes) -> None:
         if self._sent.pop(id, None):
-            self._write_later(lambda database: _forget_sent(database, [id]))
+            self._write_later(lambda database: forget_sent(database, [id]))
 
     def knows_all_sent(self) -> bool:
         return self._migrated_at is None or self._clock() - self._migrated_at > RETENTION
@@ -225,7 +232,7 @@ class SqliteClientStore:
 
     def pin(self, name: str, key: bytes) -> None:
         self._pins[fold(name)] = key
-        self._write_later(lambda database: _pin(database, fold(name), key))
+        self._write_later(lambda database: pin_key(database, fold(name), key))
 
     def pin_count(self) -> int:
         return len(self._pins)
@@ -304,7 +311,7 @@ class SqliteClientStore:
                 # `open_client_store` writes it again. So each of these writes must have the same effect twice.
                 del self._unwritten[:count]
             if len(self._seen) > self._seen_limit:
-                for key in await self._commits.submit(_forget_oldest):
+                for key in await self._commits.submit(forget_oldest_rows):
                     self._seen.pop(key, None)
                 self._seen_limit = _limit_after(len(self._seen))
 
@@ -336,67 +343,3 @@ def _finish_migration(database: sqlite3.Connection, now: float) -> float | None:
     row: tuple[float] | None = database.execute("SELECT at FROM migrated").fetchone()
     database.execute("COMMIT")
     return row[0] if row else None
-
-
-# --- what a transaction does ---
-
-
-def _keep(database: sqlite3.Connection, new: Sequence[OpenedEntry], known: Mapping[EntryKey, bytes]) -> None:
-    for key, hash_ in known.items():
-        _see(database, key, hash_)
-    for one in new:
-        # OR IGNORE: this may run twice.
-        database.execute(
-            "INSERT OR IGNORE INTO received (seq, kind, id, sender, sent_at, text, hash, signed_at, room)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (one.seq, one.kind, one.id, one.sender, one.at, one.text, one.hash, one.signed_at, one.room),
-        )
-
-
-def _see(database: sqlite3.Connection, key: EntryKey, hash_: bytes) -> None:
-    database.execute(
-        "INSERT OR IGNORE INTO received (kind, sender, id, hash, sent_at, shown) VALUES (?, ?, ?, ?, 0, 1)",
-        (*key, hash_),
-    )
-
-
-def _mark_shown(database: sqlite3.Connection, key: EntryKey, keeps_text: bool) -> None:
-    database.execute(
-        "UPDATE received SET shown = 1, text = CASE WHEN ? THEN text END WHERE kind = ? AND sender = ? AND id = ?",
-        (keeps_text, *key),
-    )
-
-
-def _forget_oldest(database: sqlite3.Connection) -> list[EntryKey]:
-    """Forget all but SEEN_LIMIT, what is unshown, and what is in the history; return what is forgotten.
-
-    Those who have sent most are forgotten first, the oldest of each. Else somebody who sends 100,000 messages could
-    make a server show us those of others again.
-    """
-    # By their order, not by a time: a clock that is wrong once would make a server show a client old messages again.
-    kept = "shown AND number NOT IN (SELECT letter FROM entries WHERE letter IS NOT NULL)"
-    counts = database.execute(f"SELECT count(*) FROM received WHERE {kept} GROUP BY sender").fetchall()  # noqa: S608
-    share = fair_share((count for (count,) in counts), SEEN_LIMIT)
-    # A share of 0: there are more senders than that.
-    sender, limit = ("lower(sender)", share) if share else ("''", SEEN_LIMIT)
-    return database.execute(
-        "DELETE FROM received WHERE number IN (SELECT number FROM ("  # noqa: S608
-        f" SELECT number, row_number() OVER (PARTITION BY {sender} ORDER BY number DESC) AS place"
-        f" FROM received WHERE {kept}) WHERE place > ?) RETURNING kind, lower(sender), id",
-        (limit,),
-    ).fetchall()
-
-
-def _remember_sent(database: sqlite3.Connection, letter: SentLetter, forgotten: Sequence[bytes]) -> None:
-    database.execute(
-        "INSERT OR REPLACE INTO sent (id, recipient, key, hash, at) VALUES (?, ?, ?, ?, ?)", attrs.astuple(letter)
-    )
-    _forget_sent(database, forgotten)
-
-
-def _forget_sent(database: sqlite3.Connection, ids: Sequence[bytes]) -> None:
-    database.executemany("DELETE FROM sent WHERE id = ?", [(id_,) for id_ in ids])
-
-
-def _pin(database: sqlite3.Connection, name: str, key: bytes) -> None:
-    database.execute("INSERT OR REPLACE INTO pins VALUES (?, ?)", (name, key))

@@ -1,0 +1,79 @@
+"""The rows of a client's store: what its transactions do with what was received, with letters, and with pinned keys.
+
+The tables, and when this is done, are in client_store.py.
+"""
+
+import sqlite3
+from collections.abc import Mapping, Sequence
+
+import attrs
+
+from trio_chat.storage.interface import SEEN_LIMIT, EntryKey, OpenedEntry, SentLetter
+from trio_chat.storage.shares import fair_share
+
+
+def keep_rows(database: sqlite3.Connection, new: Sequence[OpenedEntry], known: Mapping[EntryKey, bytes]) -> None:
+    """Add the new ones; note that those which are known were seen."""
+    for key, hash_ in known.items():
+        see_row(database, key, hash_)
+    for one in new:
+        # OR IGNORE: this may run twice.
+        database.execute(
+            "INSERT OR IGNORE INTO received (seq, kind, id, sender, sent_at, text, hash, signed_at, room)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (one.seq, one.kind, one.id, one.sender, one.at, one.text, one.hash, one.signed_at, one.room),
+        )
+
+
+def see_row(database: sqlite3.Connection, key: EntryKey, hash_: bytes) -> None:
+    """Note that something was seen."""
+    database.execute(
+        "INSERT OR IGNORE INTO received (kind, sender, id, hash, sent_at, shown) VALUES (?, ?, ?, ?, 0, 1)",
+        (*key, hash_),
+    )
+
+
+def mark_row_shown(database: sqlite3.Connection, key: EntryKey, keeps_text: bool) -> None:
+    """Note that something was shown; keep its text, or not."""
+    database.execute(
+        "UPDATE received SET shown = 1, text = CASE WHEN ? THEN text END WHERE kind = ? AND sender = ? AND id = ?",
+        (keeps_text, *key),
+    )
+
+
+def forget_oldest_rows(database: sqlite3.Connection) -> list[EntryKey]:
+    """Forget all but SEEN_LIMIT, what is unshown, and what is in the history; return what is forgotten.
+
+    Those who have sent most are forgotten first, the oldest of each. Else somebody who sends 100,000 messages could
+    make a server show us those of others again.
+    """
+    # By their order, not by a time: a clock that is wrong once would make a server show a client old messages again.
+    kept = "shown AND number NOT IN (SELECT letter FROM entries WHERE letter IS NOT NULL)"
+    counts = database.execute(f"SELECT count(*) FROM received WHERE {kept} GROUP BY sender").fetchall()  # noqa: S608
+    share = fair_share((count for (count,) in counts), SEEN_LIMIT)
+    # A share of 0: there are more senders than that.
+    sender, limit = ("lower(sender)", share) if share else ("''", SEEN_LIMIT)
+    return database.execute(
+        "DELETE FROM received WHERE number IN (SELECT number FROM ("  # noqa: S608
+        f" SELECT number, row_number() OVER (PARTITION BY {sender} ORDER BY number DESC) AS place"
+        f" FROM received WHERE {kept}) WHERE place > ?) RETURNING kind, lower(sender), id",
+        (limit,),
+    ).fetchall()
+
+
+def remember_sent(database: sqlite3.Connection, letter: SentLetter, forgotten: Sequence[bytes]) -> None:
+    """Add a letter; forget these."""
+    database.execute(
+        "INSERT OR REPLACE INTO sent (id, recipient, key, hash, at) VALUES (?, ?, ?, ?, ?)", attrs.astuple(letter)
+    )
+    forget_sent(database, forgotten)
+
+
+def forget_sent(database: sqlite3.Connection, ids: Sequence[bytes]) -> None:
+    """Forget letters."""
+    database.executemany("DELETE FROM sent WHERE id = ?", [(id_,) for id_ in ids])
+
+
+def pin_key(database: sqlite3.Connection, name: str, key: bytes) -> None:
+    """Pin a key for a name."""
+    database.execute("INSERT OR REPLACE INTO pins VALUES (?, ?)", (name, key))
