@@ -396,7 +396,7 @@ async def test_who_is_removed_gets_no_epoch_even_if_they_have_asked_before(serve
     server.room_requests.take(B, outcome)
     server.service.throttle.begin("messages_in_progress", B.key)
     await trio.testing.wait_all_tasks_blocked()
-    assert server.endpoint.answers[-1][1].reason == Reason.NO_SUCH_ROOM
+    assert server.endpoint.answers[-1][1].reason == Reason.NOT_A_MEMBER
 
 
 # --- limits ---

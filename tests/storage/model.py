@@ -25,6 +25,7 @@ from trio_chat.protocol.records import (
     is_room,
     room_id,
 )
+from trio_chat.storage.server_epochs import MAX_GAP
 from trio_chat.storage.interface import Appended, KnownName, OnAppended, Position, RoomChange, Status, StoredEpoch
 
 
@@ -399,23 +400,28 @@ class ModelStore:
                 return Status.NOT_AN_OWNER
             if entry.key not in {key for _, key in members}:
                 return Status.NOT_A_MEMBER
-            follows = (epoch.n, epoch.before, epoch.name)
-            if follows != (room.n + 1, hashlib.sha256(present.body).digest(), room.name):
+            is_next = (epoch.n, epoch.before) == (room.n + 1, hashlib.sha256(present.body).digest())
+            is_later = room.n + 1 < epoch.n <= room.n + MAX_GAP
+            if epoch.name != room.name or not (is_next or is_later):
                 return Status.WRONG_EPOCH
             if any((fold(name), key) in pairs - members for name, key in before.names.items()):
                 return Status.WRONG_EPOCH
         if len(pairs) > limits.members_per_room:
             return Status.FULL
-        return self._why_not_them(entry, pairs - members, room.owner if room else entry.key, limits)
-
-    def _why_not_them(self, entry, new, owner, limits):
-        for name, key in sorted(new):
-            known = self._names.get(name)
-            if not known or not known.owner or known.owner.keys.signing != key:
+        for one in epoch.members:
+            known = self._names.get(fold(one.name))
+            if not known or not known.owner or known.owner.keys != one.keys:
                 return Status.UNKNOWN_MEMBER
-            theirs = [one for one in self._rooms.values() if key in {one for one, _ in one.members.values()}]
-            used, free = len([one for one in theirs if one.owner == owner and is_private(one.id)]), limits.rooms_per_key
-            free -= sum(one == key for room in self._rooms.values() for one, _ in room.members.values())
+        return self._why_not_them(entry, pairs - members, room.owner if room else entry.key, limits, origin)
+
+    def _why_not_them(self, entry, new, owner, limits, origin):
+        for _, key in sorted(new):
+            theirs = [one for one in self._rooms.values() for other, _ in one.members.values() if other == key]
+            invited = [one for one in theirs if is_private(one.id) and one.owner != key]
+            used = sum(one.owner == owner or bool(origin and one.origin == origin) for one in invited)
+            free = limits.rooms_per_key - len(theirs)
+            if key != owner:
+                free = min(free, limits.rooms_per_key // 2 - len(invited))
             if free < 1 or (key != owner and used and 3 * (used + 1) > free):
                 return Status.TOO_MANY_ROOMS if key == entry.key else Status.THEY_ARE_IN_TOO_MANY
         return Status.NEW
@@ -468,6 +474,9 @@ class ModelStore:
         seen = [self._as_seen(room, asking) for room in self._rooms.values() if fold(room.name) > fold(after)]
         shown = [one for one in seen if one.joined or not (own or is_private(one.id))]
         return sorted(shown, key=lambda one: fold(one.name))[:count]
+
+    async def is_member(self, room, name, key):
+        return room in self._rooms and self._rooms[room].members.get(fold(name), (None,))[0] == key
 
     async def list_members(self, room, after, count):
         members = self._rooms[room].members if room else self._names

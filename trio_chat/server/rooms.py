@@ -10,7 +10,7 @@ from trio_chat.crypto.letters import Unreadable
 from trio_chat.crypto.room_keys import read_epoch_untrusted
 from trio_chat.link.session import Peer
 from trio_chat.protocol.messages import Answer
-from trio_chat.protocol.records import EVERYONE, Entry, EntryKind, Reason, fold
+from trio_chat.protocol.records import EVERYONE, Entry, EntryKind, Reason, fold, is_private
 from trio_chat.protocol.room_messages import (
     MAX_MEMBERS_LISTED,
     MAX_ROOMS_LISTED,
@@ -73,6 +73,11 @@ class RoomRequests:
     async def _answer(self, asked: AskRoom) -> Answer:
         name, key = asked.name, asked.key
         match asked.request:
+            # The store knows it: a session that is just being registered does not have its rooms yet (seed 10003).
+            case ListMembers(room=room) | GetEpoch(room=room) as request if is_private(
+                room
+            ) and not await self._store.is_member(room, name, key):
+                return request.refused(Reason.NOT_A_MEMBER)
             case ListRooms(after=after, own=own) as request:
                 return request.listed(tuple(await self._store.list_rooms(name, key, after, own, MAX_ROOMS_LISTED)))
             case ListMembers(room=room, after=after) as request:

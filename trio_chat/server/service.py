@@ -33,9 +33,8 @@ from trio_chat.protocol.records import (
     Record,
     Version,
     fold,
-    is_private,
 )
-from trio_chat.protocol.room_messages import BeginEpoch, CreateRoom, GetEpoch, ListMembers, RoomRequest
+from trio_chat.protocol.room_messages import BeginEpoch, CreateRoom, RoomRequest
 from trio_chat.protocol.table import ServerTable
 from trio_chat.server.blocks import Blocks
 from trio_chat.server.moderation import Moderation
@@ -280,9 +279,6 @@ class Service:
         tokens = max(1.0, len(self.rooms.told_of(request)) / 100)
         if after := self.throttle.pause(now, tokens, **rates):
             return request.refused(Reason.TOO_FAST, after)
-        match request:
-            case ListMembers(room=room) | GetEpoch(room=room) if is_private(room) and room not in sender.rooms:
-                return request.refused(Reason.NOT_A_MEMBER)
         return AskRoom(request, sender.name, sender.key, at, origin(sender.peer.address))
 
     def _append(self, kind: EntryKind, sender: Session, request: Save | GroupPost, recipient: str, at: float) -> Append:

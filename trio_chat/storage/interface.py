@@ -222,6 +222,9 @@ class ServerStore(Protocol):
         `own`: only those that it is in. Private rooms are listed for their members alone.
         """
 
+    async def is_member(self, room: str, name: str, key: bytes) -> bool:
+        """Whether this name of this key is in a room that is not that of everyone."""
+
     async def list_members(self, room: str, after: str, count: int) -> list[str]:
         """The next names of those in a room, in order."""
 

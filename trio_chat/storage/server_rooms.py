@@ -240,6 +240,12 @@ def list_rooms(transaction: LogTransaction, name: str, key: bytes, after: str, o
     return [room for row in rows if (room := _checked(transaction, row))]
 
 
+def is_member(transaction: LogTransaction, room: str, name: str, key: bytes) -> bool:
+    """Whether this name of this key is in a room that is not that of everyone."""
+    query = "SELECT 1 FROM members WHERE room = ? AND name = ? AND key = ?"
+    return transaction.database.execute(query, (room, name, key)).fetchone() is not None
+
+
 def list_members(transaction: LogTransaction, room: str, after: str, count: int) -> list[str]:
     """The next names of those in a room; in that of everyone, of all names."""
     # Ordered as the index is: sorted by the other `name`, all of a room would be read for each page.

@@ -129,6 +129,9 @@ class SqliteServerStore:
             lambda transaction: server_rooms.list_rooms(transaction, fold(name), key, after, own, count)
         )
 
+    async def is_member(self, room: str, name: str, key: bytes) -> bool:
+        return await self._submit(lambda transaction: server_rooms.is_member(transaction, room, name, key))
+
     async def list_members(self, room: str, after: str, count: int) -> list[str]:
         return await self._submit(lambda transaction: server_rooms.list_members(transaction, room, after, count))
 
