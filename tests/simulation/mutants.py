@@ -8,9 +8,11 @@ import attrs
 import trio
 
 from trio_chat.client.chat import Chat
+from trio_chat.client.epochs import Epochs
 from trio_chat.client.inbox import Inbox
 from trio_chat.client.letter_sender import LetterSender
 from trio_chat.client.registration import MAX_SILENT_ROUNDS, Registration
+from trio_chat.crypto.room_keys import signed_epoch
 from trio_chat.errors import ServerNotResponding
 from trio_chat.link import cookies
 from trio_chat.protocol.duplicates import DuplicateMemory, Seen
@@ -25,7 +27,7 @@ from trio_chat.server.delivery import Deliveries
 from trio_chat.server.retention import RetentionClock
 from trio_chat.server.room_sessions import RoomSessions
 from trio_chat.server.service import Append, Service
-from trio_chat.storage import client_store, server_rooms, server_store
+from trio_chat.storage import client_store, server_epochs, server_rooms, server_store
 from trio_chat.storage.client_store import SqliteClientStore
 from trio_chat.storage.interface import Appended, Status
 from trio_chat.storage.server_log import LogTransaction
@@ -472,3 +474,64 @@ def room_requests_are_not_known(stack):
         return change_room(transaction, entry, request, False, *rest)
 
     replace(stack, server_rooms, "change_room", again)
+
+
+# --- private rooms ---
+
+
+@mutant("a new member of a private room does not get the epoch with which they have come")
+def members_without_their_epoch(stack):
+    add, began = server_epochs.add_member, RoomSessions._began
+
+    def late(transaction, room, name, key, joined):
+        add(transaction, room, name, key, joined + 1)
+
+    def began_late(self, entry, session_of):
+        return began(self, attrs.evolve(entry, seq=entry.seq + 1), session_of)
+
+    replace(stack, server_epochs, "add_member", late)
+    replace(stack, RoomSessions, "_began", began_late)
+
+
+@mutant("the members of an epoch are written in another transaction than the epoch")
+def epoch_in_two_transactions(stack):
+    change_room = SqliteServerStore.change_room
+
+    def members_only(transaction, entry):
+        epoch = signed_epoch(entry.body).epoch
+        if epoch.n > 1 and server_rooms.room_by_id(transaction, epoch.room, entry):
+            transaction.database.execute("DELETE FROM members WHERE room = ?", (epoch.room,))
+            for name, key in epoch.names.items():
+                server_rooms.add_member(transaction, epoch.room, fold(name), key, transaction.head)
+
+    async def in_two_steps(self, entry, *rest):
+        if entry.kind == EntryKind.EPOCH:
+            await self._submit(lambda transaction: members_only(transaction, entry))
+            await trio.sleep(0.3)
+        return await change_room(self, entry, *rest)
+
+    replace(stack, SqliteServerStore, "change_room", in_two_steps)
+
+
+@mutant("who is removed from a private room stays in it at the server")
+def removed_members_stay(stack):
+    replace(stack, server_epochs, "_remove", lambda transaction, entry, removed: None)
+
+
+@mutant("the server takes posts of old epochs")
+def posts_of_old_epochs(stack):
+    among = server_rooms.members_among
+
+    class AnyEpoch(int):
+        def __ne__(self, other):
+            return False
+
+    def of_any_epoch(transaction, entries):
+        return {member: AnyEpoch() for member in among(transaction, entries)}
+
+    replace(stack, server_rooms, "members_among", of_any_epoch)
+
+
+@mutant("when somebody has left a private room, its owner begins no epoch without them")
+def who_has_left_stays_in_the_epoch(stack):
+    replace(stack, Epochs, "look_at", lambda self, *rooms: None)

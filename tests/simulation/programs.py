@@ -237,7 +237,8 @@ class Person(Program):
                 await ask()
                 change.is_done = True
             except (NoSuchRoom, NotAMember, NotAnOwner, NotInRoom, RoomExists, RoomIsPrivate) as error:
-                change.is_done, change.error = False, error
+                # The request may have been done: another owner has removed them before they were answered.
+                change.is_done, change.error = None if about else False, error
             except ChatError as error:
                 change.error = error
                 trace.note(self.name, f"cannot {kind} {room} {about}: {error!r}")

@@ -75,7 +75,7 @@ class RoomChange:
     """Somebody has created, joined or left a room, or changed who is in a private one, or tried to.
 
     `is_done`: None if nobody knows whether it will be. `about`: whom somebody else has invited, removed, or made an
-    owner. `error`: why nobody knows it.
+    owner. `error`: what they were told instead. Nothing is done after `ended`.
     """
 
     person: str
