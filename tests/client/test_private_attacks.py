@@ -614,3 +614,30 @@ async def test_an_epoch_is_durable_before_its_entry_is_acknowledged(network, ser
             nursery.start_soon(hand)
             await trio.sleep(0.05)
             await bob.chat._context.epochs.keep()  # as `fetch` does in the task of a user
+
+
+async def test_who_is_put_into_rooms_and_removed_all_the_time_remembers_a_limited_number(
+    server, bob, monkeypatch, autojump_clock
+):
+    """Somebody invites bob into one room after the other, and removes him."""
+    for name, most in (("ROOM_KEYS_KEPT", 20), ("ENDED_KEPT", 5), ("MAX_IGNORED", 5)):
+        monkeypatch.setattr(f"trio_chat.client.epochs.{name}", most)
+    epochs = bob.chat._context.epochs
+
+    def take(n, who):
+        room = "!" + f"{n:032x}"
+        signed = sign_epoch(
+            identity_of(who), bytes(32), room=room, name=f"r{n}", owners=signing(who),
+            members=[(one, identity_of(one).public) for one in (who, "bob")],
+        )  # fmt: skip
+        epochs.take_untrusted(signed.body, room, 10 + n)
+        epochs.removed(room)
+
+    for n in range(100):
+        take(n, "alice")
+    await bob.chat.block("mallory")
+    for n in range(100, 200):
+        take(n, "mallory")
+    assert len(epochs._known) <= 20
+    assert len(epochs._latest) <= 20
+    assert len(epochs._ended) == len(epochs._blocked) == 5

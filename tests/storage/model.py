@@ -25,8 +25,8 @@ from trio_chat.protocol.records import (
     is_room,
     room_id,
 )
-from trio_chat.storage.server_epochs import MAX_GAP
 from trio_chat.storage.interface import Appended, KnownName, OnAppended, Position, RoomChange, Status, StoredEpoch
+from trio_chat.storage.server_epochs import MAX_GAP
 
 
 @attrs.define

@@ -28,7 +28,7 @@ from trio_chat.protocol.epochs import MAX_NUMBER, Epoch
 from trio_chat.protocol.log import room_of
 from trio_chat.protocol.records import EVERYONE_NAME, ID_SIZE, Entry, EntryKind, Room, fold, is_private
 from trio_chat.storage.interface import ClientStore
-from trio_chat.storage.kept_epochs import KEYS_OF_ROOM, KeptEpoch
+from trio_chat.storage.kept_epochs import ENDED_KEPT, KEYS_OF_ROOM, ROOM_KEYS_KEPT, KeptEpoch
 from trio_chat.tasks import WakeUp
 
 MAX_PRIVATE_ROOMS = 200
@@ -37,6 +37,9 @@ MAX_PRIVATE_ROOMS = 200
 MAX_ASKED_FOR = 20
 """How many epochs of a room, the latest ones, are asked for before an entry is opened."""
 
+
+MAX_IGNORED = 1000
+"""How many rooms are remembered from which nothing is shown. A server that names more of them gets some of it shown."""
 
 MEMBERS_KEPT = 2
 """Of how many past epochs of a room the members are known: their keys alone are enough for what comes again."""
@@ -140,6 +143,13 @@ class Epochs:
         # Their lists are long, and what comes again was looked at before.
         if past := self._known.get((room, n - MEMBERS_KEPT)):
             self._known[room, n - MEMBERS_KEPT] = attrs.evolve(past, members=None)
+        # Rooms that we are in no longer. The store forgets as many.
+        if len(self._known) > ROOM_KEYS_KEPT:
+            gone = [place for place in self._known if place[0] not in self._present and place[0] != room]
+            for place in gone[: len(self._known) - ROOM_KEYS_KEPT]:
+                del self._known[place]
+            rooms = {place[0] for place in self._known}
+            self._latest = {one: latest for one, latest in self._latest.items() if one in rooms}
 
     # --- what is known ---
 
@@ -195,7 +205,7 @@ class Epochs:
         if epoch.room != room or not is_private(room):
             raise Unreadable("the epoch of another room")
         if known is None and epoch.owner in self._store.blocked():
-            self._blocked.add(room)
+            self.ignore(room)
             return None
         sequel = compare(known or self._ended.get(room), signed)
         if known is not None and sequel in (Sequel.KNOWN, Sequel.OLD):
@@ -244,8 +254,10 @@ class Epochs:
 
     def ignore(self, room: str) -> None:
         """Show nothing from a room that we were never in: what should bring us into it is not believed."""
-        if room not in self._present and room not in self._ended and len(self._blocked) < MAX_PRIVATE_ROOMS:
+        if room not in self._present and room not in self._ended:
             self._blocked.add(room)
+            while len(self._blocked) > MAX_IGNORED:
+                self._blocked.pop()
 
     def is_ignored(self, room: str) -> bool:
         """Whether nothing is shown from this room: who has put us into it is blocked, or not believed."""
@@ -267,6 +279,8 @@ class Epochs:
         del self._present[room]
         if not forget:
             self._ended[room] = present
+        while len(self._ended) > ENDED_KEPT:
+            del self._ended[next(iter(self._ended))]
         self._to_end.append((room, forget))
         self._memberships.leave(room, present.epoch.name)
         return present.epoch.name

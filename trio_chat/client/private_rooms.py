@@ -290,16 +290,19 @@ class PrivateRooms:
             raise errors.MembersNotTrusted(name)
         return present
 
-    async def _wait_for(self, room: str, name: str, n: int) -> None:
-        """Wait for an epoch that has begun: it comes as an entry."""
+    async def _wait_for(self, room: str, name: str, n: int) -> int:
+        """Wait for an epoch that has begun: it comes as an entry. Returns the number of what the server has, or `n`."""
         with trio.move_on_after(EPOCH_WINDOW):
             await self._epochs.wait_for(room, n)
-            return
-        await self.fetch(room, 0, name)
+            return n
+        return await self.fetch(room, 0, name)
 
-    async def fetch(self, room: str, n: int, name: str) -> None:
-        """Ask for an epoch, 0 being the present one: our store may be a new one. Raises MembersNotTrusted."""
-        body, seq = await self._ask_for_epoch(room, n, name)
+    async def fetch(self, room: str, n: int, name: str) -> int:
+        """Ask for an epoch, 0 being the present one: our store may be a new one. Returns its number.
+
+        Raises MembersNotTrusted.
+        """
+        body, seq, n = await self._ask_for_epoch(room, n, name)
         try:
             change = self._epochs.take_untrusted(body, room, seq, is_handed=False)
         except Unreadable as error:
@@ -308,14 +311,15 @@ class PrivateRooms:
         if change and fold(change.owner) != fold(self._context.name):
             await self._show_change(change, body, seq)
         await self._epochs.keep()
+        return n
 
     async def _show_change(self, change: MembersChange, body: bytes, seq: int) -> None:
         if change.epoch.owner not in self._context.store.blocked():
             id_, at, room = id_of_epoch(body), self._context.clock(), change.epoch.name
             await self._show(OpenedEntry(seq, EntryKind.EPOCH, id_, change.owner, at, str(change), room=room))
 
-    async def _ask_for_epoch(self, room: str, n: int, name: str) -> tuple[bytes, int]:
-        """The bytes of an epoch, and the entry with which it has begun."""
+    async def _ask_for_epoch(self, room: str, n: int, name: str) -> tuple[bytes, int, int]:
+        """The bytes of an epoch, the entry with which it has begun, and its number."""
         body = b""
         for _ in range(MAX_PARTS_ASKED):
             match await ask_for_part(self._registration, GetEpoch(new_id(), room, n, len(body))):
@@ -323,7 +327,7 @@ class PrivateRooms:
                     # The present epoch may change between two parts: the number stays the one that has come first.
                     body, n = body + part, found.n
                     if len(body) >= size:
-                        return body, found.seq
+                        return body, found.seq, n
                 case EpochPart():
                     break
                 case answer:
@@ -364,9 +368,8 @@ class PrivateRooms:
                 case _:
                     return answer
             # The members have changed meanwhile. It is sealed again for those who are in it now, under the same id.
-            await self._wait_for(room, name, epoch.n + 1)
-            present = await self._present(room, name)
-            if present.epoch.n == epoch.n and self._own_key in epoch.owners:
+            at_server = await self._wait_for(room, name, epoch.n + 1)
+            if at_server < epoch.n and self._own_key in epoch.owners:
                 # The server knows an older one: it was put back to a copy. It takes one that we sign now.
                 await self._begin(room, name, lambda members: members, is_due=True)
         raise errors.ServerNotResponding
