@@ -110,9 +110,10 @@ def all_members_know_the_present_epoch(world: World) -> Iterator[Found]:
 
 
 def _has_perhaps_left(world: World, name: str, room: str) -> bool:
-    """Whether they do not know that they have left: their program was killed before the answer."""
-    changes = world.trace.room_changes
-    return any((one.person, one.room, one.kind, one.is_done) == (name, room, "leave", None) for one in changes)
+    """Whether they do not know that they have left: their program was killed before the answer was on its disk."""
+    left = [one for one in world.trace.room_changes if (one.person, one.room, one.kind) == (name, room, "leave")]
+    ends = [time for time, who in world.trace.ends if who == name]
+    return any(one.is_done is None or any(one.begun <= time <= one.ended for time in ends) for one in left)
 
 
 def who_has_left_is_not_in_the_present_epoch(world: World) -> Iterator[Found]:
