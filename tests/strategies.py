@@ -173,7 +173,8 @@ def afters() -> st.SearchStrategy[str]:
 def parts() -> st.SearchStrategy[Part]:
     def of_count(count: int) -> st.SearchStrategy[Part]:
         body = st.binary(min_size=1, max_size=1100)
-        return st.builds(Part, _kinds(), ids(), st.integers(0, count - 1), st.just(count), body)
+        whole = st.binary(max_size=8)
+        return st.builds(Part, _kinds(), ids(), st.integers(0, count - 1), st.just(count), body, whole)
 
     return st.integers(2, MAX_PARTS).flatmap(of_count)
 

@@ -354,3 +354,24 @@ def test_a_message_without_new_parts_is_dropped_at_the_second_sweep():
     assembly.sweep()
     assert len(assembly) == 1
     assert assembly.add("slow", theirs[1])[1] == b"t" * 2000
+
+
+def test_parts_of_two_messages_with_one_id_are_not_mixed():
+    """A message is sealed again under its id, and parts of the first one come late: in any order."""
+    old, new = b"o" * 2000, b"n" * 2000
+    for seed in range(200):
+        dice, assembly, sender = random.Random(seed), Assembly(), OutgoingRequest(Save.kind, ID, new)
+        late = in_parts(old)
+        done = None
+        for _ in range(50):
+            for datagram in sender.missing():
+                if late and dice.random() < 0.5:
+                    _, mixed = assembly.add("a", late.pop(dice.randrange(len(late))))
+                    assert mixed in (None, old)
+                acknowledgement, whole = assembly.add("a", decode_untrusted(datagram))
+                sender.acknowledge(acknowledgement.held)
+                assert whole in (None, new)
+                done = whole or done
+            if done:
+                break
+        assert done == new, seed

@@ -295,6 +295,7 @@ def test_unknown_kinds_are_refused():
 
 
 HAVE_DEFAULTS = {
+    (Part, "whole"),
     (Register, "takeover_at"),
     (Register, "blocked"),
     (Register, "invitation"),

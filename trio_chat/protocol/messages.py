@@ -310,12 +310,16 @@ REQUESTS = get_args(Request)
 
 @attrs.frozen
 class Part(OfRequest):
-    """A part of a request that does not fit into one datagram. `of` and `id` are those of the request."""
+    """A part of a request that does not fit into one datagram. `of` and `id` are those of the request.
+
+    `whole` names the bytes of which this is a part: a message that is sealed again has the same id, and other bytes.
+    """
 
     kind: ClassVar[int] = 64
     index: Annotated[int, Meta(ge=0, lt=MAX_PARTS)]
     count: Annotated[int, Meta(ge=2, le=MAX_PARTS)]
     body: Annotated[bytes, Meta(min_length=1, max_length=1100)]
+    whole: Annotated[bytes, Meta(max_length=8)] = b""
 
     def __attrs_post_init__(self) -> None:
         if self.index >= self.count:
