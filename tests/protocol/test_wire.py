@@ -296,6 +296,7 @@ def test_unknown_kinds_are_refused():
 
 HAVE_DEFAULTS = {
     (Part, "whole"),
+    (RoomChanged, "seq"),
     (Register, "takeover_at"),
     (Register, "blocked"),
     (Register, "invitation"),

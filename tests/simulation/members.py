@@ -24,7 +24,8 @@ def members_surely(world: World, message: Message) -> set[str]:
 def members_perhaps(world: World, message: Message) -> set[str]:
     """Those who may have been in the room when the message was taken."""
     ended = message.ended if message.ended is not None else float("inf")
-    changes = [one for one in _changes(world, message.room) if one.is_done is not False]
+    # Also if it was refused: a copy that comes later, when the room is there, may be done (seed 20085).
+    changes = _changes(world, message.room)
     joins = [one for one in changes if one.is_join and one.begun <= ended]
     left = [one for one in changes if one.is_leave and one.is_done and one.ended < message.begun]
     return {

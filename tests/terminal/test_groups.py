@@ -296,3 +296,31 @@ async def test_two_computers_with_one_key_read_the_same_private_group(start, aut
     assert await bob.reads() == [*news, "(ox) Group_Message alice: two"]
     await bob.types("join_group ox")
     assert await bob.types("remove carol") == ["(ox) [carol is not in the group any more.]"]
+
+
+async def test_a_message_can_name_its_group_and_changes_no_current_one(start, autojump_clock):
+    alice, bob = [await start(name) for name in ("alice", "bob")]
+    await alice.types("create_group lunch")
+    await bob.types("join_group lunch")
+    await bob.types("create_group dinner")
+    assert await bob.types("send #Lunch soup?") == ["(lunch) [Message received by Server.]"]
+    assert await alice.reads() == ["(lunch) Group_Message bob: soup?"]
+    assert await bob.types("send_group alone") == ["(dinner) [Message received by Server.]"]
+    assert await alice.reads() == []
+    assert await alice.types("send #dinner hi") == ["[You are not in group dinner. Type join_group dinner]"]
+    assert await alice.types("send # hi") == ["[Usage: send NAME TEXT]"]
+
+
+async def test_who_was_removed_from_a_group_does_not_write_to_the_one_that_is_left(start, autojump_clock):
+    """They have chosen none since the start, and one of two groups goes away."""
+    alice, bob = [await start(name) for name in ("alice", "bob")]
+    await alice.types("create_group lunch")
+    await alice.types("create_group ox --private")
+    await bob.types("join_group lunch")
+    await alice.types("invite bob")
+    await bob.types("exit")
+    await start(bob)
+    await bob.types("list_groups")
+    await alice.types("remove bob")
+    assert await bob.reads() == ["(ox) [alice has removed you.]"]
+    assert await bob.types("send_group for ox") == ["[Which group? You are in lunch. Type join_group NAME first.]"]

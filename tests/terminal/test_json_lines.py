@@ -131,6 +131,7 @@ def objects(lines):
                 "owners": ["z"],
                 "joined": True,
                 "gap": True,
+                "unknown_owner": False,
             },
         ),
         (RemovedFromRoom("ox", "y"), {"event": "removed_from_room", "room": "ox", "owner": "y"}),

@@ -165,6 +165,11 @@ MEMBERS = ["(ox) [Members in the group ox:]", "(ox) x", "(ox) y"]
 IN_OX = {"room": "ox", "name": "y"}
 ADDED_YOU = "(ox) [y has added you to this group. Type join_group ox to write to it.]"
 CHANGES_MISSING = "(ox) [Some changes of who is in the group are missing. Type list_members ox.]"
+UNKNOWN_OWNER = (
+    "(ox) [When you were removed, y did not own this group. If you do not expect that, ask its owners, or type"
+    " leave_group ox.]"
+)
+ADDED_AGAIN = [ADDED_YOU, "(ox) [y has added x.]", UNKNOWN_OWNER]
 LEFT_PRIVATE = "(ox) [y has left. The group gets a new key as soon as one of its owners is online.]"
 ROOM_NOT_TRUSTED = (
     "[WARNING: the server shows a change of the private group ox that none of its owners has signed, or an old one."
@@ -232,6 +237,7 @@ WRONG_RECEIPT = ["[WARNING: y signed a receipt for another text than you sent.]"
         (Phrase.GONE, IN_OX | {"text": "v, w"}, ["(ox) [Not in the group any more: v, w.]"], SAME),
         (Phrase.NEW_OWNERS, IN_OX | {"text": "v"}, ["(ox) [y has made v an owner.]"], SAME),
         (Phrase.CHANGES_MISSING, {"room": "ox"}, [CHANGES_MISSING], SAME),
+        (Phrase.UNKNOWN_OWNER, IN_OX, [UNKNOWN_OWNER], SAME),
         (Phrase.REMOVED_YOU, IN_OX, ["(ox) [y has removed you.]"], SAME),
         (Phrase.LEFT_PRIVATE, IN_OX, [LEFT_PRIVATE], SAME),
         (Phrase.ROOM_NOT_TRUSTED, {"room": "ox"}, [ROOM_NOT_TRUSTED], SAME),
@@ -483,6 +489,7 @@ def test_that_table_has_every_phrase():
         (MemberLeft("ox", "y", private=True), [LEFT_PRIVATE], [LEFT_PRIVATE]),
         (RoomMembersChanged("ox", "y", ("x", "y"), joined=True), JOINED_OX, JOINED_OX),
         (RoomMembersChanged("ox", "y", ("v",), ("w", "u"), ("v",), gap=True), ALL_CHANGES, ALL_CHANGES),
+        (RoomMembersChanged("ox", "y", ("x",), joined=True, unknown_owner=True), ADDED_AGAIN, ADDED_AGAIN),
         (RoomMembersChanged("ox", "y"), [], []),
         (RemovedFromRoom("ox", "y"), ["(ox) [y has removed you.]"], ["(ox) [y has removed you.]"]),
         (RoomNotTrusted("ox"), [ROOM_NOT_TRUSTED], [ROOM_NOT_TRUSTED]),

@@ -50,6 +50,7 @@ class MembersChange:
     """What an epoch changes for us: `owner` has begun it. `is_first`: it is the first one of the room that we see.
 
     `added` then are all members. `is_gap`: epochs before it are missing, and their changes are in this one.
+    `is_unknown_owner`: we were removed from the room before, and they did not own it then.
     """
 
     epoch: Epoch
@@ -59,12 +60,14 @@ class MembersChange:
     new_owners: tuple[str, ...]
     is_first: bool = False
     is_gap: bool = False
+    is_unknown_owner: bool = False
 
     def __str__(self) -> str:
         """What `members_changed` reads: how the store keeps it."""
         names = [f"+{name}" for name in self.added] if not self.is_first else ["joined"]
         names += [f"-{name}" for name in self.removed] + [f"*{name}" for name in self.new_owners]
-        return " ".join([*names, "gap"] if self.is_gap else names)
+        flags = [word for word, is_set in (("gap", self.is_gap), ("unknown", self.is_unknown_owner)) if is_set]
+        return " ".join([*names, *flags])
 
 
 def id_of_epoch(body: bytes) -> bytes:
@@ -76,7 +79,8 @@ def members_changed(room: str, owner: str, text: str) -> RoomMembersChanged:
     """The event for a change that was kept as this text."""
     words = text.split()
     added, removed, owners = (tuple(word[1:] for word in words if word[0] == sign) for sign in "+-*")
-    return RoomMembersChanged(room, owner, added, removed, owners, "joined" in words, "gap" in words)
+    flags = ("joined" in words, "gap" in words, "unknown" in words)
+    return RoomMembersChanged(room, owner, added, removed, owners, *flags)
 
 
 @attrs.frozen
@@ -112,6 +116,8 @@ class Epochs:
     _known: dict[tuple[str, int], _Known] = attrs.field(init=False, factory=dict)
     # The number of the latest epoch of each room that we were ever in.
     _latest: dict[str, int] = attrs.field(init=False, factory=dict)
+    # The entry with which we have left a room.
+    _left: dict[str, int] = attrs.field(init=False, factory=dict)
     _blocked: set[str] = attrs.field(init=False, factory=set)
     _to_keep: list[KeptEpoch] = attrs.field(init=False, factory=list)
     _to_end: list[tuple[str, bool]] = attrs.field(init=False, factory=list)
@@ -204,10 +210,12 @@ class Epochs:
         epoch, known = signed.epoch, self._present.get(room)
         if epoch.room != room or not is_private(room):
             raise Unreadable("the epoch of another room")
+        if known is None and seq <= self._left.get(room, 0):
+            return None
         if known is None and epoch.owner in self._store.blocked():
             self.ignore(room)
             return None
-        sequel = compare(known or self._ended.get(room), signed)
+        sequel, is_unknown_owner = self._compare(known, signed)
         if known is not None and sequel in (Sequel.KNOWN, Sequel.OLD):
             self._was_handed(room, epoch.n, is_handed=is_handed)
             return None
@@ -233,7 +241,20 @@ class Epochs:
             self.look_at(room)
         self._changed.set()
         self._changed = trio.Event()
-        return _change(known.epoch if known else None, epoch, owner.name, is_gap=bool(known) and sequel is Sequel.LATER)
+        is_gap = known is not None and sequel is Sequel.LATER
+        change = _change(known.epoch if known else None, epoch, owner.name)
+        return attrs.evolve(change, is_gap=is_gap, is_unknown_owner=is_unknown_owner)
+
+    def _compare(self, known: SignedEpoch | None, signed: SignedEpoch) -> tuple[Sequel, bool]:
+        """What an epoch of a room is for us. The latter: we were removed, and its owner did not own the room then."""
+        epoch, ended = signed.epoch, self._ended.get(signed.epoch.room)
+        sequel = compare(known or ended, signed)
+        if known is not None or ended is None or sequel is not Sequel.NOT_AN_OWNER:
+            return sequel, False
+        if epoch.n <= ended.epoch.n or epoch.name != ended.epoch.name:
+            return Sequel.FORK, False
+        # While we were not in it, they may have become an owner. Whether that is so, only the user can find out.
+        return compare(None, signed), True
 
     def _was_handed(self, room: str, n: int, *, is_handed: bool) -> None:
         """The entry of an epoch that we have asked for comes later than our question."""
@@ -263,27 +284,31 @@ class Epochs:
         """Whether nothing is shown from this room: who has put us into it is blocked, or not believed."""
         return room in self._blocked
 
-    def removed(self, room: str, seq: float = math.inf, *, forget: bool = False) -> str | None:
-        """Since entry `seq` of the log we are no longer in a room; return its name, if we were in it.
-
-        `forget` it, since we have left it ourselves: then whoever invites us may be somebody else. `keep` makes it
-        durable.
-        """
+    def removed(self, room: str, seq: float = math.inf) -> str | None:
+        """With entry `seq` of the log we were removed from a room; return its name, if we were in it. See `keep`."""
         present = self._present.get(room)
-        if forget and room in self._ended:
-            del self._ended[room]
-            self._to_end.append((room, True))
         # An old entry that comes again: we were invited again since.
         if present is None or self._known[room, present.epoch.n].seq > seq:
             return None
         del self._present[room]
-        if not forget:
-            self._ended[room] = present
+        self._ended[room] = present
         while len(self._ended) > ENDED_KEPT:
             del self._ended[next(iter(self._ended))]
-        self._to_end.append((room, forget))
+        self._to_end.append((room, False))
         self._memberships.leave(room, present.epoch.name)
         return present.epoch.name
+
+    def left(self, room: str, seq: int) -> None:
+        """With entry `seq` of the log we have left a room: whoever invites us may be somebody else. See `keep`.
+
+        What has begun before may still be on its way to us (seed 20027): it does not bring us back.
+        """
+        self._present.pop(room, None)
+        self._ended.pop(room, None)
+        self._left[room] = max(seq, self._left.pop(room, 0))
+        while len(self._left) > MAX_IGNORED:
+            del self._left[next(iter(self._left))]
+        self._to_end.append((room, True))
 
     async def keep(self) -> None:
         """Make durable what was taken."""
@@ -356,7 +381,7 @@ def _members(epoch: Epoch) -> dict[str, bytes]:
     return {fold(name): key for name, key in epoch.names.items()}
 
 
-def _change(before: Epoch | None, now: Epoch, owner: str, *, is_gap: bool) -> MembersChange:
+def _change(before: Epoch | None, now: Epoch, owner: str) -> MembersChange:
     names = before.names if before else {}
     owners = before.owners if before else now.owners
     return MembersChange(
@@ -366,5 +391,4 @@ def _change(before: Epoch | None, now: Epoch, owner: str, *, is_gap: bool) -> Me
         tuple(name for name, key in names.items() if (name, key) not in now.names.items()),
         tuple(name for name, key in now.names.items() if key in now.owners and key not in owners),
         is_first=before is None,
-        is_gap=is_gap,
     )

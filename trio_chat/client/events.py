@@ -165,7 +165,8 @@ class RoomMembersChanged:
     """`owner` has changed who is in a private room, and has signed that. The room has a new key.
 
     `joined`: they have just put us into the room. `owners`: who owns it, too, since then. `gap`: the server has not
-    handed over some changes before this one; what they have changed is in this one.
+    handed over some changes before this one; what they have changed is in this one. `unknown_owner`: we were removed
+    from the room before, and `owner` did not own it then: ask somebody whether they do now.
     """
 
     room: str
@@ -175,6 +176,7 @@ class RoomMembersChanged:
     owners: tuple[str, ...] = ()
     joined: bool = False
     gap: bool = False
+    unknown_owner: bool = False
 
 
 @attrs.frozen

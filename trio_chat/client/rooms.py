@@ -19,7 +19,6 @@ from trio_chat.protocol.messages import Accepted, Answer, GroupPost
 from trio_chat.protocol.records import (
     EVERYONE,
     EVERYONE_NAME,
-    Room,
     check_name,
     check_text,
     fold,
@@ -71,7 +70,7 @@ class Rooms:
             epoch = self._private.first_epoch(request.id, name)
             request = BeginEpoch(request.id, epoch.epoch.room, 1, epoch.body)
         async with self._lock:
-            room = await self._change(request, name)
+            room = (await self._change(request, name)).room
             if room.id != room_id(key, request.id, private=private):
                 raise errors.ServerNotResponding  # the answer is wrong: it is another room
             self._own.join(room)
@@ -84,7 +83,7 @@ class Rooms:
         check_name(name)
         async with self._lock:
             self._own.may_join(name)
-            room = await self._change(JoinRoom(new_id(), name), name)
+            room = (await self._change(JoinRoom(new_id(), name), name)).room
             self._own.join(room)
         return room.name
 
@@ -94,19 +93,19 @@ class Rooms:
         async with self._lock:
             id_ = (await self._find(name)).id
             try:
-                await self._change(LeaveRoom(new_id(), id_), name)
+                changed = await self._change(LeaveRoom(new_id(), id_), name)
             except (errors.NotAMember, errors.NoSuchRoom):
-                await self._left(id_, name)
+                await self._left(id_, name, 0)
                 raise
-            await self._left(id_, name)
+            await self._left(id_, name, changed.seq)
 
-    async def _left(self, id: str, name: str) -> None:
+    async def _left(self, id: str, name: str, seq: int) -> None:
         self._own.leave(id, name)
         if is_private(id):
-            self._context.epochs.removed(id, forget=True)
+            self._context.epochs.left(id, seq)
             await self._context.epochs.keep()
 
-    async def _change(self, request: CreateRoom | BeginEpoch | JoinRoom | LeaveRoom, name: str) -> Room:
+    async def _change(self, request: CreateRoom | BeginEpoch | JoinRoom | LeaveRoom, name: str) -> RoomChanged:
         own = self._own
         # What comes from a room may arrive before the answer that we are in it. If no answer comes, nobody knows.
         beginnings, was_complete, own.is_complete = own.beginnings, own.is_complete, False
@@ -114,11 +113,11 @@ class Rooms:
         own.is_complete = was_complete and own.beginnings == beginnings
         private = self._context.epochs.named(name)
         match answer:
-            case RoomChanged(room=room) if is_called(room, name):
+            case RoomChanged(room=room) as changed if is_called(room, name):
                 # Whatever the server says, a private room that we are in does not become another one under its name.
                 if private is not None and private.room != room.id:
                     raise errors.MembersNotTrusted(name)
-                return room
+                return changed
         raise room_refusal(answer, name)
 
     async def joined(self) -> list[str]:

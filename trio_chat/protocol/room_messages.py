@@ -20,10 +20,11 @@ EPOCH_PART = 1000
 
 @attrs.frozen
 class RoomChanged(OfRequest):
-    """The room is created, joined or left. `room`: as it is now."""
+    """The room is created, joined or left. `room`: as it is now. `seq`: the entry that has changed it; 0: none has."""
 
     kind: ClassVar[int] = 15
     room: Room
+    seq: Count = 0
 
 
 @attrs.frozen
@@ -58,8 +59,8 @@ RoomAnswer = RoomChanged | RoomList | MemberList | EpochPart
 
 @attrs.frozen
 class _RoomRequest(Answerable):
-    def changed(self, room: Room) -> RoomChanged:
-        return RoomChanged(self.kind, self.id, room)
+    def changed(self, room: Room, seq: int = 0) -> RoomChanged:
+        return RoomChanged(self.kind, self.id, room, seq)
 
 
 @attrs.frozen

@@ -98,7 +98,7 @@ class RoomRequests:
         change = await self._store.change_room(entry, self._throttle.limits, asked.origin)
         if change.status in _REASONS or change.room is None:
             return request.refused(_REASONS[change.status])
-        return request.changed(change.room)
+        return request.changed(change.room, change.seq)
 
 
 def _is_signed(request: BeginEpoch, asked: AskRoom) -> bool:

@@ -69,10 +69,11 @@ class Appended:
 
 @attrs.frozen
 class RoomChange:
-    """What became of a request to create, join or leave a room, and the room as the one who asked sees it now."""
+    """What became of a request about a room, the room as who asked sees it now, and the entry that has changed it."""
 
     status: Status
     room: Room | None = None
+    seq: int = 0
 
 
 @attrs.frozen

@@ -55,7 +55,7 @@ def begin_epoch(
     count_members(transaction, id_, entry.taken_at)
     if first := drop_too_many(transaction.database, id_):
         transaction.trim_before(id_, first)
-    return RoomChange(Status.NEW, room_by_id(transaction, id_, entry))
+    return RoomChange(Status.NEW, room_by_id(transaction, id_, entry), seq)
 
 
 def _members(transaction: LogTransaction, room: str) -> set[_Member]:

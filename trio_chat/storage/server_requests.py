@@ -84,7 +84,7 @@ def take_room_request(transaction: LogTransaction, entry: Entry, limits: Limits,
     room = server_rooms.room_of_request(transaction, entry)
     if known:
         # A late copy changes nothing: they may have joined again after they have left.
-        return RoomChange(Status.KNOWN, room) if room else RoomChange(Status.UNKNOWN)
+        return RoomChange(Status.KNOWN, room, max(known[0], 0)) if room else RoomChange(Status.UNKNOWN)
     # The name may have been deleted, or have got another owner, while this request waited.
     if transaction.owner(entry.sender)[1] != entry.key:
         return RoomChange(Status.UNKNOWN)

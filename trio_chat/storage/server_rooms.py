@@ -65,7 +65,7 @@ def change_room(
         case EntryKind.LEFT:
             transaction.database.execute("DELETE FROM members WHERE room = ? AND name = ?", (id_, fold(entry.sender)))
     count_members(transaction, id_, entry.taken_at)
-    return RoomChange(Status.NEW, room_by_id(transaction, id_, entry))
+    return RoomChange(Status.NEW, room_by_id(transaction, id_, entry), seq)
 
 
 def room_of_request(transaction: LogTransaction, entry: Entry) -> Room | None:

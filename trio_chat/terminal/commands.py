@@ -99,9 +99,10 @@ class LeaveGroup:
 
 @attrs.frozen
 class SendGroup:
-    """A message to the current room, as typed, and not empty."""
+    """A message to a room, as typed, and not empty. `room`: None is the current one."""
 
     text: str
+    room: str | None = None
 
 
 @attrs.frozen
@@ -270,9 +271,12 @@ def help_lines() -> tuple[str, ...]:
     return tuple(f"{row.usage:<{USAGE_WIDTH}}  {row.meaning}" for row in COMMANDS.values())
 
 
-def _send(rest: str) -> Send | None:
+def _send(rest: str) -> Send | SendGroup | None:
     recipient, _, text = rest.lstrip().partition(" ")
-    return Send(recipient, text) if recipient and text else None
+    if not recipient.strip("#") or not text:
+        return None
+    # As with the command `trio-chat send`, and as `history` wants it.
+    return SendGroup(text, recipient[1:]) if recipient.startswith("#") else Send(recipient, text)
 
 
 def _with_name(command: Callable[[str], Command]) -> Callable[[str], Command | None]:
@@ -316,7 +320,7 @@ def _without_words(command: Command) -> Callable[[str], Command | None]:
 
 
 COMMANDS: dict[str, CommandRow] = {
-    "send": CommandRow("send NAME TEXT", "a message to one person; kept while they are away", _send),
+    "send": CommandRow("send NAME TEXT", "a message to one person, or with #GROUP to a group", _send),
     "send_all": CommandRow("send_all TEXT", "a message to everyone", lambda rest: SendAll(rest) if rest else None),
     "create_group": CommandRow(
         "create_group GROUP [--private]",

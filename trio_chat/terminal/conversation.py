@@ -153,8 +153,8 @@ class _Conversation:
                 self.tell(results.MessageUnsent(recipient))
             case commands.SendAll():
                 self.tell(results.MessageUnsent("everyone"))
-            case commands.SendGroup():
-                room = self._chosen()
+            case commands.SendGroup(room=named):
+                room = named or self._chosen()
                 self.tell(results.MessageUnsent(f"group {room}" if room else "your group", in_group=True))
         # An event may end the program at the same moment.
         self.doing = None
@@ -213,6 +213,9 @@ class _Conversation:
                 await self.chat.leave(room)
                 self._forget_room(room)
                 self.tell(results.RoomLeft(self._as_known(room)))
+            case commands.SendGroup(text, str(named)):
+                await self.chat.post(self._as_known(named), text)
+                self.tell(results.PostAccepted(self._as_known(named)))
             case commands.SendGroup(text):
                 room = await self._current_room("join_group NAME first", in_none="join_group NAME")
                 await self.chat.post(room, text)
@@ -291,8 +294,10 @@ class _Conversation:
 
     def _lose_room(self, name: str) -> None:
         """We are not in a room any more, and have not left it here."""
-        # What is typed next was meant for it, and not for another room.
-        self.is_chosen = self.is_chosen and fold(name) != fold(self.rooms[-1] if self.rooms else "")
+        if any(fold(room) == fold(name) for room in self.rooms):
+            # What is typed next was meant for it, and not for another room. Nor, if they have chosen none, for the one
+            # that is left.
+            self.is_chosen = bool(self.is_chosen) and fold(name) != fold(self.rooms[-1])
         self._forget_room(name)
 
     def _forget_room(self, name: str) -> None:

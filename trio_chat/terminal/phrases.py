@@ -62,6 +62,12 @@ class Phrase(enum.Enum):
         "changes of the members of a private group are missing",
         "({room}) [Some changes of who is in the group are missing. Type list_members {room}.]",
     )
+    UNKNOWN_OWNER = (
+        Style.WARNING,
+        "who has added you again did not own the private group",
+        "({room}) [When you were removed, {name} did not own this group. If you do not expect that, ask its owners, or"
+        " type leave_group {room}.]",
+    )
     REMOVED_YOU = Style.SYSTEM, "you were removed from a private group", "({room}) [{name} has removed you.]"
     LEFT_PRIVATE = (
         Style.SYSTEM,

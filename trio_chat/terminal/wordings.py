@@ -269,6 +269,8 @@ class Phrasebook:
         for phrase, names in changes:
             if names:
                 lines += self.lines(phrase, room=event.room, name=event.owner, text=", ".join(names))
+        if event.unknown_owner:
+            lines += self.lines(Phrase.UNKNOWN_OWNER, room=event.room, name=event.owner)
         return lines + (self.lines(Phrase.CHANGES_MISSING, room=event.room) if event.gap else ())
 
     def _with_mention(self, text: str, lines: tuple[Line, ...]) -> tuple[Line, ...]:
