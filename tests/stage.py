@@ -99,6 +99,7 @@ class Stage:
         identity: Identity | None = None,
         invitation: str = "",
         listening: bool = True,
+        reconnect: bool = False,
     ) -> Person:
         """Open a chat for a person, by default at a host of their own and with the keys of that name.
 
@@ -109,7 +110,7 @@ class Stage:
             host = f"10.0.{1 + number // 200}.{1 + number % 200}"
         identity, store = identity or identity_of(name), store or MemoryClientStore()
         return await self._nursery.start(
-            partial(self._run_client, name, host, port, identity, store, invitation, listening)
+            partial(self._run_client, name, host, port, identity, store, invitation, listening, reconnect)
         )
 
     async def pass_time(self, seconds: float) -> None:
@@ -176,6 +177,8 @@ class Stage:
         store: MemoryClientStore,
         invitation: str,
         listening: bool,
+        reconnect: bool = False,
+        *,
         task_status: trio.TaskStatus[Person],
     ) -> None:
         with trio.CancelScope() as scope:
@@ -187,6 +190,7 @@ class Stage:
                 identity=identity,
                 store=store,
                 invitation=invitation,
+                reconnect=reconnect,
                 network=self.network,
                 clock=trio.current_time,
             ) as chat:

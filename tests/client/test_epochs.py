@@ -9,9 +9,10 @@ import trio
 
 from tests.stage import identity_of
 from trio_chat.client import epochs as epochs_module
-from trio_chat.client.epochs import Epochs, members_changed
+from trio_chat.client.epochs import Epochs
 from trio_chat.client.events import RoomMembersChanged
 from trio_chat.client.key_pins import KeyPins
+from trio_chat.client.members_changes import members_changed
 from trio_chat.client.memberships import Memberships
 from trio_chat.crypto.letters import Unreadable
 from trio_chat.crypto.room_keys import (
@@ -448,6 +449,20 @@ async def test_what_was_posted_before_an_epoch_that_we_have_asked_for_is_opened(
         await bob.restarts()
     bob.takes(SECOND)
     bob.cannot_read(post(FIRST, 16), "after the end of its epoch", again=False)
+
+
+async def test_what_was_posted_in_epochs_that_we_have_jumped_over_is_opened_when_they_come(bob):
+    bob.takes(FIRST)
+    third = epoch("alice", "bob", before=SECOND)
+    bob.epochs.take_untrusted(third.body, OX, 40, is_handed=False)
+    forged = epoch("alice", "bob", "eve", by="eve", owners=("eve",), before=FIRST)
+    assert bob.epochs.take_untrusted(forged.body, OX, 19) is None
+    bob.cannot_read(post(forged, 19, by="eve"), "do not have", again=False)
+    assert bob.epochs.take_untrusted(SECOND.body, OX, 20) is None, "its changes were told with the third one"
+    for _ in range(2):
+        assert bob.reads(post(SECOND, 25, by="carol"), again=False) == "hi"
+        await bob.restarts()
+    assert bob.epochs.present(OX).hash == third.hash
 
 
 async def test_an_old_key_is_of_no_use_also_if_the_epoch_after_it_is_missing(bob):

@@ -24,7 +24,7 @@ async def test_letters_survive_a_killed_server_and_clients_find_it_again():
         await server.process.wait()
 
         await x.types("send y meanwhile")
-        await x.sees("[Server not responding, trying again.]")
+        await x.sees("[Server not responding since 00:00:00, trying again.]")
         server = await programs.server("server", port)
         await x.sees("[Offline Message sent at 00:00:00 received by the server and saved.]", "[Server is back.]")
         y = await programs.client("y", server)
@@ -42,6 +42,6 @@ async def test_a_client_waits_for_a_server_that_is_not_there_yet():
     async with open_programs() as programs:
         port = free_port()
         x = await programs.start("x", "client", "x", "127.0.0.1", port, "--reconnect")
-        await x.sees("[Server not responding, trying again.]")
+        await x.sees("[Server not responding since 00:00:00, trying again.]")
         await programs.server("server", port, "--store", ":memory:")
         await x.sees("[Welcome, You are registered.]")

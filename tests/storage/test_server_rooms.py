@@ -109,6 +109,14 @@ async def test_a_room_is_created_once_in_whatever_case(store, name):
     assert await rooms_of(store, "bob") == {}
 
 
+async def test_a_change_names_its_entry_and_so_does_a_copy(store):
+    await store.change_room(create(1), LIMITS)
+    first = await store.change_room(leave(2, LUNCH), LIMITS)
+    assert first.seq == store.told[-1].seq > 1
+    await store.change_room(join(3), LIMITS)
+    assert (await store.change_room(leave(2, LUNCH), LIMITS)).seq == first.seq
+
+
 async def test_a_late_copy_creates_nothing(open_store):
     async with open_store() as store:
         await register(store, *PEOPLE)

@@ -110,6 +110,7 @@ GROUP = Phrasebook()
 CHANNEL = Phrasebook(Wording.CHANNEL)
 
 AT = 1648153596.7672942  # 20:26:36 UTC, 05:26:36 in Tokyo
+SERVER_SILENT = "[Server not responding since 05:26:36, trying again.]"
 
 BIDI = {*"\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"}
 
@@ -330,7 +331,7 @@ WRONG_RECEIPT = ["[WARNING: y signed a receipt for another text than you sent.]"
             ["[Message sent failed]", "[Server is shut down]", "[Exiting]"],
         ),
         (Phrase.UNSENT, {"text": "y"}, ["[Your message to y was probably not sent.]"], SAME),
-        (Phrase.SERVER_SILENT, {}, ["[Server not responding, trying again.]"], SAME),
+        (Phrase.SERVER_SILENT, {"at": AT}, [SERVER_SILENT], SAME),
         (Phrase.SERVER_BACK, {}, ["[Server is back.]"], SAME),
         (Phrase.INTERRUPTED, {}, [], ["Caught keyboard interrupt. Exiting"]),
         (Phrase.UNKNOWN_NAME, {"name": "y"}, ["[No such user: y]"], SAME),
@@ -495,7 +496,7 @@ def test_that_table_has_every_phrase():
         (RoomNotTrusted("ox"), [ROOM_NOT_TRUSTED], [ROOM_NOT_TRUSTED]),
         (RoomNotTrusted(""), [NOT_ADDED], [NOT_ADDED]),
         (TableChanged(), [], ["[Client Table Updated]"]),
-        (ServerSilent(), ["[Server not responding, trying again.]"], ["[Server not responding, trying again.]"]),
+        (ServerSilent(AT), [SERVER_SILENT], [SERVER_SILENT]),
         (ServerBack(), ["[Server is back.]"], ["[Server is back.]"]),
         (SignedOff(NameTaken("x")), ["[Name x is taken.]"], ["[Name x is taken.]"]),
     ],

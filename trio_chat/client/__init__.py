@@ -10,6 +10,7 @@ rooms          requests about rooms, and messages to them
 room_requests  asking the server about rooms
 private_rooms  what only private rooms have: owners, new keys, sealed messages
 epochs         who is in our private rooms, and their keys, as far as we believe it
+members_changes  what an epoch changes
 memberships    which rooms we are in, as far as we know
 inbox          messages and letters that arrive, and their receipts
 entry_events   entries as events

@@ -6,7 +6,7 @@ What is opened, kept and queued is decided in inbox.py.
 from collections.abc import Callable
 
 from trio_chat.client import events
-from trio_chat.client.epochs import members_changed
+from trio_chat.client.members_changes import members_changed
 from trio_chat.crypto.receipts import Verdict
 from trio_chat.protocol.records import EntryKind
 from trio_chat.storage.interface import OpenedEntry

@@ -3,15 +3,14 @@
 Nothing is asked or sent here: that is in private_rooms.py. The entries that bring epochs come through inbox.py.
 """
 
-import hashlib
 import math
 from collections.abc import Iterable, Mapping
 
 import attrs
 import trio
 
-from trio_chat.client.events import RoomMembersChanged
 from trio_chat.client.key_pins import KeyPins
+from trio_chat.client.members_changes import MembersChange, members_change
 from trio_chat.client.memberships import Memberships
 from trio_chat.crypto.identities import Identity
 from trio_chat.crypto.letters import Unreadable
@@ -26,7 +25,7 @@ from trio_chat.crypto.room_keys import (
 )
 from trio_chat.protocol.epochs import MAX_NUMBER, Epoch
 from trio_chat.protocol.log import room_of
-from trio_chat.protocol.records import EVERYONE_NAME, ID_SIZE, Entry, EntryKind, Room, fold, is_private
+from trio_chat.protocol.records import EVERYONE_NAME, Entry, EntryKind, Room, fold, is_private
 from trio_chat.storage.interface import ClientStore
 from trio_chat.storage.kept_epochs import ENDED_KEPT, KEYS_OF_ROOM, ROOM_KEYS_KEPT, KeptEpoch
 from trio_chat.tasks import WakeUp
@@ -43,44 +42,6 @@ MAX_IGNORED = 1000
 
 MEMBERS_KEPT = 2
 """Of how many past epochs of a room the members are known: their keys alone are enough for what comes again."""
-
-
-@attrs.frozen
-class MembersChange:
-    """What an epoch changes for us: `owner` has begun it. `is_first`: it is the first one of the room that we see.
-
-    `added` then are all members. `is_gap`: epochs before it are missing, and their changes are in this one.
-    `is_unknown_owner`: we were removed from the room before, and they did not own it then.
-    """
-
-    epoch: Epoch
-    owner: str
-    added: tuple[str, ...]
-    removed: tuple[str, ...]
-    new_owners: tuple[str, ...]
-    is_first: bool = False
-    is_gap: bool = False
-    is_unknown_owner: bool = False
-
-    def __str__(self) -> str:
-        """What `members_changed` reads: how the store keeps it."""
-        names = [f"+{name}" for name in self.added] if not self.is_first else ["joined"]
-        names += [f"-{name}" for name in self.removed] + [f"*{name}" for name in self.new_owners]
-        flags = [word for word, is_set in (("gap", self.is_gap), ("unknown", self.is_unknown_owner)) if is_set]
-        return " ".join([*names, *flags])
-
-
-def id_of_epoch(body: bytes) -> bytes:
-    """The id under which a change is kept, however it has come: the server cannot use one that is known."""
-    return hashlib.sha256(body).digest()[:ID_SIZE]
-
-
-def members_changed(room: str, owner: str, text: str) -> RoomMembersChanged:
-    """The event for a change that was kept as this text."""
-    words = text.split()
-    added, removed, owners = (tuple(word[1:] for word in words if word[0] == sign) for sign in "+-*")
-    flags = ("joined" in words, "gap" in words, "unknown" in words)
-    return RoomMembersChanged(room, owner, added, removed, owners, *flags)
 
 
 @attrs.frozen
@@ -116,6 +77,8 @@ class Epochs:
     _known: dict[tuple[str, int], _Known] = attrs.field(init=False, factory=dict)
     # The number of the latest epoch of each room that we were ever in.
     _latest: dict[str, int] = attrs.field(init=False, factory=dict)
+    # Where we were when we jumped to a later epoch, because we had asked for it: those between may still come.
+    _behind: dict[str, SignedEpoch] = attrs.field(init=False, factory=dict)
     # The entry with which we have left a room.
     _left: dict[str, int] = attrs.field(init=False, factory=dict)
     _blocked: set[str] = attrs.field(init=False, factory=set)
@@ -217,8 +180,7 @@ class Epochs:
             return None
         sequel, is_unknown_owner = self._compare(known, signed)
         if known is not None and sequel in (Sequel.KNOWN, Sequel.OLD):
-            self._was_handed(room, epoch.n, is_handed=is_handed)
-            return None
+            return self._look_back_untrusted(signed, seq, is_handed=is_handed)
         # After we were removed, an old one would bring back those who were removed since.
         if sequel in (Sequel.KNOWN, Sequel.OLD):
             raise Unreadable("an old epoch")
@@ -231,6 +193,8 @@ class Epochs:
         if known is None:
             self._check_invitation(epoch, owner.name)
             self._memberships.invited(Room(room, epoch.name, epoch.owner, len(epoch.members), seq - 1))
+        if known is not None and sequel is Sequel.LATER:
+            self._behind.setdefault(room, known)
         self._blocked.discard(room)
         self._ended.pop(room, None)
         self._present[room] = signed
@@ -242,8 +206,20 @@ class Epochs:
         self._changed.set()
         self._changed = trio.Event()
         is_gap = known is not None and sequel is Sequel.LATER
-        change = _change(known.epoch if known else None, epoch, owner.name)
+        change = members_change(known.epoch if known else None, epoch, owner.name)
         return attrs.evolve(change, is_gap=is_gap, is_unknown_owner=is_unknown_owner)
+
+    def _catch_up_untrusted(self, signed: SignedEpoch, seq: int) -> None:
+        """An epoch comes that we had jumped over: what was posted in it comes next (seed 30587)."""
+        epoch, behind = signed.epoch, self._behind.get(signed.epoch.room)
+        if behind is None or (epoch.room, epoch.n) in self._known or compare(behind, signed) is not Sequel.NEXT:
+            return
+        self._behind[epoch.room] = signed
+        if epoch.member(self._identity.public.signing):
+            secret = room_key_untrusted(epoch, self._identity)
+            key = RoomKey(epoch.room, epoch.name, epoch.n, signed.hash, secret)
+            self._known[epoch.room, epoch.n] = _Known(key, seq, _members(epoch))
+            self._to_keep.append(KeptEpoch(key, seq))
 
     def _compare(self, known: SignedEpoch | None, signed: SignedEpoch) -> tuple[Sequel, bool]:
         """What an epoch of a room is for us. The latter: we were removed, and its owner did not own the room then."""
@@ -256,9 +232,11 @@ class Epochs:
         # While we were not in it, they may have become an owner. Whether that is so, only the user can find out.
         return compare(None, signed), True
 
-    def _was_handed(self, room: str, n: int, *, is_handed: bool) -> None:
-        """The entry of an epoch that we have asked for comes later than our question."""
+    def _look_back_untrusted(self, signed: SignedEpoch, seq: int, *, is_handed: bool) -> None:
+        """An epoch comes that is not later than the present one: we may have asked for that, or jumped over this one."""
+        room, n = signed.epoch.room, signed.epoch.n
         known, present = self._known.get((room, n)), self._present[room]
+        self._catch_up_untrusted(signed, seq)
         if is_handed and known is not None and not known.is_handed and present.epoch.n == n:
             self._known[room, n] = attrs.evolve(known, is_handed=True)
             self._to_keep.append(KeptEpoch(known.key, known.seq, present.body))
@@ -291,6 +269,7 @@ class Epochs:
         if present is None or self._known[room, present.epoch.n].seq > seq:
             return None
         del self._present[room]
+        self._behind.pop(room, None)
         self._ended[room] = present
         while len(self._ended) > ENDED_KEPT:
             del self._ended[next(iter(self._ended))]
@@ -305,6 +284,7 @@ class Epochs:
         """
         self._present.pop(room, None)
         self._ended.pop(room, None)
+        self._behind.pop(room, None)
         self._left[room] = max(seq, self._left.pop(room, 0))
         while len(self._left) > MAX_IGNORED:
             del self._left[next(iter(self._left))]
@@ -379,16 +359,3 @@ def _number_untrusted(entry: Entry) -> int:
 
 def _members(epoch: Epoch) -> dict[str, bytes]:
     return {fold(name): key for name, key in epoch.names.items()}
-
-
-def _change(before: Epoch | None, now: Epoch, owner: str) -> MembersChange:
-    names = before.names if before else {}
-    owners = before.owners if before else now.owners
-    return MembersChange(
-        now,
-        owner,
-        tuple(name for name, key in now.names.items() if (name, key) not in names.items()),
-        tuple(name for name, key in names.items() if (name, key) not in now.names.items()),
-        tuple(name for name, key in now.names.items() if key in now.owners and key not in owners),
-        is_first=before is None,
-    )

@@ -216,7 +216,12 @@ class SignedOff:
 
 @attrs.frozen
 class ServerSilent:
-    """The server does not respond; we keep trying (`open_chat(reconnect=True)`)."""
+    """The server does not respond since this time; we keep trying (`open_chat(reconnect=True)`).
+
+    Also if nothing was asked: two heartbeats without an answer are enough.
+    """
+
+    since: float
 
 
 @attrs.frozen

@@ -16,7 +16,7 @@ import trio
 from trio_chat.client import events
 from trio_chat.client.context import ClientContext
 from trio_chat.client.entry_events import PRIVATE, event_of
-from trio_chat.client.epochs import id_of_epoch
+from trio_chat.client.members_changes import id_of_epoch
 from trio_chat.crypto.letters import (
     TO_EVERYONE,
     OpenedText,

@@ -14,7 +14,8 @@ import trio
 from trio_chat import errors
 from trio_chat.client.context import ClientContext
 from trio_chat.client.direct_sender import DirectSender
-from trio_chat.client.epochs import Epochs, MembersChange, id_of_epoch
+from trio_chat.client.epochs import Epochs
+from trio_chat.client.members_changes import MembersChange, id_of_epoch
 from trio_chat.client.registration import Registration
 from trio_chat.client.room_requests import ask_for_members, ask_for_part, room_refusal
 from trio_chat.crypto.letters import Unreadable

@@ -36,6 +36,9 @@ HEARTBEAT_EVERY = 20.0
 HEARTBEAT_RETRY_DELAY = 5.0
 """Seconds until the next heartbeat when one had no answer."""
 
+SILENT_HEARTBEATS = 2
+"""After so many without an answer the server counts as silent."""
+
 RECONNECT_DELAYS = (1.0, 2.0, 4.0, 8.0, 15.0)
 """Seconds between tries to reach a silent server; the last one is repeated."""
 
@@ -66,7 +69,8 @@ class Registration:
 
     `registered` is the server's latest answer, None while offline. `reconnect`: wait for a silent server, or one that
     has had too many registrations, do not raise.
-    `invitation`: shown to the server with each registration.
+    `invitation`: shown to the server with each registration. `silent_since`: when the server was found not to respond,
+    by our clock; None while it does.
     """
 
     _context: ClientContext
@@ -75,6 +79,7 @@ class Registration:
     _reconnect: bool
     _invitation: str = ""
     registered: Registered | None = attrs.field(init=False, default=None)
+    silent_since: float | None = attrs.field(init=False, default=None)
     server: Peer = attrs.field(init=False, default=Peer(("", 0), b""))
     # Distinguishes this program from others with the same key: see `_request_registration`.
     _program: bytes = attrs.field(init=False, factory=new_id)
@@ -242,7 +247,6 @@ class Registration:
         `report` its silence and its return as events: not at the start, when its keys have just been asked for.
         """
         pauses = chain(RECONNECT_DELAYS, repeat(RECONNECT_DELAYS[-1])) if self._reconnect else iter(())
-        was_silent = False
         while True:
             try:
                 answer = await ask()
@@ -254,10 +258,9 @@ class Registration:
                 await trio.sleep(max(pause, error.after))
             except ServerNotResponding:
                 pause = next(pauses, None)
+                if report:
+                    self._note_silence()
                 if pause is not None:
-                    if report and not was_silent:
-                        self._context.event_queue.offer(ServerSilent())
-                    was_silent = True
                     await trio.sleep(pause)
                 # A new server with other keys cannot open what is sealed to the old ones, and would be silent forever.
                 # Asking for its keys raises ServerKeyChanged, which says more than that it is silent.
@@ -266,21 +269,38 @@ class Registration:
                 if pause is None:
                     raise
             else:
-                if report and was_silent:
-                    self._context.event_queue.offer(ServerBack())
+                self._note_answer()
                 return answer
+
+    def _note_silence(self) -> None:
+        """The server has not answered for as long as it may."""
+        if self.silent_since is None:
+            self.silent_since = self._context.clock()
+            if self._reconnect:
+                self._context.event_queue.offer(ServerSilent(self.silent_since))
+
+    def _note_answer(self) -> None:
+        """The server has answered."""
+        if self.silent_since is not None:
+            self.silent_since = None
+            if self._reconnect:
+                self._context.event_queue.offer(ServerBack())
 
     async def heartbeat_loop(self) -> None:
         """Send heartbeats to the server, and register again when it does not know us; until cancelled."""
-        pause = HEARTBEAT_EVERY
+        pause, missed = HEARTBEAT_EVERY, 0
         while True:
             await trio.sleep(pause)
             registered, pause = self.registered, HEARTBEAT_EVERY
             if registered is None:
                 continue
             answer = await self._heartbeat(registered)
-            if answer is None:
+            missed = 0 if answer else missed + 1
+            if answer is not None:
+                self._note_answer()
+            else:
                 pause = HEARTBEAT_RETRY_DELAY
+                await self._missed_heartbeats(missed)
             if isinstance(answer, Refused):
                 try:
                     await self._register_again(registered)
@@ -291,6 +311,18 @@ class Registration:
                     pause = max(HEARTBEAT_RETRY_DELAY, error.after)
                 except ServerNotResponding:
                     continue
+
+    async def _missed_heartbeats(self, count: int) -> None:
+        """So many in a row had no answer: with the second one, the user is told, who may do nothing but read."""
+        if count != SILENT_HEARTBEATS:
+            return
+        self._note_silence()
+        if self._reconnect:
+            try:
+                await self._discover_server(attempts=1)
+            except (errors.ServerKeyChanged, errors.WrongServerKey) as error:
+                # A server with other keys never answers.
+                await self._context.event_queue.put(SignedOff(error))
 
     async def _heartbeat(self, registered: Registered) -> Answer | PartAck | None:
         request = messages.Heartbeat(new_id(), registered.since)

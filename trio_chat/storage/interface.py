@@ -73,7 +73,7 @@ class RoomChange:
 
     status: Status
     room: Room | None = None
-    seq: int = 0
+    seq: int = attrs.field(default=0, eq=False)
 
 
 @attrs.frozen

@@ -3,6 +3,7 @@
 What is typed is parsed in commands.py, and lines are made by a renderer (wordings.py, json_lines.py).
 """
 
+import time
 from collections.abc import AsyncIterable, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 
@@ -74,7 +75,7 @@ async def _report_silence(
 ) -> None:
     with still_opening:
         await trio.sleep(SILENT_AFTER)
-        for line in renderer.render(ServerSilent()):
+        for line in renderer.render(ServerSilent(time.time())):
             show(line)
 
 
@@ -103,7 +104,7 @@ class _Conversation:
         async for event in self.chat.events:
             await self.ready()
             match event:
-                case SignedOff(error=(ServerNotResponding() | SignedInElsewhere()) as error):
+                case SignedOff(error=(ServerNotResponding() | ServerKeyChanged() | SignedInElsewhere()) as error):
                     # The conversation ends, whatever take_commands waits for: the nursery cancels it.
                     self._tell_unsent()
                     raise error

@@ -171,7 +171,11 @@ class Phrase(enum.Enum):
         "before that, after send_group; at a terminal also after send and send_all",
         "[Your message to {text} was probably not sent.]",
     )
-    SERVER_SILENT = Style.ERROR, "no answer from the server, with --reconnect", "[Server not responding, trying again.]"
+    SERVER_SILENT = (
+        Style.ERROR,
+        "no answer from the server, with --reconnect",
+        "[Server not responding since {time}, trying again.]",
+    )
     SERVER_BACK = Style.SYSTEM, "the server answers again", "[Server is back.]"
     INTERRUPTED = Style.SYSTEM, "Ctrl-C", "", "Caught keyboard interrupt. Exiting"
     UNKNOWN_NAME = Style.ERROR, "unknown name", "[No such user: {name}]"

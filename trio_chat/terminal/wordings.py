@@ -206,8 +206,8 @@ class Phrasebook:
                 return self.lines(Phrase.ROOM_MISSED if room else Phrase.MISSED, count=count, room=room)
             case events.TableChanged():
                 return self.lines(Phrase.TABLE_CHANGED)
-            case events.ServerSilent():
-                return self.lines(Phrase.SERVER_SILENT)
+            case events.ServerSilent(since):
+                return self.lines(Phrase.SERVER_SILENT, at=since)
             case events.ServerBack():
                 return self.lines(Phrase.SERVER_BACK)
             case events.SignedOff(error):
