@@ -173,27 +173,26 @@ class Epochs:
         epoch, known = signed.epoch, self._present.get(room)
         if epoch.room != room or not is_private(room):
             raise Unreadable("the epoch of another room")
-        if known is None and seq <= self._left.get(room, 0):
-            return None
-        if known is None and epoch.owner in self._store.blocked():
-            self.ignore(room)
+        if known is None and self._is_not_for_us(epoch, seq):
             return None
         sequel, is_unknown_owner = self._compare(known, signed)
         if known is not None and sequel in (Sequel.KNOWN, Sequel.OLD):
-            return self._look_back_untrusted(signed, seq, is_handed=is_handed)
+            self._look_back_untrusted(signed, seq, is_handed=is_handed)
+            return None
         # After we were removed, an old one would bring back those who were removed since.
         if sequel in (Sequel.KNOWN, Sequel.OLD):
             raise Unreadable("an old epoch")
         if sequel not in (Sequel.NEXT, Sequel.LATER):
             raise Unreadable(sequel.value)
         owner, own = epoch.member(epoch.owner), epoch.member(self._identity.public.signing)
-        if owner is None or own is None or fold(own.name) != fold(self._name):
+        if not (owner and own and fold(own.name) == fold(self._name)):
             raise Unreadable("we are not in it under this name")
         key = RoomKey(room, epoch.name, epoch.n, signed.hash, room_key_untrusted(epoch, self._identity))
         if known is None:
             self._check_invitation(epoch, owner.name)
             self._memberships.invited(Room(room, epoch.name, epoch.owner, len(epoch.members), seq - 1))
-        if known is not None and sequel is Sequel.LATER:
+        is_gap = known is not None and sequel is Sequel.LATER
+        if known and is_gap:
             self._behind.setdefault(room, known)
         self._blocked.discard(room)
         self._ended.pop(room, None)
@@ -205,7 +204,6 @@ class Epochs:
             self.look_at(room)
         self._changed.set()
         self._changed = trio.Event()
-        is_gap = known is not None and sequel is Sequel.LATER
         change = members_change(known.epoch if known else None, epoch, owner.name)
         return attrs.evolve(change, is_gap=is_gap, is_unknown_owner=is_unknown_owner)
 
@@ -232,8 +230,13 @@ class Epochs:
         # While we were not in it, they may have become an owner. Whether that is so, only the user can find out.
         return compare(None, signed), True
 
+    def _is_not_for_us(self, epoch: Epoch, seq: int) -> bool:
+        if epoch.owner in self._store.blocked():
+            self.ignore(epoch.room)
+        return seq <= self._left.get(epoch.room, 0) or epoch.owner in self._store.blocked()
+
     def _look_back_untrusted(self, signed: SignedEpoch, seq: int, *, is_handed: bool) -> None:
-        """An epoch comes that is not later than the present one: we may have asked for that, or jumped over this one."""
+        """An epoch comes that is not later than the present one: we have asked for that, or jumped over this one."""
         room, n = signed.epoch.room, signed.epoch.n
         known, present = self._known.get((room, n)), self._present[room]
         self._catch_up_untrusted(signed, seq)
