@@ -17,6 +17,14 @@ class ChatError(Exception):
         super().__init__(*(args or (self.line,)))
 
 
+class PersonError(ChatError):
+    """The base of errors about one person, whose name is `name`."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(self.line.format(name=name))
+        self.name = name
+
+
 class AddressError(ChatError):
     """An address cannot be used: the host cannot be found, or the port is in use."""
 
@@ -36,12 +44,10 @@ class InvalidName(ChatError):
         self.name = name
 
 
-class NameTaken(ChatError):
+class NameTaken(PersonError):
     """The name belongs to somebody else: it was first registered with a different key."""
 
-    def __init__(self, name: str) -> None:
-        super().__init__(f"the name {name} is taken: choose another one")
-        self.name = name
+    line = "the name {name} is taken: choose another one"
 
 
 class TooManyNames(ChatError):
@@ -148,12 +154,10 @@ class NotRegistered(ChatError):
     line = "not registered with the server: register first"
 
 
-class UnknownRecipient(ChatError):
+class UnknownRecipient(PersonError):
     """The server does not know this name."""
 
-    def __init__(self, name: str) -> None:
-        super().__init__(f"no such user: {name}")
-        self.name = name
+    line = "no such user: {name}"
 
 
 class InvalidRecipient(ChatError):
@@ -168,12 +172,10 @@ class BlockedYourself(ChatError):
     line = "you cannot block yourself"
 
 
-class NotBlocked(ChatError):
+class NotBlocked(PersonError):
     """Nobody who is blocked has this name."""
 
-    def __init__(self, name: str) -> None:
-        super().__init__(f"you do not block {name}")
-        self.name = name
+    line = "you do not block {name}"
 
 
 class TooManyBlocked(ChatError):
@@ -190,12 +192,10 @@ class InvalidText(ChatError):
         self.size = size
 
 
-class MailboxFull(ChatError):
+class MailboxFull(PersonError):
     """The recipient is offline, and too much waits: 1,000 letters or 1 MiB, of one sender a quarter of that."""
 
-    def __init__(self, name: str) -> None:
-        super().__init__(f"the mailbox of {name} is full: try again later")
-        self.name = name
+    line = "the mailbox of {name} is full: try again later"
 
 
 def whole_seconds(after: float) -> int:
@@ -211,34 +211,48 @@ class TooFast(ChatError):
         self.after = after
 
 
+class OutboxFull(ChatError):
+    """As many messages wait to be sent as may."""
+
+    line = "10,000 messages, or 64 MiB, wait to be sent: cancel some, or wait until they are sent"
+
+
+class NotWaiting(ChatError):
+    """No message with this number waits to be sent."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"no message {number} waits to be sent")
+        self.number = number
+
+
+class TriedTooLong(ChatError):
+    """A message was tried for 14 days. Nobody knows whether it has arrived."""
+
+    line = "it was tried for 14 days, and nobody knows whether it has arrived: ask its recipient"
+
+
 class IdInUse(ChatError):
     """The server has another message under the id of this one. Ids are random: no honest server says so."""
 
     line = "the server has another message with the same id: send it again"
 
 
-class NotOpened(ChatError):
+class NotOpened(PersonError):
     """The recipient could not open the message: it was changed, sealed for another key, or its id was used before."""
 
-    def __init__(self, name: str) -> None:
-        super().__init__(f"{name} could not open the message: send it again")
-        self.name = name
+    line = "{name} could not open the message: send it again"
 
 
-class WrongReceipt(ChatError):
+class WrongReceipt(PersonError):
     """The recipient got the message, but signed that they have another text."""
 
-    def __init__(self, name: str) -> None:
-        super().__init__(f"{name} signed a receipt for another text: their program may not be honest")
-        self.name = name
+    line = "{name} signed a receipt for another text: their program may not be honest"
 
 
-class ForgedReceipt(ChatError):
+class ForgedReceipt(PersonError):
     """The server says that the recipient has the message, but the receipt it shows is not signed by the recipient."""
 
-    def __init__(self, name: str) -> None:
-        super().__init__(f"the server showed a forged receipt of {name}: the message may not have arrived")
-        self.name = name
+    line = "the server showed a forged receipt of {name}: the message may not have arrived"
 
 
 class RoomError(ChatError):
@@ -325,12 +339,10 @@ class TooManyOwners(RoomError):
     line = "the room {room} has 10 owners: remove one of them first"
 
 
-class TheyAreInTooManyRooms(ChatError):
+class TheyAreInTooManyRooms(PersonError):
     """Somebody cannot be invited: their key is in as many rooms as it may be, or we have put it into too many."""
 
-    def __init__(self, name: str) -> None:
-        super().__init__(f"{name} is in too many rooms: ask them to leave one")
-        self.name = name
+    line = "{name} is in too many rooms: ask them to leave one"
 
 
 class MembersNotTrusted(RoomError):

@@ -1,4 +1,4 @@
-"""Two small things that tasks need and trio does not have: a nursery behind a block of code, a wake-up call.
+"""Small things that tasks need and trio does not have: a nursery behind a block of code, wake-up calls.
 
 What the tasks do is not known here.
 """
@@ -29,6 +29,22 @@ async def open_background() -> AsyncIterator[trio.Nursery]:
     # Raised outside of the handler, or else Python would replace the error's own context by the group.
     if failure is not None:
         raise failure
+
+
+class Change:
+    """Something changes again and again, and any number of tasks may wait for the next time."""
+
+    def __init__(self) -> None:
+        self._next = trio.Event()
+
+    def set(self) -> None:
+        """It has changed: all that wait go on."""
+        self._next.set()
+        self._next = trio.Event()
+
+    async def wait(self) -> None:
+        """Wait for the next change. Look at what it is about first: there is no checkpoint before this waits."""
+        await self._next.wait()
 
 
 class WakeUp:

@@ -213,9 +213,10 @@ async def test_after_unblocking_all_is_as_before_and_what_was_sent_meanwhile_doe
     await bob.chat.unblock("alice")
     await stage.pass_time(1)
     assert alice.chat.table["bob"].online
-    assert (await alice.chat.send("bob", "hi")).how == "direct"
+    assert (await alice.chat.send("bob", "hi")).how == "relayed", "as far as alice knows, that one waits at the server"
+    assert (await alice.chat.send("bob", "again")).how == "direct"
     await stage.pass_time(1)
-    assert bob.texts() == ["hi"]
+    assert bob.texts() == ["hi", "again"]
 
 
 async def test_the_list_goes_with_each_registration(stage, autojump_clock):

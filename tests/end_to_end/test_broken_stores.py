@@ -16,7 +16,7 @@ import pytest
 
 from tests.end_to_end.processes import free_port, open_programs
 from tests.forkserver import ROOT
-from trio_chat.storage.client_store import CLIENT_SCHEMA
+from trio_chat.storage.client_schema import CLIENT_SCHEMA
 from trio_chat.storage.database import open_database
 from trio_chat.storage.server_schema import SERVER_SCHEMA
 

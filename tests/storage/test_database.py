@@ -18,7 +18,7 @@ from tests.storage.backends import inline, put_file
 from tests.storage.log_entries import direct, read_all, record, register
 from trio_chat.errors import StoreError
 from trio_chat.storage import database as database_module
-from trio_chat.storage.client_store import CLIENT_SCHEMA
+from trio_chat.storage.client_schema import CLIENT_SCHEMA
 from trio_chat.storage.database import Schema, open_database
 from trio_chat.storage.interface import Acknowledged
 from trio_chat.storage.server_schema import SERVER_SCHEMA

@@ -140,7 +140,7 @@ def objects(lines):
             SignedOff(NameTaken("x")),
             {"event": "signed_off", "error": "NameTaken", "text": "the name x is taken: choose another one"},
         ),
-        (ServerSilent(5.0), {"event": "server_silent", "since": 5.0}),
+        (ServerSilent(5.0, 3), {"event": "server_silent", "since": 5.0, "waiting": 3}),
         (ServerBack(), {"event": "server_back"}),
     ],
 )

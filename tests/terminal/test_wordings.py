@@ -604,11 +604,13 @@ def test_a_missing_acknowledgement_has_a_line_but_not_a_known_detour():
         Fallback.NO_ACK: no_ack,
         Fallback.OFFLINE: [],
         Fallback.DETOUR: [],
+        Fallback.IN_ORDER: [],
     }
     assert {reason: texts(CHANNEL.render(SentByServer("y", reason))) for reason in Fallback} == {
         Fallback.NO_ACK: no_ack,
         Fallback.OFFLINE: no_ack,
         Fallback.DETOUR: [],
+        Fallback.IN_ORDER: [],
     }
 
 

@@ -6,6 +6,8 @@ context        the objects that the parts of one client share
 registration   discovering the server, registering, heartbeats, the table
 direct_sender  messages that go directly
 letter_sender  messages that go by the server
+outbox         messages that wait to be sent, and when they are
+outgoing_queue  the queues of the outbox, and when something is tried again
 rooms          requests about rooms, and messages to them
 room_requests  asking the server about rooms
 private_rooms  what only private rooms have: owners, new keys, sealed messages

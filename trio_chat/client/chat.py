@@ -15,6 +15,7 @@ from trio_chat.client.direct_sender import DirectSender
 from trio_chat.client.events import Delivery, Event, Fallback, HistoryEntry
 from trio_chat.client.inbox import Inbox
 from trio_chat.client.letter_sender import LetterSender
+from trio_chat.client.outbox import Outbox
 from trio_chat.client.private_rooms import PrivateRooms
 from trio_chat.client.registration import Registration
 from trio_chat.client.rooms import RoomInfo, Rooms
@@ -39,6 +40,8 @@ class Chat:
         self._direct = DirectSender(context, registration, self._letters)
         self._private_rooms = PrivateRooms(context, registration, self._direct, inbox.show)
         self._rooms = Rooms(context, registration, self._private_rooms)
+        self.outbox = Outbox(context, registration, self._direct, self._letters, self._rooms)
+        """Messages that are kept until they are sent, while the server or their recipients are away."""
         self._is_open = False
 
     @property
@@ -112,6 +115,7 @@ class Chat:
         if record is None or record.credentials is None:
             raise errors.UnknownRecipient(name)
         self._context.pins.pin(name, record.credentials)
+        self.outbox.try_again()
         return record.fingerprint
 
     @property
@@ -213,7 +217,7 @@ class Chat:
             NameTaken, SignedInElsewhere: the server had forgotten this client, which could not register again.
             ServerNotResponding: no answer within five windows.
         """
-        await self._rooms.post(EVERYONE_NAME, text)
+        await self._post(EVERYONE_NAME, text)
 
     # --- rooms. Each method also raises what `send_all` raises of the server ---
 
@@ -266,7 +270,12 @@ class Chat:
 
     async def post(self, room: str, text: str) -> None:
         """Send a message to a room, as `send_all` does to everyone. Raises InvalidName, NoSuchRoom, NotAMember."""
-        await self._rooms.post(room, text)
+        await self._post(room, text)
+
+    async def _post(self, room: str, text: str) -> None:
+        now = self._context.clock()
+        name = (await self._rooms.post(room, text, new_id(), now)).name
+        self._context.store.note(HistoryEntry(now, "", text, sent=True, group=True, room=name))
 
     # --- private rooms. Each method raises NoSuchRoom, NotAMember, RoomIsOpen, MembersNotTrusted, too ---
 
@@ -295,6 +304,11 @@ class Chat:
 
     # --- tasks, and what arrives ---
 
+    def _opened(self, *, resume: bool) -> None:
+        self._is_open = True
+        if resume:
+            self.outbox.resume()
+
     async def _run(self, task_status: trio.TaskStatus[None]) -> None:
         with closing(self._context.event_queue):
             async with trio.open_nursery() as nursery:
@@ -302,6 +316,7 @@ class Chat:
                 nursery.start_soon(self._inbox.batches_loop)
                 nursery.start_soon(self._registration.heartbeat_loop)
                 nursery.start_soon(self._private_rooms.renew_loop)
+                nursery.start_soon(self.outbox.run)
                 task_status.started()
 
     def _receive(self, peer: Peer, request: Request) -> Answer | Reaction:

@@ -17,7 +17,7 @@ from trio_chat.crypto.receipts import Verdict
 from trio_chat.link.session import Peer
 from trio_chat.protocol import messages
 from trio_chat.protocol.messages import DirectMessage
-from trio_chat.protocol.records import PublicKeys, Record, fold
+from trio_chat.protocol.records import RETENTION, PublicKeys, Record, fold
 from trio_chat.transport.endpoint import RESEND_DELAYS, new_id
 
 DETOUR = 60.0
@@ -53,6 +53,9 @@ class DirectSender:
         """Send a message to somebody who has this row. None: they have it. Else why it has to go by the server."""
         if not record.online:
             return Fallback.OFFLINE
+        # It would arrive before that one.
+        if self._context.store.is_at_server(record.name, self._context.clock() - RETENTION):
+            return Fallback.IN_ORDER
         row, until = self._relay_until.get(fold(record.name), (None, 0.0))
         # If their row has changed since, it is worth another try: they may have registered at another address.
         was_silent = row == record and until > trio.current_time()

@@ -31,6 +31,11 @@ class EventQueue:
         self._change_owed = False
 
     @property
+    def takes_events(self) -> bool:
+        """Whether there is ever room for an event."""
+        return self._capacity > 0
+
+    @property
     def room(self) -> int:
         """How many more events there is room for."""
         return self._capacity - self._receive.statistics().current_buffer_used

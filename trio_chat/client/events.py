@@ -19,6 +19,7 @@ class Fallback(enum.Enum):
 
     NO_ACK = "the recipient did not acknowledge it within the window"
     OFFLINE = "the table says that the recipient is offline"
+    IN_ORDER = "an earlier message to the recipient is still at the server"
     DETOUR = "the recipient did not answer directly within the last 60 seconds, or has no address for us"
 
 
@@ -67,6 +68,42 @@ class LetterReceived:
     first: bool
     signed_at: float | None = None
     room: str = ""
+
+
+class MessageState(enum.StrEnum):
+    """What has become of a message in the outbox."""
+
+    WAITING = "waiting"
+    """It could not be sent now, and is tried again."""
+    RECEIVED = "received"
+    """The recipient's program has it."""
+    RELAYED = "relayed"
+    """The recipient's program has it, from the server."""
+    SAVED = "saved"
+    """The server keeps it. When it has reached its recipient, a ReceiptReceived comes."""
+    POSTED = "posted"
+    """The server has it, for a room."""
+    FAILED = "failed"
+    """It was not sent, and is not tried again."""
+
+
+@attrs.frozen
+class OutgoingChanged:
+    """The message in the outbox with this number has another state. `error`: why it waits, or has failed.
+
+    `recipient` is empty if it is to a room, and `room` if it is to one person. `at`: when it was put there. `sent_at`:
+    see `Delivery`. `waited`: an earlier event has said that it waits.
+    """
+
+    number: int
+    id: bytes
+    recipient: str
+    room: str
+    at: float
+    state: MessageState
+    sent_at: float | None = None
+    error: ChatError | None = None
+    waited: bool = False
 
 
 @attrs.frozen
@@ -218,10 +255,12 @@ class SignedOff:
 class ServerSilent:
     """The server does not respond since this time; we keep trying (`open_chat(reconnect=True)`).
 
-    Also if nothing was asked: two heartbeats without an answer are enough.
+    Also if nothing was asked: two heartbeats without an answer are enough. `waiting`: how many messages wait in the
+    outbox.
     """
 
     since: float
+    waiting: int = 0
 
 
 @attrs.frozen
@@ -233,6 +272,7 @@ Event = (
     MessageReceived
     | GroupMessageReceived
     | LetterReceived
+    | OutgoingChanged
     | ReceiptReceived
     | MessageNotOpened
     | MessageNotDelivered

@@ -14,8 +14,8 @@ from trio_chat.crypto.letters import Unreadable, seal_letter
 from trio_chat.crypto.receipts import Verdict, hash_text, read_receipt
 from trio_chat.protocol import messages
 from trio_chat.protocol.messages import Answer, DirectMessage, Refused
-from trio_chat.protocol.records import PublicKeys, Reason
-from trio_chat.storage.interface import SentLetter
+from trio_chat.protocol.records import EntryKind, PublicKeys, Reason, fold
+from trio_chat.storage.sent_letters import SentLetter
 
 
 def refusal(answer: Answer, recipient: str = "") -> errors.ChatError:
@@ -40,19 +40,24 @@ class LetterSender:
     _registration: Registration
     _inbox: Inbox
 
-    def letter(self, message: DirectMessage, keys: PublicKeys) -> SentLetter:
+    def letter(self, message: DirectMessage, keys: PublicKeys, at: float | None = None) -> SentLetter:
         """What is remembered of a message to somebody with these keys."""
         text_hash = hash_text(message.text)
-        return SentLetter(message.id, message.recipient, keys.signing, text_hash, self._context.clock())
+        return SentLetter(message.id, message.recipient, keys.signing, text_hash, at or self._context.clock())
 
     def read(self, receipt: bytes, letter: SentLetter) -> Verdict:
         """What a receipt says about a message."""
         return read_receipt(receipt, letter.key, id=letter.id, sender=self._context.name, text_hash=letter.hash)
 
-    async def send(self, message: DirectMessage, keys: PublicKeys) -> Delivery:
-        """Give a message to the server. Raises what `Chat.send` raises."""
+    async def send(
+        self, message: DirectMessage, keys: PublicKeys, at: float | None = None, *, is_copy: bool = False
+    ) -> Delivery:
+        """Give a message to the server. `at`: when it was written; None is now. Raises what `Chat.send` raises.
+
+        `is_copy`: the server may have it from an earlier attempt.
+        """
         # The id of the direct message: its recipient may have got it after all, and must not show it twice.
-        letter, own, to = self.letter(message, keys), self._context.identity, message.recipient
+        letter, own, to = self.letter(message, keys, at), self._context.identity, message.recipient
         try:
             body = seal_letter(
                 own, keys, id=letter.id, sender=self._context.name, recipient=to, sent_at=letter.at, text=message.text
@@ -62,7 +67,7 @@ class LetterSender:
         # On disk before the server has it: its receipt may come after a crash, and counts for this text only.
         await self._context.store.will_send(letter)
         with self._inbox.expect_receipt(letter) as expected:
-            verdict = await self._save(letter, body, expected)
+            verdict = await self._save(letter, body, expected, is_copy)
             if verdict is None:
                 return Delivery("saved", letter.at)
             if verdict is Verdict.FORGED:
@@ -70,12 +75,14 @@ class LetterSender:
             self._inbox.told(letter)
         match verdict:
             case Verdict.RECEIVED:
+                # Also of what they have thrown away, and signed nothing for: they have been given all that was before.
+                self._context.store.passed(to)
                 return Delivery("relayed")
             case Verdict.NOT_OPENED:
                 raise errors.NotOpened(to)
         raise errors.WrongReceipt(to)
 
-    async def _save(self, letter: SentLetter, body: bytes, expected: ExpectedReceipt) -> Verdict | None:
+    async def _save(self, letter: SentLetter, body: bytes, expected: ExpectedReceipt, is_copy: bool) -> Verdict | None:
         """Give a letter to the server; return what its recipient has signed, or None if the server keeps it."""
         answer, to = None, letter.recipient
         try:
@@ -91,8 +98,20 @@ class LetterSender:
             case messages.Delivered(receipt=receipt):
                 return self.read(receipt, letter)
             case messages.Saved():
+                self._context.store.saved(letter.id)
                 return None
+            case Refused(reason=Reason.CONFLICT) if is_copy:
+                # Sealed twice, the same message looks like another one: the server has it.
+                return self._verdict_before(letter)
             case Refused():
                 self._context.store.settled(letter.id)
                 raise refusal(answer, to)
         raise errors.ServerNotResponding
+
+    def _verdict_before(self, letter: SentLetter) -> Verdict | None:
+        store = self._context.store
+        if store.seen((EntryKind.RECEIPT, fold(letter.recipient), letter.id)) is None:
+            store.saved(letter.id)
+            return None
+        # Its receipt has come, and was shown then.
+        return Verdict.RECEIVED

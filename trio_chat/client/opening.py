@@ -55,9 +55,10 @@ async def open_chat(
         identity: the keys that the name belongs to (see `open_identity`); None makes new ones, for this chat alone.
         server_key: the fingerprint that the server must have; None is the one that `store` remembers, if any.
         store: keeps letters, what was seen, and the keys of others; None keeps them in memory.
-        reconnect: if the server does not respond, or lets nobody in because too many come, keep trying instead of
-            raising, with pauses of up to 15 seconds, or as long as the server says. The events are `ServerSilent` and
-            `ServerBack`. Deregistering at the end is tried only once.
+        reconnect: if the server does not respond at the start, or lets nobody in because too many come, keep trying
+            instead of raising, with pauses of up to 15 seconds, or as long as the server says. Later the events
+            `ServerSilent` and `ServerBack` say whether it responds, and what waits in the outbox of an earlier program
+            with the same store is sent. Calls still raise ServerNotResponding.
         invitation: the code from the server's operator, if the server takes new names with an invitation only.
         backlog: how many events may wait to be read. Use 0 for a program that only sends: no message and no letter
             is accepted, so they stay with their senders and the server.
@@ -97,7 +98,7 @@ async def open_chat(
         async with open_background() as nursery:
             await nursery.start(chat._run)
             await registration.connect()
-            chat._is_open = True
+            chat._opened(resume=reconnect)
             yield chat
             if chat.online:
                 # Not so any longer if another program of the owner takes the name while this waits for its turn.

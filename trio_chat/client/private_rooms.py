@@ -344,9 +344,9 @@ class PrivateRooms:
 
     # --- messages ---
 
-    async def post(self, room: str, name: str, text: str) -> Answer:
-        """Seal a message and give it to the server; return its answer."""
-        context, id_ = self._context, new_id()
+    async def post(self, room: str, name: str, text: str, id: bytes, at: float) -> Answer:
+        """Seal a message, and give it to the server; return its answer. See `Rooms.post`."""
+        context = self._context
         for attempt in range(SERVER_ATTEMPTS):
             epoch = (await self._present(room, name)).epoch
             key = self._epochs.key(room)
@@ -354,12 +354,12 @@ class PrivateRooms:
                 context.identity,
                 key,
                 secrets.token_bytes(NONCE),
-                id=id_,
+                id=id,
                 sender=context.name,
-                sent_at=context.clock(),
+                sent_at=at,
                 text=text,
             )
-            request = GroupPost(id_, body, room)
+            request = GroupPost(id, body, room)
             match answer := await self._registration.ask(request):
                 # A late copy of the refusal before can be taken for the answer to what the server has in fact taken.
                 case Refused(reason=Reason.CONFLICT) if attempt:

@@ -23,7 +23,7 @@ from trio_chat.protocol.duplicates import Reaction
 from trio_chat.protocol.messages import Answer, PartAck, Refused, Registered
 from trio_chat.protocol.records import Address, EndReason, Reason
 from trio_chat.protocol.room_messages import RoomRequest
-from trio_chat.tasks import WakeUp
+from trio_chat.tasks import Change, WakeUp
 from trio_chat.transport.endpoint import ACK_WINDOW, RESEND_DELAYS, SERVER_ATTEMPTS, new_id
 
 _T = TypeVar("_T")
@@ -67,10 +67,10 @@ _ENDINGS: dict[EndReason, type[errors.ChatError]] = {
 class Registration:
     """One person's registration with the server, which is at one of the `candidates`.
 
-    `registered` is the server's latest answer, None while offline. `reconnect`: wait for a silent server, or one that
-    has had too many registrations, do not raise.
-    `invitation`: shown to the server with each registration. `silent_since`: when the server was found not to respond,
-    by our clock; None while it does.
+    `registered` is the server's latest answer, None while offline. `reconnect`: at the start, wait for a silent server,
+    or one that has had too many registrations. `invitation`: shown to the server with each registration.
+    `silent_since`: when the server was found not to respond, by our clock; None while it does. `changed`: we are
+    registered, or the server responds again.
     """
 
     _context: ClientContext
@@ -80,6 +80,7 @@ class Registration:
     _invitation: str = ""
     registered: Registered | None = attrs.field(init=False, default=None)
     silent_since: float | None = attrs.field(init=False, default=None)
+    changed: Change = attrs.field(init=False, factory=Change)
     server: Peer = attrs.field(init=False, default=Peer(("", 0), b""))
     # Distinguishes this program from others with the same key: see `_request_registration`.
     _program: bytes = attrs.field(init=False, factory=new_id)
@@ -94,18 +95,27 @@ class Registration:
     async def connect(self) -> None:
         """Discover the server and register, for the first time."""
         async with self._lock:
-            await self._retry_while_silent(self._discover_and_register, report=False)
+            pauses = chain(RECONNECT_DELAYS, repeat(RECONNECT_DELAYS[-1])) if self._reconnect else iter(())
+            while True:
+                try:
+                    return await self._discover_and_register()
+                except (errors.TooFast, ServerNotResponding) as error:
+                    pause = next(pauses, None)
+                    if pause is None:
+                        raise
+                    # The pauses grow also if each answer says that it is only a moment: many may have got that answer.
+                    await trio.sleep(max(pause, getattr(error, "after", 0.0)))
 
     async def register(self) -> int:
         """Register; see `Chat.register`."""
         async with self._lock:
-            return await self._retry_while_silent(self._register)
+            return await self._noting_silence(self._register)
 
     async def renew(self) -> None:
         """If we are online, register again: the server gets the list of those whom we block as it is now."""
         async with self._lock:
             if self.registered is not None:
-                await self._retry_while_silent(partial(self._register, take_over=False, was_away=False))
+                await self._noting_silence(partial(self._register, take_over=False, was_away=False))
 
     async def deregister(self) -> None:
         """Deregister; see `Chat.deregister`."""
@@ -116,7 +126,7 @@ class Registration:
                 self.server, messages.Deregister(new_id()), attempts=SERVER_ATTEMPTS, on_answer=self._on_deregistered
             )
             if self.registered is not None:
-                await self._discover_server(attempts=1)  # as in `_retry_while_silent`
+                await self._discover_server(attempts=1)  # as in `_noting_silence`
                 raise ServerNotResponding
 
     async def _discover_and_register(self) -> None:
@@ -184,6 +194,7 @@ class Registration:
         # Called by the reading task: the next datagram may bring the table, and must find the client registered.
         if isinstance(answer, Registered):
             self.registered, self._table_error = answer, None
+            self.changed.set()
             # Also before the table comes: with the pin of a lost key, our own row would be warned of.
             self._context.pins.pin_own(self._context.name, self._context.identity.public)
             if was_away:
@@ -224,7 +235,7 @@ class Registration:
 
     async def ask(self, request: _Question) -> Answer:
         """Ask the server; if it does not know us (any longer), register and ask again."""
-        return await self._retry_while_silent(partial(self._ask, request))
+        return await self._noting_silence(partial(self._ask, request))
 
     async def _ask(self, request: _Question) -> Answer:
         for _ in range(SERVER_ATTEMPTS):
@@ -241,48 +252,32 @@ class Registration:
                     return answer
         raise ServerNotResponding
 
-    async def _retry_while_silent(self, ask: Callable[[], Awaitable[_T]], *, report: bool = True) -> _T:
-        """With `reconnect`, repeat this until the server responds and lets us in. Raises ServerKeyChanged, too.
-
-        `report` its silence and its return as events: not at the start, when its keys have just been asked for.
-        """
-        pauses = chain(RECONNECT_DELAYS, repeat(RECONNECT_DELAYS[-1])) if self._reconnect else iter(())
-        while True:
-            try:
-                answer = await ask()
-            except errors.TooFast as error:
-                pause = next(pauses, None)
-                if pause is None:
-                    raise
-                # The pauses grow also if each answer says that it is only a moment: many others may have got it, too.
-                await trio.sleep(max(pause, error.after))
-            except ServerNotResponding:
-                pause = next(pauses, None)
-                if report:
-                    self._note_silence()
-                if pause is not None:
-                    await trio.sleep(pause)
-                # A new server with other keys cannot open what is sealed to the old ones, and would be silent forever.
-                # Asking for its keys raises ServerKeyChanged, which says more than that it is silent.
-                if pause is not None or report:
-                    await self._discover_server(attempts=1)
-                if pause is None:
-                    raise
-            else:
-                self._note_answer()
-                return answer
+    async def _noting_silence(self, ask: Callable[[], Awaitable[_T]]) -> _T:
+        """Ask the server, and note whether it answers. Raises ServerKeyChanged, too."""
+        try:
+            answer = await ask()
+        except ServerNotResponding:
+            self._note_silence()
+            # A new server with other keys cannot open what is sealed to the old ones, and would be silent forever.
+            # Asking for its keys raises ServerKeyChanged, which says more than that it is silent.
+            await self._discover_server(attempts=1)
+            raise
+        self._note_answer()
+        return answer
 
     def _note_silence(self) -> None:
         """The server has not answered for as long as it may."""
         if self.silent_since is None:
             self.silent_since = self._context.clock()
             if self._reconnect:
-                self._context.event_queue.offer(ServerSilent(self.silent_since))
+                waiting, _ = self._context.store.outgoing_size()
+                self._context.event_queue.offer(ServerSilent(self.silent_since, waiting))
 
     def _note_answer(self) -> None:
         """The server has answered."""
         if self.silent_since is not None:
             self.silent_since = None
+            self.changed.set()
             if self._reconnect:
                 self._context.event_queue.offer(ServerBack())
 

@@ -9,7 +9,6 @@ import trio
 
 from trio_chat import errors
 from trio_chat.client.context import ClientContext
-from trio_chat.client.events import HistoryEntry
 from trio_chat.client.memberships import Memberships
 from trio_chat.client.private_rooms import PrivateRooms
 from trio_chat.client.registration import Registration
@@ -134,18 +133,18 @@ class Rooms:
 
     # --- messages ---
 
-    async def post(self, name: str, text: str) -> None:
-        """Send a message to a room."""
+    async def post(self, name: str, text: str, id: bytes, at: float) -> SignedRoom:
+        """Send a message, which was written at that time, to a room; return the room."""
         check_name(name)
         check_text(text)
-        room, context = await self._room_to_post_to(name), self._context
+        room = await self._room_to_post_to(name)
         if is_private(room.id):
-            answer = await self._private.post(room.id, name, text)
+            answer = await self._private.post(room.id, name, text, id, at)
         else:
-            answer = await self._post_signed(room, text)
+            answer = await self._post_signed(room, text, id, at)
         match answer:
             case Accepted():
-                context.store.note(HistoryEntry(context.clock(), "", text, sent=True, group=True, room=room.name))
+                return room
             case answer:
                 error = room_refusal(answer, name)
                 if isinstance(error, errors.NotAMember):
@@ -153,10 +152,10 @@ class Rooms:
                     self._own.forget()
                 raise error
 
-    async def _post_signed(self, room: SignedRoom, text: str) -> Answer:
-        context, id_ = self._context, new_id()
-        body = sign_post(context.identity, id=id_, sender=context.name, sent_at=context.clock(), text=text, room=room)
-        return await self._registration.ask(GroupPost(id_, body, room.id))
+    async def _post_signed(self, room: SignedRoom, text: str, id: bytes, at: float) -> Answer:
+        context = self._context
+        body = sign_post(context.identity, id=id, sender=context.name, sent_at=at, text=text, room=room)
+        return await self._registration.ask(GroupPost(id, body, room.id))
 
     async def _room_to_post_to(self, name: str) -> SignedRoom:
         if fold(name) == EVERYONE_NAME:

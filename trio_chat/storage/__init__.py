@@ -15,7 +15,10 @@ mailboxes         how much room there is in each mailbox
 past_owners       the keys of those who have lost a name
 server_schema     its tables, and how older files are brought up to date
 client_store      a client's, in SQLite: letters, seen messages, pinned keys, history
-client_rows       the rows of what it has received, of letters and of pinned keys
+client_rows       the rows of what it has received and sent
+client_schema     its tables, and how older files are brought up to date
+outgoing          the messages that wait to be sent
+sent_letters      the letters that wait for their receipts
 kept_epochs       what a client keeps of its private rooms
 history           the tables of a client's history
 search_query      what a search of the history means

@@ -8,7 +8,9 @@ from collections.abc import Mapping, Sequence
 
 import attrs
 
-from trio_chat.storage.interface import SEEN_LIMIT, EntryKey, OpenedEntry, SentLetter
+from trio_chat.protocol.records import fold
+from trio_chat.storage.interface import SEEN_LIMIT, EntryKey, OpenedEntry
+from trio_chat.storage.sent_letters import SentLetter
 from trio_chat.storage.shares import fair_share
 
 
@@ -64,9 +66,20 @@ def forget_oldest_rows(database: sqlite3.Connection) -> list[EntryKey]:
 def remember_sent(database: sqlite3.Connection, letter: SentLetter, forgotten: Sequence[bytes]) -> None:
     """Add a letter; forget these."""
     database.execute(
-        "INSERT OR REPLACE INTO sent (id, recipient, key, hash, at) VALUES (?, ?, ?, ?, ?)", attrs.astuple(letter)
+        "INSERT OR REPLACE INTO sent (id, recipient, key, hash, at, is_saved) VALUES (?, ?, ?, ?, ?, ?)",
+        attrs.astuple(letter),
     )
     forget_sent(database, forgotten)
+
+
+def mark_row_saved(database: sqlite3.Connection, id_: bytes) -> None:
+    """Note that the server keeps a letter."""
+    database.execute("UPDATE sent SET is_saved = 1 WHERE id = ?", (id_,))
+
+
+def mark_rows_passed(database: sqlite3.Connection, recipient: str) -> None:
+    """Note that the server keeps no letters to this name any more."""
+    database.execute("UPDATE sent SET is_saved = 0 WHERE lower(recipient) = ?", (fold(recipient),))
 
 
 def forget_sent(database: sqlite3.Connection, ids: Sequence[bytes]) -> None:

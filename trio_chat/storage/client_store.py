@@ -12,110 +12,53 @@ from contextlib import asynccontextmanager, closing, suppress
 from pathlib import Path
 from types import MappingProxyType
 
+import attrs
 import trio
 
-from trio_chat.crypto.receipts import hash_text
 from trio_chat.errors import NoHistory, StoreFailed
 from trio_chat.protocol.records import RETENTION, fold
 from trio_chat.storage.client_rows import (
     forget_oldest_rows,
     forget_sent,
     keep_rows,
+    mark_row_saved,
     mark_row_shown,
+    mark_rows_passed,
     pin_key,
     remember_sent,
     see_row,
 )
-from trio_chat.storage.database import Schema, cannot_use, open_database
+from trio_chat.storage.client_schema import CLIENT_SCHEMA, finish_migration
+from trio_chat.storage.database import cannot_use, open_database
 from trio_chat.storage.group_commit import GroupCommit, Runner, in_thread
 from trio_chat.storage.history import (
-    COUNTS_MIGRATION,
-    MIGRATION,
-    ROOMS_MIGRATION,
     Noted,
     drop_oldest_entries,
     find_entries,
     newest_entries,
     write_entry,
 )
-from trio_chat.storage.interface import (
-    SEEN_LIMIT,
-    SENT_LIMIT,
-    EntryKey,
-    HistoryEntry,
-    OpenedEntry,
-    SentLetter,
-)
+from trio_chat.storage.interface import SEEN_LIMIT, EntryKey, HistoryEntry, OpenedEntry
 from trio_chat.storage.kept_epochs import (
-    EPOCHS_MIGRATION,
     KeptEpoch,
     KeptEpochs,
     end_epochs,
     read_epochs,
     write_epochs,
 )
+from trio_chat.storage.outgoing import (
+    Outgoing,
+    delete_outgoing,
+    read_outgoing,
+    write_attempt,
+    write_outgoing,
+    write_received,
+)
+from trio_chat.storage.sent_letters import SentLetter, SentLetters
 from trio_chat.tasks import WakeUp, open_background
 
 WRITE_BEHIND = 0.1
 """Seconds for which changes (seen, shown, pinned, noted) are gathered before they are written together."""
-
-CLIENT_SCHEMA = Schema(
-    application_id=0x74434843,  # "tCHC"
-    migrations=(
-        """
-        CREATE TABLE letters (
-            number INTEGER PRIMARY KEY, kind TEXT NOT NULL, sender TEXT NOT NULL COLLATE NOCASE, id BLOB NOT NULL,
-            sent_at REAL NOT NULL, text TEXT NOT NULL, count INTEGER NOT NULL, shown INTEGER NOT NULL DEFAULT 0,
-            UNIQUE (kind, sender, id)
-        );
-        CREATE INDEX letters_unshown ON letters (number) WHERE NOT shown;
-        CREATE TABLE seen (
-            kind TEXT NOT NULL, sender TEXT NOT NULL COLLATE NOCASE, id BLOB NOT NULL, at REAL NOT NULL,
-            PRIMARY KEY (kind, sender, id)
-        ) WITHOUT ROWID;
-        """,
-        # A text may be missing now, and SQLite drops a NOT NULL with its column only.
-        """
-        ALTER TABLE letters ADD COLUMN opened TEXT;
-        UPDATE letters SET opened = text;
-        ALTER TABLE letters DROP COLUMN text;
-        ALTER TABLE letters RENAME COLUMN opened TO text;
-        CREATE TABLE pins (name TEXT PRIMARY KEY, key BLOB NOT NULL) WITHOUT ROWID;
-        """,
-        MIGRATION,
-        # One row for each message, receipt or notice received, whichever way it came: `seen` goes. Of what was in it
-        # alone, and of what has no text any more, no hash is known. So a later copy is not signed for: that is strict,
-        # but a receipt for a text that nobody can compare would prove nothing.
-        # Texts of receipts are verdicts now, the text of a count is the number. See also `_finish_migration`.
-        """
-        ALTER TABLE letters RENAME TO received;
-        ALTER TABLE received ADD COLUMN seq INTEGER NOT NULL DEFAULT 0;
-        ALTER TABLE received ADD COLUMN hash BLOB NOT NULL DEFAULT x'';
-        ALTER TABLE received ADD COLUMN signed_at REAL;
-        INSERT OR IGNORE INTO received (kind, sender, id, sent_at, count, shown)
-            SELECT kind, sender, id, at, 0, 1 FROM seen ORDER BY at;
-        UPDATE received SET hash = zeroblob(32);
-        UPDATE received SET text = CASE
-            WHEN text IS NULL THEN 'forged' WHEN kind = 'receipt' THEN 'received' ELSE 'not opened' END
-            WHERE kind IN ('receipt', 'unreadable');
-        UPDATE received SET text = count WHERE kind = 'missed';
-        UPDATE OR IGNORE received SET kind = 'receipt' WHERE kind = 'unreadable';
-        DELETE FROM received WHERE kind = 'unreadable';
-        ALTER TABLE received DROP COLUMN count;
-        DROP TABLE seen;
-        CREATE TABLE migrated (at REAL);
-        INSERT INTO migrated SELECT NULL WHERE EXISTS (SELECT * FROM received) OR EXISTS (SELECT * FROM pins);
-        CREATE TABLE sent (
-            number INTEGER PRIMARY KEY, id BLOB NOT NULL UNIQUE, recipient TEXT NOT NULL, key BLOB NOT NULL,
-            hash BLOB NOT NULL, at REAL NOT NULL
-        );
-        """,
-        COUNTS_MIGRATION
-        + "CREATE TABLE blocked (number INTEGER PRIMARY KEY, key BLOB NOT NULL UNIQUE, name TEXT NOT NULL)",
-        "ALTER TABLE received ADD COLUMN room TEXT NOT NULL DEFAULT '';" + ROOMS_MIGRATION,
-        EPOCHS_MIGRATION,
-    ),
-)
 
 
 @asynccontextmanager
@@ -159,7 +102,7 @@ class SqliteClientStore:
         self._commits = commits
         self._clock = clock
         self._keeps_history = history
-        self._migrated_at = _finish_migration(connection, clock())
+        self._migrated_at = finish_migration(connection, clock())
         forget_oldest_rows(connection)
         seen = connection.execute("SELECT kind, lower(sender), id, hash FROM received")
         self._seen: dict[EntryKey, bytes] = {(kind, sender, id_): hash_ for kind, sender, id_, hash_ in seen}
@@ -169,8 +112,9 @@ class SqliteClientStore:
             " WHERE NOT shown ORDER BY number"
         )
         self._unshown = {entry.key: entry for entry in (OpenedEntry(*row) for row in unshown)}
-        sent = connection.execute("SELECT id, recipient, key, hash, at FROM sent ORDER BY number")
-        self._sent = {letter.id: letter for letter in (SentLetter(*row) for row in sent)}
+        sent = connection.execute("SELECT id, recipient, key, hash, at, is_saved FROM sent ORDER BY number")
+        self._sent = SentLetters(SentLetter(*row) for row in sent.fetchall())
+        self._outgoing = read_outgoing(connection)
         self._pins: dict[str, bytes] = dict(connection.execute("SELECT name, key FROM pins"))
         self._blocked: dict[bytes, str] = dict(connection.execute("SELECT key, name FROM blocked ORDER BY number"))
         ((self._number,),) = connection.execute("SELECT coalesce(max(number), 0) FROM entries")
@@ -211,17 +155,25 @@ class SqliteClientStore:
         self._write_later(lambda database: mark_row_shown(database, entry.key, self._keeps_history))
 
     async def will_send(self, letter: SentLetter) -> None:
-        self._sent[letter.id] = letter
-        forgotten = [*self._sent][:-SENT_LIMIT]
-        for id_ in forgotten:
-            del self._sent[id_]
+        forgotten = self._sent.add(letter)
         await self._commits.submit(lambda database: remember_sent(database, letter, forgotten))
 
     def sent(self, id: bytes) -> SentLetter | None:
         return self._sent.get(id)
 
+    def saved(self, id: bytes) -> None:
+        if self._sent.saved(id):
+            self._write_later(lambda database: mark_row_saved(database, id))
+
+    def passed(self, recipient: str) -> None:
+        if self._sent.passed(recipient):
+            self._write_later(lambda database: mark_rows_passed(database, recipient))
+
+    def is_at_server(self, recipient: str, since: float) -> bool:
+        return self._sent.is_at_server(recipient, since)
+
     def settled(self, id: bytes) -> None:
-        if self._sent.pop(id, None):
+        if self._sent.remove(id):
             self._write_later(lambda database: forget_sent(database, [id]))
 
     def knows_all_sent(self) -> bool:
@@ -249,6 +201,34 @@ class SqliteClientStore:
     async def unblock(self, key: bytes) -> None:
         self._blocked.pop(key, None)
         await self._commits.submit(lambda database: database.execute("DELETE FROM blocked WHERE key = ?", (key,)))
+
+    def outgoing(self) -> list[Outgoing]:
+        return self._outgoing.all()
+
+    def outgoing_size(self) -> tuple[int, int]:
+        return self._outgoing.size()
+
+    async def put_outgoing(self, message: Outgoing) -> Outgoing:
+        number: int = await self._commits.submit(lambda database: write_outgoing(database, message))
+        message = attrs.evolve(message, number=number)
+        self._outgoing.put(message)
+        return message
+
+    async def attempt_outgoing(self, message: Outgoing, at: float) -> Outgoing:
+        await self._commits.submit(lambda database: write_attempt(database, message.number, at))
+        return self._outgoing.replace(attrs.evolve(message, attempted_at=at))
+
+    def outgoing_received(self, message: Outgoing) -> Outgoing:
+        self._write_later(lambda database: write_received(database, message.number))
+        return self._outgoing.replace(attrs.evolve(message, is_received=True))
+
+    def outgoing_done(self, message: Outgoing) -> None:
+        self._outgoing.remove(message.number)
+        self._write_later(lambda database: delete_outgoing(database, message.number))
+
+    async def cancel_outgoing(self, message: Outgoing) -> None:
+        self._outgoing.remove(message.number)
+        await self._commits.submit(lambda database: delete_outgoing(database, message.number))
 
     def epochs(self) -> list[KeptEpoch]:
         return self._epochs.all()
@@ -330,16 +310,3 @@ class SqliteClientStore:
 def _limit_after(count: int) -> int:
     """How many may be seen before the oldest are forgotten again. That reads the whole table, so it is done rarely."""
     return max(count, SEEN_LIMIT) + SEEN_LIMIT // 10
-
-
-def _finish_migration(database: sqlite3.Connection, now: float) -> float | None:
-    """Do once what a script cannot: hash the texts, note the time. Returns that time; None for a file that was new."""
-    database.create_function("hash_text", 1, hash_text, deterministic=True)
-    database.execute("BEGIN IMMEDIATE")
-    if database.execute("UPDATE migrated SET at = ? WHERE at IS NULL", (now,)).rowcount:
-        database.execute(
-            "UPDATE received SET hash = hash_text(text) WHERE text IS NOT NULL AND kind IN ('direct', 'group')"
-        )
-    row: tuple[float] | None = database.execute("SELECT at FROM migrated").fetchone()
-    database.execute("COMMIT")
-    return row[0] if row else None

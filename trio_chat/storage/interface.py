@@ -16,7 +16,9 @@ from trio_chat.protocol.limits import Limits
 from trio_chat.protocol.log import Page
 from trio_chat.protocol.records import Credentials, Entry, EntryKind, Record, Room, fold
 from trio_chat.storage.kept_epochs import EpochStore
+from trio_chat.storage.outgoing import OutboxStore
 from trio_chat.storage.rules import Ban, Invitation
+from trio_chat.storage.sent_letters import SentLetterStore
 
 EntryKey = tuple[str, str, bytes]
 """Kind, sender's name in lower case, id: what identifies a message, whether it comes directly or from the server."""
@@ -33,7 +35,6 @@ SERVER = ""
 """The name under which the server's key is pinned: no person's name is empty."""
 
 SEEN_LIMIT = 100_000
-SENT_LIMIT = 10_000
 
 
 # --- the server's store ---
@@ -309,18 +310,7 @@ class OpenedEntry:
         return HistoryEntry(self.at, self.sender, self.text, group=self.kind == EntryKind.GROUP, room=self.room)
 
 
-@attrs.frozen
-class SentLetter:
-    """A letter that waits for its receipt: to whom, their Ed25519 key, the SHA-256 of its text, when it was sent."""
-
-    id: bytes
-    recipient: str
-    key: bytes
-    hash: bytes
-    at: float
-
-
-class ClientStore(EpochStore, Protocol):
+class ClientStore(EpochStore, OutboxStore, SentLetterStore, Protocol):
     """What was received and seen, letters without a receipt, keys of others, history; for one name at one server."""
 
     def seen(self, key: EntryKey) -> bytes | None:
@@ -344,18 +334,6 @@ class ClientStore(EpochStore, Protocol):
 
     def shown(self, entry: OpenedEntry) -> None:
         """Mark a kept entry as shown, and add it to the history. May become durable a little later (100 ms)."""
-
-    async def will_send(self, letter: SentLetter) -> None:
-        """Remember a letter, before the server gets it, until `settled` is called. The newest SENT_LIMIT are known."""
-
-    def sent(self, id: bytes) -> SentLetter | None:
-        """The letter with this id, if it waits for its receipt."""
-
-    def settled(self, id: bytes) -> None:
-        """The user knows what became of this letter. May become durable a little later (100 ms)."""
-
-    def knows_all_sent(self) -> bool:
-        """Whether each letter that may still get a receipt is remembered: not for 30 days after an older version."""
 
     def pinned(self, name: str) -> bytes | None:
         """The Ed25519 key that was pinned for a name, or for SERVER; None if there is none."""

@@ -4,25 +4,22 @@ No method has a checkpoint, so each is one transaction.
 """
 
 import weakref
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from itertools import islice
 from types import MappingProxyType
+
+import attrs
 
 from trio_chat.errors import NoHistory
 from trio_chat.protocol.records import fold
 from trio_chat.storage.database import open_in_memory
 from trio_chat.storage.group_commit import StoreRequest, T
-from trio_chat.storage.interface import (
-    SEEN_LIMIT,
-    SENT_LIMIT,
-    EntryKey,
-    HistoryEntry,
-    OpenedEntry,
-    SentLetter,
-)
+from trio_chat.storage.interface import SEEN_LIMIT, EntryKey, HistoryEntry, OpenedEntry
 from trio_chat.storage.kept_epochs import KeptEpoch, KeptEpochs
+from trio_chat.storage.outgoing import Outgoing, OutgoingMessages
 from trio_chat.storage.search_query import asked_room, is_found
+from trio_chat.storage.sent_letters import SentLetter, SentLetters
 from trio_chat.storage.server_schema import SERVER_SCHEMA
 from trio_chat.storage.server_store import SqliteServerStore
 from trio_chat.storage.shares import fair_share
@@ -57,11 +54,13 @@ class MemoryClientStore:
         self._seen: dict[str, dict[EntryKey, bytes]] = {}
         self._seen_count = 0
         self._unshown: dict[EntryKey, OpenedEntry] = {}
-        self._sent: OrderedDict[bytes, SentLetter] = OrderedDict()
+        self._sent = SentLetters()
         self._pins: dict[str, bytes] = {}
         self._blocked: dict[bytes, str] = {}
         self._history: list[HistoryEntry] | None = [] if history else None
         self._lengths: Counter[str] = Counter()
+        self._outgoing = OutgoingMessages()
+        self._last_number = 0
         self._epochs = KeptEpochs()
 
     def seen(self, key: EntryKey) -> bytes | None:
@@ -99,15 +98,22 @@ class MemoryClientStore:
             self.note(entry.history)
 
     async def will_send(self, letter: SentLetter) -> None:
-        self._sent[letter.id] = letter
-        if len(self._sent) > SENT_LIMIT:
-            self._sent.popitem(last=False)
+        self._sent.add(letter)
 
     def sent(self, id: bytes) -> SentLetter | None:
         return self._sent.get(id)
 
+    def saved(self, id: bytes) -> None:
+        self._sent.saved(id)
+
+    def passed(self, recipient: str) -> None:
+        self._sent.passed(recipient)
+
+    def is_at_server(self, recipient: str, since: float) -> bool:
+        return self._sent.is_at_server(recipient, since)
+
     def settled(self, id: bytes) -> None:
-        self._sent.pop(id, None)
+        self._sent.remove(id)
 
     def knows_all_sent(self) -> bool:
         return True
@@ -129,6 +135,30 @@ class MemoryClientStore:
 
     async def unblock(self, key: bytes) -> None:
         self._blocked.pop(key, None)
+
+    def outgoing(self) -> list[Outgoing]:
+        return self._outgoing.all()
+
+    def outgoing_size(self) -> tuple[int, int]:
+        return self._outgoing.size()
+
+    async def put_outgoing(self, message: Outgoing) -> Outgoing:
+        self._last_number += 1
+        message = attrs.evolve(message, number=self._last_number)
+        self._outgoing.put(message)
+        return message
+
+    async def attempt_outgoing(self, message: Outgoing, at: float) -> Outgoing:
+        return self._outgoing.replace(attrs.evolve(message, attempted_at=at))
+
+    def outgoing_received(self, message: Outgoing) -> Outgoing:
+        return self._outgoing.replace(attrs.evolve(message, is_received=True))
+
+    def outgoing_done(self, message: Outgoing) -> None:
+        self._outgoing.remove(message.number)
+
+    async def cancel_outgoing(self, message: Outgoing) -> None:
+        self._outgoing.remove(message.number)
 
     def epochs(self) -> list[KeptEpoch]:
         return self._epochs.all()

@@ -1,0 +1,287 @@
+"""The outbox: what a program has accepted is sent in the end, once, in order, or its user is told that it is not."""
+
+import pytest
+import trio
+
+from tests.stage import Person, identity_of
+from trio_chat.client.events import (
+    LetterReceived,
+    MessageReceived,
+    MessageState,
+    OutgoingChanged,
+    ReceiptReceived,
+)
+from trio_chat.errors import (
+    InvalidRecipient,
+    InvalidText,
+    KeyChanged,
+    MailboxFull,
+    NotWaiting,
+    OutboxFull,
+    ServerNotResponding,
+    TriedTooLong,
+    UnknownRecipient,
+)
+from trio_chat.protocol.messages import Accepted, Batch, Save, Saved
+from trio_chat.storage.memory import MemoryClientStore
+
+DAY = 24 * 3600.0
+
+
+def states(person: Person) -> list[tuple[int, str]]:
+    """What the person was told of their messages, by number."""
+    return [(one.number, str(one.state)) for one in person.received if isinstance(one, OutgoingChanged)]
+
+
+def waiting(person: Person) -> list[str]:
+    return [one.text for one in person.chat.outbox.waiting()]
+
+
+# --- when all is well ---
+
+
+async def test_a_message_is_sent_at_once_and_is_in_the_history(stage, autojump_clock):
+    alice, bob = await stage.enter("alice"), await stage.enter("bob")
+    message = await alice.chat.outbox.put("bob", "hi")
+    assert (await alice.chat.outbox.news(message)).state is MessageState.RECEIVED
+    await stage.pass_time(1)
+    assert bob.received[-1] == MessageReceived("alice", "hi")
+    assert waiting(alice) == states(alice) == []
+    assert [(one.peer, one.text) for one in await alice.chat.history()] == [("bob", "hi")]
+
+
+async def test_what_becomes_of_a_message_comes_as_an_event(stage, autojump_clock):
+    alice = await stage.enter("alice")
+    bob = await stage.enter("bob")
+    await bob.chat.deregister()
+    message = await alice.chat.outbox.put("Bob", "are you there?")
+    post = await alice.chat.outbox.put_in_room("everyone", "hello")
+    await stage.pass_time(1)
+    saved, posted = sorted(
+        (one for one in alice.received if isinstance(one, OutgoingChanged)), key=lambda one: one.number
+    )
+    assert saved == OutgoingChanged(message.number, message.id, "Bob", "", message.at, MessageState.SAVED, message.at)
+    assert posted == OutgoingChanged(post.number, post.id, "", "everyone", post.at, MessageState.POSTED)
+    await bob.chat.register()
+    await stage.pass_time(1)
+    assert sorted(bob.texts()) == ["are you there?", "hello"]
+    assert ReceiptReceived("Bob", message.at) in alice.received or ReceiptReceived("bob", message.at) in alice.received
+
+
+async def test_what_cannot_be_a_message_is_refused_at_once(stage, autojump_clock):
+    alice = await stage.enter("alice")
+    with pytest.raises(InvalidText):
+        await alice.chat.outbox.put("bob", "")
+    with pytest.raises(InvalidRecipient):
+        await alice.chat.outbox.put("Alice", "to myself")
+    assert waiting(alice) == []
+
+
+# --- while the server is away ---
+
+
+async def test_messages_wait_for_the_server_and_nothing_else_does(stage, autojump_clock):
+    alice, bob, carol = [await stage.enter(name) for name in ("alice", "bob", "carol")]
+    await carol.chat.deregister()
+    await stage.pass_time(1)
+    await stage.kill_server()
+    to_carol = [await alice.chat.outbox.put("carol", f"{n} for carol") for n in range(3)]
+    to_all = await alice.chat.outbox.put_in_room("everyone", "for all")
+    begun = trio.current_time()
+    direct = await alice.chat.outbox.put("bob", "hi bob")
+    assert (await alice.chat.outbox.news(direct)).state is MessageState.RECEIVED
+    assert trio.current_time() - begun < 0.5, "a direct message does not wait for the server"
+    waits = await alice.chat.outbox.news(to_carol[0])
+    assert (waits.state, type(waits.error)) == (MessageState.WAITING, ServerNotResponding)
+    assert waiting(alice) == ["0 for carol", "1 for carol", "2 for carol", "for all"]
+    await stage.pass_time(100)
+    told = [(one.number, "waiting") for one in (to_all, *to_carol[1:])]
+    assert sorted(states(alice)) == sorted(told), "of each once, and of the first one as its news"
+    await stage.start_server()
+    await stage.pass_time(30)
+    assert waiting(alice) == []
+    await carol.chat.register()
+    await stage.pass_time(5)
+    assert [text for text in carol.texts() if "carol" in text] == ["0 for carol", "1 for carol", "2 for carol"]
+    assert sorted(carol.texts()) == sorted(["0 for carol", "1 for carol", "2 for carol", "for all"])
+    assert bob.texts() == ["hi bob", "for all"]
+
+
+async def test_a_program_that_was_killed_goes_on_where_it_was(stage, autojump_clock):
+    store = MemoryClientStore()
+    alice, bob = await stage.enter("alice", store=store), await stage.enter("bob")
+    await bob.chat.deregister()
+    await stage.pass_time(1)
+    await stage.kill_server()
+    for n in range(3):
+        await alice.chat.outbox.put("bob", f"{n}")
+    await stage.pass_time(10)
+    await alice.kill()
+    await stage.start_server()
+    alice = await stage.enter("alice", host=alice.host, store=store, reconnect=True)
+    await stage.pass_time(5)
+    assert waiting(alice) == []
+    await bob.chat.register()
+    await stage.pass_time(5)
+    assert bob.texts() == ["0", "1", "2"]
+
+
+async def test_a_message_of_which_the_answer_was_lost_is_shown_once(stage, autojump_clock):
+    store = MemoryClientStore()
+    alice, bob = await stage.enter("alice", store=store), await stage.enter("bob")
+    await bob.chat.deregister()
+    await stage.pass_time(1)
+    for put, name in ((alice.chat.outbox.put, "bob"), (alice.chat.outbox.put_in_room, "everyone")):
+        stage.lose(lambda message, source, destination: isinstance(message, Saved | Accepted))
+        await put(name, f"to {name}")
+        await stage.pass_time(4)
+    await alice.kill()
+    stage.network.filters.clear()
+    alice = await stage.enter("alice", host=alice.host, store=store, reconnect=True)
+    await stage.pass_time(40)
+    assert waiting(alice) == []
+    await bob.chat.register()
+    await stage.pass_time(5)
+    assert sorted(bob.texts()) == ["to bob", "to everyone"]
+
+
+async def test_nothing_is_sent_while_one_is_off_line(stage, autojump_clock):
+    alice, bob = await stage.enter("alice"), await stage.enter("bob")
+    await alice.chat.deregister()
+    await alice.chat.outbox.put("bob", "later")
+    await stage.pass_time(60)
+    assert bob.texts() == []
+    assert states(alice) == [(1, "waiting")]
+    await alice.chat.register()
+    await stage.pass_time(1)
+    assert bob.texts() == ["later"]
+
+
+# --- refusals ---
+
+
+async def test_a_message_that_fails_does_not_block_the_next_one(stage, autojump_clock):
+    alice = await stage.enter("alice")
+    first = await alice.chat.outbox.put("nobody", "1")
+    failed = await alice.chat.outbox.news(first)
+    assert (failed.state, type(failed.error)) == (MessageState.FAILED, UnknownRecipient)
+    await alice.chat.outbox.put("nobody", "2")
+    await stage.pass_time(1)
+    await stage.enter("nobody")
+    third = await alice.chat.outbox.put("nobody", "3")
+    assert (await alice.chat.outbox.news(third)).state is MessageState.RECEIVED
+    assert [state for _, state in states(alice)] == ["failed"]
+    assert waiting(alice) == []
+
+
+async def test_a_full_mailbox_is_tried_again(stage, monkeypatch, autojump_clock):
+    monkeypatch.setattr("trio_chat.storage.mailboxes.MAILBOX_LETTERS", 4)
+    alice, bob = await stage.enter("alice"), await stage.enter("bob")
+    await bob.chat.deregister()
+    for n in range(3):
+        await alice.chat.outbox.put("bob", f"{n}")
+    await stage.pass_time(5)
+    told = [one for one in alice.received if isinstance(one, OutgoingChanged) and one.state is MessageState.WAITING]
+    assert [type(one.error) for one in told] == [MailboxFull, MailboxFull]
+    await bob.chat.register()
+    await stage.pass_time(70)
+    assert bob.texts() == ["0", "1", "2"]
+    assert waiting(alice) == []
+
+
+async def test_a_changed_key_holds_the_queue_until_it_is_trusted(stage, autojump_clock):
+    store = MemoryClientStore()
+    alice, bob = await stage.enter("alice", store=store), await stage.enter("bob")
+    await stage.pass_time(1)
+    await bob.kill()
+    await stage.server_store.forget("bob")
+    await stage.kill_server()
+    await stage.start_server()
+    await stage.pass_time(30)
+    bob = await stage.enter("bob", identity=identity_of("another bob"))
+    await stage.pass_time(1)
+    first = await alice.chat.outbox.put("bob", "1")
+    await alice.chat.outbox.put("bob", "2")
+    waits = await alice.chat.outbox.news(first)
+    assert (waits.state, type(waits.error)) == (MessageState.WAITING, KeyChanged)
+    await stage.pass_time(DAY)
+    assert bob.texts() == []
+    alice.chat.trust("bob")
+    await stage.pass_time(1)
+    assert bob.texts() == ["1", "2"]
+
+
+# --- withdrawing, limits, old attempts ---
+
+
+async def test_a_message_that_waits_can_be_withdrawn(stage, autojump_clock):
+    alice, bob = await stage.enter("alice"), await stage.enter("bob")
+    await bob.chat.deregister()
+    await stage.pass_time(1)
+    await stage.kill_server()
+    one, two, three = [await alice.chat.outbox.put("bob", text) for text in ("one", "two", "three")]
+    await stage.pass_time(5)
+    assert (await alice.chat.outbox.cancel(one.number)).text == "one"
+    await alice.chat.outbox.cancel(three.number)
+    with pytest.raises(NotWaiting):
+        await alice.chat.outbox.cancel(one.number)
+    await stage.start_server()
+    await stage.pass_time(30)
+    await bob.chat.register()
+    await stage.pass_time(5)
+    assert bob.texts() == ["two"]
+    assert two.number not in {number for number, state in states(alice) if state == "failed"}
+
+
+async def test_there_is_a_limit(stage, monkeypatch, autojump_clock):
+    monkeypatch.setattr("trio_chat.client.outgoing_queue.MAX_OUTGOING", 3)
+    alice = await stage.enter("alice")
+    await alice.chat.deregister()
+    for n in range(3):
+        await alice.chat.outbox.put("bob", f"{n}")
+    with pytest.raises(OutboxFull):
+        await alice.chat.outbox.put("bob", "4")
+    await alice.chat.outbox.cancel(alice.chat.outbox.waiting()[0].number)
+    await alice.chat.outbox.put("bob", "4")
+    monkeypatch.setattr("trio_chat.client.outgoing_queue.MAX_OUTGOING", 100)
+    monkeypatch.setattr("trio_chat.client.outgoing_queue.MAX_OUTGOING_BYTES", 10)
+    with pytest.raises(OutboxFull):
+        await alice.chat.outbox.put("bob", "12345678")
+    await alice.chat.outbox.put("bob", "1234567")
+
+
+async def test_what_was_tried_for_14_days_has_failed(stage, autojump_clock):
+    store = MemoryClientStore()
+    alice, bob = await stage.enter("alice", store=store), await stage.enter("bob")
+    await bob.chat.deregister()
+    await stage.pass_time(1)
+    stage.lose(lambda message, source, destination: isinstance(message, Save))
+    message = await alice.chat.outbox.put("bob", "old")
+    await stage.pass_time(5)
+    (kept,) = store.outgoing()
+    assert kept.attempted_at is not None
+    await store.attempt_outgoing(kept, kept.attempted_at - 14 * DAY)
+    await alice.kill()
+    alice = await stage.enter("alice", host=alice.host, store=store, reconnect=True)
+    await stage.pass_time(5)
+    (failed,) = [one for one in alice.received if isinstance(one, OutgoingChanged)]
+    assert (failed.number, failed.state, type(failed.error)) == (message.number, MessageState.FAILED, TriedTooLong)
+    assert waiting(alice) == []
+
+
+# --- order ---
+
+
+async def test_nothing_overtakes_a_saved_message(stage, autojump_clock):
+    """Bob is back, and has not taken the letter yet: a direct message would be shown before it."""
+    alice, bob = await stage.enter("alice"), await stage.enter("bob")
+    await bob.chat.deregister()
+    assert (await alice.chat.send("bob", "first")).how == "saved"
+    stage.lose(lambda message, source, destination: isinstance(message, Batch), times=8)
+    await bob.chat.register()
+    delivery = await alice.chat.send("bob", "second")
+    assert delivery.how in ("saved", "relayed")
+    await stage.pass_time(10)
+    assert bob.texts() == ["first", "second"]
+    assert (await alice.chat.send("bob", "third")).how == "direct"
+    assert next(type(one) for one in bob.received if hasattr(one, "text")) is LetterReceived

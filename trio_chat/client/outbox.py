@@ -1,0 +1,325 @@
+"""The outbox: messages that the program has accepted, and keeps until they are sent, also over a restart.
+
+Each recipient and each room has a queue of its own, in order, which no other queue waits for. How a message is sent is
+in direct_sender.py, letter_sender.py and rooms.py; here is when, what follows a failure, and what the user is told.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+
+import attrs
+import trio
+
+from trio_chat import errors
+from trio_chat.client.context import ClientContext
+from trio_chat.client.direct_sender import DirectSender
+from trio_chat.client.events import HistoryEntry, MessageState, OutgoingChanged
+from trio_chat.client.letter_sender import LetterSender
+from trio_chat.client.outgoing_queue import (
+    AT_ONCE,
+    PAUSES,
+    RESEND_UNKEPT,
+    RETRIED_FOR,
+    MessageQueue,
+    QueuedMessage,
+    QueueKey,
+    check_room,
+    queue_of,
+)
+from trio_chat.client.registration import Registration
+from trio_chat.client.rooms import Rooms
+from trio_chat.link.session import Peer
+from trio_chat.protocol.messages import DirectMessage
+from trio_chat.protocol.records import EVERYONE_NAME, check_name, fold
+from trio_chat.storage.outgoing import Outgoing
+from trio_chat.tasks import Change, WakeUp
+from trio_chat.transport.endpoint import new_id
+
+
+@attrs.define(eq=False)
+class Outbox:
+    """The messages of one person that wait to be sent; see `Chat.outbox`.
+
+    A message to somebody leaves it when the server has it, or when their program has it on its disk.
+    """
+
+    _context: ClientContext
+    _registration: Registration
+    _direct: DirectSender
+    _letters: LetterSender
+    _rooms: Rooms
+    _is_loaded: bool = attrs.field(init=False, default=False)
+    _queues: dict[QueueKey, MessageQueue] = attrs.field(init=False, factory=dict)
+    _to_start: list[QueueKey] = attrs.field(init=False, factory=list)
+    _wake_up: WakeUp = attrs.field(init=False, factory=WakeUp)
+    _progress: Change = attrs.field(init=False, factory=Change)
+    # Queues that have another message, while their first one waits.
+    _to_tell: list[MessageQueue] = attrs.field(init=False, factory=list)
+    # Messages that programs of others have, or are getting, by their ids; with the keys of their links.
+    _handed: dict[bytes, tuple[bytes, MessageQueue, QueuedMessage]] = attrs.field(init=False, factory=dict)
+    _awaited: dict[int, trio.MemorySendChannel[OutgoingChanged]] = attrs.field(init=False, factory=dict)
+    _new: int = attrs.field(init=False, default=0)
+    _at_once: trio.CapacityLimiter = attrs.field(init=False, factory=lambda: trio.CapacityLimiter(AT_ONCE))
+
+    # --- what the user does ---
+
+    async def put(self, recipient: str, text: str) -> Outgoing:
+        """Keep a message to one person until it is sent. When this returns it is on the disk.
+
+        What becomes of it comes as events, `OutgoingChanged`. Raises InvalidName, InvalidText, InvalidRecipient,
+        OutboxFull.
+        """
+        check_name(recipient)
+        if fold(recipient) == fold(self._context.name):
+            raise errors.InvalidRecipient
+        return await self._put(recipient, "", text)
+
+    async def put_in_room(self, room: str, text: str) -> Outgoing:
+        """Keep a message to a room, or to `everyone`, until it is sent. Raises InvalidName, InvalidText, OutboxFull."""
+        check_name(room)
+        return await self._put("", room, text)
+
+    async def _put(self, recipient: str, room: str, text: str) -> Outgoing:
+        store = self._context.store
+        check_room(store, text)
+        self.resume()
+        now = self._context.clock()
+        # If nothing is before it, it is tried in a moment: one write to the disk says both.
+        is_first = (fold(recipient), fold(room)) not in self._queues and self._registration.registered is not None
+        message = Outgoing(0, new_id(), recipient, room, text, now, now if is_first else None)
+        message = await store.put_outgoing(message)
+        self._enqueue(QueuedMessage(message))
+        return message
+
+    def waiting(self) -> list[Outgoing]:
+        """The messages that wait, in the order in which they were put."""
+        return self._context.store.outgoing()
+
+    async def cancel(self, number: int) -> Outgoing:
+        """Withdraw the message with this number; return it. If it was attempted, it may have arrived nevertheless.
+
+        Raises NotWaiting.
+        """
+        message = next((one for one in self.waiting() if one.number == number), None)
+        if message is None:
+            raise errors.NotWaiting(number)
+        queue = self._queues.get(queue_of(message), MessageQueue())
+        for one in [one for one in queue.messages if one.message.number == number]:
+            self._dequeue(queue, one)
+            if one.attempt is not None:
+                one.attempt.cancel()
+        await self._context.store.cancel_outgoing(message)
+        return message
+
+    async def news(self, message: Outgoing) -> OutgoingChanged:
+        """Wait for what becomes of this message first; it does not come as an event, then. Call this right after `put`.
+
+        So a program that reads no events (`backlog=0`) knows whether it was sent, has failed, or has to wait.
+        """
+        self._awaited[message.number], news = trio.open_memory_channel[OutgoingChanged](1)
+        try:
+            return await news.receive()
+        finally:
+            self._awaited.pop(message.number, None)
+
+    async def settled(self) -> None:
+        """Wait until each message that was put has been sent, or has to wait for something."""
+        while self._new:
+            await self._progress.wait()
+
+    def resume(self) -> None:
+        """Go on with what the store has of an earlier program. Does nothing the second time; `put` calls it, too."""
+        if not self._is_loaded:
+            self._is_loaded = True
+            for message in self.waiting():
+                # That it has to wait was told by the earlier program.
+                was_tried = message.attempted_at is not None
+                self._enqueue(QueuedMessage(message, was_told=not message.is_received, was_tried=was_tried))
+
+    def try_again(self) -> None:
+        """The reason for which messages wait may be gone: try them again."""
+        self._registration.changed.set()
+
+    # --- queues ---
+
+    def _enqueue(self, one: QueuedMessage) -> None:
+        key = queue_of(one.message)
+        if key not in self._queues:
+            self._queues[key] = MessageQueue()
+            self._to_start.append(key)
+            self._wake_up.set()
+        queue = self._queues[key]
+        queue.messages.append(one)
+        queue.wake_up.set()
+        self._new += 1
+        if queue.error is not None:
+            self._to_tell.append(queue)
+            self._wake_up.set()
+
+    def _dequeue(self, queue: MessageQueue, one: QueuedMessage) -> None:
+        queue.messages.remove(one)
+        queue.wake_up.set()
+        self._handed.pop(one.message.id, None)
+        self._is_settled(one)
+
+    def _is_settled(self, one: QueuedMessage) -> None:
+        self._new -= one.is_new
+        one.is_new = False
+        self._progress.set()
+
+    async def run(self) -> None:
+        """Send what waits, until cancelled."""
+        async with trio.open_nursery() as nursery:
+            while True:
+                starting, self._to_start = self._to_start, []
+                for key in starting:
+                    nursery.start_soon(self._send_queue, key)
+                telling, self._to_tell = self._to_tell, []
+                for queue in telling:
+                    if queue.error is not None:
+                        nursery.start_soon(self._must_wait, queue, queue.error)
+                await self._wake_up.wait()
+
+    async def _send_queue(self, key: QueueKey) -> None:
+        queue = self._queues[key]
+        while queue.messages:
+            one = next((one for one in queue.messages if self._is_due(one)), None)
+            if one is None:
+                with trio.move_on_at(min(one.resend_at for one in queue.messages)):
+                    await queue.wake_up.wait()
+                continue
+            with trio.CancelScope() as one.attempt:
+                is_done = await self._send(queue, one)
+            one.attempt = None
+            # Unless it was cancelled, or its recipient said a moment ago that they have it on their disk.
+            if one in queue.messages and is_done:
+                self._dequeue(queue, one)
+        del self._queues[key]
+
+    def _is_due(self, one: QueuedMessage) -> bool:
+        """Whether a message must be sent now."""
+        if one.handed_to is None:
+            return True
+        # With another row their program is another one, or they are gone: it must come before what is sent there next.
+        has_moved = self._context.table.get(one.message.recipient) != one.handed_to
+        return has_moved or trio.current_time() >= one.resend_at
+
+    # --- sending ---
+
+    async def _send(self, queue: MessageQueue, one: QueuedMessage) -> bool:
+        """Send a message, as often as that is needed, and say what has become of it. False: it stays in its queue."""
+        context = self._context
+        while True:
+            while self._registration.registered is None:
+                await self._must_wait(queue, errors.NotRegistered())
+                await self._registration.changed.wait()
+            message = one.message
+            if one.times:
+                self._is_settled(one)
+            if message.attempted_at is None:
+                # Before it is sent: after a crash in between, nobody knows whether it has arrived.
+                message = one.message = await context.store.attempt_outgoing(message, context.clock())
+            elif context.clock() - message.attempted_at > RETRIED_FOR:
+                await self._tell(one, MessageState.FAILED, errors.TriedTooLong())
+                return True
+            try:
+                async with self._at_once:
+                    state, sent_at = await self._attempt(queue, one)
+            except errors.StoreFailed:
+                raise
+            except tuple(PAUSES) as error:
+                await self._must_wait(queue, error)
+                with trio.move_on_after(max(PAUSES[type(error)], getattr(error, "after", 0.0))):
+                    await self._registration.changed.wait()
+            except errors.ChatError as error:
+                queue.error = None
+                await self._tell(one, MessageState.FAILED, error)
+                return True
+            else:
+                queue.error = None
+                await self._was_sent(one, state, sent_at)
+                return state is not MessageState.RECEIVED or one.is_kept
+
+    async def _attempt(self, queue: MessageQueue, one: QueuedMessage) -> tuple[MessageState, float | None]:
+        message, was_tried, one.was_tried = one.message, one.was_tried, True
+        try:
+            if message.room:
+                await self._rooms.post(message.room, message.text, message.id, message.at)
+                return MessageState.POSTED, None
+            record, keys = await self._direct.find(message.recipient)
+            direct = DirectMessage(message.id, self._context.name, message.recipient, message.text)
+            if one.times < len(RESEND_UNKEPT):
+                # Before it is sent: that it is kept may be said before we look at the answer.
+                self._handed[message.id] = (keys.link, queue, one)
+                if await self._direct.send(direct, record, keys) is None:
+                    one.is_kept = True  # XXX
+                    one.resend_at = trio.current_time() + RESEND_UNKEPT[one.times]
+                    one.times += 1
+                    one.handed_to = record
+                    return MessageState.RECEIVED, None
+            delivery = await self._letters.send(direct, keys, message.at, is_copy=was_tried)
+            return MessageState(delivery.how), delivery.sent_at
+        except errors.IdInUse:
+            # Sealed twice, a message to a private room looks like another one: the server has it.
+            if not (was_tried and message.room):
+                raise
+            return MessageState.POSTED, None
+
+    def on_kept(self, peer: Peer, ids: Sequence[bytes]) -> None:
+        """A peer has these messages on its disk. Called by the reading task."""
+        for id_ in ids:
+            match self._handed.get(id_):
+                case (key, queue, one) if key == peer.key:
+                    pass
+                case _:
+                    continue
+            one.is_kept = True
+            if one.handed_to is not None and one.attempt is None and one in queue.messages:
+                self._context.store.outgoing_done(one.message)
+                self._dequeue(queue, one)
+
+    # --- what the user is told ---
+
+    async def _was_sent(self, one: QueuedMessage, state: MessageState, sent_at: float | None) -> None:
+        store, message, is_post = self._context.store, one.message, bool(one.message.room)
+        was_received, is_received = message.is_received, state is MessageState.RECEIVED and not one.is_kept
+        if not was_received:
+            room = "" if message.room == EVERYONE_NAME else message.room
+            # With the next line: after a crash it is in the history, or waits, and never neither.
+            store.note(HistoryEntry(message.at, message.recipient, message.text, sent=True, group=is_post, room=room))
+        if is_received:
+            one.message = store.outgoing_received(message)
+        else:
+            store.outgoing_done(message)
+        if not was_received:
+            await self._tell(one, state, sent_at=sent_at)
+
+    async def _must_wait(self, queue: MessageQueue, error: errors.ChatError) -> None:
+        """The first message waits, and those behind it: tell the user, of each of them once."""
+        queue.error = error
+        for one in [one for one in queue.messages if one.is_new]:
+            self._is_settled(one)
+            if not one.was_told and not one.message.is_received:
+                one.was_told = True
+                await self._tell(one, MessageState.WAITING, error)
+
+    async def _tell(
+        self,
+        one: QueuedMessage,
+        state: MessageState,
+        error: errors.ChatError | None = None,
+        sent_at: float | None = None,
+    ) -> None:
+        message, queue = one.message, self._context.event_queue
+        change = OutgoingChanged(
+            message.number, message.id, message.recipient, message.room, message.at, state, sent_at, error, one.was_told
+        )
+        # A failure is kept until the user has seen it: if the program ends before, it fails and is told again.
+        shown = partial(self._context.store.outgoing_done, message) if state is MessageState.FAILED else None
+        if awaited := self._awaited.pop(message.number, None):
+            awaited.send_nowait(change)
+        elif queue.takes_events:
+            await queue.put(change, shown)
+            return
+        if shown:
+            shown()
