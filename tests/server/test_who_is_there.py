@@ -501,7 +501,7 @@ async def test_many_tasks_that_wait_for_the_server_find_it_again(stage, autojump
         await chat.outbox.put_in_room("everyone", f"{n}")
         with pytest.raises(ServerNotResponding):
             await chat.rooms()
-        while not chat.online or chat.outbox.waiting():
+        while not chat.online or chat.outbox.waiting():  # noqa: ASYNC110 - there is no event for it
             await trio.sleep(1)
         assert len(await chat.rooms()) == 1
 
