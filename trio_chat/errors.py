@@ -37,7 +37,7 @@ class InvalidName(ChatError):
 
 
 class NameTaken(ChatError):
-    """The name belongs to somebody else: it was first registered with a different key."""
+    """The name belongs to somebody else: it was first registered with a different key. `everyone` is nobody's."""
 
     def __init__(self, name: str) -> None:
         super().__init__(f"the name {name} is taken: choose another one")
