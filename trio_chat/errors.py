@@ -45,7 +45,7 @@ class InvalidName(ChatError):
 
 
 class NameTaken(PersonError):
-    """The name belongs to somebody else: it was first registered with a different key."""
+    """The name belongs to somebody else: it was first registered with a different key. `everyone` is nobody's."""
 
     line = "the name {name} is taken: choose another one"
 

@@ -143,6 +143,12 @@ def test_the_number_of_names_is_limited_and_known_ones_may_always_return():
     assert isinstance(server.register("ALICE", A), Admission)
 
 
+@pytest.mark.parametrize("name", ["everyone", "Everyone"])
+def test_nobody_is_called_everyone(server, name):
+    assert is_refused(server.register(name, A), Reason.TAKEN)
+    assert name not in server.service.table
+
+
 def test_registrations_at_the_same_moment_have_different_stamps(server):
     server.pace = 0.0
     stamps = [server.enter("alice", A).since for _ in range(3)]
