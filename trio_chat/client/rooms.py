@@ -160,7 +160,11 @@ class Rooms:
     async def _room_to_post_to(self, name: str) -> SignedRoom:
         if fold(name) == EVERYONE_NAME:
             return TO_EVERYONE
+        was_silent = self._registration.silent_since is not None
         async with self._lock:
+            # Those who had their turn before us got no answer.
+            if self._registration.silent_since is not None and not was_silent:
+                raise errors.ServerNotResponding
             return await self._find(name)
 
     # --- lists ---
