@@ -281,9 +281,10 @@ class OpenedEntry:
 
     Of a receipt, `text` is a `Verdict`; of a notice that posts were missed, their number.
 
-    `hash`: the SHA-256 of the text; NO_HASH if there is none. `signed_at`: the sender's own time. `at`: when the server
-    took it; for a receipt or a failure, when the message that it is about was sent, by our own clock. `room`: the name
-    of the room that it is about; empty for that of everyone.
+    `seq`: 0 for a message that came directly. `hash`: the SHA-256 of the text; NO_HASH if there is none. `signed_at`:
+    the sender's own time. `at`: when the server took it; by our own clock, for what came directly, when it came, and
+    for a receipt or a failure, when the message that it is about was sent. `room`: the name of the room that it is
+    about; empty for that of everyone.
     """
 
     seq: int
@@ -331,13 +332,22 @@ class ClientStore(EpochStore, Protocol):
         """
 
     def saw(self, key: EntryKey, hash: bytes) -> None:
-        """Remember what came directly: a message from its sender, or a receipt with the answer to a Save.
+        """Remember what is never unshown: a receipt that came with the answer to a Save.
 
         May become durable a little later (100 ms).
         """
 
     async def keep(self, entries: Iterable[OpenedEntry]) -> None:
-        """Make entries durable, except those that arrived before. They are unshown until `shown` is called."""
+        """Make entries durable, except those that arrived before. They are unshown until `shown` is called.
+
+        What arrived before is durable, too, when this returns.
+        """
+
+    def keep_soon(self, entry: OpenedEntry) -> None:
+        """As `keep`, for what came directly. May become durable a little later (100 ms): see `flush`."""
+
+    async def flush(self) -> None:
+        """Return when all is durable that this store was given before the call: it hastens nothing."""
 
     def unshown(self) -> list[OpenedEntry]:
         """Entries kept but not shown, in order."""
