@@ -234,7 +234,7 @@ class SqliteClientStore:
 
     def shown(self, entry: OpenedEntry) -> None:
         if self._unshown.pop(entry.key, None) and entry.history:
-            self.note(entry.history, entry.key)
+            self._note(entry.history, entry.key)
         self._write_later(lambda database: mark_row_shown(database, entry.key, self._keeps_history))
 
     async def will_send(self, letter: SentLetter) -> None:
@@ -289,7 +289,10 @@ class SqliteClientStore:
         await self._commits.submit(lambda database: end_epochs(database, room, forget=forget))
         self._epochs.end(room, forget=forget)
 
-    def note(self, entry: HistoryEntry, key: EntryKey | None = None) -> None:
+    def note(self, entry: HistoryEntry) -> None:
+        self._note(entry, None)
+
+    def _note(self, entry: HistoryEntry, key: EntryKey | None) -> None:
         if self._keeps_history:
             self._number += 1
             noted = Noted(self._number, entry, key)

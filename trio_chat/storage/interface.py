@@ -332,16 +332,10 @@ class ClientStore(EpochStore, Protocol):
         """
 
     def saw(self, key: EntryKey, hash: bytes) -> None:
-        """Remember what is never unshown: a receipt that came with the answer to a Save.
-
-        May become durable a little later (100 ms).
-        """
+        """Remember a receipt that came with the answer to a Save. May become durable a little later (100 ms)."""
 
     async def keep(self, entries: Iterable[OpenedEntry]) -> None:
-        """Make entries durable, except those that arrived before. They are unshown until `shown` is called.
-
-        What arrived before is durable, too, when this returns.
-        """
+        """Make entries durable: unshown until `shown` is called, or as they are if they arrived before."""
 
     def keep_soon(self, entry: OpenedEntry) -> None:
         """As `keep`, for what came directly. May become durable a little later (100 ms): see `flush`."""
@@ -385,11 +379,8 @@ class ClientStore(EpochStore, Protocol):
     async def unblock(self, key: bytes) -> None:
         """Block a key no longer. It counts from the call on, and is durable when this returns."""
 
-    def note(self, entry: HistoryEntry, key: EntryKey | None = None) -> None:
-        """Add what did not come as an entry to the history. Durable a little later, with a `saw` at that time.
-
-        `key`: that of a message that came directly. It is not forgotten for as long as the message is in the history.
-        """
+    def note(self, entry: HistoryEntry) -> None:
+        """Add what was sent to the history. May become durable a little later (100 ms)."""
 
     async def history(self, peer: str | None, count: int) -> list[HistoryEntry]:
         """The newest entries, oldest first: all, or those of one peer. Raises NoHistory if none is kept.

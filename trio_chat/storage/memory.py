@@ -145,7 +145,7 @@ class MemoryClientStore:
     async def end_room(self, room: str, *, forget: bool) -> None:
         self._epochs.end(room, forget=forget)
 
-    def note(self, entry: HistoryEntry, key: EntryKey | None = None) -> None:
+    def note(self, entry: HistoryEntry) -> None:
         if self._history is None:
             return
         self._history.append(entry)
