@@ -115,8 +115,8 @@ async def test_what_came_together_is_told_together(bob, person, autojump_clock):
     for one in sent:
         alice.send(bob.peer, one)
     await trio.sleep(0.3)
-    assert [len(notice.ids) for notice in alice.of(MessagesKept)] == [MAX_KEPT, MAX_KEPT, 10]
-    assert told(alice) == [one.id for one in sent]
+    assert sorted(len(notice.ids) for notice in alice.of(MessagesKept)) == [10, MAX_KEPT, MAX_KEPT]
+    assert sorted(told(alice)) == sorted(one.id for one in sent)
     await trio.sleep(2)
     assert len(alice.of(MessagesKept)) == 3, "they were acknowledged"
 
