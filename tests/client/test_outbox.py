@@ -171,6 +171,7 @@ async def test_a_message_that_fails_does_not_block_the_next_one(stage, autojump_
     await stage.enter("nobody")
     third = await alice.chat.outbox.put("nobody", "3")
     assert (await alice.chat.outbox.news(third)).state is MessageState.RECEIVED
+    await stage.pass_time(1)
     assert [state for _, state in states(alice)] == ["failed"]
     assert waiting(alice) == []
 

@@ -37,6 +37,7 @@ from trio_chat.protocol.messages import (
     Find,
     GroupPost,
     Heartbeat,
+    MessagesKept,
     Refused,
     Register,
     Save,
@@ -626,7 +627,7 @@ def test_a_session_is_overdue_after_65_seconds_without_a_request(server):
     assert server.online().keys() == {"alice", "bob"}, "the service itself ends no session"
 
 
-@pytest.mark.parametrize("word", [Heartbeat, Save, GroupPost, Find, DirectMessage])
+@pytest.mark.parametrize("word", [Heartbeat, Save, GroupPost, Find, DirectMessage, MessagesKept])
 def test_any_request_is_a_sign_of_life(server, word):
     alice = server.enter("alice", A)
     server.now += SILENCE_LIMIT
@@ -645,6 +646,7 @@ def send_request(server, peer, word):
         Find: Find(new, "alice"),
         SessionEnded: SessionEnded(new, 0.0),
         DirectMessage: DirectMessage(new, "bob", "alice", "hi"),
+        MessagesKept: MessagesKept(new, (new,)),
         Batch: Batch(new, "bob", (Entry(1, EntryKind.GROUP, new, "alice", NO_KEY, EVERYONE, 0.0, b"hi"),)),
         TableChange: TableChange(new, server.service.table.version, server.service.table.version, ()),
     }
@@ -652,7 +654,8 @@ def send_request(server, peer, word):
 
 
 @pytest.mark.parametrize(
-    "word", [Heartbeat, Deregister, Save, GroupPost, Find, DirectMessage, Batch, TableChange, SessionEnded]
+    "word",
+    [Heartbeat, Deregister, Save, GroupPost, Find, DirectMessage, MessagesKept, Batch, TableChange, SessionEnded],
 )
 def test_any_request_of_an_unregistered_peer_is_refused(server, word):
     assert is_not_registered(send_request(server, B, word)), "never seen"
@@ -677,7 +680,7 @@ def test_a_heartbeat_is_for_one_registration(server):
     assert len(server.service.overdue(server.now)) == 1, "which is no sign of life of alice"
 
 
-@pytest.mark.parametrize("word", [DirectMessage, Batch, TableChange, SessionEnded])
+@pytest.mark.parametrize("word", [DirectMessage, MessagesKept, Batch, TableChange, SessionEnded])
 def test_requests_that_are_not_for_a_server_are_not_answered(server, word):
     server.enter("alice", A)
     assert send_request(server, A, word) is Reaction.SILENCE

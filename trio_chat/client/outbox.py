@@ -256,14 +256,13 @@ class Outbox:
                 return MessageState.POSTED, None
             find = partial(self._direct.find, message.recipient)
             record, keys = await (find() if message.recipient in self._context.table else self._by_server(find))
-            direct = DirectMessage(message.id, self._context.name, message.recipient, message.text)
+            direct = DirectMessage(message.id, self._context.name, message.recipient, message.text, sender_keeps=True)
             if one.times < len(RESEND_UNKEPT):
                 # Before it is sent: that it is kept may be said before we look at the answer.
                 self._handed[message.id] = (keys.link, queue, one)
                 async with self._to_others:
                     fallback = await self._direct.send(direct, record, keys)
                 if fallback is None:
-                    one.is_kept = True  # XXX
                     one.resend_at = trio.current_time() + RESEND_UNKEPT[one.times]
                     one.times += 1
                     one.handed_to = record
