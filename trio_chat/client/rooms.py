@@ -148,8 +148,9 @@ class Rooms:
             case answer:
                 error = room_refusal(answer, name)
                 if isinstance(error, errors.NotAMember):
-                    # We may have joined while this post was under way: then what comes from the room is for us.
-                    self._own.forget()
+                    # We may have joined while this post was under way: then what comes from the room is for us. But not
+                    # if we have left it: what is still on its way could not be opened any more (seed 70012).
+                    self._own.doubt()
                 raise error
 
     async def _post_signed(self, room: SignedRoom, text: str, id: bytes, at: float) -> Answer:
