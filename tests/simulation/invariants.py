@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 import attrs
 
+from tests.simulation.freed_name import FREED
 from tests.simulation.hostile import KEYS_KEPT, NAME, WORLD_LIMITS
 from tests.simulation.members import members_perhaps, members_surely
 from tests.simulation.private_invariants import PRIVATE_PROMISES
@@ -36,6 +37,7 @@ KEPT = {
     "TokenBuckets._buckets",  # rates of senders and hosts
     "DirectSender._relay_until",  # at most one for each name
     "KeyPins._verified",  # at most one for each name
+    "KeyPins._warned",  # at most one for each name
     "Links._hellos",  # at most one for each server that has not answered yet
     "Service._owners",  # at most one for each key that has owned a name
     "Acknowledged.receipts",  # of the latest batch, which a variable of the loop still holds
@@ -227,7 +229,8 @@ def no_false_warning_is_shown(world: World) -> Iterator[Found]:
     deceitful = {(one.sender, one.recipient) for one in world.trace.messages.values() if not one.is_honest}
     for name, shown in world.trace.shown.items():
         for _, _, event in shown:
-            if not isinstance(event, warnings):
+            # Deserved: the name has a new owner.
+            if not isinstance(event, warnings) or (isinstance(event, KeyWarning) and event.name == FREED):
                 continue
             # Deserved: of two texts with one id only the first was shown, and confirmed.
             if isinstance(event, MessageNotOpened | WrongReceiptReceived) and (name, event.recipient) in deceitful:

@@ -480,6 +480,28 @@ def room_requests_are_not_known(stack):
     replace(stack, server_store, "take_room_request", again)
 
 
+@mutant("who takes over a freed name is in the rooms of the owner before")
+def membership_by_name(stack):
+    def among(transaction, entries):
+        return {(one.recipient, fold(one.sender), one.key): epoch_of(transaction, one) for one in entries}
+
+    def epoch_of(transaction, entry):
+        query = "SELECT epoch FROM members JOIN rooms ON id = room WHERE room = ? AND members.name = ?"
+        return (transaction.database.execute(query, (entry.recipient, fold(entry.sender))).fetchone() or (None,))[0]
+
+    def is_member(transaction, room, name, key):
+        query = "SELECT 1 FROM members WHERE room = ? AND name = ?"
+        return transaction.database.execute(query, (room, name)).fetchone() is not None
+
+    def members_among(transaction, entries):
+        return {member: epoch for member, epoch in among(transaction, entries).items() if epoch is not None}
+
+    replace(stack, server_rooms, "_ROOMS", server_rooms._ROOMS.replace("AND key = ?2", "AND ?2 NOT NULL"))
+    replace(stack, server_rooms, "members_among", members_among)
+    replace(stack, server_rooms, "is_member", is_member)
+    replace(stack, server_rooms, "leave_all", lambda transaction, name, at: None)
+
+
 # --- private rooms ---
 
 

@@ -15,6 +15,7 @@ import trio
 
 from tests.network import Conditions
 from tests.simulation.disk import Failure
+from tests.simulation.freed_name import FreedName
 from tests.simulation.hostile import Hostile
 from tests.simulation.private_events import PrivateEvents
 from tests.simulation.private_rooms import RoomsKept, epochs_known, read_rooms
@@ -59,6 +60,7 @@ class World:
             for number, name in enumerate(NAMES[: dice.randint(3, len(NAMES))], start=1)
         ]
         self.hostile = Hostile(self, seed)
+        self.freed_name = FreedName(self, seed)
         self.private = PrivateEvents(self)
         self.trace.shown = {person.name: [] for person in self.people}
         self.trace.hosts = {one.address[0]: one.name for one in self.programs}
@@ -131,6 +133,8 @@ class World:
                 await self.private.someone_is_killed_meanwhile()
             case "private post":
                 self.private.someone_posts()
+            case "new owner":
+                await self.freed_name.change_hands(ROOMS)
             case "conditions":
                 self._change_conditions()
             case "leave":
@@ -221,8 +225,11 @@ class World:
             for one in self.trace.room_changes
             if one.is_join or one.is_leave
         }
-        pairs = [(self.person(name), room) for (name, room), is_in in last.items() if is_in and room in rooms]
-        pairs = [(sender, room) for sender, room in pairs if sender.is_online]
+        people = {person.name: person for person in self.people if person.is_online}
+        # One of them may be somebody who has only been invited: see freed_name.py.
+        pairs = [
+            (people[name], room) for (name, room), is_in in last.items() if is_in and room in rooms and name in people
+        ]
         if pairs:
             sender, room = self.dice.choice(pairs)
             private = PRIVATELY if room in PRIVATE_ROOMS else ""
@@ -474,6 +481,7 @@ CHANCES = {
     "private at once": 3,
     "private and kill": 4,
     "private post": 10,
+    "new owner": 3,
     "conditions": 6,
     "leave": 8,
     "kill": 6,
