@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
@@ -136,7 +136,8 @@ class Server(Program):
 
     def _watch(self, store: SqliteServerStore) -> None:
         """Note which number each entry gets, and from where each registration goes on."""
-        load, save_name, acknowledge, trace = store.load, store.save_name, store.acknowledge, self._world.trace
+        load, save_name, acknowledge = store.load, store.save_name, store.acknowledge
+        advance, trace = store.advance, self._world.trace
 
         async def watched_load(on_appended: OnAppended) -> tuple[list[KnownName], int]:
             def both(entries: Sequence[Entry]) -> None:
@@ -159,7 +160,13 @@ class Server(Program):
             for one in acknowledged:
                 trace.positions[one.name] = max(one.upto, trace.positions.get(one.name, 0))
 
-        store.load, store.save_name, store.acknowledge = watched_load, watched_save_name, watched_acknowledge
+        async def watched_advance(positions: Mapping[str, int]) -> None:
+            await advance(positions)
+            for name, upto in positions.items():
+                trace.positions[name] = max(upto, trace.positions.get(name, 0))
+
+        store.load, store.save_name = watched_load, watched_save_name
+        store.acknowledge, store.advance = watched_acknowledge, watched_advance
 
     async def _note(self, rows: trio.MemoryReceiveChannel[Record | RoomEvent]) -> None:
         async for record in rows:

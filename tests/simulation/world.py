@@ -22,7 +22,7 @@ from tests.simulation.private_rooms import RoomsKept, epochs_known, read_rooms
 from tests.simulation.programs import Person, Program, Server
 from tests.simulation.seed import DAY
 from tests.simulation.sizes import sizes
-from tests.simulation.trace import LONG, PRIVATE_ROOMS, PRIVATELY, Trace
+from tests.simulation.trace import LONG, PRIVATE_ROOMS, PRIVATELY, Loss, Trace
 from tests.stage import SERVER
 from trio_chat.client.registration import MAX_SILENT_ROUNDS
 from trio_chat.crypto.room_keys import SignedEpoch
@@ -160,6 +160,8 @@ class World:
                 await self._someone_is_answered_late()
             case "disk":
                 self._a_disk_fails()
+            case "loss":
+                await self._a_store_is_lost()
             case "server":
                 await self._the_server_is_restarted()
             case "clock":
@@ -387,6 +389,16 @@ class World:
         if self.dice.random() < 0.3:
             self.nursery.start_soon(self._kill_at, program.disk.failed, program)
 
+    async def _a_store_is_lost(self) -> None:
+        """Somebody has their key file, and nothing else."""
+        person = self.dice.choice(self.people)
+        await person.kill()
+        position = self.trace.positions.get(person.name, 0)
+        self.trace.losses.append(Loss(trio.current_time(), person.name, position, person.disk.unshown()))
+        self.trace.note(person.name, f"has lost their store, with all up to entry {position}", for_all=True)
+        person.disk.lose()
+        person.start()
+
     async def _kill_at(self, moment: trio.Event, program: Program) -> None:
         await moment.wait()
         if not self.is_healed:  # else it is too late: this program has to run until the end
@@ -494,6 +506,7 @@ CHANCES = {
     "late answer": 4,
     "withhold": 3,
     "disk": 5,
+    "loss": 3,
     "server": 3,
     "clock": 3,
     "deceit": 2,
