@@ -346,6 +346,16 @@ async def test_who_has_left_a_room_is_not_in_it_after_a_restart_and_sees_nothing
     assert [one.body for one in bob.store.epochs()] == [b""]
 
 
+async def test_an_owner_who_has_lost_their_store_begins_an_epoch_without_those_who_have_left_meanwhile(
+    server, bob, autojump_clock
+):
+    server.begin(epoch("alice", "bob", "carol"))
+    server.at_server = ["alice", "bob"]
+    await bob.chat.post("ox", "hi")
+    await trio.sleep(5)
+    assert names(server.present) == ["alice", "bob"]
+
+
 # --- the last owner ---
 
 
