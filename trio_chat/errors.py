@@ -333,6 +333,12 @@ class RemovedYourself(RoomError):
     line = "you cannot remove yourself: leave the room {room}"
 
 
+class LastOwner(RoomError):
+    """We are the only owner of a private room that others are in: nobody could invite or remove anybody after us."""
+
+    line = "you are the only owner of the room {room}: make somebody else an owner first, or leave anyway"
+
+
 class TooManyOwners(RoomError):
     """A private room has as many owners as it can."""
 

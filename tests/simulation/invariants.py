@@ -2,9 +2,11 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from itertools import pairwise
 
 import attrs
 
+from tests.simulation.freed_name import FREED
 from tests.simulation.hostile import KEYS_KEPT, NAME, WORLD_LIMITS
 from tests.simulation.members import members_perhaps, members_surely
 from tests.simulation.private_invariants import PRIVATE_PROMISES
@@ -36,6 +38,7 @@ KEPT = {
     "TokenBuckets._buckets",  # rates of senders and hosts
     "DirectSender._relay_until",  # at most one for each name
     "KeyPins._verified",  # at most one for each name
+    "KeyPins._warned",  # at most one for each name
     "Links._hellos",  # at most one for each server that has not answered yet
     "Service._owners",  # at most one for each key that has owned a name
     "Acknowledged.receipts",  # of the latest batch, which a variable of the loop still holds
@@ -94,6 +97,25 @@ def shown_at(world: World, name: str, text: str) -> list[float]:
     return [time for time, _, event in world.trace.shown[name] if getattr(event, "text", None) == text]
 
 
+def is_lost(world: World, name: str, message: Message) -> bool:
+    """Whether it was in a store that was lost, and not shown yet."""
+    return any(loss.name == name and message.ids & loss.unshown for loss in world.trace.losses)
+
+
+def may_come_again(world: World, name: str, message: Message, shown: float, again: float) -> bool:
+    """Whether a store was lost between these times that knew it. What the server knows to be taken does not come again.
+
+    Nor does what came directly, once its sender knows that it has come.
+    """
+    place = max((world.trace.places.get(id_, 0) for id_ in message.ids), default=0)
+    return any(
+        loss.name == name
+        and shown <= loss.time <= again
+        and (place > loss.position or (not place and not (message.ended and message.ended < loss.time - GRACE)))
+        for loss in world.trace.losses
+    )
+
+
 def recipients(world: World, message: Message, people: Iterable[str]) -> set[str]:
     """The people, of these, to whom the message was sent."""
     if message.room:
@@ -107,7 +129,7 @@ def what_was_received_is_shown(world: World) -> Iterator[Found]:
         if message.how not in ("direct", "relayed", *(("saved", "posted") if message.is_honest else ())):
             continue
         for name in recipients(world, message, message.known):
-            if shown_at(world, name, message.text):
+            if shown_at(world, name, message.text) or is_lost(world, name, message):
                 continue
             if message.how == "direct" and ended_within(world, name, message.begun, message.ended):
                 continue  # acknowledged by a program that was killed before it could show it
@@ -118,7 +140,13 @@ def nothing_is_shown_twice(world: World) -> Iterator[Found]:
     for name, shown in world.trace.shown.items():
         for text, count in Counter(getattr(event, "text", None) for _, _, event in shown).items():
             times = shown_at(world, name, text) if text is not None else []
-            repeats = [time for time in times[:-1] if not ended_within(world, name, time, time)]
+            message = world.trace.messages.get(text)
+            repeats = [
+                time
+                for time, again in pairwise(times)
+                if not ended_within(world, name, time, time)
+                and not (message and may_come_again(world, name, message, time, again))
+            ]
             if count > 1 and repeats:
                 yield f"{name} was shown {text!r} at {times}", text, {name}
 
@@ -155,6 +183,9 @@ def each_saved_message_has_one_receipt(world: World) -> Iterator[Found]:
         ]
         same = [one for one in world.trace.messages.values() if _is_told_like(one, message)]
         late = [time for time in got[: -len(same)] if not ended_within(world, message.sender, time, time)]
+        # Who does not know what they have sent is shown no receipt for it.
+        if any(loss.name == message.sender and loss.time >= message.begun for loss in world.trace.losses):
+            continue
         if message.is_honest and (len(got) < sum(one.is_honest and one.how == "saved" for one in same) or late):
             yield f"{message.text!r} was saved at {message.sent_at} and has receipts at {got}", message.text, set()
 
@@ -196,6 +227,7 @@ def a_post_that_one_was_shown_is_shown_to_all(world: World) -> Iterator[Found]:
         if message.recipient is None:
             meant = recipients(world, message, message.known)
             missing = {name for name in meant if not shown_at(world, name, message.text)}
+            missing = {name for name in missing if not is_lost(world, name, message)}
             if missing and any(shown_at(world, name, message.text) for name in world.trace.shown):
                 yield f"{message.text!r} was shown to some, but not to {missing}", message.text, missing
 
@@ -227,7 +259,8 @@ def no_false_warning_is_shown(world: World) -> Iterator[Found]:
     deceitful = {(one.sender, one.recipient) for one in world.trace.messages.values() if not one.is_honest}
     for name, shown in world.trace.shown.items():
         for _, _, event in shown:
-            if not isinstance(event, warnings):
+            # Deserved: the name has a new owner.
+            if not isinstance(event, warnings) or (isinstance(event, KeyWarning) and event.name == FREED):
                 continue
             # Deserved: of two texts with one id only the first was shown, and confirmed.
             if isinstance(event, MessageNotOpened | WrongReceiptReceived) and (name, event.recipient) in deceitful:

@@ -16,7 +16,7 @@ from trio_chat.crypto.room_keys import signed_epoch
 from trio_chat.errors import ServerNotResponding
 from trio_chat.link import cookies
 from trio_chat.protocol.duplicates import DuplicateMemory, Seen
-from trio_chat.protocol.log import Log, Page
+from trio_chat.protocol.log import Log, Page, request_number
 from trio_chat.protocol.messages import Heartbeat, Refused
 from trio_chat.protocol.parts import Assembly
 from trio_chat.protocol.records import RETENTION, EntryKind, fold
@@ -27,7 +27,7 @@ from trio_chat.server.delivery import Deliveries
 from trio_chat.server.retention import RetentionClock
 from trio_chat.server.room_sessions import RoomSessions
 from trio_chat.server.service import Append, Service
-from trio_chat.storage import client_store, server_epochs, server_rooms, server_store
+from trio_chat.storage import client_store, server_epochs, server_requests, server_rooms, server_store
 from trio_chat.storage.client_store import SqliteClientStore
 from trio_chat.storage.interface import Appended, Status
 from trio_chat.storage.server_log import LogTransaction
@@ -318,7 +318,7 @@ def overtaking(stack):
 @mutant("a repeated request is handled again")
 def no_duplicate_memory(stack):
     replace(stack, DuplicateMemory, "recall", lambda self, key: Seen.NEW)
-    replace(stack, server_store, "_known_requests", lambda transaction, numbers: {})
+    replace(stack, server_requests, "_known_requests", lambda transaction, numbers: {})
 
 
 # --- bugs that the simulation found ---
@@ -449,15 +449,15 @@ def buckets_without_end(stack):
 
 @mutant("who joins a room gets what was posted before")
 def posts_from_before_joining(stack):
-    add, changed = server_rooms._add, RoomSessions.changed
+    add, changed = server_rooms.add_member, RoomSessions.changed
 
-    def early(transaction, id, entry, seq):
-        add(transaction, id, entry, 1)
+    def early(transaction, room, name, key, joined):
+        add(transaction, room, name, key, 1)
 
-    def changed_early(self, entry, session):
-        return changed(self, attrs.evolve(entry, seq=1), session)
+    def changed_early(self, entry, session_of):
+        return changed(self, attrs.evolve(entry, seq=1), session_of)
 
-    replace(stack, server_rooms, "_add", early)
+    replace(stack, server_rooms, "add_member", early)
     replace(stack, RoomSessions, "changed", changed_early)
 
 
@@ -468,12 +468,38 @@ def rooms_are_forgotten(stack):
 
 @mutant("a copy of a request to join or leave a room is done again")
 def room_requests_are_not_known(stack):
-    change_room = server_rooms.change_room
+    take = server_requests.take_room_request
 
-    def again(transaction, entry, request, is_copy, *rest):
-        return change_room(transaction, entry, request, False, *rest)
+    def again(transaction, entry, *rest):
+        # Its row in the log would be the second one of this request.
+        number = request_number(entry.kind.encode(), entry.key, entry.id)
+        transaction.database.execute("UPDATE entries SET request = NULL, hash = NULL WHERE request = ?", (number,))
+        with patch.object(server_requests, "_known_requests", lambda transaction, numbers: {}):
+            return take(transaction, entry, *rest)
 
-    replace(stack, server_rooms, "change_room", again)
+    replace(stack, server_store, "take_room_request", again)
+
+
+@mutant("who takes over a freed name is in the rooms of the owner before")
+def membership_by_name(stack):
+    def among(transaction, entries):
+        return {(one.recipient, fold(one.sender), one.key): epoch_of(transaction, one) for one in entries}
+
+    def epoch_of(transaction, entry):
+        query = "SELECT epoch FROM members JOIN rooms ON id = room WHERE room = ? AND members.name = ?"
+        return (transaction.database.execute(query, (entry.recipient, fold(entry.sender))).fetchone() or (None,))[0]
+
+    def is_member(transaction, room, name, key):
+        query = "SELECT 1 FROM members WHERE room = ? AND name = ?"
+        return transaction.database.execute(query, (room, name)).fetchone() is not None
+
+    def members_among(transaction, entries):
+        return {member: epoch for member, epoch in among(transaction, entries).items() if epoch is not None}
+
+    replace(stack, server_rooms, "_ROOMS", server_rooms._ROOMS.replace("AND key = ?2", "AND ?2 NOT NULL"))
+    replace(stack, server_rooms, "members_among", members_among)
+    replace(stack, server_rooms, "is_member", is_member)
+    replace(stack, server_rooms, "leave_all", lambda transaction, name, at: None)
 
 
 # --- private rooms ---

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
@@ -21,6 +21,7 @@ from trio_chat.client.opening import open_chat
 from trio_chat.crypto.room_keys import signed_epoch
 from trio_chat.errors import (
     ChatError,
+    LastOwner,
     NoSuchRoom,
     NotAMember,
     NotAnOwner,
@@ -136,7 +137,8 @@ class Server(Program):
 
     def _watch(self, store: SqliteServerStore) -> None:
         """Note which number each entry gets, and from where each registration goes on."""
-        load, save_name, acknowledge, trace = store.load, store.save_name, store.acknowledge, self._world.trace
+        load, save_name, acknowledge = store.load, store.save_name, store.acknowledge
+        advance, trace = store.advance, self._world.trace
 
         async def watched_load(on_appended: OnAppended) -> tuple[list[KnownName], int]:
             def both(entries: Sequence[Entry]) -> None:
@@ -159,7 +161,13 @@ class Server(Program):
             for one in acknowledged:
                 trace.positions[one.name] = max(one.upto, trace.positions.get(one.name, 0))
 
-        store.load, store.save_name, store.acknowledge = watched_load, watched_save_name, watched_acknowledge
+        async def watched_advance(positions: Mapping[str, int]) -> None:
+            await advance(positions)
+            for name, upto in positions.items():
+                trace.positions[name] = max(upto, trace.positions.get(name, 0))
+
+        store.load, store.save_name = watched_load, watched_save_name
+        store.acknowledge, store.advance = watched_acknowledge, watched_advance
 
     async def _note(self, rows: trio.MemoryReceiveChannel[Record | RoomEvent]) -> None:
         async for record in rows:
@@ -226,7 +234,7 @@ class Person(Program):
         ask = {
             "create": partial(chat.create_room, room, private=room in PRIVATE_ROOMS),
             "join": partial(chat.join, room),
-            "leave": partial(chat.leave, room),
+            "leave": partial(_leave, chat, room),
             "invite": partial(chat.invite, room, about),
             "remove": partial(chat.remove, room, about),
             "own": partial(chat.add_owner, room, about),
@@ -299,3 +307,11 @@ class Person(Program):
             self._in_progress.append(scope)
             yield
         self._in_progress.remove(scope)
+
+
+async def _leave(chat: Chat, room: str) -> None:
+    """Leave a room, also as its last owner: that happens now and then."""
+    try:
+        await chat.leave(room)
+    except LastOwner:
+        await chat.leave(room, anyway=True)

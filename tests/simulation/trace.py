@@ -104,6 +104,20 @@ class RoomChange:
 
 
 @attrs.frozen
+class Loss:
+    """Somebody's store was lost. They keep their name and their key, and go on with an empty one.
+
+    `position`: at least this was acknowledged, as the server has it on its disk. It does not come again. `unshown`: the
+    ids of what their program had acknowledged, and not shown yet.
+    """
+
+    time: float
+    name: str
+    position: int
+    unshown: set[bytes]
+
+
+@attrs.frozen
 class Action:
     """Somebody did something, or something was done to them."""
 
@@ -127,6 +141,7 @@ class Trace:
     shown: dict[str, list[tuple[float, int, Event]]] = attrs.Factory(dict)
     ends: list[tuple[float, str]] = attrs.Factory(list)
     """When whose program ended without a chance to save anything."""
+    losses: list[Loss] = attrs.Factory(list)
     registered: dict[str, float] = attrs.Factory(dict)
     places: dict[bytes, int] = attrs.Factory(dict)
     """The number that the server gave to each letter and post, by its id."""

@@ -15,13 +15,14 @@ import trio
 
 from tests.network import Conditions
 from tests.simulation.disk import Failure
+from tests.simulation.freed_name import FreedName
 from tests.simulation.hostile import Hostile
 from tests.simulation.private_events import PrivateEvents
 from tests.simulation.private_rooms import RoomsKept, epochs_known, read_rooms
 from tests.simulation.programs import Person, Program, Server
 from tests.simulation.seed import DAY
 from tests.simulation.sizes import sizes
-from tests.simulation.trace import LONG, PRIVATE_ROOMS, PRIVATELY, Trace
+from tests.simulation.trace import LONG, PRIVATE_ROOMS, PRIVATELY, Loss, Trace
 from tests.stage import SERVER
 from trio_chat.client.registration import MAX_SILENT_ROUNDS
 from trio_chat.crypto.room_keys import SignedEpoch
@@ -59,6 +60,7 @@ class World:
             for number, name in enumerate(NAMES[: dice.randint(3, len(NAMES))], start=1)
         ]
         self.hostile = Hostile(self, seed)
+        self.freed_name = FreedName(self, seed)
         self.private = PrivateEvents(self)
         self.trace.shown = {person.name: [] for person in self.people}
         self.trace.hosts = {one.address[0]: one.name for one in self.programs}
@@ -131,6 +133,8 @@ class World:
                 await self.private.someone_is_killed_meanwhile()
             case "private post":
                 self.private.someone_posts()
+            case "new owner":
+                await self.freed_name.change_hands(ROOMS)
             case "conditions":
                 self._change_conditions()
             case "leave":
@@ -156,6 +160,8 @@ class World:
                 await self._someone_is_answered_late()
             case "disk":
                 self._a_disk_fails()
+            case "loss":
+                await self._a_store_is_lost()
             case "server":
                 await self._the_server_is_restarted()
             case "clock":
@@ -221,8 +227,11 @@ class World:
             for one in self.trace.room_changes
             if one.is_join or one.is_leave
         }
-        pairs = [(self.person(name), room) for (name, room), is_in in last.items() if is_in and room in rooms]
-        pairs = [(sender, room) for sender, room in pairs if sender.is_online]
+        people = {person.name: person for person in self.people if person.is_online}
+        # One of them may be somebody who has only been invited: see freed_name.py.
+        pairs = [
+            (people[name], room) for (name, room), is_in in last.items() if is_in and room in rooms and name in people
+        ]
         if pairs:
             sender, room = self.dice.choice(pairs)
             private = PRIVATELY if room in PRIVATE_ROOMS else ""
@@ -380,6 +389,16 @@ class World:
         if self.dice.random() < 0.3:
             self.nursery.start_soon(self._kill_at, program.disk.failed, program)
 
+    async def _a_store_is_lost(self) -> None:
+        """Somebody has their key file, and nothing else."""
+        person = self.dice.choice(self.people)
+        await person.kill()
+        position = self.trace.positions.get(person.name, 0)
+        self.trace.losses.append(Loss(trio.current_time(), person.name, position, person.disk.unshown()))
+        self.trace.note(person.name, f"has lost their store, with all up to entry {position}", for_all=True)
+        person.disk.lose()
+        person.start()
+
     async def _kill_at(self, moment: trio.Event, program: Program) -> None:
         await moment.wait()
         if not self.is_healed:  # else it is too late: this program has to run until the end
@@ -474,6 +493,7 @@ CHANCES = {
     "private at once": 3,
     "private and kill": 4,
     "private post": 10,
+    "new owner": 3,
     "conditions": 6,
     "leave": 8,
     "kill": 6,
@@ -486,6 +506,7 @@ CHANCES = {
     "late answer": 4,
     "withhold": 3,
     "disk": 5,
+    "loss": 3,
     "server": 3,
     "clock": 3,
     "deceit": 2,

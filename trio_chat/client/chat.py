@@ -257,9 +257,13 @@ class Chat:
         """
         return await self._rooms.join(name)
 
-    async def leave(self, name: str) -> None:
-        """Leave a room. Raises InvalidName, NoSuchRoom, NotAMember."""
-        await self._rooms.leave(name)
+    async def leave(self, name: str, *, anyway: bool = False) -> None:
+        """Leave a room. Raises InvalidName, NoSuchRoom, NotAMember.
+
+        Raises LastOwner if it is private and others are in it, none of whom owns it; with `anyway`, we leave it then,
+        too, and nobody can be invited or removed any more.
+        """
+        await self._rooms.leave(name, anyway=anyway)
 
     async def members(self, name: str) -> list[str]:
         """The names of those in a room, whether or not we are in it. Raises InvalidName, NoSuchRoom.

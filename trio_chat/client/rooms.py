@@ -86,11 +86,13 @@ class Rooms:
             self._own.join(room)
         return room.name
 
-    async def leave(self, name: str) -> None:
-        """Leave a room."""
+    async def leave(self, name: str, *, anyway: bool) -> None:
+        """Leave a room. `anyway`: also as the last owner of a private one."""
         check_name(name)
         async with self._lock:
             id_ = (await self._find(name)).id
+            if is_private(id_) and not anyway:
+                await self._private.check_leaving(id_, name)
             try:
                 changed = await self._change(LeaveRoom(new_id(), id_), name)
             except (errors.NotAMember, errors.NoSuchRoom):

@@ -92,9 +92,10 @@ class JoinGroup:
 
 @attrs.frozen
 class LeaveGroup:
-    """Leave a room; None is the current one."""
+    """Leave a room; None is the current one. `anyway`: also as the last owner of a private one."""
 
     room: str | None
+    anyway: bool = False
 
 
 @attrs.frozen
@@ -287,11 +288,23 @@ def _with_name_or_none(command: Callable[[str | None], Command]) -> Callable[[st
     return lambda rest: _with_name(command)(rest) if rest.strip() else command(None)
 
 
-def _create_group(rest: str) -> CreateGroup | None:
+def _without_option(rest: str, option: str) -> tuple[str, bool]:
+    """What is left of the words without an option, which may be at any place, and whether it was there."""
     words = rest.split()
-    private = "--private" in words
-    names = [word.removeprefix("#") for word in words if word != "--private"]
-    return CreateGroup(names[0], private) if len(names) == 1 and names[0] and len(words) == 1 + private else None
+    is_there = words.count(option) == 1
+    if is_there:
+        words.remove(option)
+    return " ".join(words), is_there
+
+
+def _create_group(rest: str) -> Command | None:
+    name, private = _without_option(rest, "--private")
+    return _with_group(lambda group: CreateGroup(group, private))(name)
+
+
+def _leave_group(rest: str) -> Command | None:
+    name, anyway = _without_option(rest, "--anyway")
+    return _with_group_or_none(lambda group: LeaveGroup(group, anyway))(name)
 
 
 def _with_group(command: Callable[[str], Command]) -> Callable[[str], Command | None]:
@@ -336,7 +349,9 @@ COMMANDS: dict[str, CommandRow] = {
         "list_members [GROUP]", "who is in a group, or in the current one", _with_group_or_none(ListGroupMembers)
     ),
     "leave_group": CommandRow(
-        "leave_group [GROUP]", "leave a group, or the current one", _with_group_or_none(LeaveGroup)
+        "leave_group [GROUP] [--anyway]",
+        "leave a group, or the current one",
+        _leave_group,
     ),
     "invite": CommandRow("invite NAME", "add somebody to the current private group", _with_name(Invite)),
     "remove": CommandRow("remove NAME", "remove somebody from the current private group", _with_name(Remove)),

@@ -209,9 +209,9 @@ class _Conversation:
                 self.is_chosen = False
                 await self._choose(await self.chat.join(typed))
                 self.tell(results.RoomJoined(self.rooms[-1]))
-            case commands.LeaveGroup(named):
+            case commands.LeaveGroup(named, anyway):
                 room = self._as_known(named) if named else await self._current_room("leave_group NAME", in_none="")
-                await self.chat.leave(room)
+                await self.chat.leave(room, anyway=anyway)
                 self._forget_room(room)
                 self.tell(results.RoomLeft(self._as_known(room)))
             case commands.SendGroup(text, str(named)):

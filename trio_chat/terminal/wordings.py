@@ -52,6 +52,7 @@ _ERRORS: dict[type[errors.ChatError], Phrase] = {
     errors.NotAnOwner: Phrase.NOT_AN_OWNER,
     errors.NotInRoom: Phrase.NOT_IN_ROOM,
     errors.RemovedYourself: Phrase.REMOVED_YOURSELF,
+    errors.LastOwner: Phrase.LAST_OWNER,
     errors.TheyAreInTooManyRooms: Phrase.THEY_ARE_IN_TOO_MANY,
     errors.MembersNotTrusted: Phrase.MEMBERS_NOT_TRUSTED,
     errors.NoHistory: Phrase.NO_HISTORY,
@@ -264,11 +265,14 @@ class Phrasebook:
                 return (*self.lines(heading, room=room), *chain.from_iterable(rows))
 
     def _members_changed(self, event: events.RoomMembersChanged) -> tuple[Line, ...]:
-        changes = ((Phrase.ADDED, event.added), (Phrase.GONE, event.removed), (Phrase.NEW_OWNERS, event.owners))
+        owners = tuple(name for name in event.owners if fold(name) != fold(self.owner))
+        changes = ((Phrase.ADDED, event.added), (Phrase.GONE, event.removed), (Phrase.NEW_OWNERS, owners))
         lines = self.lines(Phrase.ADDED_YOU, room=event.room, name=event.owner) if event.joined else ()
         for phrase, names in changes:
             if names:
                 lines += self.lines(phrase, room=event.room, name=event.owner, text=", ".join(names))
+        if owners != event.owners:
+            lines += self.lines(Phrase.NEW_OWNER_YOU, room=event.room, name=event.owner)
         if event.unknown_owner:
             lines += self.lines(Phrase.UNKNOWN_OWNER, room=event.room, name=event.owner)
         return lines + (self.lines(Phrase.CHANGES_MISSING, room=event.room) if event.gap else ())
