@@ -18,11 +18,12 @@ class ChatError(Exception):
 
 
 class PersonError(ChatError):
-    """The base of errors about one person, whose name is `name`."""
+    """The base of errors about one person, whose name is `name`; perhaps in a room, or with an `other` name."""
 
-    def __init__(self, name: str) -> None:
-        super().__init__(self.line.format(name=name))
+    def __init__(self, name: str, room: str = "", other: str = "") -> None:
+        super().__init__(self.line.format(name=name, room=room, other=other))
         self.name = name
+        self.room = room
 
 
 class AddressError(ChatError):
@@ -310,21 +311,16 @@ class NotAnOwner(RoomError):
     line = "you do not own the room {room}: ask one of its owners"
 
 
-class NotInRoom(ChatError):
+class NotInRoom(PersonError):
     """Somebody whom we want to remove from a private room, or to make an owner of it, is not in it."""
 
-    def __init__(self, name: str, room: str) -> None:
-        super().__init__(f"{name} is not in the room {room}")
-        self.name = name
-        self.room = room
+    line = "{name} is not in the room {room}"
 
 
-class InRoomAlready(ChatError):
+class InRoomAlready(PersonError):
     """Somebody cannot be invited under this name: their key is in the room under another one."""
 
-    def __init__(self, name: str, other: str, room: str) -> None:
-        super().__init__(f"the key of {name} is in the room {room} already, as {other}")
-        self.name = name
+    line = "the key of {name} is in the room {room} already, as {other}"
 
 
 class RemovedYourself(RoomError):

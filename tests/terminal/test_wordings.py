@@ -654,7 +654,7 @@ def test_a_missing_acknowledgement_has_a_line_but_not_a_known_detour():
         (NotInRoom("y", "ox"), ["[y is not in group ox.]"]),
         (RemovedYourself("ox"), ["[You cannot remove yourself. Type leave_group ox]"]),
         (LastOwner("ox"), [LAST_OWNER]),
-        (InRoomAlready("y", "why", "ox"), ["[The key of y is in the room ox already, as why.]"]),
+        (InRoomAlready("y", "ox", "why"), ["[The key of y is in the room ox already, as why.]"]),
         (TooManyOwners("ox"), ["[The room ox has 10 owners: remove one of them first.]"]),
         (TheyAreInTooManyRooms("y"), ["[y is in too many groups: ask them to leave one.]"]),
         (MembersNotTrusted("ox"), [MEMBERS_NOT_TRUSTED]),

@@ -147,7 +147,7 @@ class PrivateRooms:
             # Somebody has had the name before, whose place is taken.
             members = members.without([record.name])
             if other := members.name(keys.signing):
-                raise errors.InRoomAlready(record.name, other, name)
+                raise errors.InRoomAlready(record.name, name, other)
             if len(members.keys) >= MAX_PRIVATE_MEMBERS:
                 raise errors.RoomFull(name)
             return attrs.evolve(members, keys=members.keys | {record.name: keys})
