@@ -18,7 +18,7 @@ class ChatError(Exception):
 
 
 class PersonError(ChatError):
-    """The base of errors about one person, whose name is `name`; perhaps in a room, or with an `other` name."""
+    """The base of errors about one person, whose name is `name`; perhaps in a room, or with an `other` name or key."""
 
     def __init__(self, name: str, room: str = "", other: str = "") -> None:
         super().__init__(self.line.format(name=name, room=room, other=other))
@@ -135,12 +135,10 @@ class KeyChanged(ChatError):
         self.offered = offered
 
 
-class KeyNotRemembered(ChatError):
+class KeyNotRemembered(PersonError):
     """A message was not sent: 50,000 keys are pinned, so that of this name was not. See `Chat.trust`, which pins it."""
 
-    def __init__(self, name: str, offered: str) -> None:
-        super().__init__(f"not sent: no more keys are remembered; ask {name} if theirs is {offered}, then trust it")
-        self.name = name
+    line = "not sent: no more keys are remembered; ask {name} if theirs is {other}, then trust it"
 
 
 class TooManyPeople(ChatError):

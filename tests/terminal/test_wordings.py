@@ -664,7 +664,7 @@ def test_a_missing_acknowledgement_has_a_line_but_not_a_known_detour():
         (ForgedReceipt("y"), FORGED),
         (KeyChanged("y", OLD, NEW), [*KEY_CHANGED, NOT_SENT]),
         (
-            KeyNotRemembered("y", NEW),
+            KeyNotRemembered("y", other=NEW),
             [f"[Not sent: no more keys are remembered; ask y if theirs is {NEW}, then trust it.]"],
         ),
         (TooManyPeople(), ["[The server sends more names than 20,000: ask its operator.]"]),
