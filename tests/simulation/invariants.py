@@ -1,14 +1,17 @@
 """The promises, one named check for each. They are checked when the simulated world has ended."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 
 import attrs
 
+from tests.simulation.crashes import Found, ended_within, is_lost, may_come_again, recipients, shown_at
 from tests.simulation.freed_name import FREED
 from tests.simulation.hostile import KEYS_KEPT, NAME, WORLD_LIMITS
-from tests.simulation.members import members_perhaps, members_surely
+from tests.simulation.members import members_perhaps
+from tests.simulation.outbox_events import NOBODY
+from tests.simulation.outbox_invariants import OUTBOX_PROMISES, is_lost_in_a_kill
 from tests.simulation.private_invariants import PRIVATE_PROMISES
 from tests.simulation.trace import Message
 from tests.simulation.world import World
@@ -26,10 +29,14 @@ from trio_chat.client.events import (
     SignedOff,
     WrongReceiptReceived,
 )
-from trio_chat.errors import NoSuchRoom, NotAMember, NotRegistered
-
-GRACE = 0.3
-"""Seconds before a crash: what was shown or acknowledged since then may not have been saved (100 ms and a commit)."""
+from trio_chat.errors import (
+    NoSuchRoom,
+    NotAMember,
+    NotRegistered,
+    ServerNotResponding,
+    TriedTooLong,
+    UnknownRecipient,
+)
 
 KEPT = {
     "DuplicateMemory._known",  # answers, to repeat them
@@ -43,7 +50,7 @@ KEPT = {
     "Service._owners",  # at most one for each key that has owned a name
     "Acknowledged.receipts",  # of the latest batch, which a variable of the loop still holds
     "Inbox._told",  # an id that was used twice may stay
-    "SqliteClientStore._sent",  # also letters of which nobody knows whether the server ever got them
+    "SentLetters._letters",  # also letters of which nobody knows whether the server ever got them
     "Log._shared",  # what comes at each position, until something is appended
     "Log._entries",  # the newest part of the log, up to a limit
     "Throttle._in_progress",  # one for each limit
@@ -85,44 +92,6 @@ class Fault:
     people: frozenset[str] = frozenset()
 
 
-Found = tuple[str, str | None, set[str]]
-"""What happened instead, the text of the message, the names of people."""
-
-
-def ended_within(world: World, name: str, first: float, last: float) -> bool:
-    return any(who == name and first <= time <= last + GRACE for time, who in world.trace.ends)
-
-
-def shown_at(world: World, name: str, text: str) -> list[float]:
-    return [time for time, _, event in world.trace.shown[name] if getattr(event, "text", None) == text]
-
-
-def is_lost(world: World, name: str, message: Message) -> bool:
-    """Whether it was in a store that was lost, and not shown yet."""
-    return any(loss.name == name and message.ids & loss.unshown for loss in world.trace.losses)
-
-
-def may_come_again(world: World, name: str, message: Message, shown: float, again: float) -> bool:
-    """Whether a store was lost between these times that knew it. What the server knows to be taken does not come again.
-
-    Nor does what came directly, once its sender knows that it has come.
-    """
-    place = max((world.trace.places.get(id_, 0) for id_ in message.ids), default=0)
-    return any(
-        loss.name == name
-        and shown <= loss.time <= again
-        and (place > loss.position or (not place and not (message.ended and message.ended < loss.time - GRACE)))
-        for loss in world.trace.losses
-    )
-
-
-def recipients(world: World, message: Message, people: Iterable[str]) -> set[str]:
-    """The people, of these, to whom the message was sent."""
-    if message.room:
-        return (members_surely(world, message) & set(people)) - {message.sender}
-    return ({message.recipient} if message.recipient else set(people)) - {message.sender}
-
-
 def what_was_received_is_shown(world: World) -> Iterator[Found]:
     for message in world.trace.messages.values():
         # Of two texts with one id only the first is shown. The second must not be confirmed by its recipient.
@@ -131,8 +100,8 @@ def what_was_received_is_shown(world: World) -> Iterator[Found]:
         for name in recipients(world, message, message.known):
             if shown_at(world, name, message.text) or is_lost(world, name, message):
                 continue
-            if message.how == "direct" and ended_within(world, name, message.begun, message.ended):
-                continue  # acknowledged by a program that was killed before it could show it
+            if message.how == "direct" and is_lost_in_a_kill(world, name, message):
+                continue
             yield f"{message.text!r} was {message.how} and {name} was never shown it", message.text, {name}
 
 
@@ -205,6 +174,13 @@ def whoever_is_online_can_send(world: World) -> Iterator[Found]:
         allowed = NotRegistered | NotAMember if message.room else NotRegistered
         # There is no such room for somebody who was removed.
         allowed = allowed | NoSuchRoom if message.is_private else allowed
+        # While one waits for its turn or for an answer, the clock may be set, or a server may be silent.
+        if message.queued and message.sender in world.trace.wrong_clocks:
+            allowed = allowed | TriedTooLong
+        if not message.queued and message.begun < world.healed_at:
+            allowed = allowed | ServerNotResponding
+        if message.recipient == NOBODY:
+            allowed = allowed | UnknownRecipient
         if message.is_honest and not isinstance(message.error, allowed | None):
             yield f"{message.sender} could not send {message.text!r}: {message.error!r}", message.text, set()
 
@@ -348,6 +324,7 @@ PROMISES: tuple[Callable[[World], Iterator[Found]], ...] = (
     all_tables_are_equal,
     nobody_gets_more_than_the_limits,
     everything_is_back_to_its_idle_size,
+    *OUTBOX_PROMISES,
     *PRIVATE_PROMISES,
 )
 

@@ -1,5 +1,6 @@
 """Mutants: known bugs, each a small patch to the program. The simulation must notice every one of them."""
 
+import itertools
 from collections.abc import Callable
 from contextlib import ExitStack, asynccontextmanager
 from unittest.mock import patch
@@ -7,10 +8,14 @@ from unittest.mock import patch
 import attrs
 import trio
 
+from tests.simulation.outbox_invariants import SENDERS_KEEP
 from trio_chat.client.chat import Chat
 from trio_chat.client.epochs import Epochs
+from trio_chat.client.events import MessageState
 from trio_chat.client.inbox import Inbox
 from trio_chat.client.letter_sender import LetterSender
+from trio_chat.client.outbox import Outbox
+from trio_chat.client.outgoing_queue import QueuedMessage
 from trio_chat.client.registration import MAX_SILENT_ROUNDS, Registration
 from trio_chat.crypto.room_keys import signed_epoch
 from trio_chat.errors import ServerNotResponding
@@ -30,6 +35,7 @@ from trio_chat.server.service import Append, Service
 from trio_chat.storage import client_store, server_epochs, server_requests, server_rooms, server_store
 from trio_chat.storage.client_store import SqliteClientStore
 from trio_chat.storage.interface import Appended, Status
+from trio_chat.storage.outgoing import OutgoingMessages
 from trio_chat.storage.server_log import LogTransaction
 from trio_chat.storage.server_store import SqliteServerStore
 from trio_chat.transport import endpoint
@@ -561,3 +567,72 @@ def posts_of_old_epochs(stack):
 @mutant("when somebody has left a private room, its owner begins no epoch without them")
 def who_has_left_stays_in_the_epoch(stack):
     replace(stack, Epochs, "look_at", lambda self, *rooms: None)
+
+
+# --- the outbox ---
+
+
+@mutant("a message is attempted, and accepted, before it is on the disk")
+def attempted_before_commit(stack):
+    numbers = itertools.count(10**6)
+
+    # Its number is that of the row, as far as anybody is told.
+    async def at_once(self, message):
+        message = attrs.evolve(message, number=next(numbers))
+        self._outgoing.put(message)
+        trio.lowlevel.spawn_system_task(later, self, message)
+        return message
+
+    async def later(store, message):
+        await trio.sleep(0.5)
+        if message in store.outgoing():
+            await store._commits.submit(lambda database: _insert(database, message))
+
+    replace(stack, SqliteClientStore, "put_outgoing", at_once)
+
+
+def _insert(database, message):
+    values = (message.number, message.id, message.recipient, message.room, message.text, message.at)
+    database.execute("INSERT INTO outgoing (number, id, recipient, room, text, at) VALUES (?, ?, ?, ?, ?, ?)", values)
+
+
+@mutant("a message from the outbox gets a new id each time it is tried")
+def new_id_for_each_try(stack):
+    attempt = Outbox._attempt
+
+    async def renamed(self, queue, one):
+        if one.was_tried:
+            one.message = attrs.evolve(one.message, id=new_id())
+        return await attempt(self, queue, one)
+
+    replace(stack, Outbox, "_attempt", renamed)
+
+
+@mutant("after a restart an outbox goes on in another order")
+def outbox_is_resumed_backwards(stack):
+    everything = OutgoingMessages.all
+    replace(stack, OutgoingMessages, "all", lambda self: everything(self)[::-1])
+
+
+@mutant("a direct message overtakes one that the server keeps")
+def direct_messages_overtake(stack):
+    replace(stack, SqliteClientStore, "is_at_server", lambda self, recipient, since: False)
+
+
+@mutant("a message that has failed stays in the outbox, and nobody is told")
+def failed_messages_are_kept(stack):
+    tell = Outbox._tell
+
+    async def silent(self, one, state, *about, **more):
+        if state is not MessageState.FAILED:
+            await tell(self, one, state, *about, **more)
+
+    replace(stack, Outbox, "_tell", silent)
+
+
+if SENDERS_KEEP:
+
+    @mutant("a direct message leaves the outbox before it is on the disk of its recipient")
+    def removed_at_the_first_answer(stack):
+        always = property(lambda self: True, lambda self, value: None)
+        replace(stack, QueuedMessage, "is_kept", always)
