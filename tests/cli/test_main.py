@@ -22,6 +22,7 @@ import trio
 import trio_chat.cli.client
 import trio_chat.cli.main
 import trio_chat.cli.server
+from tests.fake_outbox import FakeOutbox
 from tests.forkserver import open_program
 from trio_chat import (
     AddressError,
@@ -63,6 +64,7 @@ class FakeChat:
     waiting = 0
 
     def __init__(self):
+        self.outbox = FakeOutbox()
         self._happens, self.events = trio.open_memory_channel(1)
 
     def sign_off(self):

@@ -11,6 +11,7 @@ import pytest
 import trio
 import trio.testing
 
+from tests.fake_outbox import FakeOutbox
 from trio_chat import (
     Blocked,
     BlockedYourself,
@@ -46,6 +47,7 @@ from trio_chat import (
     TooManyBlocked,
     UnknownRecipient,
 )
+from trio_chat.client.events import MessageState, OutgoingChanged
 from trio_chat.terminal.commands import help_lines
 from trio_chat.terminal.conversation import run_conversation
 from trio_chat.terminal.phrases import Wording
@@ -92,6 +94,7 @@ class FakeChat:
         self.seconds = 0.0
         self.calls = []
         self.left = None
+        self.outbox = FakeOutbox()
         self.happens, self.events = trio.open_memory_channel(100)
 
     @asynccontextmanager
@@ -256,6 +259,22 @@ async def test_a_message_to_everyone(chat):
 
 
 # --- groups ---
+
+
+async def test_a_message_that_failed_because_we_are_not_in_the_current_group(chat, autojump_clock):
+    chat.rooms_joined += ["dinner", "lunch"]
+    conversation = Conversation(chat)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(conversation.wait)
+        conversation.keys.send_nowait("join_group lunch")
+        await trio.sleep(1)
+        chat.happens.send_nowait(
+            OutgoingChanged(1, b"", "", "lunch", 0.0, MessageState.FAILED, error=NotAMember("lunch"))
+        )
+        await trio.sleep(1)
+        conversation.keys.send_nowait("send_group hi")
+        conversation.keys.close()
+    assert conversation.printed[-2] == "[Which group? You are in dinner. Type join_group NAME first.]"
 
 
 async def test_a_group_is_created_joined_used_and_left(chat):

@@ -12,6 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 import trio_chat.errors
+from tests.fake_outbox import FakeOutbox
 from trio_chat import (
     Blocked,
     ChatError,
@@ -46,6 +47,8 @@ from trio_chat import (
     TableChanged,
     WrongReceiptReceived,
 )
+from trio_chat.client.events import MessageState, OutgoingChanged
+from trio_chat.storage.outgoing import Outgoing
 from trio_chat.terminal.commands import UnknownCommand, help_lines
 from trio_chat.terminal.conversation import run_conversation
 from trio_chat.terminal.json_lines import EVENTS, JsonRenderer, as_json, fields_of
@@ -60,12 +63,14 @@ from trio_chat.terminal.results import (
     SignedOn,
     TableList,
     TableRow,
+    WaitingMessage,
 )
 
 PAGE = Path(__file__).parents[2] / "docs" / "scripting.md"
 RENDERER = JsonRenderer()
 ANY_TEXT = st.text(st.characters(exclude_categories=()))
 
+MESSAGE = Outgoing(3, b"\x01\xff", "y", "", "hi", 0.5, 1.5)
 ROW = {"name": "y", "host": "::1", "port": 9, "online": True, "since": 0.5, "key": "", "key_changed": False}
 ENTRY = {"at": 0.5, "peer": "y", "text": "hi", "sent": False, "group": True, "room": ""}
 
@@ -141,6 +146,21 @@ def objects(lines):
             SignedOff(NameTaken("x")),
             {"event": "signed_off", "error": "NameTaken", "text": "the name x is taken: choose another one"},
         ),
+        (
+            OutgoingChanged(3, b"\x01\xff", "y", "", 0.5, MessageState.WAITING, error=MailboxFull("y"), waited=True),
+            {
+                **{"event": "outgoing", "number": 3, "id": "01ff", "recipient": "y", "room": "", "at": 0.5},
+                **{"state": "waiting", "sent_at": None, "error": "MailboxFull"},
+                **{"text": "the mailbox of y is full: try again later", "waited": True},
+            },
+        ),
+        (
+            OutgoingChanged(3, b"\x01\xff", "", "ox", 0.5, MessageState.POSTED),
+            {
+                **{"event": "outgoing", "number": 3, "id": "01ff", "recipient": "", "room": "ox", "at": 0.5},
+                **{"state": "posted", "sent_at": None, "error": None, "text": None, "waited": False},
+            },
+        ),
         (ServerSilent(5.0, 3), {"event": "server_silent", "since": 5.0, "waiting": 3}),
         (ServerBack(), {"event": "server_back"}),
     ],
@@ -168,6 +188,7 @@ def test_the_documentation_lists_every_event_with_its_fields():
     assert listed.pop("entry") == tuple(field.name for field in attrs.fields(HistoryEntry))
     row = listed.pop("row")
     assert row == tuple(field.name for field in attrs.fields(TableRow)) == tuple(ROW)
+    assert listed.pop("outbox_entry") == tuple(field.name for field in attrs.fields(WaitingMessage))
     assert listed.pop("room") == tuple(field.name for field in attrs.fields(RoomInfo))
     assert listed.pop("person") == tuple(field.name for field in attrs.fields(Blocked))
     assert listed == {name: fields_of(kind) for kind, name in EVENTS.items()}
@@ -175,7 +196,10 @@ def test_the_documentation_lists_every_event_with_its_fields():
 
 @pytest.mark.parametrize("kind", EVENTS)
 def test_each_object_has_the_fields_of_its_class(kind):
-    values = {field.name: NameTaken("x") if field.type is ChatError else "z" for field in attrs.fields(kind)}
+    values = {
+        field.name: NameTaken("x") if field.type in (ChatError, ChatError | None) else "z"
+        for field in attrs.fields(kind)
+    }
     if kind is TableList:
         values = {"rows": (TableRow(**ROW),)}
     if kind is HistoryList:
@@ -213,6 +237,7 @@ class ScriptedChat:
         self.table, self.untrusted = {"y": Person()}, {"y"}
         self.known_rooms = []
         self.blocked = (Blocked(("y", "Z"), "k"),)
+        self.outbox = FakeOutbox([MESSAGE])
         self.happens, self.events = trio.open_memory_channel(10)
 
     async def __aenter__(self):
@@ -395,6 +420,30 @@ REGISTERED, DEREGISTERED = {"event": "registered", "waiting": 2}, {"event": "der
         ("blocked", [{"event": "block_list", "people": [{"names": ["y", "Z"], "key": "k"}]}]),
         ("history", [{"event": "history", "entries": [ENTRY]}]),
         ("search hi", [{"event": "history", "entries": []}]),
+        (
+            "outbox",
+            [
+                {
+                    "event": "outbox",
+                    "waiting": [
+                        {
+                            **{"number": 3, "id": "01ff", "recipient": "y", "room": "", "at": 0.5, "text": "hi"},
+                            "tried": True,
+                        }
+                    ],
+                }
+            ],
+        ),
+        ("cancel 4", [{"event": "error", "error": "NotWaiting", "text": "no message 4 waits to be sent"}]),
+        (
+            "cancel 3",
+            [
+                {
+                    **{"event": "cancelled", "number": 3, "id": "01ff", "recipient": "y", "room": "", "at": 0.5},
+                    "tried": True,
+                }
+            ],
+        ),
         ("help", [{"event": "help", "lines": list(help_lines())}]),
         ("reg", [{"event": "error", "error": "AlreadyRegistered", "text": "already registered"}]),
         (
@@ -406,12 +455,13 @@ REGISTERED, DEREGISTERED = {"event": "registered", "waiting": 2}, {"event": "der
     ],
 )
 async def test_each_command_has_its_result(typed, result):
-    assert await run(typed) == [REGISTERED, *result, DEREGISTERED]
+    assert await run(typed) == [REGISTERED, {"event": "messages_wait", "count": 1}, *result, DEREGISTERED]
 
 
 async def test_going_and_coming_back():
     assert await run("dereg", "reg", "dereg") == [
         REGISTERED,
+        {"event": "messages_wait", "count": 1},
         DEREGISTERED,
         {"event": "registered", "waiting": 3},
         DEREGISTERED,

@@ -74,6 +74,7 @@ from trio_chat import (
     WrongReceipt,
     WrongReceiptReceived,
 )
+from trio_chat.client.events import MessageState, OutgoingChanged
 from trio_chat.presence.messages import FriendChanged
 from trio_chat.terminal.commands import AlreadyRegistered, InNoGroup, OnlyYourself, UnknownCommand, WrongUsage
 from trio_chat.terminal.phrases import Phrase, Wording
@@ -87,7 +88,9 @@ from trio_chat.terminal.results import (
     MemberInvited,
     MemberRemoved,
     MembersList,
+    MessageCancelled,
     MessageSent,
+    OutboxList,
     OwnerAdded,
     OwnersList,
     PersonBlocked,
@@ -103,8 +106,10 @@ from trio_chat.terminal.results import (
     SignedOn,
     TableList,
     TableRow,
+    WaitingMessage,
     WentOffline,
 )
+from trio_chat.terminal.unfinished import NotDone
 from trio_chat.terminal.wordings import MAX_TEXT_LINES, Phrasebook, escape
 
 GROUP = Phrasebook()
@@ -338,6 +343,56 @@ WRONG_RECEIPT = ["[WARNING: y signed a receipt for another text than you sent.]"
             ["[Message sent failed]", "[Server is shut down]", "[Exiting]"],
         ),
         (Phrase.UNSENT, {"text": "y"}, ["[Your message to y was probably not sent.]"], SAME),
+        (
+            Phrase.MESSAGE_WAITS,
+            {"text": "y", "key": "why", "count": 3},
+            ["[Your message to y waits: why; cancel 3 withdraws it.]"],
+            SAME,
+        ),
+        (
+            Phrase.MESSAGE_QUEUED,
+            {"text": "y", "key": "why"},
+            ["[Your message to y waits: why. The next send --queue or client --reconnect sends it.]"],
+            SAME,
+        ),
+        (
+            Phrase.WAITED,
+            {"text": "y", "key": "sung", "at": AT},
+            ["[Your message to y of 05:26:36 was sung.]"],
+            SAME,
+        ),
+        (Phrase.FAILED, {"text": "y", "at": AT}, ["[Your message to y of 05:26:36 was not sent:]"], SAME),
+        (Phrase.UNCERTAIN, {"text": "y", "at": AT}, ["[Your message to y of 05:26:36 has failed:]"], SAME),
+        (
+            Phrase.ALL_WAITING,
+            {"count": 2},
+            ["[Messages that wait to be sent: 2. Start with --reconnect to send them; the command outbox lists them.]"],
+            SAME,
+        ),
+        (Phrase.ALL_SILENT, {"count": 2}, ["[Messages that wait to be sent: 2.]"], SAME),
+        (
+            Phrase.OUTBOX_ROW,
+            {"count": 3, "at": AT, "key": "y", "text": "hi"},
+            ["3  2022-03-25 05:26:36  to y: hi"],
+            SAME,
+        ),
+        (
+            Phrase.OUTBOX_TRIED_ROW,
+            {"count": 3, "at": AT, "key": "y", "text": "hi"},
+            ["3  2022-03-25 05:26:36  to y (tried): hi"],
+            SAME,
+        ),
+        (Phrase.OUTBOX_EMPTY, {}, ["[No message waits to be sent.]"], SAME),
+        (Phrase.CANCELLED, {"text": "y", "at": AT}, ["[Your message to y of 05:26:36 is withdrawn.]"], SAME),
+        (
+            Phrase.CANCELLED_TRIED,
+            {"text": "y", "at": AT},
+            ["[Your message to y of 05:26:36 is withdrawn. It was tried before, and may have arrived.]"],
+            SAME,
+        ),
+        (Phrase.NOT_DONE, {"text": "who"}, ["[Not done: who]"], SAME),
+        (Phrase.NEVER_SENT, {"text": "y"}, ["[Your message to y was not sent.]"], SAME),
+        (Phrase.NO_ANSWER, {}, ["[Server not responding. Try again later.]"], SAME),
         (Phrase.SERVER_SILENT, {"at": AT}, [SERVER_SILENT], SAME),
         (Phrase.SERVER_BACK, {}, ["[Server is back.]"], SAME),
         (Phrase.INTERRUPTED, {}, [], ["Caught keyboard interrupt. Exiting"]),
@@ -790,6 +845,13 @@ def test_no_event_and_no_error_gets_a_control_character_out(name, text, wording)
         *phrasebook.render(WrongReceiptReceived(name)),
         *phrasebook.render(ForgedReceiptReceived(name)),
         *phrasebook.render(LetterUnreadable(name)),
+        *phrasebook.render(OutgoingChanged(1, b"", name, "", AT, MessageState.WAITING, error=AddressError(text))),
+        *phrasebook.render(OutgoingChanged(1, b"", "", name, AT, MessageState.POSTED, waited=True)),
+        *phrasebook.render(OutgoingChanged(1, b"", name, "", AT, MessageState.FAILED, error=UnknownRecipient(name))),
+        *phrasebook.render(OutboxList((WaitingMessage(1, b"", name, "", AT, text, tried=True),))),
+        *phrasebook.render(MessageCancelled(1, b"", name, "", AT, tried=False)),
+        *phrasebook.render(Failed(NotDone(f"x{text}", name))),
+        *phrasebook.render(Failed(NotDone(f"x{text}"))),
         *phrasebook.render(KeyWarning(name, text, text)),
         *phrasebook.render(TableList((TableRow(name, text, 9, True, AT, text, True),))),
         *phrasebook.render(

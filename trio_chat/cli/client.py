@@ -27,6 +27,7 @@ from trio_chat.storage.identity_file import open_identity
 from trio_chat.storage.interface import ClientStore
 from trio_chat.storage.memory import MemoryClientStore
 from trio_chat.terminal.conversation import run_conversation
+from trio_chat.terminal.lasting import run_lasting_conversation
 from trio_chat.terminal.results import Renderer
 from trio_chat.terminal.screen import Screen, read_lines
 from trio_chat.terminal.wordings import Phrasebook
@@ -109,8 +110,12 @@ async def run_client(options: ClientOptions, screen: Screen, renderer: Renderer)
     async with options.open_store() as store, trio.open_nursery() as nursery:
         nursery.start_soon(read_lines, fd, lines_in, screen.show_prompt)
         opening = options.open_chat(identity, store)
-        stay, reconnect = options.stay, options.reconnect
-        await run_conversation(opening, lines, screen.show, renderer, stay=stay, reconnect=reconnect)
+        if options.reconnect:
+            await run_lasting_conversation(
+                opening, lines, screen.show, renderer, stay=options.stay, is_terminal=os.isatty(fd)
+            )
+        else:
+            await run_conversation(opening, lines, screen.show, renderer, stay=options.stay)
         nursery.cancel_scope.cancel()
 
 
@@ -124,8 +129,13 @@ async def run_client_at_terminal(options: ClientOptions, prompt: "Prompt", book:
             await nursery.start(prompt.run, lines_in)
             nursery.start_soon(_watch_signals, signals, until_sigterm)
             opening = _with_names(prompt, options.open_chat(identity, store))
-            ready, stay, reconnect = prompt.ready, options.stay, options.reconnect
-            await run_conversation(opening, lines, prompt.show, book, ready=ready, stay=stay, reconnect=reconnect)
+            ready, stay = prompt.ready, options.stay
+            if options.reconnect:
+                await run_lasting_conversation(
+                    opening, lines, prompt.show, book, ready=ready, stay=stay, is_terminal=True
+                )
+            else:
+                await run_conversation(opening, lines, prompt.show, book, ready=ready, stay=stay)
             nursery.cancel_scope.cancel()
     return TERMINATED if until_sigterm.cancelled_caught else None
 

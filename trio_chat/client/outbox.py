@@ -25,7 +25,7 @@ from trio_chat.client.outgoing_queue import (
     MessageQueue,
     QueuedMessage,
     QueueKey,
-    check_room,
+    keep_message,
     queue_of,
 )
 from trio_chat.client.registration import Registration
@@ -35,7 +35,6 @@ from trio_chat.protocol.messages import DirectMessage
 from trio_chat.protocol.records import EVERYONE_NAME, check_name, fold
 from trio_chat.storage.outgoing import Outgoing
 from trio_chat.tasks import Change, WakeUp
-from trio_chat.transport.endpoint import new_id
 
 _T = TypeVar("_T")
 
@@ -61,6 +60,8 @@ class Outbox:
     _to_tell: list[MessageQueue] = attrs.field(init=False, factory=list)
     # Messages that programs of others have, or are getting, by their ids; with the keys of their links.
     _handed: dict[bytes, tuple[bytes, MessageQueue, QueuedMessage]] = attrs.field(init=False, factory=dict)
+    # For a program that reads no events.
+    _report: Callable[[OutgoingChanged], object] | None = attrs.field(init=False, default=None)
     _awaited: dict[int, trio.MemorySendChannel[OutgoingChanged]] = attrs.field(init=False, factory=dict)
     _new: int = attrs.field(init=False, default=0)
     # Two: a server that takes seconds to answer must not hold up what goes to programs of others.
@@ -87,15 +88,13 @@ class Outbox:
 
     async def _put(self, recipient: str, room: str, text: str) -> Outgoing:
         store = self._context.store
-        check_room(store, text)
         self.resume()
         now = self._context.clock()
         # If nothing is before it, it is tried in a moment: one write to the disk says both.
         is_first = (fold(recipient), fold(room)) not in self._queues and self._registration.registered is not None
-        message = Outgoing(0, new_id(), recipient, room, text, now, now if is_first else None)
         # It would be sent by the next program only, if this was cancelled when it is on the disk.
         with trio.CancelScope(shield=True):
-            message = await store.put_outgoing(message)
+            message = await keep_message(store, recipient, room, text, now, now if is_first else None)
         self._enqueue(QueuedMessage(message))
         return message
 
@@ -135,14 +134,24 @@ class Outbox:
         while self._new:
             await self._progress.wait()
 
+    async def send_waiting(self, report: Callable[[OutgoingChanged], object]) -> None:
+        """Go on with what the store has, and return when each message is sent, has failed, or has to wait.
+
+        For a program that reads no events (`backlog=0`): `report` is called with what becomes of each one.
+        """
+        self._report = report
+        self.resume()
+        await self.settled()
+
     def resume(self) -> None:
         """Go on with what the store has of an earlier program. Does nothing the second time; `put` calls it, too."""
         if not self._is_loaded:
             self._is_loaded = True
             for message in self.waiting():
-                # That it has to wait was told by the earlier program.
                 was_tried = message.attempted_at is not None
-                self._enqueue(QueuedMessage(message, was_told=not message.is_received, was_tried=was_tried))
+                # That it has to wait was told by the earlier program; but `report` wants to know that now.
+                was_told = not message.is_received and self._report is None
+                self._enqueue(QueuedMessage(message, was_told=was_told, was_tried=was_tried))
 
     def try_again(self) -> None:
         """The reason for which messages wait may be gone: try them again."""
@@ -338,5 +347,7 @@ class Outbox:
         elif queue.takes_events:
             await queue.put(change, shown)
             return
+        elif self._report is not None:
+            self._report(change)
         if shown:
             shown()

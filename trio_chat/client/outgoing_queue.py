@@ -14,6 +14,7 @@ from trio_chat.protocol.records import Record, check_text, fold
 from trio_chat.storage.interface import ClientStore
 from trio_chat.storage.outgoing import Outgoing
 from trio_chat.tasks import WakeUp
+from trio_chat.transport.endpoint import new_id
 
 MAX_OUTGOING, MAX_OUTGOING_BYTES = 10_000, 64 * 1024 * 1024
 """How many messages may wait, and how many bytes of text."""
@@ -59,6 +60,14 @@ def check_room(store: ClientStore, text: str) -> None:
     count, size = store.outgoing_size()
     if count >= MAX_OUTGOING or size + len(text.encode()) > MAX_OUTGOING_BYTES:
         raise errors.OutboxFull
+
+
+async def keep_message(
+    store: ClientStore, recipient: str, room: str, text: str, now: float, attempted_at: float | None = None
+) -> Outgoing:
+    """Add a message to those that wait; when this returns it is on the disk. Raises InvalidText, OutboxFull."""
+    check_room(store, text)
+    return await store.put_outgoing(Outgoing(0, new_id(), recipient, room, text, now, attempted_at))
 
 
 @attrs.define(eq=False)

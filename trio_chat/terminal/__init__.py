@@ -2,8 +2,12 @@
 
 commands.py      a typed line -> a command; the table of commands
 conversation.py  runs a chat: commands and events -> results
+lasting.py       the same while the server is away: with an outbox, and an end that never waits
+line_reader.py   reads typed lines while commands are carried out
+unfinished.py    what is said of commands that have no answer at the end
 results.py       the results of commands, and what a renderer is
 wordings.py      results -> lines, in the two wordings for people
+outbox_words.py  the words for what becomes of messages in the outbox
 phrases.py       the phrases of the two wordings
 json_lines.py    results -> lines of JSON, for programs
 styling.py       lines, and their styles

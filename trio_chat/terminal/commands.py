@@ -140,6 +140,18 @@ class Owners:
 
 
 @attrs.frozen
+class ListOutbox:
+    """Show which messages wait to be sent."""
+
+
+@attrs.frozen
+class CancelMessage:
+    """Withdraw the message with this number, which waits to be sent."""
+
+    number: int
+
+
+@attrs.frozen
 class Reg:
     """Come back online. The name is the user's own, as the ancestors want it; None if it is left out."""
 
@@ -214,12 +226,14 @@ class Empty:
     """A blank line."""
 
 
+MessageCommand = Send | SendAll | SendGroup
 PrivateGroupCommand = Invite | Remove | Owners
-GroupCommand = CreateGroup | JoinGroup | LeaveGroup | SendGroup | ListGroups | ListGroupMembers | PrivateGroupCommand
+GroupCommand = CreateGroup | JoinGroup | LeaveGroup | ListGroups | ListGroupMembers | PrivateGroupCommand
 Command = (
-    Send
-    | SendAll
+    MessageCommand
     | GroupCommand
+    | ListOutbox
+    | CancelMessage
     | Reg
     | Dereg
     | Who
@@ -324,6 +338,11 @@ def _history(rest: str) -> History | None:
     return History(words[0] if words else None, int(count))
 
 
+def _cancel(rest: str) -> CancelMessage | None:
+    # A store has no longer numbers.
+    return CancelMessage(int(rest)) if re.fullmatch(" *[0-9]{1,18} *", rest) else None
+
+
 def _search(rest: str) -> Search | None:
     return Search(rest.strip()) if rest.strip() else None
 
@@ -358,6 +377,8 @@ COMMANDS: dict[str, CommandRow] = {
     "owners": CommandRow(
         "owners [NAME]", "who owns the private group, or make NAME an owner", _with_name_or_none(Owners)
     ),
+    "outbox": CommandRow("outbox", "which messages wait to be sent", _without_words(ListOutbox())),
+    "cancel": CommandRow("cancel NUMBER", "withdraw the message that waits under this number", _cancel),
     "reg": CommandRow(
         "reg [NAME]", "come back online; NAME can only be your own", lambda rest: Reg(rest.strip() or None)
     ),

@@ -3,7 +3,6 @@
 What is typed is parsed in commands.py, and lines are made by a renderer (wordings.py, json_lines.py).
 """
 
-import time
 from collections.abc import AsyncIterable, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 
@@ -11,7 +10,13 @@ import attrs
 import trio
 
 from trio_chat.client.chat import Chat
-from trio_chat.client.events import RemovedFromRoom, RoomMembersChanged, ServerSilent, SignedOff, TableChanged
+from trio_chat.client.events import (
+    OutgoingChanged,
+    RemovedFromRoom,
+    RoomMembersChanged,
+    SignedOff,
+    TableChanged,
+)
 from trio_chat.errors import (
     ChatError,
     NoSuchRoom,
@@ -24,11 +29,8 @@ from trio_chat.errors import (
     SignedInElsewhere,
 )
 from trio_chat.protocol.records import EVERYONE_NAME, fold
-from trio_chat.terminal import commands, results
+from trio_chat.terminal import commands, results, unfinished
 from trio_chat.terminal.styling import Line
-
-SILENT_AFTER = 2.6
-"""Seconds without an answer to a registration after which the server counts as silent: just over 5 windows of 0.5."""
 
 
 async def run_conversation(
@@ -39,7 +41,6 @@ async def run_conversation(
     *,
     ready: Callable[[], Awaitable[object]] = trio.lowlevel.checkpoint,
     stay: bool = False,
-    reconnect: bool = False,
 ) -> None:
     """Open a chat and carry out the typed lines; return after `exit` or the end of the lines, deregistered.
 
@@ -50,7 +51,6 @@ async def run_conversation(
         renderer: makes the lines.
         ready: waits until more can be shown; before that no event and no command is taken.
         stay: at the end of the typed lines, go on listening until cancelled.
-        reconnect: `opening` tries again while the server is silent, so report that the server is silent.
 
     Raises:
         ServerNotResponding, ServerKeyChanged, SignedInElsewhere: at any time; they have not been shown.
@@ -58,85 +58,103 @@ async def run_conversation(
         All of them within exception groups, as they come out of the nursery.
     """
     # The nursery is outside: the chat closes first, then show_events shows what is left in it, and ends.
-    async with trio.open_nursery() as nursery:
-        still_opening = trio.CancelScope()
-        if reconnect:
-            nursery.start_soon(_report_silence, still_opening, show, renderer)
-        async with opening as chat:
-            still_opening.cancel()
-            conversation = _Conversation(chat, show, renderer, ready)
-            conversation.tell(results.SignedOn(chat.waiting))
-            nursery.start_soon(conversation.show_events)
-            await conversation.take_commands(typed, stay)
-
-
-async def _report_silence(
-    still_opening: trio.CancelScope, show: Callable[[Line], object], renderer: results.Renderer
-) -> None:
-    with still_opening:
-        await trio.sleep(SILENT_AFTER)
-        for line in renderer.render(ServerSilent(time.time())):
-            show(line)
+    async with trio.open_nursery() as nursery, opening as chat:
+        conversation = Conversation(chat, show, renderer, ready)
+        conversation.tell(results.SignedOn(chat.waiting))
+        conversation.tell_waiting()
+        nursery.start_soon(conversation.show_events)
+        await conversation.take_commands(typed, stay)
 
 
 @attrs.define(eq=False)
-class _Conversation:
-    """`rooms`: those that we are in, the current one last; empty: the server has not been asked.
+class Conversation:
+    """Carries out commands and shows events.
+
+    `rooms`: those that we are in, the current one last; empty: the server has not been asked.
 
     `doing`: the command that is being carried out, if any.
     `is_chosen`: whether the user has chosen the current one. None: not yet, in this run. False: their choice failed, or
     they are not in it any more.
+    `keeps`: messages go by the outbox, and no command ends the conversation because the server does not respond.
     """
 
     chat: Chat
     show: Callable[[Line], object]
     renderer: results.Renderer
     ready: Callable[[], Awaitable[object]]
+    keeps: bool = False
     rooms: list[str] = attrs.field(factory=list)
     is_chosen: bool | None = None
     doing: commands.Command | None = None
 
     def tell(self, result: results.Result) -> None:
+        """Show a result."""
         for line in self.renderer.render(result):
             self.show(line)
 
+    def tell_waiting(self) -> None:
+        """If messages wait that this program does not send (any more), say so."""
+        if waiting := self.waiting():
+            self.tell(results.MessagesWait(len(waiting)))
+
+    def waiting(self) -> list[results.WaitingMessage]:
+        """The messages that wait to be sent."""
+        return [
+            results.WaitingMessage(
+                *(one.number, one.id, one.recipient, one.room, one.at, one.text), one.attempted_at is not None
+            )
+            for one in self.chat.outbox.waiting()
+            # Those were told to be received: their programs have only not said yet that they are on their disks.
+            if not one.is_received
+        ]
+
     async def show_events(self) -> None:
+        """Show events until the chat has ended."""
         async for event in self.chat.events:
             await self.ready()
             match event:
-                case SignedOff(error=(ServerNotResponding() | ServerKeyChanged() | SignedInElsewhere()) as error):
+                case (
+                    SignedOff(error=(ServerNotResponding() | ServerKeyChanged() | SignedInElsewhere()) as error)
+                    | OutgoingChanged(error=(ServerKeyChanged() | SignedInElsewhere()) as error)
+                ):
                     # The conversation ends, whatever take_commands waits for: the nursery cancels it.
                     self._tell_unsent()
                     raise error
                 case RoomMembersChanged(room, joined=True) if self.rooms:
                     self._add_room(room)
-                case RemovedFromRoom(room):
+                case RemovedFromRoom(room) | OutgoingChanged(error=NotAMember(room=room)):
                     self._lose_room(room)
             match event:
                 case TableChanged() if self.renderer.lists_changed_table:
                     self._tell_table()
+                case OutgoingChanged(room=str(room)) if room:
+                    self.tell(attrs.evolve(event, room=self._as_known(room)))
                 case _:
                     self.tell(event)
 
     async def take_commands(self, typed: AsyncIterable[str], stay: bool) -> None:
+        """Carry out the typed lines, and deregister."""
         async for line in typed:
             await self.ready()
-            if await self._do_line(line):
+            if await self.do_line(line):
                 break
         else:
             if stay:
                 await trio.sleep_forever()
         if self.chat.online:
-            await self._do_line("dereg")
+            await self.do_line("dereg")
 
-    async def _do_line(self, line: str) -> bool:
+    async def do_line(self, line: str) -> bool:
         """Carry out a line; return whether it was `exit`. Errors are shown, unless they end the conversation."""
         try:
             command = self.doing = commands.parse(line)
             await self._do(command)
-        except (ServerNotResponding, ServerKeyChanged, SignedInElsewhere):
-            self._tell_unsent()
-            raise
+        except (ServerNotResponding, ServerKeyChanged, SignedInElsewhere) as error:
+            if not self.keeps or not isinstance(error, ServerNotResponding):
+                self._tell_unsent()
+                raise
+            self.tell(results.Failed(error))
+            return False
         except ChatError as error:
             # Nobody can leave the room of everyone: who tries that is still in it.
             if isinstance(error, NotAMember) and fold(error.room) != EVERYONE_NAME:
@@ -148,28 +166,24 @@ class _Conversation:
         return isinstance(command, commands.Exit)
 
     def _tell_unsent(self) -> None:
-        """The program ends: say so if a message has had no answer."""
-        match self.doing:
-            case commands.Send(recipient):
-                self.tell(results.MessageUnsent(recipient))
-            case commands.SendAll():
-                self.tell(results.MessageUnsent("everyone"))
-            case commands.SendGroup(room=named):
-                room = named or self._chosen()
-                self.tell(results.MessageUnsent(f"group {room}" if room else "your group", in_group=True))
+        """The program ends: say so if a message has had no answer, and how many wait."""
+        if to := unfinished.recipient_of(self.doing, self._chosen()):
+            self.tell(results.MessageUnsent(to, in_group=isinstance(self.doing, commands.SendGroup)))
         # An event may end the program at the same moment.
         self.doing = None
+        if self.keeps:
+            self.tell_waiting()
 
     async def _do(self, command: commands.Command) -> None:
         match command:
-            case commands.Send(recipient, text):
-                delivery = await self.chat.send(
-                    recipient, text, on_fallback=lambda reason: self.tell(results.SentByServer(recipient, reason))
-                )
-                self.tell(results.MessageSent(recipient, delivery.how, delivery.sent_at))
-            case commands.SendAll(text):
-                await self.chat.send_all(text)
-                self.tell(results.PostAccepted())
+            case commands.Send() | commands.SendAll() | commands.SendGroup():
+                await (self._put(command) if self.keeps else self._send(command))
+            case commands.ListOutbox():
+                self.tell(results.OutboxList(tuple(self.waiting())))
+            case commands.CancelMessage(number):
+                one = await self.chat.outbox.cancel(number)
+                was_tried = one.attempted_at is not None
+                self.tell(results.MessageCancelled(number, one.id, one.recipient, one.room, one.at, was_tried))
             case _ if isinstance(command, commands.GroupCommand):
                 await self._do_in_group(command)
             case commands.Reg(name) | commands.Dereg(name) if name and fold(name) != fold(self.chat.name):
@@ -199,6 +213,38 @@ class _Conversation:
             case commands.Empty() | commands.Exit():
                 pass
 
+    async def _send(self, command: commands.MessageCommand) -> None:
+        match command:
+            case commands.Send(recipient, text):
+                delivery = await self.chat.send(
+                    recipient, text, on_fallback=lambda reason: self.tell(results.SentByServer(recipient, reason))
+                )
+                self.tell(results.MessageSent(recipient, delivery.how, delivery.sent_at))
+            case commands.SendAll(text):
+                await self.chat.send_all(text)
+                self.tell(results.PostAccepted())
+            case commands.SendGroup(text, named):
+                room = await self._room_of(named)
+                await self.chat.post(room, text)
+                self.tell(results.PostAccepted(self._as_known(room)))
+
+    async def _put(self, command: commands.MessageCommand) -> None:
+        """Accept a message. What becomes of it comes as events."""
+        outbox = self.chat.outbox
+        match command:
+            case commands.Send(recipient, text):
+                one = await outbox.put(recipient, text)
+            case commands.SendAll(text):
+                one = await outbox.put_in_room(EVERYONE_NAME, text)
+            case commands.SendGroup(text, named):
+                one = await outbox.put_in_room(await self._room_of(named), text)
+        self.tell(results.MessageQueued(one.number, one.id, one.recipient, one.room, one.at))
+
+    async def _room_of(self, named: str | None) -> str:
+        if named:
+            return self._as_known(named)
+        return await self._current_room("join_group NAME first", in_none="join_group NAME")
+
     async def _do_in_group(self, command: commands.GroupCommand) -> None:
         match command:
             case commands.CreateGroup(typed, private):
@@ -214,13 +260,6 @@ class _Conversation:
                 await self.chat.leave(room, anyway=anyway)
                 self._forget_room(room)
                 self.tell(results.RoomLeft(self._as_known(room)))
-            case commands.SendGroup(text, str(named)):
-                await self.chat.post(self._as_known(named), text)
-                self.tell(results.PostAccepted(self._as_known(named)))
-            case commands.SendGroup(text):
-                room = await self._current_room("join_group NAME first", in_none="join_group NAME")
-                await self.chat.post(room, text)
-                self.tell(results.PostAccepted(room))
             case commands.ListGroups():
                 rooms = tuple(await self.chat.rooms())
                 await self._rooms_joined()

@@ -38,6 +38,11 @@ EVENTS: dict[type, str] = {
     results.SentByServer: "by_server",
     results.MessageSent: "delivery",
     results.PostAccepted: "posted",
+    results.MessageQueued: "queued",
+    results.OutboxList: "outbox",
+    results.MessageCancelled: "cancelled",
+    results.MessagesWait: "messages_wait",
+    events.OutgoingChanged: "outgoing",
     results.RoomCreated: "room_created",
     results.RoomJoined: "room_joined",
     results.RoomLeft: "room_left",
@@ -63,22 +68,33 @@ EVENTS: dict[type, str] = {
 
 def fields_of(kind: type[attrs.AttrsInstance]) -> tuple[str, ...]:
     """The fields of the objects of a class, without `event`. An exception becomes two, `error` and `text`."""
-    fields = [("error", "text") if field.type is ChatError else (field.name,) for field in attrs.fields(kind)]
+    fields = [("error", "text") if _may_be_error(field) else (field.name,) for field in attrs.fields(kind)]
     return tuple(name for names in fields for name in names)
+
+
+def _may_be_error(field: "attrs.Attribute[object]") -> bool:
+    return field.type in (ChatError, ChatError | None)
 
 
 def as_json(result: results.Result) -> str:
     """The object of a result: ASCII without control characters, whatever is in its texts."""
     fields: dict[str, object] = {"event": EVENTS[type(result)]}
-    for name, value in attrs.asdict(result).items():
-        match value:
-            case ChatError():
-                fields |= {"error": type(value).__name__, "text": str(value)}
-            case enum.Enum():
-                fields[name] = value.name.lower()
-            case _:
-                fields[name] = value
-    return json.dumps(fields)
+    for field in attrs.fields(type(result)):
+        match getattr(result, field.name):
+            case ChatError() as error:
+                fields |= {"error": type(error).__name__, "text": str(error)}
+            case None if _may_be_error(field):
+                fields |= {"error": None, "text": None}
+            case enum.Enum() as value:
+                fields[field.name] = value.name.lower()
+            case value:
+                fields[field.name] = value
+    return json.dumps(fields, default=_as_plain)
+
+
+def _as_plain(value: bytes | attrs.AttrsInstance) -> object:
+    """Ids are shown as hexadecimal digits, and what is in a list as an object of its own."""
+    return value.hex() if isinstance(value, bytes) else attrs.asdict(value)
 
 
 class JsonRenderer:

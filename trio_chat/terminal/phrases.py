@@ -178,6 +178,49 @@ class Phrase(enum.Enum):
         "before that, after send_group; at a terminal also after send and send_all",
         "[Your message to {text} was probably not sent.]",
     )
+    MESSAGE_WAITS = (
+        Style.ERROR,
+        "with --reconnect: a message has to wait",
+        "[Your message to {text} waits: {key}; cancel {count} withdraws it.]",
+    )
+    MESSAGE_QUEUED = (
+        Style.ERROR,
+        "the same, after trio-chat send --queue",
+        "[Your message to {text} waits: {key}. The next send --queue or client --reconnect sends it.]",
+    )
+    WAITED = Style.SYSTEM, "a message that had to wait was sent", "[Your message to {text} of {time} was {key}.]"
+    FAILED = (
+        Style.ERROR,
+        "with --reconnect: a message was not sent; the reason follows",
+        "[Your message to {text} of {time} was not sent:]",
+    )
+    UNCERTAIN = (
+        Style.ERROR,
+        "the same, if it may have arrived",
+        "[Your message to {text} of {time} has failed:]",
+    )
+    ALL_WAITING = (
+        Style.ERROR,
+        "at the end with --reconnect, at the start without: messages wait",
+        "[Messages that wait to be sent: {count}. Start with --reconnect to send them; the command outbox lists them.]",
+    )
+    ALL_SILENT = Style.ERROR, "the server is silent, and messages wait", "[Messages that wait to be sent: {count}.]"
+    OUTBOX_ROW = Style.PLAIN, "outbox: a message that waits", "{count}  {date}  to {key}: {text}"
+    OUTBOX_TRIED_ROW = Style.PLAIN, "outbox: one that may have arrived", "{count}  {date}  to {key} (tried): {text}"
+    OUTBOX_EMPTY = Style.PLAIN, "outbox: no message waits", "[No message waits to be sent.]"
+    CANCELLED = Style.SYSTEM, "cancel", "[Your message to {text} of {time} is withdrawn.]"
+    CANCELLED_TRIED = (
+        Style.SYSTEM,
+        "cancel: it was tried",
+        "[Your message to {text} of {time} is withdrawn. It was tried before, and may have arrived.]",
+    )
+    NOT_DONE = Style.ERROR, "at the end: a command was not carried out", "[Not done: {text}]"
+    NEVER_SENT = Style.ERROR, "the same, if it is a message", "[Your message to {text} was not sent.]"
+    NO_ANSWER = (
+        Style.ERROR,
+        "with --reconnect: no answer to another command",
+        "[Server not responding. Try again later.]",
+    )
     SERVER_SILENT = (
         Style.ERROR,
         "no answer from the server, with --reconnect",

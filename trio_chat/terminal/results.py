@@ -74,6 +74,59 @@ class PostAccepted:
 
 
 @attrs.frozen
+class MessageQueued:
+    """A message is in the outbox, on the disk. What becomes of it comes as events, `OutgoingChanged`.
+
+    `recipient` is empty if it is to a room, and `room` if it is to one person.
+    """
+
+    number: int
+    id: bytes
+    recipient: str
+    room: str
+    at: float
+
+
+@attrs.frozen
+class WaitingMessage:
+    """A message that waits to be sent. `tried`: it may have arrived."""
+
+    number: int
+    id: bytes
+    recipient: str
+    room: str
+    at: float
+    text: str
+    tried: bool
+
+
+@attrs.frozen
+class OutboxList:
+    """Which messages wait to be sent, in the order in which they were accepted."""
+
+    waiting: tuple[WaitingMessage, ...]
+
+
+@attrs.frozen
+class MessageCancelled:
+    """A message is withdrawn. `tried`: it may have arrived nevertheless."""
+
+    number: int
+    id: bytes
+    recipient: str
+    room: str
+    at: float
+    tried: bool
+
+
+@attrs.frozen
+class MessagesWait:
+    """So many messages wait to be sent, and this program does not send them (any more)."""
+
+    count: int
+
+
+@attrs.frozen
 class RoomCreated:
     """There is a new room, and we are in it."""
 
@@ -231,10 +284,14 @@ RoomResult = (
     | OwnerAdded
     | OwnersList
 )
+OutboxResult = MessageQueued | OutboxList | MessageCancelled | MessagesWait
 CommandAnswer = (
     CameBack
     | WentOffline
     | MessageSent
+    | MessageQueued
+    | OutboxList
+    | MessageCancelled
     | RoomResult
     | TableList
     | KeyTrusted
@@ -247,7 +304,16 @@ CommandAnswer = (
 )
 """What ends a command. A program can rely on exactly one of these for each."""
 
-Result = Event | SignedOn | RegistrationSent | SentByServer | MessageUnsent | CommandAnswer | ProgramInterrupted
+Result = (
+    Event
+    | SignedOn
+    | RegistrationSent
+    | SentByServer
+    | MessageUnsent
+    | MessagesWait
+    | CommandAnswer
+    | ProgramInterrupted
+)
 
 
 class Renderer(Protocol):

@@ -15,7 +15,7 @@ from trio_chat.client.block_list import Blocked
 from trio_chat.client.rooms import RoomInfo
 from trio_chat.presence.messages import FriendChanged
 from trio_chat.protocol.records import EVERYONE_NAME, fold
-from trio_chat.terminal import commands, results
+from trio_chat.terminal import commands, outbox_words, results, unfinished
 from trio_chat.terminal.phrases import Phrase, Wording
 from trio_chat.terminal.styling import LINE_END, Line, mentions
 from trio_chat.terminal.styling import LineStyle as Style
@@ -91,12 +91,13 @@ def show_address(address: tuple[str, int]) -> str:
 class Phrasebook:
     """Results -> the lines that show them in one wording. `owner` is the reader's name, for mentions in a group.
 
-    `is_at_terminal`: a person reads, not a program.
+    `is_at_terminal`: a person reads, not a program. `goes_on`: the program does so when the server does not respond.
     """
 
     wording: Wording = Wording.GROUP
     owner: str = ""
     is_at_terminal: bool = False
+    goes_on: bool = False
 
     lists_changed_table = False
 
@@ -113,6 +114,9 @@ class Phrasebook:
                 return self.lines(Phrase.DEREGISTERED)
             case results.SentByServer() | results.MessageSent() | results.MessageUnsent():
                 return self._message(result)
+            case _ if isinstance(result, results.OutboxResult):
+                words = outbox_words.words_of_outbox(result)
+                return tuple(line for phrase, fields in words for line in self.lines(phrase, **fields))
             case _ if isinstance(result, results.RoomResult):
                 return self._room(result)
             case results.TableList(rows):
@@ -189,6 +193,8 @@ class Phrasebook:
                 phrase = Phrase.ROOM_LETTER if room else Phrase.GROUP_LETTER if group else Phrase.LETTER
                 lines = self.lines(phrase, name=sender, room=room, text=text, at=sent_at, clock=clock)
                 return heading + (self._with_mention(text, lines) if group else _ringing(lines))
+            case events.OutgoingChanged():
+                return self._outgoing(event)
             case events.ReceiptReceived(recipient, sent_at):
                 return self.lines(Phrase.RECEIPT, name=recipient, at=sent_at)
             case events.MessageNotOpened(recipient, sent_at):
@@ -207,8 +213,8 @@ class Phrasebook:
                 return self.lines(Phrase.ROOM_MISSED if room else Phrase.MISSED, count=count, room=room)
             case events.TableChanged():
                 return self.lines(Phrase.TABLE_CHANGED)
-            case events.ServerSilent(since):
-                return self.lines(Phrase.SERVER_SILENT, at=since)
+            case events.ServerSilent(since, waiting):
+                return self._silent(since, waiting)
             case events.ServerBack():
                 return self.lines(Phrase.SERVER_BACK)
             case events.SignedOff(error):
@@ -227,6 +233,20 @@ class Phrasebook:
                 return self.lines(Phrase.ROOM_NOT_TRUSTED if room else Phrase.NOT_ADDED, room=room)
         # Who joins and leaves an open room is shown to programs only.
         return ()
+
+    def _silent(self, since: float, waiting: int) -> tuple[Line, ...]:
+        lines = self.lines(Phrase.SERVER_SILENT, at=since)
+        return lines + (self.lines(Phrase.ALL_SILENT, count=waiting) if waiting else ())
+
+    def _outgoing(self, change: events.OutgoingChanged) -> tuple[Line, ...]:
+        phrase, fields = outbox_words.words_of_change(change)
+        why = self._error(change.error) if change.error and change.state is events.MessageState.FAILED else ()
+        return self.lines(phrase, **fields) + why
+
+    def queued(self, change: events.OutgoingChanged) -> tuple[Line, ...]:
+        """The line for a message that has to wait, if this program does not send it any more."""
+        to = outbox_words.destination(change.recipient, change.room)
+        return self.lines(Phrase.MESSAGE_QUEUED, text=to, key=outbox_words.reason(change, with_advice=False))
 
     def _message(self, result: results.SentByServer | results.MessageSent | results.MessageUnsent) -> tuple[Line, ...]:
         match result:
@@ -323,12 +343,18 @@ class Phrasebook:
                 return warning + self.lines(Phrase.NOT_SENT, name=name)
             case errors.NotAMember(room=room) if fold(room) == EVERYONE_NAME:
                 return self.lines(Phrase.EVERYONE_STAYS, room=EVERYONE_NAME)
+            case errors.ServerNotResponding() if self.goes_on:
+                return self.lines(Phrase.NO_ANSWER)
             case errors.TooFast(after=after):
                 return self.lines(Phrase.TOO_FAST, count=errors.whole_seconds(after))
             case commands.UnknownCommand(word=word, similar=(_, *_) as similar):
                 return self.lines(Phrase.SIMILAR_COMMAND, text=escape(word), key=" or ".join(similar))
             case commands.UnknownCommand(word=word):
                 return self.lines(Phrase.UNKNOWN_COMMAND, text=escape(word))
+            case unfinished.NotDone(to=str(to)) if to:
+                return self.lines(Phrase.NEVER_SENT, text=to)
+            case unfinished.NotDone(first_word=word):
+                return self.lines(Phrase.NOT_DONE, text=escape(word))
             case commands.WhichGroup(groups=groups, instead=instead):
                 return self.lines(Phrase.WHICH_GROUP, text=", ".join(map(escape, groups)), key=instead)
             case commands.InNoGroup(instead=instead):

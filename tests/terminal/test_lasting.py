@@ -1,0 +1,378 @@
+"""A conversation with `--reconnect`: nothing waits for the server, no message is lost, and leaving takes 3 seconds.
+
+A real server and real clients in virtual time (tests/stage.py). The clock jumps: everything happens in the same order
+in each run.
+"""
+
+import json
+import re
+
+import attrs
+import pytest
+import trio
+
+from tests.stage import SERVER, identity_of
+from trio_chat.client.opening import open_chat
+from trio_chat.crypto.identities import Identity
+from trio_chat.errors import NameTaken, ServerKeyChanged, SignedInElsewhere
+from trio_chat.storage.memory import MemoryClientStore
+from trio_chat.terminal.conversation import run_conversation
+from trio_chat.terminal.json_lines import JsonRenderer
+from trio_chat.terminal.lasting import run_lasting_conversation
+from trio_chat.terminal.line_reader import LINES_AHEAD, LINES_AHEAD_IN_PIPE
+from trio_chat.terminal.wordings import Phrasebook
+
+WELCOME, BYE = "[Welcome, You are registered.]", "[You are Offline. Bye.]"
+SILENT = "[Server not responding since TIME, trying again.]"
+UNTOLD = "[The server is not responding: others may see you online for a minute.]"
+ALL_WAITING = "[Messages that wait to be sent: {}. Start with --reconnect to send them; the command outbox lists them.]"
+
+
+def waits(to, number):
+    return (
+        f"[Your message to {to} waits: the server is not responding. It is sent later; cancel {number} withdraws it.]"
+    )
+
+
+@attrs.define(eq=False)
+class PersonAtClient:
+    """A person at a client with `--reconnect`. `store` is what their program finds at its next start."""
+
+    stage: object
+    name: str
+    host: str
+    is_terminal: bool = True
+    stay: bool = False
+    renderer: object = attrs.field(factory=lambda: Phrasebook(is_at_terminal=True, goes_on=True))
+    store: MemoryClientStore = attrs.field(factory=MemoryClientStore)
+    printed: list = attrs.field(factory=list)
+    keys: object = None
+    ended_at: float | None = None
+
+    def open(self, *, reconnect=True):
+        return open_chat(
+            *(self.name, SERVER),
+            **{"host": self.host, "identity": identity_of(self.name), "store": self.store},
+            **{"network": self.stage.network, "reconnect": reconnect, "clock": trio.current_time},
+        )
+
+    async def run(self, task_status=trio.TASK_STATUS_IGNORED):
+        self.keys, lines = trio.open_memory_channel(2000)
+        task_status.started()
+        await run_lasting_conversation(
+            self.open(), lines, self._show, self.renderer, stay=self.stay, is_terminal=self.is_terminal
+        )
+        self.ended_at = trio.current_time()
+
+    def _show(self, line):
+        self.printed.append(re.sub(r"\b\d\d:\d\d:\d\d\b", "TIME", line.text))
+
+    async def types(self, *lines, seconds=0.2):
+        """Types lines; returns what is printed in so many seconds."""
+        self.printed.clear()
+        for line in lines:
+            self.keys.send_nowait(line)
+        await self.stage.pass_time(seconds)
+        return [*self.printed]
+
+
+@pytest.fixture
+def enters(stage, nursery):
+    """Starts a client, waits a second, and checks what it prints."""
+
+    async def enter(name, *printed, **how):
+        person = PersonAtClient(stage, name, how.pop("host", f"10.0.9.{len(name)}"), **how)
+        await nursery.start(person.run)
+        await stage.pass_time(1)
+        assert person.printed == list(printed)
+        return person
+
+    return enter
+
+
+# --- messages ---
+
+
+async def test_when_all_is_well_each_message_has_the_line_that_it_always_had(stage, enters, autojump_clock):
+    alice, bob = await enters("alice", WELCOME), await stage.enter("bob")
+    await stage.pass_time(1)
+    assert await alice.types("send bob hi") == ["[Message received by bob.]"]
+    assert await alice.types("send_all hello") == ["[Group Message received by Server.]"]
+    assert await alice.types("create_group Lunch", "send_group soup", "send #lunch salad") == [
+        "[Group Lunch created by Server.]",
+        *["(Lunch) [Message received by Server.]"] * 2,
+    ]
+    await bob.chat.deregister()
+    assert await alice.types("send bob later", seconds=2) == [
+        "[Offline Message sent at TIME received by the server and saved.]"
+    ]
+    assert await alice.types("send nobody hi", "send alice hi", "send b@d hi") == [
+        "[You cannot send to yourself.]",
+        "[Not a name: b@d. A name has 1 to 32 letters A-Z, digits, _ . - and begins with a letter or digit.]",
+        "[Your message to nobody of TIME was not sent:]",
+        "[No such user: nobody]",
+    ]
+
+
+async def test_nothing_waits_for_a_message_that_waits_for_the_server(stage, enters, autojump_clock):
+    alice, bob = await enters("alice", WELCOME), await stage.enter("bob")
+    await stage.pass_time(1)
+    await stage.kill_server()
+    assert sorted(await alice.types("send_all hello", "send bob hi", "search hello")) == [
+        "[Message received by bob.]",
+        "[Nothing found.]",
+    ]
+    await stage.pass_time(5)
+    assert alice.printed[2:] == [SILENT, "[Messages that wait to be sent: 1.]", waits("everyone", 1)]
+    assert bob.texts() == ["hi"]
+    await stage.start_server()
+    await stage.pass_time(20)
+    assert alice.printed[5:] == ["[Server is back.]", "[Your message to everyone of TIME was received by the server.]"]
+    assert bob.texts() == ["hi", "hello"]
+
+
+async def test_who_is_off_line_is_told_how_to_send_what_they_have_written(stage, enters, autojump_clock):
+    alice, bob = await enters("alice", WELCOME), await stage.enter("bob")
+    assert await alice.types("dereg", "send bob hi") == [
+        BYE,
+        "[Your message to bob waits: you are offline. Type reg to send it; cancel 1 withdraws it.]",
+    ]
+    assert (await alice.types("reg", seconds=1))[-1] == "[Your message to bob of TIME was received.]"
+    assert bob.texts() == ["hi"]
+
+
+async def test_what_waits_is_listed_and_can_be_withdrawn(stage, enters, autojump_clock):
+    alice = await enters("alice", WELCOME)
+    await alice.types("dereg", "send bob one", "send #lunch two")
+    assert [re.sub(r"\S+ TIME", "DATE", line) for line in await alice.types("outbox")] == [
+        "1  DATE  to bob: one",
+        "2  DATE  to group lunch: two",
+    ]
+    assert await alice.types("cancel 1", "cancel 1", "cancel 2", "outbox") == [
+        "[Your message to bob of TIME is withdrawn.]",
+        "[No message 1 waits to be sent.]",
+        "[Your message to group lunch of TIME is withdrawn.]",
+        "[No message waits to be sent.]",
+    ]
+
+
+async def test_a_group_that_we_are_not_in(stage, enters, autojump_clock):
+    alice = await enters("alice", WELCOME)
+    await alice.types("create_group Dinner", "leave_group")
+    assert await alice.types("send #dinner hi") == [
+        "[Your message to group Dinner of TIME was not sent:]",
+        "[You are not in group Dinner. Type join_group Dinner]",
+    ]
+
+
+async def test_a_command_without_an_answer_does_not_end_it(stage, enters, autojump_clock):
+    alice = await enters("alice", WELCOME)
+    await stage.kill_server()
+    assert await alice.types("list_groups", seconds=4) == [SILENT, "[Server not responding. Try again later.]"]
+    assert await alice.types("search hi") == ["[Nothing found.]"]
+
+
+# --- leaving ---
+
+
+@pytest.mark.parametrize("end", ["exit", "QUIT", None])
+async def test_leaving_takes_3_seconds_whatever_waits(stage, enters, end, autojump_clock):
+    alice = await enters("alice", WELCOME)
+    await alice.types("create_group lunch")
+    await stage.kill_server()
+    await alice.types("send_all hi", "list_groups", "who", "send_group soup", "", "send bob hi", seconds=0.1)
+    begun = trio.current_time()
+    if end is None:
+        alice.keys.close()
+    else:
+        alice.keys.send_nowait(end)
+    await stage.pass_time(3)
+    assert alice.ended_at is not None
+    assert alice.ended_at - begun <= 3
+    assert [line for line in alice.printed if "not responding since" not in line and " sent: 1.]" not in line] == [
+        "[Not done: list_groups]",
+        "[Not done: who]",
+        "[Your message to your group was not sent.]",
+        "[Your message to bob was not sent.]",
+        UNTOLD,
+        ALL_WAITING.format(1),
+    ]
+
+
+async def test_the_next_start_sends_what_waits(stage, enters, autojump_clock):
+    store = MemoryClientStore()
+    alice = await enters("alice", WELCOME, store=store)
+    await stage.kill_server()
+    await alice.types("send_all hi", "exit", seconds=4)
+    await stage.start_server()
+    bob = await stage.enter("bob")
+    await enters("alice", WELCOME, "[Your message to everyone of TIME was received by the server.]", store=store)
+    assert bob.texts() == ["hi"]
+
+
+async def test_who_leaves_is_deregistered_after_the_commands_before(stage, enters, autojump_clock):
+    alice, bob = await enters("alice", WELCOME), await stage.enter("bob")
+    await stage.pass_time(1)
+    printed = await alice.types("send bob hi", "create_group lunch", "exit", "send bob never")
+    assert sorted(printed) == ["[Group lunch created by Server.]", "[Message received by bob.]", BYE]
+    assert printed[-1] == BYE
+    assert alice.ended_at is not None
+    assert bob.texts() == ["hi"]
+    assert not bob.chat.table["alice"].online
+
+
+async def test_with_stay_the_end_of_the_lines_ends_nothing(stage, enters, autojump_clock):
+    alice, bob = await enters("alice", WELCOME, stay=True, is_terminal=False), await stage.enter("bob")
+    await stage.pass_time(1)
+    await alice.types("send bob hi")
+    alice.keys.close()
+    await stage.pass_time(60)
+    await bob.chat.send("alice", "still there?")
+    await stage.pass_time(1)
+    assert alice.printed == ["[Message received by bob.]", "bob: still there?"]
+
+
+async def test_at_a_terminal_too_many_lines_are_refused_and_exit_is_still_read(stage, enters, autojump_clock):
+    alice = await enters("alice", WELCOME)
+    await stage.kill_server()
+    await alice.types("list_groups", seconds=0.1)
+    lines = [*["who"] * LINES_AHEAD, "send bob too much"]
+    assert await alice.types(*lines, seconds=0.1) == ["[Your message to bob was not sent.]"]
+    alice.keys.send_nowait("exit")
+    await stage.pass_time(3)
+    assert alice.ended_at is not None
+    assert alice.printed.count("[Not done: who]") == LINES_AHEAD
+
+
+# --- before the server is there ---
+
+
+@pytest.mark.parametrize("end", ["exit", "quit", None])
+async def test_a_person_can_leave_before_the_server_is_there(stage, enters, end, autojump_clock):
+    await stage.kill_server()
+    alice = await enters("alice")
+    await alice.types("send bob hi", "send_all hello", "who")
+    if end is None:
+        alice.keys.close()
+    else:
+        alice.keys.send_nowait(end)
+    await stage.pass_time(3)
+    assert alice.ended_at is not None
+    assert alice.printed == [
+        SILENT,
+        "[Your message to bob was not sent.]",
+        "[Your message to everyone was not sent.]",
+        "[Not done: who]",
+    ]
+
+
+async def test_what_was_typed_before_is_carried_out_when_the_server_is_there(stage, enters, autojump_clock):
+    await stage.kill_server()
+    alice = await enters("alice")
+    await alice.types("create_group lunch", "send_group soup", seconds=60)
+    await stage.start_server()
+    await stage.pass_time(20)
+    assert alice.printed == [
+        *[SILENT, WELCOME, "[Group lunch created by Server.]", "(lunch) [Message received by Server.]"]
+    ]
+
+
+@pytest.mark.parametrize("end", ["exit", None])
+async def test_a_pipe_waits_for_the_server_and_is_carried_out_to_its_end(stage, enters, end, autojump_clock):
+    await stage.kill_server()
+    alice = await enters("alice", is_terminal=False)
+    count = 3 * LINES_AHEAD_IN_PIPE
+    for n in range(count):
+        alice.keys.send_nowait(f"send_all {n}")
+    if end:
+        alice.keys.send_nowait(end)
+    alice.keys.close()
+    await stage.pass_time(60)
+    assert alice.ended_at is None
+    await stage.start_server()
+    await stage.pass_time(20)
+    assert alice.ended_at is not None
+    assert alice.printed == [SILENT, WELCOME, *["[Group Message received by Server.]"] * count, BYE]
+
+
+async def test_who_may_not_come_in_is_told_what_was_not_sent(stage, autojump_clock):
+    await stage.enter("alice", identity=identity_of("another alice"))
+    await stage.kill_server()
+    alice = PersonAtClient(stage, "alice", "10.0.9.9")
+    with pytest.RaisesGroup(NameTaken, flatten_subgroups=True):
+        async with trio.open_nursery() as nursery:
+            await nursery.start(alice.run)
+            await alice.types("send bob hi", seconds=5)
+            await stage.start_server()
+            await stage.pass_time(20)
+    assert alice.printed == [SILENT, "[Your message to bob was not sent.]"]
+
+
+# --- what ends it ---
+
+
+async def test_another_key_of_the_server_ends_it_and_the_message_is_kept(stage, enters, autojump_clock):
+    store = MemoryClientStore()
+    alice = PersonAtClient(stage, "alice", "10.0.9.9", store=store)
+    async with trio.open_nursery() as nursery:
+        with pytest.RaisesGroup(ServerKeyChanged, flatten_subgroups=True):
+            async with trio.open_nursery() as inner:
+                await inner.start(alice.run)
+                await stage.pass_time(1)
+                await stage.kill_server()
+                stage.identity = Identity(b"e" * 32, b"E" * 32)
+                await stage.start_server()
+                await alice.types("send_all hi", seconds=10)
+        nursery.cancel_scope.cancel()
+    assert alice.printed[-1] == ALL_WAITING.format(1)
+    assert [one.text for one in store.outgoing()] == ["hi"]
+
+
+async def test_signing_in_elsewhere_ends_it(stage, autojump_clock):
+    alice = PersonAtClient(stage, "alice", "10.0.9.9")
+    with pytest.RaisesGroup(SignedInElsewhere, flatten_subgroups=True):
+        async with trio.open_nursery() as nursery:
+            await nursery.start(alice.run)
+            await stage.pass_time(1)
+            await stage.enter("alice", host="10.0.9.8")
+            await stage.pass_time(5)
+
+
+# --- without --reconnect, and for programs ---
+
+
+async def test_a_client_without_reconnect_says_once_what_waits(stage, enters, autojump_clock):
+    alice = await enters("alice", WELCOME)
+    await alice.types("dereg", "send bob hi", "exit", seconds=4)
+    assert alice.printed[-1] == ALL_WAITING.format(1)
+    keys, lines = trio.open_memory_channel(10)
+    for line in ("outbox", "cancel 1", "outbox"):
+        keys.send_nowait(line)
+    keys.close()
+    alice.printed.clear()
+    await run_conversation(alice.open(reconnect=False), lines, alice._show, Phrasebook())
+    assert alice.printed[:2] == [WELCOME, ALL_WAITING.format(1)]
+    assert [re.sub(r"\S+ TIME", "DATE", line) for line in alice.printed[2:]] == [
+        "1  DATE  to bob: hi",
+        "[Your message to bob DATE is withdrawn.]",
+        "[No message waits to be sent.]",
+        BYE,
+    ]
+
+
+async def test_a_program_gets_the_number_of_a_message_and_what_becomes_of_it(stage, enters, autojump_clock):
+    await stage.enter("bob")
+    robot = PersonAtClient(stage, "robot", "10.0.9.9", is_terminal=False, renderer=JsonRenderer())
+    async with trio.open_nursery() as nursery:
+        await nursery.start(robot.run)
+        await stage.pass_time(1)
+        await robot.types("send bob hi", "send_all hello")
+        robot.keys.close()
+    shown = [json.loads(line) for line in robot.printed]
+    ids = {one["number"]: one["id"] for one in shown if one["event"] == "queued"}
+    assert sorted(ids) == [1, 2]
+    assert {(one["number"], one["id"], one["state"], one["error"]) for one in shown if one["event"] == "outgoing"} == {
+        (1, ids[1], "received", None),
+        (2, ids[2], "posted", None),
+    }
+    assert shown[-1] == {"event": "deregistered"}

@@ -1,0 +1,114 @@
+"""A conversation that goes on while the server is away: its messages wait in the outbox, and nothing waits for them.
+
+How commands are carried out is in conversation.py, as for the other clients.
+"""
+
+import time
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
+from contextlib import AbstractAsyncContextManager
+
+import trio
+
+from trio_chat.client.chat import Chat
+from trio_chat.client.events import ServerSilent
+from trio_chat.errors import NotRegistered, ServerNotResponding
+from trio_chat.terminal import results
+from trio_chat.terminal.conversation import Conversation
+from trio_chat.terminal.line_reader import LineReader
+from trio_chat.terminal.styling import Line
+from trio_chat.terminal.unfinished import NotTold, not_done
+
+SILENT_AFTER = 2.6
+"""Seconds without an answer to a registration after which the server counts as silent: just over 5 windows of 0.5."""
+
+Tell = Callable[[results.Result], None]
+
+
+async def run_lasting_conversation(
+    opening: AbstractAsyncContextManager[Chat],
+    typed: AsyncIterable[str],
+    show: Callable[[Line], object],
+    renderer: results.Renderer,
+    *,
+    ready: Callable[[], Awaitable[object]] = trio.lowlevel.checkpoint,
+    stay: bool = False,
+    is_terminal: bool = False,
+) -> None:
+    """Carry out the typed lines, as `run_conversation` does, in a chat that is opened with `reconnect`.
+
+    After `exit` or the end of the lines it returns within 3 seconds, deregistered if the server responds. Says how many
+    messages wait then.
+
+    Args:
+        opening, typed, show, renderer, ready, stay: as for `run_conversation`.
+        is_terminal: a person types: `exit`, and the end of the lines, end this also while the chat is not open yet.
+
+    Raises as `run_conversation` does, but for ServerNotResponding.
+    """
+
+    def tell(result: results.Result) -> None:
+        for line in renderer.render(result):
+            show(line)
+
+    reader = LineReader(typed, is_terminal, stay, lambda line: _tell_not_done(tell, [line]))
+    conversation: Conversation | None = None
+    try:
+        async with trio.open_nursery() as nursery:
+            still_opening = trio.CancelScope()
+            nursery.start_soon(_report_silence, still_opening, tell)
+            nursery.start_soon(reader.run)
+            with reader.staying:
+                async with opening as chat:
+                    still_opening.cancel()
+                    reader.opened()
+                    conversation = Conversation(chat, show, renderer, ready, keeps=True)
+                    tell(results.SignedOn(chat.waiting))
+                    nursery.start_soon(conversation.show_events)
+                    await _carry_out(conversation, reader)
+                    await _deregister(conversation)
+            still_opening.cancel()
+    finally:
+        # Also if the chat could not be opened.
+        _tell_not_done(tell, reader.left())
+    # Only now everything is shown that has become of messages.
+    if conversation is not None:
+        if conversation.chat.online:
+            tell(results.Failed(NotTold()))
+        conversation.tell_waiting()
+
+
+async def _report_silence(still_opening: trio.CancelScope, tell: Tell) -> None:
+    with still_opening:
+        await trio.sleep(SILENT_AFTER)
+        tell(ServerSilent(time.time()))
+
+
+async def _carry_out(conversation: Conversation, reader: LineReader) -> None:
+    """Carry out the lines, then wait until all messages are sent or have to wait; for as long as there is time."""
+    unanswered: list[str] = []
+    with reader.working:
+        async for line in reader.lines:
+            unanswered[:] = [line]
+            await conversation.ready()
+            await conversation.do_line(line)
+            unanswered.clear()
+        if reader.stay:
+            await trio.sleep_forever()
+        await conversation.chat.outbox.settled()
+    _tell_not_done(conversation.tell, [*unanswered, *reader.left()])
+
+
+async def _deregister(conversation: Conversation) -> None:
+    if conversation.chat.online:
+        # The server may be silent, or another program of the owner may have the name now.
+        try:
+            await conversation.chat.deregister()
+        except (ServerNotResponding, NotRegistered):
+            return
+        conversation.tell(results.WentOffline())
+
+
+def _tell_not_done(tell: Tell, lines: Iterable[str]) -> None:
+    for line in lines:
+        if error := not_done(line):
+            tell(results.Failed(error))
