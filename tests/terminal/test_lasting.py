@@ -15,7 +15,9 @@ from tests.stage import SERVER, identity_of
 from trio_chat.client.opening import open_chat
 from trio_chat.crypto.identities import Identity
 from trio_chat.errors import NameTaken, ServerKeyChanged, SignedInElsewhere
+from trio_chat.protocol.room_messages import ListRooms
 from trio_chat.storage.memory import MemoryClientStore
+from trio_chat.storage.outgoing import Outgoing
 from trio_chat.terminal.conversation import run_conversation
 from trio_chat.terminal.json_lines import JsonRenderer
 from trio_chat.terminal.lasting import run_lasting_conversation
@@ -199,6 +201,13 @@ async def test_leaving_takes_3_seconds_whatever_waits(stage, enters, end, autoju
     ]
 
 
+async def test_a_command_that_has_no_answer_leaves_time_to_deregister(stage, enters, autojump_clock):
+    alice, bob = await enters("alice", WELCOME), await stage.enter("bob")
+    stage.lose(lambda message, source, destination: isinstance(message, ListRooms))
+    assert await alice.types("list_groups", "exit", seconds=3) == ["[Not done: list_groups]", BYE]
+    assert not bob.chat.table["alice"].online
+
+
 async def test_the_next_start_sends_what_waits(stage, enters, autojump_clock):
     store = MemoryClientStore()
     alice = await enters("alice", WELCOME, store=store)
@@ -358,6 +367,17 @@ async def test_a_client_without_reconnect_says_once_what_waits(stage, enters, au
         "[No message waits to be sent.]",
         BYE,
     ]
+
+
+async def test_what_was_received_is_not_listed_while_it_waits_to_be_on_their_disk(stage, autojump_clock):
+    alice = PersonAtClient(stage, "alice", "10.0.9.9")
+    message = await alice.store.put_outgoing(Outgoing(0, b"i" * 16, "bob", "", "hi", 0.0, 0.0))
+    alice.store.outgoing_received(message)
+    keys, lines = trio.open_memory_channel(1)
+    keys.send_nowait("outbox")
+    keys.close()
+    await run_conversation(alice.open(reconnect=False), lines, alice._show, Phrasebook())
+    assert alice.printed == [WELCOME, "[No message waits to be sent.]", BYE]
 
 
 async def test_a_program_gets_the_number_of_a_message_and_what_becomes_of_it(stage, enters, autojump_clock):
