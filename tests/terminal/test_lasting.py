@@ -160,7 +160,10 @@ async def test_what_waits_is_listed_and_can_be_withdrawn(stage, enters, autojump
 
 async def test_a_group_that_we_are_not_in(stage, enters, autojump_clock):
     alice = await enters("alice", WELCOME)
-    await alice.types("create_group Dinner", "leave_group")
+    await alice.types("create_group Dinner", "exit")
+    alice = await enters("alice", WELCOME, store=alice.store)
+    assert await alice.types("send #dinner hi") == ["(Dinner) [Message received by Server.]"]
+    await alice.types("leave_group")
     assert await alice.types("send #dinner hi") == [
         "[Your message to group Dinner of TIME was not sent:]",
         "[You are not in group Dinner. Type join_group Dinner]",
@@ -241,6 +244,12 @@ async def test_with_stay_the_end_of_the_lines_ends_nothing(stage, enters, autoju
     assert alice.printed == ["[Message received by bob.]", "bob: still there?"]
 
 
+async def test_with_stay_exit_is_still_the_end(stage, enters, autojump_clock):
+    alice = await enters("alice", WELCOME, stay=True)
+    assert await alice.types("exit") == [BYE]
+    assert alice.ended_at is not None
+
+
 async def test_at_a_terminal_too_many_lines_are_refused_and_exit_is_still_read(stage, enters, autojump_clock):
     alice = await enters("alice", WELCOME)
     await stage.kill_server()
@@ -286,11 +295,11 @@ async def test_what_was_typed_before_is_carried_out_when_the_server_is_there(sta
     ]
 
 
+@pytest.mark.parametrize("count", [1, 3 * LINES_AHEAD_IN_PIPE])
 @pytest.mark.parametrize("end", ["exit", None])
-async def test_a_pipe_waits_for_the_server_and_is_carried_out_to_its_end(stage, enters, end, autojump_clock):
+async def test_a_pipe_waits_for_the_server_and_is_carried_out_to_its_end(stage, enters, end, count, autojump_clock):
     await stage.kill_server()
     alice = await enters("alice", is_terminal=False)
-    count = 3 * LINES_AHEAD_IN_PIPE
     for n in range(count):
         alice.keys.send_nowait(f"send_all {n}")
     if end:
@@ -332,6 +341,7 @@ async def test_another_key_of_the_server_ends_it_and_the_message_is_kept(stage, 
                 stage.identity = Identity(b"e" * 32, b"E" * 32)
                 await stage.start_server()
                 await alice.types("send_all hi", seconds=10)
+                inner.cancel_scope.cancel()
         nursery.cancel_scope.cancel()
     assert alice.printed[-1] == ALL_WAITING.format(1)
     assert [one.text for one in store.outgoing()] == ["hi"]
