@@ -3,7 +3,7 @@
 import pytest
 import trio
 
-from tests.stage import Person, identity_of
+from tests.stage import SERVER, Person, identity_of
 from trio_chat.client.events import (
     LetterReceived,
     MessageReceived,
@@ -11,6 +11,8 @@ from trio_chat.client.events import (
     OutgoingChanged,
     ReceiptReceived,
 )
+from trio_chat.client.opening import open_chat
+from trio_chat.client.outgoing_queue import keep_message
 from trio_chat.errors import (
     InvalidRecipient,
     InvalidText,
@@ -347,3 +349,43 @@ async def test_a_disk_that_fails_ends_the_program_and_not_the_message(stage, aut
     store.is_full = True
     await alice.chat.outbox.put("bob", "hi")
     assert waiting(alice) == ["hi"]
+
+
+async def test_a_program_that_only_sends_hears_of_no_receipt_and_still_sends_directly(stage, autojump_clock):
+    """As `trio-chat send` does; its messages do not wait for a receipt that nobody takes."""
+    bob, store = await stage.enter("bob"), MemoryClientStore()
+    await bob.chat.deregister()
+    for away, how in ((True, "saved"), (False, "direct")):
+        if not away:
+            await bob.chat.register()
+        async with open_chat(
+            *("robot", SERVER),
+            **{"host": "10.0.9.1", "identity": identity_of("robot"), "store": store, "backlog": 0},
+            **{"network": stage.network, "clock": trio.current_time},
+        ) as chat:
+            await stage.pass_time(1)
+            assert (await chat.send("bob", how)).how == how
+    assert bob.texts() == ["saved", "direct"]
+
+
+async def test_a_program_without_events_is_told_what_becomes_of_each_message(stage, autojump_clock):
+    bob, store = await stage.enter("bob"), MemoryClientStore()
+    for recipient, text in (("bob", "1"), ("nobody", "2"), ("bob", "3")):
+        await keep_message(store, recipient, "", text, 0.0)
+    told = []
+    async with open_chat(
+        *("robot", SERVER),
+        **{"host": "10.0.9.1", "identity": identity_of("robot"), "store": store, "backlog": 0},
+        **{"network": stage.network, "clock": trio.current_time},
+    ) as chat:
+        await chat.outbox.send_waiting(told.append)
+        assert sorted((one.number, str(one.state)) for one in told) == [(1, "received"), (2, "failed"), (3, "received")]
+        await bob.chat.deregister()
+        await stage.pass_time(1)
+        await stage.kill_server()
+        await chat.outbox.put("bob", "4")
+        await chat.outbox.settled()
+        assert (told[-1].number, told[-1].state) == (4, MessageState.WAITING)
+        await stage.start_server()
+    assert [one.text for one in store.outgoing()] == ["4"]
+    assert bob.texts() == ["1", "3"]

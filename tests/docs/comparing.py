@@ -1,4 +1,4 @@
-"""Compares a documented line with a printed one. Clock times, ports and fingerprints differ in each run.
+"""Compares a documented line with a printed one. Times, ports and fingerprints differ in each run.
 
 Ports and fingerprints must differ consistently: one value in the documentation always stands for the same real value.
 """
@@ -7,6 +7,7 @@ import re
 
 _CHANGING = re.compile(
     r"(?P<clock>\b\d\d:\d\d:\d\d\b)"
+    r"|(?P<day>\b\d{4}-\d\d-\d\d(?= \d\d:\d\d:\d\d\b))"
     r"|(?P<date>\b\d{4}-\d\d-\d\d \d\d:\d\d\b(?!:))"
     r"|(?P<key>\b[a-z2-7]{4}(?:-[a-z2-7]{4}){3}(?:(?:-[a-z2-7]{4}){2})?\b)"  # or the code of an invitation
     r"|(?P<epoch>\b\d{9,}(?:\.\d+)?\b)"

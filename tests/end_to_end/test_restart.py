@@ -24,9 +24,13 @@ async def test_letters_survive_a_killed_server_and_clients_find_it_again():
         await server.process.wait()
 
         await x.types("send y meanwhile")
-        await x.sees("[Server not responding since 00:00:00, trying again.]")
+        await x.sees(
+            "[Server not responding since 00:00:00, trying again.]",
+            "[Messages that wait to be sent: 1.]",
+            "[Your message to y waits: the server is not responding. It is sent later; cancel 3 withdraws it.]",
+        )
         server = await programs.server("server", port)
-        await x.sees("[Offline Message sent at 00:00:00 received by the server and saved.]", "[Server is back.]")
+        await x.sees("[Server is back.]", "[Your message to y of 00:00:00 was saved by the server.]")
         y = await programs.client("y", server)
         await y.sees(
             "[You have offline messages:]",

@@ -15,7 +15,9 @@ from tests.stage import SERVER, identity_of
 from trio_chat.client.opening import open_chat
 from trio_chat.crypto.identities import Identity
 from trio_chat.errors import NameTaken, ServerKeyChanged, SignedInElsewhere
+from trio_chat.protocol.room_messages import ListRooms
 from trio_chat.storage.memory import MemoryClientStore
+from trio_chat.storage.outgoing import Outgoing
 from trio_chat.terminal.conversation import run_conversation
 from trio_chat.terminal.json_lines import JsonRenderer
 from trio_chat.terminal.lasting import run_lasting_conversation
@@ -158,7 +160,10 @@ async def test_what_waits_is_listed_and_can_be_withdrawn(stage, enters, autojump
 
 async def test_a_group_that_we_are_not_in(stage, enters, autojump_clock):
     alice = await enters("alice", WELCOME)
-    await alice.types("create_group Dinner", "leave_group")
+    await alice.types("create_group Dinner", "exit")
+    alice = await enters("alice", WELCOME, store=alice.store)
+    assert await alice.types("send #dinner hi") == ["(Dinner) [Message received by Server.]"]
+    await alice.types("leave_group")
     assert await alice.types("send #dinner hi") == [
         "[Your message to group Dinner of TIME was not sent:]",
         "[You are not in group Dinner. Type join_group Dinner]",
@@ -199,6 +204,13 @@ async def test_leaving_takes_3_seconds_whatever_waits(stage, enters, end, autoju
     ]
 
 
+async def test_a_command_that_has_no_answer_leaves_time_to_deregister(stage, enters, autojump_clock):
+    alice, bob = await enters("alice", WELCOME), await stage.enter("bob")
+    stage.lose(lambda message, source, destination: isinstance(message, ListRooms))
+    assert await alice.types("list_groups", "exit", seconds=3) == ["[Not done: list_groups]", BYE]
+    assert not bob.chat.table["alice"].online
+
+
 async def test_the_next_start_sends_what_waits(stage, enters, autojump_clock):
     store = MemoryClientStore()
     alice = await enters("alice", WELCOME, store=store)
@@ -230,6 +242,12 @@ async def test_with_stay_the_end_of_the_lines_ends_nothing(stage, enters, autoju
     await bob.chat.send("alice", "still there?")
     await stage.pass_time(1)
     assert alice.printed == ["[Message received by bob.]", "bob: still there?"]
+
+
+async def test_with_stay_exit_is_still_the_end(stage, enters, autojump_clock):
+    alice = await enters("alice", WELCOME, stay=True)
+    assert await alice.types("exit") == [BYE]
+    assert alice.ended_at is not None
 
 
 async def test_at_a_terminal_too_many_lines_are_refused_and_exit_is_still_read(stage, enters, autojump_clock):
@@ -277,11 +295,11 @@ async def test_what_was_typed_before_is_carried_out_when_the_server_is_there(sta
     ]
 
 
+@pytest.mark.parametrize("count", [1, 3 * LINES_AHEAD_IN_PIPE])
 @pytest.mark.parametrize("end", ["exit", None])
-async def test_a_pipe_waits_for_the_server_and_is_carried_out_to_its_end(stage, enters, end, autojump_clock):
+async def test_a_pipe_waits_for_the_server_and_is_carried_out_to_its_end(stage, enters, end, count, autojump_clock):
     await stage.kill_server()
     alice = await enters("alice", is_terminal=False)
-    count = 3 * LINES_AHEAD_IN_PIPE
     for n in range(count):
         alice.keys.send_nowait(f"send_all {n}")
     if end:
@@ -323,6 +341,7 @@ async def test_another_key_of_the_server_ends_it_and_the_message_is_kept(stage, 
                 stage.identity = Identity(b"e" * 32, b"E" * 32)
                 await stage.start_server()
                 await alice.types("send_all hi", seconds=10)
+                inner.cancel_scope.cancel()
         nursery.cancel_scope.cancel()
     assert alice.printed[-1] == ALL_WAITING.format(1)
     assert [one.text for one in store.outgoing()] == ["hi"]
@@ -358,6 +377,17 @@ async def test_a_client_without_reconnect_says_once_what_waits(stage, enters, au
         "[No message waits to be sent.]",
         BYE,
     ]
+
+
+async def test_what_was_received_is_not_listed_while_it_waits_to_be_on_their_disk(stage, autojump_clock):
+    alice = PersonAtClient(stage, "alice", "10.0.9.9")
+    message = await alice.store.put_outgoing(Outgoing(0, b"i" * 16, "bob", "", "hi", 0.0, 0.0))
+    alice.store.outgoing_received(message)
+    keys, lines = trio.open_memory_channel(1)
+    keys.send_nowait("outbox")
+    keys.close()
+    await run_conversation(alice.open(reconnect=False), lines, alice._show, Phrasebook())
+    assert alice.printed == [WELCOME, "[No message waits to be sent.]", BYE]
 
 
 async def test_a_program_gets_the_number_of_a_message_and_what_becomes_of_it(stage, enters, autojump_clock):

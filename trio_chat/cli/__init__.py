@@ -6,6 +6,7 @@ exit_codes.py     the exit codes, and which error leads to which
 keys.py           where keys and stores are kept; `fingerprint`
 client.py         `client`, with or without a terminal, and its options
 send.py           `send`: one message
+send_queue.py     `send --queue`: one message, which waits until it is sent
 server.py         `server`
 operator.py       `server who`, `server ban` and the like: the commands for a server that runs
 table_printer.py  what `server` prints of its table

@@ -8,7 +8,7 @@ from typing import Literal
 
 from trio_chat import errors
 
-DONE, FAILED, REFUSED, SAVED = 0, 1, 2, 3
+DONE, FAILED, REFUSED, SAVED, QUEUED = 0, 1, 2, 3, 4
 INTERRUPTED, TERMINATED = 128 + signal.SIGINT, 128 + signal.SIGTERM
 """As a shell reports these signals."""
 

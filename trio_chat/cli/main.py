@@ -36,6 +36,7 @@ from trio_chat.cli.keys import IN_MEMORY, client_file, fingerprint_of, print_fin
 from trio_chat.cli.operator import OPERATOR_COMMANDS
 from trio_chat.cli.presence import run_friends, run_presence
 from trio_chat.cli.send import run_send
+from trio_chat.cli.send_queue import run_queued_send
 from trio_chat.cli.server import run_server
 from trio_chat.errors import ChatError, NameTaken, WrongServerKey
 from trio_chat.server.moderation import RegistrationMode
@@ -315,10 +316,12 @@ def client(
 @click.argument("text")
 @click.option("--as", "name", metavar="ME", required=True, help="Your name. Best take one only for this command.")
 @_server(required=True, help="The chat server.")
+@click.option("--queue", is_flag=True, help="If it cannot be sent now, keep it: the next --queue sends it.")
 @_store("that of the client ME at this server")
 @_identity("that of the client ME at this server")
 @_server_key
-def send(recipient: str, text: str, **options: Any) -> int:
+@click.pass_context
+def send(context: click.Context, /, recipient: str, text: str, queue: bool, **options: Any) -> int:
     """Send one message, from a script or by hand.
 
     NAME is a person, or a group that ME is in: '#lunch', in quotes.
@@ -330,11 +333,15 @@ def send(recipient: str, text: str, **options: Any) -> int:
     Exit codes:
       0  NAME has received it; for a group: the server has it
       3  NAME is away; the server has saved it
+      4  with --queue: it waits on this machine
       2  refused, or wrong usage
       1  the server does not respond
     """
+    if queue and options["store"] == IN_MEMORY:
+        raise click.UsageError(f"--queue needs a file: not --store {IN_MEMORY}", context)
     screen, book, opened = Screen(sys.stdout), Phrasebook(), ClientOptions(**options)
-    return _run(partial(run_send, opened, recipient, text, screen, book), screen, book, opened)
+    program = run_queued_send if queue else run_send
+    return _run(partial(program, opened, recipient, text, screen, book), screen, book, opened)
 
 
 @cli.command()

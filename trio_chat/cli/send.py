@@ -50,12 +50,7 @@ async def run_send(options: ClientOptions, recipient: str, text: str, screen: Sc
         ServerNotResponding, ServerKeyChanged: no answer; the result of the message is not known.
         ChatError: any other reason why the message cannot be sent.
     """
-    # All that can be checked is checked before the first file is made.
-    check_name(recipient.removeprefix("#"))
-    text = _read(text)
-    check_text(text)
-    if not 1 <= options.server[1] <= 65535:
-        raise AddressError(f"not a port: {options.server[1]}")
+    text = read_message(options, recipient, text)
     identity = options.open_identity()
     outcome: MessageSent | PostAccepted | ChatError | None = None
     try:
@@ -66,7 +61,7 @@ async def run_send(options: ClientOptions, recipient: str, text: str, screen: Sc
                 for line in book.render(outcome):
                     screen.show(line)
     except StoreHeld as error:
-        raise StoreHeld(f"{options.name} is in use by another program here: write there, or end it first") from error
+        raise name_in_use(options) from error
     except (ServerNotResponding, ServerKeyChanged):
         # If the server fell silent only while we were leaving, the result of the message is known.
         if outcome is None:
@@ -102,6 +97,21 @@ async def _post(chat: Chat, room: str, text: str) -> PostAccepted:
         return PostAccepted()
     await chat.post(room, text)
     return PostAccepted(next((known for known in chat.known_rooms if fold(known) == fold(room)), room))
+
+
+def read_message(options: ClientOptions, recipient: str, text: str) -> str:
+    """The text to send. Raises a ChatError if anything is wrong that can be seen before the first file is made."""
+    check_name(recipient.removeprefix("#"))
+    text = _read(text)
+    check_text(text)
+    if not 1 <= options.server[1] <= 65535:
+        raise AddressError(f"not a port: {options.server[1]}")
+    return text
+
+
+def name_in_use(options: ClientOptions) -> StoreHeld:
+    """The error of a name whose store another program has open."""
+    return StoreHeld(f"{options.name} is in use by another program here: write there, or end it first")
 
 
 def _read(given: str) -> str:

@@ -197,7 +197,8 @@ class Chat:
         check_text(text)
         record, keys = await self._direct.find(recipient)
         message = DirectMessage(new_id(), self.name, recipient, text)
-        reason = await self._direct.send(message, record, keys)
+        # Without events no receipt comes, and nothing would be sent directly any more after the first saved message.
+        reason = await self._direct.send(message, record, keys, in_order=self._context.event_queue.takes_events)
         if reason is None:
             delivery = Delivery("direct")
         else:

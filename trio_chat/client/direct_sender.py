@@ -52,12 +52,17 @@ class DirectSender:
                 return record
         raise errors.UnknownRecipient(name)
 
-    async def send(self, message: DirectMessage, record: Record, keys: PublicKeys) -> Fallback | None:
-        """Send a message to somebody who has this row. None: they have it. Else why it has to go by the server."""
+    async def send(
+        self, message: DirectMessage, record: Record, keys: PublicKeys, *, in_order: bool = True
+    ) -> Fallback | None:
+        """Send a message to somebody who has this row. None: they have it. Else why it has to go by the server.
+
+        `in_order`: not directly while the server keeps an earlier message for them.
+        """
         if not record.online:
             return Fallback.OFFLINE
         # It would arrive before that one.
-        if self._context.store.is_at_server(record.name, self._context.clock() - RETENTION):
+        if in_order and self._context.store.is_at_server(record.name, self._context.clock() - RETENTION):
             return Fallback.IN_ORDER
         row, until = self._relay_until.get(fold(record.name), (None, 0.0))
         # If their row has changed since, it is worth another try: they may have registered at another address.

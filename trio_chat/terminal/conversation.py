@@ -71,7 +71,6 @@ class Conversation:
     """Carries out commands and shows events.
 
     `rooms`: those that we are in, the current one last; empty: the server has not been asked.
-
     `doing`: the command that is being carried out, if any.
     `is_chosen`: whether the user has chosen the current one. None: not yet, in this run. False: their choice failed, or
     they are not in it any more.

@@ -1,4 +1,4 @@
-"""Reading typed lines while earlier ones are carried out, so that whoever leaves never waits for the server.
+"""Reading typed lines while earlier ones are carried out, so that leaving never waits for the server.
 
 What the lines mean is in commands.py; they are carried out in conversation.py.
 """
