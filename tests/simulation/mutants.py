@@ -577,9 +577,10 @@ def attempted_before_commit(stack):
     numbers = itertools.count(10**6)
 
     # Its number is that of the row, as far as anybody is told.
-    async def at_once(self, message):
+    async def at_once(self, message, on_stored):
         message = attrs.evolve(message, number=next(numbers))
         self._outgoing.put(message)
+        on_stored(message)
         trio.lowlevel.spawn_system_task(later, self, message)
         return message
 
