@@ -1,5 +1,7 @@
 """The outbox: what a program has accepted is sent in the end, once, in order, or its user is told that it is not."""
 
+import sqlite3
+
 import pytest
 import trio
 
@@ -26,6 +28,7 @@ from trio_chat.errors import (
     UnknownRecipient,
 )
 from trio_chat.protocol.messages import Accepted, Batch, Save, Saved
+from trio_chat.storage.client_store import open_client_store
 from trio_chat.storage.memory import MemoryClientStore
 
 DAY = 24 * 3600.0
@@ -303,6 +306,24 @@ async def test_a_message_put_in_a_moment_of_cancellation_is_sent(stage, autojump
     await stage.pass_time(1)
     assert bob.texts() == ["hi"]
     assert waiting(alice) == []
+
+
+async def test_a_program_that_puts_a_message_when_its_disk_fails_ends(stage, autojump_clock, tmp_path):
+    is_broken = False
+
+    async def run(work):
+        if is_broken:
+            raise sqlite3.OperationalError("disk I/O error")
+        await trio.lowlevel.checkpoint()
+        return work()
+
+    with pytest.raises(StoreFailed):
+        async with open_client_store(tmp_path / "alice.db", run) as store:
+            alice = await stage.enter("alice", store=store)
+            await stage.pass_time(1)  # until all is written
+            is_broken = True
+            await alice.chat.outbox.put("bob", "hi")
+    await alice.kill()
 
 
 async def test_hundreds_of_queues_for_a_silent_server_do_not_hold_up_a_direct_message(stage, autojump_clock):

@@ -5,7 +5,7 @@ from itertools import combinations
 
 import attrs
 
-from tests.simulation.crashes import Found, ended_within, recipients, shown_at
+from tests.simulation.crashes import Found, ended_within, is_lost, recipients, shown_at
 from tests.simulation.outbox_events import NOBODY
 from tests.simulation.trace import Message
 from tests.simulation.world import World
@@ -17,10 +17,11 @@ SENDERS_KEEP = any(field.name == "sender_keeps" for field in attrs.fields(Direct
 
 
 def _accepted(world: World) -> Iterator[Message]:
-    """What is on the disk of its sender for certain, and was not withdrawn."""
+    """What is on the disk of its sender for certain, and was neither withdrawn nor lost with that disk."""
     for message in world.trace.messages.values():
         queued = message.queued
-        if queued is not None and queued.accepted is not None and not queued.is_cancelled:
+        is_gone = any(loss.name == message.sender and loss.time >= message.begun for loss in world.trace.losses)
+        if queued is not None and queued.accepted is not None and not queued.is_cancelled and not is_gone:
             yield message
 
 
@@ -30,7 +31,9 @@ def what_was_accepted_is_shown_or_has_failed(world: World) -> Iterator[Found]:
             yield f"{message.text!r} still waits", message.text, {message.sender}
         elif not message.queued.has_failed:
             for name in recipients(world, message, message.known):
-                if not shown_at(world, name, message.text) and not is_lost_in_a_kill(world, name, message):
+                if not shown_at(world, name, message.text) and not (
+                    is_lost(world, name, message) or is_lost_in_a_kill(world, name, message)
+                ):
                     yield f"{message.text!r} was accepted and {name} was never shown it", message.text, {name}
 
 

@@ -92,11 +92,25 @@ class Outbox:
         now = self._context.clock()
         # If nothing is before it, it is tried in a moment: one write to the disk says both.
         is_first = (fold(recipient), fold(room)) not in self._queues and self._registration.registered is not None
-        # It would be sent by the next program only, if this was cancelled when it is on the disk.
-        with trio.CancelScope(shield=True):
-            message = await keep_message(store, recipient, room, text, now, now if is_first else None)
-        self._enqueue(QueuedMessage(message))
-        return message
+        stored: list[Outgoing] = []
+        is_cancelled = False
+
+        def on_stored(message: Outgoing) -> None:
+            if is_cancelled:
+                self._enqueue(QueuedMessage(message))
+            else:
+                stored.append(message)
+
+        attempted_at = now if is_first else None
+        try:
+            return await keep_message(store, recipient, room, text, now, attempted_at, on_stored)
+        finally:
+            # Not in `on_stored`, if this returns: the caller would hear too late of what becomes of it. But if this is
+            # cancelled, and it is on the disk nevertheless, only the next program would send it. A shield against the
+            # cancellation would be for ever if the store has ended (seed 80000).
+            is_cancelled = True
+            for message in stored:
+                self._enqueue(QueuedMessage(message))
 
     def waiting(self) -> list[Outgoing]:
         """The messages that wait, in the order in which they were put."""

@@ -5,6 +5,7 @@ When they are sent is in outbox.py; how they are stored is in storage/outgoing.p
 
 import math
 from collections import deque
+from collections.abc import Callable
 
 import attrs
 import trio
@@ -63,11 +64,17 @@ def check_room(store: ClientStore, text: str) -> None:
 
 
 async def keep_message(
-    store: ClientStore, recipient: str, room: str, text: str, now: float, attempted_at: float | None = None
+    store: ClientStore,
+    recipient: str,
+    room: str,
+    text: str,
+    now: float,
+    attempted_at: float | None = None,
+    on_stored: Callable[[Outgoing], object] | None = None,
 ) -> Outgoing:
     """Add a message to those that wait; when this returns it is on the disk. Raises InvalidText, OutboxFull."""
     check_room(store, text)
-    return await store.put_outgoing(Outgoing(0, new_id(), recipient, room, text, now, attempted_at))
+    return await store.put_outgoing(Outgoing(0, new_id(), recipient, room, text, now, attempted_at), on_stored)
 
 
 @attrs.define(eq=False)

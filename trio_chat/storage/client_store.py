@@ -235,11 +235,15 @@ class SqliteClientStore:
     def outgoing_size(self) -> tuple[int, int]:
         return self._outgoing.size()
 
-    async def put_outgoing(self, message: Outgoing) -> Outgoing:
-        number: int = await self._commits.submit(lambda database: write_outgoing(database, message))
-        message = attrs.evolve(message, number=number)
-        self._outgoing.put(message)
-        return message
+    async def put_outgoing(self, message: Outgoing, on_stored: Callable[[Outgoing], object] | None = None) -> Outgoing:
+        def note(number: int) -> None:
+            stored = attrs.evolve(message, number=number)
+            self._outgoing.put(stored)
+            if on_stored is not None:
+                on_stored(stored)
+
+        number: int = await self._commits.submit(lambda database: write_outgoing(database, message), note)
+        return attrs.evolve(message, number=number)
 
     async def attempt_outgoing(self, message: Outgoing, at: float) -> Outgoing:
         await self._commits.submit(lambda database: write_attempt(database, message.number, at))

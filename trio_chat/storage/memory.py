@@ -148,10 +148,12 @@ class MemoryClientStore:
     def outgoing_size(self) -> tuple[int, int]:
         return self._outgoing.size()
 
-    async def put_outgoing(self, message: Outgoing) -> Outgoing:
+    async def put_outgoing(self, message: Outgoing, on_stored: Callable[[Outgoing], object] | None = None) -> Outgoing:
         self._last_number += 1
         message = attrs.evolve(message, number=self._last_number)
         self._outgoing.put(message)
+        if on_stored is not None:
+            on_stored(message)
         return message
 
     async def attempt_outgoing(self, message: Outgoing, at: float) -> Outgoing:

@@ -4,6 +4,7 @@ When they are sent is decided in client/outbox.py. The other tables of a client 
 """
 
 import sqlite3
+from collections.abc import Callable
 from typing import Protocol
 
 import attrs
@@ -45,8 +46,11 @@ class OutboxStore(Protocol):
     def outgoing_size(self) -> tuple[int, int]:
         """How many messages wait, and how many bytes of text these are."""
 
-    async def put_outgoing(self, message: Outgoing) -> Outgoing:
-        """Make a message durable; return it with its number, which no other one gets."""
+    async def put_outgoing(self, message: Outgoing, on_stored: Callable[[Outgoing], object] | None = None) -> Outgoing:
+        """Make a message durable; return it with its number, which no other one gets.
+
+        `on_stored` is called with it when it is durable, also if this was cancelled before. It must not raise.
+        """
 
     async def attempt_outgoing(self, message: Outgoing, at: float) -> Outgoing:
         """Note, before it is sent for the first time, that it may arrive from now on; return it with this time."""
