@@ -289,6 +289,33 @@ async def test_nothing_overtakes_a_saved_message(stage, autojump_clock):
     assert next(type(one) for one in bob.received if hasattr(one, "text")) is LetterReceived
 
 
+@pytest.mark.parametrize("is_silent", [False, True])
+async def test_nothing_overtakes_a_message_that_died_with_its_recipients_program(stage, is_silent, autojump_clock):
+    """Bob's program was killed before the first one was on its disk, and the next one cannot go directly."""
+    alice, bob = await stage.enter("alice", reconnect=True), await stage.enter("bob")
+    await stage.pass_time(1)
+    first = await alice.chat.outbox.put("bob", "first")
+    assert (await alice.chat.outbox.news(first)).state is MessageState.RECEIVED
+    await bob.kill()
+    if is_silent:
+        await stage.kill_server()
+    for text in ("second", "third"):
+        await alice.chat.outbox.put("bob", text)
+    await stage.pass_time(0.9)
+    assert waiting(alice)
+    if is_silent:
+        await stage.start_server()
+    bob = await stage.enter("bob", host=bob.host, reconnect=True)  # with what its disk has: nothing
+    await stage.pass_time(40)
+    assert bob.texts() == ["first", "second", "third"]
+    assert waiting(alice) == []
+    assert [(one.peer, one.text) for one in await alice.chat.history()] == [
+        ("bob", "first"),
+        ("bob", "second"),
+        ("bob", "third"),
+    ]
+
+
 # --- many, and at the same time ---
 
 

@@ -12,7 +12,6 @@ import attrs
 
 from trio_chat.crypto.receipts import hash_text
 
-
 OUTBOX = "outbox: "
 """How the results of messages begin that have gone by the outbox."""
 

@@ -150,7 +150,7 @@ class CrashTest:
     async def until_all_outboxes_are_empty(self, after):
         """Or for PATIENCE: what is left then is counted."""
         with trio.move_on_after(PATIENCE):
-            while not self._all_log("empty", after):
+            while not self._all_log("empty", after):  # noqa: ASYNC110 - they are programs
                 await trio.sleep(0.02)
 
     async def until_all_ways_were_used(self):
