@@ -10,6 +10,7 @@ from trio_chat.client.events import (
     MessageState,
     OutgoingChanged,
     ReceiptReceived,
+    ServerBack,
 )
 from trio_chat.errors import (
     InvalidRecipient,
@@ -314,6 +315,23 @@ async def test_nothing_overtakes_a_message_that_died_with_its_recipients_program
         ("bob", "second"),
         ("bob", "third"),
     ]
+
+
+async def test_a_message_that_is_kept_before_its_user_was_told_leaves_the_outbox(stage, autojump_clock):
+    """Alice's program does not read its events: being told takes longer than Bob's disk."""
+    alice, bob = await stage.enter("alice", listening=False), await stage.enter("bob")
+    await stage.pass_time(1)
+    while alice.chat._context.event_queue.offer(ServerBack()):
+        pass
+    await alice.chat.outbox.put("bob", "hi")
+    await stage.pass_time(1)
+    async for event in alice.chat.events:
+        if isinstance(event, OutgoingChanged):
+            break
+    assert event.state is MessageState.RECEIVED
+    await stage.pass_time(1)
+    assert waiting(alice) == []
+    assert bob.texts() == ["hi"]
 
 
 # --- many, and at the same time ---

@@ -341,6 +341,9 @@ class Outbox:
             store.outgoing_done(message)
         if not was_received:
             await self._tell(one, state, sent_at=sent_at)
+        # That it is kept may have been said while the user was told: `on_kept` leaves it to us, then.
+        if is_received and one.is_kept:
+            store.outgoing_done(message)
 
     async def _must_wait(self, queue: MessageQueue, error: errors.ChatError) -> None:
         """The first message waits, and those behind it: tell the user, of each of them once."""
