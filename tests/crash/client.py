@@ -147,9 +147,10 @@ class Sender:
             with suppress(ServerNotResponding):
                 await self._chat.register()
 
-    async def until_nothing_waits(self):
+    async def note_when_nothing_waits(self):
         while self._chat.outbox.waiting():  # noqa: ASYNC110 - there is no event for it
             await trio.sleep(0.05)
+        self._log.note("empty")
 
 
 ALARMS = (
@@ -216,8 +217,7 @@ async def main(name, run, port, server_port, folder, others):
             # A server that has been restarted may not know this client before its next heartbeat, which is far away.
             await sender.leave_and_return()
             log.note("stopped")
-            await sender.until_nothing_waits()
-            log.note("empty")
+            nursery.start_soon(sender.note_when_nothing_waits)
             await commands.receive_some(1)
         nursery.cancel_scope.cancel()
 
