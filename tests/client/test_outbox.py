@@ -1,5 +1,6 @@
 """The outbox: what a program has accepted is sent in the end, once, in order, or its user is told that it is not."""
 
+import attrs
 import pytest
 import trio
 
@@ -145,6 +146,28 @@ async def test_a_message_of_which_the_answer_was_lost_is_shown_once(stage, autoj
     await bob.chat.register()
     await stage.pass_time(5)
     assert sorted(bob.texts()) == ["to bob", "to everyone"]
+
+
+async def test_a_letter_that_is_given_to_the_server_again_after_its_receipt_is_not_saved(stage, autojump_clock):
+    """Alice's program was killed before it had written that the message was sent, and got the receipt at its start."""
+    store = MemoryClientStore()
+    alice, bob = await stage.enter("alice", store=store), await stage.enter("bob")
+    await bob.chat.deregister()
+    message = await alice.chat.outbox.put("bob", "hi")
+    await stage.pass_time(1)
+    await bob.chat.register()
+    await stage.pass_time(1)
+    assert ReceiptReceived("bob", message.at) in alice.received
+    await bob.chat.deregister()
+    await alice.kill()
+    again = await store.put_outgoing(attrs.evolve(message, attempted_at=message.at))
+    alice = await stage.enter("alice", host=alice.host, store=store, reconnect=True)
+    await stage.pass_time(5)
+    assert len(stage.sent(Save)) == 2
+    assert states(alice) == [(again.number, "relayed")]
+    assert not store.is_at_server("bob", 0), "later messages would go by the server"
+    assert store.sent(message.id) is None
+    assert bob.texts() == ["hi"]
 
 
 async def test_nothing_is_sent_while_one_is_off_line(stage, autojump_clock):
