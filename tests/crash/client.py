@@ -15,6 +15,7 @@ from pathlib import Path
 
 import trio
 
+from tests.crash.files import OUTBOX
 from trio_chat import (
     Chat,
     ForgedReceipt,
@@ -174,7 +175,7 @@ async def log_events(chat, log):
             case OutgoingChanged(state=MessageState.WAITING):
                 log.note("waits", type(event.error).__name__)
             case OutgoingChanged():
-                log.note("told", event.number, event.state, event.sent_at, event.error and repr(event.error))
+                log.note("told", event.number, OUTBOX + event.state, event.sent_at, event.error and repr(event.error))
             case ReceiptReceived():
                 log.note("receipt", event.recipient, event.sent_at)
             case GroupMessagesMissed():

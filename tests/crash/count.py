@@ -22,9 +22,9 @@ GRACE = 10
 written one tick later, when the disk has taken what comes before it. A tick is 0.1 s, and longer on a busy machine. The
 simulation is stricter, as no machine makes it slow."""
 
-WAYS = ("direct", "relayed", "saved", "posted")
-KEPT_WAYS = tuple(OUTBOX + way for way in ("received", "relayed", "saved", "posted", "not told", "failed"))
-LINES = (*WAYS, "receipts", *KEPT_WAYS)
+_KEPT = ("received", "relayed", "saved", "posted", "not told", "failed")
+LINES = ("direct", "relayed", "saved", "posted", "receipts", *(OUTBOX + how for how in _KEPT))
+"""The table: messages that were sent at once, their receipts, and messages that went by the outbox."""
 
 
 @attrs.define

@@ -86,8 +86,8 @@ class Log:
             case at, "keeps", text, number, put_at:
                 if self.messages[text].accepted_at is None:
                     self._accept(text, number=number, accepted_at=at, put_at=put_at)
-            case at, "told", number, state, sent_at, error:
-                self._tell(at, self._texts[number], state, sent_at, error)
+            case at, "told", number, how, sent_at, error:
+                self._tell(at, self._texts[number], how, sent_at, error)
             case _, "waits", why:
                 self.waited[why] += 1
             case at, "shows", text, is_entry:
@@ -111,8 +111,8 @@ class Log:
         self.messages[text] = attrs.evolve(self.messages[text], **when)
         self._texts[self.messages[text].number] = text
 
-    def _tell(self, at, text, state, sent_at, error):
-        message, how = self.messages[text], OUTBOX + state
+    def _tell(self, at, text, how, sent_at, error):
+        message = self.messages[text]
         told = (*message.told, (at, how))
         self.messages[text] = attrs.evolve(message, how=how, sent_at=sent_at, answered_at=at, told=told)
         if error:

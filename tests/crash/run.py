@@ -18,7 +18,7 @@ import click
 import trio
 
 from tests.crash.count import Count
-from tests.crash.files import Kill
+from tests.crash.files import OUTBOX, Kill
 from tests.end_to_end.processes import free_port, switches
 from tests.forkserver import ENVIRONMENT, open_program
 
@@ -37,7 +37,7 @@ CLIENT_RUN = (0.05, 0.85)
 """How long it takes, from and to, in seconds, until the next client is killed."""
 MOVES = 1 / 4
 """The share of clients that are started again at another port, where they take over their names."""
-WAYS = ("direct", "saved", "posted")
+WAYS = ("direct", "saved", "posted", *(OUTBOX + way for way in ("received", "saved", "posted")))
 EXPECTED_LINES = ("Listening on ", "Key: ", "Others join with: ", "over the limit posts_per_key ")
 """How the lines begin that a server prints at its start, and when clients post as fast as they can."""
 FAULTS_SHOWN = 20

@@ -11,7 +11,7 @@ import attrs
 import pytest
 
 from tests.crash.count import Count
-from tests.crash.files import Kill
+from tests.crash.files import OUTBOX, Kill
 from tests.storage.backends import inline
 from trio_chat.crypto.receipts import hash_text
 from trio_chat.protocol.records import EntryKind
@@ -72,7 +72,7 @@ class World:
             ann += [(one.accepted, "puts", one.text, BOB), (one.accepted, "accepted", one.text, number, one.accepted)]
             for after, state in one.states:
                 error = "TriedTooLong()" if state == "failed" else None
-                ann.append((one.accepted + after, "told", number, state, None, error))
+                ann.append((one.accepted + after, "told", number, OUTBOX + state, None, error))
             bob += [(one.accepted + after, "shows", one.text, False) for after in one.shown]
         for name, lines in ((ANN, ann), (BOB, bob)):
             text = "".join(json.dumps(line) + "\n" for line in [(0, "online"), *sorted(lines, key=itemgetter(0))])
