@@ -340,6 +340,23 @@ async def test_nothing_overtakes_a_message_that_died_with_its_recipients_program
     ]
 
 
+async def test_a_message_that_waits_to_be_sent_gives_way_to_one_that_is_due_again(stage, autojump_clock):
+    """Alice is offline when she should hear that the first one is on Bob's disk, and Bob's program was killed."""
+    alice, bob = await stage.enter("alice"), await stage.enter("bob")
+    await stage.pass_time(1)
+    first = await alice.chat.outbox.put("bob", "first")
+    assert (await alice.chat.outbox.news(first)).state is MessageState.RECEIVED
+    await alice.chat.deregister()
+    await bob.kill()
+    await alice.chat.outbox.put("bob", "second")
+    await stage.pass_time(2)
+    bob = await stage.enter("bob", host=bob.host)
+    await alice.chat.register()
+    await stage.pass_time(10)
+    assert bob.texts() == ["first", "second"]
+    assert waiting(alice) == []
+
+
 async def test_a_message_that_is_kept_before_its_user_was_told_leaves_the_outbox(stage, autojump_clock):
     """Alice's program does not read its events: being told takes longer than Bob's disk."""
     alice, bob = await stage.enter("alice", listening=False), await stage.enter("bob")

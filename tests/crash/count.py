@@ -145,7 +145,7 @@ class Count:
             self._fault("another text", f"{name} keeps {row} of {message}")
         elif message.text not in self._logs[name].shown:
             # It came directly, and is in the history. One that came by the server is shown at the next start.
-            is_direct = row.seq == 0 and message.how in ("direct", None) and not message.is_promised
+            is_direct = row.seq == 0 and message.how in ("direct", None)
             if is_direct and self._killed_soon_after(name, message.tried, message.tried + ACK_WINDOW):
                 self.also["noted, never shown, killed"] += 1
             else:

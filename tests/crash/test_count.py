@@ -117,6 +117,12 @@ async def test_a_message_that_is_missing_is_lost_whoever_was_killed(world):
     assert await world.faults() == {"lost to bob", "accepted, never shown"}
 
 
+async def test_a_message_that_is_missing_is_lost_even_if_its_sender_was_told_nothing(world):
+    world.first.copies, world.first.shown, world.first.states = 0, [], []
+    world.kill(ANN, 1.02)
+    assert await world.faults() == {"lost to bob", "accepted, never shown"}
+
+
 async def test_two_copies(world):
     world.first.copies = 2
     assert await world.faults() == {"twice in the store of bob", "twice in the history", "history of what was accepted"}

@@ -242,8 +242,6 @@ class Outbox:
             while self._registration.registered is None:
                 await self._must_wait(queue, errors.NotRegistered())
                 await self._registration.changed.wait()
-            if self._gives_way(queue, one):
-                return False
             message = one.message
             if one.times:
                 self._is_settled(one)
