@@ -21,7 +21,7 @@ from trio_chat.client import kept_notices
 from trio_chat.client.events import LetterReceived, MessageReceived
 from trio_chat.errors import StoreFailed
 from trio_chat.link.session import Peer
-from trio_chat.protocol.messages import MAX_KEPT, Ack, DirectMessage, MessagesKept, Receipt
+from trio_chat.protocol.messages import MAX_KEPT, Ack, DirectMessage, MessagesKept, Receipt, Taken
 from trio_chat.protocol.parts import OutgoingRequest
 from trio_chat.protocol.wire import encode
 from trio_chat.storage.client_store import open_client_store
@@ -166,6 +166,22 @@ async def test_a_letter_that_comes_again_directly_is_told_of(server, bob, person
     await trio.sleep(1)
     assert told(alice) == [one.id]
     assert texts(bob) == ["hi"]
+
+
+async def test_a_message_that_is_sent_when_a_batch_was_taken_is_shown_after_all_of_it(
+    server, bob, person, autojump_clock
+):
+    alice, answer = person("alice"), server.answer
+    await shake_hands(alice, bob)
+
+    def send_directly(message_):
+        if isinstance(message_, Taken):
+            alice.send(bob.peer, message("4"))
+        return answer(message_)
+
+    server.answer = send_directly
+    await server.hand_over(*(letter(number + 1, f"{number}") for number in range(4)))
+    assert texts(bob) == [f"{number}" for number in range(5)]
 
 
 async def test_another_text_under_a_known_id_is_not_told_of(bob, person, autojump_clock):

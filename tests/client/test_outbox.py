@@ -2,6 +2,7 @@
 
 import sqlite3
 
+import attrs
 import pytest
 import trio
 
@@ -12,6 +13,7 @@ from trio_chat.client.events import (
     MessageState,
     OutgoingChanged,
     ReceiptReceived,
+    ServerBack,
 )
 from trio_chat.client.opening import open_chat
 from trio_chat.client.outgoing_queue import keep_message
@@ -149,6 +151,28 @@ async def test_a_message_of_which_the_answer_was_lost_is_shown_once(stage, autoj
     await bob.chat.register()
     await stage.pass_time(5)
     assert sorted(bob.texts()) == ["to bob", "to everyone"]
+
+
+async def test_a_letter_that_is_given_to_the_server_again_after_its_receipt_is_not_saved(stage, autojump_clock):
+    """Alice's program was killed before it had written that the message was sent, and got the receipt at its start."""
+    store = MemoryClientStore()
+    alice, bob = await stage.enter("alice", store=store), await stage.enter("bob")
+    await bob.chat.deregister()
+    message = await alice.chat.outbox.put("bob", "hi")
+    await stage.pass_time(1)
+    await bob.chat.register()
+    await stage.pass_time(1)
+    assert ReceiptReceived("bob", message.at) in alice.received
+    await bob.chat.deregister()
+    await alice.kill()
+    again = await store.put_outgoing(attrs.evolve(message, attempted_at=message.at))
+    alice = await stage.enter("alice", host=alice.host, store=store, reconnect=True)
+    await stage.pass_time(5)
+    assert len(stage.sent(Save)) == 2
+    assert states(alice) == [(again.number, "relayed")]
+    assert not store.is_at_server("bob", 0), "later messages would go by the server"
+    assert store.sent(message.id) is None
+    assert bob.texts() == ["hi"]
 
 
 async def test_nothing_is_sent_while_one_is_off_line(stage, autojump_clock):
@@ -292,6 +316,67 @@ async def test_nothing_overtakes_a_saved_message(stage, autojump_clock):
     assert bob.texts() == ["first", "second"]
     assert (await alice.chat.send("bob", "third")).how == "direct"
     assert next(type(one) for one in bob.received if hasattr(one, "text")) is LetterReceived
+
+
+@pytest.mark.parametrize("is_silent", [False, True])
+async def test_nothing_overtakes_a_message_that_died_with_its_recipients_program(stage, is_silent, autojump_clock):
+    """Bob's program was killed before the first one was on its disk, and the next one cannot go directly."""
+    alice, bob = await stage.enter("alice", reconnect=True), await stage.enter("bob")
+    await stage.pass_time(1)
+    first = await alice.chat.outbox.put("bob", "first")
+    assert (await alice.chat.outbox.news(first)).state is MessageState.RECEIVED
+    await bob.kill()
+    if is_silent:
+        await stage.kill_server()
+    for text in ("second", "third"):
+        await alice.chat.outbox.put("bob", text)
+    await stage.pass_time(0.9)
+    assert waiting(alice)
+    if is_silent:
+        await stage.start_server()
+    bob = await stage.enter("bob", host=bob.host, reconnect=True)  # with what its disk has: nothing
+    await stage.pass_time(40)
+    assert bob.texts() == ["first", "second", "third"]
+    assert waiting(alice) == []
+    assert [(one.peer, one.text) for one in await alice.chat.history()] == [
+        ("bob", "first"),
+        ("bob", "second"),
+        ("bob", "third"),
+    ]
+
+
+async def test_a_message_that_waits_to_be_sent_gives_way_to_one_that_is_due_again(stage, autojump_clock):
+    """Alice is offline when she should hear that the first one is on Bob's disk, and Bob's program was killed."""
+    alice, bob = await stage.enter("alice"), await stage.enter("bob")
+    await stage.pass_time(1)
+    first = await alice.chat.outbox.put("bob", "first")
+    assert (await alice.chat.outbox.news(first)).state is MessageState.RECEIVED
+    await alice.chat.deregister()
+    await bob.kill()
+    await alice.chat.outbox.put("bob", "second")
+    await stage.pass_time(2)
+    bob = await stage.enter("bob", host=bob.host)
+    await alice.chat.register()
+    await stage.pass_time(10)
+    assert bob.texts() == ["first", "second"]
+    assert waiting(alice) == []
+
+
+async def test_a_message_that_is_kept_before_its_user_was_told_leaves_the_outbox(stage, autojump_clock):
+    """Alice's program does not read its events: being told takes longer than Bob's disk."""
+    alice, bob = await stage.enter("alice", listening=False), await stage.enter("bob")
+    await stage.pass_time(1)
+    while alice.chat._context.event_queue.offer(ServerBack()):
+        pass
+    await alice.chat.outbox.put("bob", "hi")
+    await stage.pass_time(1)
+    async for event in alice.chat.events:
+        if isinstance(event, OutgoingChanged):
+            break
+    assert event.state is MessageState.RECEIVED
+    await stage.pass_time(1)
+    assert waiting(alice) == []
+    assert bob.texts() == ["hi"]
 
 
 # --- many, and at the same time ---

@@ -12,6 +12,9 @@ import attrs
 
 from trio_chat.crypto.receipts import hash_text
 
+OUTBOX = "outbox: "
+"""How the results of messages begin that have gone by the outbox."""
+
 
 @attrs.frozen
 class Kill:
@@ -24,7 +27,11 @@ class Kill:
 
 @attrs.frozen
 class Message:
-    """What a client tried to send. `how` is the result, None if none came; `answered_at` is when it came."""
+    """What a client tried to send. `how` is the result, None if none came; `answered_at` is when it came.
+
+    `number` and `accepted_at`: if the outbox has accepted it. Then it is promised to arrive; `put_at` is its own time.
+    `told`: when the sender was told what has become of it, in order. After a kill that may happen again.
+    """
 
     sender: str
     text: str
@@ -33,6 +40,15 @@ class Message:
     how: str | None = None
     sent_at: float | None = None
     answered_at: float | None = None
+    number: int | None = None
+    accepted_at: float | None = None
+    put_at: float | None = None
+    told: tuple[tuple[float, str], ...] = ()
+
+    @property
+    def is_promised(self):
+        """Whether it must arrive, whoever is killed."""
+        return self.accepted_at is not None and self.how != f"{OUTBOX}failed"
 
 
 class Log:
@@ -46,7 +62,11 @@ class Log:
         self.receipts: dict[tuple[str, float], list[float]] = defaultdict(list)
         self.missed = 0
         self.refused: Counter[str] = Counter()
+        self.waited: Counter[str] = Counter()
         self.alarms: list[str] = []
+        self.failed: list[str] = []
+        """Messages of the outbox that have failed, with their errors."""
+        self._texts: dict[int, str] = {}
         self.ticks = [at for line in (folder / f"{name}.ticks").read_text().splitlines() for at in json.loads(line)]
         for line in (folder / f"{name}.log").read_text().splitlines():
             self._read(name, json.loads(line))
@@ -59,6 +79,17 @@ class Log:
                 self.messages[text] = Message(name, text, recipient, at)
             case at, "sent", text, how, sent_at:
                 self.messages[text] = attrs.evolve(self.messages[text], how=how, sent_at=sent_at, answered_at=at)
+            case at, "puts", text, recipient:
+                self.messages[text] = Message(name, text, recipient, at)
+            case at, "accepted", text, number, put_at:
+                self._accept(text, number=number, accepted_at=at, put_at=put_at)
+            case at, "keeps", text, number, put_at:
+                if self.messages[text].accepted_at is None:
+                    self._accept(text, number=number, accepted_at=at, put_at=put_at)
+            case at, "told", number, how, sent_at, error:
+                self._tell(at, self._texts[number], how, sent_at, error)
+            case _, "waits", why:
+                self.waited[why] += 1
             case at, "shows", text, is_entry:
                 self.shown[text].append(at)
                 if is_entry:
@@ -71,10 +102,21 @@ class Log:
                 self.refused[why] += 1
             case at, "alarm", what:
                 self.alarms.append(f"{what} at {at:.3f}")
-            case _, "stopped":
+            case _, "stopped" | "empty":
                 pass
             case _:
                 raise ValueError(line)
+
+    def _accept(self, text, **when):
+        self.messages[text] = attrs.evolve(self.messages[text], **when)
+        self._texts[self.messages[text].number] = text
+
+    def _tell(self, at, text, how, sent_at, error):
+        message = self.messages[text]
+        told = (*message.told, (at, how))
+        self.messages[text] = attrs.evolve(message, how=how, sent_at=sent_at, answered_at=at, told=told)
+        if error:
+            self.failed.append(f"{message}: {error}")
 
 
 @attrs.frozen
@@ -92,7 +134,7 @@ class Received:
 
 
 class Store:
-    """What one client keeps: what it has received, in order, its history, and its letters without a receipt."""
+    """What one client keeps: what it has received, in order, its history, its letters without a receipt, its outbox."""
 
     def __init__(self, folder, name):
         with closing(sqlite3.connect(f"file:{folder / name}.db?mode=ro", uri=True)) as database:
@@ -101,7 +143,9 @@ class Store:
             )
             self.received = [Received(*row) for row in rows]
             self.history = Counter(database.execute("SELECT text, sent FROM history"))
-            self.unsettled = {hash_ for (hash_,) in database.execute("SELECT hash FROM sent")}
+            self.unsettled = dict(database.execute("SELECT hash, is_saved FROM sent"))
+            """By the hashes of their texts: whether the server has said that it keeps them."""
+            self.outgoing = [text for (text,) in database.execute("SELECT text FROM outgoing ORDER BY number")]
         self.by_key = {(row.kind, row.sender, row.id): row for row in self.received}
         self.texts = [row for row in self.received if row.kind in ("direct", "group")]
         self.receipts = [row for row in self.received if row.kind == "receipt"]

@@ -18,7 +18,7 @@ import click
 import trio
 
 from tests.crash.count import Count
-from tests.crash.files import Kill
+from tests.crash.files import OUTBOX, Kill
 from tests.end_to_end.processes import free_port, switches
 from tests.forkserver import ENVIRONMENT, open_program
 
@@ -37,7 +37,7 @@ CLIENT_RUN = (0.05, 0.85)
 """How long it takes, from and to, in seconds, until the next client is killed."""
 MOVES = 1 / 4
 """The share of clients that are started again at another port, where they take over their names."""
-WAYS = ("direct", "saved", "posted")
+WAYS = ("direct", "saved", "posted", *(OUTBOX + way for way in ("received", "saved", "posted")))
 EXPECTED_LINES = ("Listening on ", "Key: ", "Others join with: ", "over the limit posts_per_key ")
 """How the lines begin that a server prints at its start, and when clients post as fast as they can."""
 FAULTS_SHOWN = 20
@@ -142,10 +142,16 @@ class CrashTest:
     async def until_all_log(self, word, after):
         """Each log has this line somewhere after the length that it had."""
 
-        def is_so():
-            return all(f'"{word}"' in self._read(client, after[client.name]) for client in self.clients)
+        await self.until(f"all were {word}", lambda: self._all_log(word, after), [self.server, *self.clients])
 
-        await self.until(f"all were {word}", is_so, [self.server, *self.clients])
+    def _all_log(self, word, after):
+        return all(f'"{word}"' in self._read(client, after[client.name]) for client in self.clients)
+
+    async def until_all_outboxes_are_empty(self, after):
+        """Or for PATIENCE: what is left then is counted."""
+        with trio.move_on_after(PATIENCE):
+            while not self._all_log("empty", after):  # noqa: ASYNC110 - they are programs
+                await trio.sleep(0.02)
 
     async def until_all_ways_were_used(self):
         """Some message went each way. On a slow machine that may take longer than the kills."""
@@ -218,11 +224,12 @@ async def kill_clients(test, cycles):
 
 
 async def end(test):
-    """All register once more and send nothing; after a while without messages they end."""
+    """All register once more, and nothing more is accepted; after a while without messages they end."""
     before = test.lengths()
     for client in test.clients:
         await test.command(client)
     await test.until_all_log("stopped", after=before)
+    await test.until_all_outboxes_are_empty(after=before)
     await test.until_quiet()
     with trio.fail_after(PATIENCE):
         for client in test.clients:

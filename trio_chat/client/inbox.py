@@ -358,7 +358,11 @@ class Inbox:
                 self._context.store.shown(entry)
             elif not (entry.kind in _ABOUT_LETTERS and entry.id in self._expected):
                 self._queued.add(entry.key)
-                await self._context.event_queue.put(self._event(entry), partial(self._mark_shown, entry))
+                event, shown = self._event(entry), partial(self._mark_shown, entry)
+                # At once, if there is room: their senders know that we have them, and what they send directly now must
+                # not be queued before the last one of a batch.
+                if not self._context.event_queue.offer(event, shown):
+                    await self._context.event_queue.put(event, shown)
 
     def _mark_shown(self, entry: OpenedEntry) -> None:
         self._queued.discard(entry.key)

@@ -97,11 +97,12 @@ class LetterSender:
             # The server's answer proves nothing: the recipient signs that they have the letter, or cannot open it.
             case messages.Delivered(receipt=receipt):
                 return self.read(receipt, letter)
-            case messages.Saved():
+            case messages.Saved() if not is_copy:
                 self._context.store.saved(letter.id)
                 return None
-            case Refused(reason=Reason.CONFLICT) if is_copy:
-                # Sealed twice, the same message looks like another one: the server has it.
+            # Sealed twice, the same message looks like another one: the server has it, and may repeat what it answered
+            # then, though the receipt has come since.
+            case messages.Saved() | Refused(reason=Reason.CONFLICT) if is_copy:
                 return self._verdict_before(letter)
             case Refused():
                 self._context.store.settled(letter.id)

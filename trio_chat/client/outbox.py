@@ -6,6 +6,7 @@ in direct_sender.py, letter_sender.py and rooms.py; here is when, what follows a
 
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
+from itertools import takewhile
 from typing import TypeVar
 
 import attrs
@@ -235,6 +236,17 @@ class Outbox:
         has_moved = self._context.table.get(one.message.recipient) != one.handed_to
         return has_moved or trio.current_time() >= one.resend_at
 
+    def _gives_way(self, queue: MessageQueue, one: QueuedMessage) -> bool:
+        """Whether an earlier message has become due meanwhile: this one must not come before it."""
+        return next((other for other in queue.messages if other is one or self._is_due(other)), one) is not one
+
+    def _are_unkept_before(self, queue: MessageQueue, one: QueuedMessage) -> bool:
+        """Whether earlier messages are not on the disk of their recipient yet, as far as we know: they are due now."""
+        unkept = [*takewhile(lambda other: other is not one, queue.messages)]
+        for other in unkept:
+            other.handed_to = None
+        return bool(unkept)
+
     # --- sending ---
 
     async def _send(self, queue: MessageQueue, one: QueuedMessage) -> bool:
@@ -254,7 +266,7 @@ class Outbox:
                 await self._tell(one, MessageState.FAILED, errors.TriedTooLong())
                 return True
             try:
-                state, sent_at = await self._attempt(queue, one)
+                sent = await self._attempt(queue, one)
             except errors.StoreFailed:
                 raise
             except tuple(PAUSES) as error:
@@ -268,10 +280,13 @@ class Outbox:
                 await self._tell(one, MessageState.FAILED, error)
                 return True
             else:
-                await self._was_sent(one, state, sent_at)
-                return state is not MessageState.RECEIVED or one.is_kept
+                if sent is None:
+                    return False
+                await self._was_sent(one, *sent)
+                return sent[0] is not MessageState.RECEIVED or one.is_kept
 
-    async def _attempt(self, queue: MessageQueue, one: QueuedMessage) -> tuple[MessageState, float | None]:
+    async def _attempt(self, queue: MessageQueue, one: QueuedMessage) -> tuple[MessageState, float | None] | None:
+        """Send a message. None: an earlier one must be sent again before it."""
         message, was_tried, one.was_tried = one.message, one.was_tried, True
         try:
             if message.room:
@@ -284,12 +299,17 @@ class Outbox:
                 # Before it is sent: that it is kept may be said before we look at the answer.
                 self._handed[message.id] = (keys.link, queue, one)
                 async with self._to_others:
+                    if self._gives_way(queue, one):
+                        return None
                     fallback = await self._direct.send(direct, record, keys)
                 if fallback is None:
                     one.resend_at = trio.current_time() + RESEND_UNKEPT[one.times]
                     one.times += 1
                     one.handed_to = record
                     return MessageState.RECEIVED, None
+            # The program that has acknowledged them may be gone. The server would hand over this one before them.
+            if self._are_unkept_before(queue, one):
+                return None
             delivery = await self._by_server(partial(self._letters.send, direct, keys, message.at, is_copy=was_tried))
             return MessageState(delivery.how), delivery.sent_at
         except errors.IdInUse:
@@ -333,6 +353,9 @@ class Outbox:
             store.outgoing_done(message)
         if not was_received:
             await self._tell(one, state, sent_at=sent_at)
+        # That it is kept may have been said while the user was told: `on_kept` leaves it to us, then.
+        if is_received and one.is_kept:
+            store.outgoing_done(message)
 
     async def _must_wait(self, queue: MessageQueue, error: errors.ChatError) -> None:
         """The first message waits, and those behind it: tell the user, of each of them once."""
