@@ -1,11 +1,13 @@
 """Measures how many Saves a second a server makes durable, compared with SQLite alone on the same disk.
 
+And how long a change of a room takes, from the client's call to its answer, one after the other.
+
     python benchmarks/saves.py [SAVES]
 
 The server is a process with its store in a file. This process sends requests over UDP as fast as a plain socket and one
 encrypted session can. Bodies are random bytes, as long as a sealed text. The store without a server gets as many at
 once as the server's loop would give it: 64, and 256. The best round counts: other programs that use the disk can only
-make a round slower.
+make a round slower. Rooms are created and joined by two chats of the library, which keep their own stores in memory.
 """
 
 import os
@@ -14,14 +16,17 @@ import socket
 import subprocess
 import sys
 import time
+from collections import defaultdict
 from contextlib import closing, contextmanager, suppress
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from statistics import median
 from tempfile import TemporaryDirectory
 
 import trio
 
+from trio_chat.client.opening import open_chat
 from trio_chat.crypto.identities import Identity, credentials
 from trio_chat.crypto.letters import LETTER_OVERHEAD
 from trio_chat.link.links import Links, Received, Transmit
@@ -52,8 +57,18 @@ LIMITS = Limits(
     letters_per_key=NO_LIMIT,
     letters_per_address=NO_LIMIT,
     messages_in_progress=4 * IN_FLIGHT,
+    rooms=100_000,
+    rooms_per_key=100_000,
+    new_rooms_per_key=NO_LIMIT,
+    new_rooms_per_address=NO_LIMIT,
+    room_requests_per_key=NO_LIMIT,
+    epochs_per_key=NO_LIMIT,
 )
-"""One key at one address sends all Saves, faster than a server allows."""
+"""One key at one address sends all Saves, and creates all rooms, faster than a server allows."""
+ROOMS, PRIVATE_ROOMS = 300, 150
+"""A client is in 200 private rooms at most."""
+PAUSE = 0.02
+"""Seconds after each change of a room, in which the others are told of it."""
 WINDOW = 0.5
 BUFFER = 4 * 1024 * 1024
 NAMES = [f"recipient-{number}" for number in range(SAVES // 250 + 1)]
@@ -236,6 +251,47 @@ def whole_server(folder):
     return rate
 
 
+# --- rooms ---
+
+
+async def rooms(folder):
+    """Milliseconds of each change of a room, by what was done."""
+    taken = defaultdict(list)
+
+    async def measure(what, call, *args, **options):
+        started = time.perf_counter()
+        await call(*args, **options)
+        taken[what].append(1000 * (time.perf_counter() - started))
+        await trio.sleep(PAUSE)
+
+    with running_server(folder) as (port, _):
+        server = ("127.0.0.1", port)
+        async with open_chat("ann", server) as ann, open_chat("bob", server) as bob, trio.open_nursery() as nursery:
+            nursery.start_soon(read_events, ann)
+            nursery.start_soon(read_events, bob)
+            for number in range(ROOMS):
+                await measure("create a room", ann.create_room, f"room-{number}")
+                await measure("join it", bob.join, f"room-{number}")
+            for number in range(PRIVATE_ROOMS):
+                await measure("create a private room", ann.create_room, f"private-{number}", private=True)
+                await measure("invite somebody into it", ann.invite, f"private-{number}", "bob")
+            nursery.cancel_scope.cancel()
+    return taken
+
+
+async def read_events(chat):
+    async for _ in chat.events:
+        pass
+
+
+def print_rooms():
+    with TemporaryDirectory() as folder:
+        taken = trio.run(rooms, Path(folder))
+    print(f"\n{'changes of rooms, one by one, in ms':40}{'best':>10}{'median':>8}")
+    for what, times in taken.items():
+        print(f"{what:40}{min(times):>10.2f}{median(times):>8.2f}")
+
+
 def main():
     grouped = f"raw inserts, {GROUP} in a transaction"
     measures = {
@@ -253,6 +309,7 @@ def main():
     print(f"{f'bodies of {SIZE} bytes, {IN_FLIGHT} Saves in flight':40}{'a second':>10}{'ratio':>8}")
     for what, rate in best.items():
         print(f"{what:40}{rate:>10,.0f}{rate / best[grouped]:>8.2f}")
+    print_rooms()
 
 
 if __name__ == "__main__":

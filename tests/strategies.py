@@ -10,6 +10,7 @@ import hypothesis.strategies as st
 from trio_chat.protocol.messages import (
     ANSWERS,
     MAX_BATCH,
+    MAX_KEPT,
     MAX_RECEIPTS,
     REQUESTS,
     Accepted,
@@ -26,6 +27,7 @@ from trio_chat.protocol.messages import (
     GroupPost,
     Heartbeat,
     Message,
+    MessagesKept,
     Part,
     PartAck,
     Receipt,
@@ -192,7 +194,8 @@ _OF_CLASS: dict[type, st.SearchStrategy[Message]] = {
         Register, ids(), names(), credentials(), ids(), times(), st.lists(keys(), max_size=8).map(tuple)
     ),
     Deregister: st.builds(Deregister, ids()),
-    DirectMessage: st.builds(DirectMessage, ids(), names(), names(), texts()),
+    DirectMessage: st.builds(DirectMessage, ids(), names(), names(), texts(), st.booleans()),
+    MessagesKept: st.builds(MessagesKept, ids(), st.lists(ids(), min_size=1, max_size=MAX_KEPT).map(tuple)),
     Save: st.builds(Save, ids(), names(), bodies()),
     GroupPost: st.builds(GroupPost, ids(), bodies(), room_ids()),
     Batch: st.builds(

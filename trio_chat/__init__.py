@@ -21,6 +21,8 @@ from trio_chat.client.events import (
     MessageNotDelivered,
     MessageNotOpened,
     MessageReceived,
+    MessageState,
+    OutgoingChanged,
     ReceiptReceived,
     RemovedFromRoom,
     RoomMembersChanged,
@@ -32,6 +34,7 @@ from trio_chat.client.events import (
     WrongReceiptReceived,
 )
 from trio_chat.client.opening import open_chat
+from trio_chat.client.outbox import Outbox
 from trio_chat.client.rooms import RoomInfo
 from trio_chat.crypto.identities import Identity
 from trio_chat.errors import (
@@ -49,6 +52,7 @@ from trio_chat.errors import (
     KeyChanged,
     KeyNotRemembered,
     Kicked,
+    LastOwner,
     MailboxFull,
     MembersNotTrusted,
     NameDeleted,
@@ -64,6 +68,8 @@ from trio_chat.errors import (
     NotInvited,
     NotOpened,
     NotRegistered,
+    NotWaiting,
+    OutboxFull,
     PresenceLost,
     PresenceRefused,
     RegistrationClosed,
@@ -85,6 +91,7 @@ from trio_chat.errors import (
     TooManyOwners,
     TooManyPeople,
     TooManyRooms,
+    TriedTooLong,
     UnknownRecipient,
     WrongReceipt,
     WrongServerKey,
@@ -98,6 +105,7 @@ from trio_chat.server.moderation import RegistrationMode
 from trio_chat.server.server import serve_chat
 from trio_chat.storage.client_store import open_client_store
 from trio_chat.storage.identity_file import open_identity
+from trio_chat.storage.outgoing import Outgoing
 from trio_chat.storage.server_store import open_server_store
 
 __all__ = [
@@ -128,6 +136,7 @@ __all__ = [
     "KeyNotRemembered",
     "KeyWarning",
     "Kicked",
+    "LastOwner",
     "LetterReceived",
     "LetterUnreadable",
     "Limits",
@@ -138,6 +147,7 @@ __all__ = [
     "MessageNotDelivered",
     "MessageNotOpened",
     "MessageReceived",
+    "MessageState",
     "NameDeleted",
     "NameTaken",
     "NoHistory",
@@ -151,6 +161,11 @@ __all__ = [
     "NotInvited",
     "NotOpened",
     "NotRegistered",
+    "NotWaiting",
+    "Outbox",
+    "OutboxFull",
+    "Outgoing",
+    "OutgoingChanged",
     "PresenceLost",
     "PresenceRefused",
     "Rate",
@@ -184,6 +199,7 @@ __all__ = [
     "TooManyOwners",
     "TooManyPeople",
     "TooManyRooms",
+    "TriedTooLong",
     "UnknownRecipient",
     "WrongReceipt",
     "WrongReceiptReceived",

@@ -18,11 +18,12 @@ class ChatError(Exception):
 
 
 class PersonError(ChatError):
-    """The base of errors about one person, whose name is `name`."""
+    """The base of errors about one person, whose name is `name`; perhaps in a room, or with an `other` name or key."""
 
-    def __init__(self, name: str) -> None:
-        super().__init__(self.line.format(name=name))
+    def __init__(self, name: str, room: str = "", other: str = "") -> None:
+        super().__init__(self.line.format(name=name, room=room, other=other))
         self.name = name
+        self.room = room
 
 
 class AddressError(ChatError):
@@ -45,7 +46,7 @@ class InvalidName(ChatError):
 
 
 class NameTaken(PersonError):
-    """The name belongs to somebody else: it was first registered with a different key."""
+    """The name belongs to somebody else: it was first registered with a different key. `everyone` is nobody's."""
 
     line = "the name {name} is taken: choose another one"
 
@@ -134,12 +135,10 @@ class KeyChanged(ChatError):
         self.offered = offered
 
 
-class KeyNotRemembered(ChatError):
+class KeyNotRemembered(PersonError):
     """A message was not sent: 50,000 keys are pinned, so that of this name was not. See `Chat.trust`, which pins it."""
 
-    def __init__(self, name: str, offered: str) -> None:
-        super().__init__(f"not sent: no more keys are remembered; ask {name} if theirs is {offered}, then trust it")
-        self.name = name
+    line = "not sent: no more keys are remembered; ask {name} if theirs is {other}, then trust it"
 
 
 class TooManyPeople(ChatError):
@@ -310,27 +309,28 @@ class NotAnOwner(RoomError):
     line = "you do not own the room {room}: ask one of its owners"
 
 
-class NotInRoom(ChatError):
+class NotInRoom(PersonError):
     """Somebody whom we want to remove from a private room, or to make an owner of it, is not in it."""
 
-    def __init__(self, name: str, room: str) -> None:
-        super().__init__(f"{name} is not in the room {room}")
-        self.name = name
-        self.room = room
+    line = "{name} is not in the room {room}"
 
 
-class InRoomAlready(ChatError):
+class InRoomAlready(PersonError):
     """Somebody cannot be invited under this name: their key is in the room under another one."""
 
-    def __init__(self, name: str, other: str, room: str) -> None:
-        super().__init__(f"the key of {name} is in the room {room} already, as {other}")
-        self.name = name
+    line = "the key of {name} is in the room {room} already, as {other}"
 
 
 class RemovedYourself(RoomError):
     """An owner cannot remove themselves: that is leaving."""
 
     line = "you cannot remove yourself: leave the room {room}"
+
+
+class LastOwner(RoomError):
+    """We are the only owner of a private room that others are in: nobody could invite or remove anybody after us."""
+
+    line = "you are the only owner of the room {room}: make somebody else an owner first, or leave anyway"
 
 
 class TooManyOwners(RoomError):

@@ -123,7 +123,9 @@ async def test_who_answers_faster_does_not_end_a_client_whose_server_was_silent_
         stage.network.filters.append(
             lambda data, source, to: trio.current_time() > silent_until or data[0] in (Hello.kind, Keys.kind)
         )
-        await chat.send_all("hi")
+        await chat.outbox.put_in_room("everyone", "hi")
+        await trio.sleep(60)
+        assert chat.outbox.waiting() == []
         assert other.answered
         assert chat.online
 

@@ -11,6 +11,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
@@ -45,6 +46,7 @@ from trio_chat.cli.server import serve_and_print
 from trio_chat.cli.table_printer import TableView
 from trio_chat.protocol.records import Record, fingerprint
 from trio_chat.storage.memory import MemoryServerStore
+from trio_chat.storage.rules import Invitation
 from trio_chat.terminal.editor import MAX_KEPT_LINES
 from trio_chat.transport.udp import own_addresses
 
@@ -533,6 +535,26 @@ def test_who_has_to_be_invited_is_told_to_type_the_code(served, monkeypatch, cap
     assert main(["server", "5678", "--store", ":memory:", "--registration", "invitation"]) == 0
     (line,) = capsys.readouterr().err.splitlines()[2:]
     assert line == "Others join with: trio-chat client NAME 192.0.2.2 5678 --invitation CODE"
+
+
+def test_a_server_that_asks_for_no_invitations_any_more_says_so(served, tmp_path, capsys):
+    path = tmp_path / "server.db"
+
+    async def invite(until):
+        async with open_server_store(path) as store:
+            await store.invite(Invitation(bytes(32), until), now=0.0)
+
+    trio.run(invite, time.time() - 1)
+    command = ["server", "5678", "--host", "127.0.0.1", "--store", str(path)]
+    assert main(command) == 0
+    assert "invitation" not in capsys.readouterr().err, "it is too old"
+    trio.run(invite, time.time() + 1000)
+    assert main([*command, "--registration", "invitation"]) == 0
+    assert "Anybody" not in capsys.readouterr().err
+    assert main(command) == 0
+    assert capsys.readouterr().err.splitlines()[2:] == [
+        "Anybody may register a new name. To ask for invitations, use --registration invitation"
+    ]
 
 
 def test_its_own_addresses_are_of_use_to_others():

@@ -328,6 +328,7 @@ async def test_another_private_room_of_ours_is_not_taken_for_the_one_that_we_hav
 async def test_a_room_that_the_server_knows_no_longer_can_be_left_and_its_name_used_again(server, bob, autojump_clock):
     await bob_is_in(server, epoch("alice", "bob"))
     server.answers[LeaveRoom] = lambda request: request.refused(Reason.NO_SUCH_ROOM)
+    server.answers[ListMembers] = lambda request: request.refused(Reason.NOT_A_MEMBER)
     with pytest.raises(errors.NoSuchRoom):
         await bob.chat.leave("ox")
     await bob.chat.create_room("ox", private=True)
@@ -339,10 +340,58 @@ async def test_who_has_left_a_room_is_not_in_it_after_a_restart_and_sees_nothing
 ):
     first = await bob_is_in(server, epoch("alice", "bob"))
     bob.shown.clear()
-    await bob.chat.leave("ox")
+    await bob.chat.leave("ox", anyway=True)
     await server.hand_over(post(first, 25))
     assert bob.shown == []
     assert [one.body for one in bob.store.epochs()] == [b""]
+
+
+async def test_an_owner_who_has_lost_their_store_begins_an_epoch_without_those_who_have_left_meanwhile(
+    server, bob, autojump_clock
+):
+    server.begin(epoch("alice", "bob", "carol"))
+    server.at_server = ["alice", "bob"]
+    await bob.chat.post("ox", "hi")
+    await trio.sleep(5)
+    assert names(server.present) == ["alice", "bob"]
+
+
+# --- the last owner ---
+
+
+@pytest.mark.parametrize(
+    ("owners", "at_server", "is_last"),
+    [
+        (("bob",), ["alice", "bob", "carol"], True),
+        (("bob", "alice"), ["bob", "carol"], True),  # alice has left, and no epoch has begun without her
+        (("bob",), ["bob", "dave"], False),  # alone: nobody has signed that dave is in it
+        (("bob", "alice"), ["Alice", "bob"], False),
+        (("alice",), ["alice", "bob"], False),
+    ],
+)
+async def test_the_only_owner_leaves_others_behind_only_if_they_say_so(
+    server, bob, owners, at_server, is_last, autojump_clock
+):
+    await bob_is_in(server, epoch("alice", "bob", "carol", by=owners[-1], owners=owners))
+    server.at_server = at_server
+    if is_last:
+        with pytest.raises(errors.LastOwner) as raised:
+            await bob.chat.leave("ox")
+        assert raised.value.room == "ox"
+        assert server.of(LeaveRoom) == []
+        assert await bob.chat.owners("ox") == sorted(owners), "still in it"
+    await bob.chat.leave("ox", anyway=is_last)
+    assert len(server.of(LeaveRoom)) == 1
+
+
+@pytest.mark.parametrize("kind", [GetEpoch, ListMembers])
+async def test_a_server_that_does_not_say_who_is_in_a_room_keeps_nobody_in_it(
+    network, server, bob, kind, autojump_clock
+):
+    server.begin(epoch("alice", "bob"))
+    server.answers[kind] = lambda request: request.refused(Reason.NO_SUCH_ROOM)
+    await bob.chat.leave("ox")
+    assert len(server.of(LeaveRoom)) == 1
 
 
 # --- answers about something else ---

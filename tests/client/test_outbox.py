@@ -21,6 +21,7 @@ from trio_chat.errors import (
     NotWaiting,
     OutboxFull,
     ServerNotResponding,
+    StoreFailed,
     TriedTooLong,
     UnknownRecipient,
 )
@@ -172,6 +173,7 @@ async def test_a_message_that_fails_does_not_block_the_next_one(stage, autojump_
     await stage.enter("nobody")
     third = await alice.chat.outbox.put("nobody", "3")
     assert (await alice.chat.outbox.news(third)).state is MessageState.RECEIVED
+    await stage.pass_time(1)
     assert [state for _, state in states(alice)] == ["failed"]
     assert waiting(alice) == []
 
@@ -327,3 +329,63 @@ async def test_a_program_without_events_is_told_what_becomes_of_each_message(sta
         await stage.start_server()
     assert [one.text for one in store.outgoing()] == ["4"]
     assert bob.texts() == ["1", "3"]
+
+
+# --- many, and at the same time ---
+
+
+async def test_a_message_put_in_a_moment_of_cancellation_is_sent(stage, autojump_clock):
+    """Its caller does not know whether it was kept. It must not be sent by the next program, days later."""
+    alice, bob = await stage.enter("alice"), await stage.enter("bob")
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        await alice.chat.outbox.put("bob", "hi")
+    await stage.pass_time(1)
+    assert bob.texts() == ["hi"]
+    assert waiting(alice) == []
+
+
+async def test_hundreds_of_queues_for_a_silent_server_do_not_hold_up_a_direct_message(stage, autojump_clock):
+    alice, bob = await stage.enter("alice"), await stage.enter("bob")
+    await stage.pass_time(1)
+    await stage.kill_server()
+    for n in range(300):
+        await alice.chat.outbox.put_in_room(f"room-{n}", "hello")
+    await stage.pass_time(0.1)
+    begun = trio.current_time()
+    message = await alice.chat.outbox.put("bob", "hi")
+    assert (await alice.chat.outbox.news(message)).state is MessageState.RECEIVED
+    assert trio.current_time() - begun < 0.5
+    await alice.chat.outbox.settled()
+    assert trio.current_time() - begun < 5, "who knows that the server is silent does not ask it 300 times"
+    assert len(waiting(alice)) == 300
+    assert bob.texts() == ["hi"]
+
+
+async def test_who_writes_much_is_slowed_down_and_not_told_of_each_second(stage, autojump_clock):
+    alice = await stage.enter("alice")
+    bob = await stage.enter("bob")
+    for n in range(100):
+        await alice.chat.outbox.put_in_room("everyone", f"{n}")
+    await stage.pass_time(120)
+    assert waiting(alice) == []
+    assert {state for _, state in states(alice)} == {"posted"}
+    assert bob.texts() == [f"{n}" for n in range(100)]
+
+
+async def test_a_disk_that_fails_ends_the_program_and_not_the_message(stage, autojump_clock):
+    class FullStore(MemoryClientStore):
+        is_full = False
+
+        async def will_send(self, letter):
+            if self.is_full:
+                raise StoreFailed("the disk is full")
+            await super().will_send(letter)
+
+    store = FullStore()
+    alice, bob = await stage.enter("alice", store=store), await stage.enter("bob")
+    await bob.chat.deregister()
+    await stage.pass_time(1)
+    store.is_full = True
+    await alice.chat.outbox.put("bob", "hi")
+    assert waiting(alice) == ["hi"]

@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import secrets
+from functools import partial
 
 import pytest
 import trio
@@ -187,7 +188,7 @@ async def test_the_same_race_without_a_helping_hand(stage, autojump_clock):
     epochs = alice.chat._context.epochs
     (room,) = epochs._present
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(alice.chat.leave, "plans")
+        nursery.start_soon(partial(alice.chat.leave, "plans", anyway=True))
         await trio.lowlevel.checkpoint()
         epochs.look_at(room)  # as a LEFT of bob does that arrives now
     await stage.pass_time(5)
@@ -501,7 +502,7 @@ async def test_leaving_right_after_an_invitation_does_not_end_the_program(stage,
     alice, _bob = await stage.enter("alice"), await stage.enter("bob")
     await alice.chat.create_room("plans", private=True)
     await alice.chat.invite("plans", "bob")
-    await alice.chat.leave("plans")
+    await alice.chat.leave("plans", anyway=True)
     await stage.pass_time(5)
     assert not alice.dead.is_set()
 
@@ -513,7 +514,7 @@ async def test_two_who_leave_at_once(stage, autojump_clock):
     await stage.pass_time(2)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(bob.chat.leave, "plans")
-        nursery.start_soon(alice.chat.leave, "plans")
+        nursery.start_soon(partial(alice.chat.leave, "plans", anyway=True))
     await stage.pass_time(5)
     assert not alice.dead.is_set()
 

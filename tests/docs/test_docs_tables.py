@@ -1,12 +1,14 @@
 """Names on the pages exist in the package, and everything public is on a page. Reads files only."""
 
 import importlib
+import math
 import re
 
 import pytest
 
 import trio_chat
 from tests.docs.blocks import PAGES, ROOT, blocks_of
+from trio_chat.client.outgoing_queue import PAUSES
 
 DOCS = ROOT / "docs"
 
@@ -65,3 +67,11 @@ def test_the_echo_bot_has_no_more_than_15_lines():
 def test_every_page_is_in_the_table_of_contents():
     listed = set((DOCS / "index.md").read_text(encoding="utf-8").split())
     assert {path.stem for path in DOCS.glob("*.md")} - {"index"} <= listed
+
+
+def test_the_page_of_the_library_says_after_which_errors_the_outbox_tries_again():
+    text = (DOCS / "library.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^  \| `(\w+)` \| (.*) \|$", text, re.MULTILINE)
+    assert [name for name, _ in rows] == [error.__name__ for error in PAUSES]
+    seconds = [float(found[1]) if (found := re.match(r"after (\d+) s", when)) else math.inf for _, when in rows]
+    assert seconds == list(PAUSES.values())

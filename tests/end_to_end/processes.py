@@ -20,8 +20,9 @@ import trio
 from tests.forkserver import ENVIRONMENT, ROOT, open_program
 from tests.memory_folder import MEMORY
 
-PATIENCE = 60
-"""How long anything may take, in seconds. It matters only when a test fails."""
+PATIENCE = 180
+"""How long anything may take, in seconds. It matters only when a test fails. The first program of a test may need one
+for its start on a machine with 20 times as much to do as it can."""
 TIMERS = 0.15
 """Seconds in which the server's and the clients' short timers expire: changes of the table wait for up to 100 ms."""
 LOOK_EVERY = 0.01

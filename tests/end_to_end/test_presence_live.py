@@ -11,6 +11,7 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
+from tests.end_to_end.patient_client import use_long_windows
 from tests.end_to_end.processes import LOOK_EVERY, open_programs, switches
 from tests.memory_listener import STILL_THERE, WHAT_THEY_COUNT, Visitor, came, run_demonstration, went
 from trio_chat import open_chat
@@ -124,7 +125,8 @@ async def test_at_the_limit_of_open_files_the_service_goes_on():
         await server.exits(130)
 
 
-async def test_a_chat_goes_on_beside_500_half_open_connections():
+async def test_a_chat_goes_on_beside_500_half_open_connections(monkeypatch):
+    use_long_windows(monkeypatch.setattr)
     async with open_programs() as programs:
         server = await server_of_both(programs)
         async with open_visitors(server.presence_port) as enter, open_chat("x", (HOST, server.port)) as chat:

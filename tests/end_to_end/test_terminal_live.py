@@ -12,14 +12,13 @@ from pathlib import Path
 import pytest
 import trio
 
-from tests.end_to_end.processes import open_programs
+from tests.end_to_end.processes import PATIENCE, open_programs
 from tests.forkserver import open_from_scratch, open_program
 from tests.pseudo_terminal import PseudoTerminal
 from trio_chat import MessageReceived, open_chat
 
 pytestmark = pytest.mark.xdist_group("programs")  # in one worker, like all tests of processes
 
-PATIENCE = 60
 ENTER, CTRL_C, CTRL_D, CTRL_U = "\r", "\x03", "\x04", "\x15"
 PER_SECOND, MESSAGES = 500, 750
 

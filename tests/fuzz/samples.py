@@ -14,6 +14,7 @@ from trio_chat.protocol.messages import (
     Found,
     GroupPost,
     Heartbeat,
+    MessagesKept,
     Part,
     PartAck,
     Receipt,
@@ -53,7 +54,8 @@ SAMPLES = {
     for sample in (
         Register(ID, "bob", CREDENTIALS, ID, 12.5, (bytes(32), bytes(range(32)))),
         Deregister(ID),
-        DirectMessage(ID, "alice", "bob", "hi"),
+        DirectMessage(ID, "alice", "bob", "hi", True),
+        MessagesKept(ID, (ID, bytes(16))),
         Save(ID, "bob", b"hi"),
         GroupPost(ID, b"hi", ROOM.id),
         Batch(ID, "bob", (ENTRY,), (("alice", CREDENTIALS),), ((ROOM.id, ROOM.name),)),

@@ -11,7 +11,6 @@ from tests.strategies import answers, requests
 from trio_chat.errors import InvalidName
 from trio_chat.protocol.messages import (
     Accepted,
-    Ack,
     Batch,
     Busy,
     Delivered,
@@ -23,7 +22,6 @@ from trio_chat.protocol.messages import (
     Found,
     GroupPost,
     Receipt,
-    Refused,
     Register,
     Registered,
     Save,
@@ -107,14 +105,18 @@ MAY_BE_ACCEPTED_LATER = set(Reason) - FINAL
 @given(answers())
 def test_an_answer_is_repeatable_unless_the_request_may_be_accepted_later(answer):
     asks_to_try_again = isinstance(answer, Busy) or getattr(answer, "reason", None) in MAY_BE_ACCEPTED_LATER
-    assert is_repeatable(answer) is not asks_to_try_again
+    assert is_repeatable(Save(ID, "bob", b"hi"), answer) is not asks_to_try_again
 
 
 def test_which_answers_are_repeatable():
-    assert is_repeatable(Ack(Save.kind, ID))
-    assert not is_repeatable(Busy(Save.kind, ID))
+    save = Save(ID, "bob", b"hi")
+    assert is_repeatable(save, save.ack())
+    assert not is_repeatable(save, save.busy())
     for reason in Reason:
-        assert is_repeatable(Refused(Save.kind, ID, reason)) is (reason in FINAL), reason
+        assert is_repeatable(save, save.refused(reason)) is (reason in FINAL), reason
+    for sender_keeps in (False, True):
+        message = DirectMessage(ID, "alice", "bob", "hi", sender_keeps)
+        assert is_repeatable(message, message.receipt(b"signed")) is not sender_keeps, "a copy asks for MessagesKept"
 
 
 def test_names_are_compared_ignoring_case():

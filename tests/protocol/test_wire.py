@@ -19,6 +19,7 @@ from trio_chat.protocol import log
 from trio_chat.protocol.log import BATCH_BYTES, ENTRY_OVERHEAD, first_batch, missed_posts
 from trio_chat.protocol.messages import (
     MAX_BATCH,
+    MAX_KEPT,
     MAX_RECEIPTS,
     Ack,
     Batch,
@@ -29,6 +30,7 @@ from trio_chat.protocol.messages import (
     Found,
     GroupPost,
     Heartbeat,
+    MessagesKept,
     Part,
     PartAck,
     Receipt,
@@ -150,6 +152,7 @@ FULL_ROOM = Room("#" + "f" * 32, "x" * 32, bytes(32), 2**53, 2**53)
         MemberList(127, ID, ("x" * 32,) * MAX_MEMBERS_LISTED),
         ListMembers(ID, FULL_ROOM.id, "\N{GRINNING FACE}" * 32),
         EpochPart(127, ID, 2**53, 2**53, MAX_EPOCH, bytes(EPOCH_PART)),
+        MessagesKept(ID, (ID,) * MAX_KEPT),
     ],
     ids=lambda message: type(message).__name__,
 )
@@ -254,6 +257,11 @@ def test_a_field_that_is_left_out_has_its_default():
     assert decode_untrusted(with_fields(Batch.kind, fields)) == attrs.evolve(SAMPLES[Batch], rooms=())
     assert decode_untrusted(with_fields(GroupPost.kind, {"id": ID, "body": b"hi"})) == GroupPost(ID, b"hi", EVERYONE)
     assert decode_untrusted(with_fields(ListRooms.kind, {"id": ID})) == ListRooms(ID, "", False)
+    fields = fields_of(SAMPLES[DirectMessage])
+    del fields["sender_keeps"]
+    assert decode_untrusted(with_fields(DirectMessage.kind, fields)) == attrs.evolve(
+        SAMPLES[DirectMessage], sender_keeps=False
+    )
     fields = fields_of(ENTRY)
     del fields["body"]
     assert decode_untrusted(replaced(SAMPLES[Batch], entries=[fields])).entries == (attrs.evolve(ENTRY, body=b""),)
@@ -296,6 +304,7 @@ def test_unknown_kinds_are_refused():
 
 HAVE_DEFAULTS = {
     (Part, "whole"),
+    (DirectMessage, "sender_keeps"),
     (RoomChanged, "seq"),
     (Register, "takeover_at"),
     (Register, "blocked"),
@@ -400,6 +409,12 @@ def in_every_place(shown) -> list[bytes]:
 @pytest.mark.parametrize("online", [0, 1, "true", None, b""])
 def test_flags_are_booleans(online):
     assert is_refused(replaced(SAMPLES[Found], record=fields_of(RECORD) | {"online": online}))
+    assert is_refused(replaced(SAMPLES[DirectMessage], sender_keeps=online))
+
+
+@pytest.mark.parametrize("count", [0, MAX_KEPT + 1])
+def test_a_notice_of_kept_messages_has_some_ids_and_not_too_many(count):
+    assert is_refused(replaced(SAMPLES[MessagesKept], ids=[ID] * count))
 
 
 @pytest.mark.parametrize("version", [{"epoch": bytes(7), "n": 0}, {"epoch": bytes(9), "n": 0}, {"epoch": bytes(8)}])

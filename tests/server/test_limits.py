@@ -104,11 +104,14 @@ def hosts_of_one_network(number):
 
 
 @pytest.mark.parametrize("host", [one_host, hosts_of_one_network])
-def test_3000_keys_at_one_address_get_1000_names_and_newcomers_come_in_at_once(server, host):
-    crowd = [Person.at(host(number), number) for number in range(1, 3001)]
+def test_300_keys_at_one_address_get_100_names_and_newcomers_come_in_at_once(host):
+    assert (LIMITS.new_names_per_address, LIMITS.registrations_per_address) == (Rate(1000, 1 / 60), Rate(2000, 100))
+    server = BareServer(Limits(new_names_per_address=Rate(100, 1 / 60), registrations_per_address=Rate(200, 100)))
+    server.pace = 0.0
+    crowd = [Person.at(host(number), number) for number in range(1, 301)]
     outcomes = [person.register(server, f"name-{number}") for number, person in enumerate(crowd)]
-    assert Counter(map(kind_of, outcomes)) == {"Admission": 1000, Reason.NO_ROOM: 1000, Reason.TOO_FAST: 1000}
-    assert server.service.refusals == {"new_names_per_address": 1000, "registrations_per_address": 1000}
+    assert Counter(map(kind_of, outcomes)) == {"Admission": 100, Reason.NO_ROOM: 100, Reason.TOO_FAST: 100}
+    assert server.service.refusals == {"new_names_per_address": 100, "registrations_per_address": 100}
     assert isinstance(server.register("bob", B), Admission), "who is elsewhere does not wait"
     server.now += outcomes[-1].after
     assert isinstance(crowd[0].register(server, "name-0"), Admission), "who has a name may return to it"

@@ -331,7 +331,7 @@ async def test_of_two_owners_at_once_the_second_one_tries_again(server, autojump
     assert isinstance(await server.ask_room(A, one), RoomChanged)
     answer = await server.ask_room(B, other)
     assert answer == other.refused(Reason.WRONG_EPOCH)
-    assert not is_repeatable(answer), "the same request might be accepted later"
+    assert not is_repeatable(other, answer), "the same request might be accepted later"
     again = begin(server, "alice", "bob", by="bob", owners=("alice", "bob"), after=signed_of(one))
     assert isinstance(await server.ask_room(B, again), RoomChanged)
 

@@ -37,6 +37,7 @@ from trio_chat.protocol.messages import (
     Find,
     GroupPost,
     Heartbeat,
+    MessagesKept,
     Refused,
     Register,
     Save,
@@ -141,6 +142,12 @@ def test_the_number_of_names_is_limited_and_known_ones_may_always_return():
     assert is_refused(server.register("carol", C), Reason.NO_ROOM)
     assert is_refused(server.register("ALICE", C), Reason.TAKEN)
     assert isinstance(server.register("ALICE", A), Admission)
+
+
+@pytest.mark.parametrize("name", ["everyone", "Everyone"])
+def test_nobody_is_called_everyone(server, name):
+    assert is_refused(server.register(name, A), Reason.TAKEN)
+    assert name not in server.service.table
 
 
 def test_registrations_at_the_same_moment_have_different_stamps(server):
@@ -620,7 +627,7 @@ def test_a_session_is_overdue_after_65_seconds_without_a_request(server):
     assert server.online().keys() == {"alice", "bob"}, "the service itself ends no session"
 
 
-@pytest.mark.parametrize("word", [Heartbeat, Save, GroupPost, Find, DirectMessage])
+@pytest.mark.parametrize("word", [Heartbeat, Save, GroupPost, Find, DirectMessage, MessagesKept])
 def test_any_request_is_a_sign_of_life(server, word):
     alice = server.enter("alice", A)
     server.now += SILENCE_LIMIT
@@ -639,6 +646,7 @@ def send_request(server, peer, word):
         Find: Find(new, "alice"),
         SessionEnded: SessionEnded(new, 0.0),
         DirectMessage: DirectMessage(new, "bob", "alice", "hi"),
+        MessagesKept: MessagesKept(new, (new,)),
         Batch: Batch(new, "bob", (Entry(1, EntryKind.GROUP, new, "alice", NO_KEY, EVERYONE, 0.0, b"hi"),)),
         TableChange: TableChange(new, server.service.table.version, server.service.table.version, ()),
     }
@@ -646,7 +654,8 @@ def send_request(server, peer, word):
 
 
 @pytest.mark.parametrize(
-    "word", [Heartbeat, Deregister, Save, GroupPost, Find, DirectMessage, Batch, TableChange, SessionEnded]
+    "word",
+    [Heartbeat, Deregister, Save, GroupPost, Find, DirectMessage, MessagesKept, Batch, TableChange, SessionEnded],
 )
 def test_any_request_of_an_unregistered_peer_is_refused(server, word):
     assert is_not_registered(send_request(server, B, word)), "never seen"
@@ -671,7 +680,7 @@ def test_a_heartbeat_is_for_one_registration(server):
     assert len(server.service.overdue(server.now)) == 1, "which is no sign of life of alice"
 
 
-@pytest.mark.parametrize("word", [DirectMessage, Batch, TableChange, SessionEnded])
+@pytest.mark.parametrize("word", [DirectMessage, MessagesKept, Batch, TableChange, SessionEnded])
 def test_requests_that_are_not_for_a_server_are_not_answered(server, word):
     server.enter("alice", A)
     assert send_request(server, A, word) is Reaction.SILENCE

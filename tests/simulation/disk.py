@@ -6,7 +6,7 @@ import random
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -70,6 +70,16 @@ class Disk:
             with suppress(FileNotFoundError):
                 shutil.copy(f"{self.path}{suffix}", f"{after}{suffix}")
         self.path = after
+
+    def unshown(self) -> set[bytes]:
+        """The ids of what a client has stored on it, and acknowledged, and not shown yet."""
+        with closing(sqlite3.connect(self.path)) as database, suppress(sqlite3.OperationalError):  # there is no store
+            return {id_ for (id_,) in database.execute("SELECT id FROM received WHERE NOT shown")}
+        return set()
+
+    def lose(self) -> None:
+        """The next run finds a new one, with nothing on it."""
+        self.path = self._folder / f"{self._name}-{next(self._copies)}.db"
 
     def start(self) -> None:
         """A new run of the program: the disk has a random speed and does not fail."""

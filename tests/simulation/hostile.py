@@ -133,7 +133,8 @@ class Hostile:
     def names(self) -> set[str]:
         """The names of one key that are theirs at the end, as the others see it."""
         table = next(iter(self._world.tables.values())) or {}
-        return {name for name in table if name.startswith(NAME) and not name.startswith(f"{NAME}-net")}
+        others = (f"{NAME}-net", f"{NAME}-freed")
+        return {name for name in table if name.startswith(NAME) and not name.startswith(others)}
 
     async def _open(self, nursery: trio.Nursery, host: str, identity: Identity) -> RawPeer:
         peer = RawPeer(self._world.network, (host, 6000), identity)

@@ -1,12 +1,17 @@
 """The promises, one named check for each. They are checked when the simulated world has ended."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
+from itertools import pairwise
 
 import attrs
 
+from tests.simulation.crashes import Found, ended_within, is_lost, may_come_again, recipients, shown_at
+from tests.simulation.freed_name import FREED
 from tests.simulation.hostile import KEYS_KEPT, NAME, WORLD_LIMITS
-from tests.simulation.members import members_perhaps, members_surely
+from tests.simulation.members import members_perhaps
+from tests.simulation.outbox_events import NOBODY
+from tests.simulation.outbox_invariants import OUTBOX_PROMISES, is_lost_in_a_kill
 from tests.simulation.private_invariants import PRIVATE_PROMISES
 from tests.simulation.trace import Message
 from tests.simulation.world import World
@@ -24,10 +29,14 @@ from trio_chat.client.events import (
     SignedOff,
     WrongReceiptReceived,
 )
-from trio_chat.errors import NoSuchRoom, NotAMember, NotRegistered
-
-GRACE = 0.3
-"""Seconds before a crash: what was shown or acknowledged since then may not have been saved (100 ms and a commit)."""
+from trio_chat.errors import (
+    NoSuchRoom,
+    NotAMember,
+    NotRegistered,
+    ServerNotResponding,
+    TriedTooLong,
+    UnknownRecipient,
+)
 
 KEPT = {
     "DuplicateMemory._known",  # answers, to repeat them
@@ -36,11 +45,12 @@ KEPT = {
     "TokenBuckets._buckets",  # rates of senders and hosts
     "DirectSender._relay_until",  # at most one for each name
     "KeyPins._verified",  # at most one for each name
+    "KeyPins._warned",  # at most one for each name
     "Links._hellos",  # at most one for each server that has not answered yet
     "Service._owners",  # at most one for each key that has owned a name
     "Acknowledged.receipts",  # of the latest batch, which a variable of the loop still holds
     "Inbox._told",  # an id that was used twice may stay
-    "SqliteClientStore._sent",  # also letters of which nobody knows whether the server ever got them
+    "SentLetters._letters",  # also letters of which nobody knows whether the server ever got them
     "Log._shared",  # what comes at each position, until something is appended
     "Log._entries",  # the newest part of the log, up to a limit
     "Throttle._in_progress",  # one for each limit
@@ -82,35 +92,16 @@ class Fault:
     people: frozenset[str] = frozenset()
 
 
-Found = tuple[str, str | None, set[str]]
-"""What happened instead, the text of the message, the names of people."""
-
-
-def ended_within(world: World, name: str, first: float, last: float) -> bool:
-    return any(who == name and first <= time <= last + GRACE for time, who in world.trace.ends)
-
-
-def shown_at(world: World, name: str, text: str) -> list[float]:
-    return [time for time, _, event in world.trace.shown[name] if getattr(event, "text", None) == text]
-
-
-def recipients(world: World, message: Message, people: Iterable[str]) -> set[str]:
-    """The people, of these, to whom the message was sent."""
-    if message.room:
-        return (members_surely(world, message) & set(people)) - {message.sender}
-    return ({message.recipient} if message.recipient else set(people)) - {message.sender}
-
-
 def what_was_received_is_shown(world: World) -> Iterator[Found]:
     for message in world.trace.messages.values():
         # Of two texts with one id only the first is shown. The second must not be confirmed by its recipient.
         if message.how not in ("direct", "relayed", *(("saved", "posted") if message.is_honest else ())):
             continue
         for name in recipients(world, message, message.known):
-            if shown_at(world, name, message.text):
+            if shown_at(world, name, message.text) or is_lost(world, name, message):
                 continue
-            if message.how == "direct" and ended_within(world, name, message.begun, message.ended):
-                continue  # acknowledged by a program that was killed before it could show it
+            if message.how == "direct" and is_lost_in_a_kill(world, name, message):
+                continue
             yield f"{message.text!r} was {message.how} and {name} was never shown it", message.text, {name}
 
 
@@ -118,7 +109,13 @@ def nothing_is_shown_twice(world: World) -> Iterator[Found]:
     for name, shown in world.trace.shown.items():
         for text, count in Counter(getattr(event, "text", None) for _, _, event in shown).items():
             times = shown_at(world, name, text) if text is not None else []
-            repeats = [time for time in times[:-1] if not ended_within(world, name, time, time)]
+            message = world.trace.messages.get(text)
+            repeats = [
+                time
+                for time, again in pairwise(times)
+                if not ended_within(world, name, time, time)
+                and not (message and may_come_again(world, name, message, time, again))
+            ]
             if count > 1 and repeats:
                 yield f"{name} was shown {text!r} at {times}", text, {name}
 
@@ -155,6 +152,9 @@ def each_saved_message_has_one_receipt(world: World) -> Iterator[Found]:
         ]
         same = [one for one in world.trace.messages.values() if _is_told_like(one, message)]
         late = [time for time in got[: -len(same)] if not ended_within(world, message.sender, time, time)]
+        # Who does not know what they have sent is shown no receipt for it.
+        if any(loss.name == message.sender and loss.time >= message.begun for loss in world.trace.losses):
+            continue
         if message.is_honest and (len(got) < sum(one.is_honest and one.how == "saved" for one in same) or late):
             yield f"{message.text!r} was saved at {message.sent_at} and has receipts at {got}", message.text, set()
 
@@ -174,6 +174,13 @@ def whoever_is_online_can_send(world: World) -> Iterator[Found]:
         allowed = NotRegistered | NotAMember if message.room else NotRegistered
         # There is no such room for somebody who was removed.
         allowed = allowed | NoSuchRoom if message.is_private else allowed
+        # While one waits for its turn or for an answer, the clock may be set, or a server may be silent.
+        if message.queued and message.sender in world.trace.wrong_clocks:
+            allowed = allowed | TriedTooLong
+        if not message.queued and message.begun < world.healed_at:
+            allowed = allowed | ServerNotResponding
+        if message.recipient == NOBODY:
+            allowed = allowed | UnknownRecipient
         if message.is_honest and not isinstance(message.error, allowed | None):
             yield f"{message.sender} could not send {message.text!r}: {message.error!r}", message.text, set()
 
@@ -196,6 +203,7 @@ def a_post_that_one_was_shown_is_shown_to_all(world: World) -> Iterator[Found]:
         if message.recipient is None:
             meant = recipients(world, message, message.known)
             missing = {name for name in meant if not shown_at(world, name, message.text)}
+            missing = {name for name in missing if not is_lost(world, name, message)}
             if missing and any(shown_at(world, name, message.text) for name in world.trace.shown):
                 yield f"{message.text!r} was shown to some, but not to {missing}", message.text, missing
 
@@ -227,7 +235,8 @@ def no_false_warning_is_shown(world: World) -> Iterator[Found]:
     deceitful = {(one.sender, one.recipient) for one in world.trace.messages.values() if not one.is_honest}
     for name, shown in world.trace.shown.items():
         for _, _, event in shown:
-            if not isinstance(event, warnings):
+            # Deserved: the name has a new owner.
+            if not isinstance(event, warnings) or (isinstance(event, KeyWarning) and event.name == FREED):
                 continue
             # Deserved: of two texts with one id only the first was shown, and confirmed.
             if isinstance(event, MessageNotOpened | WrongReceiptReceived) and (name, event.recipient) in deceitful:
@@ -315,6 +324,7 @@ PROMISES: tuple[Callable[[World], Iterator[Found]], ...] = (
     all_tables_are_equal,
     nobody_gets_more_than_the_limits,
     everything_is_back_to_its_idle_size,
+    *OUTBOX_PROMISES,
     *PRIVATE_PROMISES,
 )
 

@@ -1,5 +1,6 @@
 """Mutants: known bugs, each a small patch to the program. The simulation must notice every one of them."""
 
+import itertools
 from collections.abc import Callable
 from contextlib import ExitStack, asynccontextmanager
 from unittest.mock import patch
@@ -7,16 +8,20 @@ from unittest.mock import patch
 import attrs
 import trio
 
+from tests.simulation.outbox_invariants import SENDERS_KEEP
 from trio_chat.client.chat import Chat
 from trio_chat.client.epochs import Epochs
+from trio_chat.client.events import MessageState
 from trio_chat.client.inbox import Inbox
 from trio_chat.client.letter_sender import LetterSender
+from trio_chat.client.outbox import Outbox
+from trio_chat.client.outgoing_queue import QueuedMessage
 from trio_chat.client.registration import MAX_SILENT_ROUNDS, Registration
 from trio_chat.crypto.room_keys import signed_epoch
 from trio_chat.errors import ServerNotResponding
 from trio_chat.link import cookies
 from trio_chat.protocol.duplicates import DuplicateMemory, Seen
-from trio_chat.protocol.log import Log, Page
+from trio_chat.protocol.log import Log, Page, request_number
 from trio_chat.protocol.messages import Heartbeat, Refused
 from trio_chat.protocol.parts import Assembly
 from trio_chat.protocol.records import RETENTION, EntryKind, fold
@@ -27,9 +32,10 @@ from trio_chat.server.delivery import Deliveries
 from trio_chat.server.retention import RetentionClock
 from trio_chat.server.room_sessions import RoomSessions
 from trio_chat.server.service import Append, Service
-from trio_chat.storage import client_store, server_epochs, server_rooms, server_store
+from trio_chat.storage import client_store, server_epochs, server_requests, server_rooms, server_store
 from trio_chat.storage.client_store import SqliteClientStore
 from trio_chat.storage.interface import Appended, Status
+from trio_chat.storage.outgoing import OutgoingMessages
 from trio_chat.storage.server_log import LogTransaction
 from trio_chat.storage.server_store import SqliteServerStore
 from trio_chat.transport import endpoint
@@ -318,7 +324,7 @@ def overtaking(stack):
 @mutant("a repeated request is handled again")
 def no_duplicate_memory(stack):
     replace(stack, DuplicateMemory, "recall", lambda self, key: Seen.NEW)
-    replace(stack, server_store, "_known_requests", lambda transaction, numbers: {})
+    replace(stack, server_requests, "_known_requests", lambda transaction, numbers: {})
 
 
 # --- bugs that the simulation found ---
@@ -449,15 +455,15 @@ def buckets_without_end(stack):
 
 @mutant("who joins a room gets what was posted before")
 def posts_from_before_joining(stack):
-    add, changed = server_rooms._add, RoomSessions.changed
+    add, changed = server_rooms.add_member, RoomSessions.changed
 
-    def early(transaction, id, entry, seq):
-        add(transaction, id, entry, 1)
+    def early(transaction, room, name, key, joined):
+        add(transaction, room, name, key, 1)
 
-    def changed_early(self, entry, session):
-        return changed(self, attrs.evolve(entry, seq=1), session)
+    def changed_early(self, entry, session_of):
+        return changed(self, attrs.evolve(entry, seq=1), session_of)
 
-    replace(stack, server_rooms, "_add", early)
+    replace(stack, server_rooms, "add_member", early)
     replace(stack, RoomSessions, "changed", changed_early)
 
 
@@ -468,12 +474,38 @@ def rooms_are_forgotten(stack):
 
 @mutant("a copy of a request to join or leave a room is done again")
 def room_requests_are_not_known(stack):
-    change_room = server_rooms.change_room
+    take = server_requests.take_room_request
 
-    def again(transaction, entry, request, is_copy, *rest):
-        return change_room(transaction, entry, request, False, *rest)
+    def again(transaction, entry, *rest):
+        # Its row in the log would be the second one of this request.
+        number = request_number(entry.kind.encode(), entry.key, entry.id)
+        transaction.database.execute("UPDATE entries SET request = NULL, hash = NULL WHERE request = ?", (number,))
+        with patch.object(server_requests, "_known_requests", lambda transaction, numbers: {}):
+            return take(transaction, entry, *rest)
 
-    replace(stack, server_rooms, "change_room", again)
+    replace(stack, server_store, "take_room_request", again)
+
+
+@mutant("who takes over a freed name is in the rooms of the owner before")
+def membership_by_name(stack):
+    def among(transaction, entries):
+        return {(one.recipient, fold(one.sender), one.key): epoch_of(transaction, one) for one in entries}
+
+    def epoch_of(transaction, entry):
+        query = "SELECT epoch FROM members JOIN rooms ON id = room WHERE room = ? AND members.name = ?"
+        return (transaction.database.execute(query, (entry.recipient, fold(entry.sender))).fetchone() or (None,))[0]
+
+    def is_member(transaction, room, name, key):
+        query = "SELECT 1 FROM members WHERE room = ? AND name = ?"
+        return transaction.database.execute(query, (room, name)).fetchone() is not None
+
+    def members_among(transaction, entries):
+        return {member: epoch for member, epoch in among(transaction, entries).items() if epoch is not None}
+
+    replace(stack, server_rooms, "_ROOMS", server_rooms._ROOMS.replace("AND key = ?2", "AND ?2 NOT NULL"))
+    replace(stack, server_rooms, "members_among", members_among)
+    replace(stack, server_rooms, "is_member", is_member)
+    replace(stack, server_rooms, "leave_all", lambda transaction, name, at: None)
 
 
 # --- private rooms ---
@@ -535,3 +567,72 @@ def posts_of_old_epochs(stack):
 @mutant("when somebody has left a private room, its owner begins no epoch without them")
 def who_has_left_stays_in_the_epoch(stack):
     replace(stack, Epochs, "look_at", lambda self, *rooms: None)
+
+
+# --- the outbox ---
+
+
+@mutant("a message is attempted, and accepted, before it is on the disk")
+def attempted_before_commit(stack):
+    numbers = itertools.count(10**6)
+
+    # Its number is that of the row, as far as anybody is told.
+    async def at_once(self, message):
+        message = attrs.evolve(message, number=next(numbers))
+        self._outgoing.put(message)
+        trio.lowlevel.spawn_system_task(later, self, message)
+        return message
+
+    async def later(store, message):
+        await trio.sleep(0.5)
+        if message in store.outgoing():
+            await store._commits.submit(lambda database: _insert(database, message))
+
+    replace(stack, SqliteClientStore, "put_outgoing", at_once)
+
+
+def _insert(database, message):
+    values = (message.number, message.id, message.recipient, message.room, message.text, message.at)
+    database.execute("INSERT INTO outgoing (number, id, recipient, room, text, at) VALUES (?, ?, ?, ?, ?, ?)", values)
+
+
+@mutant("a message from the outbox gets a new id each time it is tried")
+def new_id_for_each_try(stack):
+    attempt = Outbox._attempt
+
+    async def renamed(self, queue, one):
+        if one.was_tried:
+            one.message = attrs.evolve(one.message, id=new_id())
+        return await attempt(self, queue, one)
+
+    replace(stack, Outbox, "_attempt", renamed)
+
+
+@mutant("after a restart an outbox goes on in another order")
+def outbox_is_resumed_backwards(stack):
+    everything = OutgoingMessages.all
+    replace(stack, OutgoingMessages, "all", lambda self: everything(self)[::-1])
+
+
+@mutant("a direct message overtakes one that the server keeps")
+def direct_messages_overtake(stack):
+    replace(stack, SqliteClientStore, "is_at_server", lambda self, recipient, since: False)
+
+
+@mutant("a message that has failed stays in the outbox, and nobody is told")
+def failed_messages_are_kept(stack):
+    tell = Outbox._tell
+
+    async def silent(self, one, state, *about, **more):
+        if state is not MessageState.FAILED:
+            await tell(self, one, state, *about, **more)
+
+    replace(stack, Outbox, "_tell", silent)
+
+
+if SENDERS_KEEP:
+
+    @mutant("a direct message leaves the outbox before it is on the disk of its recipient")
+    def removed_at_the_first_answer(stack):
+        always = property(lambda self: True, lambda self, value: None)
+        replace(stack, QueuedMessage, "is_kept", always)

@@ -37,14 +37,14 @@ class PrivateEvents:
     def two_change_a_room(self) -> None:
         """Two owners do it at the same moment, perhaps about the same person; or somebody becomes the second owner."""
         for room in self._dice.sample(PRIVATE_ROOMS, len(PRIVATE_ROOMS)):
-            owners = self._online(room, is_owner=True)
+            owners = self.online(room, is_owner=True)
             if len(owners) > 1:
                 about = self._dice.choices(self._others(), k=2)
                 for owner, person in zip(self._dice.sample(owners, 2), about, strict=True):
                     if person != owner.name:
                         self._do((owner, self._dice.choice(("invite", "remove")), room, person))
                 return
-            members = [one for one in self._online(room) if one not in owners]
+            members = [one for one in self.online(room) if one not in owners]
             if owners and members:
                 self._do((owners[0], "own", room, self._dice.choice(members).name))
                 return
@@ -72,7 +72,7 @@ class PrivateEvents:
     def members_post(self) -> None:
         """At the end somebody in each room posts."""
         for room in PRIVATE_ROOMS:
-            if members := self._online(room):
+            if members := self.online(room):
                 text = self._world.new_text(self._dice.choice(members).name) + PRIVATELY
                 self._world.nursery.start_soon(self._world.person(text.split()[1]).send, None, text, room)
 
@@ -94,7 +94,7 @@ class PrivateEvents:
         signed = self._world.trace.epochs.get(room)
         return signed and signed.epoch
 
-    def _online(self, room: str, *, is_owner: bool = False) -> list[Person]:
+    def online(self, room: str, *, is_owner: bool = False) -> list[Person]:
         """Who is online and in this room, or owns it."""
         epoch = self._epoch(room)
         keys = epoch.names if epoch else {}
@@ -112,12 +112,12 @@ class PrivateEvents:
         if epoch is None:
             return dice.choice(online), "create", room, ""
         kind = dice.choices(list(KINDS), list(KINDS.values()))[0]
-        owners = self._online(room, is_owner=True)
+        owners = self.online(room, is_owner=True)
         match kind:
             case "leave":
                 # A room without an owner has no other epochs: that happens now and then.
                 is_last = len(owners) == 1 and dice.random() < 0.8
-                leaving = [one for one in self._online(room) if not (is_last and one in owners)]
+                leaving = [one for one in self.online(room) if not (is_last and one in owners)]
                 return (dice.choice(leaving), kind, room, "") if leaving else None
             case "join" | "list" | "create":
                 return dice.choice(online), kind, room, ""

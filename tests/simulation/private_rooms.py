@@ -42,6 +42,10 @@ class RoomsKept:
         """The present epoch of a room."""
         return self.epochs[room][max(self.epochs[room])][1]
 
+    def begin(self, room: str) -> int:
+        """The entry with which that has begun."""
+        return self.epochs[room][max(self.epochs[room])][0]
+
 
 def read_rooms(disk: Disk) -> RoomsKept:
     """Read a copy of the server's disk as it is now."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
@@ -13,24 +13,26 @@ import trio
 from tests.simulation.disk import Disk
 from tests.simulation.hostile import NAME, WORLD_LIMITS
 from tests.simulation.seed import now
-from tests.simulation.trace import PRIVATE_ROOMS, Message, RoomChange
+from tests.simulation.trace import PRIVATE_ROOMS, Message, Queued, RoomChange
 from tests.stage import SERVER, SERVER_IDENTITY, identity_of
 from trio_chat.client.chat import Chat
-from trio_chat.client.events import TableChanged
+from trio_chat.client.events import OutgoingChanged, TableChanged
 from trio_chat.client.opening import open_chat
 from trio_chat.crypto.room_keys import signed_epoch
 from trio_chat.errors import (
     ChatError,
+    LastOwner,
     NoSuchRoom,
     NotAMember,
     NotAnOwner,
     NotInRoom,
+    NotWaiting,
     RoomExists,
     RoomIsPrivate,
     StoreFailed,
 )
 from trio_chat.protocol.messages import DirectMessage
-from trio_chat.protocol.records import Address, Entry, Record
+from trio_chat.protocol.records import EVERYONE_NAME, Address, Entry, Record
 from trio_chat.server.server import serve_chat
 from trio_chat.server.sessions import RoomEvent
 from trio_chat.storage.client_store import open_client_store
@@ -136,7 +138,8 @@ class Server(Program):
 
     def _watch(self, store: SqliteServerStore) -> None:
         """Note which number each entry gets, and from where each registration goes on."""
-        load, save_name, acknowledge, trace = store.load, store.save_name, store.acknowledge, self._world.trace
+        load, save_name, acknowledge = store.load, store.save_name, store.acknowledge
+        advance, trace = store.advance, self._world.trace
 
         async def watched_load(on_appended: OnAppended) -> tuple[list[KnownName], int]:
             def both(entries: Sequence[Entry]) -> None:
@@ -159,7 +162,13 @@ class Server(Program):
             for one in acknowledged:
                 trace.positions[one.name] = max(one.upto, trace.positions.get(one.name, 0))
 
-        store.load, store.save_name, store.acknowledge = watched_load, watched_save_name, watched_acknowledge
+        async def watched_advance(positions: Mapping[str, int]) -> None:
+            await advance(positions)
+            for name, upto in positions.items():
+                trace.positions[name] = max(upto, trace.positions.get(name, 0))
+
+        store.load, store.save_name = watched_load, watched_save_name
+        store.acknowledge, store.advance = watched_acknowledge, watched_advance
 
     async def _note(self, rows: trio.MemoryReceiveChannel[Record | RoomEvent]) -> None:
         async for record in rows:
@@ -182,11 +191,18 @@ class Person(Program):
     chat: Chat | None = None
     registered_run: int = 0
     """The latest run that the server registered."""
+    keeps: bool = False
+    """Whether they send by their outbox, which needs no server at that moment."""
 
     @property
     def is_online(self) -> bool:
         """Whether they are registered, as far as their own program knows."""
         return self.chat is not None and self.chat.online
+
+    @property
+    def may_send(self) -> bool:
+        """Whether they can say something now."""
+        return self.is_online or (self.keeps and self.chat is not None)
 
     async def _run(self) -> None:
         world = self._world
@@ -208,8 +224,13 @@ class Person(Program):
                 self.chat = chat
                 world.trace.registered.setdefault(self.name, trio.current_time())
                 world.trace.note(self.name, "is online")
+                # Also those of which nobody knows whether they were accepted: the program was killed meanwhile.
+                for one in chat.outbox.waiting():
+                    world.trace.accept(world.trace.messages[one.text], one.number)
                 async for event in chat.events:
-                    if not isinstance(event, TableChanged):
+                    if isinstance(event, OutgoingChanged):
+                        world.trace.tell(self.name, event)
+                    elif not isinstance(event, TableChanged):
                         world.trace.note(self.name, f"is shown {event}")
                         if getattr(event, "sender", "").startswith(NAME):
                             continue  # nothing is promised to somebody who attacks
@@ -226,7 +247,7 @@ class Person(Program):
         ask = {
             "create": partial(chat.create_room, room, private=room in PRIVATE_ROOMS),
             "join": partial(chat.join, room),
-            "leave": partial(chat.leave, room),
+            "leave": partial(_leave, chat, room),
             "invite": partial(chat.invite, room, about),
             "remove": partial(chat.remove, room, about),
             "own": partial(chat.add_owner, room, about),
@@ -252,6 +273,9 @@ class Person(Program):
         known = frozenset(trace.registered)
         message = trace.add(Message(text, self.name, recipient, trio.current_time(), known, room=room))
         trace.note(self.name, f"sends {text!r} to {recipient or room or 'everyone'}")
+        if self.keeps:
+            await self._put(message)
+            return
         with self.in_this_run():
             try:
                 if room:
@@ -268,6 +292,37 @@ class Person(Program):
                 trace.note(self.name, f"cannot send {text!r}: {error!r}")
             message.ended = trio.current_time()
             trace.note(self.name, f"is told of {text!r}: {message.how}")
+
+    async def _put(self, message: Message) -> None:
+        """Send a message by the outbox. What becomes of it is noted when they are shown it."""
+        trace, chat, room = self._world.trace, self.chat, message.room or EVERYONE_NAME
+        message.queued = Queued(next(trace.order))
+        with self.in_this_run():
+            try:
+                if message.recipient is None:
+                    outgoing = await chat.outbox.put_in_room(room, message.text)
+                else:
+                    outgoing = await chat.outbox.put(message.recipient, message.text)
+            except StoreFailed:
+                return
+            # A commit that has begun cannot be cancelled, and `put` returns. After a power cut there is nobody to know.
+            if self._scope.cancel_called:
+                return
+            message.ids.add(outgoing.id)
+            trace.accept(message, outgoing.number)
+            trace.note(self.name, f"has {message.text!r} in the outbox as number {outgoing.number}")
+
+    async def cancel(self, number: int) -> None:
+        """Withdraw a message from the outbox."""
+        trace, chat = self._world.trace, self.chat
+        message = trace.outgoing[self.name, number]
+        message.queued.is_cancelled = True
+        trace.note(self.name, f"cancels {message.text!r}")
+        with self.in_this_run():
+            try:
+                await chat.outbox.cancel(number)
+            except (NotWaiting, StoreFailed) as error:
+                trace.note(self.name, f"cannot cancel {message.text!r}: {error!r}")
 
     async def deceive(self, recipient: str, first: str, second: str) -> None:
         """Send a message, and then another text under its id, as a letter. Note how the second one went."""
@@ -299,3 +354,11 @@ class Person(Program):
             self._in_progress.append(scope)
             yield
         self._in_progress.remove(scope)
+
+
+async def _leave(chat: Chat, room: str) -> None:
+    """Leave a room, also as its last owner: that happens now and then."""
+    try:
+        await chat.leave(room)
+    except LastOwner:
+        await chat.leave(room, anyway=True)

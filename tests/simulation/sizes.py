@@ -12,7 +12,7 @@ WAITING_ROWS = {
     "server": (
         "SELECT count(*) FROM entries WHERE body IS NOT NULL AND recipient > '$' AND recipient NOT LIKE 'mallory%'",
     ),
-    "client": ("SELECT count(*) FROM received WHERE NOT shown",),
+    "client": ("SELECT count(*) FROM received WHERE NOT shown", "SELECT count(*) FROM outgoing"),
 }
 """Queries for what waits in the files of each kind of store. The hostile participant takes nothing: see hostile.py."""
 

@@ -19,14 +19,14 @@ STEPS = 8
 HASH = f"from tests.simulation.run import simulate, trace_hash; print(trace_hash(simulate(3, steps={STEPS})))"
 
 
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("seed", range(4))
 def test_the_promises_are_kept(seed):
     assert report(seed, simulate(seed, STEPS)) == []
 
 
 def noticed(seed):
     """The message that was shown twice, and the excerpt of the trace about it; None if this seed shows nothing."""
-    world = simulate(seed, steps=16)
+    world = simulate(seed, steps=12)
     first, *_ = lines = report(seed, world) or [""]
     if not first.startswith(f"seed {seed}: nothing is shown twice: "):
         return None
@@ -40,8 +40,9 @@ def noticed(seed):
 def test_a_mutant_is_noticed_and_an_excerpt_of_the_trace_is_printed():
     with ExitStack() as patched:
         MUTANTS["the same message gets a new id when it goes by the server"](patched)
-        # The first is one that showed it when this was written: each seed takes a second.
-        text, excerpt = next(filter(None, map(noticed, (9, *range(100)))))
+        # The first two showed it when this was written. One in ten does, and each takes a second: put one of those here
+        # when the program has changed so much that it takes long to find another one.
+        text, excerpt = next(filter(None, map(noticed, (23, 20, *range(100)))))
     sends = next(n for n, line in enumerate(excerpt) if f"{text.sender} sends {text.mark}" in line)
     chat = next(n for n, line in enumerate(excerpt) if f"{text.sender:>6} -> {text.recipient:<6} DirectMessage" in line)
     saves = next(n for n, line in enumerate(excerpt) if f"{text.sender:>6} -> server Save" in line)

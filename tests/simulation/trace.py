@@ -3,6 +3,7 @@
 It can be printed as a whole, or in excerpts that a person can read: what concerns one message. It judges nothing.
 """
 
+import itertools
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -14,7 +15,7 @@ import trio
 from tests.network import MemoryNetwork, Sent
 from tests.wiretap import Wiretap
 from trio_chat.client import inbox, letter_sender, private_rooms, rooms
-from trio_chat.client.events import Event
+from trio_chat.client.events import Event, MessageState, OutgoingChanged
 from trio_chat.crypto.receipts import hash_text
 from trio_chat.crypto.room_keys import SignedEpoch
 from trio_chat.errors import ChatError
@@ -29,6 +30,14 @@ PRIVATE_ROOMS = ("den", "loft")
 PRIVATELY = " privately"
 """What each text to a private room contains, and no other: it is searched for on the server's disk."""
 
+HOW = {
+    MessageState.RECEIVED: "direct",
+    MessageState.RELAYED: "relayed",
+    MessageState.SAVED: "saved",
+    MessageState.POSTED: "posted",
+}
+"""What `Delivery.how` says of a message that was sent without the outbox."""
+
 BEFORE, AFTER = 10.0, 1.0
 """Seconds before and after a message: its excerpt also has what concerned everybody in this time."""
 
@@ -38,6 +47,21 @@ LINKS = {form.kind: form.__name__ for form in (Hello, Keys, Init, Cookie, Resp, 
     PROOF: "Proof",
 }
 """Names of datagrams without a message."""
+
+
+@attrs.define(eq=False)
+class Queued:
+    """What is known of a message that was put into an outbox.
+
+    `began`, `accepted`: when `put` was called, and when it was known that the message is on the disk, if it was, as
+    numbers that grow. `is_waiting`: whether it was still in the outbox at the end.
+    """
+
+    began: int
+    accepted: int | None = None
+    is_cancelled: bool = False
+    has_failed: bool = False
+    is_waiting: bool = False
 
 
 @attrs.define(eq=False)
@@ -58,6 +82,8 @@ class Message:
     """Has it an id of its own?"""
     room: str = ""
     """The name of the room to which it was posted; empty if it was to everyone or to one person."""
+    queued: Queued | None = None
+    """None if it was sent without the outbox."""
 
     @property
     def is_private(self) -> bool:
@@ -104,6 +130,20 @@ class RoomChange:
 
 
 @attrs.frozen
+class Loss:
+    """Somebody's store was lost. They keep their name and their key, and go on with an empty one.
+
+    `position`: at least this was acknowledged, as the server has it on its disk. It does not come again. `unshown`: the
+    ids of what their program had acknowledged, and not shown yet.
+    """
+
+    time: float
+    name: str
+    position: int
+    unshown: set[bytes]
+
+
+@attrs.frozen
 class Action:
     """Somebody did something, or something was done to them."""
 
@@ -122,11 +162,14 @@ class Trace:
     tap: Wiretap
     hosts: dict[str, str] = attrs.Factory(dict)
     entries: list[Action | int] = attrs.Factory(list)
+    order: Iterator[int] = attrs.Factory(itertools.count)
+    """Numbers for what happens, as much of it happens at the same time."""
     messages: dict[str, Message] = attrs.Factory(dict)
     by_hash: dict[bytes, Message] = attrs.Factory(dict)
     shown: dict[str, list[tuple[float, int, Event]]] = attrs.Factory(dict)
     ends: list[tuple[float, str]] = attrs.Factory(list)
     """When whose program ended without a chance to save anything."""
+    losses: list[Loss] = attrs.Factory(list)
     registered: dict[str, float] = attrs.Factory(dict)
     places: dict[bytes, int] = attrs.Factory(dict)
     """The number that the server gave to each letter and post, by its id."""
@@ -137,6 +180,10 @@ class Trace:
     room_changes: list[RoomChange] = attrs.Factory(list)
     epochs: dict[str, SignedEpoch] = attrs.Factory(dict)
     """The latest epoch of each private room that a server has taken, by the room's name."""
+    outgoing: dict[tuple[str, int], Message] = attrs.Factory(dict)
+    """What was in outboxes, by the sender and the number there."""
+    wrong_clocks: set[str] = attrs.Factory(set)
+    """Whose clock was wrong for a while."""
     wrongly_offline: list[tuple[float, str]] = attrs.Factory(list)
     """Who was marked offline while they were online and nothing was between them and the server."""
 
@@ -148,6 +195,23 @@ class Trace:
         """Remember a message that is about to be sent."""
         self.messages[message.text] = self.by_hash[hash_text(message.text)] = message
         return message
+
+    def accept(self, message: Message, number: int) -> None:
+        """Note that a message is in its sender's outbox, and on the disk."""
+        self.outgoing[message.sender, number] = message
+        if message.queued is not None and message.queued.accepted is None:
+            message.queued.accepted = next(self.order)
+
+    def tell(self, sender: str, change: OutgoingChanged) -> None:
+        """Note what a sender is told of a message in their outbox."""
+        message = self.outgoing[sender, change.number]
+        self.note(sender, f"is told that {message.text!r} is {change.state} {change.error!r}")
+        if message.queued is None or change.state is MessageState.WAITING:
+            return
+        message.queued.has_failed = change.state is MessageState.FAILED
+        message.how = HOW.get(change.state, "unknown")
+        message.sent_at, message.error = change.sent_at, change.error
+        message.ended = message.ended or trio.current_time()
 
     def record(self, data: bytes, source: Address, destination: Address) -> bool:
         """A filter for the network that drops nothing and records the order."""
@@ -211,7 +275,7 @@ class Trace:
         return entry.time if isinstance(entry, Action) else self.network.log[entry].time
 
     def _of_message(self, message: Message) -> Callable[[Action | int], bool]:
-        receipt = f"sent_at={message.sent_at}"
+        receipt = f"sent_at={message.sent_at or 'unknown'}"
 
         def concerns(entry: Action | int) -> bool:
             if isinstance(entry, Action):

@@ -15,17 +15,19 @@ import trio
 
 from tests.network import Conditions
 from tests.simulation.disk import Failure
+from tests.simulation.freed_name import FreedName
 from tests.simulation.hostile import Hostile
+from tests.simulation.outbox_events import OutboxEvents
 from tests.simulation.private_events import PrivateEvents
 from tests.simulation.private_rooms import RoomsKept, epochs_known, read_rooms
 from tests.simulation.programs import Person, Program, Server
 from tests.simulation.seed import DAY
 from tests.simulation.sizes import sizes
-from tests.simulation.trace import LONG, PRIVATE_ROOMS, PRIVATELY, Trace
+from tests.simulation.trace import LONG, PRIVATE_ROOMS, PRIVATELY, Loss, Trace
 from tests.stage import SERVER
 from trio_chat.client.registration import MAX_SILENT_ROUNDS
 from trio_chat.crypto.room_keys import SignedEpoch
-from trio_chat.errors import ChatError, NotRegistered
+from trio_chat.errors import ChatError, NotRegistered, ServerNotResponding
 from trio_chat.protocol.messages import Ack, Answer, Part, Registered, Request, TableChange
 from trio_chat.protocol.records import Address, Record
 from trio_chat.protocol.room_messages import RoomChanged
@@ -39,6 +41,9 @@ PATIENCE = MAX_SILENT_ROUNDS * 2 * ACK_WINDOW
 KINDS = (*get_args(Request), *get_args(Answer))
 CLOCK_ERRORS = (-DAY, 40 * 86400.0, 50 * 365 * 86400.0)
 """Seconds by which a clock may be wrong."""
+
+KEEPING = 0.5
+"""How many send by their outboxes."""
 
 STEP = (0.0, 0.02, 0.3, 1.0, 4.0)
 """Seconds between two events, at most: one of these is drawn each time."""
@@ -59,11 +64,16 @@ class World:
             for number, name in enumerate(NAMES[: dice.randint(3, len(NAMES))], start=1)
         ]
         self.hostile = Hostile(self, seed)
+        self.freed_name = FreedName(self, seed)
+        for person in self.people:
+            person.keeps = dice.random() < KEEPING
         self.private = PrivateEvents(self)
+        self.outbox = OutboxEvents(self)
         self.trace.shown = {person.name: [] for person in self.people}
         self.trace.hosts = {one.address[0]: one.name for one in self.programs}
         self.is_healed = False
         """Whether the network is healed and everyone is back. From then on only the events of `end` happen."""
+        self.healed_at = float("inf")
         self.is_calm = False
         """Whether the network has been healed for so long that nobody who is online may be marked offline."""
         self.aware: set[str] = set()
@@ -104,6 +114,7 @@ class World:
         self.sizes = at_first, sizes()
         self.tables = {person.name: person.chat and dict(person.chat.table) for person in self.people}
         self.online = {person.name: person.is_online for person in self.people}
+        self.outbox.look()
         self.rooms = read_rooms(self.server.disk)
         self.known = {person.name: epochs_known(person, self.rooms) for person in self.people}
 
@@ -123,6 +134,10 @@ class World:
             case "room post":
                 open_rooms = {one.room for one in self.trace.room_changes} - set(PRIVATE_ROOMS)
                 self.someone_posts_to(open_rooms)
+            case "outbox":
+                await self.outbox.someone_puts_several()
+            case "cancel":
+                self.outbox.someone_cancels()
             case "private":
                 self.private.someone_changes_a_room()
             case "private at once":
@@ -131,6 +146,8 @@ class World:
                 await self.private.someone_is_killed_meanwhile()
             case "private post":
                 self.private.someone_posts()
+            case "new owner":
+                await self.freed_name.change_hands(ROOMS)
             case "conditions":
                 self._change_conditions()
             case "leave":
@@ -156,6 +173,8 @@ class World:
                 await self._someone_is_answered_late()
             case "disk":
                 self._a_disk_fails()
+            case "loss":
+                await self._a_store_is_lost()
             case "server":
                 await self._the_server_is_restarted()
             case "clock":
@@ -187,7 +206,7 @@ class World:
             (sender, recipient)
             for sender in self.people
             for recipient in recipients
-            if sender.is_online and recipient != sender.name
+            if sender.may_send and recipient != sender.name
         ]
         if pairs:
             sender, recipient = self.dice.choice(pairs)
@@ -221,8 +240,11 @@ class World:
             for one in self.trace.room_changes
             if one.is_join or one.is_leave
         }
-        pairs = [(self.person(name), room) for (name, room), is_in in last.items() if is_in and room in rooms]
-        pairs = [(sender, room) for sender, room in pairs if sender.is_online]
+        people = {person.name: person for person in self.people if person.may_send}
+        # One of them may be somebody who has only been invited: see freed_name.py.
+        pairs = [
+            (people[name], room) for (name, room), is_in in last.items() if is_in and room in rooms and name in people
+        ]
         if pairs:
             sender, room = self.dice.choice(pairs)
             private = PRIVATELY if room in PRIVATE_ROOMS else ""
@@ -246,7 +268,9 @@ class World:
                 await chat.deregister()
             await trio.sleep(away)
             self.trace.note(person.name, "returns", for_all=True)
-            await chat.register()
+            while not chat.online:
+                with suppress(ServerNotResponding):
+                    await chat.register()
 
     async def _someone_is_killed(self) -> None:
         person = self.dice.choice(self.people)
@@ -380,6 +404,16 @@ class World:
         if self.dice.random() < 0.3:
             self.nursery.start_soon(self._kill_at, program.disk.failed, program)
 
+    async def _a_store_is_lost(self) -> None:
+        """Somebody has their key file, and nothing else."""
+        person = self.dice.choice(self.people)
+        await person.kill()
+        position = self.trace.positions.get(person.name, 0)
+        self.trace.losses.append(Loss(trio.current_time(), person.name, position, person.disk.unshown()))
+        self.trace.note(person.name, f"has lost their store, with all up to entry {position}", for_all=True)
+        person.disk.lose()
+        person.start()
+
     async def _kill_at(self, moment: trio.Event, program: Program) -> None:
         await moment.wait()
         if not self.is_healed:  # else it is too late: this program has to run until the end
@@ -395,6 +429,7 @@ class World:
         """A machine's clock is wrong for a while: 1970, 40 days ahead, or 50 years."""
         program, error = self.dice.choice((self.server, *self.programs)), self.dice.choice(CLOCK_ERRORS)
         program.clock_error = error
+        self.trace.wrong_clocks.add(program.name)
         self.trace.note(program.name, f"has a clock that is wrong by {error:.0f} s", for_all=True)
         await trio.sleep(self.dice.choice((1.0, 70.0)))
         program.clock_error = 0.0
@@ -406,7 +441,7 @@ class World:
             (sender, recipient)
             for sender in self.people
             for recipient in self.trace.registered
-            if sender.is_online and recipient != sender.name
+            if sender.is_online and not sender.keeps and recipient != sender.name
         ]
         if pairs:
             sender, recipient = self.dice.choice(pairs)
@@ -420,7 +455,7 @@ class World:
         if self.dice.random() < 0.3:
             await self._someone_is_answered_late()  # last, as a later restart of the server would repair the damage
         self.trace.note("world", "is healed", for_all=True)
-        self.is_healed = True
+        self.is_healed, self.healed_at = True, trio.current_time()
         self.hostile.stop()
         self.network.default = Conditions()
         self.network.heal()
@@ -439,6 +474,7 @@ class World:
         for _ in range(3):
             await self._one_is_restarted(self.dice.choice(self.people))
         self.private.members_post()
+        self.outbox.all_put()
         await trio.sleep(200)  # until sessions that are no longer used are forgotten
 
     async def _one_is_killed(self, person: Person) -> None:
@@ -465,7 +501,9 @@ class World:
 
 
 CHANCES = {
-    "send": 40,
+    "send": 32,
+    "outbox": 8,
+    "cancel": 2,
     "post": 12,
     "room": 8,
     "room post": 10,
@@ -474,6 +512,7 @@ CHANCES = {
     "private at once": 3,
     "private and kill": 4,
     "private post": 10,
+    "new owner": 3,
     "conditions": 6,
     "leave": 8,
     "kill": 6,
@@ -486,6 +525,7 @@ CHANCES = {
     "late answer": 4,
     "withhold": 3,
     "disk": 5,
+    "loss": 3,
     "server": 3,
     "clock": 3,
     "deceit": 2,

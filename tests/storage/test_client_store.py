@@ -211,6 +211,123 @@ async def test_a_letter_that_had_come_directly_is_on_the_disk_before_it_is_ackno
         assert survivor.seen(letter(1).key) == hash_text("hi")
 
 
+# --- messages that come directly ---
+
+
+async def test_a_direct_message_is_unshown_until_it_is_shown(open_store):
+    async with open_store() as store:
+        store.keep_soon(letter(1))
+        store.keep_soon(letter(2))
+        store.keep_soon(letter(1, "another text"))
+        assert store.unshown() == [letter(1), letter(2)], "at once"
+        store.shown(letter(1))
+        store.keep_soon(letter(1))
+        assert store.unshown() == [letter(2)]
+    async with open_store() as store:
+        assert store.unshown() == [letter(2)]
+        assert store.seen(letter(1).key) == hash_text("hi")
+        store.shown(letter(2))
+        assert await store.history(None, 9) == [letter(1).history, letter(2).history]
+    async with open_store() as store:
+        assert store.unshown() == []
+
+
+async def test_a_direct_message_that_is_flushed_survives_unshown(tmp_path, autojump_clock):
+    path, disk = tmp_path / "store.db", Disk(tmp_path)
+    async with open_client_store(path, disk.run) as store:
+        store.keep_soon(letter(1))
+        await store.flush()
+        store.shown(letter(1))  # at the moment of the kill
+        store.keep_soon(letter(2))
+    disk.fall_back()
+    async with open_client_store(path, inline) as survivor:
+        assert survivor.unshown() == [letter(1)]
+        assert knows(survivor, 1, 2) == [True, False]
+
+
+async def test_a_direct_message_that_comes_again_as_a_letter_stays_unshown_on_the_disk(tmp_path, autojump_clock):
+    path, disk = tmp_path / "store.db", Disk(tmp_path)
+    async with open_client_store(path, disk.run) as store:
+        store.keep_soon(letter(1))
+        await store.keep([letter(1), letter(2), letter(2)])  # the server forgets what is acknowledged now
+    disk.fall_back()
+    async with open_client_store(path, inline) as survivor:
+        assert survivor.unshown() == [letter(1), letter(2)]
+
+
+class SlowDisk:
+    """A disk on which each transaction takes a second, before and after it is durable."""
+
+    def __init__(self):
+        self.commits = 0
+
+    async def run(self, work):
+        await trio.sleep(1)
+        outcomes = await inline(work)
+        self.commits += 1
+        await trio.sleep(1)
+        return outcomes
+
+
+async def test_a_flush_returns_when_what_was_given_before_is_on_the_disk(tmp_path, autojump_clock):
+    disk = SlowDisk()
+    async with open_client_store(tmp_path / "store.db", disk.run) as store:
+        await store.flush()
+        assert disk.commits == 0, "nothing to wait for"
+        store.keep_soon(letter(1))
+        await trio.sleep(0.5)  # the write has begun
+        store.keep_soon(letter(2))
+        await store.flush()
+        assert disk.commits == 2
+        await store.flush()
+        assert disk.commits == 2
+        store.keep_soon(letter(3))
+        await store.flush()
+        assert disk.commits == 3
+
+
+async def test_a_flush_hastens_nothing_and_returns_under_steady_load(tmp_path, autojump_clock, nursery):
+    disk = SlowDisk()
+
+    async def work():
+        for number in range(1000):
+            store.keep_soon(letter(number))
+            await trio.sleep(0.01)
+
+    async with open_client_store(tmp_path / "store.db", disk.run) as store:
+        nursery.start_soon(work)
+        for commits in (2, 4, 6):
+            await trio.sleep(0.5)
+            await store.flush()
+            assert disk.commits <= commits
+
+
+async def test_a_flush_waits_for_a_letter_that_is_being_kept(tmp_path, autojump_clock, nursery):
+    disk = SlowDisk()
+    async with open_client_store(tmp_path / "store.db", disk.run) as store:
+        nursery.start_soon(store.keep, [letter(1)])
+        await trio.sleep(0.5)
+        store.keep_soon(letter(1))
+        assert disk.commits == 0
+        await store.flush()
+        assert disk.commits == 1 + 1, "the second transaction is empty"
+
+
+async def test_a_flush_that_fails_is_not_reported_as_done(tmp_path, autojump_clock):
+    done = []
+
+    async def full(work):
+        await trio.lowlevel.checkpoint()
+        raise sqlite3.OperationalError("database or disk is full")
+
+    with pytest.raises(StoreFailed):
+        async with open_client_store(tmp_path / "store.db", full) as store:
+            store.keep_soon(letter(1))
+            await store.flush()
+            done.append("flushed")  # pragma: no cover
+    assert done == []
+
+
 async def test_shown_letters_are_written_even_if_the_store_is_closed_during_the_write(tmp_path, autojump_clock):
     path, sluggish = tmp_path / "store.db", trio.Event()
 
@@ -245,8 +362,8 @@ async def test_the_file_has_the_newest_100000_and_what_is_unshown_or_in_the_hist
     path = tmp_path / "store.db"
     async with open_client_store(path, inline) as store:
         await store.keep([letter(1), letter(2)])
-        saw(store, letter(3))
-        store.note(HistoryEntry(1.0, "Alice", "hi"), letter(3).key)
+        store.keep_soon(letter(3))
+        store.shown(letter(3))
         await store.keep([letter(4)])
         (unshown, *_, in_history) = store.unshown()
         store.shown(in_history)

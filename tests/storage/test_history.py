@@ -63,8 +63,8 @@ def letter(number, text="hi", sender="Alice", kind=EntryKind.DIRECT):
 def take(store, number, text="hi"):
     """A message that comes directly."""
     one = letter(number, text)
-    store.saw(one.key, one.hash)
-    store.note(came(number, text), one.key)
+    store.keep_soon(one)
+    store.shown(one)
 
 
 async def keep_and_show(store, *letters):

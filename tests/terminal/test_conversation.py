@@ -136,7 +136,7 @@ class FakeChat:
             self.rooms_joined.append(self._called(name))
         return self._called(name)
 
-    async def leave(self, name):
+    async def leave(self, name, *, anyway=False):
         await self._answer("leave", name)
         if self._called(name) not in self.rooms_joined:
             raise NotAMember(name)

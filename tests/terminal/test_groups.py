@@ -220,7 +220,7 @@ async def test_a_private_group_from_its_beginning_to_a_removal(start, autojump_c
     assert await bob.types("invite carol") == ["[You do not own group ox. Type owners to see who does.]"]
     assert await bob.types("owners") == ["(ox) [Owners of the group ox:]", "(ox) alice"]
     await alice.types("owners bob")
-    assert await bob.reads() == ["(ox) [alice has made bob an owner.]"]
+    assert await bob.reads() == ["(ox) [alice has made you an owner.]"]
     assert await bob.types("invite carol") == ["(ox) [carol is in the group now.]"]
     assert await alice.reads() == ["(ox) [bob has added carol.]"]
     assert await bob.types("remove carol") == ["(ox) [carol is not in the group any more.]"]
@@ -242,6 +242,37 @@ async def test_who_is_added_to_a_group_goes_on_writing_to_theirs_and_who_is_remo
     await alice.types("remove bob")
     assert await bob.reads() == ["(ox) [alice has removed you.]"]
     assert await bob.types("send_group hi") == ["[Which group? You are in lunch. Type join_group NAME first.]"]
+
+
+async def test_the_only_owner_of_a_private_group_leaves_others_behind_only_if_they_say_so(start, autojump_clock):
+    alice, bob, carol = [await start(name) for name in ("alice", "bob", "carol")]
+    await alice.types("create_group ox --private")
+    await alice.types("invite bob")
+    await alice.types("invite carol")
+    stopped = [
+        "[You are the only owner of group ox. Type owners NAME to make somebody else one first, or type leave_group ox"
+        " --anyway]"
+    ]
+    assert await alice.types("leave_group") == stopped
+    assert await alice.types("send_group still here") == ["(ox) [Message received by Server.]"]
+    await alice.types("owners bob")
+    assert await carol.types("leave_group ox") == ["[Leave group chat ox]"], "no owner"
+    assert await alice.types("leave_group") == ["[Leave group chat ox]"], "one of two"
+    await bob.types("invite carol")
+    assert await bob.types("leave_group ox") == stopped
+    assert await bob.types("leave_group ox --anyway") == ["[Leave group chat ox]"]
+    assert await carol.types("list_members ox") == ["(ox) [Members in the group ox:]", "(ox) bob", "(ox) carol"]
+
+
+async def test_who_is_alone_in_a_private_group_leaves_it_as_any_other(start, autojump_clock):
+    alice, bob = await start("alice"), await start("bob")
+    await alice.types("create_group ox --private")
+    assert await alice.types("leave_group") == ["[Leave group chat ox]"]
+    await alice.types("create_group yak --private")
+    await alice.types("invite bob")
+    await alice.types("owners bob")
+    await bob.types("leave_group yak")
+    assert await alice.types("leave_group yak") == ["[Leave group chat yak]"], "the other owner has left"
 
 
 async def test_a_private_group_goes_on_without_somebody_who_has_left_it(start, autojump_clock):
@@ -284,7 +315,7 @@ async def test_two_computers_with_one_key_read_the_same_private_group(start, aut
     for command in ("invite carol", "owners bob", "send_group one"):
         await alice.types(command)
     # For its store the group is new, and for that of the other one carol.
-    news = ["(ox) [alice has added carol.]", "(ox) [alice has made bob an owner.]"]
+    news = ["(ox) [alice has added carol.]", "(ox) [alice has made you an owner.]"]
     assert await elsewhere.reads() == [
         "(ox) [alice has added you to this group. Type join_group ox to write to it.]",
         news[1],

@@ -23,6 +23,7 @@ from trio_chat import (
     GroupMessagesMissed,
     HistoryEntry,
     KeyWarning,
+    LastOwner,
     LetterReceived,
     LetterUnreadable,
     MailboxFull,
@@ -278,9 +279,11 @@ class ScriptedChat:
         await trio.lowlevel.checkpoint()
         return name.lower()
 
-    async def leave(self, name):
+    async def leave(self, name, *, anyway=False):
         await trio.lowlevel.checkpoint()
-        if name != "lunch":
+        if name == "ox" and not anyway:
+            raise LastOwner(name)
+        if name not in ("lunch", "ox"):
             raise NotAMember(name)
 
     async def post(self, room, text):
@@ -380,6 +383,17 @@ REGISTERED, DEREGISTERED = {"event": "registered", "waiting": 2}, {"event": "der
         ("owners y", [{"event": "owner_added", "room": "lunch", "name": "y"}]),
         ("join_group Lunch", [{"event": "room_joined", "room": "lunch"}]),
         ("leave_group", [{"event": "room_left", "room": "lunch"}]),
+        (
+            "leave_group ox",
+            [
+                {
+                    "event": "error",
+                    "error": "LastOwner",
+                    "text": "you are the only owner of the room ox: make somebody else an owner first, or leave anyway",
+                }
+            ],
+        ),
+        ("leave_group ox --anyway", [{"event": "room_left", "room": "ox"}]),
         (
             "leave_group dinner",
             [{"event": "error", "error": "NotAMember", "text": "you are not in the room dinner: join it first"}],

@@ -28,6 +28,7 @@ from trio_chat import (
     KeyNotRemembered,
     KeyWarning,
     Kicked,
+    LastOwner,
     LetterReceived,
     LetterUnreadable,
     MailboxFull,
@@ -75,8 +76,9 @@ from trio_chat import (
 )
 from trio_chat.client.events import MessageState, OutgoingChanged
 from trio_chat.presence.messages import FriendChanged
-from trio_chat.terminal.commands import AlreadyRegistered, InNoGroup, OnlyYourself, UnknownCommand, WrongUsage
+from trio_chat.terminal.commands import UnknownCommand, WrongUsage
 from trio_chat.terminal.phrases import Phrase, Wording
+from trio_chat.terminal.refusals import AlreadyRegistered, InNoGroup, OnlyYourself
 from trio_chat.terminal.results import (
     BlockedList,
     CameBack,
@@ -185,6 +187,10 @@ NOT_ADDED = (
     "[WARNING: the server says that you were added to a private group, but not by somebody whose key you know, or you"
     " cannot be in one more of this name. It does not count.]"
 )
+LAST_OWNER = (
+    "[You are the only owner of group ox. Type owners NAME to make somebody else one first, or type leave_group ox"
+    " --anyway]"
+)
 CREATED_PRIVATE = ["[Group ox created by Server.]", "[It is private. Type invite NAME to add somebody.]"]
 OWNERS = ["(ox) [Owners of the group ox:]", "(ox) x", "(ox) y"]
 JOINED_OX = [ADDED_YOU, "(ox) [y has added x, y.]"]
@@ -242,6 +248,7 @@ WRONG_RECEIPT = ["[WARNING: y signed a receipt for another text than you sent.]"
         (Phrase.ADDED, IN_OX | {"text": "v, w"}, ["(ox) [y has added v, w.]"], SAME),
         (Phrase.GONE, IN_OX | {"text": "v, w"}, ["(ox) [Not in the group any more: v, w.]"], SAME),
         (Phrase.NEW_OWNERS, IN_OX | {"text": "v"}, ["(ox) [y has made v an owner.]"], SAME),
+        (Phrase.NEW_OWNER_YOU, IN_OX, ["(ox) [y has made you an owner.]"], SAME),
         (Phrase.CHANGES_MISSING, {"room": "ox"}, [CHANGES_MISSING], SAME),
         (Phrase.UNKNOWN_OWNER, IN_OX, [UNKNOWN_OWNER], SAME),
         (Phrase.REMOVED_YOU, IN_OX, ["(ox) [y has removed you.]"], SAME),
@@ -254,6 +261,7 @@ WRONG_RECEIPT = ["[WARNING: y signed a receipt for another text than you sent.]"
         (Phrase.NOT_AN_OWNER, {"room": "ox"}, ["[You do not own group ox. Type owners to see who does.]"], SAME),
         (Phrase.NOT_IN_ROOM, IN_OX, ["[y is not in group ox.]"], SAME),
         (Phrase.REMOVED_YOURSELF, {"room": "ox"}, ["[You cannot remove yourself. Type leave_group ox]"], SAME),
+        (Phrase.LAST_OWNER, {"room": "ox"}, [LAST_OWNER], SAME),
         (Phrase.THEY_ARE_IN_TOO_MANY, {"name": "y"}, ["[y is in too many groups: ask them to leave one.]"], SAME),
         (Phrase.ENTERED, {"room": "lunch"}, ["[Entered group lunch successfully]"], SAME),
         (Phrase.LEFT, {"room": "lunch"}, ["[Leave group chat lunch]"], SAME),
@@ -701,7 +709,8 @@ def test_a_missing_acknowledgement_has_a_line_but_not_a_known_detour():
         (NotAnOwner("ox"), ["[You do not own group ox. Type owners to see who does.]"]),
         (NotInRoom("y", "ox"), ["[y is not in group ox.]"]),
         (RemovedYourself("ox"), ["[You cannot remove yourself. Type leave_group ox]"]),
-        (InRoomAlready("y", "why", "ox"), ["[The key of y is in the room ox already, as why.]"]),
+        (LastOwner("ox"), [LAST_OWNER]),
+        (InRoomAlready("y", "ox", "why"), ["[The key of y is in the room ox already, as why.]"]),
         (TooManyOwners("ox"), ["[The room ox has 10 owners: remove one of them first.]"]),
         (TheyAreInTooManyRooms("y"), ["[y is in too many groups: ask them to leave one.]"]),
         (MembersNotTrusted("ox"), [MEMBERS_NOT_TRUSTED]),
@@ -711,7 +720,7 @@ def test_a_missing_acknowledgement_has_a_line_but_not_a_known_detour():
         (ForgedReceipt("y"), FORGED),
         (KeyChanged("y", OLD, NEW), [*KEY_CHANGED, NOT_SENT]),
         (
-            KeyNotRemembered("y", NEW),
+            KeyNotRemembered("y", other=NEW),
             [f"[Not sent: no more keys are remembered; ask y if theirs is {NEW}, then trust it.]"],
         ),
         (TooManyPeople(), ["[The server sends more names than 20,000: ask its operator.]"]),

@@ -5,6 +5,7 @@ Its arguments and the handling of its errors are in cli/main.py.
 
 import signal
 import sys
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, nullcontext
 from functools import partial
@@ -68,8 +69,18 @@ async def run_server(
         for own in own_addresses() if ip_address(address[0]).is_unspecified else ():
             code = " --invitation CODE" if registration is RegistrationMode.INVITATION else ""
             click.echo(f"Others join with: trio-chat client NAME {own} {address[1]}{code}", err=True)
+        if registration is RegistrationMode.OPEN and await _has_invitations(opened):
+            click.echo(
+                "Anybody may register a new name. To ask for invitations, use --registration invitation", err=True
+            )
         if presence:
             click.echo(f"Presence on {show_address(presence)}", err=True)
+
+
+async def _has_invitations(store: ServerStore) -> bool:
+    """Whether invitations of an earlier run could still be used: its operator may have forgotten the option."""
+    _, invitations = await store.rules()
+    return any(one.until > time.time() for one in invitations)
 
 
 @asynccontextmanager

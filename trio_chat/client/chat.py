@@ -42,6 +42,7 @@ class Chat:
         self._rooms = Rooms(context, registration, self._private_rooms)
         self.outbox = Outbox(context, registration, self._direct, self._letters, self._rooms)
         """Messages that are kept until they are sent, while the server or their recipients are away."""
+        self._direct.on_kept = self.outbox.on_kept
         self._is_open = False
 
     @property
@@ -71,8 +72,8 @@ class Chat:
         At most `backlog` events wait. If the reader is too slow, messages stay with their senders and the server.
 
         An event counts as shown when the reader asks for the next one, or calls `mark_shown`. Until then a new
-        `async for` begins with it again. A letter that is not shown when the program ends comes again at the next
-        start with the same store. So a reader that is cancelled loses no event, but may get one twice.
+        `async for` begins with it again. A message that is not shown when the program ends comes at the next start
+        with the same store, as a LetterReceived. So a reader that is cancelled loses no event, but may get one twice.
         """
         return self._context.event_queue
 
@@ -151,7 +152,7 @@ class Chat:
     async def history(self, name: str | None = None, count: int = 20) -> list[HistoryEntry]:
         """The newest messages, oldest first: all of them, those to and from one person, or with `#lunch` of a room.
 
-        A direct message is in it when it has been acknowledged, a letter when it has been shown (see `events`).
+        What was received is in it when it has been shown (see `events`).
         Messages to rooms count as from their sender, too. Raises NoHistory if the store keeps none.
         """
         return await self._context.store.history(name, count)
@@ -257,9 +258,13 @@ class Chat:
         """
         return await self._rooms.join(name)
 
-    async def leave(self, name: str) -> None:
-        """Leave a room. Raises InvalidName, NoSuchRoom, NotAMember."""
-        await self._rooms.leave(name)
+    async def leave(self, name: str, *, anyway: bool = False) -> None:
+        """Leave a room. Raises InvalidName, NoSuchRoom, NotAMember.
+
+        Raises LastOwner if it is private and others are in it, none of whom owns it; with `anyway`, we leave it then,
+        too, and nobody can be invited or removed any more.
+        """
+        await self._rooms.leave(name, anyway=anyway)
 
     async def members(self, name: str) -> list[str]:
         """The names of those in a room, whether or not we are in it. Raises InvalidName, NoSuchRoom.
@@ -315,6 +320,7 @@ class Chat:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._context.endpoint.listen, self._receive, self._registration.on_peer_moved)
                 nursery.start_soon(self._inbox.batches_loop)
+                nursery.start_soon(self._inbox.kept_notices.notices_loop)
                 nursery.start_soon(self._registration.heartbeat_loop)
                 nursery.start_soon(self._private_rooms.renew_loop)
                 nursery.start_soon(self.outbox.run)
@@ -330,6 +336,9 @@ class Chat:
             # Not while `open_chat` still waits for the table: if that fails, nobody could read an acknowledged message.
             case DirectMessage() if self._is_open:
                 return self._inbox.take_message(peer, request)
+            case messages.MessagesKept():
+                self._direct.on_kept(peer, request.ids)
+                return request.ack()
             case messages.Batch() if is_from_server:
                 return self._inbox.take_batch(peer, request)
             case messages.TableChange() if is_from_server:

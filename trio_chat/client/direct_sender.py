@@ -3,6 +3,7 @@
 Those that have to go by the server are in letter_sender.py.
 """
 
+from collections.abc import Callable, Sequence
 from ipaddress import ip_address
 
 import attrs
@@ -31,6 +32,8 @@ class DirectSender:
     _context: ClientContext
     _registration: Registration
     _letters: LetterSender
+    on_kept: Callable[[Peer, Sequence[bytes]], object] = attrs.field(init=False, default=lambda peer, ids: None)
+    """Called with a peer, and the ids of messages that are on its disk, as it says. Others' ids may be among them."""
     _relay_until: dict[str, tuple[Record, float]] = attrs.field(init=False, factory=dict)
 
     async def find(self, name: str) -> tuple[Record, PublicKeys]:

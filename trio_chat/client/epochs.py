@@ -199,8 +199,8 @@ class Epochs:
         self._present[room] = signed
         self._remember(_Known(key, seq, _members(epoch), is_handed))
         self._to_keep.append(KeptEpoch(key, seq, body, is_handed))
-        # Who begins an epoch has looked a moment ago.
-        if epoch.owner != self._identity.public.signing:
+        # Who begins an epoch has looked a moment ago; not if it is asked for, because their store was lost since.
+        if epoch.owner != self._identity.public.signing or not is_handed:
             self.look_at(room)
         self._changed.set()
         self._changed = trio.Event()

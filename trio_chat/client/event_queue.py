@@ -40,12 +40,12 @@ class EventQueue:
         """How many more events there is room for."""
         return self._capacity - self._receive.statistics().current_buffer_used
 
-    def offer(self, event: Event) -> bool:
-        """Add an event if there is room; return whether there was."""
+    def offer(self, event: Event, shown: Callable[[], object] | None = None) -> bool:
+        """Add an event if there is room; return whether there was. `shown` is called when it has been shown."""
         if not self.room:  # with a capacity of 0 `send_nowait` would hand the event to a reader that waits
             return False
         try:
-            self._send.send_nowait((event, None))
+            self._send.send_nowait((event, shown))
         except trio.ClosedResourceError:  # the chat has ended, and the reader is taking what is left
             return False
         return True

@@ -57,6 +57,8 @@ class GroupMessageReceived:
 class LetterReceived:
     """A message that was sent while we were offline. The server saved it at `sent_at`.
 
+    Or one that came directly to an earlier program, which could not show it: at `sent_at`, by our own clock.
+
     `group`: it was sent to everyone or, if `room` is not empty, to the room of this name. `first`: it is the first one
     since the latest registration.
     """

@@ -1,7 +1,8 @@
 """What arrives at a client, directly or as entries of the server's log: each is queued for the user once.
 
 A direct message is acknowledged when it is queued, an entry when the store has it. A message is not shown unless the
-person that it names as its sender has signed it. Nothing but these answers is sent from here.
+person that it names as its sender has signed it. Nothing but these answers is sent from here: that a direct message is
+on the disk is told by kept_notices.py.
 """
 
 import hashlib
@@ -16,6 +17,7 @@ import trio
 from trio_chat.client import events
 from trio_chat.client.context import ClientContext
 from trio_chat.client.entry_events import PRIVATE, event_of
+from trio_chat.client.kept_notices import KeptNotices
 from trio_chat.client.members_changes import id_of_epoch
 from trio_chat.crypto.letters import (
     TO_EVERYONE,
@@ -33,7 +35,7 @@ from trio_chat.protocol.duplicates import Reaction
 from trio_chat.protocol.log import room_of
 from trio_chat.protocol.messages import Answer, Batch, DirectMessage
 from trio_chat.protocol.records import NO_KEY, Entry, EntryKind, fold, is_private
-from trio_chat.storage.interface import EntryKey, HistoryEntry, OpenedEntry
+from trio_chat.storage.interface import EntryKey, OpenedEntry
 from trio_chat.storage.sent_letters import SentLetter
 from trio_chat.tasks import WakeUp
 
@@ -58,6 +60,7 @@ class Inbox:
 
     _context: ClientContext
     _get_missing: Callable[[Sequence[Entry]], Awaitable[None]]
+    kept_notices: KeptNotices = attrs.field(init=False)
     # Before the first registration only what an earlier program stored is shown.
     _head: float = attrs.field(init=False, default=float("inf"))
     _first_letter: bool = attrs.field(init=False, default=True)
@@ -70,6 +73,10 @@ class Inbox:
     _batch: tuple[Peer, Batch] | None = attrs.field(init=False, default=None)
     _wake_up: WakeUp = attrs.field(init=False, factory=WakeUp)
 
+    @kept_notices.default
+    def _new_notices(self) -> KeptNotices:
+        return KeptNotices(self._context)
+
     def on_registered(self, head: int) -> None:
         """Note a registration: the entries of the log up to `head` were sent while we were offline."""
         self._head = head
@@ -80,24 +87,27 @@ class Inbox:
     # --- what arrives ---
 
     def take_message(self, peer: Peer, message: DirectMessage) -> Answer | Reaction:
-        """Queue a direct message, unless it has come before, and acknowledge it."""
+        """Queue a direct message, unless it has come before, and acknowledge it: before it is on the disk."""
         context, text_hash = self._context, hash_text(message.text)
         if fold(message.recipient) != fold(context.name) or not self._is_from(peer, message.sender):
             return Reaction.SILENCE
         # As if no program was here.
         if self._is_blocked(context.pins.signing_key(message.sender)):
             return Reaction.SILENCE
-        # The key that it has as a letter: if our receipt is lost, the same message comes again through the server.
-        key = (EntryKind.DIRECT, fold(message.sender), message.id)
-        known = context.store.seen(key)
+        # With the key that it has as a letter: if our receipt is lost, the same message comes again through the server.
+        entry = OpenedEntry(0, EntryKind.DIRECT, message.id, message.sender, context.clock(), message.text, text_hash)
+        known = context.store.seen(entry.key)
         if known is None:
-            if not context.event_queue.offer(events.MessageReceived(message.sender, message.text)):
+            event = events.MessageReceived(message.sender, message.text)
+            if not context.event_queue.offer(event, partial(self._mark_shown, entry)):
                 return Reaction.SILENCE  # the sender then gives it to the server, which keeps it
-            context.store.saw(key, text_hash)
-            context.store.note(HistoryEntry(context.clock(), message.sender, message.text), key)
+            self._queued.add(entry.key)
+            context.store.keep_soon(entry)
         elif known != text_hash:
             # Another text under a known id is not shown, so nothing is signed: a receipt would say that we have it.
             return Reaction.SILENCE
+        if message.sender_keeps:
+            self.kept_notices.add(peer, message.sender, message.id)
         return message.receipt(self._receipt(message.id, message.sender, text_hash))
 
     def _is_blocked(self, key: bytes | None) -> bool:

@@ -73,7 +73,7 @@ class KeyPins:
             raise changed
         # Else the server could show another key for this name each time.
         if self._is_full() and self.signing_key(record.name) is None:
-            raise KeyNotRemembered(record.name, record.fingerprint)
+            raise KeyNotRemembered(record.name, other=record.fingerprint)
         return record.credentials.keys
 
     def signing_key(self, name: str) -> bytes | None:

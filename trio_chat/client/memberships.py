@@ -31,11 +31,15 @@ class Memberships:
     _heard: dict[str, str] = attrs.field(init=False, factory=dict)
 
     def forget(self) -> None:
-        """Begin again: another program of the owner may have joined rooms or left some, or the server says so."""
+        """Begin again: another program of the owner may have joined rooms or left some."""
+        self.doubt()
+        self._left.clear()
+
+    def doubt(self) -> None:
+        """The server says that we are not in a room in which we thought that we are. What we have left, we know."""
         self.beginnings += 1
         self.is_complete = False
         self._rooms.clear()
-        self._left.clear()
 
     def complete(self, rooms: Iterable[Room]) -> None:
         """These are all rooms that we are in."""

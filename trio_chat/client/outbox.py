@@ -4,8 +4,9 @@ Each recipient and each room has a queue of its own, in order, which no other qu
 in direct_sender.py, letter_sender.py and rooms.py; here is when, what follows a failure, and what the user is told.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
+from typing import TypeVar
 
 import attrs
 import trio
@@ -18,6 +19,7 @@ from trio_chat.client.letter_sender import LetterSender
 from trio_chat.client.outgoing_queue import (
     AT_ONCE,
     PAUSES,
+    QUIET_PAUSE,
     RESEND_UNKEPT,
     RETRIED_FOR,
     MessageQueue,
@@ -33,6 +35,8 @@ from trio_chat.protocol.messages import DirectMessage
 from trio_chat.protocol.records import EVERYONE_NAME, check_name, fold
 from trio_chat.storage.outgoing import Outgoing
 from trio_chat.tasks import Change, WakeUp
+
+_T = TypeVar("_T")
 
 
 @attrs.define(eq=False)
@@ -60,7 +64,9 @@ class Outbox:
     _report: Callable[[OutgoingChanged], object] | None = attrs.field(init=False, default=None)
     _awaited: dict[int, trio.MemorySendChannel[OutgoingChanged]] = attrs.field(init=False, factory=dict)
     _new: int = attrs.field(init=False, default=0)
-    _at_once: trio.CapacityLimiter = attrs.field(init=False, factory=lambda: trio.CapacityLimiter(AT_ONCE))
+    # Two: a server that takes seconds to answer must not hold up what goes to programs of others.
+    _to_server: trio.CapacityLimiter = attrs.field(init=False, factory=lambda: trio.CapacityLimiter(AT_ONCE))
+    _to_others: trio.CapacityLimiter = attrs.field(init=False, factory=lambda: trio.CapacityLimiter(AT_ONCE))
 
     # --- what the user does ---
 
@@ -86,7 +92,9 @@ class Outbox:
         now = self._context.clock()
         # If nothing is before it, it is tried in a moment: one write to the disk says both.
         is_first = (fold(recipient), fold(room)) not in self._queues and self._registration.registered is not None
-        message = await keep_message(store, recipient, room, text, now, now if is_first else None)
+        # It would be sent by the next program only, if this was cancelled when it is on the disk.
+        with trio.CancelScope(shield=True):
+            message = await keep_message(store, recipient, room, text, now, now if is_first else None)
         self._enqueue(QueuedMessage(message))
         return message
 
@@ -199,7 +207,7 @@ class Outbox:
                 continue
             with trio.CancelScope() as one.attempt:
                 is_done = await self._send(queue, one)
-            one.attempt = None
+            one.attempt = queue.error = None
             # Unless it was cancelled, or its recipient said a moment ago that they have it on their disk.
             if one in queue.messages and is_done:
                 self._dequeue(queue, one)
@@ -232,20 +240,20 @@ class Outbox:
                 await self._tell(one, MessageState.FAILED, errors.TriedTooLong())
                 return True
             try:
-                async with self._at_once:
-                    state, sent_at = await self._attempt(queue, one)
+                state, sent_at = await self._attempt(queue, one)
             except errors.StoreFailed:
                 raise
             except tuple(PAUSES) as error:
-                await self._must_wait(queue, error)
-                with trio.move_on_after(max(PAUSES[type(error)], getattr(error, "after", 0.0))):
+                pause = max(PAUSES[type(error)], getattr(error, "after", 0.0))
+                # Who writes much is told to wait a second again and again: that is no news.
+                if pause > QUIET_PAUSE:
+                    await self._must_wait(queue, error)
+                with trio.move_on_after(pause):
                     await self._registration.changed.wait()
             except errors.ChatError as error:
-                queue.error = None
                 await self._tell(one, MessageState.FAILED, error)
                 return True
             else:
-                queue.error = None
                 await self._was_sent(one, state, sent_at)
                 return state is not MessageState.RECEIVED or one.is_kept
 
@@ -253,26 +261,35 @@ class Outbox:
         message, was_tried, one.was_tried = one.message, one.was_tried, True
         try:
             if message.room:
-                await self._rooms.post(message.room, message.text, message.id, message.at)
+                await self._by_server(partial(self._rooms.post, message.room, message.text, message.id, message.at))
                 return MessageState.POSTED, None
-            record, keys = await self._direct.find(message.recipient)
-            direct = DirectMessage(message.id, self._context.name, message.recipient, message.text)
+            find = partial(self._direct.find, message.recipient)
+            record, keys = await (find() if message.recipient in self._context.table else self._by_server(find))
+            direct = DirectMessage(message.id, self._context.name, message.recipient, message.text, sender_keeps=True)
             if one.times < len(RESEND_UNKEPT):
                 # Before it is sent: that it is kept may be said before we look at the answer.
                 self._handed[message.id] = (keys.link, queue, one)
-                if await self._direct.send(direct, record, keys) is None:
-                    one.is_kept = True  # XXX
+                async with self._to_others:
+                    fallback = await self._direct.send(direct, record, keys)
+                if fallback is None:
                     one.resend_at = trio.current_time() + RESEND_UNKEPT[one.times]
                     one.times += 1
                     one.handed_to = record
                     return MessageState.RECEIVED, None
-            delivery = await self._letters.send(direct, keys, message.at, is_copy=was_tried)
+            delivery = await self._by_server(partial(self._letters.send, direct, keys, message.at, is_copy=was_tried))
             return MessageState(delivery.how), delivery.sent_at
         except errors.IdInUse:
             # Sealed twice, a message to a private room looks like another one: the server has it.
             if not (was_tried and message.room):
                 raise
             return MessageState.POSTED, None
+
+    async def _by_server(self, ask: Callable[[], Awaitable[_T]]) -> _T:
+        async with self._to_server:
+            # Heartbeats find out when it is back. If each of thousands of queues asked, each would take its windows.
+            if self._registration.silent_since is not None:
+                raise errors.ServerNotResponding
+            return await ask()
 
     def on_kept(self, peer: Peer, ids: Sequence[bytes]) -> None:
         """A peer has these messages on its disk. Called by the reading task."""

@@ -24,7 +24,10 @@ RETRIED_FOR = 14 * 24 * 3600.0
 id for longer than that; later, it could be shown twice."""
 
 AT_ONCE = 64
-"""How many queues send at once."""
+"""How many queues send at once: so many to the server, and so many to programs of others."""
+
+QUIET_PAUSE = 5.0
+"""The longest pause, in seconds, that the user is not told of."""
 
 RESEND_UNKEPT = (1.0, 2.0, 4.0)
 """Seconds until a message is sent again to a program that has acknowledged it, and does not say that it has it on its

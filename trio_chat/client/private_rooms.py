@@ -147,7 +147,7 @@ class PrivateRooms:
             # Somebody has had the name before, whose place is taken.
             members = members.without([record.name])
             if other := members.name(keys.signing):
-                raise errors.InRoomAlready(record.name, other, name)
+                raise errors.InRoomAlready(record.name, name, other)
             if len(members.keys) >= MAX_PRIVATE_MEMBERS:
                 raise errors.RoomFull(name)
             return attrs.evolve(members, keys=members.keys | {record.name: keys})
@@ -183,6 +183,18 @@ class PrivateRooms:
             return attrs.evolve(members, owners=(*members.owners, key))
 
         await self._begin(room, name, edit, person)
+
+    async def check_leaving(self, room: str, name: str) -> None:
+        """Raise LastOwner if we are the only owner who is in this room, and not alone in it."""
+        try:
+            epoch = (await self._present(room, name)).epoch
+            at_server = set(map(fold, await ask_for_members(self._registration, room, name)))
+        except (errors.NoSuchRoom, errors.NotAMember, errors.MembersNotTrusted):
+            return  # nothing keeps anybody in a room about which they know nothing
+        # The epoch may still list somebody who has left.
+        others = {key for one, key in epoch.names.items() if key != self._own_key and fold(one) in at_server}
+        if self._own_key in epoch.owners and others and others.isdisjoint(epoch.owners):
+            raise errors.LastOwner(name)
 
     async def _begin(self, room: str, name: str, edit: _Edit, person: str = "", *, is_due: bool = False) -> None:
         """Begin the epoch that `edit` makes of the present one, first without those who have left.

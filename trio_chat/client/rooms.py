@@ -86,11 +86,13 @@ class Rooms:
             self._own.join(room)
         return room.name
 
-    async def leave(self, name: str) -> None:
-        """Leave a room."""
+    async def leave(self, name: str, *, anyway: bool) -> None:
+        """Leave a room. `anyway`: also as the last owner of a private one."""
         check_name(name)
         async with self._lock:
             id_ = (await self._find(name)).id
+            if is_private(id_) and not anyway:
+                await self._private.check_leaving(id_, name)
             try:
                 changed = await self._change(LeaveRoom(new_id(), id_), name)
             except (errors.NotAMember, errors.NoSuchRoom):
@@ -148,8 +150,9 @@ class Rooms:
             case answer:
                 error = room_refusal(answer, name)
                 if isinstance(error, errors.NotAMember):
-                    # We may have joined while this post was under way: then what comes from the room is for us.
-                    self._own.forget()
+                    # We may have joined while this post was under way: then what comes from the room is for us. But not
+                    # if we have left it: what is still on its way could not be opened any more (seed 70012).
+                    self._own.doubt()
                 raise error
 
     async def _post_signed(self, room: SignedRoom, text: str, id: bytes, at: float) -> Answer:
@@ -160,7 +163,11 @@ class Rooms:
     async def _room_to_post_to(self, name: str) -> SignedRoom:
         if fold(name) == EVERYONE_NAME:
             return TO_EVERYONE
+        was_silent = self._registration.silent_since is not None
         async with self._lock:
+            # Those who had their turn before us got no answer.
+            if self._registration.silent_since is not None and not was_silent:
+                raise errors.ServerNotResponding
             return await self._find(name)
 
     # --- lists ---

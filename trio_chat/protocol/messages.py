@@ -39,6 +39,9 @@ MAX_RECEIPTS = 10
 
 MAX_BATCH = 64
 
+MAX_KEPT = 60
+"""Ids in one MessagesKept, which must fit into one datagram."""
+
 MAX_BLOCKED = 256
 """How many keys one person can block."""
 
@@ -150,13 +153,16 @@ ANSWERS = get_args(Answer)
 _FINAL = {Reason.TAKEN, Reason.UNKNOWN, Reason.CONFLICT}
 
 
-def is_repeatable(answer: Answer) -> bool:
-    """Whether copies of the request get this answer again. Not if they may be accepted later."""
-    match answer:
-        case Busy():
+def is_repeatable(request: "Request", answer: Answer) -> bool:
+    """Whether copies of the request get this answer again. Not if they may be accepted later, or ask for more."""
+    match request, answer:
+        case _, Busy():
             return False
-        case Refused(reason=reason):
+        case _, Refused(reason=reason):
             return reason in _FINAL
+        # A copy asks again whether the message is on the disk: the MessagesKept may have been lost.
+        case DirectMessage(sender_keeps=True), _:
+            return False
     return True
 
 
@@ -200,12 +206,16 @@ class Deregister(Answerable):
 
 @attrs.frozen
 class DirectMessage(Answerable):
-    """Client to client: a message to one person."""
+    """Client to client: a message to one person.
+
+    `sender_keeps`: the sender keeps it until a MessagesKept says that it is on the recipient's disk.
+    """
 
     kind: ClassVar[int] = 34
     sender: Name
     recipient: Name
     text: str = attrs.field(validator=[is_not_empty, is_short_enough])
+    sender_keeps: bool = False
 
     def receipt(self, receipt: bytes) -> Receipt:
         return Receipt(self.kind, self.id, receipt)
@@ -302,9 +312,21 @@ class SessionEnded(Answerable):
     reason: EndReason = EndReason.ELSEWHERE
 
 
+@attrs.frozen
+class MessagesKept(Answerable):
+    """Client to client: the direct messages of yours with these ids are on my disk. Send those again that are missing.
+
+    Only for messages with `sender_keeps`. A copy of such a message gets this again.
+    """
+
+    kind: ClassVar[int] = 49
+    ids: Annotated[tuple[Id, ...], Meta(min_length=1, max_length=MAX_KEPT)]
+
+
 _RequestToServer = Register | Deregister | Save | GroupPost | Find | RoomRequest
 _RequestToClient = Batch | TableChange | SessionEnded
-Request = _RequestToServer | DirectMessage | _RequestToClient | Heartbeat
+_RequestToPeer = DirectMessage | MessagesKept
+Request = _RequestToServer | _RequestToPeer | _RequestToClient | Heartbeat
 REQUESTS = get_args(Request)
 
 

@@ -26,6 +26,7 @@ from trio_chat.protocol.messages import (
 )
 from trio_chat.protocol.records import (
     EVERYONE,
+    EVERYONE_NAME,
     Credentials,
     Entry,
     EntryKind,
@@ -168,7 +169,8 @@ class Service:
         if after := self._count_registration(peer, now):
             return request.refused(Reason.TOO_FAST, after)
         known = self.table[name].credentials if name in self.table else None
-        if known is not None and known.keys.signing != keys.signing:
+        # Who writes to `everyone` means all people, and must not reach one who has taken that name.
+        if fold(name) == EVERYONE_NAME or (known is not None and known.keys.signing != keys.signing):
             return request.refused(Reason.TAKEN)
         if reason := self.moderation.refusal(request, peer.address, at, is_owner=known is not None):
             return request.refused(reason)

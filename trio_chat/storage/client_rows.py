@@ -4,7 +4,7 @@ The tables, and when this is done, are in client_store.py.
 """
 
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import attrs
 
@@ -14,10 +14,8 @@ from trio_chat.storage.sent_letters import SentLetter
 from trio_chat.storage.shares import fair_share
 
 
-def keep_rows(database: sqlite3.Connection, new: Sequence[OpenedEntry], known: Mapping[EntryKey, bytes]) -> None:
-    """Add the new ones; note that those which are known were seen."""
-    for key, hash_ in known.items():
-        see_row(database, key, hash_)
+def keep_rows(database: sqlite3.Connection, new: Sequence[OpenedEntry]) -> None:
+    """Add entries that are not shown yet."""
     for one in new:
         # OR IGNORE: this may run twice.
         database.execute(

@@ -120,6 +120,9 @@ class SqliteClientStore:
         ((self._number,),) = connection.execute("SELECT coalesce(max(number), 0) FROM entries")
         self._epochs = KeptEpochs(read_epochs(connection))
         self._unwritten: list[Callable[[sqlite3.Connection], object]] = []
+        self._written = 0
+        self._some_written = trio.Event()
+        self._keeping = 0
         self._wake_up = WakeUp()
 
     def seen(self, key: EntryKey) -> bytes | None:
@@ -131,27 +134,51 @@ class SqliteClientStore:
 
     async def keep(self, entries: Iterable[OpenedEntry]) -> None:
         new: list[OpenedEntry] = []
-        known: list[EntryKey] = []
+        some_known = False
         for entry in entries:
             if entry.key in self._seen:
-                known.append(entry.key)
+                some_known = True
             else:
                 # Before the commit: meanwhile the same message may come directly from its sender, and would be shown
                 # twice. If the commit fails, the program ends, so nothing that is lost stays marked as seen.
                 self._seen[entry.key] = entry.hash
                 new.append(entry)
         # The server forgets an entry that is acknowledged. One that came directly, too, may still be in the
-        # write-behind: that it was seen must be on the disk first.
-        hashes = {key: self._seen[key] for key in known}
-        await self._commits.submit(lambda database: keep_rows(database, new, hashes))
+        # write-behind: it must be on the disk first, as unshown as it is.
+        outstanding = self._outstanding() if some_known else None
+
+        def write(database: sqlite3.Connection) -> None:
+            if outstanding is not None:
+                outstanding(database)
+            keep_rows(database, new)
+
+        self._keeping += 1
+        try:
+            await self._commits.submit(write)
+        finally:
+            self._keeping -= 1
         self._unshown.update((entry.key, entry) for entry in new)
+
+    def keep_soon(self, entry: OpenedEntry) -> None:
+        if entry.key not in self._seen:
+            self._seen[entry.key] = entry.hash
+            self._unshown[entry.key] = entry
+            self._write_later(lambda database: keep_rows(database, [entry]))
+
+    async def flush(self) -> None:
+        upto = self._written + len(self._unwritten)
+        while self._written < upto:
+            await self._some_written.wait()
+        # What was seen may be an entry that `keep` writes at this moment. Requests are committed in their order.
+        if self._keeping:
+            await self._commits.submit(lambda database: None)
 
     def unshown(self) -> list[OpenedEntry]:
         return list(self._unshown.values())
 
     def shown(self, entry: OpenedEntry) -> None:
         if self._unshown.pop(entry.key, None) and entry.history:
-            self.note(entry.history, entry.key)
+            self._note(entry.history, entry.key)
         self._write_later(lambda database: mark_row_shown(database, entry.key, self._keeps_history))
 
     async def will_send(self, letter: SentLetter) -> None:
@@ -242,7 +269,10 @@ class SqliteClientStore:
         await self._commits.submit(lambda database: end_epochs(database, room, forget=forget))
         self._epochs.end(room, forget=forget)
 
-    def note(self, entry: HistoryEntry, key: EntryKey | None = None) -> None:
+    def note(self, entry: HistoryEntry) -> None:
+        self._note(entry, None)
+
+    def _note(self, entry: HistoryEntry, key: EntryKey | None) -> None:
         if self._keeps_history:
             self._number += 1
             noted = Noted(self._number, entry, key)
@@ -290,6 +320,9 @@ class SqliteClientStore:
                 # Not before: if the store is closed meanwhile, nobody knows whether this is on the disk, and the end of
                 # `open_client_store` writes it again. So each of these writes must have the same effect twice.
                 del self._unwritten[:count]
+                self._written += count
+                self._some_written.set()
+                self._some_written = trio.Event()
             if len(self._seen) > self._seen_limit:
                 for key in await self._commits.submit(forget_oldest_rows):
                     self._seen.pop(key, None)

@@ -77,7 +77,8 @@ def write_entry(database: sqlite3.Connection, noted: Noted) -> None:
         (noted.number, entry.at, entry.peer, entry.sent, entry.group, entry.room, None if row else entry.text, row),
     )
     if inserted.rowcount:
-        database.execute("UPDATE received SET text = ? WHERE number = ?", (entry.text, row))
+        # The row has its text, unless it has been dropped from the history and is written once more.
+        database.execute("UPDATE received SET text = ? WHERE number = ? AND text IS NULL", (entry.text, row))
         # The index has no table of its own (external content): rows enter and leave it by hand, once each.
         database.execute("INSERT INTO history_index (rowid, text) VALUES (?, ?)", (noted.number, entry.text))
 

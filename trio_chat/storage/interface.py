@@ -282,9 +282,10 @@ class OpenedEntry:
 
     Of a receipt, `text` is a `Verdict`; of a notice that posts were missed, their number.
 
-    `hash`: the SHA-256 of the text; NO_HASH if there is none. `signed_at`: the sender's own time. `at`: when the server
-    took it; for a receipt or a failure, when the message that it is about was sent, by our own clock. `room`: the name
-    of the room that it is about; empty for that of everyone.
+    `seq`: 0 for a message that came directly. `hash`: the SHA-256 of the text; NO_HASH if there is none. `signed_at`:
+    the sender's own time. `at`: when the server took it; by our own clock, for what came directly, when it came, and
+    for a receipt or a failure, when the message that it is about was sent. `room`: the name of the room that it is
+    about; empty for that of everyone.
     """
 
     seq: int
@@ -321,13 +322,16 @@ class ClientStore(EpochStore, OutboxStore, SentLetterStore, Protocol):
         """
 
     def saw(self, key: EntryKey, hash: bytes) -> None:
-        """Remember what came directly: a message from its sender, or a receipt with the answer to a Save.
-
-        May become durable a little later (100 ms).
-        """
+        """Remember a receipt that came with the answer to a Save. May become durable a little later (100 ms)."""
 
     async def keep(self, entries: Iterable[OpenedEntry]) -> None:
-        """Make entries durable, except those that arrived before. They are unshown until `shown` is called."""
+        """Make entries durable: unshown until `shown` is called, or as they are if they arrived before."""
+
+    def keep_soon(self, entry: OpenedEntry) -> None:
+        """As `keep`, for what came directly. May become durable a little later (100 ms): see `flush`."""
+
+    async def flush(self) -> None:
+        """Return when all is durable that this store was given before the call: it hastens nothing."""
 
     def unshown(self) -> list[OpenedEntry]:
         """Entries kept but not shown, in order."""
@@ -353,11 +357,8 @@ class ClientStore(EpochStore, OutboxStore, SentLetterStore, Protocol):
     async def unblock(self, key: bytes) -> None:
         """Block a key no longer. It counts from the call on, and is durable when this returns."""
 
-    def note(self, entry: HistoryEntry, key: EntryKey | None = None) -> None:
-        """Add what did not come as an entry to the history. Durable a little later, with a `saw` at that time.
-
-        `key`: that of a message that came directly. It is not forgotten for as long as the message is in the history.
-        """
+    def note(self, entry: HistoryEntry) -> None:
+        """Add what was sent to the history. May become durable a little later (100 ms)."""
 
     async def history(self, peer: str | None, count: int) -> list[HistoryEntry]:
         """The newest entries, oldest first: all, or those of one peer. Raises NoHistory if none is kept.

@@ -86,9 +86,15 @@ class MemoryClientStore:
 
     async def keep(self, entries: Iterable[OpenedEntry]) -> None:
         for entry in entries:
-            if self.seen(entry.key) is None:
-                self.saw(entry.key, entry.hash)
-                self._unshown[entry.key] = entry
+            self.keep_soon(entry)
+
+    def keep_soon(self, entry: OpenedEntry) -> None:
+        if self.seen(entry.key) is None:
+            self.saw(entry.key, entry.hash)
+            self._unshown[entry.key] = entry
+
+    async def flush(self) -> None:
+        pass
 
     def unshown(self) -> list[OpenedEntry]:
         return list(self._unshown.values())
@@ -169,7 +175,7 @@ class MemoryClientStore:
     async def end_room(self, room: str, *, forget: bool) -> None:
         self._epochs.end(room, forget=forget)
 
-    def note(self, entry: HistoryEntry, key: EntryKey | None = None) -> None:
+    def note(self, entry: HistoryEntry) -> None:
         if self._history is None:
             return
         self._history.append(entry)

@@ -35,31 +35,6 @@ class WrongUsage(ChatError):
         self.usage = usage
 
 
-class AlreadyRegistered(ChatError):
-    """`reg` while online."""
-
-
-class OnlyYourself(ChatError):
-    """`reg` or `dereg` with the name of somebody else."""
-
-
-class InNoGroup(ChatError):
-    """A command for the current room, and there is none. `instead`: what to type; empty if nothing is left to do."""
-
-    def __init__(self, instead: str = "") -> None:
-        super().__init__("you are in no group")
-        self.instead = instead
-
-
-class WhichGroup(ChatError):
-    """A command for the current group, and the user has not chosen one of these `groups`. `instead`: what to type."""
-
-    def __init__(self, groups: Iterable[str], instead: str) -> None:
-        self.groups = tuple(groups)
-        self.instead = instead
-        super().__init__(f"which group? You are in {', '.join(self.groups)}")
-
-
 @attrs.frozen
 class Send:
     """A message to one person. Both are as typed, and not empty."""
@@ -92,9 +67,10 @@ class JoinGroup:
 
 @attrs.frozen
 class LeaveGroup:
-    """Leave a room; None is the current one."""
+    """Leave a room; None is the current one. `anyway`: also as the last owner of a private one."""
 
     room: str | None
+    anyway: bool = False
 
 
 @attrs.frozen
@@ -301,11 +277,23 @@ def _with_name_or_none(command: Callable[[str | None], Command]) -> Callable[[st
     return lambda rest: _with_name(command)(rest) if rest.strip() else command(None)
 
 
-def _create_group(rest: str) -> CreateGroup | None:
+def _without_option(rest: str, option: str) -> tuple[str, bool]:
+    """What is left of the words without an option, which may be at any place, and whether it was there."""
     words = rest.split()
-    private = "--private" in words
-    names = [word.removeprefix("#") for word in words if word != "--private"]
-    return CreateGroup(names[0], private) if len(names) == 1 and names[0] and len(words) == 1 + private else None
+    is_there = words.count(option) == 1
+    if is_there:
+        words.remove(option)
+    return " ".join(words), is_there
+
+
+def _create_group(rest: str) -> Command | None:
+    name, private = _without_option(rest, "--private")
+    return _with_group(lambda group: CreateGroup(group, private))(name)
+
+
+def _leave_group(rest: str) -> Command | None:
+    name, anyway = _without_option(rest, "--anyway")
+    return _with_group_or_none(lambda group: LeaveGroup(group, anyway))(name)
 
 
 def _with_group(command: Callable[[str], Command]) -> Callable[[str], Command | None]:
@@ -355,7 +343,9 @@ COMMANDS: dict[str, CommandRow] = {
         "list_members [GROUP]", "who is in a group, or in the current one", _with_group_or_none(ListGroupMembers)
     ),
     "leave_group": CommandRow(
-        "leave_group [GROUP]", "leave a group, or the current one", _with_group_or_none(LeaveGroup)
+        "leave_group [GROUP] [--anyway]",
+        "leave a group, or the current one",
+        _leave_group,
     ),
     "invite": CommandRow("invite NAME", "add somebody to the current private group", _with_name(Invite)),
     "remove": CommandRow("remove NAME", "remove somebody from the current private group", _with_name(Remove)),

@@ -57,6 +57,7 @@ class Phrase(enum.Enum):
     ADDED = Style.SYSTEM, "somebody has added others", "({room}) [{name} has added {text}.]"
     GONE = Style.SYSTEM, "others were removed, or have left", "({room}) [Not in the group any more: {text}.]"
     NEW_OWNERS = Style.SYSTEM, "there are more owners", "({room}) [{name} has made {text} an owner.]"
+    NEW_OWNER_YOU = Style.SYSTEM, "you are an owner now", "({room}) [{name} has made you an owner.]"
     CHANGES_MISSING = (
         Style.WARNING,
         "changes of the members of a private group are missing",
@@ -104,6 +105,12 @@ class Phrase(enum.Enum):
     NOT_AN_OWNER = Style.ERROR, "you do not own it", "[You do not own group {room}. Type owners to see who does.]"
     NOT_IN_ROOM = Style.ERROR, "somebody is not in the group", "[{name} is not in group {room}.]"
     REMOVED_YOURSELF = Style.ERROR, "remove: yourself", "[You cannot remove yourself. Type leave_group {room}]"
+    LAST_OWNER = (
+        Style.ERROR,
+        "leave_group: you are the only owner",
+        "[You are the only owner of group {room}. Type owners NAME to make somebody else one first, or type leave_group"
+        " {room} --anyway]",
+    )
     THEY_ARE_IN_TOO_MANY = (
         Style.ERROR,
         "invite: they are in too many groups",

@@ -169,7 +169,7 @@ class Endpoint:
         """Answer a request, now and whenever a copy of it arrives."""
         data = encode(answer)
         key = _request_key(peer, request)
-        if is_repeatable(answer):
+        if is_repeatable(request, answer):
             self._memory.settle(key, data)
         else:
             self._memory.forget(key)

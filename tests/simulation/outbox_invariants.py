@@ -1,0 +1,78 @@
+"""The promises of the outbox: what was accepted arrives, in order, or its sender is told that it does not."""
+
+from collections.abc import Iterable, Iterator
+from itertools import combinations
+
+import attrs
+
+from tests.simulation.crashes import Found, ended_within, recipients, shown_at
+from tests.simulation.outbox_events import NOBODY
+from tests.simulation.trace import Message
+from tests.simulation.world import World
+from trio_chat.errors import TriedTooLong, UnknownRecipient
+from trio_chat.protocol.messages import DirectMessage
+
+SENDERS_KEEP = any(field.name == "sender_keeps" for field in attrs.fields(DirectMessage))
+"""Whether a direct message stays with its sender until it is on the disk of its recipient."""
+
+
+def _accepted(world: World) -> Iterator[Message]:
+    """What is on the disk of its sender for certain, and was not withdrawn."""
+    for message in world.trace.messages.values():
+        queued = message.queued
+        if queued is not None and queued.accepted is not None and not queued.is_cancelled:
+            yield message
+
+
+def what_was_accepted_is_shown_or_has_failed(world: World) -> Iterator[Found]:
+    for message in _accepted(world):
+        if message.queued.is_waiting:
+            yield f"{message.text!r} still waits", message.text, {message.sender}
+        elif not message.queued.has_failed:
+            for name in recipients(world, message, message.known):
+                if not shown_at(world, name, message.text) and not is_lost_in_a_kill(world, name, message):
+                    yield f"{message.text!r} was accepted and {name} was never shown it", message.text, {name}
+
+
+def is_lost_in_a_kill(world: World, name: str, message: Message) -> bool:
+    """Whether it was acknowledged by a program that was killed before it could show it."""
+    if message.queued is not None and SENDERS_KEEP:
+        return False
+    # It may be that its sender was not told either.
+    ended = float("inf") if message.ended is None else message.ended
+    return message.recipient == name and ended_within(world, name, message.begun, ended)
+
+
+def what_fails_has_a_reason(world: World) -> Iterator[Found]:
+    for message in _accepted(world):
+        if message.recipient == NOBODY and not (
+            message.queued.has_failed and isinstance(message.error, UnknownRecipient | TriedTooLong)
+        ):
+            yield f"{message.text!r} to nobody has not failed: {message.how} {message.error!r}", message.text, set()
+
+
+def each_queue_keeps_its_order(world: World) -> Iterator[Found]:
+    queues: dict[tuple[str, str | None, str], list[Message]] = {}
+    for message in _accepted(world):
+        if not message.queued.has_failed:
+            queues.setdefault((message.sender, message.recipient, message.room), []).append(message)
+    for name, shown in world.trace.shown.items():
+        first: dict[str | None, int] = {}
+        for place, (_, _, event) in enumerate(shown):
+            first.setdefault(getattr(event, "text", None), place)
+        for queue in queues.values():
+            yield from _inverted(name, [one for one in queue if one.text in first], first)
+
+
+def _inverted(name: str, queue: Iterable[Message], first: dict[str | None, int]) -> Iterator[Found]:
+    for one, other in combinations(sorted(queue, key=lambda message: message.queued.began), 2):
+        # Not if both were put at the same time.
+        if one.queued.accepted < other.queued.began and first[one.text] > first[other.text]:
+            yield f"{name} was shown {other.text!r} before {one.text!r}", one.text, {name}
+
+
+OUTBOX_PROMISES = (
+    what_was_accepted_is_shown_or_has_failed,
+    what_fails_has_a_reason,
+    each_queue_keeps_its_order,
+)
