@@ -76,8 +76,9 @@ from trio_chat import (
 )
 from trio_chat.client.events import MessageState, OutgoingChanged
 from trio_chat.presence.messages import FriendChanged
-from trio_chat.terminal.commands import AlreadyRegistered, InNoGroup, OnlyYourself, UnknownCommand, WrongUsage
+from trio_chat.terminal.commands import UnknownCommand, WrongUsage
 from trio_chat.terminal.phrases import Phrase, Wording
+from trio_chat.terminal.refusals import AlreadyRegistered, InNoGroup, OnlyYourself
 from trio_chat.terminal.results import (
     BlockedList,
     CameBack,

@@ -35,31 +35,6 @@ class WrongUsage(ChatError):
         self.usage = usage
 
 
-class AlreadyRegistered(ChatError):
-    """`reg` while online."""
-
-
-class OnlyYourself(ChatError):
-    """`reg` or `dereg` with the name of somebody else."""
-
-
-class InNoGroup(ChatError):
-    """A command for the current room, and there is none. `instead`: what to type; empty if nothing is left to do."""
-
-    def __init__(self, instead: str = "") -> None:
-        super().__init__("you are in no group")
-        self.instead = instead
-
-
-class WhichGroup(ChatError):
-    """A command for the current group, and the user has not chosen one of these `groups`. `instead`: what to type."""
-
-    def __init__(self, groups: Iterable[str], instead: str) -> None:
-        self.groups = tuple(groups)
-        self.instead = instead
-        super().__init__(f"which group? You are in {', '.join(self.groups)}")
-
-
 @attrs.frozen
 class Send:
     """A message to one person. Both are as typed, and not empty."""

@@ -29,7 +29,7 @@ from trio_chat.errors import (
     SignedInElsewhere,
 )
 from trio_chat.protocol.records import EVERYONE_NAME, fold
-from trio_chat.terminal import commands, results, unfinished
+from trio_chat.terminal import commands, refusals, results, unfinished
 from trio_chat.terminal.styling import Line
 
 
@@ -186,7 +186,7 @@ class Conversation:
             case _ if isinstance(command, commands.GroupCommand):
                 await self._do_in_group(command)
             case commands.Reg(name) | commands.Dereg(name) if name and fold(name) != fold(self.chat.name):
-                raise commands.OnlyYourself("nobody else can be registered or deregistered")
+                raise refusals.OnlyYourself("nobody else can be registered or deregistered")
             case commands.Reg():
                 await self._register()
             case commands.Dereg():
@@ -300,10 +300,10 @@ class Conversation:
         """The current room. If it is not known: what the user should type, also if they are in none."""
         rooms = await self._rooms_joined()
         if not rooms:
-            raise commands.InNoGroup(in_none)
+            raise refusals.InNoGroup(in_none)
         if current := self._chosen():
             return current
-        raise commands.WhichGroup(rooms, instead)
+        raise refusals.WhichGroup(rooms, instead)
 
     def _chosen(self) -> str:
         """The current one of `rooms`; empty if it is not known."""
@@ -344,7 +344,7 @@ class Conversation:
 
     async def _register(self) -> None:
         if self.chat.online:
-            raise commands.AlreadyRegistered("already registered")
+            raise refusals.AlreadyRegistered("already registered")
         self.tell(results.RegistrationSent())
         self.tell(results.CameBack(await self.chat.register()))
 

@@ -15,7 +15,7 @@ from trio_chat.client.block_list import Blocked
 from trio_chat.client.rooms import RoomInfo
 from trio_chat.presence.messages import FriendChanged
 from trio_chat.protocol.records import EVERYONE_NAME, fold
-from trio_chat.terminal import commands, outbox_words, results, unfinished
+from trio_chat.terminal import commands, outbox_words, refusals, results, unfinished
 from trio_chat.terminal.phrases import Phrase, Wording
 from trio_chat.terminal.styling import LINE_END, Line, mentions
 from trio_chat.terminal.styling import LineStyle as Style
@@ -24,7 +24,6 @@ TAB = 4
 """Columns from one tab stop to the next, counted from the beginning of each line of a text."""
 MAX_TEXT_LINES = 200
 """Later line ends of a text are escaped: 16 KiB of line ends would fill the screen, and take half a second to print."""
-
 
 _ENTRIES = (
     (Phrase.ENTRY, Phrase.POST, Phrase.ROOM_POST),
@@ -35,8 +34,8 @@ _THEIR_CLOCK = " (their clock said {clock})"
 """What follows a message whose sender's clock differs from the server's."""
 _ERRORS: dict[type[errors.ChatError], Phrase] = {
     errors.NotRegistered: Phrase.OFFLINE,
-    commands.AlreadyRegistered: Phrase.ALREADY_REGISTERED,
-    commands.OnlyYourself: Phrase.ONLY_YOURSELF,
+    refusals.AlreadyRegistered: Phrase.ALREADY_REGISTERED,
+    refusals.OnlyYourself: Phrase.ONLY_YOURSELF,
     errors.InvalidRecipient: Phrase.TO_ONESELF,
     errors.InvalidName: Phrase.INVALID_NAME,
     errors.UnknownRecipient: Phrase.UNKNOWN_NAME,
@@ -144,8 +143,7 @@ class Phrasebook:
 
     def paste_question(self, count: int) -> str:
         """The question before `count` pasted lines are run."""
-        (line,) = self.lines(Phrase.PASTE, count=count)
-        return line.text
+        return self.lines(Phrase.PASTE, count=count)[0].text
 
     def lines(
         self,
@@ -355,9 +353,9 @@ class Phrasebook:
                 return self.lines(Phrase.NEVER_SENT, text=to)
             case unfinished.NotDone(first_word=word):
                 return self.lines(Phrase.NOT_DONE, text=escape(word))
-            case commands.WhichGroup(groups=groups, instead=instead):
+            case refusals.WhichGroup(groups=groups, instead=instead):
                 return self.lines(Phrase.WHICH_GROUP, text=", ".join(map(escape, groups)), key=instead)
-            case commands.InNoGroup(instead=instead):
+            case refusals.InNoGroup(instead=instead):
                 return self.lines(Phrase.IN_NO_ROOM if instead else Phrase.NONE_TO_LEAVE, key=instead)
             case commands.WrongUsage(usage=usage):
                 return self.lines(Phrase.WRONG_USAGE, text=usage)

@@ -1,0 +1,33 @@
+"""Errors of commands that are understood, but cannot be carried out as they were typed.
+
+They are raised in conversation.py. Those of lines that are no commands are in commands.py.
+"""
+
+from collections.abc import Iterable
+
+from trio_chat.errors import ChatError
+
+
+class AlreadyRegistered(ChatError):
+    """`reg` while online."""
+
+
+class OnlyYourself(ChatError):
+    """`reg` or `dereg` with the name of somebody else."""
+
+
+class InNoGroup(ChatError):
+    """A command for the current room, and there is none. `instead`: what to type; empty if nothing is left to do."""
+
+    def __init__(self, instead: str = "") -> None:
+        super().__init__("you are in no group")
+        self.instead = instead
+
+
+class WhichGroup(ChatError):
+    """A command for the current group, and the user has not chosen one of these `groups`. `instead`: what to type."""
+
+    def __init__(self, groups: Iterable[str], instead: str) -> None:
+        self.groups = tuple(groups)
+        self.instead = instead
+        super().__init__(f"which group? You are in {', '.join(self.groups)}")
