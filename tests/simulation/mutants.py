@@ -586,7 +586,8 @@ def attempted_before_commit(stack):
 
     async def later(store, message):
         await trio.sleep(0.5)
-        store._write_later(lambda database: _insert(database, message))  # nobody does it if the program has ended
+        if any(one.number == message.number for one in store.outgoing()):
+            store._write_later(lambda database: _insert(database, message))  # nobody does it if the program has ended
 
     replace(stack, SqliteClientStore, "put_outgoing", at_once)
 
