@@ -194,7 +194,9 @@ def everyone_is_shown_the_servers_order(world: World) -> Iterator[Found]:
         # A message that came directly to a program that was killed is shown by the next one, as a letter. It may be at
         # the server, too (seed 80175). All datagrams are looked at: only if that is needed.
         sent = [world.trace.tap.message(one.data) for one in world.trace.network.log if one.delays]
-        yield from _out_of_order(world, {one.id for one in sent if isinstance(one, DirectMessage)})
+        kind = DirectMessage.kind
+        direct = {one.id for one in sent if kind in (getattr(one, "kind", 0), getattr(one, "of", 0))}  # of: that of a part
+        yield from _out_of_order(world, direct)
 
 
 def _out_of_order(world: World, direct: set[bytes]) -> Iterator[Found]:
