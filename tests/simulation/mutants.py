@@ -211,8 +211,8 @@ def retention_after_a_clock_jump(stack):
 def new_id_on_the_fallback_path(stack):
     send = LetterSender.send
 
-    async def renamed(self, message, keys):
-        return await send(self, attrs.evolve(message, id=new_id()), keys)
+    async def renamed(self, message, *about, **more):
+        return await send(self, attrs.evolve(message, id=new_id()), *about, **more)
 
     replace(stack, LetterSender, "send", renamed)
 
