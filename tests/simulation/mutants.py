@@ -211,8 +211,8 @@ def retention_after_a_clock_jump(stack):
 def new_id_on_the_fallback_path(stack):
     send = LetterSender.send
 
-    async def renamed(self, message, keys):
-        return await send(self, attrs.evolve(message, id=new_id()), keys)
+    async def renamed(self, message, *about, **more):
+        return await send(self, attrs.evolve(message, id=new_id()), *about, **more)
 
     replace(stack, LetterSender, "send", renamed)
 
@@ -586,7 +586,8 @@ def attempted_before_commit(stack):
 
     async def later(store, message):
         await trio.sleep(0.5)
-        store._write_later(lambda database: _insert(database, message))  # nobody does it if the program has ended
+        if any(one.number == message.number for one in store.outgoing()):
+            store._write_later(lambda database: _insert(database, message))  # nobody does it if the program has ended
 
     replace(stack, SqliteClientStore, "put_outgoing", at_once)
 

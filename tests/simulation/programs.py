@@ -193,6 +193,12 @@ class Person(Program):
     """The latest run that the server registered."""
     keeps: bool = False
     """Whether they send by their outbox, which needs no server at that moment."""
+    slowness: float = 0.0
+    """Seconds until they are shown something, at most: a program that is killed meanwhile has not shown it."""
+
+    def __init__(self, world: World, name: str, address: Address, seed: str) -> None:
+        super().__init__(world, name, address, seed)
+        self._dice = random.Random(f"reader {seed} {name}")
 
     @property
     def is_online(self) -> bool:
@@ -228,6 +234,8 @@ class Person(Program):
                 for one in chat.outbox.waiting():
                     world.trace.accept(world.trace.messages[one.text], one.number)
                 async for event in chat.events:
+                    if not isinstance(event, TableChanged):
+                        await trio.sleep(self.slowness * self._dice.random())
                     if isinstance(event, OutgoingChanged):
                         world.trace.tell(self.name, event)
                     elif not isinstance(event, TableChanged):

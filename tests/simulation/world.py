@@ -45,6 +45,9 @@ CLOCK_ERRORS = (-DAY, 40 * 86400.0, 50 * 365 * 86400.0)
 KEEPING = 0.5
 """How many send by their outboxes."""
 
+SLOWNESS = (0.0, 0.0, 0.2)
+"""Seconds until somebody is shown what their program has, at most."""
+
 STEP = (0.0, 0.02, 0.3, 1.0, 4.0)
 """Seconds between two events, at most: one of these is drawn each time."""
 
@@ -67,6 +70,7 @@ class World:
         self.freed_name = FreedName(self, seed)
         for person in self.people:
             person.keeps = dice.random() < KEEPING
+            person.slowness = dice.choice(SLOWNESS)
         self.private = PrivateEvents(self)
         self.outbox = OutboxEvents(self)
         self.trace.shown = {person.name: [] for person in self.people}
