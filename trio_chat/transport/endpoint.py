@@ -276,7 +276,7 @@ class Endpoint:
                 await trio.lowlevel.checkpoint()
 
     def _send_missing(self, pending: _PendingRequest) -> None:
-        if pending.session in (None, self.session(pending.peer)):
+        if pending.session is None or pending.session == self.session(pending.peer):
             self._send(pending.peer, *pending.outgoing.missing())
 
     def _send(self, peer: Peer, *messages: bytes) -> None:
