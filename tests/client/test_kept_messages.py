@@ -168,9 +168,7 @@ async def test_a_letter_that_comes_again_directly_is_told_of(server, bob, person
     assert texts(bob) == ["hi"]
 
 
-async def test_a_message_that_is_sent_when_a_batch_was_taken_is_shown_after_all_of_it(
-    server, bob, person, autojump_clock
-):
+async def test_what_is_sent_when_a_batch_was_taken_is_shown_after_all_of_it(server, bob, person, autojump_clock):
     alice, answer = person("alice"), server.answer
     await shake_hands(alice, bob)
 

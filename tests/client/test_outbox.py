@@ -29,7 +29,7 @@ from trio_chat.errors import (
     TriedTooLong,
     UnknownRecipient,
 )
-from trio_chat.protocol.messages import Accepted, Batch, Save, Saved
+from trio_chat.protocol.messages import Accepted, Batch, Save, Saved, TableChange
 from trio_chat.storage.client_store import open_client_store
 from trio_chat.storage.memory import MemoryClientStore
 
@@ -343,6 +343,27 @@ async def test_nothing_overtakes_a_message_that_died_with_its_recipients_program
         ("bob", "second"),
         ("bob", "third"),
     ]
+
+
+@pytest.mark.parametrize("speaks_first", [False, True])
+async def test_nothing_overtakes_it_before_the_sender_has_the_row_of_the_new_program(
+    stage, speaks_first, autojump_clock
+):
+    alice, bob = await stage.enter("alice"), await stage.enter("bob")
+    await stage.pass_time(1)
+    first = await alice.chat.outbox.put("bob", "first")
+    assert (await alice.chat.outbox.news(first)).state is MessageState.RECEIVED
+    await bob.kill()
+    stage.lose(lambda message, source, to: isinstance(message, TableChange) and to[0] == alice.host)
+    bob = await stage.enter("bob", host=bob.host)
+    if speaks_first:
+        await bob.chat.send("alice", "I am back")
+    await alice.chat.outbox.put("bob", "second")
+    await stage.pass_time(0.4)
+    stage.network.filters.clear()
+    await stage.pass_time(10)
+    assert bob.texts() == ["first", "second"]
+    assert waiting(alice) == []
 
 
 async def test_a_message_that_waits_to_be_sent_gives_way_to_one_that_is_due_again(stage, autojump_clock):

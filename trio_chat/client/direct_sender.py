@@ -53,11 +53,18 @@ class DirectSender:
         raise errors.UnknownRecipient(name)
 
     async def send(
-        self, message: DirectMessage, record: Record, keys: PublicKeys, *, in_order: bool = True
+        self,
+        message: DirectMessage,
+        record: Record,
+        keys: PublicKeys,
+        *,
+        in_order: bool = True,
+        session: bytes | None = None,
     ) -> Fallback | None:
         """Send a message to somebody who has this row. None: they have it. Else why it has to go by the server.
 
-        `in_order`: not directly while the server keeps an earlier message for them.
+        `in_order`: not directly while the server keeps an earlier message for them. `session`: the only one of the link
+        on which it is sent; None is any.
         """
         if not record.online:
             return Fallback.OFFLINE
@@ -72,7 +79,7 @@ class DirectSender:
         if was_silent or (is_at_server and not ip_address(self._registration.server.address[0]).is_loopback):
             return Fallback.DETOUR
         answer = await self._context.endpoint.request(
-            Peer(record.address, keys.link), message, resend_delays=RESEND_DELAYS
+            Peer(record.address, keys.link), message, resend_delays=RESEND_DELAYS, session=session
         )
         letter = self._letters.letter(message, keys)
         if isinstance(answer, messages.Receipt) and self._letters.read(answer.receipt, letter) is Verdict.RECEIVED:

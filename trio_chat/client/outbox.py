@@ -234,7 +234,9 @@ class Outbox:
             return True
         # With another row their program is another one, or they are gone: it must come before what is sent there next.
         has_moved = self._context.table.get(one.message.recipient) != one.handed_to
-        return has_moved or trio.current_time() >= one.resend_at
+        # The new program may answer before we get its row.
+        has_restarted = one.peer is not None and self._context.endpoint.session(one.peer) != one.session
+        return has_moved or has_restarted or trio.current_time() >= one.resend_at
 
     def _gives_way(self, queue: MessageQueue, one: QueuedMessage) -> bool:
         """Whether an earlier message has become due meanwhile: this one must not come before it."""
@@ -298,14 +300,17 @@ class Outbox:
             if one.times < len(RESEND_UNKEPT):
                 # Before it is sent: that it is kept may be said before we look at the answer.
                 self._handed[message.id] = (keys.link, queue, one)
+                peer, endpoint = Peer(record.address, keys.link), self._context.endpoint
                 async with self._to_others:
                     if self._gives_way(queue, one):
                         return None
-                    fallback = await self._direct.send(direct, record, keys)
+                    # Behind others: not to a program that has started since it acknowledged them.
+                    session = None if queue.messages[0] is one else endpoint.session(peer)
+                    fallback = await self._direct.send(direct, record, keys, session=session)
                 if fallback is None:
                     one.resend_at = trio.current_time() + RESEND_UNKEPT[one.times]
                     one.times += 1
-                    one.handed_to = record
+                    one.handed_to, one.peer, one.session = record, peer, endpoint.session(peer)
                     return MessageState.RECEIVED, None
             # The program that has acknowledged them may be gone. The server would hand over this one before them.
             if self._are_unkept_before(queue, one):

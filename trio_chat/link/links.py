@@ -155,6 +155,11 @@ class Links:
         # During a renewal messages are still sent: the old session is used until the new one is there.
         return sealed + self._start_handshake(peer, now) if now - session.born >= RENEW_AFTER else sealed
 
+    def session(self, peer: Peer) -> bytes:
+        """Which session is used to send to this peer; empty if there is none. A peer that starts again has another."""
+        session = self._sessions.current(peer)
+        return session.index if session else b""
+
     def sweep(self, now: float) -> None:
         """Forget what has ended: call it every few seconds."""
         self._sessions.sweep(now)

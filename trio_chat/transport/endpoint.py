@@ -82,6 +82,7 @@ class _PendingRequest:
     outgoing: OutgoingRequest
     on_answer: Callable[[Answer], object]
     group: _RequestGroup
+    session: bytes | None = None
     answer: Answer | None = None
     part_ack: PartAck | None = None
     is_done: bool = False
@@ -137,14 +138,17 @@ class Endpoint:
         attempts: int = 1,
         resend_delays: Sequence[float] = (),
         on_answer: Callable[[Answer], object] = lambda answer: None,
+        session: bytes | None = None,
     ) -> Answer | PartAck | None:
         """Send a request in each window, and again after each of the `resend_delays` inside it, until it is answered.
 
         Returns the answer, a PartAck if the peer acknowledged parts but did not answer, or None if it stayed silent.
-        `on_answer` is called with the answer before any later datagram is handled.
+        `on_answer` is called with the answer before any later datagram is handled. `session`: the only one on which it
+        is sent; None is any.
         """
         group = _RequestGroup(1)
         pending = self._add_pending(peer, request, encode(request), on_answer, group)
+        pending.session = session
         await self._wait_for(group, [pending], attempts, resend_delays)
         return pending.answer or pending.part_ack
 
@@ -175,6 +179,10 @@ class Endpoint:
             self._memory.forget(key)
         self._assembly.drop(key)
         self._send(peer, data)
+
+    def session(self, peer: Peer) -> bytes:
+        """Which session is used to send to this peer: another one after the peer has started again."""
+        return self._links.session(peer)
 
     def abandon(self, peer: Peer) -> None:
         """This peer is gone: requests to it end now, as if it had stayed silent."""
@@ -262,10 +270,14 @@ class Endpoint:
     async def _send_pending(self, requests: Sequence[_PendingRequest]) -> None:
         unanswered = [pending for pending in requests if not pending.is_done]
         for count, pending in enumerate(unanswered, start=1):
-            self._send(pending.peer, *pending.outgoing.missing())
+            self._send_missing(pending)
             # The answers to a large fan-out must be read meanwhile, or the socket's buffer overflows.
             if count % BURST == 0:
                 await trio.lowlevel.checkpoint()
+
+    def _send_missing(self, pending: _PendingRequest) -> None:
+        if pending.session is None or pending.session == self.session(pending.peer):
+            self._send(pending.peer, *pending.outgoing.missing())
 
     def _send(self, peer: Peer, *messages: bytes) -> None:
         """Seal encoded messages and send them, or leave them with the links until there is a session."""
@@ -298,7 +310,7 @@ class Endpoint:
             case SessionReplaced(peer):
                 # Sent on a session that the peer has forgotten, they would wait for the next resend or window.
                 for pending in self._pending_at(peer):
-                    self._send(peer, *pending.outgoing.missing())
+                    self._send_missing(pending)
             case Moved(before, now):
                 for pending in self._pending_at(before):
                     pending.peer = now
