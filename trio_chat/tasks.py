@@ -37,6 +37,11 @@ class Change:
     def __init__(self) -> None:
         self._next = trio.Event()
 
+    @property
+    def next(self) -> trio.Event:
+        """The next change. Who looks at what it is about after this cannot miss one."""
+        return self._next
+
     def set(self) -> None:
         """It has changed: all that wait go on."""
         self._next.set()

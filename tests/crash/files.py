@@ -143,7 +143,7 @@ class Store:
             )
             self.received = [Received(*row) for row in rows]
             self.history = Counter(database.execute("SELECT text, sent FROM history"))
-            self.unsettled = dict(database.execute("SELECT hash, is_saved FROM sent"))
+            self.unsettled = dict(database.execute("SELECT hash, saved_at IS NOT NULL FROM sent"))
             """By the hashes of their texts: whether the server has said that it keeps them."""
             self.outgoing = [text for (text,) in database.execute("SELECT text FROM outgoing ORDER BY number")]
         self.by_key = {(row.kind, row.sender, row.id): row for row in self.received}

@@ -588,18 +588,18 @@ async def test_which_letters_the_server_keeps(open_store):
             await store.will_send(sent(number))
         assert not store.is_at_server("bob", since=0.0), "nobody knows whether it has them"
         for number in (1, 2, 9):
-            store.saved(id_of(number))
+            store.saved(id_of(number), 50.0)
         store.settled(id_of(2))
     async with open_store() as store:
         assert store.is_at_server(sent(1).recipient.upper(), since=0.0)
         assert not store.is_at_server("somebody", since=0.0)
-        assert not store.is_at_server(sent(1).recipient, since=sent(1).at), "it has expired"
-        assert store.sent(id_of(1)).is_saved
+        assert not store.is_at_server(sent(1).recipient, since=50.0), "it has expired"
+        assert store.sent(id_of(1)).saved_at == 50.0
         store.settled(id_of(1))
     async with open_store() as store:
         assert not store.is_at_server(sent(1).recipient, since=0.0)
-        store.saved(id_of(0))
-        store.saved(id_of(3))
+        store.saved(id_of(0), 50.0)
+        store.saved(id_of(3), 50.0)
         store.passed(sent(0).recipient.upper())
     async with open_store() as store:
         assert not store.is_at_server(sent(1).recipient, since=0.0)
@@ -1060,12 +1060,13 @@ async def test_a_file_of_schema_7_gets_an_outbox_and_keeps_all_else(old):
     async with open_old(old) as store:
         letter = store.sent(bytes([70]) * 16)
         assert (letter.recipient, letter.hash) == ("ann", hash_text("message 70"))
-        # Whether the server has it was not noted. It must not make later messages to ann take another way for ever.
-        assert not letter.is_saved
+        # Whether the server has it was not noted. If it has, nothing must overtake it.
+        assert letter.saved_at == letter.at
+        assert store.is_at_server("ann", since=0.0)
         assert [one.key.name for one in store.epochs()] == ["lunch"]
         assert store.outgoing() == []
         kept = await store.put_outgoing(outgoing(1))
-        store.saved(letter.id)
+        store.saved(letter.id, 60.0)
     async with open_old(old) as store:
         assert store.outgoing() == [kept]
         assert store.is_at_server("Ann", since=0.0)

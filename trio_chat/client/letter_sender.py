@@ -98,7 +98,7 @@ class LetterSender:
             case messages.Delivered(receipt=receipt):
                 return self.read(receipt, letter)
             case messages.Saved() if not is_copy:
-                self._context.store.saved(letter.id)
+                self._context.store.saved(letter.id, self._context.clock())
                 return None
             # Sealed twice, the same message looks like another one: the server has it, and may repeat what it answered
             # then, though the receipt has come since.
@@ -112,7 +112,7 @@ class LetterSender:
     def _verdict_before(self, letter: SentLetter) -> Verdict | None:
         store = self._context.store
         if store.seen((EntryKind.RECEIPT, fold(letter.recipient), letter.id)) is None:
-            store.saved(letter.id)
+            store.saved(letter.id, self._context.clock())
             return None
         # Its receipt has come, and was shown then.
         return Verdict.RECEIVED

@@ -17,16 +17,18 @@ from trio_chat.client.context import ClientContext
 from trio_chat.client.direct_sender import DirectSender
 from trio_chat.client.events import HistoryEntry, MessageState, OutgoingChanged
 from trio_chat.client.letter_sender import LetterSender
+from trio_chat.client.outbox_news import OutboxNews
 from trio_chat.client.outgoing_queue import (
     AT_ONCE,
     PAUSES,
     QUIET_PAUSE,
     RESEND_UNKEPT,
-    RETRIED_FOR,
     MessageQueue,
     QueuedMessage,
     QueueKey,
-    keep_message,
+    check_room,
+    is_too_old,
+    new_message,
     queue_of,
 )
 from trio_chat.client.registration import Registration
@@ -57,17 +59,19 @@ class Outbox:
     _to_start: list[QueueKey] = attrs.field(init=False, factory=list)
     _wake_up: WakeUp = attrs.field(init=False, factory=WakeUp)
     _progress: Change = attrs.field(init=False, factory=Change)
-    # Queues that have another message, while their first one waits.
-    _to_tell: list[MessageQueue] = attrs.field(init=False, factory=list)
+    _news: OutboxNews = attrs.field(init=False)
     # Messages that programs of others have, or are getting, by their ids; with the keys of their links.
     _handed: dict[bytes, tuple[bytes, MessageQueue, QueuedMessage]] = attrs.field(init=False, factory=dict)
-    # For a program that reads no events.
-    _report: Callable[[OutgoingChanged], object] | None = attrs.field(init=False, default=None)
-    _awaited: dict[int, trio.MemorySendChannel[OutgoingChanged]] = attrs.field(init=False, factory=dict)
     _new: int = attrs.field(init=False, default=0)
+    # How many messages are being written to the disk, and their bytes.
+    _being_put: tuple[int, int] = attrs.field(init=False, default=(0, 0))
     # Two: a server that takes seconds to answer must not hold up what goes to programs of others.
     _to_server: trio.CapacityLimiter = attrs.field(init=False, factory=lambda: trio.CapacityLimiter(AT_ONCE))
     _to_others: trio.CapacityLimiter = attrs.field(init=False, factory=lambda: trio.CapacityLimiter(AT_ONCE))
+
+    @_news.default
+    def _new_news(self) -> OutboxNews:
+        return OutboxNews(self._context)
 
     # --- what the user does ---
 
@@ -89,10 +93,16 @@ class Outbox:
 
     async def _put(self, recipient: str, room: str, text: str) -> Outgoing:
         store = self._context.store
+        count, size = self._being_put
+        check_room(store, text, count, size)
         self.resume()
-        now = self._context.clock()
-        # If nothing is before it, it is tried in a moment: one write to the disk says both.
-        is_first = (fold(recipient), fold(room)) not in self._queues and self._registration.registered is not None
+        message = new_message(recipient, room, text, self._context.clock())
+        if room and (private := self._context.epochs.named(room)):
+            # Whatever room has this name when it is sent.
+            message = attrs.evolve(message, room_id=private.room)
+        if queue_of(message) not in self._queues and self._can_be_tried(recipient):
+            # If nothing is before it, it is tried in a moment: one write to the disk says both.
+            message = attrs.evolve(message, attempted_at=message.at)
         stored: list[Outgoing] = []
         is_cancelled = False
 
@@ -102,16 +112,27 @@ class Outbox:
             else:
                 stored.append(message)
 
-        attempted_at = now if is_first else None
+        self._being_put = (count + 1, size + len(text.encode()))
         try:
-            return await keep_message(store, recipient, room, text, now, attempted_at, on_stored)
+            return await store.put_outgoing(message, on_stored)
         finally:
+            count, size = self._being_put
+            self._being_put = (count - 1, size - len(text.encode()))
             # Not in `on_stored`, if this returns: the caller would hear too late of what becomes of it. But if this is
             # cancelled, and it is on the disk nevertheless, only the next program would send it. A shield against the
             # cancellation would be for ever if the store has ended (seed 80000).
             is_cancelled = True
             for message in stored:
                 self._enqueue(QueuedMessage(message))
+
+    def _can_be_tried(self, recipient: str) -> bool:
+        if self._registration.registered is None or self._registration.silent_since is not None:
+            return False
+        record = self._context.table.get(recipient)
+        try:
+            return record is None or self._context.pins.keys(record) is not None
+        except errors.ChatError:  # the key has changed: nothing is sent before it is trusted
+            return False
 
     def waiting(self) -> list[Outgoing]:
         """The messages that wait, in the order in which they were put."""
@@ -130,19 +151,17 @@ class Outbox:
             self._dequeue(queue, one)
             if one.attempt is not None:
                 one.attempt.cancel()
+        self._news.cancelled(number)
         await self._context.store.cancel_outgoing(message)
         return message
 
     async def news(self, message: Outgoing) -> OutgoingChanged:
         """Wait for what becomes of this message first; it does not come as an event, then. Call this right after `put`.
 
-        So a program that reads no events (`backlog=0`) knows whether it was sent, has failed, or has to wait.
+        So a program that reads no events (`backlog=0`) knows whether it was sent, has failed, or has to wait. Raises
+        NotWaiting if it is cancelled meanwhile.
         """
-        self._awaited[message.number], news = trio.open_memory_channel[OutgoingChanged](1)
-        try:
-            return await news.receive()
-        finally:
-            self._awaited.pop(message.number, None)
+        return await self._news.of(message.number)
 
     async def settled(self) -> None:
         """Wait until each message that was put has been sent, or has to wait for something."""
@@ -154,7 +173,7 @@ class Outbox:
 
         For a program that reads no events (`backlog=0`): `report` is called with what becomes of each one.
         """
-        self._report = report
+        self._news.report = report
         self.resume()
         await self.settled()
 
@@ -165,7 +184,7 @@ class Outbox:
             for message in self.waiting():
                 was_tried = message.attempted_at is not None
                 # That it has to wait was told by the earlier program; but `report` wants to know that now.
-                was_told = not message.is_received and self._report is None
+                was_told = not message.is_received and self._news.report is None
                 self._enqueue(QueuedMessage(message, was_told=was_told, was_tried=was_tried))
 
     def try_again(self) -> None:
@@ -181,11 +200,11 @@ class Outbox:
             self._to_start.append(key)
             self._wake_up.set()
         queue = self._queues[key]
-        queue.messages.append(one)
+        queue.add(one)
         queue.wake_up.set()
         self._new += 1
         if queue.error is not None:
-            self._to_tell.append(queue)
+            queue.has_another = True
             self._wake_up.set()
 
     def _dequeue(self, queue: MessageQueue, one: QueuedMessage) -> None:
@@ -202,15 +221,17 @@ class Outbox:
     async def run(self) -> None:
         """Send what waits, until cancelled."""
         async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._news.tell_loop)
             while True:
                 starting, self._to_start = self._to_start, []
                 for key in starting:
                     nursery.start_soon(self._send_queue, key)
-                telling, self._to_tell = self._to_tell, []
-                for queue in telling:
-                    if queue.error is not None:
-                        nursery.start_soon(self._must_wait, queue, queue.error)
                 await self._wake_up.wait()
+                # Who has put them may call `news` in this moment.
+                await trio.lowlevel.checkpoint()
+                for queue in self._queues.values():
+                    if queue.has_another and queue.error is not None:
+                        self._must_wait(queue, queue.error)
 
     async def _send_queue(self, key: QueueKey) -> None:
         queue = self._queues[key]
@@ -233,7 +254,8 @@ class Outbox:
         if one.handed_to is None:
             return True
         # With another row their program is another one, or they are gone: it must come before what is sent there next.
-        has_moved = self._context.table.get(one.message.recipient) != one.handed_to
+        row = self._context.table.get(one.message.recipient)
+        has_moved = row is not None and row != one.handed_to
         # The new program may answer before we get its row.
         has_restarted = one.peer is not None and self._context.endpoint.session(one.peer) != one.session
         return has_moved or has_restarted or trio.current_time() >= one.resend_at
@@ -253,19 +275,17 @@ class Outbox:
 
     async def _send(self, queue: MessageQueue, one: QueuedMessage) -> bool:
         """Send a message, as often as that is needed, and say what has become of it. False: it stays in its queue."""
-        context = self._context
         while True:
-            while self._registration.registered is None:
-                await self._must_wait(queue, errors.NotRegistered())
-                await self._registration.changed.wait()
-            message = one.message
+            # Before anything is looked at: what changes from now on is not missed.
+            change = self._registration.changed.next
+            if self._registration.registered is None:
+                self._must_wait(queue, errors.NotRegistered())
+                await change.wait()
+                continue
             if one.times:
                 self._is_settled(one)
-            if message.attempted_at is None:
-                # Before it is sent: after a crash in between, nobody knows whether it has arrived.
-                message = one.message = await context.store.attempt_outgoing(message, context.clock())
-            elif context.clock() - message.attempted_at > RETRIED_FOR:
-                await self._tell(one, MessageState.FAILED, errors.TriedTooLong())
+            if is_too_old(one.message, self._context.clock()):
+                self._has_failed(one, errors.TriedTooLong())
                 return True
             try:
                 sent = await self._attempt(queue, one)
@@ -275,16 +295,16 @@ class Outbox:
                 pause = max(PAUSES[type(error)], getattr(error, "after", 0.0))
                 # Who writes much is told to wait a second again and again: that is no news.
                 if pause > QUIET_PAUSE:
-                    await self._must_wait(queue, error)
+                    self._must_wait(queue, error)
                 with trio.move_on_after(pause):
-                    await self._registration.changed.wait()
+                    await change.wait()
             except errors.ChatError as error:
-                await self._tell(one, MessageState.FAILED, error)
+                self._has_failed(one, error)
                 return True
             else:
                 if sent is None:
                     return False
-                await self._was_sent(one, *sent)
+                self._was_sent(one, *sent)
                 return sent[0] is not MessageState.RECEIVED or one.is_kept
 
     async def _attempt(self, queue: MessageQueue, one: QueuedMessage) -> tuple[MessageState, float | None] | None:
@@ -292,30 +312,36 @@ class Outbox:
         message, was_tried, one.was_tried = one.message, one.was_tried, True
         try:
             if message.room:
-                await self._by_server(partial(self._rooms.post, message.room, message.text, message.id, message.at))
+                await self._by_server(partial(self._post, message), one)
                 return MessageState.POSTED, None
             find = partial(self._direct.find, message.recipient)
             record, keys = await (find() if message.recipient in self._context.table else self._by_server(find))
             direct = DirectMessage(message.id, self._context.name, message.recipient, message.text, sender_keeps=True)
-            if one.times < len(RESEND_UNKEPT):
+            # Who acknowledges, and never says that they have it: the server takes it, unless it is away, too.
+            is_silent = self._registration.silent_since is not None
+            if one.times < len(RESEND_UNKEPT) or (is_silent and one.handed_to is not None):
                 # Before it is sent: that it is kept may be said before we look at the answer.
                 self._handed[message.id] = (keys.link, queue, one)
                 peer, endpoint = Peer(record.address, keys.link), self._context.endpoint
                 async with self._to_others:
+                    if record.online:
+                        await self._note_attempt(one)
                     if self._gives_way(queue, one):
                         return None
                     # Behind others: not to a program that has started since it acknowledged them.
                     session = None if queue.messages[0] is one else endpoint.session(peer)
                     fallback = await self._direct.send(direct, record, keys, session=session)
                 if fallback is None:
-                    one.resend_at = trio.current_time() + RESEND_UNKEPT[one.times]
+                    pause = RESEND_UNKEPT[min(one.times, len(RESEND_UNKEPT) - 1)]
+                    one.resend_at = trio.current_time() + pause
                     one.times += 1
                     one.handed_to, one.peer, one.session = record, peer, endpoint.session(peer)
                     return MessageState.RECEIVED, None
             # The program that has acknowledged them may be gone. The server would hand over this one before them.
             if self._are_unkept_before(queue, one):
                 return None
-            delivery = await self._by_server(partial(self._letters.send, direct, keys, message.at, is_copy=was_tried))
+            send = partial(self._letters.send, direct, keys, message.at, is_copy=was_tried)
+            delivery = await self._by_server(send, one)
             return MessageState(delivery.how), delivery.sent_at
         except errors.IdInUse:
             # Sealed twice, a message to a private room looks like another one: the server has it.
@@ -323,12 +349,26 @@ class Outbox:
                 raise
             return MessageState.POSTED, None
 
-    async def _by_server(self, ask: Callable[[], Awaitable[_T]]) -> _T:
+    async def _post(self, message: Outgoing) -> None:
+        await self._rooms.post(message.room, message.text, message.id, message.at, only=message.room_id)
+
+    async def _by_server(self, ask: Callable[[], Awaitable[_T]], one: QueuedMessage | None = None) -> _T:
+        """Ask the server. `one`: the message that it gets by that."""
         async with self._to_server:
             # Heartbeats find out when it is back. If each of thousands of queues asked, each would take its windows.
             if self._registration.silent_since is not None:
                 raise errors.ServerNotResponding
+            if one is not None:
+                await self._note_attempt(one)
             return await ask()
+
+    async def _note_attempt(self, one: QueuedMessage) -> None:
+        """A message is sent now. After a crash, nobody knows whether it has arrived."""
+        # We may have gone offline while it waited for its turn.
+        if self._registration.registered is None:
+            raise errors.NotRegistered
+        if one.message.attempted_at is None:
+            one.message = await self._context.store.attempt_outgoing(one.message, self._context.clock())
 
     def on_kept(self, peer: Peer, ids: Sequence[bytes]) -> None:
         """A peer has these messages on its disk. Called by the reading task."""
@@ -339,57 +379,54 @@ class Outbox:
                 case _:
                     continue
             one.is_kept = True
-            if one.handed_to is not None and one.attempt is None and one in queue.messages:
+            # Not if the acknowledgement has come in the same moment, and is looked at next.
+            if one.message.is_received and one in queue.messages:
                 self._context.store.outgoing_done(one.message)
                 self._dequeue(queue, one)
+                if one.attempt is not None:
+                    one.attempt.cancel()
 
     # --- what the user is told ---
 
-    async def _was_sent(self, one: QueuedMessage, state: MessageState, sent_at: float | None) -> None:
+    def _was_sent(self, one: QueuedMessage, state: MessageState, sent_at: float | None) -> None:
         store, message, is_post = self._context.store, one.message, bool(one.message.room)
-        was_received, is_received = message.is_received, state is MessageState.RECEIVED and not one.is_kept
-        if not was_received:
-            room = "" if message.room == EVERYONE_NAME else message.room
+        if not message.is_received:
+            room = "" if fold(message.room) == EVERYONE_NAME else message.room
             # With the next line: after a crash it is in the history, or waits, and never neither.
             store.note(HistoryEntry(message.at, message.recipient, message.text, sent=True, group=is_post, room=room))
-        if is_received:
+            self._tell(one, state, sent_at=sent_at)
+        if state is MessageState.RECEIVED and not one.is_kept:
             one.message = store.outgoing_received(message)
         else:
             store.outgoing_done(message)
-        if not was_received:
-            await self._tell(one, state, sent_at=sent_at)
-        # That it is kept may have been said while the user was told: `on_kept` leaves it to us, then.
-        if is_received and one.is_kept:
-            store.outgoing_done(message)
 
-    async def _must_wait(self, queue: MessageQueue, error: errors.ChatError) -> None:
+    def _has_failed(self, one: QueuedMessage, error: errors.ChatError) -> None:
+        if one.message.is_received:
+            self._context.store.outgoing_done(one.message)  # what was said of it is right
+        else:
+            self._tell(one, MessageState.FAILED, error)
+
+    def _must_wait(self, queue: MessageQueue, error: errors.ChatError) -> None:
         """The first message waits, and those behind it: tell the user, of each of them once."""
-        queue.error = error
-        for one in [one for one in queue.messages if one.is_new]:
-            self._is_settled(one)
-            if not one.was_told and not one.message.is_received:
-                one.was_told = True
-                await self._tell(one, MessageState.WAITING, error)
+        queue.error, queue.has_another = error, False
+        for one in queue.messages:
+            if one.is_new:
+                self._is_settled(one)
+                if not one.was_told and not one.message.is_received:
+                    self._tell(one, MessageState.WAITING, error)
+                    one.was_told = True
 
-    async def _tell(
+    def _tell(
         self,
         one: QueuedMessage,
         state: MessageState,
         error: errors.ChatError | None = None,
         sent_at: float | None = None,
     ) -> None:
-        message, queue = one.message, self._context.event_queue
+        message = one.message
         change = OutgoingChanged(
             message.number, message.id, message.recipient, message.room, message.at, state, sent_at, error, one.was_told
         )
         # A failure is kept until the user has seen it: if the program ends before, it fails and is told again.
-        shown = partial(self._context.store.outgoing_done, message) if state is MessageState.FAILED else None
-        if awaited := self._awaited.pop(message.number, None):
-            awaited.send_nowait(change)
-        elif queue.takes_events:
-            await queue.put(change, shown)
-            return
-        elif self._report is not None:
-            self._report(change)
-        if shown:
-            shown()
+        is_failure = state is MessageState.FAILED
+        self._news.tell(change, partial(self._context.store.outgoing_done, message) if is_failure else None)

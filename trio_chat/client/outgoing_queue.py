@@ -5,7 +5,6 @@ When they are sent is in outbox.py; how they are stored is in storage/outgoing.p
 
 import math
 from collections import deque
-from collections.abc import Callable
 
 import attrs
 import trio
@@ -24,6 +23,9 @@ MAX_OUTGOING, MAX_OUTGOING_BYTES = 10_000, 64 * 1024 * 1024
 RETRIED_FOR = 14 * 24 * 3600.0
 """Seconds (14 days) after its first attempt in which a message is sent again. Its recipient and the server remember its
 id for longer than that; later, it could be shown twice."""
+
+CLOCK_ERROR = 3600.0
+"""Seconds by which a clock may be set back without any effect."""
 
 AT_ONCE = 64
 """How many queues send at once: so many to the server, and so many to programs of others."""
@@ -46,6 +48,11 @@ PAUSES: dict[type[errors.ChatError], float] = {
     errors.NameTaken: math.inf,
     errors.SignedInElsewhere: math.inf,
     errors.Banned: math.inf,
+    errors.TooManyNames: math.inf,
+    errors.NoRoom: math.inf,
+    errors.RegistrationClosed: math.inf,
+    errors.NotInvited: math.inf,
+    errors.TooManyPeople: math.inf,
     errors.ServerKeyChanged: math.inf,
     errors.WrongServerKey: math.inf,
 }
@@ -56,26 +63,36 @@ message has failed, and the next one of its queue is sent.
 """
 
 
-def check_room(store: ClientStore, text: str) -> None:
-    """Raises InvalidText, and OutboxFull if no such text may be added to those that wait."""
+def check_room(store: ClientStore, text: str, count: int = 0, size: int = 0) -> None:
+    """Raises InvalidText, and OutboxFull if no such text may be added to those that wait.
+
+    `count`, `size`: how many more are being written to the disk, and their bytes.
+    """
     check_text(text)
-    count, size = store.outgoing_size()
-    if count >= MAX_OUTGOING or size + len(text.encode()) > MAX_OUTGOING_BYTES:
+    waiting, bytes_waiting = store.outgoing_size()
+    if waiting + count >= MAX_OUTGOING or bytes_waiting + size + len(text.encode()) > MAX_OUTGOING_BYTES:
         raise errors.OutboxFull
 
 
-async def keep_message(
-    store: ClientStore,
-    recipient: str,
-    room: str,
-    text: str,
-    now: float,
-    attempted_at: float | None = None,
-    on_stored: Callable[[Outgoing], object] | None = None,
-) -> Outgoing:
-    """Add a message to those that wait; when this returns it is on the disk. Raises InvalidText, OutboxFull."""
+def new_message(recipient: str, room: str, text: str, now: float) -> Outgoing:
+    """A message that nobody has tried to send yet."""
+    return Outgoing(0, new_id(), recipient, room, text, now)
+
+
+async def keep_message(store: ClientStore, recipient: str, room: str, text: str, now: float) -> Outgoing:
+    """Add a message to those that wait, without a chat; when this returns it is on the disk.
+
+    Raises InvalidText, OutboxFull.
+    """
     check_room(store, text)
-    return await store.put_outgoing(Outgoing(0, new_id(), recipient, room, text, now, attempted_at), on_stored)
+    private = (one.key for one in store.epochs() if one.body and not one.is_ended)
+    room_id = next((key.room for key in private if room and fold(key.name) == fold(room)), "")
+    return await store.put_outgoing(attrs.evolve(new_message(recipient, room, text, now), room_id=room_id))
+
+
+def is_too_old(message: Outgoing, now: float) -> bool:
+    """Whether a message was tried for as long as it may be. Also if the clock was wrong: it may be older than that."""
+    return message.attempted_at is not None and not -CLOCK_ERROR <= now - message.attempted_at <= RETRIED_FOR
 
 
 @attrs.define(eq=False)
@@ -102,11 +119,22 @@ class QueuedMessage:
 
 @attrs.define(eq=False)
 class MessageQueue:
-    """The messages to one recipient or one room, in order. `error`: why the first one waits."""
+    """The messages to one recipient or one room, by their numbers.
+
+    `error`: why the first one waits. `has_another`: since the user was told so.
+    """
 
     messages: deque[QueuedMessage] = attrs.field(factory=deque)
     wake_up: WakeUp = attrs.field(factory=WakeUp)
     error: errors.ChatError | None = None
+    has_another: bool = False
+
+    def add(self, one: QueuedMessage) -> None:
+        """Add a message. Several tasks that have put theirs at once come here in any order."""
+        later = [other for other in self.messages if other.message.number > one.message.number]
+        for other in later:
+            self.messages.remove(other)
+        self.messages.extend((one, *later))
 
 
 QueueKey = tuple[str, str]

@@ -270,7 +270,7 @@ class Registration:
         if self.silent_since is None:
             self.silent_since = self._context.clock()
             if self._reconnect:
-                waiting, _ = self._context.store.outgoing_size()
+                waiting = sum(not one.is_received for one in self._context.store.outgoing())
                 self._context.event_queue.offer(ServerSilent(self.silent_since, waiting))
 
     def _note_answer(self) -> None:

@@ -135,11 +135,16 @@ class Rooms:
 
     # --- messages ---
 
-    async def post(self, name: str, text: str, id: bytes, at: float) -> SignedRoom:
-        """Send a message, which was written at that time, to a room; return the room."""
+    async def post(self, name: str, text: str, id: bytes, at: float, *, only: str = "") -> SignedRoom:
+        """Send a message, which was written at that time, to a room; return the room.
+
+        `only`: the id that the room must have, if it is known. Raises NotAMember if another one has its name.
+        """
         check_name(name)
         check_text(text)
         room = await self._room_to_post_to(name)
+        if only and room.id != only:
+            raise errors.NotAMember(name)
         if is_private(room.id):
             answer = await self._private.post(room.id, name, text, id, at)
         else:

@@ -64,20 +64,20 @@ def forget_oldest_rows(database: sqlite3.Connection) -> list[EntryKey]:
 def remember_sent(database: sqlite3.Connection, letter: SentLetter, forgotten: Sequence[bytes]) -> None:
     """Add a letter; forget these."""
     database.execute(
-        "INSERT OR REPLACE INTO sent (id, recipient, key, hash, at, is_saved) VALUES (?, ?, ?, ?, ?, ?)",
+        "INSERT OR REPLACE INTO sent (id, recipient, key, hash, at, saved_at) VALUES (?, ?, ?, ?, ?, ?)",
         attrs.astuple(letter),
     )
     forget_sent(database, forgotten)
 
 
-def mark_row_saved(database: sqlite3.Connection, id_: bytes) -> None:
-    """Note that the server keeps a letter."""
-    database.execute("UPDATE sent SET is_saved = 1 WHERE id = ?", (id_,))
+def mark_row_saved(database: sqlite3.Connection, id_: bytes, at: float) -> None:
+    """Note that the server keeps a letter since then."""
+    database.execute("UPDATE sent SET saved_at = ? WHERE id = ?", (at, id_))
 
 
 def mark_rows_passed(database: sqlite3.Connection, recipient: str) -> None:
     """Note that the server keeps no letters to this name any more."""
-    database.execute("UPDATE sent SET is_saved = 0 WHERE lower(recipient) = ?", (fold(recipient),))
+    database.execute("UPDATE sent SET saved_at = NULL WHERE lower(recipient) = ?", (fold(recipient),))
 
 
 def forget_sent(database: sqlite3.Connection, ids: Sequence[bytes]) -> None:

@@ -112,7 +112,7 @@ class SqliteClientStore:
             " WHERE NOT shown ORDER BY number"
         )
         self._unshown = {entry.key: entry for entry in (OpenedEntry(*row) for row in unshown)}
-        sent = connection.execute("SELECT id, recipient, key, hash, at, is_saved FROM sent ORDER BY number")
+        sent = connection.execute("SELECT id, recipient, key, hash, at, saved_at FROM sent ORDER BY number")
         self._sent = SentLetters(SentLetter(*row) for row in sent.fetchall())
         self._outgoing = read_outgoing(connection)
         self._pins: dict[str, bytes] = dict(connection.execute("SELECT name, key FROM pins"))
@@ -188,9 +188,9 @@ class SqliteClientStore:
     def sent(self, id: bytes) -> SentLetter | None:
         return self._sent.get(id)
 
-    def saved(self, id: bytes) -> None:
-        if self._sent.saved(id):
-            self._write_later(lambda database: mark_row_saved(database, id))
+    def saved(self, id: bytes, at: float) -> None:
+        if self._sent.saved(id, at):
+            self._write_later(lambda database: mark_row_saved(database, id, at))
 
     def passed(self, recipient: str) -> None:
         if self._sent.passed(recipient):

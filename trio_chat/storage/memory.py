@@ -109,8 +109,8 @@ class MemoryClientStore:
     def sent(self, id: bytes) -> SentLetter | None:
         return self._sent.get(id)
 
-    def saved(self, id: bytes) -> None:
-        self._sent.saved(id)
+    def saved(self, id: bytes, at: float) -> None:
+        self._sent.saved(id, at)
 
     def passed(self, recipient: str) -> None:
         self._sent.passed(recipient)

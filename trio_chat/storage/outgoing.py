@@ -12,9 +12,11 @@ import attrs
 OUTBOX_MIGRATION = """
     CREATE TABLE outgoing (
         number INTEGER PRIMARY KEY AUTOINCREMENT, id BLOB NOT NULL UNIQUE, recipient TEXT NOT NULL, room TEXT NOT NULL,
-        text TEXT NOT NULL, at REAL NOT NULL, attempted_at REAL, is_received INTEGER NOT NULL DEFAULT 0
+        text TEXT NOT NULL, at REAL NOT NULL, attempted_at REAL, is_received INTEGER NOT NULL DEFAULT 0,
+        room_id TEXT NOT NULL
     );
-    ALTER TABLE sent ADD COLUMN is_saved INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE sent ADD COLUMN saved_at REAL;
+    UPDATE sent SET saved_at = at;
     """
 
 
@@ -24,7 +26,7 @@ class Outgoing:
 
     `recipient`: a person, or empty; then `room` is the name of a room. `at`: when it was accepted, `attempted_at`: when
     it was first tried to send it, None if it was not; by our clock, seconds since 1970, UTC. `is_received`: the program
-    of the recipient has it, and has not said yet that it is on its disk.
+    of the recipient has it, and has not said yet that it is on its disk. `room_id`: of a private room; else empty.
     """
 
     number: int
@@ -35,6 +37,7 @@ class Outgoing:
     at: float
     attempted_at: float | None = None
     is_received: bool = attrs.field(default=False, converter=bool)
+    room_id: str = ""
 
 
 class OutboxStore(Protocol):
@@ -103,7 +106,7 @@ class OutgoingMessages:
 def read_outgoing(database: sqlite3.Connection) -> OutgoingMessages:
     """The messages that wait in a file."""
     rows = database.execute(
-        "SELECT number, id, recipient, room, text, at, attempted_at, is_received FROM outgoing ORDER BY number"
+        "SELECT number, id, recipient, room, text, at, attempted_at, is_received, room_id FROM outgoing ORDER BY number"
     )
     return OutgoingMessages(*(Outgoing(*row) for row in rows))
 
@@ -113,8 +116,9 @@ def write_outgoing(database: sqlite3.Connection, message: Outgoing) -> int:
     values = (message.id, message.recipient, message.room, message.text, message.at, message.attempted_at)
     # OR REPLACE: this may run twice.
     cursor = database.execute(
-        "INSERT OR REPLACE INTO outgoing (id, recipient, room, text, at, attempted_at) VALUES (?, ?, ?, ?, ?, ?)",
-        values,
+        "INSERT OR REPLACE INTO outgoing (id, recipient, room, text, at, attempted_at, room_id)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (*values, message.room_id),
     )
     return int(cursor.lastrowid or 0)
 

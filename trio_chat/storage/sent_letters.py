@@ -17,7 +17,7 @@ SENT_LIMIT = 10_000
 class SentLetter:
     """A letter that waits for its receipt: to whom, their Ed25519 key, the SHA-256 of its text, when it was sent.
 
-    `is_saved`: the server has said that it keeps it.
+    `saved_at`: when the server has said that it keeps it, by our clock; None if it has not, or has it no longer.
     """
 
     id: bytes
@@ -25,7 +25,7 @@ class SentLetter:
     key: bytes
     hash: bytes
     at: float
-    is_saved: bool = attrs.field(default=False, converter=bool)
+    saved_at: float | None = None
 
 
 class SentLetterStore(Protocol):
@@ -37,14 +37,14 @@ class SentLetterStore(Protocol):
     def sent(self, id: bytes) -> SentLetter | None:
         """The letter with this id, if it waits for its receipt."""
 
-    def saved(self, id: bytes) -> None:
-        """The server keeps this letter. May become durable a little later (100 ms)."""
+    def saved(self, id: bytes, at: float) -> None:
+        """The server keeps this letter since then. May become durable a little later (100 ms)."""
 
     def passed(self, recipient: str) -> None:
         """They have been given all letters that were sent to this name. May become durable a little later (100 ms)."""
 
     def is_at_server(self, recipient: str, since: float) -> bool:
-        """Whether the server keeps a letter to this name that was sent after `since`.
+        """Whether the server keeps a letter to this name since later than this.
 
         That is: it is saved, has no receipt, and is not passed.
         """
@@ -74,27 +74,33 @@ class SentLetters:
         """Add a letter; return the ids of those that are forgotten for it."""
         self.remove(letter.id)
         self._letters[letter.id] = letter
-        if letter.is_saved:
+        if letter.saved_at is not None:
             self._at_server.setdefault(fold(letter.recipient), {})[letter.id] = letter
         forgotten = []
         while len(self._letters) > SENT_LIMIT:
-            forgotten.append(next(iter(self._letters)))
-            self.remove(forgotten[-1])
+            # First one that is not the last at the server to somebody: that one says that nothing may overtake it.
+            oldest = next((id_ for id_, one in self._letters.items() if not self._is_last(one)), letter.id)
+            forgotten.append(oldest)
+            self.remove(oldest)
         return forgotten
 
-    def saved(self, id: bytes) -> bool:
+    def _is_last(self, letter: SentLetter) -> bool:
+        at_server = self._at_server.get(fold(letter.recipient))
+        return at_server is not None and next(reversed(at_server)) == letter.id
+
+    def saved(self, id: bytes, at: float) -> bool:
         """The server keeps this letter. Returns whether that is new."""
         letter = self._letters.get(id)
-        if letter is None or letter.is_saved:
+        if letter is None or letter.saved_at is not None:
             return False
-        letter = self._letters[id] = attrs.evolve(letter, is_saved=True)
+        letter = self._letters[id] = attrs.evolve(letter, saved_at=at)
         self._at_server.setdefault(fold(letter.recipient), {})[id] = letter
         return True
 
     def passed(self, recipient: str) -> bool:
         """The server keeps none to this name any more. Returns whether it did."""
         letters = self._at_server.pop(fold(recipient), {})
-        self._letters.update((id_, attrs.evolve(letter, is_saved=False)) for id_, letter in letters.items())
+        self._letters.update((id_, attrs.evolve(letter, saved_at=None)) for id_, letter in letters.items())
         return bool(letters)
 
     def remove(self, id: bytes) -> bool:
@@ -109,7 +115,7 @@ class SentLetters:
         return True
 
     def is_at_server(self, recipient: str, since: float) -> bool:
-        """Whether the server keeps one to this name that was sent after this time."""
+        """Whether the server keeps one to this name since later than this."""
         letters = self._at_server.get(fold(recipient))
         # The newest is the last: not all of them have to be looked at each time.
-        return letters is not None and next(reversed(letters.values())).at > since
+        return letters is not None and (next(reversed(letters.values())).saved_at or 0.0) > since
