@@ -638,7 +638,7 @@ async def test_a_server_that_lets_nobody_in_makes_no_message_fail(stage, mode, a
 
 
 async def test_what_waits_for_its_turn_is_not_sent_after_dereg(stage, monkeypatch, autojump_clock):
-    monkeypatch.setattr("trio_chat.client.outbox.AT_ONCE", 1)
+    monkeypatch.setattr("trio_chat.client.outbox_attempts.AT_ONCE", 1)
     alice, bob, carol = [await stage.enter(name) for name in ("alice", "bob", "carol")]
     await stage.pass_time(1)
     await carol.kill()

@@ -16,6 +16,7 @@ from trio_chat.client.events import Delivery, Event, Fallback, HistoryEntry
 from trio_chat.client.inbox import Inbox
 from trio_chat.client.letter_sender import LetterSender
 from trio_chat.client.outbox import Outbox
+from trio_chat.client.outbox_attempts import Attempts
 from trio_chat.client.private_rooms import PrivateRooms
 from trio_chat.client.registration import Registration
 from trio_chat.client.rooms import RoomInfo, Rooms
@@ -40,7 +41,8 @@ class Chat:
         self._direct = DirectSender(context, registration, self._letters)
         self._private_rooms = PrivateRooms(context, registration, self._direct, inbox.show)
         self._rooms = Rooms(context, registration, self._private_rooms)
-        self.outbox = Outbox(context, registration, self._direct, self._letters, self._rooms)
+        attempts = Attempts(context, registration, self._direct, self._letters, self._rooms)
+        self.outbox = Outbox(context, registration, attempts)
         """Messages that are kept until they are sent, while the server or their recipients are away."""
         self._direct.on_kept = self.outbox.on_kept
         self._is_open = False

@@ -1,12 +1,11 @@
 """The outbox: messages that the program has accepted, and keeps until they are sent, also over a restart.
 
 Each recipient and each room has a queue of its own, in order, which no other queue waits for. How a message is sent is
-in direct_sender.py, letter_sender.py and rooms.py; here is when, what follows a failure, and what the user is told.
+in outbox_attempts.py; here is when, what follows a failure, and what the user is told.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from itertools import takewhile
 from typing import TypeVar
 
 import attrs
@@ -14,15 +13,12 @@ import trio
 
 from trio_chat import errors
 from trio_chat.client.context import ClientContext
-from trio_chat.client.direct_sender import DirectSender
 from trio_chat.client.events import HistoryEntry, MessageState, OutgoingChanged
-from trio_chat.client.letter_sender import LetterSender
+from trio_chat.client.outbox_attempts import Attempts
 from trio_chat.client.outbox_news import OutboxNews
 from trio_chat.client.outgoing_queue import (
-    AT_ONCE,
     PAUSES,
     QUIET_PAUSE,
-    RESEND_UNKEPT,
     MessageQueue,
     QueuedMessage,
     QueueKey,
@@ -32,9 +28,7 @@ from trio_chat.client.outgoing_queue import (
     queue_of,
 )
 from trio_chat.client.registration import Registration
-from trio_chat.client.rooms import Rooms
 from trio_chat.link.session import Peer
-from trio_chat.protocol.messages import DirectMessage
 from trio_chat.protocol.records import EVERYONE_NAME, check_name, fold
 from trio_chat.storage.outgoing import Outgoing
 from trio_chat.tasks import Change, WakeUp
@@ -51,23 +45,16 @@ class Outbox:
 
     _context: ClientContext
     _registration: Registration
-    _direct: DirectSender
-    _letters: LetterSender
-    _rooms: Rooms
+    _attempts: Attempts
     _is_loaded: bool = attrs.field(init=False, default=False)
     _queues: dict[QueueKey, MessageQueue] = attrs.field(init=False, factory=dict)
     _to_start: list[QueueKey] = attrs.field(init=False, factory=list)
     _wake_up: WakeUp = attrs.field(init=False, factory=WakeUp)
     _progress: Change = attrs.field(init=False, factory=Change)
     _news: OutboxNews = attrs.field(init=False)
-    # Messages that programs of others have, or are getting, by their ids; with the keys of their links.
-    _handed: dict[bytes, tuple[bytes, MessageQueue, QueuedMessage]] = attrs.field(init=False, factory=dict)
     _new: int = attrs.field(init=False, default=0)
     # How many messages are being written to the disk, and their bytes.
     _being_put: tuple[int, int] = attrs.field(init=False, default=(0, 0))
-    # Two: a server that takes seconds to answer must not hold up what goes to programs of others.
-    _to_server: trio.CapacityLimiter = attrs.field(init=False, factory=lambda: trio.CapacityLimiter(AT_ONCE))
-    _to_others: trio.CapacityLimiter = attrs.field(init=False, factory=lambda: trio.CapacityLimiter(AT_ONCE))
 
     @_news.default
     def _new_news(self) -> OutboxNews:
@@ -210,7 +197,7 @@ class Outbox:
     def _dequeue(self, queue: MessageQueue, one: QueuedMessage) -> None:
         queue.messages.remove(one)
         queue.wake_up.set()
-        self._handed.pop(one.message.id, None)
+        self._attempts.handed.pop(one.message.id, None)
         self._is_settled(one)
 
     def _is_settled(self, one: QueuedMessage) -> None:
@@ -236,7 +223,7 @@ class Outbox:
     async def _send_queue(self, key: QueueKey) -> None:
         queue = self._queues[key]
         while queue.messages:
-            one = next((one for one in queue.messages if self._is_due(one)), None)
+            one = next((one for one in queue.messages if self._attempts.is_due(one)), None)
             if one is None:
                 with trio.move_on_at(min(one.resend_at for one in queue.messages)):
                     await queue.wake_up.wait()
@@ -248,28 +235,6 @@ class Outbox:
             if one in queue.messages and is_done:
                 self._dequeue(queue, one)
         del self._queues[key]
-
-    def _is_due(self, one: QueuedMessage) -> bool:
-        """Whether a message must be sent now."""
-        if one.handed_to is None:
-            return True
-        # With another row their program is another one, or they are gone: it must come before what is sent there next.
-        row = self._context.table.get(one.message.recipient)
-        has_moved = row is not None and row != one.handed_to
-        # The new program may answer before we get its row.
-        has_restarted = one.peer is not None and self._context.endpoint.session(one.peer) != one.session
-        return has_moved or has_restarted or trio.current_time() >= one.resend_at
-
-    def _gives_way(self, queue: MessageQueue, one: QueuedMessage) -> bool:
-        """Whether an earlier message has become due meanwhile: this one must not come before it."""
-        return next((other for other in queue.messages if other is one or self._is_due(other)), one) is not one
-
-    def _are_unkept_before(self, queue: MessageQueue, one: QueuedMessage) -> bool:
-        """Whether earlier messages are not on the disk of their recipient yet, as far as we know: they are due now."""
-        unkept = [*takewhile(lambda other: other is not one, queue.messages)]
-        for other in unkept:
-            other.handed_to = None
-        return bool(unkept)
 
     # --- sending ---
 
@@ -288,7 +253,7 @@ class Outbox:
                 self._has_failed(one, errors.TriedTooLong())
                 return True
             try:
-                sent = await self._attempt(queue, one)
+                sent = await self._attempts.attempt(queue, one)
             except errors.StoreFailed:
                 raise
             except tuple(PAUSES) as error:
@@ -307,73 +272,10 @@ class Outbox:
                 self._was_sent(one, *sent)
                 return sent[0] is not MessageState.RECEIVED or one.is_kept
 
-    async def _attempt(self, queue: MessageQueue, one: QueuedMessage) -> tuple[MessageState, float | None] | None:
-        """Send a message. None: an earlier one must be sent again before it."""
-        message, was_tried, one.was_tried = one.message, one.was_tried, True
-        try:
-            if message.room:
-                await self._by_server(partial(self._post, message), one)
-                return MessageState.POSTED, None
-            find = partial(self._direct.find, message.recipient)
-            record, keys = await (find() if message.recipient in self._context.table else self._by_server(find))
-            direct = DirectMessage(message.id, self._context.name, message.recipient, message.text, sender_keeps=True)
-            # Who acknowledges, and never says that they have it: the server takes it, unless it is away, too.
-            is_silent = self._registration.silent_since is not None
-            if one.times < len(RESEND_UNKEPT) or (is_silent and one.handed_to is not None):
-                # Before it is sent: that it is kept may be said before we look at the answer.
-                self._handed[message.id] = (keys.link, queue, one)
-                peer, endpoint = Peer(record.address, keys.link), self._context.endpoint
-                async with self._to_others:
-                    if record.online:
-                        await self._note_attempt(one)
-                    if self._gives_way(queue, one):
-                        return None
-                    # Behind others: not to a program that has started since it acknowledged them.
-                    session = None if queue.messages[0] is one else endpoint.session(peer)
-                    fallback = await self._direct.send(direct, record, keys, session=session)
-                if fallback is None:
-                    pause = RESEND_UNKEPT[min(one.times, len(RESEND_UNKEPT) - 1)]
-                    one.resend_at = trio.current_time() + pause
-                    one.times += 1
-                    one.handed_to, one.peer, one.session = record, peer, endpoint.session(peer)
-                    return MessageState.RECEIVED, None
-            # The program that has acknowledged them may be gone. The server would hand over this one before them.
-            if self._are_unkept_before(queue, one):
-                return None
-            send = partial(self._letters.send, direct, keys, message.at, is_copy=was_tried)
-            delivery = await self._by_server(send, one)
-            return MessageState(delivery.how), delivery.sent_at
-        except errors.IdInUse:
-            # Sealed twice, a message to a private room looks like another one: the server has it.
-            if not (was_tried and message.room):
-                raise
-            return MessageState.POSTED, None
-
-    async def _post(self, message: Outgoing) -> None:
-        await self._rooms.post(message.room, message.text, message.id, message.at, only=message.room_id)
-
-    async def _by_server(self, ask: Callable[[], Awaitable[_T]], one: QueuedMessage | None = None) -> _T:
-        """Ask the server. `one`: the message that it gets by that."""
-        async with self._to_server:
-            # Heartbeats find out when it is back. If each of thousands of queues asked, each would take its windows.
-            if self._registration.silent_since is not None:
-                raise errors.ServerNotResponding
-            if one is not None:
-                await self._note_attempt(one)
-            return await ask()
-
-    async def _note_attempt(self, one: QueuedMessage) -> None:
-        """A message is sent now. After a crash, nobody knows whether it has arrived."""
-        # We may have gone offline while it waited for its turn.
-        if self._registration.registered is None:
-            raise errors.NotRegistered
-        if one.message.attempted_at is None:
-            one.message = await self._context.store.attempt_outgoing(one.message, self._context.clock())
-
     def on_kept(self, peer: Peer, ids: Sequence[bytes]) -> None:
         """A peer has these messages on its disk. Called by the reading task."""
         for id_ in ids:
-            match self._handed.get(id_):
+            match self._attempts.handed.get(id_):
                 case (key, queue, one) if key == peer.key:
                     pass
                 case _:
