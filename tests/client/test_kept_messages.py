@@ -182,6 +182,26 @@ async def test_what_is_sent_when_a_batch_was_taken_is_shown_after_all_of_it(serv
     assert texts(bob) == [f"{number}" for number in range(5)]
 
 
+async def test_a_copy_of_a_letter_that_is_being_stored_is_not_acknowledged(
+    network, server, person, tmp_path, nursery, autojump_clock
+):
+    """It is not queued yet: what its sender sends directly after the acknowledgement would be shown before it."""
+    disk, alice, one = SlowDisk(), person("alice"), message("one")
+    async with open_bob(network, tmp_path / "store.db", disk.run) as bob:
+        await trio.sleep(5)
+        await shake_hands(alice, bob)
+        await trio.sleep(5)
+        nursery.start_soon(server.hand_over, letter(1, "one", id=one.id))
+        await trio.sleep(0.1)
+        alice.send(bob.peer, one)
+        await trio.sleep(0.1)
+        assert (alice.of(Receipt), texts(bob)) == ([], [])
+        await trio.sleep(5)
+        alice.send(bob.peer, one)
+        await trio.sleep(0.1)
+        assert (len(alice.of(Receipt)), texts(bob)) == (1, ["one"])
+
+
 async def test_another_text_under_a_known_id_is_not_told_of(bob, person, autojump_clock):
     alice, one = person("alice"), message("hi")
     alice.send(bob.peer, one)

@@ -153,7 +153,10 @@ async def test_a_message_of_which_the_answer_was_lost_is_shown_once(stage, autoj
     assert sorted(bob.texts()) == ["to bob", "to everyone"]
 
 
-async def test_a_letter_that_is_given_to_the_server_again_after_its_receipt_is_not_saved(stage, autojump_clock):
+@pytest.mark.parametrize("has_another", [False, True])
+async def test_a_letter_that_is_given_to_the_server_again_after_its_receipt_is_not_saved(
+    stage, has_another, autojump_clock
+):
     """Alice's program was killed before it had written that the message was sent, and got the receipt at its start."""
     store = MemoryClientStore()
     alice, bob = await stage.enter("alice", store=store), await stage.enter("bob")
@@ -164,13 +167,15 @@ async def test_a_letter_that_is_given_to_the_server_again_after_its_receipt_is_n
     await stage.pass_time(1)
     assert ReceiptReceived("bob", message.at) in alice.received
     await bob.chat.deregister()
+    if has_another:
+        assert (await alice.chat.send("bob", "another")).how == "saved"
     await alice.kill()
     again = await store.put_outgoing(attrs.evolve(message, attempted_at=message.at))
     alice = await stage.enter("alice", host=alice.host, store=store, reconnect=True)
     await stage.pass_time(5)
-    assert len(stage.sent(Save)) == 2
+    assert len(stage.sent(Save)) == 2 + has_another
     assert states(alice) == [(again.number, "relayed")]
-    assert not store.is_at_server("bob", 0), "later messages would go by the server"
+    assert store.is_at_server("bob", 0) is has_another, "what is sent next must not overtake, and else go directly"
     assert store.sent(message.id) is None
     assert bob.texts() == ["hi"]
 

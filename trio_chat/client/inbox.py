@@ -71,6 +71,8 @@ class Inbox:
     _told: set[EntryKey] = attrs.field(init=False, factory=set)
     # One batch may wait while the entries of the one before are being queued: the server sends one at a time.
     _batch: tuple[Peer, Batch] | None = attrs.field(init=False, default=None)
+    # What is being stored, and is not queued yet.
+    _taking: frozenset[EntryKey] = attrs.field(init=False, default=frozenset())
     _wake_up: WakeUp = attrs.field(init=False, factory=WakeUp)
 
     @kept_notices.default
@@ -96,6 +98,9 @@ class Inbox:
             return Reaction.SILENCE
         # With the key that it has as a letter: if our receipt is lost, the same message comes again through the server.
         entry = OpenedEntry(0, EntryKind.DIRECT, message.id, message.sender, context.clock(), message.text, text_hash)
+        # The sender would send the next message directly, and that would be queued first.
+        if entry.key in self._taking:
+            return Reaction.SILENCE
         known = context.store.seen(entry.key)
         if known is None:
             event = events.MessageReceived(message.sender, message.text)
@@ -137,6 +142,7 @@ class Inbox:
         """Store, acknowledge and queue entries until cancelled, beginning with those that an earlier program stored."""
         while True:
             await self._queue_unshown()
+            self._taking = frozenset()
             await self._wake_up.wait()
             if self._batch is not None:
                 taken, self._batch = self._batch, None
@@ -166,6 +172,7 @@ class Inbox:
         # Looked up before the wait: a receipt is for the letter that was sent then (seed 20091, one id for two texts).
         expected = {one.id: self._expected.get(one.id) for one in opened if one.kind == EntryKind.RECEIPT}
         # Stored first: the server removes what is acknowledged, and the sender sees "received".
+        self._taking = frozenset(one.key for one in opened)
         await context.store.keep(opened)
         # After the entries: an epoch that is known says nothing new when it comes again.
         await context.epochs.keep()

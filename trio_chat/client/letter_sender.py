@@ -76,7 +76,9 @@ class LetterSender:
         match verdict:
             case Verdict.RECEIVED:
                 # Also of what they have thrown away, and signed nothing for: they have been given all that was before.
-                self._context.store.passed(to)
+                # Not with the receipt of an earlier attempt: what was saved since is still there.
+                if not is_copy:
+                    self._context.store.passed(to)
                 return Delivery("relayed")
             case Verdict.NOT_OPENED:
                 raise errors.NotOpened(to)
