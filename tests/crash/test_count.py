@@ -89,7 +89,9 @@ class World:
                     await store.put_outgoing(Outgoing(0, one.text.encode(), BOB, "", one.text, one.accepted))
                 if one.in_doubt:
                     id_ = one.text.encode().ljust(16)
-                    letter = SentLetter(id_, BOB, b"", hash_text(one.text), one.accepted, one.at_server)
+                    letter = SentLetter(
+                        id_, BOB, b"", hash_text(one.text), one.accepted, 5.0 if one.at_server else None
+                    )
                     await store.will_send(letter)
 
     async def _write_bob(self):

@@ -11,8 +11,18 @@ from trio_chat.cli.client import ClientOptions
 from trio_chat.cli.exit_codes import DONE, QUEUED, SAVED
 from trio_chat.cli.send import NotInGroup, name_in_use, read_message
 from trio_chat.client.events import MessageState, OutgoingChanged
-from trio_chat.client.outgoing_queue import PAUSES, keep_message
-from trio_chat.errors import AddressError, ChatError, InvalidRecipient, NotAMember, StoreFailed, StoreHeld
+from trio_chat.client.outgoing_queue import keep_message
+from trio_chat.errors import (
+    AddressError,
+    ChatError,
+    InvalidRecipient,
+    NotAMember,
+    ServerNotResponding,
+    SignedInElsewhere,
+    StoreFailed,
+    StoreHeld,
+    TooFast,
+)
 from trio_chat.protocol.records import fold
 from trio_chat.storage.interface import ClientStore
 from trio_chat.storage.outgoing import Outgoing
@@ -20,8 +30,10 @@ from trio_chat.terminal.results import MessagesWait
 from trio_chat.terminal.screen import Screen
 from trio_chat.terminal.wordings import Phrasebook
 
-_WAITS: tuple[type[ChatError], ...] = (*PAUSES, AddressError)
-"""With these a message waits. The network may be down, and with it the name of the server's host."""
+_WAITS = (ServerNotResponding, TooFast, SignedInElsewhere, AddressError)
+"""If the server cannot be reached because of these, the message waits. The network may be down, and with it the name of
+the server's host. With all others the name is not let in, and its user has to do something.
+"""
 
 
 async def run_queued_send(options: ClientOptions, recipient: str, text: str, screen: Screen, book: Phrasebook) -> int:
