@@ -76,7 +76,7 @@ async def shake_hands(peer, client):
 
 
 def told(peer) -> list[bytes]:
-    """The ids of all messages that are on Bob's disk, as he says, in order."""
+    """The ids of all messages that are on Bob's disk, as his program says, in order."""
     return [id_ for notice in peer.of(MessagesKept) for id_ in notice.ids]
 
 

@@ -184,7 +184,7 @@ async def test_registering_while_the_user_reads_no_events_is_not_missed(stage, a
 
 
 async def test_a_message_on_their_disk_does_not_wait_for_the_server(stage, autojump_clock):
-    """Bob's disk takes 20 seconds. The server, which is away, has to be asked after 7; then he says that he has it."""
+    """Bob's disk takes 20 seconds. The server, which is away, has to be asked after 7; then Bob says that it is there."""
     alice, bob = await stage.enter("alice"), await stage.enter("bob")
     await stage.pass_time(1)
 
@@ -199,13 +199,13 @@ async def test_a_message_on_their_disk_does_not_wait_for_the_server(stage, autoj
     await stage.pass_time(25)
     del bob.store.flush
     await stage.pass_time(60)
-    assert stage.sent(MessagesKept, source=bob.host), "he has said so"
+    assert stage.sent(MessagesKept, source=bob.host), "Bob has said so"
     assert waiting(alice) == []
     assert bob.texts() == ["1", "2"]
 
 
 async def test_a_message_on_their_disk_is_not_sent_to_the_next_owner_of_the_name(stage, autojump_clock):
-    """Bob's slow disk has it when the key of his name has changed already: nothing of that message is left to send."""
+    """Bob's slow disk has it when the key of the name has changed already: nothing of that message is left to send."""
     alice, bob = await stage.enter("alice"), await stage.enter("bob")
     await stage.pass_time(1)
 
@@ -222,7 +222,7 @@ async def test_a_message_on_their_disk_is_not_sent_to_the_next_owner_of_the_name
     changed = attrs.evolve(row, since=row.since + 1, credentials=credentials_of("bob", other))
     table._records[fold("bob")] = changed
     await stage.pass_time(10)
-    assert stage.sent(MessagesKept, source=bob.host), "he has said so"
+    assert stage.sent(MessagesKept, source=bob.host), "Bob has said so"
     assert waiting(alice) == []
 
 
