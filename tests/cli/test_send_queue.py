@@ -79,7 +79,7 @@ async def test_a_message_that_can_be_sent_has_the_lines_and_codes_of_send(stage,
     assert await robot.sends("bob", "hi") == (0, ["[Message received by bob.]"])
     assert await robot.sends("#everyone", "all") == (0, ["[Group Message received by Server.]"])
     await bob.chat.deregister()
-    saved = "[Offline Message sent at TIME received by the server and saved.]"
+    saved = "[Offline Message to bob sent at TIME received by the server and saved.]"
     assert await robot.sends("bob", "later") == (3, [saved])
     assert robot.waiting == []
     assert bob.texts() == ["hi", "all"]

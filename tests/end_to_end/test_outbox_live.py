@@ -191,7 +191,7 @@ async def test_send_queue_with_and_without_a_server():
         await y.sees("[You are Offline. Bye.]")
         await y.exits(0)
         robot = await send("three")
-        await robot.sees("[Offline Message sent at 00:00:00 received by the server and saved.]")
+        await robot.sees("[Offline Message to y sent at 00:00:00 received by the server and saved.]")
         await robot.exits(3)
         robot = await programs.start("robot", "client", "robot", "127.0.0.1", port)
         await robot.sees("[Welcome, You are registered.]")

@@ -17,7 +17,7 @@ async def test_letters_survive_a_killed_server_and_clients_find_it_again():
         await y.exits(0)
         await programs.settle()
         await x.types("send y before")
-        await x.sees("[Offline Message sent at 00:00:00 received by the server and saved.]")
+        await x.sees("[Offline Message to y sent at 00:00:00 received by the server and saved.]")
         await x.types("send_all to all")
         await x.sees("[Group Message received by Server.]")
         server.process.kill()

@@ -106,7 +106,7 @@ async def test_when_all_is_well_each_message_has_the_line_that_it_always_had(sta
     ]
     await bob.chat.deregister()
     assert await alice.types("send bob later", seconds=2) == [
-        "[Offline Message sent at TIME received by the server and saved.]"
+        "[Offline Message to bob sent at TIME received by the server and saved.]"
     ]
     assert await alice.types("send nobody hi", "send alice hi", "send b@d hi") == [
         "[You cannot send to yourself.]",

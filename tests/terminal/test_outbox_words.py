@@ -93,8 +93,8 @@ def texts(result, book=GROUP):
         (
             "saved",
             {"sent_at": AT},
-            "[Offline Message sent at 20:26:36 received by the server and saved.]",
-            "[Messages received by the server and saved.]",
+            "[Offline Message to y sent at 20:26:36 received by the server and saved.]",
+            "[Message to y received by the server and saved.]",
         ),
         ("posted", TO_ALL, "[Group Message received by Server.]", "[Message received by the server.]"),
         ("posted", TO_OX, "(ox) [Message received by Server.]", None),

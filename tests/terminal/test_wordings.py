@@ -228,6 +228,12 @@ WRONG_RECEIPT = ["[WARNING: y signed a receipt for another text than you sent.]"
             ["[Offline Message sent at 05:26:36 received by the server and saved.]"],
             ["[Messages received by the server and saved.]"],
         ),
+        (
+            Phrase.SAVED_FOR,
+            {"name": "y", "at": AT},
+            ["[Offline Message to y sent at 05:26:36 received by the server and saved.]"],
+            ["[Message to y received by the server and saved.]"],
+        ),
         (Phrase.RELAYED, {"name": "y"}, ["[Message relayed to y by the server.]"], SAME),
         (Phrase.RECEIPT, {"name": "y", "at": AT}, ["[Offline Message sent at 05:26:36 received by y.]"], []),
         (Phrase.POSTED, {}, ["[Group Message received by Server.]"], ["[Message received by the server.]"]),

@@ -61,7 +61,7 @@ _LATE = {
 _AT_ONCE = {
     MessageState.RECEIVED: Phrase.RECEIVED,
     MessageState.RELAYED: Phrase.RELAYED,
-    MessageState.SAVED: Phrase.SAVED,
+    MessageState.SAVED: Phrase.SAVED_FOR,
 }
 
 

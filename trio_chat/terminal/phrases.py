@@ -34,6 +34,13 @@ class Phrase(enum.Enum):
         "[Offline Message sent at {time} received by the server and saved.]",
         "[Messages received by the server and saved.]",
     )
+    # With --reconnect, lines of several messages may come in any order.
+    SAVED_FOR = (
+        Style.SYSTEM,
+        "server stored it, from the outbox",
+        "[Offline Message to {name} sent at {time} received by the server and saved.]",
+        "[Message to {name} received by the server and saved.]",
+    )
     RELAYED = Style.SYSTEM, "server relayed it", "[Message relayed to {name} by the server.]"
     RECEIPT = Style.SYSTEM, "receipt", "[Offline Message sent at {time} received by {name}.]", ""
     POSTED = Style.SYSTEM, "group accepted", "[Group Message received by Server.]", "[Message received by the server.]"
