@@ -521,3 +521,34 @@ async def test_a_program_without_events_is_told_what_becomes_of_each_message(sta
         await stage.start_server()
     assert [one.text for one in store.outgoing()] == ["4"]
     assert bob.texts() == ["1", "3"]
+
+
+async def test_a_receipt_names_the_message_that_it_is_about(stage, autojump_clock):
+    alice, bob = await stage.enter("alice"), await stage.enter("bob")
+    await bob.chat.deregister()
+    messages = [await alice.chat.outbox.put("bob", f"{n}") for n in range(3)]
+    await stage.pass_time(5)
+    await bob.chat.register()
+    await stage.pass_time(5)
+    receipts = [one for one in alice.received if isinstance(one, ReceiptReceived)]
+    assert [one.id for one in receipts] == [one.id for one in messages]
+
+
+async def test_a_message_that_was_received_directly_has_no_receipt_of_an_earlier_attempt(stage, autojump_clock):
+    """The server has it, and its answer is lost. Bob is back before it is tried again, and gets it both ways."""
+    alice, bob = await stage.enter("alice"), await stage.enter("bob")
+    await bob.chat.deregister()
+    await stage.pass_time(1)
+    stage.lose(lambda message, source, destination: isinstance(message, Saved))
+    message = await alice.chat.outbox.put("bob", "hi")
+    await stage.pass_time(4)
+    assert states(alice) == [(message.number, "waiting")]
+    stage.lose(lambda message, source, destination: isinstance(message, Batch) and destination[0] == bob.host)
+    await bob.chat.register()
+    await stage.pass_time(30)
+    assert states(alice)[-1] == (message.number, "received")
+    stage.network.filters.clear()
+    await stage.pass_time(60)
+    assert bob.texts() == ["hi"]
+    assert [one for one in alice.received if isinstance(one, ReceiptReceived)] == []
+    assert alice.store.sent(message.id) is None

@@ -184,7 +184,7 @@ async def test_registering_while_the_user_reads_no_events_is_not_missed(stage, a
 
 
 async def test_a_message_on_their_disk_does_not_wait_for_the_server(stage, autojump_clock):
-    """Bob's disk takes 20 seconds. The server, which is away, has to be asked after 7; then Bob says that it is there."""
+    """Bob's disk takes 20 seconds. The server, which is away, is asked after 7; then Bob says that it is there."""
     alice, bob = await stage.enter("alice"), await stage.enter("bob")
     await stage.pass_time(1)
 

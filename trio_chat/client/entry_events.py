@@ -17,11 +17,11 @@ CLOCK_DIFFERENCE = 60.0
 PRIVATE = "private"
 """The text of what is kept of somebody who has left a private room."""
 
-_RECEIPT_EVENTS: dict[Verdict, Callable[[str, float], events.Event]] = {
+_RECEIPT_EVENTS: dict[Verdict, Callable[[str, float, bytes], events.Event]] = {
     Verdict.RECEIVED: events.ReceiptReceived,
     Verdict.NOT_OPENED: events.MessageNotOpened,
-    Verdict.WRONG_TEXT: lambda recipient, sent_at: events.WrongReceiptReceived(recipient),
-    Verdict.FORGED: lambda recipient, sent_at: events.ForgedReceiptReceived(recipient),
+    Verdict.WRONG_TEXT: lambda recipient, sent_at, id_: events.WrongReceiptReceived(recipient, id_),
+    Verdict.FORGED: lambda recipient, sent_at, id_: events.ForgedReceiptReceived(recipient),
 }
 
 
@@ -41,9 +41,9 @@ def event_of(entry: OpenedEntry, *, is_new: bool, is_first: bool) -> events.Even
         case EntryKind.REMOVED:
             return events.RemovedFromRoom(entry.room, entry.sender)
         case EntryKind.RECEIPT:
-            return _RECEIPT_EVENTS[Verdict(entry.text or "")](entry.sender, entry.at)
+            return _RECEIPT_EVENTS[Verdict(entry.text or "")](entry.sender, entry.at, entry.id)
         case EntryKind.FAILED:
-            return events.MessageNotDelivered(entry.sender, entry.at)
+            return events.MessageNotDelivered(entry.sender, entry.at, entry.id)
     if entry.text is None:
         return events.LetterUnreadable(entry.sender)
     is_group, signed_at = entry.kind == EntryKind.GROUP, entry.signed_at

@@ -110,10 +110,11 @@ class OutgoingChanged:
 
 @attrs.frozen
 class ReceiptReceived:
-    """The message that was sent at `sent_at` by the server has reached its recipient."""
+    """The message that was sent at `sent_at` by the server has reached its recipient. `id`: as in `OutgoingChanged`."""
 
     recipient: str
     sent_at: float
+    id: bytes = attrs.field(default=b"", eq=False)
 
 
 @attrs.frozen
@@ -122,6 +123,7 @@ class MessageNotOpened:
 
     recipient: str
     sent_at: float
+    id: bytes = attrs.field(default=b"", eq=False)
 
 
 @attrs.frozen
@@ -133,6 +135,7 @@ class MessageNotDelivered:
 
     recipient: str
     sent_at: float
+    id: bytes = attrs.field(default=b"", eq=False)
 
 
 @attrs.frozen
@@ -140,6 +143,7 @@ class WrongReceiptReceived:
     """A message has reached its recipient, but they signed that they have another text than we sent."""
 
     recipient: str
+    id: bytes = attrs.field(default=b"", eq=False)
 
 
 @attrs.frozen

@@ -84,6 +84,11 @@ class LetterSender:
                 raise errors.NotOpened(to)
         raise errors.WrongReceipt(to)
 
+    def received(self, id: bytes) -> None:
+        """The recipient's program has this message directly: a receipt of an earlier attempt says nothing new."""
+        if letter := self._context.store.sent(id):
+            self._inbox.told(letter)
+
     async def _save(self, letter: SentLetter, body: bytes, expected: ExpectedReceipt, is_copy: bool) -> Verdict | None:
         """Give a letter to the server; return what its recipient has signed, or None if the server keeps it."""
         answer, to = None, letter.recipient

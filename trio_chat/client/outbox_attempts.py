@@ -112,6 +112,7 @@ class Attempts:
         session = None if queue.messages[0] is one else endpoint.session(peer)
         if await self._direct.send(message, record, keys, session=session) is not None:
             return False
+        self._letters.received(message.id)
         one.resend_at = trio.current_time() + RESEND_UNKEPT[min(one.times, len(RESEND_UNKEPT) - 1)]
         one.times += 1
         one.handed_to, one.peer, one.session = record, peer, endpoint.session(peer)
