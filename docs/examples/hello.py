@@ -8,7 +8,7 @@ import trio_chat
 
 
 async def main(name, host, port):
-    async with trio_chat.open_chat("robot", (host, port)) as chat:
+    async with trio_chat.open_chat("hello", (host, port)) as chat:
         try:
             delivery = await chat.send(name, "Hello!")
             print(delivery.how)
