@@ -28,6 +28,7 @@ from trio_chat import (
     AddressError,
     InvalidName,
     NameTaken,
+    NotInvited,
     ServerKeyChanged,
     ServerNotResponding,
     SignedInElsewhere,
@@ -615,6 +616,26 @@ def test_a_name_that_is_taken_may_be_our_own_under_another_address_of_the_server
     )
     assert main([*command, "--identity", str(tmp_path / "own.key")]) == 2
     assert capsys.readouterr().err == "", "whoever gives a key file knows which one it is"
+
+
+@pytest.mark.parametrize(
+    ("error", "is_kept"),
+    [(NameTaken("Bob"), False), (NotInvited(), False), (AddressError("no such host"), False), (StoreFailed("x"), True)],
+)
+def test_a_key_that_was_made_for_a_name_that_it_cannot_get_is_removed(opened, type_in, error, is_kept, capsys):
+    """It would be listed as that of Bob, and be named in advice. After an error like the last one nobody knows."""
+    opened.error = error
+    assert main(["client", "Bob", "127.0.0.1", "5000"]) != 0
+    capsys.readouterr()
+    assert main(["fingerprint"]) == 0
+    assert ("bob@" in capsys.readouterr().out) == is_kept
+    opened.error = None
+    assert main(["client", "Bob", "127.0.0.1", "5000"]) == 0
+    opened.error = error
+    assert main(["client", "Bob", "127.0.0.1", "5000"]) != 0
+    capsys.readouterr()
+    assert main(["fingerprint"]) == 0
+    assert "bob@" in capsys.readouterr().out, "it was made earlier"
 
 
 def test_the_owner_of_a_name_who_has_lost_the_key_is_told_whom_to_ask(opened, type_in, capsys):

@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +20,15 @@ from trio_chat.client.chat import Chat
 from trio_chat.client.event_queue import BACKLOG
 from trio_chat.client.opening import open_chat
 from trio_chat.crypto.identities import Identity
-from trio_chat.errors import StoreHeld
+from trio_chat.errors import (
+    AddressError,
+    NameTaken,
+    NoRoom,
+    NotInvited,
+    RegistrationClosed,
+    StoreHeld,
+    TooManyNames,
+)
 from trio_chat.protocol.records import check_name
 from trio_chat.storage.client_store import open_client_store
 from trio_chat.storage.identity_file import open_identity
@@ -38,6 +46,10 @@ if TYPE_CHECKING:
 WAITING_LINES = 16
 
 
+_NEVER_REGISTERED = (NameTaken, TooManyNames, NoRoom, RegistrationClosed, NotInvited, AddressError)
+"""With these at the start, a new key has registered nothing. After others the server may have it."""
+
+
 @attrs.frozen
 class ClientOptions:
     """Who chats, at which server, from which UDP port, and how. A `store` or `identity` of None is the default file."""
@@ -52,6 +64,7 @@ class ClientOptions:
     reconnect: bool = False
     history: bool = True
     invitation: str = ""
+    _new_keys: list[Path] = attrs.field(init=False, factory=list, eq=False, repr=False)
 
     @asynccontextmanager
     async def open_store(self) -> AsyncIterator[ClientStore]:
@@ -71,7 +84,11 @@ class ClientOptions:
     def open_identity(self) -> Identity:
         """Read the keys, or make them. Raises InvalidName, IdentityError."""
         check_name(self.name)  # before a file is made, even one whose name was given
-        return open_identity(Path(self.identity) if self.identity else client_file(self.name, self.server, "key"))
+        if self.identity:
+            return open_identity(Path(self.identity))
+        path = client_file(self.name, self.server, "key")
+        self._new_keys[:] = [] if path.exists() else [path]
+        return open_identity(path)
 
     def hint_if_taken(self) -> str:
         """Advice for the owner of a name that is taken; empty if they have said where their key is."""
@@ -84,11 +101,10 @@ class ClientOptions:
             f"you have a key of {self.name} for {' and '.join(others)}: if that is the same server, type it like that"
         )
 
-    def open_chat(
-        self, identity: Identity, store: ClientStore, backlog: int = BACKLOG
-    ) -> AbstractAsyncContextManager[Chat]:
-        """Register; raises as `open_chat` does."""
-        return open_chat(
+    @asynccontextmanager
+    async def open_chat(self, identity: Identity, store: ClientStore, backlog: int = BACKLOG) -> AsyncIterator[Chat]:
+        """Register; raises as `open_chat` does. A key that was made for a name that it cannot get is removed."""
+        opening = open_chat(
             self.name,
             self.server,
             identity=identity,
@@ -99,6 +115,15 @@ class ClientOptions:
             invitation=self.invitation,
             backlog=backlog,
         )
+        async with AsyncExitStack() as stack:
+            try:
+                chat = await stack.enter_async_context(opening)
+            except _NEVER_REGISTERED:
+                # `fingerprint` and the advice for those whose name is taken would show it as theirs.
+                for path in self._new_keys:
+                    path.unlink(missing_ok=True)
+                raise
+            yield chat
 
 
 async def run_client(options: ClientOptions, screen: Screen, renderer: Renderer) -> None:
