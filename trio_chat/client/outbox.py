@@ -49,6 +49,8 @@ class Outbox:
     _is_loaded: bool = attrs.field(init=False, default=False)
     _queues: dict[QueueKey, MessageQueue] = attrs.field(init=False, factory=dict)
     _to_start: list[QueueKey] = attrs.field(init=False, factory=list)
+    # Queues that have got another message while their first one waits.
+    _to_tell: list[MessageQueue] = attrs.field(init=False, factory=list)
     _wake_up: WakeUp = attrs.field(init=False, factory=WakeUp)
     _progress: Change = attrs.field(init=False, factory=Change)
     _news: OutboxNews = attrs.field(init=False)
@@ -191,7 +193,7 @@ class Outbox:
         queue.wake_up.set()
         self._new += 1
         if queue.error is not None:
-            queue.has_another = True
+            self._to_tell.append(queue)
             self._wake_up.set()
 
     def _dequeue(self, queue: MessageQueue, one: QueuedMessage) -> None:
@@ -216,8 +218,9 @@ class Outbox:
                 await self._wake_up.wait()
                 # Who has put them may call `news` in this moment.
                 await trio.lowlevel.checkpoint()
-                for queue in self._queues.values():
-                    if queue.has_another and queue.error is not None:
+                telling, self._to_tell = self._to_tell, []
+                for queue in telling:
+                    if queue.error is not None:
                         self._must_wait(queue, queue.error)
 
     async def _send_queue(self, key: QueueKey) -> None:
@@ -310,7 +313,7 @@ class Outbox:
 
     def _must_wait(self, queue: MessageQueue, error: errors.ChatError) -> None:
         """The first message waits, and those behind it: tell the user, of each of them once."""
-        queue.error, queue.has_another = error, False
+        queue.error = error
         for one in queue.messages:
             if one.is_new:
                 self._is_settled(one)

@@ -119,22 +119,18 @@ class QueuedMessage:
 
 @attrs.define(eq=False)
 class MessageQueue:
-    """The messages to one recipient or one room, by their numbers.
-
-    `error`: why the first one waits. `has_another`: since the user was told so.
-    """
+    """The messages to one recipient or one room, by their numbers. `error`: why the first one waits."""
 
     messages: deque[QueuedMessage] = attrs.field(factory=deque)
     wake_up: WakeUp = attrs.field(factory=WakeUp)
     error: errors.ChatError | None = None
-    has_another: bool = False
 
     def add(self, one: QueuedMessage) -> None:
         """Add a message. Several tasks that have put theirs at once come here in any order."""
-        later = [other for other in self.messages if other.message.number > one.message.number]
-        for other in later:
-            self.messages.remove(other)
-        self.messages.extend((one, *later))
+        later: list[QueuedMessage] = []
+        while self.messages and self.messages[-1].message.number > one.message.number:
+            later.append(self.messages.pop())
+        self.messages.extend((one, *reversed(later)))
 
 
 QueueKey = tuple[str, str]
