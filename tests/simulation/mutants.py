@@ -15,6 +15,7 @@ from trio_chat.client.events import MessageState
 from trio_chat.client.inbox import Inbox
 from trio_chat.client.letter_sender import LetterSender
 from trio_chat.client.outbox import Outbox
+from trio_chat.client.outbox_attempts import Attempts
 from trio_chat.client.outgoing_queue import QueuedMessage
 from trio_chat.client.registration import MAX_SILENT_ROUNDS, Registration
 from trio_chat.crypto.room_keys import signed_epoch
@@ -96,10 +97,10 @@ def saved_before_commit(stack):
 def removes_before_acknowledged(stack):
     batch = Deliveries._batch
 
-    def at_once(self, session, page, id):
+    def at_once(self, session, page, *about):
         if page.entries:
             self._moved[fold(session.name)] = page.upto
-        return batch(self, session, page, id)
+        return batch(self, session, page, *about)
 
     replace(stack, Deliveries, "_batch", at_once)
 
@@ -144,8 +145,8 @@ def own_posts_are_not_passed(stack):
 
 
 def _not_passing(read):
-    def stays(self, name, after):
-        page = read(self, name, after)
+    def stays(self, name, after, *rooms):
+        page = read(self, name, after, *rooms)
         return Page(page.entries, page.entries[-1].seq if page.entries else after)
 
     return stays
@@ -194,10 +195,10 @@ def handed_out_before_commit(stack):
 def one_id_for_two_texts(stack):
     open_all = Inbox._open_all
 
-    def of_what_came(self, entries):
-        opened, _ = open_all(self, entries)
-        letters = [(entry, self._open(entry)) for entry in entries if entry.kind == EntryKind.DIRECT]
-        return opened, tuple(self._receipt(entry.id, entry.sender, one.hash) for entry, one in letters)
+    def of_what_came(self, entries, rooms):
+        opened, _ = open_all(self, entries, rooms)
+        letters = [(entry, self._open(entry, rooms)) for entry in entries if entry.kind == EntryKind.DIRECT]
+        return opened, tuple(self._receipt(entry.id, entry.sender, one.hash) if one else b"" for entry, one in letters)
 
     replace(stack, Inbox, "_open_all", of_what_came)
 
@@ -228,7 +229,7 @@ def answers_while_in_work(stack):
 
     def too_soon(self, peer, batch):
         take(self, peer, batch)
-        _, receipts = self._open_all(batch.entries)
+        _, receipts = self._open_all(batch.entries, dict(batch.rooms))
         return batch.taken(len(batch.entries), receipts)
 
     replace(stack, Inbox, "take_batch", too_soon)
@@ -271,9 +272,9 @@ def no_receipt_for_the_absent(stack):
     init, acknowledge = Deliveries.__init__, server_store._acknowledge
     services = []
 
-    def noted(self, endpoint, service, store, clock):
+    def noted(self, endpoint, service, *others):
         services.append(service)
-        init(self, endpoint, service, store, clock)
+        init(self, endpoint, service, *others)
 
     def forgetful(transaction, acknowledged, at):
         append = transaction.append
@@ -315,8 +316,8 @@ def never_marked_offline(stack):
 def overtaking(stack):
     batch = Deliveries._batch
 
-    def backwards(self, session, page, id):
-        return batch(self, session, Page(page.entries[::-1], page.upto), id)
+    def backwards(self, session, page, *about):
+        return batch(self, session, Page(page.entries[::-1], page.upto), *about)
 
     replace(stack, Deliveries, "_batch", backwards)
 
@@ -601,14 +602,14 @@ def _insert(database, message):
 
 @mutant("a message from the outbox gets a new id each time it is tried")
 def new_id_for_each_try(stack):
-    attempt = Outbox._attempt
+    attempt = Attempts.attempt
 
     async def renamed(self, queue, one):
         if one.was_tried:
             one.message = attrs.evolve(one.message, id=new_id())
         return await attempt(self, queue, one)
 
-    replace(stack, Outbox, "_attempt", renamed)
+    replace(stack, Attempts, "attempt", renamed)
 
 
 @mutant("after a restart an outbox goes on in another order")
@@ -626,9 +627,9 @@ def direct_messages_overtake(stack):
 def failed_messages_are_kept(stack):
     tell = Outbox._tell
 
-    async def silent(self, one, state, *about, **more):
+    def silent(self, one, state, *about, **more):
         if state is not MessageState.FAILED:
-            await tell(self, one, state, *about, **more)
+            tell(self, one, state, *about, **more)
 
     replace(stack, Outbox, "_tell", silent)
 

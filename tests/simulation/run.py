@@ -118,8 +118,20 @@ def is_caught(mutant: Mutant, seed: int) -> bool:
         mutant(patched)
         try:
             return bool(broken(simulate(seed)))
-        except Exception:
+        except Exception as error:
+            # A mutant of what the product was like before is no mutant: it raises these, and would count as caught.
+            if any(isinstance(one, TypeError | AttributeError | NameError) for one in _leaves(error)):
+                raise
             return True
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    """An error, or all those in a group."""
+    if isinstance(error, BaseExceptionGroup):
+        for one in error.exceptions:
+            yield from _leaves(one)
+    else:
+        yield error
 
 
 @click.command()
