@@ -30,6 +30,9 @@ UNTOLD = "[The server is not responding: others may see you online for a minute.
 ALL_WAITING = "[Messages that wait to be sent: {}. Start with --reconnect to send them; the command outbox lists them.]"
 
 
+LATE = "[Your message to everyone of TIME was received by the server.]"
+
+
 def waits(to, number):
     return (
         f"[Your message to {to} waits: the server is not responding. It is sent later; cancel {number} withdraws it.]"
@@ -62,7 +65,8 @@ class PersonAtClient:
         self.keys, lines = trio.open_memory_channel(2000)
         task_status.started()
         await run_lasting_conversation(
-            self.open(), lines, self._show, self.renderer, stay=self.stay, is_terminal=self.is_terminal
+            *(self.open(), lines, self._show, self.renderer, self.store, self.name),
+            **{"stay": self.stay, "is_terminal": self.is_terminal, "clock": trio.current_time},
         )
         self.ended_at = trio.current_time()
 
@@ -269,19 +273,44 @@ async def test_at_a_terminal_too_many_lines_are_refused_and_exit_is_still_read(s
 async def test_a_person_can_leave_before_the_server_is_there(stage, enters, end, autojump_clock):
     await stage.kill_server()
     alice = await enters("alice")
-    await alice.types("send bob hi", "send_all hello", "who")
+    await alice.types("send bob hi", "send_all hello", "who", "send #lunch soup", "send_group for which group?")
     if end is None:
         alice.keys.close()
     else:
         alice.keys.send_nowait(end)
     await stage.pass_time(3)
     assert alice.ended_at is not None
-    assert alice.printed == [
-        SILENT,
-        "[Your message to bob was not sent.]",
-        "[Your message to everyone was not sent.]",
-        "[Not done: who]",
+    # They are on the disk: the next program sends them. What needs the server is not done.
+    kept = [waits("bob", 1), waits("everyone", 2), waits("group lunch", 3)]
+    undone = ["[Not done: who]", "[Your message to your group was not sent.]"]
+    assert [line for line in alice.printed if line != SILENT] == [*kept, *undone, ALL_WAITING.format(3)]
+    assert [one.text for one in alice.store.outgoing()] == ["hi", "hello", "soup"]
+
+
+async def test_what_waits_can_be_listed_and_withdrawn_before_the_server_is_there(stage, enters, autojump_clock):
+    await stage.kill_server()
+    alice = await enters("alice")
+    await stage.pass_time(5)
+    assert await alice.types("send bob hi", "send bob b@d", "send b@d hi", "send alice hi", "send_all hello") == [
+        *(waits("bob", 1), waits("bob", 2)),
+        "[Not a name: b@d. A name has 1 to 32 letters A-Z, digits, _ . - and begins with a letter or digit.]",
+        "[You cannot send to yourself.]",
+        waits("everyone", 3),
     ]
+    assert len(await alice.types("outbox")) == 3
+    (cancelled,) = await alice.types("cancel 2")
+    assert "bob" in cancelled
+    (unknown,) = await alice.types("cancel 2")
+    assert "2" in unknown
+    bob = await _bob_when_the_server_is_there(stage)
+    await stage.pass_time(20)
+    assert sorted(bob.texts()) == ["hello", "hi"]
+    assert alice.store.outgoing() == []
+
+
+async def _bob_when_the_server_is_there(stage):
+    await stage.start_server()
+    return await stage.enter("bob")
 
 
 async def test_what_was_typed_before_is_carried_out_when_the_server_is_there(stage, enters, autojump_clock):
@@ -297,11 +326,12 @@ async def test_what_was_typed_before_is_carried_out_when_the_server_is_there(sta
 
 @pytest.mark.parametrize("count", [1, 3 * LINES_AHEAD_IN_PIPE])
 @pytest.mark.parametrize("end", ["exit", None])
-async def test_a_pipe_waits_for_the_server_and_is_carried_out_to_its_end(stage, enters, end, count, autojump_clock):
+async def test_a_pipe_waits_for_the_server_if_its_commands_need_it(stage, enters, end, count, autojump_clock):
     await stage.kill_server()
     alice = await enters("alice", is_terminal=False)
+    alice.keys.send_nowait("create_group lunch")
     for n in range(count):
-        alice.keys.send_nowait(f"send_all {n}")
+        alice.keys.send_nowait(f"send_group {n}")
     if end:
         alice.keys.send_nowait(end)
     alice.keys.close()
@@ -310,7 +340,52 @@ async def test_a_pipe_waits_for_the_server_and_is_carried_out_to_its_end(stage, 
     await stage.start_server()
     await stage.pass_time(20)
     assert alice.ended_at is not None
-    assert alice.printed == [SILENT, WELCOME, *["[Group Message received by Server.]"] * count, BYE]
+    posted = ["(lunch) [Message received by Server.]"] * count
+    assert alice.printed == [SILENT, WELCOME, "[Group lunch created by Server.]", *posted, BYE]
+
+
+@pytest.mark.parametrize("count", [1, 3 * LINES_AHEAD_IN_PIPE])
+@pytest.mark.parametrize("end", ["exit", None])
+async def test_a_pipe_of_messages_ends_without_the_server_and_the_next_one_sends_them(
+    stage, enters, end, count, autojump_clock
+):
+    await stage.kill_server()
+    alice = await enters("alice", is_terminal=False)
+    for n in range(count):
+        alice.keys.send_nowait(f"send_all {n}")
+    if end:
+        alice.keys.send_nowait(end)
+    alice.keys.close()
+    await stage.pass_time(6)
+    assert alice.ended_at is not None
+    assert alice.printed == [SILENT, *(waits("everyone", n + 1) for n in range(count)), ALL_WAITING.format(count)]
+    await stage.start_server()
+    bob = await stage.enter("bob")
+    alice = await enters("alice", WELCOME, *[LATE] * count, store=alice.store)
+    await stage.pass_time(60)
+    assert bob.texts() == [f"{n}" for n in range(count)]
+
+
+class SlowStore(MemoryClientStore):
+    """A disk that takes its time."""
+
+    async def put_outgoing(self, message, on_stored=None):
+        await trio.sleep(0.04)
+        return await super().put_outgoing(message, on_stored)
+
+
+async def test_what_is_typed_in_the_moment_in_which_the_server_comes_back_is_sent_once(stage, enters, autojump_clock):
+    await stage.kill_server()
+    alice = await enters("alice", store=SlowStore())
+    await stage.pass_time(5)
+    await stage.start_server()
+    bob = await stage.enter("bob")
+    for n in range(300):
+        alice.keys.send_nowait(f"send bob {n}")
+        await stage.pass_time(0.05)
+    await stage.pass_time(30)
+    assert bob.texts() == [f"{n}" for n in range(300)]
+    assert alice.store.outgoing() == []
 
 
 async def test_who_may_not_come_in_is_told_what_was_not_sent(stage, autojump_clock):
@@ -323,7 +398,8 @@ async def test_who_may_not_come_in_is_told_what_was_not_sent(stage, autojump_clo
             await alice.types("send bob hi", seconds=5)
             await stage.start_server()
             await stage.pass_time(20)
-    assert alice.printed == [SILENT, "[Your message to bob was not sent.]"]
+    assert alice.printed == [SILENT, waits("bob", 1)]
+    assert [one.text for one in alice.store.outgoing()] == ["hi"]
 
 
 # --- what ends it ---

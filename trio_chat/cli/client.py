@@ -137,7 +137,7 @@ async def run_client(options: ClientOptions, screen: Screen, renderer: Renderer)
         opening = options.open_chat(identity, store)
         if options.reconnect:
             await run_lasting_conversation(
-                opening, lines, screen.show, renderer, stay=options.stay, is_terminal=os.isatty(fd)
+                opening, lines, screen.show, renderer, store, options.name, stay=options.stay, is_terminal=os.isatty(fd)
             )
         else:
             await run_conversation(opening, lines, screen.show, renderer, stay=options.stay)
@@ -157,7 +157,7 @@ async def run_client_at_terminal(options: ClientOptions, prompt: "Prompt", book:
             ready, stay = prompt.ready, options.stay
             if options.reconnect:
                 await run_lasting_conversation(
-                    opening, lines, prompt.show, book, ready=ready, stay=stay, is_terminal=True
+                    opening, lines, prompt.show, book, store, options.name, ready=ready, stay=stay, is_terminal=True
                 )
             else:
                 await run_conversation(opening, lines, prompt.show, book, ready=ready, stay=stay)

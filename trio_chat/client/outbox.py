@@ -166,11 +166,15 @@ class Outbox:
         self.resume()
         await self.settled()
 
-    def resume(self) -> None:
-        """Go on with what the store has of an earlier program. Does nothing the second time; `put` calls it, too."""
-        if not self._is_loaded:
+    def resume(self, *, again: bool = False) -> None:
+        """Go on with what the store has of an earlier program; `put` calls it, too.
+
+        Does nothing the second time, unless `again` something was put into the store by others than this outbox.
+        """
+        if again or not self._is_loaded:
             self._is_loaded = True
-            for message in self.waiting():
+            known = {one.message.number for queue in self._queues.values() for one in queue.messages}
+            for message in [one for one in self.waiting() if one.number not in known]:
                 was_tried = message.attempted_at is not None
                 # That it has to wait was told by the earlier program; but `report` wants to know that now.
                 was_told = not message.is_received and self._news.report is None

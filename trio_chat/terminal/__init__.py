@@ -3,6 +3,7 @@
 commands.py      a typed line -> a command; the table of commands
 conversation.py  runs a chat: commands and events -> results
 lasting.py       the same while the server is away: with an outbox, and an end that never waits
+early_lines.py   messages that are typed before the chat is open
 line_reader.py   reads typed lines while commands are carried out
 refusals.py      errors of commands that cannot be carried out
 unfinished.py    what is said of commands that have no answer at the end

@@ -30,6 +30,7 @@ from trio_chat.errors import (
 )
 from trio_chat.protocol.records import EVERYONE_NAME, fold
 from trio_chat.terminal import commands, refusals, results, unfinished
+from trio_chat.terminal.outbox_words import waiting_messages
 from trio_chat.terminal.styling import Line
 
 
@@ -98,14 +99,7 @@ class Conversation:
 
     def waiting(self) -> list[results.WaitingMessage]:
         """The messages that wait to be sent."""
-        return [
-            results.WaitingMessage(
-                *(one.number, one.id, one.recipient, one.room, one.at, one.text), one.attempted_at is not None
-            )
-            for one in self.chat.outbox.waiting()
-            # Those were told to be received: their programs have only not said yet that they are on their disks.
-            if not one.is_received
-        ]
+        return waiting_messages(self.chat.outbox.waiting())
 
     async def show_events(self) -> None:
         """Show events until the chat has ended."""

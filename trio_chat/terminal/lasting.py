@@ -12,9 +12,12 @@ import trio
 from trio_chat.client.chat import Chat
 from trio_chat.client.events import ServerSilent
 from trio_chat.errors import NotRegistered, ServerNotResponding
+from trio_chat.storage.interface import ClientStore
 from trio_chat.terminal import results
 from trio_chat.terminal.conversation import Conversation
+from trio_chat.terminal.early_lines import EarlyLines
 from trio_chat.terminal.line_reader import LineReader
+from trio_chat.terminal.outbox_words import waiting_messages
 from trio_chat.terminal.styling import Line
 from trio_chat.terminal.unfinished import NotTold, not_done
 
@@ -29,10 +32,13 @@ async def run_lasting_conversation(
     typed: AsyncIterable[str],
     show: Callable[[Line], object],
     renderer: results.Renderer,
+    store: ClientStore,
+    name: str,
     *,
     ready: Callable[[], Awaitable[object]] = trio.lowlevel.checkpoint,
     stay: bool = False,
     is_terminal: bool = False,
+    clock: Callable[[], float] = time.time,
 ) -> None:
     """Carry out the typed lines, as `run_conversation` does, in a chat that is opened with `reconnect`.
 
@@ -41,6 +47,8 @@ async def run_lasting_conversation(
 
     Args:
         opening, typed, show, renderer, ready, stay: as for `run_conversation`.
+        store, name, clock: those of the chat. What is typed before it is open, while the server is silent, is kept in
+            this store.
         is_terminal: a person types: `exit`, and the end of the lines, end this also while the chat is not open yet.
 
     Raises as `run_conversation` does, but for ServerNotResponding.
@@ -50,17 +58,19 @@ async def run_lasting_conversation(
         for line in renderer.render(result):
             show(line)
 
-    reader = LineReader(typed, is_terminal, stay, lambda line: _tell_not_done(tell, [line]))
+    early = EarlyLines(name, store, clock, tell)
+    reader = LineReader(typed, is_terminal, stay, lambda line: _tell_not_done(tell, [line]), early.carry_out)
     conversation: Conversation | None = None
     try:
         async with trio.open_nursery() as nursery:
             still_opening = trio.CancelScope()
-            nursery.start_soon(_report_silence, still_opening, tell)
+            nursery.start_soon(_report_silence, still_opening, tell, reader)
             nursery.start_soon(reader.run)
             with reader.staying:
                 async with opening as chat:
                     still_opening.cancel()
                     reader.opened()
+                    nursery.start_soon(_take_over, reader, chat)
                     conversation = Conversation(chat, show, renderer, ready, keeps=True)
                     tell(results.SignedOn(chat.waiting))
                     nursery.start_soon(conversation.show_events)
@@ -75,12 +85,22 @@ async def run_lasting_conversation(
         if conversation.chat.online:
             tell(results.Failed(NotTold()))
         conversation.tell_waiting()
+    elif waiting := waiting_messages(store.outgoing()):
+        tell(results.MessagesWait(len(waiting)))
 
 
-async def _report_silence(still_opening: trio.CancelScope, tell: Tell) -> None:
+async def _report_silence(still_opening: trio.CancelScope, tell: Tell, reader: LineReader) -> None:
     with still_opening:
         await trio.sleep(SILENT_AFTER)
+    if not still_opening.cancelled_caught:
         tell(ServerSilent(time.time()))
+        await reader.server_is_silent()
+
+
+async def _take_over(reader: LineReader, chat: Chat) -> None:
+    await reader.all_taken()
+    # The last message that was typed before may be on the disk only now.
+    chat.outbox.resume(again=True)
 
 
 async def _carry_out(conversation: Conversation, reader: LineReader) -> None:

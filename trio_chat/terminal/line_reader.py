@@ -4,7 +4,7 @@ What the lines mean is in commands.py; they are carried out in conversation.py.
 """
 
 import math
-from collections.abc import AsyncIterable, Callable
+from collections.abc import AsyncIterable, Awaitable, Callable
 
 import attrs
 import trio
@@ -28,19 +28,27 @@ class LineReader:
     """Takes typed lines, which `lines` gives to the task that carries them out.
 
     `exit`, or the end of the lines, sets the deadlines of two scopes: `working` for what is carried out, `staying` for
-    the whole chat. While the chat is not open yet, that is so at a terminal only: a pipe waits for the server.
-    `stay`: the end of the lines ends nothing. `refuse`: called with each line that is not taken.
+    the whole chat. While the chat is not open yet, that is so at a terminal, and for a pipe of which nothing is left to
+    do that needs the server; else a pipe waits for it. `stay`: the end of the lines ends nothing. `refuse`: called with
+    each line that is not taken. `carry_out`: does what needs no server, once it is silent, or we leave.
     """
 
     _typed: AsyncIterable[str]
     _is_terminal: bool
     stay: bool
     _refuse: Callable[[str], object]
+    _carry_out: Callable[[str], Awaitable[bool]]
     working: trio.CancelScope = attrs.field(init=False, factory=trio.CancelScope)
     staying: trio.CancelScope = attrs.field(init=False, factory=trio.CancelScope)
     lines: trio.MemoryReceiveChannel[str] = attrs.field(init=False)
     _lines_in: trio.MemorySendChannel[str] = attrs.field(init=False)
     _is_open: bool = attrs.field(init=False, default=False)
+    _is_silent: bool = attrs.field(init=False, default=False)
+    # No more lines come when both are true: until then some may be taken out, and put back.
+    _is_read: bool = attrs.field(init=False, default=False)
+    _is_taken: bool = attrs.field(init=False, default=False)
+    # One line after the other, whoever takes it.
+    _taking: trio.Lock = attrs.field(init=False, factory=trio.Lock)
     _is_leaving: bool = attrs.field(init=False, default=False)
 
     def __attrs_post_init__(self) -> None:
@@ -49,17 +57,35 @@ class LineReader:
 
     async def run(self) -> None:
         """Read until `exit` or the end of the lines."""
-        with self._lines_in:
-            async for line in self._typed:
-                if _is_exit(line):
-                    self.stay = False
-                    break
+        async for line in self._typed:
+            if _is_exit(line):
+                self.stay = False
+                break
+            async with self._taking:
                 await self._take(line)
         if not self.stay:
+            if self._is_terminal:
+                await self.server_is_silent()
             self._is_leaving = True
             self._set_deadlines()
+        self._is_read = True
+        self._close()
+
+    async def server_is_silent(self) -> None:
+        """Carry out what needs no server, of the lines that wait and of all later ones, until the chat is open."""
+        if self._is_open:
+            return
+        self._is_silent = True
+        # Before the lock: who has it may wait for room.
+        lines = self.left()
+        async with self._taking:
+            for line in [*lines, *self.left()]:
+                await self._take(line)
+        self._set_deadlines()
 
     async def _take(self, line: str) -> None:
+        if self._is_silent and not self._is_open and await self._carry_out(line):
+            return
         if not self._is_terminal:
             await self._lines_in.send(line)
             return
@@ -73,8 +99,20 @@ class LineReader:
         self._is_open = True
         self._set_deadlines()
 
+    async def all_taken(self) -> None:
+        """Wait until no line is being taken that came before the chat was open."""
+        async with self._taking:
+            self._is_taken = True
+            self._close()
+
+    def _close(self) -> None:
+        if self._is_read and self._is_taken:
+            self._lines_in.close()
+
     def _set_deadlines(self) -> None:
-        if self._is_leaving and (self._is_open or self._is_terminal) and self.staying.deadline == math.inf:
+        is_done = self._is_silent and not self.lines.statistics().current_buffer_used
+        may_leave = self._is_open or self._is_terminal or is_done
+        if self._is_leaving and may_leave and self.staying.deadline == math.inf:
             self.staying.deadline = trio.current_time() + LEAVE_WITHIN
             self.working.deadline = self.staying.deadline - DEREGISTER_WITHIN
 

@@ -3,11 +3,13 @@
 The lines are made of them in wordings.py.
 """
 
+from collections.abc import Iterable
 from typing import TypedDict
 
 from trio_chat import errors
 from trio_chat.client.events import MessageState, OutgoingChanged
 from trio_chat.protocol.records import EVERYONE_NAME, fold
+from trio_chat.storage.outgoing import Outgoing
 from trio_chat.terminal import results
 from trio_chat.terminal.phrases import Phrase
 
@@ -112,6 +114,18 @@ def words_of_outbox(result: results.OutboxResult) -> list[Words]:
         case results.MessageQueued():
             # What becomes of it follows, mostly at once.
             return []
+
+
+def waiting_messages(messages: Iterable[Outgoing]) -> list[results.WaitingMessage]:
+    """The messages that wait to be sent, of those that are kept."""
+    return [
+        results.WaitingMessage(
+            *(one.number, one.id, one.recipient, one.room, one.at, one.text), one.attempted_at is not None
+        )
+        for one in messages
+        # Those were told to be received: their programs have only not said yet that they are on their disks.
+        if not one.is_received
+    ]
 
 
 def _row(one: results.WaitingMessage) -> Words:
