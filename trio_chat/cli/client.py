@@ -29,7 +29,7 @@ from trio_chat.errors import (
     StoreHeld,
     TooManyNames,
 )
-from trio_chat.protocol.records import check_name
+from trio_chat.protocol.records import EVERYONE_NAME, check_name, fold
 from trio_chat.storage.client_store import open_client_store
 from trio_chat.storage.identity_file import open_identity
 from trio_chat.storage.interface import ClientStore
@@ -92,7 +92,7 @@ class ClientOptions:
 
     def hint_if_taken(self) -> str:
         """Advice for the owner of a name that is taken; empty if they have said where their key is."""
-        if self.identity:
+        if self.identity or fold(self.name) == EVERYONE_NAME:
             return ""
         others = other_addresses(self.name, self.server)
         if not others:
