@@ -26,7 +26,7 @@ from trio_chat.cli.client import ClientOptions
 from trio_chat.cli.main import main
 from trio_chat.cli.send import NotInGroup
 from trio_chat.cli.send_queue import run_queued_send
-from trio_chat.client.outgoing_queue import keep_message
+from trio_chat.client.early_outbox import EarlyOutbox
 from trio_chat.protocol.messages import Deregister, Save
 from trio_chat.server.moderation import RegistrationMode
 from trio_chat.storage.memory import MemoryClientStore
@@ -174,7 +174,7 @@ async def test_a_name_that_may_not_come_in_has_nothing_that_waits(stage, robot, 
 
 async def test_an_earlier_message_that_fails_is_told(stage, robot, autojump_clock):
     await stage.enter("bob")
-    await keep_message(robot.store, "nobody", "", "old", 0.0)
+    await EarlyOutbox("robot", robot.store, trio.current_time).put("nobody", "", "old")
     code, printed = await robot.sends("bob", "hi")
     assert code == 0
     assert sorted(printed) == sorted(

@@ -7,6 +7,7 @@ import pytest
 import trio
 
 from tests.stage import SERVER, Person, identity_of
+from trio_chat.client.early_outbox import EarlyOutbox
 from trio_chat.client.events import (
     LetterReceived,
     MessageReceived,
@@ -16,7 +17,6 @@ from trio_chat.client.events import (
     ServerBack,
 )
 from trio_chat.client.opening import open_chat
-from trio_chat.client.outgoing_queue import keep_message
 from trio_chat.errors import (
     InvalidRecipient,
     InvalidText,
@@ -503,7 +503,7 @@ async def test_a_program_that_only_sends_hears_of_no_receipt_and_still_sends_dir
 async def test_a_program_without_events_is_told_what_becomes_of_each_message(stage, autojump_clock):
     bob, store = await stage.enter("bob"), MemoryClientStore()
     for recipient, text in (("bob", "1"), ("nobody", "2"), ("bob", "3")):
-        await keep_message(store, recipient, "", text, 0.0)
+        await EarlyOutbox("robot", store, trio.current_time).put(recipient, "", text)
     told = []
     async with open_chat(
         *("robot", SERVER),

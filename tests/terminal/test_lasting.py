@@ -12,6 +12,7 @@ import pytest
 import trio
 
 from tests.stage import SERVER, identity_of
+from trio_chat.client.early_outbox import EarlyOutbox
 from trio_chat.client.opening import open_chat
 from trio_chat.crypto.identities import Identity
 from trio_chat.errors import NameTaken, ServerKeyChanged, SignedInElsewhere
@@ -65,8 +66,9 @@ class PersonAtClient:
         self.keys, lines = trio.open_memory_channel(2000)
         task_status.started()
         await run_lasting_conversation(
-            *(self.open(), lines, self._show, self.renderer, self.store, self.name),
-            **{"stay": self.stay, "is_terminal": self.is_terminal, "clock": trio.current_time},
+            *(self.open(), lines, self._show, self.renderer),
+            EarlyOutbox(self.name, self.store, trio.current_time),
+            **{"stay": self.stay, "is_terminal": self.is_terminal},
         )
         self.ended_at = trio.current_time()
 

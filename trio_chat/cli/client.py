@@ -6,6 +6,7 @@ Its arguments and the handling of its errors are in cli/main.py; what its lines 
 import os
 import signal
 import sys
+import time
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -17,6 +18,7 @@ import trio
 from trio_chat.cli.exit_codes import TERMINATED
 from trio_chat.cli.keys import IN_MEMORY, client_file, other_addresses
 from trio_chat.client.chat import Chat
+from trio_chat.client.early_outbox import EarlyOutbox
 from trio_chat.client.event_queue import BACKLOG
 from trio_chat.client.opening import open_chat
 from trio_chat.crypto.identities import Identity
@@ -135,9 +137,10 @@ async def run_client(options: ClientOptions, screen: Screen, renderer: Renderer)
     async with options.open_store() as store, trio.open_nursery() as nursery:
         nursery.start_soon(read_lines, fd, lines_in, screen.show_prompt)
         opening = options.open_chat(identity, store)
+        early_outbox = EarlyOutbox(options.name, store, time.time)
         if options.reconnect:
             await run_lasting_conversation(
-                opening, lines, screen.show, renderer, store, options.name, stay=options.stay, is_terminal=os.isatty(fd)
+                opening, lines, screen.show, renderer, early_outbox, stay=options.stay, is_terminal=os.isatty(fd)
             )
         else:
             await run_conversation(opening, lines, screen.show, renderer, stay=options.stay)
@@ -154,10 +157,11 @@ async def run_client_at_terminal(options: ClientOptions, prompt: "Prompt", book:
             await nursery.start(prompt.run, lines_in)
             nursery.start_soon(_watch_signals, signals, until_sigterm)
             opening = _with_names(prompt, options.open_chat(identity, store))
+            early_outbox = EarlyOutbox(options.name, store, time.time)
             ready, stay = prompt.ready, options.stay
             if options.reconnect:
                 await run_lasting_conversation(
-                    opening, lines, prompt.show, book, store, options.name, ready=ready, stay=stay, is_terminal=True
+                    opening, lines, prompt.show, book, early_outbox, ready=ready, stay=stay, is_terminal=True
                 )
             else:
                 await run_conversation(opening, lines, prompt.show, book, ready=ready, stay=stay)

@@ -10,12 +10,11 @@ import attrs
 from trio_chat.cli.client import ClientOptions
 from trio_chat.cli.exit_codes import DONE, QUEUED, SAVED
 from trio_chat.cli.send import NotInGroup, name_in_use, read_message
+from trio_chat.client.early_outbox import EarlyOutbox
 from trio_chat.client.events import MessageState, OutgoingChanged
-from trio_chat.client.outgoing_queue import keep_message
 from trio_chat.errors import (
     AddressError,
     ChatError,
-    InvalidRecipient,
     NotAMember,
     ServerNotResponding,
     SignedInElsewhere,
@@ -42,8 +41,6 @@ async def run_queued_send(options: ClientOptions, recipient: str, text: str, scr
     Raises as `run_send` does, if the message has failed. Then it does not wait any more.
     """
     text = read_message(options, recipient, text)
-    if fold(recipient) == fold(options.name):
-        raise InvalidRecipient
     try:
         async with options.open_store() as store:
             change, others = await _put_and_send(options, store, recipient, text, screen, book)
@@ -70,7 +67,7 @@ async def _put_and_send(
     identity = options.open_identity()
     room = recipient[1:] if recipient.startswith("#") else ""
     # Before the first datagram: whatever happens to this program now, the next one sends it.
-    message = await keep_message(store, "" if room else recipient, room, text, time.time())
+    message = await EarlyOutbox(options.name, store, time.time).put("" if room else recipient, room, text)
     change = _waits(message, None)
 
     def report(news: OutgoingChanged) -> None:

@@ -7,6 +7,7 @@ registration   discovering the server, registering, heartbeats, the table
 direct_sender  messages that go directly
 letter_sender  messages that go by the server
 outbox         messages that wait to be sent, and when they are
+early_outbox   the same before there is a chat: messages are only kept
 outbox_attempts  one attempt to send one of these
 outbox_news    what the user is told of these
 outgoing_queue  the queues of the outbox, and when something is tried again

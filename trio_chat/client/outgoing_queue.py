@@ -79,17 +79,6 @@ def new_message(recipient: str, room: str, text: str, now: float) -> Outgoing:
     return Outgoing(0, new_id(), recipient, room, text, now)
 
 
-async def keep_message(store: ClientStore, recipient: str, room: str, text: str, now: float) -> Outgoing:
-    """Add a message to those that wait, without a chat; when this returns it is on the disk.
-
-    Raises InvalidText, OutboxFull.
-    """
-    check_room(store, text)
-    private = (one.key for one in store.epochs() if one.body and not one.is_ended)
-    room_id = next((key.room for key in private if room and fold(key.name) == fold(room)), "")
-    return await store.put_outgoing(attrs.evolve(new_message(recipient, room, text, now), room_id=room_id))
-
-
 def is_too_old(message: Outgoing, now: float) -> bool:
     """Whether a message was tried for as long as it may be. Also if the clock was wrong: it may be older than that."""
     return message.attempted_at is not None and not -CLOCK_ERROR <= now - message.attempted_at <= RETRIED_FOR

@@ -7,39 +7,37 @@ from collections.abc import Callable
 
 import attrs
 
+from trio_chat.client.early_outbox import EarlyOutbox, Outgoing
 from trio_chat.client.events import MessageState, OutgoingChanged
-from trio_chat.client.outgoing_queue import keep_message
-from trio_chat.errors import ChatError, InvalidRecipient, NotWaiting, ServerNotResponding, StoreFailed
-from trio_chat.protocol.records import EVERYONE_NAME, check_name, fold
-from trio_chat.storage.interface import ClientStore
+from trio_chat.errors import ChatError, ServerNotResponding, StoreFailed
+from trio_chat.protocol.records import EVERYONE_NAME
 from trio_chat.terminal import commands, results
 from trio_chat.terminal.outbox_words import waiting_messages
 
 
 @attrs.frozen(eq=False)
 class EarlyLines:
-    """Keeps messages of this name in this store. `clock`: seconds since 1970, UTC."""
+    """Carries out what needs no server."""
 
-    _name: str
-    _store: ClientStore
-    _clock: Callable[[], float]
+    _outbox: EarlyOutbox
     _tell: Callable[[results.Result], None]
 
     async def carry_out(self, line: str) -> bool:
         """Carry out a command for which no server is needed; return whether it is one."""
         try:
-            command = commands.parse(line)
-            match command:
+            match commands.parse(line):
                 case commands.Send(recipient, text):
-                    await self._keep(recipient, "", text)
+                    self._kept(await self._outbox.put(recipient, "", text))
                 case commands.SendAll(text):
-                    await self._keep("", EVERYONE_NAME, text)
+                    self._kept(await self._outbox.put("", EVERYONE_NAME, text))
                 case commands.SendGroup(text, str(room)):
-                    await self._keep("", room, text)
+                    self._kept(await self._outbox.put("", room, text))
                 case commands.ListOutbox():
-                    self._tell(results.OutboxList(tuple(waiting_messages(self._store.outgoing()))))
+                    self._tell(results.OutboxList(tuple(waiting_messages(self._outbox.waiting()))))
                 case commands.CancelMessage(number):
-                    await self._cancel(number)
+                    one = await self._outbox.cancel(number)
+                    was_tried = one.attempted_at is not None
+                    self._tell(results.MessageCancelled(number, one.id, one.recipient, one.room, one.at, was_tried))
                 case _:
                     return False
         except StoreFailed:
@@ -48,19 +46,12 @@ class EarlyLines:
             self._tell(results.Failed(error))
         return True
 
-    async def _keep(self, recipient: str, room: str, text: str) -> None:
-        check_name(recipient or room)
-        if fold(recipient) == fold(self._name):
-            raise InvalidRecipient
-        one = await keep_message(self._store, recipient, room, text, self._clock())
+    def _kept(self, one: Outgoing) -> None:
         about = (one.number, one.id, one.recipient, one.room, one.at)
         self._tell(results.MessageQueued(*about))
         self._tell(OutgoingChanged(*about, MessageState.WAITING, error=ServerNotResponding()))
 
-    async def _cancel(self, number: int) -> None:
-        one = next((one for one in self._store.outgoing() if one.number == number), None)
-        if one is None:
-            raise NotWaiting(number)
-        await self._store.cancel_outgoing(one)
-        was_tried = one.attempted_at is not None
-        self._tell(results.MessageCancelled(number, one.id, one.recipient, one.room, one.at, was_tried))
+    def tell_waiting(self) -> None:
+        """If messages wait, say how many."""
+        if waiting := waiting_messages(self._outbox.waiting()):
+            self._tell(results.MessagesWait(len(waiting)))

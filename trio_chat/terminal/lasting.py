@@ -10,14 +10,13 @@ from contextlib import AbstractAsyncContextManager
 import trio
 
 from trio_chat.client.chat import Chat
+from trio_chat.client.early_outbox import EarlyOutbox
 from trio_chat.client.events import ServerSilent
 from trio_chat.errors import NotRegistered, ServerNotResponding
-from trio_chat.storage.interface import ClientStore
 from trio_chat.terminal import results
 from trio_chat.terminal.conversation import Conversation
 from trio_chat.terminal.early_lines import EarlyLines
 from trio_chat.terminal.line_reader import LineReader
-from trio_chat.terminal.outbox_words import waiting_messages
 from trio_chat.terminal.styling import Line
 from trio_chat.terminal.unfinished import NotTold, not_done
 
@@ -32,13 +31,11 @@ async def run_lasting_conversation(
     typed: AsyncIterable[str],
     show: Callable[[Line], object],
     renderer: results.Renderer,
-    store: ClientStore,
-    name: str,
+    early_outbox: EarlyOutbox,
     *,
     ready: Callable[[], Awaitable[object]] = trio.lowlevel.checkpoint,
     stay: bool = False,
     is_terminal: bool = False,
-    clock: Callable[[], float] = time.time,
 ) -> None:
     """Carry out the typed lines, as `run_conversation` does, in a chat that is opened with `reconnect`.
 
@@ -47,8 +44,7 @@ async def run_lasting_conversation(
 
     Args:
         opening, typed, show, renderer, ready, stay: as for `run_conversation`.
-        store, name, clock: those of the chat. What is typed before it is open, while the server is silent, is kept in
-            this store.
+        early_outbox: keeps what is typed before the chat is open, while the server is silent. It has the chat's store.
         is_terminal: a person types: `exit`, and the end of the lines, end this also while the chat is not open yet.
 
     Raises as `run_conversation` does, but for ServerNotResponding.
@@ -58,7 +54,7 @@ async def run_lasting_conversation(
         for line in renderer.render(result):
             show(line)
 
-    early = EarlyLines(name, store, clock, tell)
+    early = EarlyLines(early_outbox, tell)
     reader = LineReader(typed, is_terminal, stay, lambda line: _tell_not_done(tell, [line]), early.carry_out)
     conversation: Conversation | None = None
     try:
@@ -78,15 +74,11 @@ async def run_lasting_conversation(
                     await _deregister(conversation)
             still_opening.cancel()
     finally:
-        # Also if the chat could not be opened.
-        _tell_not_done(tell, reader.left())
+        _tell_not_done(tell, reader.left())  # also if the chat could not be opened
+    if conversation is not None and conversation.chat.online:
+        tell(results.Failed(NotTold()))
     # Only now everything is shown that has become of messages.
-    if conversation is not None:
-        if conversation.chat.online:
-            tell(results.Failed(NotTold()))
-        conversation.tell_waiting()
-    elif waiting := waiting_messages(store.outgoing()):
-        tell(results.MessagesWait(len(waiting)))
+    early.tell_waiting()
 
 
 async def _report_silence(still_opening: trio.CancelScope, tell: Tell, reader: LineReader) -> None:

@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from typing import TypedDict
 
 from trio_chat import errors
+from trio_chat.client.early_outbox import Outgoing
 from trio_chat.client.events import MessageState, OutgoingChanged
 from trio_chat.protocol.records import EVERYONE_NAME, fold
-from trio_chat.storage.outgoing import Outgoing
 from trio_chat.terminal import results
 from trio_chat.terminal.phrases import Phrase
 

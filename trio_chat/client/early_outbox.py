@@ -1,0 +1,49 @@
+"""The outbox before there is a chat, or without one: messages are put on the disk, and the next chat sends them.
+
+How they are sent is in outbox.py.
+"""
+
+from collections.abc import Callable
+
+import attrs
+
+from trio_chat import errors
+from trio_chat.client.outgoing_queue import check_room, new_message
+from trio_chat.protocol.records import check_name, fold
+from trio_chat.storage.interface import ClientStore
+from trio_chat.storage.outgoing import Outgoing as Outgoing
+
+
+@attrs.frozen(eq=False)
+class EarlyOutbox:
+    """Keeps messages of this name in this store. `clock`: seconds since 1970, UTC."""
+
+    _name: str
+    _store: ClientStore
+    _clock: Callable[[], float]
+
+    async def put(self, recipient: str, room: str, text: str) -> Outgoing:
+        """Keep a message to a person or to a room, one of which is empty. When this returns it is on the disk.
+
+        Raises InvalidName, InvalidRecipient, InvalidText, OutboxFull.
+        """
+        check_name(recipient or room)
+        if fold(recipient) == fold(self._name):
+            raise errors.InvalidRecipient
+        check_room(self._store, text)
+        private = (one.key for one in self._store.epochs() if one.body and not one.is_ended)
+        room_id = next((key.room for key in private if room and fold(key.name) == fold(room)), "")
+        message = new_message(recipient, room, text, self._clock())
+        return await self._store.put_outgoing(attrs.evolve(message, room_id=room_id))
+
+    def waiting(self) -> list[Outgoing]:
+        """The messages that wait, in the order in which they were put."""
+        return self._store.outgoing()
+
+    async def cancel(self, number: int) -> Outgoing:
+        """Withdraw the message with this number; return it. Raises NotWaiting."""
+        message = next((one for one in self.waiting() if one.number == number), None)
+        if message is None:
+            raise errors.NotWaiting(number)
+        await self._store.cancel_outgoing(message)
+        return message
