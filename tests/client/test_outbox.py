@@ -552,3 +552,16 @@ async def test_a_message_that_was_received_directly_has_no_receipt_of_an_earlier
     assert bob.texts() == ["hi"]
     assert [one for one in alice.received if isinstance(one, ReceiptReceived)] == []
     assert alice.store.sent(message.id) is None
+
+
+async def test_what_was_received_is_not_withdrawn(stage, autojump_clock):
+    """Bob's program has it, and is killed before it is on the disk: what alice was told becomes true all the same."""
+    alice, bob = await stage.enter("alice"), await stage.enter("bob")
+    message = await alice.chat.outbox.put("bob", "hi")
+    assert (await alice.chat.outbox.news(message)).state is MessageState.RECEIVED
+    await bob.kill()
+    with pytest.raises(NotWaiting):
+        await alice.chat.outbox.cancel(message.number)
+    bob = await stage.enter("bob", host=bob.host)
+    await stage.pass_time(10)
+    assert bob.texts() == ["hi"]
