@@ -14,6 +14,7 @@ from tests.stage import identity_of
 from tests.storage.backends import inline
 from trio_chat.client.events import MessageState, OutgoingChanged, ServerSilent
 from trio_chat.errors import KeyChanged, NotWaiting, OutboxFull, StoreFailed
+from trio_chat.link.session import Peer
 from trio_chat.protocol.messages import Batch, DirectMessage, GroupPost, MessagesKept, Save, TableChange
 from trio_chat.protocol.records import Room, fold, room_id
 from trio_chat.protocol.room_messages import ListRooms
@@ -669,3 +670,24 @@ async def test_a_message_to_somebody_who_is_not_in_our_table_yet_is_sent_once(st
     assert len(ids) == 1
     assert len(stage.sent(Save, source=alice.host)) == 0
     assert len(stage.sent(DirectMessage, source=alice.host)) <= 2  # a copy for the handshake
+
+
+async def test_a_message_that_is_on_their_disk_in_the_moment_of_its_turn_ends_nothing(stage, autojump_clock):
+    """It is to be sent again, and waits for its turn. That comes, and in the same step Bob says that it is there."""
+    alice, bob = await stage.enter("alice"), await stage.enter("bob")
+    await stage.pass_time(1)
+    stage.lose(lambda message, source, destination: isinstance(message, MessagesKept), times=3)
+    turns = alice.chat.outbox._attempts._to_others
+    message = await alice.chat.outbox.put("bob", "1")
+    assert (await alice.chat.outbox.news(message)).state is MessageState.RECEIVED
+    turns.total_tokens = 1
+    await turns.acquire_on_behalf_of("somebody else")
+    await stage.pass_time(1.5)
+    turns.release_on_behalf_of("somebody else")
+    alice.chat.outbox.on_kept(Peer(("", 0), identity_of("bob").public.link), [message.id])
+    await stage.pass_time(1)
+    assert waiting(alice) == []
+    await alice.chat.outbox.put("bob", "2")
+    await stage.pass_time(1)
+    assert bob.texts() == ["1", "2"]
+    assert waiting(alice) == []

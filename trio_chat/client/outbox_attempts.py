@@ -58,8 +58,11 @@ class Attempts:
         return has_moved or has_restarted or trio.current_time() >= one.resend_at
 
     def _gives_way(self, queue: MessageQueue, one: QueuedMessage) -> bool:
-        """Whether an earlier message has become due meanwhile: this one must not come before it."""
-        return next((other for other in queue.messages if other is one or self.is_due(other)), one) is not one
+        """Whether an earlier message has become due meanwhile: this one must not come before it. Or it is gone.
+
+        It may have been withdrawn, or be on their disk by now, while it got its turn: too late to cancel that wait.
+        """
+        return next((other for other in queue.messages if other is one or self.is_due(other)), None) is not one
 
     def _are_unkept_before(self, queue: MessageQueue, one: QueuedMessage) -> bool:
         """Whether earlier messages are not on the disk of their recipient yet, as far as we know: they are due now."""
