@@ -2,9 +2,9 @@
 
     python benchmarks/links.py [ROUND-TRIPS]
 
-Four cases: a blocking socket that echoes as many bytes, which is the lower limit; a request between two endpoints
-without encryption; the same with encryption; and an encrypted message whose receipt is signed and verified, as in the
-chat. The four are measured in turns. The best turn of each counts: other programs can only make a turn slower.
+Three cases: a blocking socket that echoes as many bytes, which is the lower limit; a request between two endpoints
+without encryption; and the same with encryption. They are measured in turns. The best turn of each counts: other
+programs can only make a turn slower.
 """
 
 import multiprocessing
@@ -17,10 +17,9 @@ from contextlib import closing
 import trio
 
 from trio_chat.crypto.identities import Identity
-from trio_chat.crypto.receipts import sign_receipt, verify_receipt
 from trio_chat.link.links import Links, Received, Transmit
 from trio_chat.link.session import Peer
-from trio_chat.protocol.messages import DirectMessage, Heartbeat
+from trio_chat.protocol.messages import Heartbeat
 from trio_chat.protocol.wire import encode
 from trio_chat.transport.endpoint import Endpoint, new_id
 from trio_chat.transport.udp import UDP
@@ -51,8 +50,6 @@ def links(identity, sealed):
 
 def answer(peer, request):
     """The answer of the other process."""
-    if isinstance(request, DirectMessage):
-        return request.receipt(sign_receipt(OTHER, id=request.id, sender=request.sender, text=request.text))
     return request.ack()
 
 
@@ -85,17 +82,17 @@ def bare_round_trips(port, count):
         return time.perf_counter() - started
 
 
-def round_trips(port, count, sealed, signed=False):
+def round_trips(port, count, sealed):
     async def run():
         peer = Peer((HOST, port), OTHER.public.link)
         with closing(UDP.bind(HOST, 0)) as bound:
             endpoint = Endpoint(bound, links(OWN, sealed))
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(endpoint.listen, answer)
-                await ask(endpoint, peer, signed)  # the handshake, which many messages share, is not measured
+                await ask(endpoint, peer)  # the handshake, which many messages share, is not measured
                 started = time.perf_counter()
                 for _ in range(count):
-                    await ask(endpoint, peer, signed)
+                    await ask(endpoint, peer)
                 elapsed = time.perf_counter() - started
                 nursery.cancel_scope.cancel()
         return elapsed
@@ -103,13 +100,11 @@ def round_trips(port, count, sealed, signed=False):
     return trio.run(run)
 
 
-async def ask(endpoint, peer, signed):
-    request = DirectMessage(new_id(), "alice", "bob", "hi") if signed else Heartbeat(new_id(), 0.0)
+async def ask(endpoint, peer):
+    request = Heartbeat(new_id(), 0.0)
     response = await endpoint.request(peer, request)
     if response is None:
         raise SystemExit("a round trip took longer than a window: the machine is too busy to measure")
-    if signed and not verify_receipt(response.receipt, OTHER.public.signing, id=request.id, sender="alice", text="hi"):
-        raise SystemExit("a receipt is not valid")
 
 
 def child(run, *arguments):
@@ -127,7 +122,6 @@ def main():
         "a blocking socket that echoes": lambda: bare_round_trips(bare, count),
         "a request, unsealed": lambda: round_trips(plain, count, sealed=False),
         "a request, sealed": lambda: round_trips(sealed, count, sealed=True),
-        "a message, sealed, with a signed receipt": lambda: round_trips(sealed, count, sealed=True, signed=True),
     }
     best = dict.fromkeys(measures, float("inf"))
     for _ in range(TURNS):

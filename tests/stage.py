@@ -20,7 +20,7 @@ from trio_chat.client.opening import open_chat
 from trio_chat.crypto.identities import Identity
 from trio_chat.link.session import Peer
 from trio_chat.protocol.limits import LIMITS
-from trio_chat.protocol.messages import Message
+from trio_chat.protocol.messages import Ack, Message
 from trio_chat.protocol.records import Address, Record, fold
 from trio_chat.server.moderation import RegistrationMode
 from trio_chat.server.server import serve_chat
@@ -59,6 +59,11 @@ class Person:
     def texts(self) -> list[str]:
         """The texts that were shown, in order."""
         return [event.text for event in self.received if hasattr(event, "text")]
+
+
+def acknowledges(message: Message, kind: type) -> bool:
+    """Whether this is the Ack of a request of this kind."""
+    return isinstance(message, Ack) and message.of == kind.kind
 
 
 class Stage:

@@ -30,7 +30,6 @@ from trio_chat.protocol.messages import (
     MessagesKept,
     Part,
     PartAck,
-    Receipt,
     Refused,
     Register,
     Registered,
@@ -221,7 +220,6 @@ _OF_CLASS: dict[type, st.SearchStrategy[Message]] = {
     Saved: st.builds(Saved, _kinds(), ids()),
     Accepted: st.builds(Accepted, _kinds(), ids()),
     TableHeld: st.builds(TableHeld, _kinds(), ids(), st.none() | versions()),
-    Receipt: st.builds(Receipt, _kinds(), ids(), proofs()),
     Taken: st.builds(
         Taken, _kinds(), ids(), st.integers(1, MAX_BATCH), st.lists(proofs(), max_size=MAX_RECEIPTS).map(tuple)
     ),

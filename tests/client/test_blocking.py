@@ -27,11 +27,11 @@ from trio_chat.errors import (
 )
 from trio_chat.link.session import Peer
 from trio_chat.protocol.messages import (
+    Ack,
     Batch,
     DirectMessage,
     Find,
     Found,
-    Receipt,
     Registered,
     Save,
     TableChange,
@@ -179,12 +179,12 @@ async def test_a_direct_message_of_who_is_blocked_is_not_answered(stage, nursery
     peer = Peer((bob.host, 6000), identity_of("bob").public.link)
     mallory.send(peer, DirectMessage(new_id(), "mallory", "bob", "before"))
     await stage.pass_time(1)
-    assert len(mallory.of(Receipt)) == 1
+    assert len(mallory.of(Ack)) == 1
     await bob.chat.block("mallory")
     await stage.pass_time(1)
     mallory.send(peer, DirectMessage(new_id(), "mallory", "bob", "after"))
     await stage.pass_time(1)
-    assert len(mallory.of(Receipt)) == 1
+    assert len(mallory.of(Ack)) == 1
     assert [source for source, _ in mallory.received].count(peer) == 1
     assert bob.texts() == ["before"]
 

@@ -9,7 +9,7 @@ import pytest
 import trio
 
 from tests.raw_peer import RawPeer
-from tests.stage import SERVER, SERVER_IDENTITY, SERVER_KEY, SERVER_PEER, identity_of
+from tests.stage import SERVER, SERVER_IDENTITY, SERVER_KEY, SERVER_PEER, acknowledges, identity_of
 from trio_chat.client.event_queue import BACKLOG
 from trio_chat.client.events import Delivery, Fallback, LetterReceived, MessageReceived, TableChanged
 from trio_chat.client.opening import open_chat
@@ -27,7 +27,6 @@ from trio_chat.protocol.messages import (
     Batch,
     DirectMessage,
     Heartbeat,
-    Receipt,
     Register,
     Save,
     SessionEnded,
@@ -56,10 +55,10 @@ async def test_a_direct_message_does_not_touch_the_server(stage, autojump_clock)
     assert bob.received == [MessageReceived("alice", "hi bob")]
 
 
-async def test_a_lost_message_and_a_lost_receipt_are_resent_within_the_window(stage, autojump_clock):
+async def test_a_lost_message_and_a_lost_ack_are_resent_within_the_window(stage, autojump_clock):
     alice, bob = await stage.enter("alice"), await stage.enter("bob")
     stage.lose(lambda message, *_: isinstance(message, DirectMessage), times=1)
-    stage.lose(lambda message, *_: isinstance(message, Receipt), times=1)
+    stage.lose(lambda message, *_: acknowledges(message, DirectMessage), times=1)
     assert await alice.chat.send("bob", "hi") == Delivery("direct")
     await stage.pass_time(1)
     assert bob.texts() == ["hi"]
@@ -302,7 +301,7 @@ async def test_letters_stored_but_not_shown_are_shown_at_the_next_start(stage, a
 
 async def test_a_message_is_not_shown_again_after_a_restart(stage, autojump_clock):
     alice, bob = await stage.enter("alice"), await stage.enter("bob")
-    stage.lose(lambda message, source, _: isinstance(message, Receipt | Taken) and source[0] == bob.host)
+    stage.lose(lambda message, *_: acknowledges(message, DirectMessage) or isinstance(message, Taken))
     assert (await alice.chat.send("bob", "hi")).how == "saved"
     await stage.pass_time(0.1)
     assert bob.texts() == ["hi"]

@@ -21,7 +21,7 @@ from trio_chat.client import kept_notices
 from trio_chat.client.events import LetterReceived, MessageReceived
 from trio_chat.errors import StoreFailed
 from trio_chat.link.session import Peer
-from trio_chat.protocol.messages import MAX_KEPT, Ack, DirectMessage, MessagesKept, Receipt, Taken
+from trio_chat.protocol.messages import MAX_KEPT, Ack, DirectMessage, MessagesKept, Taken
 from trio_chat.protocol.parts import OutgoingRequest
 from trio_chat.protocol.wire import encode
 from trio_chat.storage.client_store import open_client_store
@@ -94,10 +94,10 @@ async def test_the_sender_is_told_when_the_message_is_on_the_disk(network, serve
         one, before = message(), disk.commits
         alice.send(bob.peer, one)
         await trio.sleep(0.9)
-        assert (len(alice.of(Receipt)), told(alice), disk.commits) == (1, [], before), "the receipt comes at once"
+        assert (len(alice.of(Ack)), told(alice), disk.commits) == (1, [], before), "the receipt comes at once"
         assert bob.shown == [MessageReceived("alice", "hi")]
         await trio.sleep(2)
-        assert (len(alice.of(Receipt)), told(alice), disk.commits) == (1, [one.id], before + 1)
+        assert (len(alice.of(Ack)), told(alice), disk.commits) == (1, [one.id], before + 1)
 
 
 async def test_who_does_not_ask_is_not_told(bob, person, autojump_clock):
@@ -105,7 +105,7 @@ async def test_who_does_not_ask_is_not_told(bob, person, autojump_clock):
     for _ in range(2):
         alice.send(bob.peer, message(keeps=False))
     await trio.sleep(1)
-    assert (len(alice.of(Receipt)), alice.of(MessagesKept)) == (2, [])
+    assert (len(alice.of(Ack)), alice.of(MessagesKept)) == (2, [])
 
 
 async def test_what_came_together_is_told_together(bob, person, autojump_clock):
@@ -132,7 +132,7 @@ async def test_a_lost_notice_is_asked_for_by_sending_the_message_again(bob, pers
     alice.received.clear()
     await send_in_parts(alice, bob, one)
     await trio.sleep(2)
-    assert len(alice.of(Receipt)) == 1
+    assert len(alice.of(Ack)) == 1
     assert told(alice) == [one.id] * 3
     assert texts(bob) == [text]
 
@@ -154,7 +154,7 @@ async def test_a_copy_is_not_told_of_before_the_message_is_on_the_disk(
         for _ in range(8):
             alice.send(bob.peer, one)
             await trio.sleep(0.1)
-        assert (len(alice.of(Receipt)), told(alice), disk.commits) == (8, [], before)
+        assert (len(alice.of(Ack)), told(alice), disk.commits) == (8, [], before)
         await trio.sleep(5)
         assert set(told(alice)) == {one.id}
 
@@ -195,11 +195,11 @@ async def test_a_copy_of_a_letter_that_is_being_stored_is_not_acknowledged(
         await trio.sleep(0.1)
         alice.send(bob.peer, one)
         await trio.sleep(0.1)
-        assert (alice.of(Receipt), texts(bob)) == ([], [])
+        assert (alice.of(Ack), texts(bob)) == ([], [])
         await trio.sleep(5)
         alice.send(bob.peer, one)
         await trio.sleep(0.1)
-        assert (len(alice.of(Receipt)), texts(bob)) == (1, ["one"])
+        assert (len(alice.of(Ack)), texts(bob)) == (1, ["one"])
 
 
 async def test_another_text_under_a_known_id_is_not_told_of(bob, person, autojump_clock):
@@ -208,7 +208,7 @@ async def test_another_text_under_a_known_id_is_not_told_of(bob, person, autojum
     await trio.sleep(1)
     alice.send(bob.peer, message("I owe you 1000", id=one.id))
     await trio.sleep(1)
-    assert (len(alice.of(Receipt)), told(alice)) == (1, [one.id]), "once, for the first one"
+    assert (len(alice.of(Ack)), told(alice)) == (1, [one.id]), "once, for the first one"
     assert texts(bob) == ["hi"]
 
 
@@ -217,7 +217,7 @@ async def test_who_is_blocked_is_told_nothing(bob, person, autojump_clock):
     before, after = message(sender="mallory"), message(sender="mallory")
     mallory.send(bob.peer, before)
     await trio.sleep(0.05)
-    assert mallory.of(Receipt)
+    assert mallory.of(Ack)
     with trio.move_on_after(0.01):  # the server is told later
         await bob.chat.block("mallory")
     for one in (before, after):
@@ -247,7 +247,7 @@ async def test_a_message_that_was_not_on_the_disk_is_sent_again(network, server,
         await trio.sleep(1)
         alice.send(bob.peer, one)
         await trio.sleep(0.01)
-        assert (len(alice.of(Receipt)), told(alice)) == (1, [])
+        assert (len(alice.of(Ack)), told(alice)) == (1, [])
     disk.fall_back()
     alice = person("alice")
     async with open_bob(network, path, disk.run) as bob:
@@ -355,7 +355,7 @@ async def test_nobody_is_told_that_a_message_is_on_a_full_disk(network, server, 
             alice.send(bob.peer, message())
             await trio.sleep(5)
     await trio.sleep(5)
-    assert (len(alice.of(Receipt)), told(alice)) == (1, [])
+    assert (len(alice.of(Ack)), told(alice)) == (1, [])
 
 
 # --- who is hostile ---
@@ -368,7 +368,7 @@ async def test_copies_of_a_known_message_cause_ten_notices_a_second_at_most(bob,
         for _ in range(10):
             mallory.send(bob.peer, one)
         await trio.sleep(0.001)
-    assert len(mallory.of(Receipt)) == 3000
+    assert len(mallory.of(Ack)) == 3000
     assert len(mallory.of(MessagesKept)) <= 3
     await trio.sleep(2)
     assert 2 <= len(mallory.of(MessagesKept)) <= 4

@@ -7,8 +7,7 @@ virtual.
 import pytest
 import trio
 
-from tests.client.raw_server import EPOCH, RawServer, credentials_of, open_client
-from tests.raw_peer import RawPeer
+from tests.client.raw_server import RawServer, credentials_of, open_client
 from tests.stage import identity_of
 from trio_chat.client.events import (
     Delivery,
@@ -29,11 +28,10 @@ from trio_chat.errors import (
     UnknownRecipient,
     WrongReceipt,
 )
-from trio_chat.protocol.messages import DirectMessage, Save, TableChange
-from trio_chat.protocol.records import Entry, EntryKind, Reason, Record, Version
+from trio_chat.protocol.messages import Save
+from trio_chat.protocol.records import Entry, EntryKind, Reason
 from trio_chat.storage.client_store import open_client_store
 from trio_chat.storage.memory import MemoryClientStore
-from trio_chat.transport.endpoint import new_id
 
 SERVERS_TIME = 1.7e9
 """The server's clock, far from those of the clients."""
@@ -320,22 +318,6 @@ async def test_a_receipt_counts_with_the_key_for_which_the_letter_was_sealed(ser
     await server.hand_over(about(save, body=signed(save, reader="mallory")))
     await do(server, "entry")
     assert alice.shown == [ForgedReceiptReceived("bob"), ReceiptReceived("bob", sending.at)]
-
-
-async def test_a_recipient_who_signs_another_text_directly_has_not_received_the_message(
-    network, server, alice, nursery, autojump_clock
-):
-    bob, sending = RawPeer(network, ("10.0.2.1", 6000), identity_of("bob")), Sending()
-    nursery.start_soon(bob.listen)
-    bob.answer = lambda message: message.receipt(signed(message, "I owe you 1000"))
-    row = Record("bob", *bob.socket.address, online=True, since=2.0, credentials=credentials_of("bob"))
-    server.send(server.client, TableChange(new_id(), Version(EPOCH, 1), Version(EPOCH, 2), (row,)))
-    await trio.sleep(1)
-    nursery.start_soon(sending.run, alice)
-    await trio.sleep(0.01)
-    assert bob.of(DirectMessage)
-    await do(server, "delivered")
-    assert sending.outcome == Delivery("relayed")
 
 
 # --- letters that fail ---

@@ -21,7 +21,6 @@ from trio_chat.protocol.messages import (
     Find,
     Found,
     GroupPost,
-    Receipt,
     Register,
     Registered,
     Save,
@@ -75,7 +74,6 @@ def test_each_request_builds_its_own_answers():
     assert register.registered(VERSION, 7.0, 2, 9) == Registered(Register.kind, ID, VERSION, 7.0, 2, 9)
     assert register.elsewhere(7.0) == Elsewhere(Register.kind, ID, 7.0)
     assert Deregister(ID).deregistered() == Deregistered(Deregister.kind, ID)
-    assert DirectMessage(ID, "alice", "bob", "hi").receipt(b"signed") == Receipt(DirectMessage.kind, ID, b"signed")
     save = Save(ID, "bob", b"hi")
     assert save.delivered(b"signed") == Delivered(Save.kind, ID, b"signed")
     assert save.saved() == Saved(Save.kind, ID)
@@ -116,7 +114,7 @@ def test_which_answers_are_repeatable():
         assert is_repeatable(save, save.refused(reason)) is (reason in FINAL), reason
     for sender_keeps in (False, True):
         message = DirectMessage(ID, "alice", "bob", "hi", sender_keeps)
-        assert is_repeatable(message, message.receipt(b"signed")) is not sender_keeps, "a copy asks for MessagesKept"
+        assert is_repeatable(message, message.ack()) is not sender_keeps, "a copy asks for MessagesKept"
 
 
 def test_names_are_compared_ignoring_case():

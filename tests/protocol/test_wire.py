@@ -33,7 +33,6 @@ from trio_chat.protocol.messages import (
     MessagesKept,
     Part,
     PartAck,
-    Receipt,
     Refused,
     Register,
     Registered,
@@ -146,7 +145,6 @@ FULL_ROOM = Room("#" + "f" * 32, "x" * 32, bytes(32), 2**53, 2**53)
         Found(127, ID, FULL_RECORD),
         Registered(127, ID, Version(bytes(8), 2**53), 1e11 / 3, 2**53, 2**53),
         Delivered(127, ID, bytes(96)),
-        Receipt(127, ID, bytes(96)),
         Register(ID, "x" * 32, CREDENTIALS, ID, 1e11 / 3),
         RoomList(127, ID, (FULL_ROOM,) * MAX_ROOMS_LISTED),
         MemberList(127, ID, ("x" * 32,) * MAX_MEMBERS_LISTED),
@@ -525,7 +523,6 @@ def test_a_body_has_as_many_bytes_as_the_longest_sealed_text(body):
 
 @pytest.mark.parametrize("receipt", [bytes(97), bytes(1000), "x" * 96, None, 7], ids=in_short)
 def test_a_receipt_has_no_more_than_96_bytes(receipt):
-    assert is_refused(replaced(SAMPLES[Receipt], receipt=receipt))
     assert is_refused(replaced(SAMPLES[Delivered], receipt=receipt))
     assert is_refused(replaced(SAMPLES[Taken], receipts=[b"", receipt]))
 

@@ -38,7 +38,7 @@ class Chat:
         self._inbox = inbox
         self._letters = LetterSender(context, registration, inbox)
         self._blocks = BlockList(context)
-        self._direct = DirectSender(context, registration, self._letters)
+        self._direct = DirectSender(context, registration)
         self._private_rooms = PrivateRooms(context, registration, self._direct, inbox.show)
         self._rooms = Rooms(context, registration, self._private_rooms)
         attempts = Attempts(context, registration, self._direct, self._letters, self._rooms)

@@ -109,11 +109,11 @@ class Inbox:
             self._queued.add(entry.key)
             context.store.keep_soon(entry)
         elif known != text_hash:
-            # Another text under a known id is not shown, so nothing is signed: a receipt would say that we have it.
+            # Another text under a known id is not shown, and an Ack would say that it is.
             return Reaction.SILENCE
         if message.sender_keeps:
             self.kept_notices.add(peer, message.sender, message.id)
-        return message.receipt(self._receipt(message.id, message.sender, text_hash))
+        return message.ack()
 
     def _is_blocked(self, key: bytes | None) -> bool:
         return key in self._context.store.blocked()

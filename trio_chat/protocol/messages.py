@@ -112,14 +112,6 @@ class PartAck(OfRequest):
 
 
 @attrs.frozen
-class Receipt(OfRequest):
-    """The message has arrived, and its reader has signed a receipt."""
-
-    kind: ClassVar[int] = 11
-    receipt: Proof
-
-
-@attrs.frozen
 class Taken(OfRequest):
     """The first `count` entries of the batch are in the client's store. One receipt for each letter among them."""
 
@@ -145,7 +137,7 @@ class Elsewhere(OfRequest):
 
 
 _AnswerOfServer = Registered | Deregistered | Delivered | Saved | Accepted | Found | Elsewhere | RoomAnswer
-_AnswerOfClient = TableHeld | Receipt | Taken
+_AnswerOfClient = TableHeld | Taken
 Answer = Ack | Busy | Refused | _AnswerOfServer | _AnswerOfClient
 ANSWERS = get_args(Answer)
 
@@ -206,7 +198,7 @@ class Deregister(Answerable):
 
 @attrs.frozen
 class DirectMessage(Answerable):
-    """Client to client: a message to one person.
+    """Client to client: a message to one person. The Ack says that their program has it, and queues it for them.
 
     `sender_keeps`: the sender keeps it until a MessagesKept says that it is on the recipient's disk.
     """
@@ -216,9 +208,6 @@ class DirectMessage(Answerable):
     recipient: Name
     text: str = attrs.field(validator=[is_not_empty, is_short_enough])
     sender_keeps: bool = False
-
-    def receipt(self, receipt: bytes) -> Receipt:
-        return Receipt(self.kind, self.id, receipt)
 
 
 @attrs.frozen
