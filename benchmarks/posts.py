@@ -28,6 +28,7 @@ from trio_chat.crypto.identities import Identity, credentials
 from trio_chat.crypto.signatures import SIGNATURE_SIZE, TIME
 from trio_chat.link.links import Links, Received, Transmit
 from trio_chat.link.session import Peer
+from trio_chat.protocol.frames import unpack_untrusted
 from trio_chat.protocol.limits import Limits, Rate
 from trio_chat.protocol.messages import Batch, GroupPost, Heartbeat, Part, Register, Registered, TableChange, TableHeld
 from trio_chat.protocol.parts import Assembly
@@ -100,7 +101,7 @@ class Client:
                 case Transmit(data):
                     self.socket.send(data)
                 case Received(_, plaintext):
-                    taken += self._take(decode_untrusted(plaintext))
+                    taken += [one for data in unpack_untrusted(plaintext) for one in self._take(decode_untrusted(data))]
         return taken
 
     def _take(self, message):

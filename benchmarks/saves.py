@@ -31,6 +31,7 @@ from trio_chat.crypto.identities import Identity, credentials
 from trio_chat.crypto.letters import LETTER_OVERHEAD
 from trio_chat.link.links import Links, Received, Transmit
 from trio_chat.link.session import Peer
+from trio_chat.protocol.frames import unpack_untrusted
 from trio_chat.protocol.limits import Limits, Rate
 from trio_chat.protocol.messages import Heartbeat, Part, Register, Save, Saved, TableChange
 from trio_chat.protocol.parts import Assembly
@@ -179,7 +180,8 @@ class Client:
                     case Transmit(data):
                         self._socket.send(data)
                     case Received(_, plaintext):
-                        yield from self._take(decode_untrusted(plaintext))
+                        for data in unpack_untrusted(plaintext):
+                            yield from self._take(decode_untrusted(data))
 
     def _take(self, message):
         match message:

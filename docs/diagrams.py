@@ -7,6 +7,7 @@ files in _static/ with what this module draws now.
 
 import re
 from collections.abc import Awaitable, Callable
+from functools import partial
 from html import escape
 from pathlib import Path
 
@@ -32,7 +33,7 @@ TRAVEL = 0.01
 
 @attrs.frozen
 class Arrow:
-    """A datagram. `text` is its message, or the datagram's own type if it carries no message (`carries` is false)."""
+    """A message, or a datagram that carries none: then `text` is the datagram's own type, and `carries` is false."""
 
     time: float
     source: str
@@ -86,18 +87,21 @@ class Recording:
     def steps(self) -> list[Step]:
         """All steps by time. Steps of one moment are sorted by name, so that each run gives the same drawing."""
         notes = sorted(self._notes, key=lambda note: (self.begun(note), note.who))
-        arrows = sorted(map(self._arrow, self._network.log), key=lambda arrow: (self.begun(arrow), *_order(arrow)))
+        sent = (arrow for datagram in self._network.log for arrow in self._arrows(datagram))
+        arrows = sorted(sent, key=lambda arrow: (self.begun(arrow), *_order(arrow)))
         return sorted([*notes, *arrows], key=self.begun)
 
     def begun(self, step: Step) -> int:
         """Milliseconds since the recording began."""
         return round((step.time - self._begun_at) * 1000)
 
-    def _arrow(self, sent: Sent) -> Arrow:
+    def _arrows(self, sent: Sent) -> list[Arrow]:
+        """One for each message in this datagram, or one for a datagram of a handshake."""
         names = {person.host: name for name, person in self.people.items()} | {SERVER[0]: "server"}
-        message = self.stage.tap.message(sent.data)
-        text = _label(message) if message else type(parse_untrusted(sent.data)).__name__.upper()
-        return Arrow(sent.time, names[sent.source[0]], names[sent.destination[0]], text, message is not None)
+        arrow = partial(Arrow, sent.time, names[sent.source[0]], names[sent.destination[0]])
+        if messages := self.stage.tap.messages(sent.data):
+            return [arrow(_label(message), True) for message in messages]
+        return [arrow(type(parse_untrusted(sent.data)).__name__.upper(), False)]
 
 
 def _order(arrow: Arrow) -> tuple[str, str, str]:

@@ -12,6 +12,7 @@ from tests.network import MemoryNetwork
 from trio_chat.crypto.identities import Identity, credentials
 from trio_chat.link.links import Links, Received, Transmit
 from trio_chat.link.session import Peer
+from trio_chat.protocol.frames import unpack_untrusted
 from trio_chat.protocol.messages import Message, Register
 from trio_chat.protocol.records import Address
 from trio_chat.protocol.wire import WireError, decode_untrusted, encode
@@ -60,7 +61,7 @@ class RawPeer:
                 case Transmit(data, address):
                     self.socket.send(data, address)
                 case Received(peer, plaintext):
-                    message = decode_untrusted(plaintext)
-                    self.received.append((peer, message))
-                    if answer := self.answer(message):
-                        self.send(peer, answer)
+                    for message in map(decode_untrusted, unpack_untrusted(plaintext)):
+                        self.received.append((peer, message))
+                        if answer := self.answer(message):
+                            self.send(peer, answer)

@@ -127,26 +127,21 @@ class Stage:
         left = [times]
 
         def passes(data: bytes, source: Address, destination: Address) -> bool:
-            message = self.tap.message(data)
-            if left[0] and message is not None and fits(message, source, destination):
-                left[0] -= 1
-                return False
-            return True
+            is_lost = left[0] > 0 and any(fits(one, source, destination) for one in self.tap.messages(data))
+            left[0] -= is_lost
+            return not is_lost
 
         self.network.filters.append(passes)
 
     def sent(self, kind: type, *, source: str | None = None, destination: str | None = None) -> list[Message]:
         """The messages of this kind that were sent over the network so far, from and to these hosts."""
-        found = []
-        for line in self.network.log:
-            message = self.tap.message(line.data)
-            if (
-                isinstance(message, kind)
-                and source in (None, line.source[0])
-                and destination in (None, line.destination[0])
-            ):
-                found.append(message)
-        return found
+        return [
+            message
+            for line in self.network.log
+            if source in (None, line.source[0]) and destination in (None, line.destination[0])
+            for message in self.tap.messages(line.data)
+            if isinstance(message, kind)
+        ]
 
     async def _serve(self, task_status: trio.TaskStatus[Address]) -> None:
         send, receive = trio.open_memory_channel[Record](10_000)

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 from trio_chat.link.packets import DATA
 from trio_chat.link.session import LinkSession
+from trio_chat.protocol.frames import unpack_untrusted
 from trio_chat.protocol.messages import Message
 from trio_chat.protocol.wire import decode_untrusted
 
@@ -26,10 +27,14 @@ class Wiretap:
         if len(self._plaintexts) > MEMORY:
             self._plaintexts.popitem(last=False)
 
-    def message(self, datagram: bytes) -> Message | None:
-        """The message in a datagram; None for handshakes, path challenges and empty ones."""
+    def messages(self, datagram: bytes) -> list[Message]:
+        """The messages in a datagram; none in handshakes, path challenges and empty ones."""
         plaintext = self._plaintexts.get(datagram)
-        return decode_untrusted(plaintext) if plaintext else None
+        return [decode_untrusted(data) for data in unpack_untrusted(plaintext)] if plaintext else []
+
+    def carries(self, datagram: bytes, kind: type) -> bool:
+        """Whether a message of this class is in a datagram."""
+        return any(isinstance(message, kind) for message in self.messages(datagram))
 
 
 @contextmanager

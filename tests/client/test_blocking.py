@@ -346,15 +346,18 @@ class Sender:
     def view(self, with_versions):
         """All that she got since the beginning: results, events, her table, and each datagram with its time."""
         datagrams = [
-            (line.time, line.source, len(line.data) if with_versions else None, self._content(line, with_versions))
+            (line.time, line.source, len(line.data) if with_versions else None, self._contents(line, with_versions))
             for line in self._stage.network.log
             if line.destination[0] == self._alice.host and line.time >= self._begin
         ]
         chat = self._alice.chat
         return [self.results, self._alice.received, self._alice.table_changes, dict(chat.table), datagrams]
 
-    def _content(self, line, with_versions):
-        match self._stage.tap.message(line.data):
+    def _contents(self, line, with_versions):
+        return [self._content(message, with_versions) for message in self._stage.tap.messages(line.data)]
+
+    def _content(self, message, with_versions):
+        match message:
             case TableChange(before=before, after=after, records=records):
                 return TableChange, records, with_versions and (before.n, after.n)
             case Registered(version=version, waiting=waiting, head=head):

@@ -401,7 +401,7 @@ async def test_a_chat_ends_well_although_another_program_has_just_taken_its_name
         registers = trio.Event()
 
         def passes(data, source, destination):
-            if isinstance(stage.tap.message(data), Register) and not registers.is_set():
+            if stage.tap.carries(data, Register) and not registers.is_set():
                 registers.set()
                 return False
             return True

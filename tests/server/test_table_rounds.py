@@ -71,7 +71,7 @@ async def test_old_changes_replayed_in_any_order_change_nothing(stage, autojump_
 
 async def test_a_late_page_of_a_former_server_does_not_undo_the_table(stage, autojump_clock):
     alice, bob = await stage.enter("alice"), await stage.enter("bob")
-    first_pages = [line for line in stage.network.log if isinstance(stage.tap.message(line.data), TableChange)]
+    first_pages = [line for line in stage.network.log if stage.tap.carries(line.data, TableChange)]
     await bob.kill()
     await stage.kill_server()
     await stage.start_server()
@@ -91,7 +91,7 @@ async def test_a_late_answer_of_the_former_server_does_not_block_the_table_of_th
     held = []
 
     def is_held(data, source, destination):
-        if isinstance(stage.tap.message(data), Registered):
+        if stage.tap.carries(data, Registered):
             held.append((data, source, destination))
             return False
         return True

@@ -193,7 +193,8 @@ def everyone_is_shown_the_servers_order(world: World) -> Iterator[Found]:
     if any(_out_of_order(world, set())):
         # A message that came directly to a program that was killed is shown by the next one, as a letter. It may be at
         # the server, too (seed 80175). `of` is what a part is of. All datagrams are looked at: only if that is needed.
-        sent = [world.trace.tap.message(one.data) for one in world.trace.network.log if one.delays]
+        arrived = (one.data for one in world.trace.network.log if one.delays)
+        sent = [message for data in arrived for message in world.trace.tap.messages(data)]
         kind = DirectMessage.kind
         direct = {one.id for one in sent if kind in (getattr(one, "kind", 0), getattr(one, "of", 0))}
         yield from _out_of_order(world, direct)

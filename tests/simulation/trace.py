@@ -280,9 +280,9 @@ class Trace:
         def concerns(entry: Action | int) -> bool:
             if isinstance(entry, Action):
                 return message.mark in entry.what or (entry.who == message.sender and receipt in entry.what)
-            inside = self.tap.message(self.network.log[entry].data)
-            entries = inside.entries if isinstance(inside, Batch) else ()
-            return inside is not None and bool(message.ids & {inside.id, *(entry.id for entry in entries)})
+            inside = self.tap.messages(self.network.log[entry].data)
+            entries = [entry for one in inside if isinstance(one, Batch) for entry in one.entries]
+            return not message.ids.isdisjoint(one.id for one in [*inside, *entries])
 
         return concerns
 
@@ -306,9 +306,10 @@ class Trace:
         return f"{sent.time:10.4f} {way} {self._inside(sent)}, {len(sent.data)} B, {_arrival(sent.delays)}"
 
     def _inside(self, sent: Sent) -> str:
-        inside = self.tap.message(sent.data)
-        if inside is None:
-            return LINKS.get(sent.data[0], "?")
+        inside = self.tap.messages(sent.data)
+        return ", ".join(map(self._message, inside)) if inside else LINKS.get(sent.data[0], "?")
+
+    def _message(self, inside: Any) -> str:
         details = [f"{one.seq} {one.kind} {one.id[:2].hex()}" for one in getattr(inside, "entries", ())]
         details += [f"{name}={getattr(inside, name)!r}" for name in ("of", "index", "reason") if hasattr(inside, name)]
         return " ".join([type(inside).__name__, inside.id[:2].hex(), *details])

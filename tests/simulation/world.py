@@ -354,9 +354,9 @@ class World:
         if self._withheld is None:
             return True
         program, kinds = self._withheld
-        message = self.trace.tap.message(data)
-        kind = message.of if isinstance(message, Part) else getattr(message, "kind", None)
-        return destination != program.seen_at or kind not in {one.kind for one in kinds}
+        messages = self.trace.tap.messages(data)
+        carried = {message.of if isinstance(message, Part) else message.kind for message in messages}
+        return destination != program.seen_at or carried.isdisjoint(one.kind for one in kinds)
 
     async def _register_again(self, person: Person) -> None:
         with person.in_this_run(), suppress(ChatError):

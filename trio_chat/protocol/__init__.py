@@ -5,6 +5,7 @@ message_base   what all messages have in common
 messages       requests and answers
 room_messages  those about rooms
 wire           messages as bytes
+frames         several messages in one datagram
 epochs         who is in a private room, and its key, from one change to the next
 parts          long requests as several datagrams
 duplicates     which requests were seen, and what they were answered

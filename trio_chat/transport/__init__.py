@@ -1,7 +1,9 @@
 """Datagrams, and requests over them.
 
-udp.py          the UDP socket, and the interface for which tests have a network of their own
-unix.py         the control socket of a server, and its client
-endpoint.py     requests and answers: windows, attempts, resends, parts
-key_queries.py  questions for the keys of a server, and which answer counts
+udp.py               the UDP socket, and the interface for which tests have a network of their own
+unix.py              the control socket of a server, and its client
+endpoint.py          requests and answers: windows, attempts, resends, parts
+pending_requests.py  the requests that wait for answers
+sender.py            sends to peers: what is ready for one of them in the same turn goes together
+key_queries.py       questions for the keys of a server, and which answer counts
 """

@@ -5,7 +5,7 @@ here: the owner passes a function that takes a request and returns its answer, o
 """
 
 import secrets
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 
 import attrs
@@ -14,12 +14,15 @@ import trio
 from trio_chat.link.links import KeysLearned, LinkEvent, Links, Moved, Received, SessionReplaced, Transmit
 from trio_chat.link.session import Peer
 from trio_chat.protocol.duplicates import DuplicateMemory, Reaction, Seen
+from trio_chat.protocol.frames import unpack_untrusted
 from trio_chat.protocol.limits import origin
-from trio_chat.protocol.messages import Answer, Message, Part, PartAck, Request, is_repeatable
+from trio_chat.protocol.messages import Answer, Part, PartAck, Request, is_repeatable
 from trio_chat.protocol.parts import Assembly, OutgoingRequest
 from trio_chat.protocol.records import Address, PublicKeys
 from trio_chat.protocol.wire import WireError, decode_untrusted, encode
 from trio_chat.transport.key_queries import KeyQuery
+from trio_chat.transport.pending_requests import PendingRequest, PendingRequests, RequestGroup, RequestKey, request_key
+from trio_chat.transport.sender import Sender
 from trio_chat.transport.udp import DatagramSocket
 
 ACK_WINDOW = 0.5
@@ -41,20 +44,16 @@ BEHIND_FOR = 5.0
 
 CLEANUP_INTERVAL = 5.0
 
+FLUSH_AFTER = 32
+"""How many datagrams are handled before their answers are sent: more together would let the first ones wait."""
+
 Handler = Callable[[Peer, Request], Answer | Reaction]
 OnMoved = Callable[[Peer, Peer], object]
-
-RequestKey = tuple[bytes, int, bytes]
-"""What identifies a request: the peer's key, the kind of the request, its id. Not the address, which may change."""
 
 
 def new_id() -> bytes:
     """An id for a request: 16 random bytes."""
     return secrets.token_bytes(16)
-
-
-def _request_key(peer: Peer, request: Request) -> RequestKey:
-    return (peer.key, request.kind, request.id)
 
 
 @attrs.define
@@ -65,29 +64,6 @@ class DroppedCounts:
     unexpected_answers: int = 0
 
 
-@attrs.define(eq=False)
-class _RequestGroup:
-    """Requests that one task waits for: how many are still pending."""
-
-    left: int
-    all_done: trio.Event = attrs.Factory(trio.Event)
-
-
-@attrs.define(eq=False)
-class _PendingRequest:
-    """A request that waits for its answer. `peer` follows the peer when it moves."""
-
-    key: RequestKey
-    peer: Peer
-    outgoing: OutgoingRequest
-    on_answer: Callable[[Answer], object]
-    group: _RequestGroup
-    session: bytes | None = None
-    answer: Answer | None = None
-    part_ack: PartAck | None = None
-    is_done: bool = False
-
-
 class Endpoint:
     """One party on a datagram socket, and its links. Run `listen` as a task for as long as it is used."""
 
@@ -95,12 +71,13 @@ class Endpoint:
         self.counts = DroppedCounts()
         self._socket = socket
         self._links = links
+        self._sender = Sender(socket, links)
         self._cleaned_at = float("-inf")
         self._is_behind = False
         self._caught_up_at = trio.current_time()
         self._behind_until = float("-inf")
         self._key_queries: set[KeyQuery] = set()
-        self._waiting: dict[RequestKey, _PendingRequest] = {}
+        self._pending = PendingRequests()
         self._memory = DuplicateMemory()
         self._assembly = Assembly()
 
@@ -119,7 +96,7 @@ class Endpoint:
 
         async def send_hellos() -> None:
             for address in addresses:
-                self._transmit(self._links.hello(address))
+                self._sender.transmit(self._links.hello(address))
 
         self._key_queries.add(query)
         try:
@@ -146,7 +123,7 @@ class Endpoint:
         `on_answer` is called with the answer before any later datagram is handled. `session`: the only one on which it
         is sent; None is any.
         """
-        group = _RequestGroup(1)
+        group = RequestGroup(1)
         pending = self._add_pending(peer, request, encode(request), on_answer, group)
         pending.session = session
         await self._wait_for(group, [pending], attempts, resend_delays)
@@ -162,7 +139,7 @@ class Endpoint:
         # One request may go to many: it is encoded once. By identity: to compare long requests costs time, too.
         distinct = {id(request): request for request in requests.values()}
         encoded = {key: encode(request) for key, request in distinct.items()}
-        group = _RequestGroup(len(requests))
+        group = RequestGroup(len(requests))
         pending = [
             self._add_pending(peer, request, encoded[id(request)], partial(on_answer, peer), group)
             for peer, request in requests.items()
@@ -172,13 +149,13 @@ class Endpoint:
     def answer(self, peer: Peer, request: Request, answer: Answer) -> None:
         """Answer a request, now and whenever a copy of it arrives."""
         data = encode(answer)
-        key = _request_key(peer, request)
+        key = request_key(peer, request)
         if is_repeatable(request, answer):
             self._memory.settle(key, data)
         else:
             self._memory.forget(key)
         self._assembly.drop(key)
-        self._send(peer, data)
+        self._sender.gather(peer, data)
 
     def session(self, peer: Peer) -> bytes:
         """Which session is used to send to this peer: another one after the peer has started again."""
@@ -186,14 +163,19 @@ class Endpoint:
 
     def abandon(self, peer: Peer) -> None:
         """This peer is gone: requests to it end now, as if it had stayed silent."""
-        for pending in self._pending_at(peer):
-            self._settle(pending.key, None)
+        for pending in self._pending.at(peer):
+            self._pending.settle(pending.key, None)
 
     async def listen(self, handle: Handler, moved: OnMoved = lambda before, now: None) -> None:
         """Read the socket until cancelled. `handle` gets each new request and must not raise.
 
         `moved` is called when a peer has proven that it has another address. Requests to it follow it there.
         """
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._sender.flush_loop)
+            await self._read(handle, moved)
+
+    async def _read(self, handle: Handler, moved: OnMoved) -> None:
         while True:
             batch = await self._socket.receive_batch()
             self._is_behind = len(batch) >= BURST
@@ -207,8 +189,13 @@ class Endpoint:
                 self._cleaned_at = now
                 self._links.sweep(now)
                 self._assembly.sweep()
-            for data, source in batch:
+            self._sender.is_held = True
+            for count, (data, source) in enumerate(batch, start=1):
                 self._receive_untrusted(data, source, handle, moved)
+                if count % FLUSH_AFTER == 0:
+                    self._sender.flush()
+            self._sender.is_held = False
+            self._sender.flush()
 
     async def catch_up(self) -> None:
         """Let `listen` handle what has arrived, before more is sent that will be answered.
@@ -225,49 +212,27 @@ class Endpoint:
     # --- pending requests ---
 
     def _add_pending(
-        self, peer: Peer, request: Request, data: bytes, on_answer: Callable[[Answer], object], group: _RequestGroup
-    ) -> _PendingRequest:
+        self, peer: Peer, request: Request, data: bytes, on_answer: Callable[[Answer], object], group: RequestGroup
+    ) -> PendingRequest:
         # Encoded before: a resend must be the same bytes, as links that wait for a session keep each plaintext once.
         outgoing = OutgoingRequest(request.kind, request.id, data)
-        pending = _PendingRequest(_request_key(peer, request), peer, outgoing, on_answer, group)
-        self._waiting[pending.key] = pending
+        pending = PendingRequest(request_key(peer, request), peer, outgoing, on_answer, group)
+        self._pending.add(pending)
         return pending
 
     async def _wait_for(
-        self, group: _RequestGroup, requests: Sequence[_PendingRequest], attempts: int, resend_delays: Sequence[float]
+        self, group: RequestGroup, requests: Sequence[PendingRequest], attempts: int, resend_delays: Sequence[float]
     ) -> None:
         """Send these requests in each window until all are answered, or the windows are over."""
         try:
             await _send_until(group.all_done.wait, partial(self._send_pending, requests), attempts, resend_delays)
         finally:
             for pending in requests:
-                # One that is done has been removed: by now its key may belong to another request with the same id.
-                if not pending.is_done:
-                    del self._waiting[pending.key]
-
-    def _pending_at(self, peer: Peer) -> list[_PendingRequest]:
-        """The requests that wait for an answer of the peer at this address."""
-        return [pending for pending in self._waiting.values() if pending.peer == peer]
-
-    def _settle(self, key: RequestKey, answer: Answer | None) -> None:
-        """End a pending request. None: without an answer."""
-        pending = self._waiting.pop(key, None)
-        if pending is None:
-            self.counts.unexpected_answers += 1
-            return
-        pending.answer = answer
-        pending.is_done = True
-        pending.group.left -= 1
-        if not pending.group.left:
-            pending.group.all_done.set()
-        # Called here, not by the task that waits: that runs later, when further datagrams of the peer may have been
-        # handled, which may make sense only after this answer.
-        if answer is not None:
-            pending.on_answer(answer)
+                self._pending.remove(pending)
 
     # --- sending ---
 
-    async def _send_pending(self, requests: Sequence[_PendingRequest]) -> None:
+    async def _send_pending(self, requests: Sequence[PendingRequest]) -> None:
         unanswered = [pending for pending in requests if not pending.is_done]
         for count, pending in enumerate(unanswered, start=1):
             self._send_missing(pending)
@@ -275,18 +240,15 @@ class Endpoint:
             if count % BURST == 0:
                 await trio.lowlevel.checkpoint()
 
-    def _send_missing(self, pending: _PendingRequest) -> None:
-        if pending.session is None or pending.session == self.session(pending.peer):
-            self._send(pending.peer, *pending.outgoing.missing())
-
-    def _send(self, peer: Peer, *messages: bytes) -> None:
-        """Seal encoded messages and send them, or leave them with the links until there is a session."""
-        for data in messages:
-            self._transmit(self._links.send(peer, data, trio.current_time()))
-
-    def _transmit(self, datagrams: Iterable[Transmit]) -> None:
-        for datagram in datagrams:
-            self._socket.send(datagram.data, datagram.address)
+    def _send_missing(self, pending: PendingRequest) -> None:
+        if pending.session is not None and pending.session != self.session(pending.peer):
+            return
+        # A lone request is not delayed, not even by a turn. If others wait for this peer, their tasks may be about to
+        # send, too: together they take fewer datagrams. In the next turn there may be another session.
+        is_sent_now = pending.session is not None or self._pending.is_alone(pending)
+        send = self._sender.send if is_sent_now else self._sender.gather
+        for data in pending.outgoing.missing():
+            send(pending.peer, data)
 
     # --- receiving ---
 
@@ -298,38 +260,45 @@ class Endpoint:
             self.counts.not_a_message += 1
 
     def _handle_event_untrusted(self, event: LinkEvent, handle: Handler, moved: OnMoved) -> None:
-        """Raises WireError if a peer has sealed something that is not a message."""
+        """Raises WireError if a peer has sealed something that is not a plaintext of messages."""
         match event:
             case Received(peer, plaintext):
-                self._handle_message(peer, decode_untrusted(plaintext), handle)
+                for data in unpack_untrusted(plaintext):
+                    self._handle_message_untrusted(peer, data, handle)
             case Transmit():
-                self._transmit([event])
+                self._sender.transmit([event])
             case KeysLearned():
                 for query in self._key_queries:
                     query.take(event)
             case SessionReplaced(peer):
                 # Sent on a session that the peer has forgotten, they would wait for the next resend or window.
-                for pending in self._pending_at(peer):
+                for pending in self._pending.at(peer):
                     self._send_missing(pending)
             case Moved(before, now):
-                for pending in self._pending_at(before):
+                self._sender.moved(before, now)
+                for pending in self._pending.at(before):
                     pending.peer = now
                 moved(before, now)
 
-    def _handle_message(self, peer: Peer, message: Message, handle: Handler) -> None:
+    def _handle_message_untrusted(self, peer: Peer, data: bytes, handle: Handler) -> None:
+        try:
+            message = decode_untrusted(data)
+        except WireError:
+            self.counts.not_a_message += 1  # of another version, it may be: those beside it in the datagram count
+            return
         if isinstance(message, Request):
             self._handle_request(peer, message, handle)
         elif isinstance(message, Part):
             self._handle_part(peer, message, handle)
         elif isinstance(message, PartAck):
-            if pending := self._waiting.get((peer.key, message.of, message.id)):
+            if pending := self._pending.find((peer.key, message.of, message.id)):
                 pending.part_ack = message
                 pending.outgoing.acknowledge(message.held)
-        else:
-            self._settle((peer.key, message.of, message.id), message)
+        elif not self._pending.settle((peer.key, message.of, message.id), message):
+            self.counts.unexpected_answers += 1
 
     def _handle_request(self, peer: Peer, request: Request, handle: Handler) -> None:
-        key = _request_key(peer, request)
+        key = request_key(peer, request)
         if self._repeat_answer(peer, key):
             return
         # Before the handler, which may answer at once: an answer is remembered only for a request that was begun.
@@ -346,7 +315,7 @@ class Endpoint:
         """Whether this request came before. If it has been answered, the answer is sent again."""
         known = self._memory.recall(key)
         if isinstance(known, bytes):
-            self._send(peer, known)
+            self._sender.gather(peer, known)
         return known is not Seen.NEW
 
     def _handle_part(self, peer: Peer, part: Part, handle: Handler) -> None:
@@ -355,7 +324,7 @@ class Endpoint:
         if self._repeat_answer(peer, key):
             return
         part_ack, data = self._assembly.add(key, part, (origin(peer.address), peer.key))
-        self._send(peer, encode(part_ack))
+        self._sender.gather(peer, encode(part_ack))
         if data is None:
             return
         request = _assembled_untrusted(data, part)
@@ -376,21 +345,21 @@ async def _send_until(
 
     Returns True when `answered` returns, or False after the last window. All attempts of a request are counted here.
     """
+    # The pauses make up the window. A scope around it, too, would cost as much as all else that is waited for here.
+    pauses = (*resend_delays, ACK_WINDOW - sum(resend_delays))
     for _ in range(attempts):
-        with trio.move_on_after(ACK_WINDOW):
-            # The last pause is as long as the window, which ends it.
-            for pause in (*resend_delays, ACK_WINDOW):
-                await send()
-                with trio.move_on_after(pause):
-                    await answered()
-                    return True
+        for pause in pauses:
+            await send()
+            with trio.move_on_after(pause):
+                await answered()
+                return True
     return False
 
 
 def _assembled_untrusted(data: bytes, part: Part) -> Request | None:
     """The request in these parts, if they contain one, and the one that they name."""
     try:
-        message: Message = decode_untrusted(data)
+        message = decode_untrusted(data)
     except WireError:
         return None
     # With another kind or id, its answer would not free the parts, which are stored under the key that they name.
