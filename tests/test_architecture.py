@@ -25,7 +25,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "presence": {"errors", "tasks", "protocol"},
     "link": {"protocol", "crypto"},
     "storage": {"errors", "tasks", "protocol", "crypto"},
-    "transport": {"errors", "protocol", "link"},
+    "transport": {"tasks", "errors", "protocol", "link"},
     "server": {"errors", "tasks", "protocol", "crypto", "presence", "link", "storage", "transport"},
     "client": {"errors", "tasks", "protocol", "crypto", "link", "storage", "transport"},
     "terminal": {"errors", "protocol", "presence", "client"},

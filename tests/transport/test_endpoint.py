@@ -16,6 +16,7 @@ from trio_chat.crypto.identities import Identity
 from trio_chat.link.links import Links
 from trio_chat.link.session import Peer
 from trio_chat.protocol.duplicates import Reaction
+from trio_chat.protocol.frames import pack, unpack_untrusted
 from trio_chat.protocol.messages import Ack, DirectMessage, Heartbeat, Part, PartAck, Refused, Save, Saved
 from trio_chat.protocol.records import Reason
 from trio_chat.protocol.wire import decode_untrusted, encode
@@ -64,8 +65,18 @@ async def open_parties(network):
         yield a, b
 
 
+def sent(network, kind):
+    """The messages of this class that were sent, each with its time."""
+    return [
+        (line.time, message)
+        for line in network.log
+        for message in map(decode_untrusted, unpack_untrusted(line.data))
+        if isinstance(message, kind)
+    ]
+
+
 def times(network, kind):
-    return [line.time for line in network.log if isinstance(decode_untrusted(line.data), kind)]
+    return [time for time, _ in sent(network, kind)]
 
 
 async def test_an_answer_ends_the_window(network, autojump_clock):
@@ -186,7 +197,7 @@ async def test_only_the_parts_that_are_missing_are_sent_again(network, autojump_
         lost = []
 
         def lose_each_part_once(data, source, destination):
-            message = decode_untrusted(data)
+            message = decode_untrusted(unpack_untrusted(data)[0])
             if isinstance(message, Part) and message.index % 3 == 0 and message.index not in lost:
                 lost.append(message.index)
                 return False
@@ -195,13 +206,23 @@ async def test_only_the_parts_that_are_missing_are_sent_again(network, autojump_
         network.filters.append(lose_each_part_once)
         request = DirectMessage(new_id(), "x", "y", LONG)
         assert isinstance(await a.endpoint.request(TO_B, request, resend_delays=RESEND_DELAYS), Ack)
-        parts = [message for line in network.log if isinstance(message := decode_untrusted(line.data), Part)]
+        parts = [part for _, part in sent(network, Part)]
         assert len(parts) == parts[0].count + len(lost)
         assert b.asked == [request]
 
 
-async def test_one_part_is_enough_to_get_the_lost_answer_to_a_long_message(network, autojump_clock):
+async def test_one_part_is_enough_to_get_the_lost_answer_to_a_long_message(network, nursery, autojump_clock):
     async with open_parties(network) as (a, b):
+
+        async def answer(request):
+            await trio.sleep(0.01)  # in a datagram of its own: the acknowledgements of the parts are not lost with it
+            b.endpoint.answer(TO_A, request, request.ack())
+
+        def reply(request):
+            nursery.start_soon(answer, request)
+            return Reaction.IN_PROGRESS
+
+        b.reply = reply
         network.filters.append(lambda data, source, _: source == A or len(times(network, Ack)) != 1)
         request = DirectMessage(new_id(), "x", "y", LONG)
         assert isinstance(await a.endpoint.request(TO_B, request, resend_delays=RESEND_DELAYS), Ack)
@@ -539,3 +560,71 @@ async def test_a_request_gets_the_same_answer_after_a_move(network, autojump_clo
             assert isinstance(await b.endpoint.request(to_a, request, resend_delays=RESEND_DELAYS), Ack)
         assert len(a.moves) == 1
         assert a.asked == [request]
+
+
+# --- several messages in a datagram ---
+
+
+async def ask(a, count, to=TO_B):
+    async with trio.open_nursery() as nursery:
+        for _ in range(count):
+            nursery.start_soon(a.endpoint.request, to, heartbeat())
+
+
+async def test_what_tasks_send_in_the_same_turn_goes_together_and_so_do_the_answers(network, autojump_clock):
+    async with open_parties(network) as (a, b):
+        await ask(a, 20)
+        assert len(b.asked) == 20
+        assert len(sent(network, Heartbeat)) == len(sent(network, Ack)) == 20
+        there, back = [[line for line in network.log if line.source == source] for source in (A, B)]
+        # The first one does not wait for others: whether there will be any is not known yet.
+        assert len(there) == 2
+        assert len(back) <= 2
+        assert trio.current_time() == 0
+
+
+async def test_a_lone_request_and_its_answer_are_bare_messages(network, autojump_clock):
+    async with open_parties(network) as (a, _b):
+        request = heartbeat()
+        await a.endpoint.request(TO_B, request)
+        assert [line.data for line in network.log] == [encode(request), encode(request.ack())]
+
+
+async def test_messages_for_several_peers_never_share_a_datagram(network, autojump_clock):
+    async with open_parties(network) as (a, b), open_party(network, C) as c, trio.open_nursery() as nursery:
+        nursery.start_soon(ask, a, 5, TO_B)
+        nursery.start_soon(ask, a, 5, TO_C)
+        await trio.sleep(1)
+        assert (len(b.asked), len(c.asked)) == (5, 5)
+
+
+async def test_a_message_that_cannot_be_read_does_not_cost_the_others_of_its_datagram(network, autojump_clock):
+    async with open_parties(network) as (_a, b):
+        one, two = heartbeat(), heartbeat()
+        network.inject(pack([encode(one), b"\x7f of a later version", encode(two)])[0], A, B)
+        await trio.sleep(0.1)
+        assert b.asked == [one, two]
+        assert b.endpoint.counts.not_a_message == 1
+        assert len(sent(network, Ack)) == 2
+
+
+async def test_a_bundle_that_does_not_fit_together_is_dropped_as_a_whole(network, autojump_clock):
+    async with open_parties(network) as (_a, b):
+        whole = pack([encode(heartbeat()), encode(heartbeat())])[0]
+        network.inject(whole[:-1], A, B)
+        network.inject(whole + b"\0", A, B)
+        await trio.sleep(0.1)
+        assert b.asked == []
+        assert b.endpoint.counts.not_a_message == 2
+
+
+async def test_a_request_never_overtakes_what_was_answered_before_it(network, autojump_clock):
+    async with open_parties(network) as (_a, b):
+        b.reply = lambda request: Reaction.IN_PROGRESS
+        request = heartbeat()
+        network.inject(encode(request), A, B)
+        await trio.sleep(0.1)
+        b.endpoint.answer(TO_A, request, request.ack())
+        await b.endpoint.request(TO_A, later := heartbeat())
+        (line,) = [line for line in network.log if line.source == B]
+        assert [decode_untrusted(data) for data in unpack_untrusted(line.data)] == [request.ack(), later]

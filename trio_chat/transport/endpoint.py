@@ -22,7 +22,7 @@ from trio_chat.protocol.records import Address, PublicKeys
 from trio_chat.protocol.wire import WireError, decode_untrusted, encode
 from trio_chat.transport.key_queries import KeyQuery
 from trio_chat.transport.pending_requests import PendingRequest, PendingRequests, RequestGroup, RequestKey, request_key
-from trio_chat.transport.sender import Sender
+from trio_chat.transport.sender import PeerSender
 from trio_chat.transport.udp import DatagramSocket
 
 ACK_WINDOW = 0.5
@@ -71,7 +71,7 @@ class Endpoint:
         self.counts = DroppedCounts()
         self._socket = socket
         self._links = links
-        self._sender = Sender(socket, links)
+        self._sender = PeerSender(socket, links)
         self._cleaned_at = float("-inf")
         self._is_behind = False
         self._caught_up_at = trio.current_time()

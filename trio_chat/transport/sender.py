@@ -15,7 +15,7 @@ from trio_chat.tasks import WakeUp
 from trio_chat.transport.udp import DatagramSocket
 
 
-class Sender:
+class PeerSender:
     """Seals messages and sends them from this socket. Run `flush_loop` as a task."""
 
     def __init__(self, socket: DatagramSocket, links: Links) -> None:
