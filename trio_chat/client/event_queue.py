@@ -12,6 +12,9 @@ from trio_chat.client.events import Event, TableChanged
 BACKLOG = 256
 """How many events may wait. Further messages are refused: they stay with their senders or the server."""
 
+AT_ONCE = 32
+"""How many events that wait are taken one after the other before other tasks may run."""
+
 _Queued = tuple[Event, Callable[[], object] | None]
 
 
@@ -25,6 +28,8 @@ class EventQueue:
     def __init__(self, capacity: int = BACKLOG) -> None:
         self._capacity = capacity
         self._send, self._receive = trio.open_memory_channel[_Queued](capacity)
+        self._waiting = 0
+        self._taken_at_once = 0
         self._in_hand: _Queued | None = None
         self._to_repeat: _Queued | None = None
         self._change_queued = False
@@ -38,7 +43,7 @@ class EventQueue:
     @property
     def room(self) -> int:
         """How many more events there is room for."""
-        return self._capacity - self._receive.statistics().current_buffer_used
+        return max(0, self._capacity - self._waiting)
 
     def offer(self, event: Event, shown: Callable[[], object] | None = None) -> bool:
         """Add an event if there is room; return whether there was. `shown` is called when it has been shown."""
@@ -48,11 +53,18 @@ class EventQueue:
             self._send.send_nowait((event, shown))
         except trio.ClosedResourceError:  # the chat has ended, and the reader is taking what is left
             return False
+        self._waiting += 1
         return True
 
     async def put(self, event: Event, shown: Callable[[], object] | None = None) -> None:
         """Add an event as soon as there is room. `shown` is called when it has been shown."""
-        await self._send.send((event, shown))
+        # Counted before it waits: the reader may take it before this task runs again.
+        self._waiting += 1
+        try:
+            await self._send.send((event, shown))
+        except BaseException:
+            self._waiting -= 1
+            raise
 
     def table_changed(self) -> None:
         """Add TableChanged unless one is waiting. If there is no room, it is added when the reader has made some."""
@@ -83,7 +95,7 @@ class EventQueue:
             # Before waiting, so that the last event counts too when the iteration ends here.
             self.mark_shown()
             # A cancellation cannot fall between taking an event out of the channel and holding it.
-            queued = self._in_hand = await self._receive.__anext__()
+            queued = self._in_hand = await self._take()
             # Before the reader looks at the table: a change during that look needs an event of its own.
             if isinstance(queued[0], TableChanged):
                 self._change_queued = False
@@ -93,3 +105,16 @@ class EventQueue:
             await trio.lowlevel.checkpoint()
             self._to_repeat = None  # after the checkpoint: if that is cancelled, the event must come again
         return queued[0]
+
+    async def _take(self) -> _Queued:
+        # Many messages come in one datagram. A reader that gets one of them in each turn of the scheduler would fall
+        # behind, and what there is no room for goes by the server, or is sent again.
+        if self._waiting and self._taken_at_once < AT_ONCE:
+            await trio.lowlevel.checkpoint_if_cancelled()
+            self._taken_at_once += 1
+            queued = self._receive.receive_nowait()
+        else:
+            self._taken_at_once = 0
+            queued = await self._receive.__anext__()
+        self._waiting -= 1
+        return queued
