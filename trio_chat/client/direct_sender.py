@@ -4,7 +4,6 @@ Those that have to go by the server are in letter_sender.py.
 """
 
 from collections.abc import Callable, Sequence
-from ipaddress import ip_address
 
 import attrs
 import trio
@@ -16,7 +15,7 @@ from trio_chat.client.registration import Registration
 from trio_chat.link.session import Peer
 from trio_chat.protocol import messages
 from trio_chat.protocol.messages import Ack, DirectMessage
-from trio_chat.protocol.records import RETENTION, PublicKeys, Record, fold
+from trio_chat.protocol.records import RETENTION, PublicKeys, Record, fold, is_loopback
 from trio_chat.transport.endpoint import RESEND_DELAYS, new_id
 
 DETOUR = 60.0
@@ -72,8 +71,8 @@ class DirectSender:
         # If their row has changed since, it is worth another try: they may have registered at another address.
         was_silent = row == record and until > trio.current_time()
         # The server sees a client on its own machine as 127.0.0.1 or ::1, which for others is their own machine.
-        is_at_server = ip_address(record.host).is_loopback
-        if was_silent or (is_at_server and not ip_address(self._registration.server.address[0]).is_loopback):
+        is_at_server = is_loopback(record.host)
+        if was_silent or (is_at_server and not is_loopback(self._registration.server.address[0])):
             return Fallback.DETOUR
         answer = await self._context.endpoint.request(
             Peer(record.address, keys.link), message, resend_delays=RESEND_DELAYS, session=session

@@ -96,6 +96,12 @@ def is_short_enough(instance: object, attribute: "attrs.Attribute[str]", text: s
 _parse_host = lru_cache(maxsize=4096)(ip_address)
 
 
+@lru_cache(maxsize=4096)
+def is_loopback(host: str) -> bool:
+    """Whether this numeric host is the own machine of whoever sends there."""
+    return ip_address(host).is_loopback
+
+
 def _is_address(instance: object, attribute: "attrs.Attribute[str]", host: str) -> None:
     _parse_host(host)  # the pattern admits host names such as `cafe`, which a client would look up to send there
 
