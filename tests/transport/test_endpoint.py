@@ -3,6 +3,7 @@
 Endpoints on the network in memory, in virtual time. Datagrams are sealed only in the last tests.
 """
 
+import os
 import secrets
 from contextlib import asynccontextmanager, closing
 from itertools import pairwise
@@ -560,6 +561,28 @@ async def test_a_request_gets_the_same_answer_after_a_move(network, autojump_clo
             assert isinstance(await b.endpoint.request(to_a, request, resend_delays=RESEND_DELAYS), Ack)
         assert len(a.moves) == 1
         assert a.asked == [request]
+
+
+# --- ids ---
+
+
+def test_ids_are_never_repeated():
+    assert len({new_id() for _ in range(10_000)}) == 10_000
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_a_copy_of_the_process_makes_other_ids():
+    new_id()  # there are random bytes for more
+    read, write = os.pipe()
+    if os.fork() == 0:  # pragma: no cover
+        os.write(write, b"".join(new_id() for _ in range(256)))
+        os._exit(0)
+    os.wait()
+    with open(read, "rb") as pipe:
+        theirs = pipe.read(256 * 16)
+    os.close(write)
+    own = {new_id() for _ in range(256)}
+    assert own.isdisjoint(theirs[at : at + 16] for at in range(0, len(theirs), 16))
 
 
 # --- several messages in a datagram ---

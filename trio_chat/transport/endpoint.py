@@ -4,6 +4,7 @@ One task reads the socket. Tasks that wait for an answer have an entry in one di
 here: the owner passes a function that takes a request and returns its answer, or says that there is none yet.
 """
 
+import os
 import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
@@ -18,7 +19,7 @@ from trio_chat.protocol.frames import unpack_untrusted
 from trio_chat.protocol.limits import origin
 from trio_chat.protocol.messages import Answer, Part, PartAck, Request, is_repeatable
 from trio_chat.protocol.parts import Assembly, OutgoingRequest
-from trio_chat.protocol.records import Address, PublicKeys
+from trio_chat.protocol.records import ID_SIZE, Address, PublicKeys
 from trio_chat.protocol.wire import WireError, decode_untrusted, encode
 from trio_chat.transport.key_queries import KeyQuery
 from trio_chat.transport.pending_requests import PendingRequest, PendingRequests, RequestGroup, RequestKey, request_key
@@ -51,9 +52,32 @@ Handler = Callable[[Peer, Request], Answer | Reaction]
 OnMoved = Callable[[Peer, Peer], object]
 
 
+class _IdPool:
+    """Random bytes for ids, taken from the system for many at once: each call of it lets another thread run first."""
+
+    def __init__(self) -> None:
+        self._bytes = b""
+        self._used = 0
+
+    def take(self) -> bytes:
+        if self._used == len(self._bytes):
+            self._bytes, self._used = secrets.token_bytes(256 * ID_SIZE), 0
+        self._used += ID_SIZE
+        return self._bytes[self._used - ID_SIZE : self._used]
+
+    def clear(self) -> None:
+        """Forget what is left: a copy of this process would make the same ids."""
+        self._bytes, self._used = b"", 0
+
+
+_ids = _IdPool()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_ids.clear)
+
+
 def new_id() -> bytes:
     """An id for a request: 16 random bytes."""
-    return secrets.token_bytes(16)
+    return _ids.take()
 
 
 @attrs.define
