@@ -570,6 +570,7 @@ def test_ids_are_never_repeated():
     assert len({new_id() for _ in range(10_000)}) == 10_000
 
 
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # of Python 3.12, if there are threads
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
 def test_a_copy_of_the_process_makes_other_ids():
     new_id()  # there are random bytes for more
