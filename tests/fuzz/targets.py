@@ -17,6 +17,7 @@ import attrs
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
 
+from tests.fuzz.bundles import bundle_samples, check_bundle, rearranged_bundle
 from tests.fuzz.links import check_links, link_samples, rearranged_arrivals
 from tests.fuzz.mutations import LONGEST, mixed, mutated
 from tests.fuzz.rooms import check_rooms, rearranged_room, room_samples
@@ -384,6 +385,7 @@ def rearranged_objects(data: bytes, dice: random.Random, others: Sequence[bytes]
 
 TARGETS = {
     "messages": Target(check_message, message_samples, rearranged_fields),
+    "bundles": Target(check_bundle, bundle_samples, rearranged_bundle),
     "letters": Target(check_letters, letter_samples, rearranged_letter),
     "rooms": Target(check_rooms, room_samples, rearranged_room),
     "links": Target(check_links, link_samples, rearranged_arrivals),

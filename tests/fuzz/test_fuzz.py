@@ -28,7 +28,7 @@ from trio_chat.protocol.records import Entry, EntryKind
 from trio_chat.protocol.wire import encode
 
 fast = settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
-INPUTS = {"messages": 2000, "letters": 300, "rooms": 300, "links": 120, "presence": 200}
+INPUTS = {"messages": 2000, "bundles": 500, "letters": 300, "rooms": 300, "links": 120, "presence": 200}
 
 
 # --- inputs by hypothesis ---

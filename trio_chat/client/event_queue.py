@@ -12,7 +12,7 @@ from trio_chat.client.events import Event, TableChanged
 BACKLOG = 256
 """How many events may wait. Further messages are refused: they stay with their senders or the server."""
 
-AT_ONCE = 32
+TAKEN_IN_A_TURN = 32
 """How many events that wait are taken one after the other before other tasks may run."""
 
 _Queued = tuple[Event, Callable[[], object] | None]
@@ -109,7 +109,7 @@ class EventQueue:
     async def _take(self) -> _Queued:
         # Many messages come in one datagram. A reader that gets one of them in each turn of the scheduler would fall
         # behind, and what there is no room for goes by the server, or is sent again.
-        if self._waiting and self._taken_at_once < AT_ONCE:
+        if self._waiting and self._taken_at_once < TAKEN_IN_A_TURN:
             await trio.lowlevel.checkpoint_if_cancelled()
             self._taken_at_once += 1
             queued = self._receive.receive_nowait()
