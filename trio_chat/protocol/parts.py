@@ -33,6 +33,12 @@ class OutgoingRequest:
             )
         self._held = 0
 
+    def copy(self) -> "OutgoingRequest":
+        """The same request for another receiver, who has nothing of it yet. It is not encoded again."""
+        copy = OutgoingRequest.__new__(OutgoingRequest)
+        copy._datagrams, copy._held = self._datagrams, 0
+        return copy
+
     def acknowledge(self, held: int) -> None:
         """The receiver holds the parts whose bits are set."""
         # Replaces what was known: a receiver that needed the room has dropped parts that it had acknowledged before.

@@ -148,7 +148,7 @@ class Endpoint:
         is sent; None is any.
         """
         group = RequestGroup(1)
-        pending = self._add_pending(peer, request, encode(request), on_answer, group)
+        pending = self._add_pending(peer, request, _outgoing(request), on_answer, group)
         pending.session = session
         await self._wait_for(group, [pending], attempts, resend_delays)
         return pending.answer or pending.part_ack
@@ -162,10 +162,10 @@ class Endpoint:
             return  # nothing to wait for
         # One request may go to many: it is encoded once. By identity: to compare long requests costs time, too.
         distinct = {id(request): request for request in requests.values()}
-        encoded = {key: encode(request) for key, request in distinct.items()}
+        outgoing = {key: _outgoing(request) for key, request in distinct.items()}
         group = RequestGroup(len(requests))
         pending = [
-            self._add_pending(peer, request, encoded[id(request)], partial(on_answer, peer), group)
+            self._add_pending(peer, request, outgoing[id(request)].copy(), partial(on_answer, peer), group)
             for peer, request in requests.items()
         ]
         await self._wait_for(group, pending, 1, RESEND_DELAYS)
@@ -236,10 +236,13 @@ class Endpoint:
     # --- pending requests ---
 
     def _add_pending(
-        self, peer: Peer, request: Request, data: bytes, on_answer: Callable[[Answer], object], group: RequestGroup
+        self,
+        peer: Peer,
+        request: Request,
+        outgoing: OutgoingRequest,
+        on_answer: Callable[[Answer], object],
+        group: RequestGroup,
     ) -> PendingRequest:
-        # Encoded before: a resend must be the same bytes, as links that wait for a session keep each plaintext once.
-        outgoing = OutgoingRequest(request.kind, request.id, data)
         pending = PendingRequest(request_key(peer, request), peer, outgoing, on_answer, group)
         self._pending.add(pending)
         return pending
@@ -357,6 +360,11 @@ class Endpoint:
             self._assembly.drop(key)
         else:
             self._handle_request(peer, request, handle)
+
+
+def _outgoing(request: Request) -> OutgoingRequest:
+    # Encoded once: a resend must be the same bytes, as links that wait for a session keep each plaintext once.
+    return OutgoingRequest(request.kind, request.id, encode(request))
 
 
 async def _send_until(
