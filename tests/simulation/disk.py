@@ -8,7 +8,7 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import trio
 
@@ -73,8 +73,15 @@ class Disk:
 
     def unshown(self) -> set[bytes]:
         """The ids of what a client has stored on it, and acknowledged, and not shown yet."""
+        return self._column("SELECT id FROM received WHERE NOT shown")
+
+    def epochs(self) -> set[int]:
+        """The entries with which the epochs have come that a client has stored on it, and acknowledged."""
+        return self._column("SELECT seq FROM epochs WHERE is_handed")
+
+    def _column(self, query: str) -> set[Any]:
         with closing(sqlite3.connect(self.path)) as database, suppress(sqlite3.OperationalError):  # there is no store
-            return {id_ for (id_,) in database.execute("SELECT id FROM received WHERE NOT shown")}
+            return {value for (value,) in database.execute(query)}
         return set()
 
     def lose(self) -> None:

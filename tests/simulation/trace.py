@@ -134,13 +134,15 @@ class Loss:
     """Somebody's store was lost. They keep their name and their key, and go on with an empty one.
 
     `position`: at least this was acknowledged, as the server has it on its disk. It does not come again. `unshown`: the
-    ids of what their program had acknowledged, and not shown yet.
+    ids of what their program had acknowledged, and not shown yet. `epochs`: the entries with which
+    the epochs in it had come.
     """
 
     time: float
     name: str
     position: int
     unshown: set[bytes]
+    epochs: set[int]
 
 
 @attrs.frozen
