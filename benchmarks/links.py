@@ -21,7 +21,8 @@ from trio_chat.link.links import Links, Received, Transmit
 from trio_chat.link.session import Peer
 from trio_chat.protocol.messages import Heartbeat
 from trio_chat.protocol.wire import encode
-from trio_chat.transport.endpoint import Endpoint, new_id
+from trio_chat.transport.endpoint import Endpoint
+from trio_chat.transport.ids import new_id
 from trio_chat.transport.udp import UDP
 
 ROUND_TRIPS = 4000

@@ -16,7 +16,7 @@ from trio_chat.protocol.frames import unpack_untrusted
 from trio_chat.protocol.messages import Message, Register
 from trio_chat.protocol.records import Address
 from trio_chat.protocol.wire import WireError, decode_untrusted, encode
-from trio_chat.transport.endpoint import new_id
+from trio_chat.transport.ids import new_id
 
 
 class RawPeer:

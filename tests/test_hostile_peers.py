@@ -11,7 +11,7 @@ from tests.stage import SERVER, SERVER_KEY, SERVER_PEER
 from trio_chat.client.opening import open_chat
 from trio_chat.protocol.messages import Batch, Heartbeat, Save, TableChange
 from trio_chat.protocol.records import Reason, Version
-from trio_chat.transport.endpoint import new_id
+from trio_chat.transport.ids import new_id
 
 LIAR = ("10.7.7.7", 7)
 

@@ -28,7 +28,7 @@ from trio_chat.protocol.records import EntryKind, Reason, room_id
 from trio_chat.protocol.room_messages import BeginEpoch, EpochPart, GetEpoch, JoinRoom, ListMembers, RoomChanged
 from trio_chat.protocol.wire import decode_untrusted
 from trio_chat.storage import epoch_rows
-from trio_chat.transport.endpoint import new_id
+from trio_chat.transport.ids import new_id
 
 KEY = bytes(range(32))
 

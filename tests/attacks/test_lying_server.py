@@ -59,7 +59,7 @@ from trio_chat.protocol.wire import encode
 from trio_chat.storage.interface import Appended, Status
 from trio_chat.storage.memory import MemoryServerStore
 from trio_chat.storage.server_log import LogTransaction
-from trio_chat.transport.endpoint import new_id
+from trio_chat.transport.ids import new_id
 
 ALICE, BOB, MALLORY = identity_of("alice"), identity_of("bob"), identity_of("mallory")
 HASHES = (hash_text("hi"), NO_HASH)

@@ -19,7 +19,7 @@ from trio_chat.link.session import Peer
 from trio_chat.protocol.messages import Batch, Busy, Deregister, GroupPost, Heartbeat, Register, TableChange, Taken
 from trio_chat.protocol.records import Record, Version
 from trio_chat.storage.memory import MemoryClientStore
-from trio_chat.transport.endpoint import new_id
+from trio_chat.transport.ids import new_id
 
 EPOCH = b"epoch..1"
 HOST = "10.0.1.1"

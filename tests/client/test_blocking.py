@@ -39,7 +39,7 @@ from trio_chat.protocol.messages import (
 from trio_chat.protocol.records import NO_KEY, fingerprint
 from trio_chat.protocol.wire import encode
 from trio_chat.storage.memory import MemoryClientStore
-from trio_chat.transport.endpoint import new_id
+from trio_chat.transport.ids import new_id
 
 RETENTION = 600.0
 

@@ -37,7 +37,7 @@ from trio_chat.protocol.messages import (
 from trio_chat.protocol.records import EVERYONE, NO_KEY, Entry, EntryKind
 from trio_chat.storage.interface import OpenedEntry
 from trio_chat.storage.memory import MemoryClientStore
-from trio_chat.transport.endpoint import new_id
+from trio_chat.transport.ids import new_id
 
 MIXED = ("Grüße, καλημέρα, привет, こんにちは, مرحبا, 🙂👩‍👩‍👧 " * 400).encode()[: 16 * 1024].decode(errors="ignore")
 

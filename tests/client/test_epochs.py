@@ -28,7 +28,7 @@ from trio_chat.crypto.signatures import statement
 from trio_chat.protocol.epochs import encode_epoch
 from trio_chat.protocol.records import Entry, EntryKind
 from trio_chat.storage.memory import MemoryClientStore
-from trio_chat.transport.endpoint import new_id
+from trio_chat.transport.ids import new_id
 
 OX, ELK = "!" + 32 * "1", "!" + 32 * "2"
 PEOPLE = ("alice", "bob", "carol", "dave", "eve")

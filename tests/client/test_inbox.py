@@ -23,7 +23,7 @@ from trio_chat.protocol.messages import Ack, Busy, DirectMessage, TableChange
 from trio_chat.protocol.records import EVERYONE, NO_KEY, Entry, EntryKind, Record, Version
 from trio_chat.storage.interface import HistoryEntry, OpenedEntry
 from trio_chat.storage.memory import MemoryClientStore
-from trio_chat.transport.endpoint import new_id
+from trio_chat.transport.ids import new_id
 
 BOB = identity_of("bob")
 DAY = 24 * 3600.0

@@ -26,7 +26,7 @@ from trio_chat.protocol.parts import OutgoingRequest
 from trio_chat.protocol.wire import encode
 from trio_chat.storage.client_store import open_client_store
 from trio_chat.storage.memory import MemoryClientStore
-from trio_chat.transport.endpoint import new_id
+from trio_chat.transport.ids import new_id
 
 LONG = "x" * 4000
 

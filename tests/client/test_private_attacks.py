@@ -44,7 +44,7 @@ from trio_chat.protocol.room_messages import (
 )
 from trio_chat.storage import kept_epochs
 from trio_chat.storage.memory import MemoryClientStore, MemoryServerStore
-from trio_chat.transport.endpoint import new_id
+from trio_chat.transport.ids import new_id
 
 
 def craft(own, key, *, room, name, listed, owners, before=None, n=None):

@@ -34,7 +34,7 @@ from trio_chat.protocol.room_messages import (
     ListMembers,
     ListRooms,
 )
-from trio_chat.transport.endpoint import new_id
+from trio_chat.transport.ids import new_id
 
 LUNCH, WORK = SignedRoom("#" + 32 * "1", "lunch"), SignedRoom("#" + 32 * "2", "work")
 NAMES = [(LUNCH.id, "lunch"), (WORK.id, "work")]

@@ -40,7 +40,7 @@ from trio_chat.protocol.records import NO_KEY, Entry, EntryKind
 from trio_chat.server import delivery
 from trio_chat.storage import mailboxes, server_log
 from trio_chat.storage.memory import MemoryServerStore
-from trio_chat.transport.endpoint import new_id
+from trio_chat.transport.ids import new_id
 
 
 def receipts(person) -> list[ReceiptReceived]:

@@ -26,7 +26,7 @@ from trio_chat.server import service as service_module
 from trio_chat.server.service import Admission, Append
 from trio_chat.server.throttle import Throttle
 from trio_chat.storage.memory import MemoryServerStore
-from trio_chat.transport.endpoint import new_id
+from trio_chat.transport.ids import new_id
 
 
 def kind_of(outcome) -> str:

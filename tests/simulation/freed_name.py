@@ -34,7 +34,7 @@ from trio_chat.protocol.messages import (
 from trio_chat.protocol.records import EVERYONE, is_private, is_room
 from trio_chat.protocol.room_messages import GetEpoch, JoinRoom, ListMembers, ListRooms, RoomChanged, RoomList
 from trio_chat.storage.server_store import open_server_store
-from trio_chat.transport.endpoint import new_id
+from trio_chat.transport.ids import new_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable

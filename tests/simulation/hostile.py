@@ -55,7 +55,7 @@ from trio_chat.protocol.room_messages import (
     RoomList,
 )
 from trio_chat.protocol.wire import encode
-from trio_chat.transport.endpoint import new_id
+from trio_chat.transport.ids import new_id
 
 if TYPE_CHECKING:
     from tests.simulation.world import World

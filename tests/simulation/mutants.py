@@ -40,7 +40,8 @@ from trio_chat.storage.outgoing import OutgoingMessages
 from trio_chat.storage.server_log import LogTransaction
 from trio_chat.storage.server_store import SqliteServerStore
 from trio_chat.transport import endpoint
-from trio_chat.transport.endpoint import ACK_WINDOW, Endpoint, new_id
+from trio_chat.transport.endpoint import ACK_WINDOW, Endpoint
+from trio_chat.transport.ids import new_id
 from trio_chat.transport.key_queries import KeyQuery
 
 Mutant = Callable[[ExitStack], None]

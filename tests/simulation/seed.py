@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import trio
 import trio._core._run as scheduler
 
-from trio_chat.transport import endpoint
+from trio_chat.transport import ids
 
 DAY = 1_700_000_000.0
 """What the clocks show at the start, in seconds since 1970."""
@@ -22,14 +22,14 @@ def fixed_by(seed: int) -> Iterator[random.Random]:
     scheduler._ALLOW_DETERMINISTIC_SCHEDULING = True
     scheduler._r.seed(seed)
     secrets.token_bytes = random.Random(f"bytes {seed}").randbytes
-    endpoint._ids.clear()
+    ids._ids.clear()
     try:
         yield dice
     finally:
         scheduler._ALLOW_DETERMINISTIC_SCHEDULING = before[0]
         scheduler._r.setstate(before[1])
         secrets.token_bytes = before[2]
-        endpoint._ids.clear()
+        ids._ids.clear()
 
 
 def now() -> float:

@@ -22,7 +22,8 @@ from trio_chat.protocol.messages import Ack, DirectMessage, Heartbeat, Part, Par
 from trio_chat.protocol.records import Reason
 from trio_chat.protocol.wire import decode_untrusted, encode
 from trio_chat.transport import endpoint as endpoint_module
-from trio_chat.transport.endpoint import BURST, CATCH_UP, RESEND_DELAYS, Endpoint, new_id
+from trio_chat.transport.endpoint import BURST, CATCH_UP, RESEND_DELAYS, Endpoint
+from trio_chat.transport.ids import new_id
 
 A, B, C = ("10.0.0.1", 1), ("10.0.0.2", 2), ("10.0.0.3", 3)
 TO_A, TO_B, TO_C = map(plain_peer, (A, B, C))
@@ -652,3 +653,35 @@ async def test_a_request_never_overtakes_what_was_answered_before_it(network, au
         await b.endpoint.request(TO_A, later := heartbeat())
         (line,) = [line for line in network.log if line.source == B]
         assert [decode_untrusted(data) for data in unpack_untrusted(line.data)] == [request.ack(), later]
+
+
+async def test_many_copies_of_a_request_in_one_datagram_get_one_answer(network, autojump_clock):
+    async with open_parties(network) as (_, b):
+        request = encode(heartbeat())
+        network.inject(pack([request] * 60)[0], A, B)
+        await trio.sleep(0.1)
+        assert len(b.asked) == len(sent(network, Ack)) == 1
+        network.inject(pack([request] * 60)[0], A, B)
+        await trio.sleep(0.1)
+        assert len(b.asked) == 1
+        assert len(sent(network, Ack)) == 2
+
+
+async def test_full_bundles_of_one_peer_do_not_keep_other_tasks_waiting(network, nursery, autojump_clock):
+    turns = []
+
+    async def count_turns(party):
+        while True:
+            turns.append(len(party.asked))
+            await trio.lowlevel.checkpoint()
+
+    async with open_parties(network) as (_, b), trio.open_nursery() as inner:
+        for _ in range(100):
+            network.inject(pack([encode(heartbeat()) for _ in range(28)])[0], A, B)
+        inner.start_soon(count_turns, b)
+        with trio.fail_after(60):
+            while len(b.asked) < 2800:
+                await trio.lowlevel.checkpoint()
+        inner.cancel_scope.cancel()
+    # Two turns of the reader may lie between two of the other task.
+    assert max(now - before for before, now in pairwise(turns)) <= 2 * (BURST + 2 * 28)

@@ -25,7 +25,7 @@ from trio_chat.protocol import messages
 from trio_chat.protocol.duplicates import Reaction
 from trio_chat.protocol.messages import Answer, DirectMessage, Request
 from trio_chat.protocol.records import EVERYONE_NAME, Record, check_name, check_text, fold
-from trio_chat.transport.endpoint import new_id
+from trio_chat.transport.ids import new_id
 
 
 class Chat:

@@ -16,7 +16,8 @@ from trio_chat.link.session import Peer
 from trio_chat.protocol import messages
 from trio_chat.protocol.messages import Ack, DirectMessage
 from trio_chat.protocol.records import RETENTION, PublicKeys, Record, fold, is_loopback
-from trio_chat.transport.endpoint import RESEND_DELAYS, new_id
+from trio_chat.transport.endpoint import RESEND_DELAYS
+from trio_chat.transport.ids import new_id
 
 DETOUR = 60.0
 """Seconds for which messages to a peer that did not answer directly go to the server at once."""

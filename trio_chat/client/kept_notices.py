@@ -15,7 +15,7 @@ from trio_chat.link.session import Peer
 from trio_chat.protocol.limits import is_fair
 from trio_chat.protocol.messages import MAX_KEPT, MessagesKept
 from trio_chat.tasks import WakeUp
-from trio_chat.transport.endpoint import new_id
+from trio_chat.transport.ids import new_id
 
 NOTICE_PAUSE = 0.1
 """Seconds for which ids are gathered, while the store gathers what it writes. So one id is told ten times a second at

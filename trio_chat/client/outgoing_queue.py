@@ -15,7 +15,7 @@ from trio_chat.protocol.records import Record, check_text, fold
 from trio_chat.storage.interface import ClientStore
 from trio_chat.storage.outgoing import Outgoing
 from trio_chat.tasks import WakeUp
-from trio_chat.transport.endpoint import new_id
+from trio_chat.transport.ids import new_id
 
 MAX_OUTGOING, MAX_OUTGOING_BYTES = 10_000, 64 * 1024 * 1024
 """How many messages may wait, and how many bytes of text."""

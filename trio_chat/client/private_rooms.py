@@ -35,7 +35,8 @@ from trio_chat.protocol.records import (
 )
 from trio_chat.protocol.room_messages import EPOCH_PART, BeginEpoch, EpochPart, GetEpoch, RoomChanged
 from trio_chat.storage.interface import OpenedEntry
-from trio_chat.transport.endpoint import ACK_WINDOW, SERVER_ATTEMPTS, new_id
+from trio_chat.transport.endpoint import ACK_WINDOW, SERVER_ATTEMPTS
+from trio_chat.transport.ids import new_id
 
 KEY_SIZE = 32
 """Bytes of the key of a room."""

@@ -24,7 +24,8 @@ from trio_chat.protocol.messages import Answer, PartAck, Refused, Registered
 from trio_chat.protocol.records import Address, EndReason, Reason
 from trio_chat.protocol.room_messages import RoomRequest
 from trio_chat.tasks import Change, WakeUp
-from trio_chat.transport.endpoint import ACK_WINDOW, RESEND_DELAYS, SERVER_ATTEMPTS, new_id
+from trio_chat.transport.endpoint import ACK_WINDOW, RESEND_DELAYS, SERVER_ATTEMPTS
+from trio_chat.transport.ids import new_id
 
 _T = TypeVar("_T")
 _Question = messages.Save | messages.GroupPost | messages.Find | RoomRequest

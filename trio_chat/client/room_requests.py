@@ -22,7 +22,7 @@ from trio_chat.protocol.room_messages import (
     MemberList,
     RoomList,
 )
-from trio_chat.transport.endpoint import new_id
+from trio_chat.transport.ids import new_id
 
 MAX_LISTED = 10_000
 """How many rooms, or members, are asked for. A server that goes on and on is asked no more."""

@@ -25,7 +25,7 @@ from trio_chat.protocol.records import (
     room_id,
 )
 from trio_chat.protocol.room_messages import BeginEpoch, CreateRoom, JoinRoom, LeaveRoom, RoomChanged
-from trio_chat.transport.endpoint import new_id
+from trio_chat.transport.ids import new_id
 
 
 @attrs.frozen

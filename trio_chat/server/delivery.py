@@ -21,7 +21,8 @@ from trio_chat.server.service import Service
 from trio_chat.server.sessions import RoomEvent, Session
 from trio_chat.storage.interface import Acknowledged, ServerStore
 from trio_chat.tasks import WakeUp
-from trio_chat.transport.endpoint import ACK_WINDOW, RESEND_DELAYS, Endpoint, new_id
+from trio_chat.transport.endpoint import ACK_WINDOW, RESEND_DELAYS, Endpoint
+from trio_chat.transport.ids import new_id
 
 PROBES = 5
 """Windows of 500 ms without any answer after which a client is marked offline."""

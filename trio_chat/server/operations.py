@@ -21,7 +21,8 @@ from trio_chat.server.service import Service
 from trio_chat.server.sessions import Session
 from trio_chat.storage.interface import ServerStore
 from trio_chat.storage.rules import Ban, BanKind, Invitation
-from trio_chat.transport.endpoint import RESEND_DELAYS, SERVER_ATTEMPTS, Endpoint, new_id
+from trio_chat.transport.endpoint import RESEND_DELAYS, SERVER_ATTEMPTS, Endpoint
+from trio_chat.transport.ids import new_id
 
 _DAY = 24 * 3600.0
 

@@ -42,7 +42,8 @@ from trio_chat.server.sessions import Admission, Append, AskRoom, RoomEvent, Ses
 from trio_chat.storage.interface import Appended, ServerStore, Status
 from trio_chat.storage.memory import MemoryServerStore
 from trio_chat.tasks import WakeUp
-from trio_chat.transport.endpoint import RESEND_DELAYS, SERVER_ATTEMPTS, Endpoint, new_id
+from trio_chat.transport.endpoint import RESEND_DELAYS, SERVER_ATTEMPTS, Endpoint
+from trio_chat.transport.ids import new_id
 from trio_chat.transport.udp import UDP, Network
 
 log = logging.getLogger(__name__)

@@ -5,5 +5,6 @@ unix.py              the control socket of a server, and its client
 endpoint.py          requests and answers: windows, attempts, resends, parts
 pending_requests.py  the requests that wait for answers
 sender.py            sends to peers: what is ready for one of them in the same turn goes together
+ids.py               ids for requests
 key_queries.py       questions for the keys of a server, and which answer counts
 """

@@ -4,9 +4,7 @@ One task reads the socket. Tasks that wait for an answer have an entry in one di
 here: the owner passes a function that takes a request and returns its answer, or says that there is none yet.
 """
 
-import os
-import secrets
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
 
 import attrs
@@ -19,7 +17,7 @@ from trio_chat.protocol.frames import unpack_untrusted
 from trio_chat.protocol.limits import origin
 from trio_chat.protocol.messages import Answer, Part, PartAck, Request, is_repeatable
 from trio_chat.protocol.parts import Assembly, OutgoingRequest
-from trio_chat.protocol.records import ID_SIZE, Address, PublicKeys
+from trio_chat.protocol.records import Address, PublicKeys
 from trio_chat.protocol.wire import WireError, decode_untrusted, encode
 from trio_chat.transport.key_queries import KeyQuery
 from trio_chat.transport.pending_requests import PendingRequest, PendingRequests, RequestGroup, RequestKey, request_key
@@ -52,34 +50,6 @@ Handler = Callable[[Peer, Request], Answer | Reaction]
 OnMoved = Callable[[Peer, Peer], object]
 
 
-class _IdPool:
-    """Random bytes for ids, taken from the system for many at once: each call of it lets another thread run first."""
-
-    def __init__(self) -> None:
-        self._bytes = b""
-        self._used = 0
-
-    def take(self) -> bytes:
-        if self._used == len(self._bytes):
-            self._bytes, self._used = secrets.token_bytes(256 * ID_SIZE), 0
-        self._used += ID_SIZE
-        return self._bytes[self._used - ID_SIZE : self._used]
-
-    def clear(self) -> None:
-        """Forget what is left: a copy of this process would make the same ids."""
-        self._bytes, self._used = b"", 0
-
-
-_ids = _IdPool()
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_ids.clear)
-
-
-def new_id() -> bytes:
-    """An id for a request: 16 random bytes."""
-    return _ids.take()
-
-
 @attrs.define
 class DroppedCounts:
     """What was dropped: bytes that are not a message sealed for us, and answers that no request waits for."""
@@ -97,6 +67,7 @@ class Endpoint:
         self._links = links
         self._sender = PeerSender(socket, links)
         self._cleaned_at = float("-inf")
+        self._bundled = 0
         self._is_behind = False
         self._caught_up_at = trio.current_time()
         self._behind_until = float("-inf")
@@ -213,13 +184,23 @@ class Endpoint:
                 self._cleaned_at = now
                 self._links.sweep(now)
                 self._assembly.sweep()
-            self._sender.is_held = True
-            for count, (data, source) in enumerate(batch, start=1):
-                self._receive_untrusted(data, source, handle, moved)
-                if count % FLUSH_AFTER == 0:
-                    self._sender.flush()
-            self._sender.is_held = False
-            self._sender.flush()
+            await self._handle_batch(batch, handle, moved)
+
+    async def _handle_batch(self, batch: Iterable[tuple[bytes, Address]], handle: Handler, moved: OnMoved) -> None:
+        self._sender.is_held = True
+        for count, (data, source) in enumerate(batch, start=1):
+            self._receive_untrusted(data, source, handle, moved)
+            if count % FLUSH_AFTER == 0:
+                self._sender.flush()
+            # A datagram may have 64 messages: full ones from one peer must not keep all other tasks waiting.
+            if self._bundled >= BURST:
+                self._bundled = 0
+                self._sender.is_held = False
+                self._sender.flush()
+                await trio.lowlevel.checkpoint()
+                self._sender.is_held = True
+        self._sender.is_held = False
+        self._sender.flush()
 
     async def catch_up(self) -> None:
         """Let `listen` handle what has arrived, before more is sent that will be answered.
@@ -290,7 +271,9 @@ class Endpoint:
         """Raises WireError if a peer has sealed something that is not a plaintext of messages."""
         match event:
             case Received(peer, plaintext):
-                for data in unpack_untrusted(plaintext):
+                messages = unpack_untrusted(plaintext)
+                self._bundled += len(messages) - 1
+                for data in messages:
                     self._handle_message_untrusted(peer, data, handle)
             case Transmit():
                 self._sender.transmit([event])

@@ -23,19 +23,20 @@ class PeerSender:
         """Set while many datagrams are read: the reader calls `flush` itself, and no task has to be woken."""
         self._socket = socket
         self._links = links
-        self._gathered: dict[Peer, list[bytes]] = {}
+        # As keys: somebody who sends one request 64 times in a datagram gets one answer, not 64 datagrams.
+        self._gathered: dict[Peer, dict[bytes, None]] = {}
         self._flush_due = WakeUp()
 
     def gather(self, peer: Peer, message: bytes) -> None:
-        """Send this encoded message, with others for this peer, at the end of this turn."""
-        self._gathered.setdefault(peer, []).append(message)
+        """Send this encoded message, with others for this peer, at the end of this turn; once, if it comes again."""
+        self._gathered.setdefault(peer, {})[message] = None
         if not self.is_held:
             self._flush_due.set()
 
     def send(self, peer: Peer, message: bytes) -> None:
         """Send this encoded message now. What was gathered for this peer goes first: their order stays."""
         if peer in self._gathered:
-            self._gathered[peer].append(message)
+            self._gathered[peer][message] = None
             self._flush_to(peer)
         else:
             self.transmit(self._links.send(peer, message, trio.current_time()))
@@ -54,7 +55,7 @@ class PeerSender:
     def moved(self, before: Peer, now: Peer) -> None:
         """A peer is at another address: what was gathered for it goes there."""
         if gathered := self._gathered.pop(before, None):
-            self._gathered.setdefault(now, []).extend(gathered)
+            self._gathered.setdefault(now, {}).update(gathered)
 
     def transmit(self, datagrams: Iterable[Transmit]) -> None:
         """Send these datagrams of the links."""
