@@ -40,9 +40,10 @@ from trio_chat.storage.outgoing import OutgoingMessages
 from trio_chat.storage.server_log import LogTransaction
 from trio_chat.storage.server_store import SqliteServerStore
 from trio_chat.transport import endpoint
-from trio_chat.transport.endpoint import ACK_WINDOW, Endpoint
+from trio_chat.transport.endpoint import ACK_WINDOW
 from trio_chat.transport.ids import new_id
 from trio_chat.transport.key_queries import KeyQuery
+from trio_chat.transport.pending_requests import PendingRequests
 
 Mutant = Callable[[ExitStack], None]
 """A function that patches the program until its ExitStack closes."""
@@ -238,24 +239,22 @@ def answers_while_in_work(stack):
 
 @mutant("an answer is matched to a request by its id alone")
 def matched_by_id_alone(stack):
-    settle = Endpoint._settle
-
-    def loosely(self, key, answer):
-        fits = [waiting for waiting in self._waiting if waiting[2] == key[2]]
-        settle(self, fits[0] if key not in self._waiting and fits else key, answer)
-
-    replace(stack, Endpoint, "_settle", loosely)
+    _match_loosely(stack, lambda waiting, key: waiting[2] == key[2])
 
 
 @mutant("an answer is matched to a request by its kind alone")
 def matched_by_kind_alone(stack):
-    settle = Endpoint._settle
+    _match_loosely(stack, lambda waiting, key: waiting[:2] == key[:2])
+
+
+def _match_loosely(stack, is_match):
+    settle = PendingRequests.settle
 
     def loosely(self, key, answer):
-        fits = [waiting for waiting in self._waiting if waiting[:2] == key[:2]]
-        settle(self, fits[0] if key not in self._waiting and fits else key, answer)
+        fits = [one for of_peer in self._waiting.values() for one in of_peer if is_match(one, key)]
+        return settle(self, fits[0] if self.find(key) is None and fits else key, answer)
 
-    replace(stack, Endpoint, "_settle", loosely)
+    replace(stack, PendingRequests, "settle", loosely)
 
 
 @mutant("an outdated change of the table is applied")
