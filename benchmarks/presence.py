@@ -4,7 +4,7 @@
 
 Each watcher has 20 friends. 1,000 people come online and go offline, at a fixed rate, whether or not the news of the
 last event has arrived. The server is one process, and this process is all the others, over loopback. Linux only: the
-CPU time is read from /proc. The server has other limits than usual: all watchers have one address here.
+CPU time is read from /proc. The server has other limits than usual: all watchers have few addresses here.
 """
 
 import json
@@ -27,6 +27,8 @@ from trio_chat.presence.server import serve_presence
 from trio_chat.protocol.limits import Limits, Rate
 
 CONNECTIONS = 5000
+CONNECTED_AT_ONCE = 50
+ADDRESSES = 16
 FRIENDS = 20
 PEOPLE = 5000
 CHANGING = 1000
@@ -43,7 +45,7 @@ GIVE_UP = 30.0
 NEWS = re.compile(rb'"online": (true|false), "user_id": (\d+)')
 
 
-SERVE = "serve"
+SERVE, FLOOR = "serve", "floor"
 MANY = Rate(1e12, 1e12)
 LIMITS = Limits(
     presence_connections=40_000,
@@ -60,16 +62,39 @@ async def serve():
         print(f"Listening on 127.0.0.1:{port}", file=sys.stderr)
 
 
-class Server:
-    """A presence server, and its CPU time in seconds."""
+def serve_floor():
+    """Run a server that does nothing but write, as the child process: the changes of the star, to all who connected."""
+    listener = socket.create_server(("127.0.0.1", 0), backlog=CONNECTED_AT_ONCE)
+    print(f"Listening on 127.0.0.1:{listener.getsockname()[1]}", file=sys.stderr)
+    watchers = []
+    while True:
+        connected, _ = listener.accept()
+        user_id = json.loads(connected.recv(4096))["user_id"]
+        connected.send(b"{}")
+        if user_id != STAR:
+            connected.setblocking(False)
+            watchers.append(connected)
+            continue
+        for online in (True, False):
+            line = json.dumps({"online": online, "user_id": STAR}).encode() + b"\n"
+            for watcher in watchers:
+                watcher.send(line)
+            if online:
+                connected.recv(4096)  # until the star goes
 
-    def __init__(self):
-        command = [sys.executable, __file__, SERVE]
+
+class Server:
+    """A presence server, or the floor, and its CPU time in seconds."""
+
+    def __init__(self, mode):
+        command = [sys.executable, __file__, mode]
         self._process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)  # noqa: S603
         self.port = int(self._process.stderr.readline().rpartition(":")[2])
 
     def connect(self, user_id, friends, push):
-        connected = socket.create_connection(("127.0.0.1", self.port))
+        # From several addresses, as one address gets a quarter of the connections.
+        source = (f"127.0.0.{1 + user_id % ADDRESSES}", 0)
+        connected = socket.create_connection(("127.0.0.1", self.port), source_address=source)
         request = json.dumps({"user_id": user_id, "friends": friends, "push": push}).encode()
         connected.sendall(request)
         return connected, request
@@ -97,13 +122,16 @@ class Watchers:
         self._waiting = {}
         self.watcher_counts = Counter()
         rng = random.Random(1)
-        for user_id in range(1, count + 1):
-            friends = [*(PEOPLE + number for number in rng.sample(range(1, PEOPLE + 1), FRIENDS - 1)), STAR]
-            self.watcher_counts.update(friends)
-            connected, request = server.connect(user_id, friends, push)
-            connected.recv(4096)
-            connected.setblocking(False)
-            self._selector.register(connected, selectors.EVENT_READ, request)
+        for first in range(1, count + 1, CONNECTED_AT_ONCE):
+            connecting = []
+            for user_id in range(first, min(first + CONNECTED_AT_ONCE, count + 1)):
+                friends = [*(PEOPLE + number for number in rng.sample(range(1, PEOPLE + 1), FRIENDS - 1)), STAR]
+                self.watcher_counts.update(friends)
+                connecting.append(server.connect(user_id, friends, push))
+            for connected, request in connecting:
+                connected.recv(4096)
+                connected.setblocking(False)
+                self._selector.register(connected, selectors.EVENT_READ, request)
         start = time.perf_counter()
         for number, key in enumerate(self._selector.get_map().values()):
             self._due.append((start + self._every * number / count, key.fileobj, key.data))
@@ -192,7 +220,7 @@ def run_changes_of_the_star(server, watchers):
 
 def measure(count, push):
     """One column of the table."""
-    server = Server()
+    server = Server(SERVE)
     try:
         watchers = Watchers(server, count, push)
         cpu, since = server.cpu(), time.perf_counter()
@@ -218,6 +246,18 @@ def measure(count, push):
     }
 
 
+def measure_floor(count):
+    """The same changes of the star, by a server that only writes."""
+    server = Server(FLOOR)
+    try:
+        watchers = Watchers(server, count, push=True)
+        star = run_changes_of_the_star(server, watchers)
+        watchers.close()
+    finally:
+        server.stop()
+    return statistics.median(star)
+
+
 def milliseconds(seconds):
     return f"{seconds * 1000:.1f} ms"
 
@@ -225,6 +265,8 @@ def milliseconds(seconds):
 def main():
     if sys.argv[1:] == [SERVE]:
         trio.run(serve)
+    if sys.argv[1:] == [FLOOR]:
+        serve_floor()
     wanted = int(sys.argv[1]) if len(sys.argv) > 1 else CONNECTIONS
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -5,22 +5,115 @@ They use only what a client sees. They are as deterministic as the clock of the 
 
 import errno
 import json
+from contextlib import suppress
 from functools import partial
 
 import attrs
 import trio
-from trio.testing import memory_stream_pair
+from trio.testing import lockstep_stream_one_way_pair, memory_stream_one_way_pair
+
+from trio_chat.tasks import Change
 
 DAY = 24 * 3600.0
+MUCH = 2**20
+LITTLE = 10
 
 
-class MemoryListener(trio.abc.Listener):
-    """Each connection is a pair of streams in memory: one end for the client, one for the server."""
+class Pipe:
+    """The bytes from a server to a client that has not read them yet, at most so many."""
 
-    def __init__(self, pair=memory_stream_pair):
-        self.hosts = {}
-        """The address of each connection, by the server's end: its own, unless the test names one."""
-        self.pair = pair
+    def __init__(self, room):
+        self._room = room
+        self._bytes = bytearray()
+        self._changed = Change()
+        self._has_ended = self._has_reader_gone = False
+
+    def write(self, data):
+        """Takes as many bytes as there is room for, and returns how many."""
+        if self._has_reader_gone or self._has_ended:
+            raise trio.BrokenResourceError
+        taken = data[: self._room - len(self._bytes)]
+        self._bytes += taken
+        self._changed.set()
+        return len(taken)
+
+    async def wait_writable(self):
+        while len(self._bytes) == self._room and not self._has_reader_gone:
+            if self._has_ended:
+                raise trio.ClosedResourceError
+            await self._changed.wait()
+        await trio.lowlevel.checkpoint()
+
+    async def read(self, most):
+        while not self._bytes and not self._has_ended:
+            await self._changed.wait()
+        await trio.lowlevel.checkpoint()
+        taken = bytes(self._bytes[:most])
+        del self._bytes[: len(taken)]
+        self._changed.set()
+        return taken
+
+    def end(self):
+        """The writer has ended. What is in the pipe can be read."""
+        self._has_ended = True
+        self._changed.set()
+
+    def close(self):
+        """The reader has gone."""
+        self._has_reader_gone = True
+        self._changed.set()
+
+
+class ServerEnd:
+    """The server's end of a connection in memory."""
+
+    def __init__(self, received, pipe, origin):
+        self.origin = origin
+        self._received = received
+        self._pipe = pipe
+        self.send_now = pipe.write
+        self.send_eof = pipe.end
+        self.wait_writable = pipe.wait_writable
+
+    async def receive_some(self, max_bytes=4096):
+        return await self._received.receive_some(max_bytes)
+
+    def close(self):
+        self._received.close()
+        self._pipe.end()
+
+
+class ClientEnd(trio.abc.Stream):
+    """The client's end of a connection in memory."""
+
+    def __init__(self, sent, pipe):
+        self._sent = sent
+        self._pipe = pipe
+        self.send_all = sent.send_all
+
+    async def send_all(self, data):
+        raise AssertionError("the sent stream's, see above")
+
+    async def wait_send_all_might_not_block(self):
+        raise AssertionError("nobody calls it")
+
+    async def receive_some(self, max_bytes=None):
+        return await self._pipe.read(max_bytes or MUCH)
+
+    async def aclose(self):
+        self._pipe.close()
+        await self._sent.aclose()
+
+
+class MemoryListener:
+    """Each connection is a pair of streams in memory: one end for the client, one for the server.
+
+    With `is_narrow`, ten bytes for the client are taken at a time, and each send of the client waits until it is read.
+    """
+
+    def __init__(self, *, is_narrow=False):
+        self._is_narrow = is_narrow
+        self._connections = 0
         self.full = False
         """Whether the limit of open files is reached."""
         self.attempts = 0
@@ -35,14 +128,16 @@ class MemoryListener(trio.abc.Listener):
         stream, self._next = self._next, None
         return stream
 
-    async def aclose(self):
+    def close(self):
         self._waiting.close()
 
     async def connect(self, *address, host=None):
-        ours, theirs = self.pair()
-        self.hosts[theirs] = host or f"host {len(self.hosts)}"
-        await self._waiting_in.send(theirs)
-        return ours
+        """A new connection, by an address of its own, or by that which the test names."""
+        self._connections += 1
+        sent, received = (lockstep_stream_one_way_pair if self._is_narrow else memory_stream_one_way_pair)()
+        pipe = Pipe(LITTLE if self._is_narrow else MUCH)
+        await self._waiting_in.send(ServerEnd(received, pipe, host or f"host {self._connections}"))
+        return ClientEnd(sent, pipe)
 
 
 class Visitor:
@@ -64,14 +159,16 @@ class Visitor:
     async def receive(self):
         """The next object, which must come within a day; None when there will be none."""
         with trio.fail_after(DAY):
-            while not self._received.lstrip():
+            while True:
+                with suppress(json.JSONDecodeError):
+                    received, end = json.JSONDecoder().raw_decode(self._received.lstrip())
+                    self._received = self._received.lstrip()[end:]
+                    return received
                 data = await self.stream.receive_some()
                 if not data:
+                    assert not self._received.strip(), "the last object is not whole"
                     return None
-                self._received = data.decode()
-        received, end = json.JSONDecoder().raw_decode(self._received.lstrip())
-        self._received = self._received.lstrip()[end:]
-        return received
+                self._received += data.decode()
 
     async def receive_all(self, seconds):
         """Everything that arrives within some time."""

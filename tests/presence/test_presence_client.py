@@ -112,7 +112,7 @@ async def reach(listener, *answers, then=None):
     async def serve():
         stream = await listener.accept()
         for answer in answers:
-            await stream.send_all(answer)
+            stream.send_now(answer)
             await trio.sleep(1)
         if then:
             await then(stream)
@@ -132,7 +132,7 @@ async def reach(listener, *answers, then=None):
 
 
 async def closes(stream):
-    await stream.aclose()
+    stream.close()
 
 
 async def is_silent(stream):

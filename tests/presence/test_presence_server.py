@@ -5,11 +5,9 @@ In virtual time, over streams in memory; only the tests of addresses use real so
 
 import functools
 import json
-from collections import ChainMap
 
 import pytest
 import trio
-from trio.testing import lockstep_stream_pair
 
 from tests.memory_listener import STILL_THERE, WHAT_THEY_COUNT, MemoryListener, Visitor, came, run_demonstration, went
 from trio_chat.errors import AddressError
@@ -24,18 +22,17 @@ MAX_NEWS = LIMITS.presence_news
 
 
 class Service:
-    """A service with two listeners. At the second, each send waits until the client has read the one before."""
+    """A service with two listeners. At the second, a client is sent ten bytes, and more when it has read them."""
 
     def __init__(self, nursery):
         self.nursery = nursery
         self.roster = Roster()
         self.listener = MemoryListener()
-        self.lockstep_listener = MemoryListener(lockstep_stream_pair)
+        self.narrow_listener = MemoryListener(is_narrow=True)
 
     async def open(self, **options):
-        listeners = [self.listener, self.lockstep_listener]
-        hosts = ChainMap(*(listener.hosts for listener in listeners))
-        serve = functools.partial(serve_listeners, listeners, self.roster, origin_of=hosts.__getitem__, **options)
+        listeners = [self.listener, self.narrow_listener]
+        serve = functools.partial(serve_listeners, listeners, self.roster, **options)
         await self.nursery.start(serve)
 
     async def visitor(self, listener=None, **place):
@@ -207,7 +204,7 @@ async def test_push_may_be_switched_off_and_on(service, autojump_clock):
 
 
 async def test_after_a_request_without_push_nothing_more_is_pushed(service, autojump_clock):
-    one = await service.visitor(service.lockstep_listener)
+    one = await service.visitor(service.narrow_listener)
     await one.send({"user_id": 1, "friends": ["bob"], "push": True})
     assert await one.receive() == STILL_THERE
     for online in (True, False, True):
@@ -240,7 +237,7 @@ async def test_bytes_without_a_whole_request_do_not_extend_the_timeout(service, 
     async def send_blanks():
         for _ in range(100):
             await two.send(b" ")
-            await trio.sleep(1)
+            await trio.sleep(0.9)
 
     service.nursery.start_soon(send_blanks)
     assert await seconds_until(two.receive()) == pytest.approx(15)
@@ -263,7 +260,7 @@ async def test_the_first_whole_request_has_5_seconds(service, autojump_clock):
 @pytest.mark.parametrize("push", [True, False])
 async def test_a_watcher_that_does_not_read_has_5_seconds(service, autojump_clock, push):
     one = await service.watcher(1, 2, push=True)
-    two = await service.visitor(service.lockstep_listener)
+    two = await service.visitor(service.narrow_listener)
     await two.send({"user_id": 2, "friends": ["bob"], "push": push})
     assert await one.receive() == came(2)
     service.roster.note("bob", True)
@@ -271,7 +268,7 @@ async def test_a_watcher_that_does_not_read_has_5_seconds(service, autojump_cloc
 
 
 async def test_a_watcher_that_reads_slowly_does_not_hold_up_others(service, autojump_clock):
-    slow = await service.visitor(service.lockstep_listener)
+    slow = await service.visitor(service.narrow_listener)
     await slow.send({"user_id": 2, "friends": ["bob"], "push": True})
     assert await slow.receive() == STILL_THERE
     one = await service.watcher(1, "bob", push=True)
@@ -282,14 +279,14 @@ async def test_a_watcher_that_reads_slowly_does_not_hold_up_others(service, auto
         await trio.sleep(0.1)
     while len(received) < 20:
         received.append(await slow.receive())
-        await trio.sleep(0.5)
+        await trio.sleep(0.2)
     assert received == [came("bob"), went("bob")] * 10
 
 
 async def test_a_reset_during_an_answer_ends_only_that_connection(service, autojump_clock):
     one = await service.watcher(1, 2, push=True)
     for push in (True, False):
-        two = await service.visitor(service.lockstep_listener)
+        two = await service.visitor(service.narrow_listener)
         await two.send({"user_id": 2, "friends": ["bob"], "push": push})
         assert await one.receive() == came(2)
         service.roster.note("bob", push)
@@ -353,7 +350,7 @@ async def test_correct_requests_before_an_error_are_answered(service, autojump_c
 
 
 async def test_a_client_that_goes_on_sending_still_receives_the_error(service, autojump_clock):
-    one = await service.visitor(service.lockstep_listener)
+    one = await service.visitor(service.narrow_listener)
 
     async def go_on_sending():
         with pytest.raises(trio.BrokenResourceError):

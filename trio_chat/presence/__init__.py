@@ -6,5 +6,6 @@ costs        what a connection costs, and who has to wait
 news         the changes that wait for one watcher
 roster       who is online, and who watches whom; shared with a chat
 messages     requests and answers
+tcp          its sockets, which send without waiting
 json_stream  JSON objects in a stream of bytes
 """

@@ -5,6 +5,7 @@ Who is online is in roster.py; when something is sent is decided in server.py.
 
 import json
 import re
+from functools import lru_cache
 from typing import TypeGuard
 
 import attrs
@@ -86,6 +87,7 @@ def encode_request(watch: Watch) -> bytes:
     return json.dumps(attrs.asdict(watch)).encode()
 
 
+@lru_cache(maxsize=1024)  # a change is encoded once for all its watchers
 def encode_news(friend: Friend, online: bool) -> bytes:
     """The bytes of one change."""
     who = friend if isinstance(friend, int) else f'"{friend}"'  # no character of a NAME needs an escape

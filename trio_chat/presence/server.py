@@ -1,9 +1,8 @@
-"""The presence service: JSON over TCP. Each connection has a task that answers requests and one that pushes news.
+"""The presence service: JSON over TCP. Each connection has a task that answers requests; one task pushes all news.
 
-Who is online is in roster.py, the form of requests and answers in messages.py. No datagrams here.
+Who is online is in roster.py, the form of requests and answers in messages.py, sockets in tcp.py. No datagrams here.
 """
 
-import errno
 import logging
 import os
 import sys
@@ -14,7 +13,6 @@ from functools import partial
 import attrs
 import trio
 
-from trio_chat.errors import AddressError
 from trio_chat.presence.costs import CONNECTION, FRIEND, NEWS, REQUEST, Costs, cost_of_bytes
 from trio_chat.presence.json_stream import JsonError, JsonStream
 from trio_chat.presence.messages import (
@@ -32,7 +30,8 @@ from trio_chat.presence.messages import (
 )
 from trio_chat.presence.news import NewsQueue
 from trio_chat.presence.roster import Roster
-from trio_chat.protocol.limits import LIMITS, Limits, origin
+from trio_chat.presence.tcp import ClientListener, ClientStream, listen
+from trio_chat.protocol.limits import LIMITS, Limits
 from trio_chat.protocol.shares import Shares
 from trio_chat.tasks import WakeUp
 
@@ -56,14 +55,11 @@ SPARE_FILES = 64
 NEWS_PER_SEND = 500
 READ_SIZE = 4096
 
+PUSHES_PER_TURN = 100
+"""Connections that are sent news before other tasks run: a send takes about 10 us, and a chat may be waiting."""
+
 ACCEPT_RETRY = 0.1
 LOG_EVERY = 60.0
-
-UNKNOWN = "unknown"
-"""Stands for all addresses that are not known."""
-
-Listener = trio.abc.Listener[trio.abc.HalfCloseableStream]
-OriginOf = Callable[[trio.abc.HalfCloseableStream], str]
 
 
 async def serve_presence(
@@ -91,8 +87,8 @@ async def serve_presence(
     Raises:
         AddressError: the host does not resolve, or the port is in use.
     """
-    listeners = await _listen(host, port)
-    bound = listeners[0].socket.getsockname()[:2]
+    listeners = await listen(host, port)
+    bound = listeners[0].address
     async with trio.open_nursery() as nursery:
         connections = min(limits.presence_connections, _most_open_files() - SPARE_FILES)
         allowed = attrs.evolve(limits, presence_connections=connections)
@@ -100,51 +96,20 @@ async def serve_presence(
         task_status.started(bound)
 
 
-async def _listen(host: str, port: int) -> list[trio.SocketListener]:
-    where = f"{host}:{port}"
-    if not 0 <= port <= 65535:
-        raise AddressError(f"not a port: {port}")
-    try:
-        first, *others = await trio.open_tcp_listeners(port, host=host)
-    except OSError as error:
-        reason = "the port is in use" if error.errno == errno.EADDRINUSE else error.strerror
-        raise AddressError(f"cannot listen on {where!r}: {reason}") from error
-    except ValueError as error:
-        raise AddressError(f"cannot listen on {where!r}: not a host name") from error
-    if port:
-        return [first, *others]
-    for other in others:  # each address got a port of its own, and only one port can be returned
-        await other.aclose()
-    return [first]
-
-
 async def serve_listeners(
-    listeners: Sequence[Listener],
+    listeners: Sequence[ClientListener],
     roster: Roster,
     *,
     limits: Limits = LIMITS,
-    origin_of: OriginOf = lambda stream: _origin_of(stream),
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """The same on listeners that are open already. They are closed at the end.
-
-    `origin_of`: what limits count a connection by, as `limits.origin`.
-    """
-    server = _Server(roster, limits, origin_of)
+    """The same on listeners that are open already. They are closed at the end."""
+    server = _Server(roster, limits)
     async with trio.open_nursery() as nursery:
+        nursery.start_soon(server.push_loop)
         for listener in listeners:
             nursery.start_soon(server.accept_loop, listener, nursery)
         task_status.started()
-
-
-def _origin_of(stream: trio.abc.HalfCloseableStream) -> str:
-    if not isinstance(stream, trio.SocketStream):
-        return UNKNOWN
-    try:
-        host, port = stream.socket.getpeername()[:2]
-    except OSError:  # the client has reset the connection
-        return UNKNOWN
-    return origin((host.removeprefix("::ffff:") if "." in host else host, port))
 
 
 def _most_open_files() -> int:
@@ -157,29 +122,51 @@ def _most_open_files() -> int:
 
 
 class _Server:
-    """Accepts connections, up to a maximum, and knows what each address uses."""
+    """Accepts connections, up to a maximum, pushes their news, and knows what each address uses."""
 
-    def __init__(self, roster: Roster, limits: Limits, origin_of: OriginOf) -> None:
+    def __init__(self, roster: Roster, limits: Limits) -> None:
         self.roster = roster
         self.limits = limits
         self.costs = Costs(limits)
         self.friends = Shares(limits.presence_friends)
-        self._origin_of = origin_of
         self._connections = Shares(limits.presence_connections)
         self._free = trio.Semaphore(limits.presence_connections)
         self._turned_away = 0
         self._next_log = 0.0
+        self._with_news: list[_Connection] = []
+        self._wake_up = WakeUp()
 
-    async def accept_loop(self, listener: Listener, nursery: trio.Nursery) -> None:
-        async with listener:
+    def push_soon(self, connection: "_Connection") -> None:
+        """This one has news: they are pushed in this turn of the scheduler or the next."""
+        self._with_news.append(connection)
+        self._wake_up.set()
+
+    async def push_loop(self) -> None:
+        """Push the news of all connections. A task of its own is started for each that does not take them at once."""
+        async with trio.open_nursery() as nursery:
+            while True:
+                await self._wake_up.wait()
+                connections, self._with_news = self._with_news, []
+                for number, connection in enumerate(connections):
+                    if number % PUSHES_PER_TURN == 0:
+                        # Also before the first one: the connections of a server that is being cancelled leave one by
+                        # one, and the others would hear of that.
+                        await trio.lowlevel.checkpoint()
+                    if not connection.push():
+                        nursery.start_soon(connection.push_slowly)
+
+    async def accept_loop(self, listener: ClientListener, nursery: trio.Nursery) -> None:
+        try:
             while True:
                 if not self._free.value:
                     self._log(f"{self.limits.presence_connections} connections are open: newcomers wait until one ends")
                 # Before accept: those beyond the maximum wait in the kernel's backlog and cost no file descriptor.
                 await self._free.acquire()
                 nursery.start_soon(self._serve_connection, await self._accept(listener))
+        finally:
+            listener.close()
 
-    async def _accept(self, listener: Listener) -> trio.abc.HalfCloseableStream:
+    async def _accept(self, listener: ClientListener) -> ClientStream:
         while True:
             try:
                 return await listener.accept()
@@ -196,10 +183,10 @@ class _Server:
             self._next_log = now + LOG_EVERY
             log.warning("%s", warning)
 
-    async def _serve_connection(self, stream: trio.abc.HalfCloseableStream) -> None:
-        where = self._origin_of(stream)
+    async def _serve_connection(self, stream: ClientStream) -> None:
+        where = stream.origin
         is_admitted = self._connections.change(where, 1)
-        connection = _Connection(stream, self, where)
+        connection = _Connection(stream, self)
         try:
             if is_admitted:
                 await connection.run()
@@ -212,42 +199,39 @@ class _Server:
             connection.leave()
             if is_admitted:
                 self._connections.change(where, -1)
-            await trio.aclose_forcefully(stream)  # closes it even when cancelled
+            stream.close()
             self._free.release()
 
 
 class _Connection:
     """One client, from its first request to its last."""
 
-    def __init__(self, stream: trio.abc.HalfCloseableStream, server: _Server, where: str) -> None:
+    def __init__(self, stream: ClientStream, server: _Server) -> None:
         self._stream = stream
         self._server = server
         self._roster = server.roster
-        self._where = where
-        self._payer = server.costs.payer(where)
+        self._payer = server.costs.payer(stream.origin)
         self._scope = trio.CancelScope()
         self._request: Watch | None = None
         self._friends: dict[Friend, Friend] = {}  # the form in which they are compared: the form in the request
         self._news = NewsQueue(server.limits.presence_news)
         self._has_folded = False
-        self._wake_up = WakeUp()
-        self._send_lock = trio.Lock()
+        self._unsent = b""
+        self._is_pushing = False
+        self._drain_lock = trio.Lock()
 
     async def run(self) -> None:
         """Serve the client until it has gone. A deadline is moved by whole requests only, not by each byte."""
         self._scope.deadline = trio.current_time() + FIRST_REQUEST_TIMEOUT
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._push_news)
-            with self._scope:
-                await self._answer_requests()
-            nursery.cancel_scope.cancel()
+        with self._scope:
+            await self._answer_requests()
 
     def leave(self) -> None:
         """End the user's presence by this connection, and the news for it. May be called twice."""
         if self._request is not None:
             self._roster.unwatch(self._friends, self._add_news)
             self._roster.leave(self._request.user_id)
-            self._server.friends.change(self._where, -len(self._friends))
+            self._server.friends.change(self._stream.origin, -len(self._friends))
         self._request, self._friends, self._news = None, {}, NewsQueue(0)
 
     # --- requests ---
@@ -264,7 +248,7 @@ class _Connection:
                     self._scope.deadline = trio.current_time() + NEXT_REQUEST_TIMEOUT
                     await self._pay_for(request)
                     self._handle_request(request)
-                    await self._send(self._make_answer)
+                    await self._answer(self._make_answer)
         except JsonError as error:
             await self.refuse(Refusal(NOT_A_REQUEST, str(error)))
         except Refusal as refused:
@@ -293,7 +277,7 @@ class _Connection:
         wanted: dict[Friend, Friend] = {}
         for friend in friends:
             wanted.setdefault(fold_friend(friend), friend)
-        if not self._server.friends.change(self._where, len(wanted) - len(self._friends)):
+        if not self._server.friends.change(self._stream.origin, len(wanted) - len(self._friends)):
             raise Refusal(TOO_MANY, "Too many friends are watched from your address")
         before, self._friends = self._friends, wanted
         removed = before.keys() - self._friends.keys()
@@ -308,11 +292,11 @@ class _Connection:
         """Send this error, and end."""
         self.leave()
         self._scope.deadline = trio.current_time() + SEND_TIMEOUT + LINGER
-        await self._send(lambda: encode_refusal(refused))
+        await self._answer(lambda: encode_refusal(refused))
         # To close a socket with unread data resets the connection, and a reset can take the error away from a client
         # that has not read it yet. So the client's data is read until it closes, too.
         with trio.move_on_after(LINGER), suppress(trio.BrokenResourceError):
-            await self._stream.send_eof()
+            self._stream.send_eof()
             while await self._stream.receive_some(READ_SIZE):
                 pass
 
@@ -323,18 +307,29 @@ class _Connection:
             self._has_folded = True
             text = "over %d pieces of news wait for user %d: of each friend, the latest now replaces the one before"
             log.warning(text, self._server.limits.presence_news, self._request.user_id)
-        if self._pushes():
-            self._wake_up.set()
+        self._push_soon()
+
+    def _push_soon(self) -> None:
+        if self._news and self._pushes() and not self._is_pushing:
+            self._is_pushing = True
+            self._server.push_soon(self)
 
     def _make_answer(self) -> bytes:
         if self._pushes():
             return self._next_lines() or STILL_THERE + b"\n"
         return self._next_news() if self._news else STILL_THERE
 
-    async def _push_news(self) -> None:
-        while True:
-            await self._wake_up.wait()
-            await self._send(self._next_lines)
+    def push(self) -> bool:
+        """Send the news that the client takes without waiting. Returns False if `push_slowly` must send the others."""
+        if not self._unsent and (lines := self._next_lines()):
+            self._write(lines)
+        self._is_pushing = not self._scope.cancel_called and bool(self._unsent or (self._news and self._pushes()))
+        return not self._is_pushing
+
+    async def push_slowly(self) -> None:
+        """Send the news to a client that does not take them at once."""
+        while not self.push():
+            await self._drain()
 
     def _pushes(self) -> bool:
         return self._request is not None and self._request.push
@@ -342,25 +337,41 @@ class _Connection:
     def _next_lines(self) -> bytes:
         if not self._pushes():
             return b""
-        lines = [self._next_news() + b"\n" for _ in range(min(len(self._news), NEWS_PER_SEND))]
-        if self._news:
-            self._wake_up.set()
-        return b"".join(lines)
+        return b"".join([self._next_news() + b"\n" for _ in range(min(len(self._news), NEWS_PER_SEND))])
 
     def _next_news(self) -> bytes:
         friend, online = self._news.take()
         return encode_news(self._friends[friend], online)
 
-    async def _send(self, make: Callable[[], bytes]) -> None:
-        """Send what `make` returns. A client that does not take it within SEND_TIMEOUT has gone."""
-        # Both tasks send, and a stream can be written by one task at a time. News is taken from the queue under the
-        # lock only, so it leaves in order, and none is pushed after a request without `push`.
-        async with self._send_lock:
-            if self._scope.cancel_called:
-                return  # the other task's send has failed: part of an object may have been taken
-            data = make()
+    async def _answer(self, make: Callable[[], bytes]) -> None:
+        """Send what `make` returns, after all that was sent before, and wait until the client has taken it."""
+        if self._unsent:
+            await self._drain()
+        if self._scope.cancel_called:
+            return  # a send has failed: part of an object may have been taken
+        self._write(make())
+        if self._unsent:
+            await self._drain()
+        self._push_soon()  # there may have been more news than one answer takes
+
+    def _write(self, data: bytes) -> None:
+        """Send what the client takes without waiting. `_drain` sends the rest; until then nothing else may be sent."""
+        try:
+            self._unsent = data[self._stream.send_now(data) :]
+        except trio.BrokenResourceError:
+            self._unsent = b""
+            self._scope.cancel()
+
+    async def _drain(self) -> None:
+        """Wait until the client has taken what it was sent. If it does not within SEND_TIMEOUT, it has gone."""
+        # Two tasks may wait: that of the requests, and `push_slowly`. Each gets its turn, however much news there is.
+        async with self._drain_lock:
             try:
                 with trio.fail_after(SEND_TIMEOUT):
-                    await self._stream.send_all(data)
-            except (trio.TooSlowError, trio.BrokenResourceError):
+                    while self._unsent and not self._scope.cancel_called:
+                        await self._stream.wait_writable()
+                        self._write(self._unsent)
+            except trio.TooSlowError:
                 self._scope.cancel()
+            except trio.ClosedResourceError:
+                pass  # the connection has ended while `push_slowly` waited
