@@ -100,6 +100,10 @@ class ClientEnd(trio.abc.Stream):
     async def receive_some(self, max_bytes=None):
         return await self._pipe.read(max_bytes or MUCH)
 
+    async def send_eof(self):
+        """Send nothing more, but go on reading."""
+        await self._sent.aclose()
+
     async def aclose(self):
         self._pipe.close()
         await self._sent.aclose()

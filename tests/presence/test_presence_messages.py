@@ -38,8 +38,8 @@ def test_news_is_encoded_and_parsed_within_256_bytes(friend, online):
 
 
 def test_the_ancestors_can_still_read_each_answer():
-    assert encode_news(2, True) == b'{"online": true, "user_id": 2}'
-    assert encode_news("alice", False) == b'{"online": false, "user_id": "alice"}'
+    assert encode_news(2, True) == b'{"online": true, "user_id": 2}\n'
+    assert encode_news("alice", False) == b'{"online": false, "user_id": "alice"}\n'
     assert STILL_THERE == b'{"msg": "are you still there?", "error": 0}'
     assert encode_refusal(Refusal(6, "No")) == b'{"msg": "[server] No", "error": 6}'
 

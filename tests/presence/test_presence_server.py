@@ -294,6 +294,50 @@ async def test_a_reset_during_an_answer_ends_only_that_connection(service, autoj
         assert await seconds_until(one.receive()) == 0
 
 
+async def test_a_slow_client_that_leaves_while_news_are_sent_leaves_no_task_behind(service, autojump_clock):
+    before = trio.lowlevel.current_statistics().tasks_living
+    one = await service.visitor(service.narrow_listener)
+    await one.send({"user_id": 1, "friends": ["bob"], "push": True})
+    assert await one.receive() == STILL_THERE
+    service.roster.note("bob", True)
+    await trio.testing.wait_all_tasks_blocked()
+    assert trio.lowlevel.current_statistics().tasks_living == before + 2, "one of them waits for the client"
+    await one.stream.send_eof()
+    for _ in range(100):  # the clock does not jump as long as a task runs
+        await trio.lowlevel.checkpoint()
+    assert trio.lowlevel.current_statistics().tasks_living == before
+
+
+class CountsTasks(trio.abc.Instrument):
+    """How many tasks have begun."""
+
+    tasks = 0
+
+    def task_spawned(self, task):
+        self.tasks += 1
+
+
+async def test_news_for_clients_that_read_start_no_task(service, autojump_clock):
+    watchers = [await service.watcher(number + 1, "bob", push=True) for number in range(300)]
+    counted = CountsTasks()
+    trio.lowlevel.add_instrument(counted)
+    service.roster.note("bob", True)
+    await trio.testing.wait_all_tasks_blocked()
+    service.roster.note("bob", False)
+    received = [[await watcher.receive(), await watcher.receive()] for watcher in watchers]
+    trio.lowlevel.remove_instrument(counted)
+    assert received == [[came("bob"), went("bob")]] * 300
+    assert counted.tasks == 0
+
+
+async def test_an_answer_without_push_has_no_line_end(service, autojump_clock):
+    service.roster.note("bob", True)
+    one = await service.visitor()
+    for expected in (b'{"online": true, "user_id": "bob"}', b'{"msg": "are you still there?", "error": 0}'):
+        await one.send({"user_id": 1, "friends": ["bob"]})
+        assert await one.stream.receive_some() == expected
+
+
 async def test_a_connection_without_a_request_is_not_shown_to_anybody(service, autojump_clock):
     one = await service.watcher(1, 2, push=True)
     for data in (b"", b'{"user_id": 2, "fri'):
@@ -386,10 +430,10 @@ def test_news_is_bounded_keeps_its_order_and_forgets():
     for move in range(3 * MAX_NEWS):
         news.add(move % 500, move >= 2 * MAX_NEWS)
     assert len(news) == MAX_NEWS + 500
-    news.take()
+    news.take(1)
     news.add(0, False)
     news.forget({1, 2})
-    taken = [news.take() for _ in range(len(news))]
+    taken = [change for most in (1, 2, MAX_NEWS, 10, 3 * MAX_NEWS) for change in news.take(most)]
     assert taken[:2] == [(3, False), (4, False)]
     assert taken[-2:] == [(499, True), (0, False)]
     assert len(taken) == MAX_NEWS + 500 - 1 - 2 * 3

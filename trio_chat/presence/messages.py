@@ -89,9 +89,9 @@ def encode_request(watch: Watch) -> bytes:
 
 @lru_cache(maxsize=1024)  # a change is encoded once for all its watchers
 def encode_news(friend: Friend, online: bool) -> bytes:
-    """The bytes of one change."""
+    """One change as a line."""
     who = friend if isinstance(friend, int) else f'"{friend}"'  # no character of a NAME needs an escape
-    return f'{{"online": {"true" if online else "false"}, "user_id": {who}}}'.encode()
+    return f'{{"online": {"true" if online else "false"}, "user_id": {who}}}\n'.encode()
 
 
 def encode_refusal(refused: Refusal) -> bytes:

@@ -3,8 +3,8 @@
 How they are sent is in server.py.
 """
 
-from collections import OrderedDict, deque
 from collections.abc import Collection
+from itertools import islice
 
 from trio_chat.presence.messages import Friend
 
@@ -16,10 +16,13 @@ class NewsQueue:
     gets the latest state of each friend, and memory is bounded by the number of friends.
     """
 
+    __slots__ = ("_changes", "_folded", "_limit")
+
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._changes: deque[tuple[Friend, bool]] = deque()
-        self._folded: OrderedDict[Friend, bool] = OrderedDict()
+        # A list and a dict: thousands of watchers have none or one change, and take the least time and memory so.
+        self._changes: list[tuple[Friend, bool]] = []
+        self._folded: dict[Friend, bool] = {}
 
     def __len__(self) -> int:
         return len(self._changes) + len(self._folded)
@@ -30,16 +33,22 @@ class NewsQueue:
         if not self._folded and len(self._changes) < self._limit:
             self._changes.append((friend, online))
             return True
+        self._folded.pop(friend, None)
         self._folded[friend] = online
-        self._folded.move_to_end(friend)
         return False
 
-    def take(self) -> tuple[Friend, bool]:
-        """The oldest change; there must be one."""
-        return self._changes.popleft() if self._changes else self._folded.popitem(last=False)
+    def take(self, most: int) -> list[tuple[Friend, bool]]:
+        """The oldest changes, at most so many."""
+        taken, self._changes = self._changes[:most], self._changes[most:]
+        if self._folded and len(taken) < most:
+            oldest = list(islice(self._folded.items(), most - len(taken)))
+            for friend, _ in oldest:
+                del self._folded[friend]
+            taken += oldest
+        return taken
 
     def forget(self, friends: Collection[Friend]) -> None:
         """Drop the changes of these friends."""
-        self._changes = deque(change for change in self._changes if change[0] not in friends)
+        self._changes = [change for change in self._changes if change[0] not in friends]
         for friend in friends:
             self._folded.pop(friend, None)

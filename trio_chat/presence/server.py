@@ -138,8 +138,9 @@ class _Server:
 
     def push_soon(self, connection: "_Connection") -> None:
         """This one has news: they are pushed in this turn of the scheduler or the next."""
+        if not self._with_news:
+            self._wake_up.set()
         self._with_news.append(connection)
-        self._wake_up.set()
 
     async def push_loop(self) -> None:
         """Push the news of all connections. A task of its own is started for each that does not take them at once."""
@@ -206,6 +207,11 @@ class _Server:
 class _Connection:
     """One client, from its first request to its last."""
 
+    __slots__ = (
+        *("_drain_lock", "_friends", "_has_folded", "_is_broken", "_is_pushing", "_news", "_payer", "_pushes"),
+        *("_request", "_roster", "_scope", "_server", "_stream", "_unsent"),
+    )
+
     def __init__(self, stream: ClientStream, server: _Server) -> None:
         self._stream = stream
         self._server = server
@@ -217,6 +223,8 @@ class _Connection:
         self._news = NewsQueue(server.limits.presence_news)
         self._has_folded = False
         self._unsent = b""
+        self._is_broken = False
+        self._pushes = False
         self._is_pushing = False
         self._drain_lock = trio.Lock()
 
@@ -232,7 +240,7 @@ class _Connection:
             self._roster.unwatch(self._friends, self._add_news)
             self._roster.leave(self._request.user_id)
             self._server.friends.change(self._stream.origin, -len(self._friends))
-        self._request, self._friends, self._news = None, {}, NewsQueue(0)
+        self._request, self._friends, self._news, self._pushes = None, {}, NewsQueue(0), False
 
     # --- requests ---
 
@@ -268,6 +276,7 @@ class _Connection:
         if before is not None and request.user_id != before.user_id:
             raise Refusal(INVALID_ID, "Invalid user id: it can't change")
         self._request = request
+        self._pushes = request.push
         if before is None:
             self._roster.enter(request.user_id)
         if before is None or request.friends != before.friends:
@@ -310,20 +319,20 @@ class _Connection:
         self._push_soon()
 
     def _push_soon(self) -> None:
-        if self._news and self._pushes() and not self._is_pushing:
+        if self._pushes and not self._is_pushing:
             self._is_pushing = True
             self._server.push_soon(self)
 
     def _make_answer(self) -> bytes:
-        if self._pushes():
-            return self._next_lines() or STILL_THERE + b"\n"
-        return self._next_news() if self._news else STILL_THERE
+        if self._pushes:
+            return self._next_news(NEWS_PER_SEND) or STILL_THERE + b"\n"
+        return self._next_news(1).rstrip() or STILL_THERE
 
     def push(self) -> bool:
         """Send the news that the client takes without waiting. Returns False if `push_slowly` must send the others."""
-        if not self._unsent and (lines := self._next_lines()):
+        if self._pushes and not self._unsent and (lines := self._next_news(NEWS_PER_SEND)):
             self._write(lines)
-        self._is_pushing = not self._scope.cancel_called and bool(self._unsent or (self._news and self._pushes()))
+        self._is_pushing = not self._is_broken and bool(self._unsent or (self._pushes and self._news))
         return not self._is_pushing
 
     async def push_slowly(self) -> None:
@@ -331,28 +340,20 @@ class _Connection:
         while not self.push():
             await self._drain()
 
-    def _pushes(self) -> bool:
-        return self._request is not None and self._request.push
-
-    def _next_lines(self) -> bytes:
-        if not self._pushes():
-            return b""
-        return b"".join([self._next_news() + b"\n" for _ in range(min(len(self._news), NEWS_PER_SEND))])
-
-    def _next_news(self) -> bytes:
-        friend, online = self._news.take()
-        return encode_news(self._friends[friend], online)
+    def _next_news(self, most: int) -> bytes:
+        return b"".join([encode_news(self._friends[friend], online) for friend, online in self._news.take(most)])
 
     async def _answer(self, make: Callable[[], bytes]) -> None:
         """Send what `make` returns, after all that was sent before, and wait until the client has taken it."""
         if self._unsent:
             await self._drain()
-        if self._scope.cancel_called:
+        if self._is_broken:
             return  # a send has failed: part of an object may have been taken
         self._write(make())
         if self._unsent:
             await self._drain()
-        self._push_soon()  # there may have been more news than one answer takes
+        if self._news:
+            self._push_soon()  # there was more than one answer takes
 
     def _write(self, data: bytes) -> None:
         """Send what the client takes without waiting. `_drain` sends the rest; until then nothing else may be sent."""
@@ -360,7 +361,7 @@ class _Connection:
             self._unsent = data[self._stream.send_now(data) :]
         except trio.BrokenResourceError:
             self._unsent = b""
-            self._scope.cancel()
+            self._end()
 
     async def _drain(self) -> None:
         """Wait until the client has taken what it was sent. If it does not within SEND_TIMEOUT, it has gone."""
@@ -368,10 +369,12 @@ class _Connection:
         async with self._drain_lock:
             try:
                 with trio.fail_after(SEND_TIMEOUT):
-                    while self._unsent and not self._scope.cancel_called:
+                    while self._unsent and not self._is_broken:
                         await self._stream.wait_writable()
                         self._write(self._unsent)
-            except trio.TooSlowError:
-                self._scope.cancel()
-            except trio.ClosedResourceError:
-                pass  # the connection has ended while `push_slowly` waited
+            except (trio.TooSlowError, trio.ClosedResourceError):  # closed: it has ended while `push_slowly` waited
+                self._end()
+
+    def _end(self) -> None:
+        self._is_broken = True
+        self._scope.cancel()
