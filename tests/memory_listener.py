@@ -26,7 +26,7 @@ class Pipe:
         self._room = room
         self._bytes = bytearray()
         self._changed = Change()
-        self._has_ended = self._has_reader_gone = False
+        self._has_ended = self._has_reader_gone = self._is_waited_for = False
 
     def write(self, data):
         """Takes as many bytes as there is room for, and returns how many."""
@@ -38,11 +38,17 @@ class Pipe:
         return len(taken)
 
     async def wait_writable(self):
-        while len(self._bytes) == self._room and not self._has_reader_gone:
-            if self._has_ended:
-                raise trio.ClosedResourceError
-            await self._changed.wait()
-        await trio.lowlevel.checkpoint()
+        if self._is_waited_for:
+            raise trio.BusyResourceError("another task waits for the same socket")
+        self._is_waited_for = True
+        try:
+            while len(self._bytes) == self._room and not self._has_reader_gone:
+                if self._has_ended:
+                    raise trio.ClosedResourceError
+                await self._changed.wait()
+            await trio.lowlevel.checkpoint()
+        finally:
+            self._is_waited_for = False
 
     async def read(self, most):
         while not self._bytes and not self._has_ended:

@@ -308,6 +308,16 @@ async def test_a_slow_client_that_leaves_while_news_are_sent_leaves_no_task_behi
     assert trio.lowlevel.current_statistics().tasks_living == before
 
 
+async def test_news_wait_for_the_end_of_an_answer_that_a_slow_client_has_in_part(service, autojump_clock):
+    one = await service.visitor(service.narrow_listener)
+    await one.send({"user_id": 1, "friends": ["bob"], "push": True})
+    await trio.testing.wait_all_tasks_blocked()
+    for online in (True, False):
+        service.roster.note("bob", online)
+        await trio.testing.wait_all_tasks_blocked()
+    assert [await one.receive() for _ in range(3)] == [STILL_THERE, came("bob"), went("bob")]
+
+
 class CountsTasks(trio.abc.Instrument):
     """How many tasks have begun."""
 

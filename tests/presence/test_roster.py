@@ -186,6 +186,18 @@ async def test_a_server_that_ends_closes_connections_and_tells_nobody_that_other
     assert 2 not in roster
 
 
+@pytest.mark.parametrize("_turn", range(30))
+async def test_news_of_the_moment_in_which_a_server_ends_are_not_that_others_have_gone(roster, autojump_clock, _turn):
+    listener = MemoryListener()
+    async with trio.open_nursery() as server:
+        await server.start(serve_listeners, [listener], roster)
+        roster.note("bob", True)
+        watcher = await watcher_of_bob_and_2(listener)
+        roster.note("bob", False)
+        server.cancel_scope.cancel()
+    assert went(2) not in await watcher.receive_all(1)
+
+
 async def test_a_chat_that_ends_before_its_presence_service_leaves_nobody_online(
     chat_server, network, nursery, roster, autojump_clock
 ):
