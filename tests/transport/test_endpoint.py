@@ -18,7 +18,7 @@ from trio_chat.link.links import Links
 from trio_chat.link.session import Peer
 from trio_chat.protocol.duplicates import Reaction
 from trio_chat.protocol.frames import pack, unpack_untrusted
-from trio_chat.protocol.messages import Ack, DirectMessage, Heartbeat, Part, PartAck, Refused, Save, Saved
+from trio_chat.protocol.messages import Ack, Deregister, DirectMessage, Heartbeat, Part, PartAck, Refused, Save, Saved
 from trio_chat.protocol.records import Reason
 from trio_chat.protocol.wire import decode_untrusted, encode
 from trio_chat.transport import endpoint as endpoint_module
@@ -120,9 +120,16 @@ async def test_an_answer_counts_inside_the_window_and_not_after_it(network, auto
 async def test_copies_of_a_request_are_answered_but_not_handled_again(network, autojump_clock):
     async with open_parties(network) as (a, b):
         network.filters.append(lambda data, source, _: source == A or len(times(network, Ack)) == 3)
-        assert isinstance(await a.endpoint.request(TO_B, heartbeat(), attempts=5), Ack)
+        assert isinstance(await a.endpoint.request(TO_B, Deregister(new_id()), attempts=5), Ack)
         assert len(b.asked) == 1
         assert len(times(network, Ack)) == 3
+
+
+async def test_of_heartbeats_nothing_is_remembered(network, autojump_clock):
+    async with open_parties(network) as (a, b):
+        network.filters.append(lambda data, source, _: source == A or len(times(network, Ack)) == 3)
+        assert isinstance(await a.endpoint.request(TO_B, heartbeat(), attempts=5), Ack)
+        assert len(b.asked) == 3
 
 
 async def test_copies_of_a_request_in_work_are_ignored(network, autojump_clock, nursery):
@@ -555,7 +562,7 @@ async def test_a_request_follows_a_peer_that_moves(network, autojump_clock, nurs
 
 async def test_a_request_gets_the_same_answer_after_a_move(network, autojump_clock):
     async with open_sealed_parties(network) as (a, b, to_a, _):
-        request = heartbeat()
+        request = Deregister(new_id())
         assert isinstance(await b.endpoint.request(to_a, request), Ack)
         network.translate(B, C)
         for _ in range(2):
