@@ -4,7 +4,8 @@
 
 Each watcher has 20 friends. 1,000 people come online and go offline, at a fixed rate, whether or not the news of the
 last event has arrived. The server is one process, and this process is all the others, over loopback. Linux only: the
-CPU time is read from /proc. The server has other limits than usual: all watchers have few addresses here.
+CPU time is read from /proc. The server has other limits than usual: all watchers have few addresses here. The floor is
+a server that only writes the same lines, in a loop.
 """
 
 import json
@@ -238,7 +239,7 @@ def measure(count, push):
         "notifications": f"{received:,}",
         "event to last watcher's bytes, median": milliseconds(statistics.median(ordinary)),
         "event to last watcher's bytes, p99": milliseconds(statistics.quantiles(ordinary, n=100)[98]),
-        "the same, watched by everybody, median": milliseconds(statistics.median(star)) if star else "-",
+        **(compare_with_floor(statistics.median(star), measure_floor(count)) if star else {}),
         "server CPU, of one core": f"{used / took:.1%}",
         "server CPU without any news": f"{idle:.1%}",
         "server CPU per notification": f"{used / received * 1e6:.0f} us",
@@ -258,6 +259,15 @@ def measure_floor(count):
     return statistics.median(star)
 
 
+def compare_with_floor(star, floor):
+    """The rows of the star."""
+    return {
+        "the same, watched by everybody, median": milliseconds(star),
+        "floor: written by a loop, nothing else": milliseconds(floor),
+        "ratio to the floor": f"{star / floor:.1f} x",
+    }
+
+
 def milliseconds(seconds):
     return f"{seconds * 1000:.1f} ms"
 
@@ -275,7 +285,7 @@ def main():
     print(f"{count:,} watchers, {FRIENDS} friends each; {2 * CHANGING:,} changes, {EVENTS_A_SECOND:.0f} a second")
     print(f"{'':44}{'push':>12}{'poll, 1 s':>12}")
     for what, value in pushed.items():
-        print(f"{what:44}{value:>12}{polled[what]:>12}")
+        print(f"{what:44}{value:>12}{polled.get(what, '-'):>12}")
 
 
 if __name__ == "__main__":
