@@ -17,7 +17,8 @@ from contextlib import closing
 import trio
 
 from trio_chat.crypto.identities import Identity
-from trio_chat.link.links import Links, Received, Transmit
+from trio_chat.link.events import Received, Transmit
+from trio_chat.link.links import Links
 from trio_chat.link.session import Peer
 from trio_chat.protocol.messages import Heartbeat
 from trio_chat.protocol.wire import encode

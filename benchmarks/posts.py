@@ -26,7 +26,8 @@ import trio
 
 from trio_chat.crypto.identities import Identity, credentials
 from trio_chat.crypto.signatures import SIGNATURE_SIZE, TIME
-from trio_chat.link.links import Links, Received, Transmit
+from trio_chat.link.events import Received, Transmit
+from trio_chat.link.links import Links
 from trio_chat.link.session import Peer
 from trio_chat.protocol.frames import unpack_untrusted
 from trio_chat.protocol.limits import Limits, Rate

@@ -1,6 +1,6 @@
 """Links without encryption, for tests of the endpoint: the key of a peer follows from its address."""
 
-from trio_chat.link.links import LinkEvent, Received, Transmit
+from trio_chat.link.events import LinkEvent, Received, Transmit
 from trio_chat.link.session import Peer
 from trio_chat.protocol.records import Address
 

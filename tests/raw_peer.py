@@ -10,7 +10,8 @@ import trio
 
 from tests.network import MemoryNetwork
 from trio_chat.crypto.identities import Identity, credentials
-from trio_chat.link.links import Links, Received, Transmit
+from trio_chat.link.events import Received, Transmit
+from trio_chat.link.links import Links
 from trio_chat.link.session import Peer
 from trio_chat.protocol.frames import unpack_untrusted
 from trio_chat.protocol.messages import Message, Register

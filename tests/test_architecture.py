@@ -50,7 +50,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 PURE_PACKAGES = {"protocol", "crypto", "link"}
 PURE_MODULES = {
     *("server/service.py", "server/sessions.py", "server/moderation.py", "server/blocks.py"),
-    *("server/retention.py", "server/throttle.py"),
+    *("server/retention.py", "server/throttle.py", "server/other_versions.py"),
     *("presence/messages.py", "presence/json_stream.py", "presence/roster.py"),
 }
 NEVER_IN_PURE = {

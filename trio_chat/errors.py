@@ -22,8 +22,7 @@ class PersonError(ChatError):
 
     def __init__(self, name: str, room: str = "", other: str = "") -> None:
         super().__init__(self.line.format(name=name, room=room, other=other))
-        self.name = name
-        self.room = room
+        self.name, self.room = name, room
 
 
 class AddressError(ChatError):
@@ -100,16 +99,12 @@ class SignedInElsewhere(ChatError):
 
 
 class ServerKeyChanged(ChatError):
-    """The server has another key than the one pinned for it, at the start or later, in place of ServerNotResponding.
-
-    `pinned`, `offered`: the fingerprints of both.
-    """
+    """The server has another key than the pinned one, at the start or later. `pinned`, `offered`: the fingerprints."""
 
     def __init__(self, pinned: str, offered: str) -> None:
         advice = "ask its operator which one is right"
         super().__init__(f"the key of the server has changed: it was {pinned}, now it is {offered}; {advice}")
-        self.pinned = pinned
-        self.offered = offered
+        self.pinned, self.offered = pinned, offered
 
 
 class WrongServerKey(ChatError):
@@ -117,8 +112,19 @@ class WrongServerKey(ChatError):
 
     def __init__(self, expected: str, offered: str) -> None:
         super().__init__(f"the key given for the server is {expected}, but the server's key is {offered}")
-        self.expected = expected
-        self.offered = offered
+        self.expected, self.offered = expected, offered
+
+
+class ServerTooOld(ChatError):
+    """The server speaks an older version of the protocol, at the start or later, if it was exchanged."""
+
+    line = "the server is older than this program: ask its operator to upgrade it"
+
+
+class ServerTooNew(ChatError):
+    """The server speaks a newer version of the protocol, at the start or later, if it was upgraded."""
+
+    line = "this program is older than the server: upgrade it"
 
 
 class KeyChanged(ChatError):
@@ -130,9 +136,7 @@ class KeyChanged(ChatError):
     def __init__(self, name: str, pinned: str, offered: str) -> None:
         advice = "ask them which one is right, then trust it"
         super().__init__(f"not sent: the key of {name} has changed: it was {pinned}, now it is {offered}; {advice}")
-        self.name = name
-        self.pinned = pinned
-        self.offered = offered
+        self.name, self.pinned, self.offered = name, pinned, offered
 
 
 class KeyNotRemembered(PersonError):
@@ -197,17 +201,15 @@ class MailboxFull(PersonError):
     line = "the mailbox of {name} is full: try again later"
 
 
-def whole_seconds(after: float) -> int:
-    """A time to wait as people read it: not 0, at which it would be too early."""
-    return max(1, math.ceil(after))
-
-
 class TooFast(ChatError):
-    """The server has refused a request because too many came. `after`: seconds until it may be tried again."""
+    """The server has refused a request because too many came. `after`: seconds until it may be tried again.
+
+    `seconds`: the same as people read it. Not 0, at which it would be too early.
+    """
 
     def __init__(self, after: float) -> None:
-        super().__init__(f"too many at once: try again in {whole_seconds(after)} s")
-        self.after = after
+        self.after, self.seconds = after, max(1, math.ceil(after))
+        super().__init__(f"too many at once: try again in {self.seconds} s")
 
 
 class OutboxFull(ChatError):
@@ -394,5 +396,4 @@ class PresenceRefused(ChatError):
 
     def __init__(self, code: int, text: str) -> None:
         super().__init__(f"refused with error {code}: {text!r}")
-        self.code = code
-        self.text = text
+        self.code, self.text = code, text

@@ -15,11 +15,11 @@ from tests.stage import SERVER, SERVER_IDENTITY, SERVER_PEER, open_stage
 from trio_chat.crypto.identities import Identity, sign_link_key
 from trio_chat.link.handshake import Initiator, Responder
 from trio_chat.link.links import RENEW_AFTER, Links
-from trio_chat.link.packets import Init, Keys, header, parse_untrusted
+from trio_chat.link.packets import Hello, Init, Keys, header, parse_untrusted
 
-HELLO, KEYS, INIT, COOKIE, RESP, DATA, RESET, CHALLENGE, PROOF = range(1, 10)
-NAMES = ["HELLO", "KEYS", "INIT", "COOKIE", "RESP", "DATA", "RESET", "CHALLENGE", "PROOF"]
-SIZES = {HELLO: 136, KEYS: 136, INIT: 136, COOKIE: 24, RESP: 60, RESET: 8, CHALLENGE: 40, PROOF: 40}
+HELLO, KEYS, INIT, COOKIE, RESP, DATA, RESET, CHALLENGE, PROOF, CALL = range(1, 11)
+NAMES = ["HELLO", "KEYS", "INIT", "COOKIE", "RESP", "DATA", "RESET", "CHALLENGE", "PROOF", "CALL"]
+SIZES = {HELLO: 136, KEYS: 136, INIT: 136, COOKIE: 24, RESP: 60, RESET: 8, CHALLENGE: 40, PROOF: 40, CALL: 8}
 ANSWERS = {"server": {HELLO: KEYS, INIT: COOKIE, DATA: RESET}, "client": {INIT: COOKIE, DATA: RESET}}
 
 ALICE, BOB = ("10.0.2.1", 6000), ("10.0.2.2", 6000)
@@ -75,8 +75,8 @@ class Inside:
         monkeypatch.setattr("trio_chat.client.opening.Links", self._open_links)
         monkeypatch.setattr("trio_chat.link.links.Responder", self._respond)
 
-    def _open_links(self, *arguments):
-        self.links.append(Links(*arguments))
+    def _open_links(self, *arguments, **more):
+        self.links.append(Links(*arguments, **more))
         return self.links[-1]
 
     def _respond(self, own, message):
@@ -130,9 +130,10 @@ def valid(dice):
 def anything(dice, kind):
     """A datagram of this type that is valid by its form only."""
     if kind == HELLO:
-        return header(kind, dice.randbytes(4)).ljust(SIZES[kind], b"\0")
+        return Hello(dice.randbytes(4)).encode()
     size = dice.randrange(32, 1201) if kind == DATA else SIZES[kind]
-    return header(kind, dice.randbytes(4)) + dice.randbytes(size - 8)
+    middle = Init.middle if kind in (KEYS, INIT) else bytes(3)
+    return header(kind, dice.randbytes(4), middle) + dice.randbytes(size - 8)
 
 
 def encoded(inits):
@@ -192,7 +193,7 @@ async def test_a_flood_from_the_address_of_a_client_does_not_block_it(stage, net
     assert (await alice.chat.send("bob", "hi")).how == "direct"
 
 
-@pytest.mark.parametrize("kind", range(1, 10), ids=NAMES)
+@pytest.mark.parametrize("kind", range(1, 11), ids=NAMES)
 @pytest.mark.parametrize("whom", ["server", "client"])
 async def test_no_answer_is_longer_than_its_request_and_nothing_is_remembered(
     stage, network, inside, autojump_clock, whom, kind

@@ -19,7 +19,7 @@ from trio_chat.crypto.identities import sign_link_key
 from trio_chat.crypto.letters import sign_post
 from trio_chat.crypto.receipts import hash_text, sign_receipt
 from trio_chat.errors import ServerKeyChanged, ServerNotResponding
-from trio_chat.link.packets import CHALLENGE, DATA, Hello, Init, Keys
+from trio_chat.link.packets import CHALLENGE, DATA, VERSION, Hello, Init, Keys
 from trio_chat.link.session import Peer
 from trio_chat.protocol.messages import (
     Accepted,
@@ -90,9 +90,9 @@ class OtherServer:
         stage.network.filters.append(self._answer)
 
     def _answer(self, data, source, destination):
-        if data[0] == Hello.kind:
+        if data[:2] == bytes((Hello.kind, VERSION)):
             self._hello = data[4:8]
-        if data[0] == self._kind and destination == SERVER:
+        if data[:2] == bytes((self._kind, VERSION)) and destination == SERVER:
             self.answered += 1
             own = identity_of("mallory")
             keys = Keys(self._hello, own.public.link, own.public.signing, sign_link_key(own))

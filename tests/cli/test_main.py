@@ -31,6 +31,8 @@ from trio_chat import (
     NotInvited,
     ServerKeyChanged,
     ServerNotResponding,
+    ServerTooNew,
+    ServerTooOld,
     SignedInElsewhere,
     SignedOff,
     StoreFailed,
@@ -49,6 +51,7 @@ from trio_chat.protocol.records import Record, fingerprint
 from trio_chat.storage.memory import MemoryServerStore
 from trio_chat.storage.rules import Invitation
 from trio_chat.terminal.editor import MAX_KEPT_LINES
+from trio_chat.terminal.phrases import Phrase
 from trio_chat.transport.udp import own_addresses
 
 pytestmark = pytest.mark.usefixtures("data_folder")
@@ -322,6 +325,7 @@ def test_a_client_prints_json(opened, type_in, capsys):
     ]
 
 
+TOO_OLD, TOO_NEW = Phrase.SERVER_TOO_OLD.group.split(" / "), Phrase.SERVER_TOO_NEW.group.split(" / ")
 SERVER_KEY_CHANGED = [
     "[WARNING: the key of the server has changed!]",
     f"[It was {OLD}, now it is {NEW}.]",
@@ -341,6 +345,8 @@ ELSEWHERE = ["[Signed in from another place.]", "[Exiting]"]
             ["[Message sent failed]", "[Server is shut down]", "[Exiting]"],
         ),
         (ServerKeyChanged(OLD, NEW), 2, SERVER_KEY_CHANGED, SERVER_KEY_CHANGED),
+        (ServerTooOld(), 2, TOO_OLD, TOO_OLD),
+        (ServerTooNew(), 2, TOO_NEW, TOO_NEW),
         (SignedInElsewhere(), 0, ELSEWHERE, ELSEWHERE),
         (KeyboardInterrupt(), 130, [], ["Caught keyboard interrupt. Exiting"]),
     ],

@@ -14,7 +14,8 @@ from tests.stage import SERVER, SERVER_IDENTITY, SERVER_KEY, identity_of
 from trio_chat.client.events import TableChanged
 from trio_chat.client.opening import open_chat
 from trio_chat.crypto.identities import credentials, sign_link_key
-from trio_chat.link.links import Links, ServerKeys
+from trio_chat.link.hellos import ServerKeys
+from trio_chat.link.links import Links
 from trio_chat.link.session import Peer
 from trio_chat.protocol.messages import Batch, Busy, Deregister, GroupPost, Heartbeat, Register, TableChange, Taken
 from trio_chat.protocol.records import Record, Version

@@ -24,8 +24,17 @@ from tests.link.test_links import (
     Wire,
     weight,
 )
-from trio_chat.link.links import KeysLearned, LinkEvent, Moved, Received, SessionReplaced, Transmit
-from trio_chat.link.packets import Init
+from trio_chat.link.events import (
+    KeysLearned,
+    LinkEvent,
+    Moved,
+    OtherVersion,
+    Received,
+    ServerCalled,
+    SessionReplaced,
+    Transmit,
+)
+from trio_chat.link.packets import VERSION, Init, WakeUpCall
 from trio_chat.protocol.wire import WireError
 
 BETWEEN = b"\xff--\xff"
@@ -116,16 +125,20 @@ class CheckedWire(Wire):
                 assert (party, source) in self._challenged, "a move without a challenge"
                 self.homes[other].add(source)
             case KeysLearned(address, keys):
-                assert (address, keys) == (other.address, other.links._server_keys.keys), "false keys"
+                assert (address, keys) == (other.address, other.links._hellos._server_keys.keys), "false keys"
             case SessionReplaced(peer):
                 assert peer.key == other.public, "a session with somebody else"
+            case ServerCalled(peer):
+                assert (peer.key, other.is_server) == (other.public, True), "somebody else has called"
+            case OtherVersion(address, version):
+                assert (address, version != VERSION) == (source, True), "a version that nobody has shown"
 
     def _check_sizes(self, steps: list[LinkEvent], party: Party, data: bytes, source) -> None:
         back = sum(len(step.data) for step in steps if isinstance(step, Transmit) and step.address == source)
         assert source in self.homes[self.other(party)] or back <= len(data), "an answer larger than the request"
 
     def _see(self, party: Party, data: bytes, source, *what: str) -> None:
-        kind = min(data[0], 10) if data else 0
+        kind = min(data[0], 11) if data else 0
         self.seen.add((party.is_server, kind, source in self.homes[self.other(party)], what))
 
     def check_that_both_still_talk(self) -> None:
@@ -183,7 +196,16 @@ def forgotten(wire: CheckedWire) -> None:
     wire.send_something(wire.low)
 
 
-SETUPS: list[Callable[[CheckedWire], None]] = [asked, linked, moved, forgotten]
+def called(wire: CheckedWire) -> None:
+    """The server was restarted and calls; the client asks for its keys, also in version 1."""
+    wire.link()
+    wire.high.restart()
+    wire.post(wire.high, [Transmit(WakeUpCall().encode(), wire.low.address)])
+    for _ in range(2):
+        wire.post(wire.low, wire.low.links.hello(wire.high.address))
+
+
+SETUPS: list[Callable[[CheckedWire], None]] = [asked, linked, moved, forgotten, called]
 
 
 def opened(setup: int) -> CheckedWire:
@@ -298,6 +320,7 @@ def link_samples() -> list[bytes]:
             _script(setup, [attrs.evolve(arrival, source=source)]) for arrival in arrivals for source in range(2)
         ]
         samples += [_script(setup, [_forged(arrival, n) for n in range(4)]) for arrival in arrivals]
+        samples += [_script(setup, [_of_version(arrival, n) for n in (0, 1, 3, 255)]) for arrival in arrivals]
         for source in range(2):
             sealed = [Arrival(bytes((kind,)) + b"8 bytes.", source=source, before=7) for kind in range(3)]
             samples.append(_script(setup, sealed))
@@ -317,6 +340,11 @@ def _recorded(setup: int) -> list[Arrival]:
 
 def _forged(arrival: Arrival, number: int) -> Arrival:
     return attrs.evolve(arrival, datagram=arrival.datagram[:-1] + bytes((arrival.datagram[-1] ^ 1 + number,)))
+
+
+def _of_version(arrival: Arrival, version: int) -> Arrival:
+    """Only HELLO, KEYS and INIT have a version. The others are refused."""
+    return attrs.evolve(arrival, datagram=arrival.datagram[:1] + bytes((version,)) + arrival.datagram[2:])
 
 
 def _script(setup: int, arrivals: Sequence[Arrival]) -> bytes:

@@ -20,15 +20,17 @@ from noise.connection import Keypair, NoiseConnection
 
 from trio_chat.crypto.identities import Identity, sign_link_key
 from trio_chat.crypto.letters import PublicKeys
+from trio_chat.link.events import KeysLearned, Moved, OtherVersion, Received, Transmit
 from trio_chat.link.handshake import PROLOGUE, Initiator, Responder, SessionKeys
-from trio_chat.link.links import MOVE_PAUSE, KeysLearned, Links, Moved, Received, ServerKeys, Transmit
-from trio_chat.link.packets import Cookie, Hello, Init, Keys, Reset, Resp, header, parse_untrusted
+from trio_chat.link.hellos import ServerKeys
+from trio_chat.link.links import MOVE_PAUSE, Links
+from trio_chat.link.packets import Cookie, Hello, Init, Keys, Reset, Resp, WakeUpCall, header, parse_untrusted
 from trio_chat.link.pending import AcceptedHandshakes, HalfOpen
 from trio_chat.link.session import REPLAY_WINDOW, LinkSession, Peer
 from trio_chat.protocol.limits import LIMITS, Limits
 from trio_chat.protocol.wire import MAX_DATAGRAM, MAX_PLAINTEXT, WireError
 
-HELLO, KEYS, INIT, COOKIE, RESP, DATA, RESET, CHALLENGE, PROOF = range(1, 10)
+HELLO, KEYS, INIT, COOKIE, RESP, DATA, RESET, CHALLENGE, PROOF, CALL = range(1, 11)
 
 
 # --- two parties and the datagrams between them ---
@@ -59,6 +61,7 @@ class Party:
         self.key = CountingKey(secret)
         self.address = address
         self.is_server = is_server
+        self.server: Peer | None = None
         self.dice = dice
         self.events: list = []
         self.refused = 0
@@ -69,7 +72,9 @@ class Party:
         if self.is_server:
             identity = Identity(bytes(31) + b"\x07", self.secret)
             server_keys = ServerKeys(identity.public, sign_link_key(identity))
-        self.links = Links(self.key, self.dice.randbytes, server_keys, self.limits, self.known.__contains__)
+        self.links = Links(
+            self.key, self.dice.randbytes, server_keys, self.limits, self.known.__contains__, lambda: self.server
+        )
 
     @property
     def public(self) -> bytes:
@@ -109,6 +114,7 @@ class Wire:
         secrets = sorted((dice.randbytes(32) for _ in range(2)), key=public_of)
         self.low = Party(secrets[0], ("10.0.0.1", 1111), dice)
         self.high = Party(secrets[1], ("10.0.0.2", 2222), dice, is_server=True)
+        self.low.server = self.high.peer
         self.parties = [self.low, self.high]
         self.now = 1000.0
         self.flying: list[Flight] = []
@@ -340,7 +346,7 @@ def test_a_handshake_under_another_prologue_or_for_another_key_is_refused():
     mine, theirs = (X25519PrivateKey.from_private_bytes(bytes((n,)) * 32) for n in (1, 2))
     public = theirs.public_key().public_bytes_raw()
     with pytest.raises(WireError):
-        Responder(theirs, Initiator(mine, public, bytes(32), b"", b"trio_chat/2").message)
+        Responder(theirs, Initiator(mine, public, bytes(32), b"", b"trio_chat/1").message)
     with pytest.raises(WireError):
         Responder(mine, Initiator(mine, public, bytes(32), b"").message)
     with pytest.raises(WireError):
@@ -358,12 +364,14 @@ def test_every_datagram_has_its_size():
         Cookie(b"indx", bytes(16)).encode(): 24,
         Resp(b"indx", b"sndr", bytes(48)).encode(): 60,
         Reset(b"indx").encode(): 8,
+        WakeUpCall().encode(): 8,
     }
     for data, size in sizes.items():
         assert len(data) == size
-        assert data[1:8] == b"\0\0\0indx"
+        version = 2 if data[0] in (HELLO, KEYS, INIT) else 0
+        assert data[1:8] == bytes((version, 0, 0)) + (bytes(4) if data[0] == CALL else b"indx")
         assert parse_untrusted(data).encode() == data
-    assert [data[0] for data in sizes] == [HELLO, KEYS, INIT, COOKIE, RESP, RESET]
+    assert [data[0] for data in sizes] == [HELLO, KEYS, INIT, COOKIE, RESP, RESET, CALL]
 
 
 def test_a_full_datagram_is_as_long_as_a_datagram_may_be():
@@ -389,7 +397,7 @@ def test_any_bytes(data):
                 steps = links.receive_untrusted(data, ("10.9.9.9", 9), wire.now)
             except WireError:
                 steps = []
-            assert sum(len(step.data) for step in steps) <= len(data)
+            assert sum(len(step.data) for step in steps if isinstance(step, Transmit)) <= len(data)
             assert len(links) == before
 
 
@@ -1236,7 +1244,9 @@ def conversation() -> Wire:
     wire.talk(wire.low, b"from elsewhere, with some length")
     wire.high.restart()
     wire.talk(wire.low, b"to a peer that has restarted")
-    assert {flight.kind for flight in wire.log} == set(range(1, 10))
+    wire.post(wire.high, [Transmit(WakeUpCall().encode(), wire.low.address)])
+    wire.run()
+    assert {flight.kind for flight in wire.log} == set(range(1, 11))
     return wire
 
 
@@ -1308,9 +1318,9 @@ def test_a_changed_copy_that_arrives_first_is_refused_and_does_not_stop_the_true
             except WireError:
                 steps = []
             assert len(party.links) == before
-            assert all(isinstance(step, Transmit) for step in steps)
+            assert all(isinstance(step, Transmit | OtherVersion) for step in steps)
             if party is wire.high:
-                assert sum(len(step.data) for step in steps) <= len(changed)
+                assert sum(len(step.data) for step in steps if isinstance(step, Transmit)) <= len(changed)
             wire.post(party, steps)
         count += 1
         wire.land(flight)

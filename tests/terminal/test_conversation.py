@@ -40,6 +40,8 @@ from trio_chat import (
     RoomMembersChanged,
     ServerKeyChanged,
     ServerNotResponding,
+    ServerTooNew,
+    ServerTooOld,
     SignedInElsewhere,
     SignedOff,
     TableChanged,
@@ -939,7 +941,9 @@ AT_TERMINAL = Phrasebook(is_at_terminal=True)
         ("who", []),
     ],
 )
-@pytest.mark.parametrize("error", [ServerNotResponding(), SignedInElsewhere(), ServerKeyChanged(OLD, NEW)])
+@pytest.mark.parametrize(
+    "error", [ServerNotResponding(), SignedInElsewhere(), ServerKeyChanged(OLD, NEW), ServerTooOld(), ServerTooNew()]
+)
 async def test_a_message_without_an_answer_is_named_before_the_program_ends(chat, typed, lines, error):
     chat.rooms_joined = ["a"]
     chat.answers = dict.fromkeys(["send", "send_all", "post", "leave", "deregister"], error)
@@ -1023,7 +1027,7 @@ async def test_signing_in_elsewhere_ends_it_here(chat, typing, autojump_clock):
     assert chat.left == "by an exception"
 
 
-@pytest.mark.parametrize("error", [SignedInElsewhere(), ServerKeyChanged(OLD, NEW)])
+@pytest.mark.parametrize("error", [SignedInElsewhere(), ServerKeyChanged(OLD, NEW), ServerTooOld(), ServerTooNew()])
 @pytest.mark.parametrize("typed", ["send y hi", "send_all hi", "exit"])
 async def test_what_ends_it_may_come_as_an_answer(chat, typed, error):
     chat.answers = dict.fromkeys(["send", "send_all", "deregister"], error)

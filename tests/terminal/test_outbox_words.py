@@ -23,6 +23,8 @@ from trio_chat import (
     ServerKeyChanged,
     ServerNotResponding,
     ServerSilent,
+    ServerTooNew,
+    ServerTooOld,
     SignedInElsewhere,
     TooFast,
     TooManyNames,
@@ -130,8 +132,12 @@ def test_a_message_has_to_wait(error, why):
     assert queued.text == f"[Your message to y waits: {short}. The next send --queue or client --reconnect sends it.]"
 
 
+ENDS_IT = {SignedInElsewhere, ServerKeyChanged, ServerTooOld, ServerTooNew}
+"""After these the program ends."""
+
+
 def test_every_error_with_which_a_message_waits_has_words():
-    assert {*PAUSES} - {type(error) for error, _ in REASONS} == {SignedInElsewhere, ServerKeyChanged}, "these end it"
+    assert {*PAUSES} - {type(error) for error, _ in REASONS} == ENDS_IT
 
 
 @pytest.mark.parametrize("waited", [False, True])

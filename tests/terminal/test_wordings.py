@@ -62,6 +62,8 @@ from trio_chat import (
     ServerKeyChanged,
     ServerNotResponding,
     ServerSilent,
+    ServerTooNew,
+    ServerTooOld,
     SignedInElsewhere,
     SignedOff,
     TableChanged,
@@ -153,6 +155,16 @@ SERVER_KEY_CHANGED = [
     "[WARNING: the key of the server has changed!]",
     f"[It was {OLD}, now it is {NEW}.]",
     f"[Someone may be posing as the server. If you know that the new key is right, start with --server-key {NEW}]",
+    "[Exiting]",
+]
+SERVER_TOO_OLD = [
+    "[The server is older than this program, and they cannot talk.]",
+    "[Ask its operator to upgrade the server.]",
+    "[Exiting]",
+]
+SERVER_TOO_NEW = [
+    "[This program is older than the server, and they cannot talk.]",
+    "[Upgrade this program, and start it again.]",
     "[Exiting]",
 ]
 NOT_OPENED = ["[Message received by y, who could not open it.]"]
@@ -435,6 +447,8 @@ WRONG_RECEIPT = ["[WARNING: y signed a receipt for another text than you sent.]"
         (Phrase.KEY_CHANGED, {"name": "y", "pinned": OLD, "key": NEW}, KEY_CHANGED, SAME),
         (Phrase.NOT_SENT, {"name": "y"}, [NOT_SENT], SAME),
         (Phrase.SERVER_KEY_CHANGED, {"pinned": OLD, "key": NEW}, SERVER_KEY_CHANGED, SAME),
+        (Phrase.SERVER_TOO_OLD, {}, SERVER_TOO_OLD, SAME),
+        (Phrase.SERVER_TOO_NEW, {}, SERVER_TOO_NEW, SAME),
         (Phrase.TRUSTED, {"name": "y", "key": NEW}, [f"[The key of y is trusted now: {NEW}]"], SAME),
         (
             Phrase.BLOCKED,
@@ -731,6 +745,8 @@ def test_a_missing_acknowledgement_has_a_line_but_not_a_known_detour():
         ),
         (TooManyPeople(), ["[The server sends more names than 20,000: ask its operator.]"]),
         (ServerKeyChanged(OLD, NEW), SERVER_KEY_CHANGED),
+        (ServerTooOld(), SERVER_TOO_OLD),
+        (ServerTooNew(), SERVER_TOO_NEW),
         (SignedInElsewhere(), ["[Signed in from another place.]", "[Exiting]"]),
         (Kicked(), ["[The operator has signed you off. Type reg to come back.]"]),
         (Banned(), [BANNED]),

@@ -47,8 +47,8 @@ class Party:
         self.asked.append(request)
         return self.reply(request)
 
-    def moved(self, before, now):
-        self.moves.append((before, now))
+    def on_link_event(self, event):
+        self.moves.append((event.before, event.now))
 
 
 @asynccontextmanager
@@ -521,7 +521,7 @@ async def open_sealed_party(network, address, identity):
     with closing(network.bind(*address)) as socket:
         async with trio.open_nursery() as nursery:
             party = Party(Endpoint(socket, Links(identity.link, secrets.token_bytes)))
-            nursery.start_soon(party.endpoint.listen, party.take, party.moved)
+            nursery.start_soon(party.endpoint.listen, party.take, party.on_link_event)
             yield party
             nursery.cancel_scope.cancel()
 

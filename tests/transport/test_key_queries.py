@@ -6,7 +6,7 @@ Nothing waits here.
 import pytest
 
 from tests.stage import identity_of
-from trio_chat.link.links import KeysLearned
+from trio_chat.link.events import KeysLearned
 from trio_chat.transport.key_queries import KeyQuery
 
 A, B, C = ("10.0.0.1", 1), ("10.0.0.2", 2), ("10.0.0.3", 3)

@@ -22,6 +22,8 @@ _BY_IMPORTANCE: tuple[tuple[type[BaseException], int, Report], ...] = (
     (errors.StoreFailed, FAILED, "stderr"),
     (errors.NameTaken, REFUSED, "screen"),
     (errors.ServerKeyChanged, REFUSED, "screen"),
+    (errors.ServerTooOld, REFUSED, "screen"),
+    (errors.ServerTooNew, REFUSED, "screen"),
     # The user went on in another program: nothing is wrong.
     (errors.SignedInElsewhere, DONE, "screen"),
     (errors.PresenceLost, FAILED, "stderr"),

@@ -17,6 +17,8 @@ from trio_chat.errors import (
     NotRegistered,
     ServerKeyChanged,
     ServerNotResponding,
+    ServerTooNew,
+    ServerTooOld,
     SignedInElsewhere,
     StoreHeld,
 )
@@ -47,7 +49,7 @@ async def run_send(options: ClientOptions, recipient: str, text: str, screen: Sc
     Raises:
         StoreHeld: another program here uses the same store, most likely the client of that name.
         NotInGroup: a message to a group that this name is not in.
-        ServerNotResponding, ServerKeyChanged: no answer; the result of the message is not known.
+        ServerNotResponding, ServerKeyChanged, ServerTooOld, ServerTooNew: no answer; the result is not known.
         ChatError: any other reason why the message cannot be sent.
     """
     text = read_message(options, recipient, text)
@@ -62,7 +64,7 @@ async def run_send(options: ClientOptions, recipient: str, text: str, screen: Sc
                     screen.show(line)
     except StoreHeld as error:
         raise name_in_use(options) from error
-    except (ServerNotResponding, ServerKeyChanged):
+    except (ServerNotResponding, ServerKeyChanged, ServerTooOld, ServerTooNew):
         # If the server fell silent only while we were leaving, the result of the message is known.
         if outcome is None:
             raise

@@ -320,7 +320,7 @@ class Chat:
     async def _run(self, task_status: trio.TaskStatus[None]) -> None:
         with closing(self._context.event_queue):
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._context.endpoint.listen, self._receive, self._registration.on_peer_moved)
+                nursery.start_soon(self._context.endpoint.listen, self._receive, self._registration.on_link_event)
                 nursery.start_soon(self._inbox.batches_loop)
                 nursery.start_soon(self._inbox.kept_notices.notices_loop)
                 nursery.start_soon(self._registration.heartbeat_loop)

@@ -77,6 +77,7 @@ async def open_chat(
         ServerKeyChanged: the server has another key than the one that `store` remembers. Later, each call that would
             raise ServerNotResponding raises this if a server with another key answers at that address.
         WrongServerKey: the server does not have the key `server_key`.
+        ServerTooOld, ServerTooNew: it has another version of the protocol. Later as ServerKeyChanged.
         AddressError: the server's host does not resolve, or the local port is in use.
         ServerNotResponding: no answer, at the beginning or at the end.
     """
@@ -88,7 +89,7 @@ async def open_chat(
     store = store or MemoryClientStore()
     table, pins, event_queue = ClientTable(), KeyPins(store, server_key), EventQueue(backlog)
     with closing(network.bind(host, port)) as socket:
-        endpoint = Endpoint(socket, Links(identity.link, secrets.token_bytes))
+        endpoint = Endpoint(socket, Links(identity.link, secrets.token_bytes, server=lambda: registration.server))
         memberships = Memberships()
         epochs = Epochs(name, identity, store, pins, memberships)
         context = ClientContext(name, identity, store, table, pins, endpoint, event_queue, clock, memberships, epochs)

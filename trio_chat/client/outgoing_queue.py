@@ -55,6 +55,8 @@ PAUSES: dict[type[errors.ChatError], float] = {
     errors.TooManyPeople: math.inf,
     errors.ServerKeyChanged: math.inf,
     errors.WrongServerKey: math.inf,
+    errors.ServerTooOld: math.inf,
+    errors.ServerTooNew: math.inf,
 }
 """The errors after which a message is tried again, and the seconds until then; TooFast may say a longer time.
 

@@ -17,6 +17,7 @@ from trio_chat.client.events import ServerBack, ServerSilent, SignedOff
 from trio_chat.client.inbox import Inbox
 from trio_chat.crypto.identities import credentials
 from trio_chat.errors import NameTaken, NotRegistered, ServerNotResponding, SignedInElsewhere
+from trio_chat.link.events import LinkEvent, Moved, OtherVersion, ServerCalled
 from trio_chat.link.session import Peer
 from trio_chat.protocol import messages
 from trio_chat.protocol.duplicates import Reaction
@@ -88,6 +89,7 @@ class Registration:
     # One task at a time registers or deregisters, so at most one waits for the table.
     _lock: trio.Lock = attrs.field(init=False, factory=trio.Lock)
     _table_changed: WakeUp = attrs.field(init=False, factory=WakeUp)
+    _called: WakeUp = attrs.field(init=False, factory=WakeUp)
     # The table of this registration is too long: for the task that registers.
     _table_error: errors.TooManyPeople | None = attrs.field(init=False, default=None)
 
@@ -138,13 +140,16 @@ class Registration:
     async def _discover_server(self, attempts: int) -> bool:
         """Ask the candidates for the server's keys. False if nobody answers.
 
-        The first one to answer with the key that we know is taken; if we know none, the first one. Other keys are an
-        error only after the last window: somebody on the path, who is faster than the server, must not end this client.
+        The first one to answer with the key that we know is taken; if we know none, the first one. Other keys, or
+        another version, are an error only after the last window: somebody on the path, who is faster than the server,
+        must not end this client.
         """
         pins = self._context.pins
         found = await self._context.endpoint.query_keys(self._candidates, attempts, pins.is_server)
         if found is None:
             return False
+        if isinstance(found, OtherVersion):
+            raise errors.ServerTooOld if found.is_older else errors.ServerTooNew
         pins.check_server(found.keys)
         self.server = Peer(found.address, found.keys.link)
         return True
@@ -254,13 +259,13 @@ class Registration:
         raise ServerNotResponding
 
     async def _noting_silence(self, ask: Callable[[], Awaitable[_T]]) -> _T:
-        """Ask the server, and note whether it answers. Raises ServerKeyChanged, too."""
+        """Ask the server, and note whether it answers. Raises ServerKeyChanged and ServerTooNew, too."""
         try:
             answer = await ask()
         except ServerNotResponding:
             self._note_silence()
-            # A new server with other keys cannot open what is sealed to the old ones, and would be silent forever.
-            # Asking for its keys raises ServerKeyChanged, which says more than that it is silent.
+            # A new server with other keys cannot open what is sealed to the old ones, and would be silent forever, as
+            # one of another version. Asking for its keys raises an error that says more than that it is silent.
             await self._discover_server(attempts=1)
             raise
         self._note_answer()
@@ -283,10 +288,14 @@ class Registration:
                 self._context.event_queue.offer(ServerBack())
 
     async def heartbeat_loop(self) -> None:
-        """Send heartbeats to the server, and register again when it does not know us; until cancelled."""
+        """Send heartbeats to the server, and register again when it does not know us; until cancelled.
+
+        A wake-up call of the server is a reason for one at once.
+        """
         pause, missed = HEARTBEAT_EVERY, 0
         while True:
-            await trio.sleep(pause)
+            with trio.move_on_after(pause):
+                await self._called.wait()
             registered, pause = self.registered, HEARTBEAT_EVERY
             if registered is None:
                 continue
@@ -316,8 +325,8 @@ class Registration:
         if self._reconnect:
             try:
                 await self._discover_server(attempts=1)
-            except (errors.ServerKeyChanged, errors.WrongServerKey) as error:
-                # A server with other keys never answers.
+            except (errors.ServerKeyChanged, errors.WrongServerKey, errors.ServerTooOld, errors.ServerTooNew) as error:
+                # A server with other keys, or of another version, never answers.
                 await self._context.event_queue.put(SignedOff(error))
 
     async def _heartbeat(self, registered: Registered) -> Answer | PartAck | None:
@@ -326,10 +335,13 @@ class Registration:
 
     # --- what arrives; called by the reading task ---
 
-    def on_peer_moved(self, before: Peer, now: Peer) -> None:
-        """A peer has another address now. It may be the server."""
-        if before == self.server:
-            self.server = now
+    def on_link_event(self, event: LinkEvent) -> None:
+        """A peer has another address now, which may be the server; or the server has called."""
+        match event:
+            case Moved(before, now) if before == self.server:
+                self.server = now
+            case ServerCalled():
+                self._called.set()
 
     def take_table(self, change: messages.TableChange, registered: Registered) -> Answer | Reaction:
         """Apply a change of the table."""

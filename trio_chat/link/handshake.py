@@ -12,9 +12,10 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
+from trio_chat.link.packets import VERSION
 from trio_chat.protocol.wire import WireError
 
-PROLOGUE = b"trio_chat/1"
+PROLOGUE = b"trio_chat/%d" % VERSION
 
 _NAME = b"Noise_IK_25519_ChaChaPoly_SHA256"
 _KEY = 32

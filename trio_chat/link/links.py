@@ -7,90 +7,36 @@ timers: a lost handshake message is sent again when the request layer sends its 
 from collections import Counter
 from collections.abc import Callable
 
-import attrs
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from trio_chat.crypto.identities import verify_link_key
 from trio_chat.link import packets
 from trio_chat.link.cookies import Cookies, HandshakeRates
+from trio_chat.link.events import LinkEvent, Moved, Received, ServerCalled, SessionReplaced, Transmit
 from trio_chat.link.handshake import Initiator, Responder
+from trio_chat.link.hellos import Hellos, ServerKeys
 from trio_chat.link.pending import HANDSHAKE_LIFETIME, AcceptedHandshakes, HalfOpen, PendingHandshake, StartedHandshakes
 from trio_chat.link.session import LinkSession, Peer
 from trio_chat.link.sessions import REPLACED_LIFETIME, SessionTable
 from trio_chat.protocol.limits import LIMITS, Limits
-from trio_chat.protocol.records import Address, PublicKeys
+from trio_chat.protocol.records import Address
 from trio_chat.protocol.wire import MAX_PLAINTEXT, WireError
 
 RENEW_AFTER = 120.0
 """Seconds after which the next message on a session starts a handshake for a new one."""
 
 RESET_PAUSE = 1.0
-"""Seconds that must pass between two handshakes that RESETs start."""
+"""Seconds that must pass between two handshakes that RESETs start, or wake-up calls."""
 
 MOVE_PAUSE = 1.0
 """Seconds that must pass between two moves of a session: each changes what everybody knows of the peer."""
-
-MAX_KEY_QUERIES = 16
-
-
-@attrs.frozen
-class Transmit:
-    """Send this datagram to this address."""
-
-    data: bytes
-    address: Address
-
-
-@attrs.frozen
-class Received:
-    """The peer has sent this plaintext. Its address is the proven one, not always the source of the datagram."""
-
-    peer: Peer
-    plaintext: bytes
-
-
-@attrs.frozen
-class Moved:
-    """The peer has proven that it is at another address now. The session goes on."""
-
-    before: Peer
-    now: Peer
-
-
-@attrs.frozen
-class KeysLearned:
-    """The party at this address says that these are its keys, and they belong together. They are not trusted yet."""
-
-    address: Address
-    keys: PublicKeys
-
-
-@attrs.frozen
-class SessionReplaced:
-    """A new session replaced one that the peer may have forgotten.
-
-    What was sent on the old one recently may be lost. Requests that still wait for an answer should be sent again.
-    """
-
-    peer: Peer
-
-
-@attrs.frozen
-class ServerKeys:
-    """The answer to a HELLO: the keys of this party, and `identities.sign_link_key` of them."""
-
-    keys: PublicKeys
-    signature: bytes
-
-
-LinkEvent = Transmit | Received | Moved | SessionReplaced | KeysLearned
 
 
 class Links:
     """The links of the party with the static key `own`. `random` returns the given number of random bytes.
 
     With `server_keys` it answers HELLOs. `is_known`: whether a link key belongs to somebody known, whose sessions no
-    stranger may push out. `now` is any clock in seconds that does not go back.
+    stranger may push out. `server` returns the party whose wake-up calls count. `now` is any clock in seconds that does
+    not go back.
     """
 
     def __init__(
@@ -100,19 +46,21 @@ class Links:
         server_keys: ServerKeys | None = None,
         limits: Limits = LIMITS,
         is_known: Callable[[bytes], bool] = lambda key: False,
+        server: Callable[[], Peer | None] = lambda: None,
     ) -> None:
         self.is_behind = False
         """Set by the owner: datagrams come faster than they are read, so strangers get fewer handshakes."""
         self._own = own
         self._public = own.public_key().public_bytes_raw()
         self._random = random
-        self._server_keys = server_keys
+        self._server = server
         self._cookies = Cookies(random(32))
         self._rates = HandshakeRates(limits)
         self._sessions = SessionTable(is_known, limits)
         self._accepted = AcceptedHandshakes()
         self._started = StartedHandshakes()
-        self._hellos: dict[Address, bytes] = {}
+        self._hellos = Hellos(random, server_keys)
+        self._called_at = float("-inf")
 
     def __len__(self) -> int:
         """How many sessions, handshakes and key queries are remembered."""
@@ -126,19 +74,12 @@ class Links:
     # --- sending ---
 
     def hello(self, address: Address) -> list[Transmit]:
-        """Ask the party at an address for its keys, again and again until KeysLearned has those that are wanted.
-
-        The newest 16 are remembered until `forget_hellos`: each answer counts, as the first one may be a lie.
-        """
-        # One index for all copies: the answer to any of them counts. Random: only a party that saw a HELLO can answer.
-        index = self._hellos.setdefault(address, self._random(packets.INDEX_SIZE))
-        if len(self._hellos) > MAX_KEY_QUERIES:
-            del self._hellos[next(iter(self._hellos))]
-        return [Transmit(packets.Hello(index).encode(), address)]
+        """Ask the party at an address for its keys; see `Hellos.ask`."""
+        return self._hellos.ask(address)
 
     def forget_hellos(self) -> None:
         """Nobody waits for keys any longer: answers are refused from now on."""
-        self._hellos.clear()
+        self._hellos.forget()
 
     def send(self, peer: Peer, plaintext: bytes, now: float) -> list[Transmit]:
         """Send 1 to MAX_PLAINTEXT bytes to a peer, now or as soon as there is a session.
@@ -208,16 +149,14 @@ class Links:
                 return self._receive_path(kind, index, datagram, address, now)
             case packets.Reset(index):
                 return [*self._receive_reset(index, address, now)]
-            case packets.Hello(index) if self._server_keys:
-                keys = self._server_keys.keys
-                answer = packets.Keys(index, keys.link, keys.signing, self._server_keys.signature)
-                return [Transmit(answer.encode(), address)]
-            case packets.Keys(index, link_key, signing_key, signature):
-                keys = PublicKeys(signing_key, link_key)
-                if self._hellos.get(address) != index or not verify_link_key(keys, signature):
-                    raise WireError("keys that were not asked for, or are not signed")
-                return [KeysLearned(address, keys)]
-        raise WireError("a HELLO to a party that is not a server")
+            case packets.WakeUpCall():
+                return [*self._receive_call(address, now)]
+            case packets.Hello() as hello:
+                return self._hellos.receive_hello(hello, address)
+            case packets.Keys() as keys:
+                return self._hellos.receive_keys(keys, address)
+            case packets.OfOtherVersion() as other:
+                return self._hellos.receive_other_version(other, address)
 
     # --- handshakes ---
 
@@ -275,8 +214,10 @@ class Links:
         self._sessions.make_current(session, now)
         # The responder sends nothing before the first DATA, so there must be one, if need be an empty one. Nothing is
         # queued if a RESET or a renewal started this: then what was sent on the old session may be lost.
-        queued = self._seal_queued(session, handshake, now)
-        return [*queued] if queued else [Transmit(session.seal(b""), address), SessionReplaced(session.peer)]
+        events: list[LinkEvent] = [*self._seal_queued(session, handshake, now)]
+        if not events:
+            events = [Transmit(session.seal(b""), address), SessionReplaced(session.peer)]
+        return [*events, ServerCalled(session.peer)] if handshake.was_called else events
 
     def _receive_reset(self, index: bytes, address: Address, now: float) -> list[Transmit]:
         session = self._sessions.find_by_remote(address, index)
@@ -291,6 +232,25 @@ class Links:
             return []
         session.reset_at = now
         return self._start_handshake(session.peer, now)
+
+    def _receive_call(self, address: Address, now: float) -> list[Transmit]:
+        server = self._server()
+        if server is None or address != server.address:
+            raise WireError("a wake-up call of somebody who is not our server")
+        # Only a hint, as a RESET: anybody can forge it. So it gets the same: a handshake, at most one a second. The old
+        # session goes on until then, and only an answer inside the new one ends a registration.
+        if handshake := self._started.find(server, now):
+            handshake.was_called = True
+        session = self._sessions.current(server)
+        if now - max(self._called_at, session.reset_at if session else self._called_at) < RESET_PAUSE:
+            return []
+        self._called_at = now
+        if session:
+            session.reset_at = now
+        sent = self._start_handshake(server, now)
+        if handshake := self._started.find(server, now):
+            handshake.was_called = True
+        return sent
 
     # --- sessions ---
 

@@ -108,7 +108,10 @@ class AcceptedHandshakes:
 
 @attrs.define(eq=False)
 class PendingHandshake:
-    """A handshake that this party has started, and the plaintexts that wait for it."""
+    """A handshake that this party has started, and the plaintexts that wait for it.
+
+    `was_called`: the server has sent a wake-up call since it began, or before it.
+    """
 
     peer: Peer
     index: bytes
@@ -117,6 +120,7 @@ class PendingHandshake:
     init_sent_at: float = float("-inf")
     cookie: bytes = NO_COOKIE
     immediate_resends_left: int = MAX_IMMEDIATE_RESENDS
+    was_called: bool = False
     queued: dict[bytes, float] = attrs.Factory(dict)
 
     def queue(self, plaintext: bytes, now: float) -> None:

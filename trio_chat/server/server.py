@@ -16,7 +16,9 @@ from pathlib import Path
 import trio
 
 from trio_chat.crypto.identities import Identity, sign_link_key
-from trio_chat.link.links import Links, ServerKeys
+from trio_chat.link.events import LinkEvent, Moved, OtherVersion
+from trio_chat.link.hellos import ServerKeys
+from trio_chat.link.links import Links
 from trio_chat.link.session import Peer
 from trio_chat.presence.roster import Roster
 from trio_chat.protocol.duplicates import Reaction
@@ -35,6 +37,7 @@ from trio_chat.server.control import Control
 from trio_chat.server.delivery import Deliveries
 from trio_chat.server.moderation import Moderation, RegistrationMode
 from trio_chat.server.operations import Operations
+from trio_chat.server.other_versions import OtherVersions
 from trio_chat.server.retention import RetentionClock
 from trio_chat.server.rooms import RoomRequests
 from trio_chat.server.service import Service
@@ -142,6 +145,7 @@ class _Server:
         self._service.refused_by_links = lambda: links.refused
         self._deliveries = Deliveries(endpoint, self._service, store, clock, self._tell)
         self._operations = Operations(self._service, store, endpoint, self._deliveries, clock, self._numbers)
+        self._other_versions = OtherVersions()
         self._table_changed = WakeUp()
         self._throttle = self._service.throttle
         self._room_requests = RoomRequests(endpoint, store, self._throttle)
@@ -161,7 +165,7 @@ class _Server:
         self._deliveries.start(head)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._deliveries.delivery_loop)
-            nursery.start_soon(self._endpoint.listen, self._receive, self._moved)
+            nursery.start_soon(self._endpoint.listen, self._receive, self._on_link_event)
             nursery.start_soon(self._append_loop, nursery)
             nursery.start_soon(self._room_requests.loop)
             nursery.start_soon(self._publish_table)
@@ -209,8 +213,12 @@ class _Server:
                 return outcome
         return Reaction.IN_PROGRESS
 
-    def _moved(self, before: Peer, after: Peer) -> None:
-        self._service.moved(before, after, trio.current_time())
+    def _on_link_event(self, event: LinkEvent) -> None:
+        match event:
+            case Moved(before, after):
+                self._service.moved(before, after, trio.current_time())
+            case OtherVersion() if line := self._other_versions.line(event, trio.current_time()):
+                log.warning(line)
 
     async def _report_refusals(self) -> None:
         """Log what was over a limit: one line for each limit, however much it was."""

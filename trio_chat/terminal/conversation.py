@@ -26,12 +26,17 @@ from trio_chat.errors import (
     RoomIsPrivate,
     ServerKeyChanged,
     ServerNotResponding,
+    ServerTooNew,
+    ServerTooOld,
     SignedInElsewhere,
 )
 from trio_chat.protocol.records import EVERYONE_NAME, fold
 from trio_chat.terminal import commands, refusals, results, unfinished
 from trio_chat.terminal.outbox_words import waiting_messages
 from trio_chat.terminal.styling import Line
+
+_ENDS_IT = (ServerKeyChanged, ServerTooOld, ServerTooNew, SignedInElsewhere)
+"""The errors after which the program is of no use here."""
 
 
 async def run_conversation(
@@ -54,7 +59,8 @@ async def run_conversation(
         stay: at the end of the typed lines, go on listening until cancelled.
 
     Raises:
-        ServerNotResponding, ServerKeyChanged, SignedInElsewhere: at any time; they have not been shown.
+        ServerNotResponding, ServerKeyChanged, ServerTooOld, ServerTooNew, SignedInElsewhere: at any time; they have not
+            been shown.
         ChatError: what `open_chat` raises.
         All of them within exception groups, as they come out of the nursery.
     """
@@ -106,9 +112,8 @@ class Conversation:
         async for event in self.chat.events:
             await self.ready()
             match event:
-                case (
-                    SignedOff(error=(ServerNotResponding() | ServerKeyChanged() | SignedInElsewhere()) as error)
-                    | OutgoingChanged(error=(ServerKeyChanged() | SignedInElsewhere()) as error)
+                case SignedOff(error=error) | OutgoingChanged(error=Exception() as error) if isinstance(
+                    error, (_ENDS_IT, ServerNotResponding) if isinstance(event, SignedOff) else _ENDS_IT
                 ):
                     # The conversation ends, whatever take_commands waits for: the nursery cancels it.
                     self._tell_unsent()
@@ -142,7 +147,7 @@ class Conversation:
         try:
             command = self.doing = commands.parse(line)
             await self._do(command)
-        except (ServerNotResponding, ServerKeyChanged, SignedInElsewhere) as error:
+        except (ServerNotResponding, *_ENDS_IT) as error:
             if not self.keeps or not isinstance(error, ServerNotResponding):
                 self._tell_unsent()
                 raise

@@ -291,6 +291,18 @@ class Phrase(enum.Enum):
         "[WARNING: the key of the server has changed!] / [It was {pinned}, now it is {key}.] / [Someone may be posing"
         " as the server. If you know that the new key is right, start with --server-key {key}] / [Exiting]",
     )
+    SERVER_TOO_OLD = (
+        Style.WARNING,
+        "the server is older",
+        "[The server is older than this program, and they cannot talk.] / [Ask its operator to upgrade the server.] /"
+        " [Exiting]",
+    )
+    SERVER_TOO_NEW = (
+        Style.WARNING,
+        "the server is newer",
+        "[This program is older than the server, and they cannot talk.] / [Upgrade this program, and start it again.] /"
+        " [Exiting]",
+    )
     TRUSTED = Style.SYSTEM, "a new key accepted", "[The key of {name} is trusted now: {key}]"
     BLOCKED = Style.SYSTEM, "somebody is blocked", "[{name} is blocked now, and is not told: {key}]"
     UNBLOCKED = Style.SYSTEM, "somebody is unblocked", "[{name} is not blocked any more.]"

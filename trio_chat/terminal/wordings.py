@@ -25,10 +25,7 @@ TAB = 4
 MAX_TEXT_LINES = 200
 """Later line ends of a text are escaped: 16 KiB of line ends would fill the screen, and take half a second to print."""
 
-_ENTRIES = (
-    (Phrase.ENTRY, Phrase.POST, Phrase.ROOM_POST),
-    (Phrase.OWN_ENTRY, Phrase.OWN_POST, Phrase.OWN_ROOM_POST),
-)
+_ENTRIES = ((Phrase.ENTRY, Phrase.POST, Phrase.ROOM_POST), (Phrase.OWN_ENTRY, Phrase.OWN_POST, Phrase.OWN_ROOM_POST))
 """By `HistoryEntry.sent`, then: to one person, to everyone, to a room."""
 _THEIR_CLOCK = " (their clock said {clock})"
 """What follows a message whose sender's clock differs from the server's."""
@@ -62,6 +59,8 @@ _ERRORS: dict[type[errors.ChatError], Phrase] = {
     errors.Banned: Phrase.BANNED,
     errors.NameDeleted: Phrase.NAME_DELETED,
     errors.ServerKeyChanged: Phrase.SERVER_KEY_CHANGED,
+    errors.ServerTooOld: Phrase.SERVER_TOO_OLD,
+    errors.ServerTooNew: Phrase.SERVER_TOO_NEW,
     errors.NotOpened: Phrase.NOT_OPENED,
     errors.WrongReceipt: Phrase.WRONG_RECEIPT,
     errors.ForgedReceipt: Phrase.FORGED_RECEIPT,
@@ -343,8 +342,8 @@ class Phrasebook:
                 return self.lines(Phrase.EVERYONE_STAYS, room=EVERYONE_NAME)
             case errors.ServerNotResponding() if self.goes_on:
                 return self.lines(Phrase.NO_ANSWER)
-            case errors.TooFast(after=after):
-                return self.lines(Phrase.TOO_FAST, count=errors.whole_seconds(after))
+            case errors.TooFast(seconds=seconds):
+                return self.lines(Phrase.TOO_FAST, count=seconds)
             case commands.UnknownCommand(word=word, similar=(_, *_) as similar):
                 return self.lines(Phrase.SIMILAR_COMMAND, text=escape(word), key=" or ".join(similar))
             case commands.UnknownCommand(word=word):

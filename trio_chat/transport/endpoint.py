@@ -10,7 +10,8 @@ from functools import partial
 import attrs
 import trio
 
-from trio_chat.link.links import KeysLearned, LinkEvent, Links, Moved, Received, SessionReplaced, Transmit
+from trio_chat.link.events import KeysLearned, LinkEvent, Moved, OtherVersion, Received, SessionReplaced, Transmit
+from trio_chat.link.links import Links
 from trio_chat.link.session import Peer
 from trio_chat.protocol.duplicates import DuplicateMemory, Reaction, Seen
 from trio_chat.protocol.frames import unpack_untrusted
@@ -40,14 +41,13 @@ BEHIND_AFTER = 0.5
 are read in less."""
 BEHIND_FOR = 5.0
 """Seconds for which it counts as behind: the reason may go on."""
-
 CLEANUP_INTERVAL = 5.0
 
 FLUSH_AFTER = 32
 """How many datagrams are handled before their answers are sent: more together would let the first ones wait."""
 
 Handler = Callable[[Peer, Request], Answer | Reaction]
-OnMoved = Callable[[Peer, Peer], object]
+OnLinkEvent = Callable[[LinkEvent], object]
 
 
 @attrs.define
@@ -81,11 +81,11 @@ class Endpoint:
         addresses: Sequence[Address],
         attempts: int = SERVER_ATTEMPTS,
         is_wanted: Callable[[PublicKeys], bool] = lambda keys: True,
-    ) -> KeysLearned | None:
+    ) -> KeysLearned | OtherVersion | None:
         """Ask for the keys of the party at one of these addresses, in at most `attempts` windows.
 
         Returns the first answer with keys that are wanted, or of several the one whose address is earlier in the list.
-        If none has come after the last window: one with other keys, or None. The keys are not trusted yet.
+        If none has come after the last window: other keys, or another version, or None. Nothing of it is trusted yet.
         """
         query = KeyQuery(addresses, is_wanted)
 
@@ -161,16 +161,16 @@ class Endpoint:
         for pending in self._pending.at(peer):
             self._pending.settle(pending.key, None)
 
-    async def listen(self, handle: Handler, moved: OnMoved = lambda before, now: None) -> None:
+    async def listen(self, handle: Handler, notify: OnLinkEvent = lambda event: None) -> None:
         """Read the socket until cancelled. `handle` gets each new request and must not raise.
 
-        `moved` is called when a peer has proven that it has another address. Requests to it follow it there.
+        `notify` gets Moved, when requests to that peer have followed it, ServerCalled, and OtherVersion of no answer.
         """
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._sender.flush_loop)
-            await self._read(handle, moved)
+            await self._read(handle, notify)
 
-    async def _read(self, handle: Handler, moved: OnMoved) -> None:
+    async def _read(self, handle: Handler, notify: OnLinkEvent) -> None:
         while True:
             batch = await self._socket.receive_batch()
             self._is_behind = len(batch) >= BURST
@@ -184,12 +184,12 @@ class Endpoint:
                 self._cleaned_at = now
                 self._links.sweep(now)
                 self._assembly.sweep()
-            await self._handle_batch(batch, handle, moved)
+            await self._handle_batch(batch, handle, notify)
 
-    async def _handle_batch(self, batch: Iterable[tuple[bytes, Address]], handle: Handler, moved: OnMoved) -> None:
+    async def _handle_batch(self, batch: Iterable[tuple[bytes, Address]], handle: Handler, notify: OnLinkEvent) -> None:
         self._sender.is_held = True
         for count, (data, source) in enumerate(batch, start=1):
-            self._receive_untrusted(data, source, handle, moved)
+            self._receive_untrusted(data, source, handle, notify)
             if count % FLUSH_AFTER == 0:
                 self._sender.flush()
             # A datagram may have 64 messages: full ones from one peer must not keep all other tasks waiting.
@@ -260,14 +260,14 @@ class Endpoint:
 
     # --- receiving ---
 
-    def _receive_untrusted(self, data: bytes, source: Address, handle: Handler, moved: OnMoved) -> None:
+    def _receive_untrusted(self, data: bytes, source: Address, handle: Handler, notify: OnLinkEvent) -> None:
         try:
             for event in self._links.receive_untrusted(data, source, trio.current_time()):
-                self._handle_event_untrusted(event, handle, moved)
+                self._handle_event_untrusted(event, handle, notify)
         except WireError:
             self.counts.not_a_message += 1
 
-    def _handle_event_untrusted(self, event: LinkEvent, handle: Handler, moved: OnMoved) -> None:
+    def _handle_event_untrusted(self, event: LinkEvent, handle: Handler, notify: OnLinkEvent) -> None:
         """Raises WireError if a peer has sealed something that is not a plaintext of messages."""
         match event:
             case Received(peer, plaintext):
@@ -277,7 +277,7 @@ class Endpoint:
                     self._handle_message_untrusted(peer, data, handle)
             case Transmit():
                 self._sender.transmit([event])
-            case KeysLearned():
+            case KeysLearned() | OtherVersion() if self._key_queries:
                 for query in self._key_queries:
                     query.take(event)
             case SessionReplaced(peer):
@@ -288,7 +288,9 @@ class Endpoint:
                 self._sender.moved(before, now)
                 for pending in self._pending.at(before):
                     pending.peer = now
-                moved(before, now)
+                notify(event)
+            case _:
+                notify(event)
 
     def _handle_message_untrusted(self, peer: Peer, data: bytes, handle: Handler) -> None:
         try:
@@ -337,8 +339,7 @@ class Endpoint:
         self._sender.gather(peer, encode(part_ack))
         if data is None:
             return
-        request = _assembled_untrusted(data, part)
-        if request is None:
+        if (request := _assembled_untrusted(data, part)) is None:
             self.counts.not_a_message += 1
             self._assembly.drop(key)
         else:

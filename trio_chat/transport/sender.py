@@ -8,7 +8,8 @@ from collections.abc import Iterable
 
 import trio
 
-from trio_chat.link.links import Links, Transmit
+from trio_chat.link.events import Transmit
+from trio_chat.link.links import Links
 from trio_chat.link.session import Peer
 from trio_chat.protocol.frames import pack
 from trio_chat.tasks import WakeUp
