@@ -90,6 +90,7 @@ class ModelStore:
         self._names: dict[str, _Name] = {}
         # By name and key: what `past_owners` returns, and the head when they lost the name.
         self._past_owners: dict[tuple[str, bytes], tuple[str, Credentials, int]] = {}
+        self._online = {}
         self._head = 0
         self._entries: list[Entry] = []
         self._epochs: list[Entry] = []
@@ -134,7 +135,16 @@ class ModelStore:
         position = self._names[name].position
         kinds = [one.kind for one in self._coming(name, position)]
         waiting = kinds.count("direct") + kinds.count("group")
+        if record.online:
+            self._online[name] = record.address
         return Position(position, waiting, self._head, self._rooms_of(name))
+
+    async def online(self):
+        return sorted(self._online.items())
+
+    async def note_online(self, changes):
+        self._online |= {fold(name): address for name, address in changes.items()}
+        self._online = {name: address for name, address in self._online.items() if address}
 
     async def forget(self, name, only_for=""):
         known = self._names.get(fold(name))
@@ -148,6 +158,7 @@ class ModelStore:
         known = self._names.pop(name, None)
         self._keep_past_owner(known)
         if known:
+            self._online.pop(name, None)
             letters = self._take_untold(name) + self._take(name, self._head)
             self._leave_all(name, at)
             self._fail(letters, at, known.as_reader)

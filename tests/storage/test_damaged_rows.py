@@ -472,3 +472,15 @@ async def test_a_damaged_past_owner_is_passed(path, damage, caplog):
         assert await store.past_owners() == [("carol", record("carol").credentials)]
         assert store.damaged == 1, "only once"
     assert execute(path, "SELECT number FROM damaged_past_owners") == [(1,)]
+
+
+@pytest.mark.parametrize("damage", ["host = 'example.org'", "host = NULL", "port = 0", "port = 'x'", "name = 'b b'"])
+async def test_a_damaged_address_is_not_called(path, damage):
+    async with open_server_store(path, inline) as store:
+        await register(store, "alice", "bob")
+    execute(path, f"UPDATE online SET {damage} WHERE name = 'bob'")  # noqa: S608
+    async with open_server_store(path, inline) as store:
+        assert await store.online() == [("alice", ("10.0.0.1", 1))]
+        assert store.damaged == 1
+        await store.save_name(record("bob"))
+        assert [name for name, _ in await store.online()] == ["alice", "bob"]

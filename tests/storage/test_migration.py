@@ -73,9 +73,26 @@ def posts(*ids: int) -> list[tuple[str, int]]:
     return [("group", id_) for id_ in ids]
 
 
-# --- schema 5 ---
-
 LUNCH = room_id(key_of("ann"), id_of(60))
+DEN = room_id(key_of("ann"), id_of(80), private=True)
+
+
+# --- schema 6 ---
+
+
+async def test_nobody_is_known_to_be_online_in_a_file_that_did_not_note_it(migrate):
+    path = migrate("server-6.db")
+    async with open_server_store(path, inline) as store:
+        names, head = await store.load(lambda entries: None)
+        assert (head, store.damaged) == (67, 0)
+        assert await store.online() == []
+        ann = attrs.evolve(same_owner("ann", names), online=True)
+        assert (await store.save_name(ann)).rooms.keys() == {LUNCH, DEN}
+    async with open_server_store(path, inline) as store:
+        assert await store.online() == [("ann", ann.address)]
+
+
+# --- schema 5 ---
 
 
 async def test_rooms_stay_open_and_as_they_were(migrate):
@@ -474,7 +491,8 @@ async def test_the_mailbox_counts_letters_alone(migrate):
         assert counts.fetchall() == [("bob", 8, size[0][0]), ("fay", 1, 124), ("gus", 1, 125)]
         tables = database.execute("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name").fetchall()
         expected = ["bans", "damaged", "damaged_epochs", "damaged_names", "damaged_past_owners", "damaged_rooms"]
-        expected += ["entries", "epochs", "invitations", "log", "mailboxes", "members", "names", "past_owners", "rooms"]
+        expected += ["entries", "epochs", "invitations", "log", "mailboxes", "members", "names", "online"]
+        expected += ["past_owners", "rooms"]
         assert [name for (name,) in tables] == expected
 
 
@@ -565,7 +583,7 @@ async def test_the_first_schema(migrate):
 
 
 @pytest.mark.parametrize(
-    "file", ["server-5.db", "server-4.db", "server-3.db", "server.db", "server-odd.db", "server-1.db"]
+    "file", ["server-6.db", "server-5.db", "server-4.db", "server-3.db", "server.db", "server-odd.db", "server-1.db"]
 )
 async def test_a_migration_that_fails_leaves_the_version_before(migrate, file):
     path = migrate(file)

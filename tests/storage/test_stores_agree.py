@@ -88,6 +88,7 @@ STEPS = st.one_of(
     st.tuples(st.just("register"), spelled, st.sampled_from([None, None, None, "mallory"])),
     st.tuples(st.just("forget"), spelled, st.sampled_from(["", "aaaa-bbbb-cccc-dddd"])),
     st.tuples(st.just("delete"), spelled),
+    st.tuples(st.just("note_online"), spelled, st.sampled_from([None, ("10.0.0.9", 9), ("fe80::1%eth0", 9)])),
     st.builds(lambda one, other, *there: ("unused", there, min(one, other), max(one, other)), times, times, people),
     st.builds(lambda one, other: ("retain", min(one, other), max(one, other)), times, times),
     st.builds(lambda one, other: ("date_forward", min(one, other), max(one, other)), times, times),
@@ -168,6 +169,9 @@ class Pair:
     async def delete(self, name):
         await self.both("delete", name, 105.0)
 
+    async def note_online(self, name, address):
+        await self.both("note_online", {name: address, "alice": address})
+
     async def unused(self, online, before, now):
         await self.both("unused", online, before, now)
 
@@ -207,6 +211,7 @@ class Pair:
             for room in await self.both("list_rooms", *one, 2):
                 await self.both("list_members", room.id, "alice", 1)
         await self.both("past_owners")
+        await self.both("online")
         heads = [await store.load(told.extend) for store, told in zip(self.stores, self.told, strict=True)]
         assert heads[0] == heads[1]
 

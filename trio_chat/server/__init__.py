@@ -10,6 +10,7 @@ moderation     what the operator has decided
 delivery       the delivery loop of each session
 rooms          the requests about rooms, in their order
 retention      which clock tells what is too old
+wake_up_calls  whom a server that starts again calls
 other_versions whom the operator is told of because their program has another version
 control        the operator's commands: the socket
 operations     what they do

@@ -23,14 +23,7 @@ from trio_chat.link.session import Peer
 from trio_chat.presence.roster import Roster
 from trio_chat.protocol.duplicates import Reaction
 from trio_chat.protocol.limits import LIMITS, Limits, origin
-from trio_chat.protocol.messages import (
-    Answer,
-    GroupPost,
-    Register,
-    Request,
-    Save,
-    SessionEnded,
-)
+from trio_chat.protocol.messages import Answer, GroupPost, Register, Request, Save, SessionEnded
 from trio_chat.protocol.records import RETENTION, Address, Reason, Record
 from trio_chat.protocol.room_messages import RoomRequest
 from trio_chat.server.control import Control
@@ -42,6 +35,7 @@ from trio_chat.server.retention import RetentionClock
 from trio_chat.server.rooms import RoomRequests
 from trio_chat.server.service import Service
 from trio_chat.server.sessions import Admission, Append, AskRoom, RoomEvent, Session
+from trio_chat.server.wake_up_calls import WakeUpCalls
 from trio_chat.storage.interface import Appended, ServerStore, Status
 from trio_chat.storage.memory import MemoryServerStore
 from trio_chat.tasks import WakeUp
@@ -112,9 +106,8 @@ async def serve_chat(
     links = Links(own.link, secrets.token_bytes, shown, limits, lambda key: server.is_registered(key))
     with closing(network.bind(host, port)) as socket:
         endpoint = Endpoint(socket, links)
-        server = _Server(
-            endpoint, links, own.public.signing, store or MemoryServerStore(), events, roster or Roster(), clock, limits
-        )
+        store, roster, key = store or MemoryServerStore(), roster or Roster(), own.public.signing
+        server = _Server(endpoint, links, socket.send, key, store, events, roster, clock, limits)
         server.moderation.mode = registration
         try:
             await server.run(socket.address, control and control(socket.address[1]), task_status)
@@ -127,6 +120,7 @@ class _Server:
         self,
         endpoint: Endpoint,
         links: Links,
+        send: Callable[[bytes, Address], object],
         key: bytes,
         store: ServerStore,
         events: trio.MemorySendChannel[Record | RoomEvent] | None,
@@ -146,6 +140,7 @@ class _Server:
         self._deliveries = Deliveries(endpoint, self._service, store, clock, self._tell)
         self._operations = Operations(self._service, store, endpoint, self._deliveries, clock, self._numbers)
         self._other_versions = OtherVersions()
+        self._calls = WakeUpCalls(self._service, store, send)
         self._table_changed = WakeUp()
         self._throttle = self._service.throttle
         self._room_requests = RoomRequests(endpoint, store, self._throttle)
@@ -171,6 +166,8 @@ class _Server:
             nursery.start_soon(self._publish_table)
             nursery.start_soon(self._sweep)
             nursery.start_soon(self._report_refusals)
+            nursery.start_soon(self._calls.note_loop)
+            nursery.start_soon(self._calls.call, await self._store.online())
             nursery.start_soon(self._retain, nursery)
             if control is not None:
                 await nursery.start(Control(partial(self._operations.reply, nursery)).serve, control)
@@ -254,6 +251,8 @@ class _Server:
         self._throttle.end("registrations_in_progress", origin(peer.address))
         if self._service.is_current(admission.session):
             self._service.rooms.enter(admission.session, position.rooms)
+        else:
+            self._calls.note(record.name)  # they have gone before the store had noted that they are here
         self._deliveries.admit(admission.session, position.seq)
         # A task of its own: a registration that waited for a silent program would keep its place, and an owner who
         # takes over their own name again and again could keep everybody else from registering.
@@ -271,6 +270,7 @@ class _Server:
     def _row_changed(self, record: Record) -> None:
         self._table_changed.set()
         self._roster.note(record.name, record.online)
+        self._calls.note(record.name)
         self._tell(record)
 
     def _tell(self, event: Record | RoomEvent) -> None:

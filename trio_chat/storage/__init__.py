@@ -12,6 +12,7 @@ server_epochs     what epochs of private rooms change in them
 epoch_rows        the epochs that are kept
 server_rules      the same in SQLite, and names that are freed or deleted
 mailboxes         how much room there is in each mailbox
+online_names      who is online and where
 past_owners       the keys of those who have lost a name
 server_schema     its tables, and how older files are brought up to date
 client_store      a client's, in SQLite: letters, seen messages, pinned keys, history

@@ -14,7 +14,7 @@ from msgspec import Meta
 from trio_chat.crypto.receipts import NO_HASH
 from trio_chat.protocol.limits import Limits
 from trio_chat.protocol.log import Page
-from trio_chat.protocol.records import Credentials, Entry, EntryKind, Record, Room, fold
+from trio_chat.protocol.records import Address, Credentials, Entry, EntryKind, Record, Room, fold
 from trio_chat.storage.kept_epochs import EpochStore
 from trio_chat.storage.outgoing import OutboxStore
 from trio_chat.storage.rules import Ban, Invitation
@@ -146,13 +146,21 @@ class ServerStore(Protocol):
         """
 
     async def save_name(self, record: Record, invitation: bytes = b"") -> Position:
-        """Remember a name with the credentials of this record; `record.since` is the time.
+        """Remember a name with the credentials of this record, and that it is online; `record.since` is the time.
 
         The invitation with this hash, if one is given, is gone in the same moment.
 
         A new name begins at the head. So does one that another key owned before; then each letter for it that has no
         receipt is answered with an entry of kind FAILED.
         """
+
+    async def online(self) -> list[tuple[str, Address]]:
+        """The names that are online and where, as `save_name` and `note_online` have left it: also those of a server
+        that was killed.
+        """
+
+    async def note_online(self, changes: Mapping[str, Address | None]) -> None:
+        """These names are online at another address, or (None) not any more."""
 
     async def forget(self, name: str, only_for: str = "") -> bool:
         """Free a name: the next key that registers it owns it. False: no such name.

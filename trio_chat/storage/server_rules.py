@@ -37,6 +37,7 @@ def delete_name(transaction: LogTransaction, name: str, at: float) -> bool:
     server_rooms.leave_all(transaction, name, at)
     transaction.database.execute("DELETE FROM mailboxes WHERE name = ?", (name,))
     transaction.database.execute("DELETE FROM names WHERE name = ?", (name,))
+    transaction.database.execute("DELETE FROM online WHERE name = ?", (name,))
     failed = [one for one in unread if transaction.has_its_sender(one)]
     transaction.append([about_letter(one, EntryKind.FAILED, reader, at) for one in failed])
     return True

@@ -235,8 +235,13 @@ EPOCHS = """
     CREATE TABLE damaged_epochs (seq, room, n, sender, key, id, taken_at, body);
     """
 
+# Who is online and where; `host` may have a zone (fe80::1%eth0). Apart from `names`, whose rows have the keys in them.
+ONLINE = """
+    CREATE TABLE online (name TEXT PRIMARY KEY COLLATE NOCASE, host TEXT, port INTEGER) WITHOUT ROWID;
+    """
+
 SERVER_SCHEMA = Schema(
     application_id=0x74434853,  # "tCHS"
-    migrations=(FIRST, BODIES_AND_KEYS, TABLES + ONE_LOG, MAILBOXES + RULES, PAST_OWNERS + ROOMS, EPOCHS),
+    migrations=(FIRST, BODIES_AND_KEYS, TABLES + ONE_LOG, MAILBOXES + RULES, PAST_OWNERS + ROOMS, EPOCHS, ONLINE),
     functions={"request_number": request_number},
 )

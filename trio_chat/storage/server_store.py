@@ -21,6 +21,7 @@ import msgspec
 from trio_chat.protocol.limits import Limits
 from trio_chat.protocol.log import Page, about_letter
 from trio_chat.protocol.records import (
+    Address,
     Count,
     Credentials,
     Entry,
@@ -35,6 +36,7 @@ from trio_chat.storage.database import open_database
 from trio_chat.storage.epoch_rows import RESTORE_NUMBERS, epoch_for
 from trio_chat.storage.group_commit import GroupCommit, Runner, in_thread
 from trio_chat.storage.interface import Acknowledged, Appended, KnownName, OnAppended, Position, RoomChange, StoredEpoch
+from trio_chat.storage.online_names import names_online, note_online
 from trio_chat.storage.past_owners import drop_past_owners, keep_past_owner, past_owners
 from trio_chat.storage.rules import Ban, Invitation
 from trio_chat.storage.server_log import COUNT_POSTS, LogTransaction
@@ -87,6 +89,13 @@ class SqliteServerStore:
 
     async def save_name(self, record: Record, invitation: bytes = b"") -> Position:
         return await self._submit(lambda transaction: _save_name(transaction, record, invitation))
+
+    async def online(self) -> list[tuple[str, Address]]:
+        return await self._submit(names_online)
+
+    async def note_online(self, changes: Mapping[str, Address | None]) -> None:
+        folded = {fold(name): address for name, address in changes.items()}
+        await self._submit(lambda transaction: note_online(transaction, folded))
 
     async def forget(self, name: str, only_for: str = "") -> bool:
         return await self._submit(lambda transaction: server_rules.forget_name(transaction, name, only_for))
@@ -263,6 +272,8 @@ def _save_name(transaction: LogTransaction, record: Record, invitation: bytes) -
         " SELECT coalesce(max(number), 0) + 1, ?, ?, ?, ?, ?, ?, ?, 0 FROM names",
         (record.name, record.host, record.port, record.since, *keys),
     )
+    if record.online:
+        note_online(transaction, {name: record.address})
     if invitation:
         database.execute("DELETE FROM invitations WHERE hash = ?", (invitation,))
     # Now that the name has its new owner: the last one may have written to themselves.
