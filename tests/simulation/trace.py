@@ -19,7 +19,7 @@ from trio_chat.client.events import Event, MessageState, OutgoingChanged
 from trio_chat.crypto.receipts import hash_text
 from trio_chat.crypto.room_keys import SignedEpoch
 from trio_chat.errors import ChatError
-from trio_chat.link.packets import CHALLENGE, DATA, PROOF, Cookie, Hello, Init, Keys, Reset, Resp
+from trio_chat.link.packets import CHALLENGE, DATA, PROOF, Cookie, Hello, Init, Keys, Reset, Resp, WakeUpCall
 from trio_chat.protocol.messages import Batch
 from trio_chat.protocol.records import Address
 
@@ -41,7 +41,7 @@ HOW = {
 BEFORE, AFTER = 10.0, 1.0
 """Seconds before and after a message: its excerpt also has what concerned everybody in this time."""
 
-LINKS = {form.kind: form.__name__ for form in (Hello, Keys, Init, Cookie, Resp, Reset)} | {
+LINKS = {form.kind: form.__name__ for form in (Hello, Keys, Init, Cookie, Resp, Reset, WakeUpCall)} | {
     DATA: "Data",
     CHALLENGE: "Challenge",
     PROOF: "Proof",
