@@ -1,4 +1,4 @@
-"""A client whose server was killed is registered again as soon as a new one is there, without waiting for its heartbeat.
+"""A client whose server was killed is registered again as soon as a new one is there, without a wait for its heartbeat.
 
 Real processes, with the server's store in its default file.
 """

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 import attrs
 
 from tests.link.test_links import (
+    CALL,
     CHALLENGE,
     COOKIE,
     DATA,
@@ -94,6 +95,7 @@ class CheckedWire(Wire):
             self._see(party, data, source, str(error))
             return []
         kinds = _kinds(steps)
+        assert data[0] != CALL or source in self.homes[self.other(party)], "a call of somebody else"
         self._check_sizes(steps, party, data, source)
         if RESP in kinds:
             self.homes[self.other(party)].add(source)  # proven by a cookie, even if somebody in between relayed it
@@ -132,6 +134,7 @@ class CheckedWire(Wire):
                 assert (peer.key, other.is_server) == (other.public, True), "somebody else has called"
             case OtherVersion(address, version):
                 assert (address, version != VERSION) == (source, True), "a version that nobody has shown"
+                assert data[0] != KEYS or source in self.homes[other], "an answer of somebody who was not asked"
 
     def _check_sizes(self, steps: list[LinkEvent], party: Party, data: bytes, source) -> None:
         back = sum(len(step.data) for step in steps if isinstance(step, Transmit) and step.address == source)
@@ -320,7 +323,7 @@ def link_samples() -> list[bytes]:
             _script(setup, [attrs.evolve(arrival, source=source)]) for arrival in arrivals for source in range(2)
         ]
         samples += [_script(setup, [_forged(arrival, n) for n in range(4)]) for arrival in arrivals]
-        samples += [_script(setup, [_of_version(arrival, n) for n in (0, 1, 3, 255)]) for arrival in arrivals]
+        samples += [_script(setup, _of_versions(arrival)) for arrival in arrivals]
         for source in range(2):
             sealed = [Arrival(bytes((kind,)) + b"8 bytes.", source=source, before=7) for kind in range(3)]
             samples.append(_script(setup, sealed))
@@ -342,9 +345,11 @@ def _forged(arrival: Arrival, number: int) -> Arrival:
     return attrs.evolve(arrival, datagram=arrival.datagram[:-1] + bytes((arrival.datagram[-1] ^ 1 + number,)))
 
 
-def _of_version(arrival: Arrival, version: int) -> Arrival:
-    """Only HELLO, KEYS and INIT have a version. The others are refused."""
-    return attrs.evolve(arrival, datagram=arrival.datagram[:1] + bytes((version,)) + arrival.datagram[2:])
+def _of_versions(arrival: Arrival) -> list[Arrival]:
+    """The same of other versions, also from elsewhere. Only HELLO, KEYS and INIT have one; others are refused."""
+    datagram = arrival.datagram
+    changed = [datagram[:1] + bytes((version,)) + datagram[2:] for version in (0, 1, VERSION + 1, 255)]
+    return [attrs.evolve(arrival, datagram=one, source=source) for one in changed for source in range(2)]
 
 
 def _script(setup: int, arrivals: Sequence[Arrival]) -> bytes:

@@ -19,6 +19,9 @@ from tests.fuzz.targets import TARGETS, check_message, check_presence
 from tests.strategies import messages
 from trio_chat.crypto import letters, room_keys
 from trio_chat.link import packets
+from trio_chat.link.events import OtherVersion
+from trio_chat.link.hellos import Hellos
+from trio_chat.link.links import Links
 from trio_chat.link.packets import Reset
 from trio_chat.link.session import LinkSession
 from trio_chat.presence.json_stream import JsonStream
@@ -147,6 +150,20 @@ def long_reset(patch):
     patch(Reset, "encode", lambda self: packets.header(7, self.index) + bytes(100))
 
 
+def calls_of_anybody(patch):
+    receive = Links._receive_call
+
+    def trusting(self, address, now):
+        server = self._server()
+        return receive(self, server.address if server else address, now)
+
+    patch(Links, "_receive_call", trusting)
+
+
+def versions_of_anybody(patch):
+    patch(Hellos, "receive_other_version", lambda self, other, address: [OtherVersion(address, other.version)])
+
+
 def stream_that_strips_pieces(patch):
     def feed(self, data):
         self._buffer += data.strip(b" ")
@@ -162,6 +179,8 @@ def stream_that_strips_pieces(patch):
         ("letters", 600, unsigned_letters, "Alice did not write this"),
         ("rooms", 600, unsigned_epochs, "Alice did not sign this"),
         ("links", 1, no_replay_window, "a message that arrived before"),
+        ("links", 1, calls_of_anybody, "a call of somebody else"),
+        ("links", 1, versions_of_anybody, "an answer of somebody who was not asked"),
         ("links", 1, long_reset, "an answer larger than the request"),
         ("presence", 60, stream_that_strips_pieces, "cut differently it is something else"),
     ],
