@@ -5,6 +5,7 @@ Time is virtual: everything happens in the same order in each run, and times are
 
 import secrets
 from collections import Counter
+from itertools import pairwise
 
 import pytest
 import trio
@@ -14,7 +15,7 @@ from tests.raw_peer import RawPeer
 from tests.stage import SERVER, SERVER_KEY, SERVER_PEER
 from trio_chat.client.registration import HEARTBEAT_EVERY
 from trio_chat.link.events import ServerCalled
-from trio_chat.link.links import Links
+from trio_chat.link.links import RESET_PAUSE, Links
 from trio_chat.link.packets import Init, Resp, WakeUpCall
 from trio_chat.protocol.messages import Heartbeat, Register, Registered
 from trio_chat.server.service import SILENCE_LIMIT
@@ -104,11 +105,16 @@ async def test_lost_calls_are_repeated_and_nobody_is_called_for_ever(stage, auto
     await restart(stage)
     await stage.pass_time(2)
     assert online(stage) == {"alice"}
-    await stage.pass_time(SILENCE_LIMIT + 10)
+    await stage.pass_time(10)
+    assert [name for name, _ in await stage.server_store.online()] == ["alice", "bob"], "they would be called once more"
+    await stage.pass_time(SILENCE_LIMIT)
     assert (len(calls(stage, alice.host)), len(calls(stage, bob.host))) == (2, CALL_ROUNDS)
+    assert all(later - before >= RESET_PAUSE for before, later in pairwise(calls(stage, bob.host))), (
+        "or it is not heard"
+    )
     await restart(stage)
     await stage.pass_time(5)
-    assert calls(stage, bob.host) == [], "he did not come back, and counts as gone"
+    assert calls(stage, bob.host) == [], "they did not come back, and count as gone"
 
 
 async def test_a_server_that_is_killed_again_at_once_still_calls_everybody(stage, autojump_clock):
@@ -127,7 +133,7 @@ async def test_a_server_that_is_killed_again_at_once_still_calls_everybody(stage
 async def test_of_a_registration_that_was_gone_before_it_was_stored_nothing_is_left(stage, autojump_clock):
     class SlowStore(MemoryServerStore):
         async def save_name(self, record, invitation=b""):
-            await trio.sleep(0.2)
+            await trio.sleep(2.5 * NOTE_EVERY)
             return await super().save_name(record, invitation)
 
     await stage.kill_server()
@@ -138,7 +144,7 @@ async def test_of_a_registration_that_was_gone_before_it_was_stored_nothing_is_l
         alice.send(SERVER_PEER, alice.register("alice", SERVER_KEY, program=bytes(16)))
         await stage.pass_time(0.1)
         alice.send(SERVER_PEER, alice.register("alice2", SERVER_KEY, program=bytes(16)))
-        await stage.pass_time(2)
+        await stage.pass_time(4.5 * NOTE_EVERY)
         nursery.cancel_scope.cancel()
     assert [name for name, _ in await stage.server_store.online()] == ["alice2"]
 
