@@ -33,7 +33,7 @@ NO_COOKIE = bytes(16)
 
 _ZERO = bytes(3)
 _VERSION = bytes((VERSION, 0, 0))
-_FIRST_MARK = b"\x02"
+_MARK = b"\x02"
 
 
 def header(kind: int, index: bytes, middle: bytes = _ZERO) -> bytes:
@@ -169,7 +169,7 @@ def hello_of_version_1(index: bytes) -> bytes:
 
 def marked(index: bytes) -> bytes:
     """The index of the HELLO of version 1 that goes beside the one with this index."""
-    return index[:-1] + _FIRST_MARK
+    return index[:-1] + _MARK
 
 
 def parse_untrusted(data: bytes) -> Packet:

@@ -111,10 +111,9 @@ class Conversation:
         """Show events until the chat has ended."""
         async for event in self.chat.events:
             await self.ready()
+            ends_it = (*_ENDS_IT, ServerNotResponding) if isinstance(event, SignedOff) else _ENDS_IT
             match event:
-                case SignedOff(error=error) | OutgoingChanged(error=Exception() as error) if isinstance(
-                    error, (_ENDS_IT, ServerNotResponding) if isinstance(event, SignedOff) else _ENDS_IT
-                ):
+                case SignedOff(error) | OutgoingChanged(error=ChatError() as error) if isinstance(error, ends_it):
                     # The conversation ends, whatever take_commands waits for: the nursery cancels it.
                     self._tell_unsent()
                     raise error
