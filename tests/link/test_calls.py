@@ -1,4 +1,4 @@
-"""A wake-up call of the server starts a handshake, as a RESET does, and nothing else, whoever has forged it.
+"""A wake-up call of the server starts a handshake, as a RESET does, and nothing else, also if somebody has forged it.
 
 No sockets or clock: each datagram waits until the test delivers it. What the server calls is in tests/server.
 """
@@ -67,7 +67,7 @@ def test_only_the_server_can_call(wire):
     assert wire.kinds() == []
 
 
-def test_whoever_has_no_server_is_not_called(wire):
+def test_a_party_without_a_server_is_not_called(wire):
     assert wire.high.server is None
     with pytest.raises(WireError, match="not our server"):
         wire.high.links.receive_untrusted(CALLED, wire.low.address, wire.now)
