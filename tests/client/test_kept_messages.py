@@ -368,7 +368,8 @@ async def test_copies_of_a_known_message_cause_ten_notices_a_second_at_most(bob,
         for _ in range(10):
             mallory.send(bob.peer, one)
         await trio.sleep(0.001)
-    assert len(mallory.of(Ack)) == 3000
+    # At most one for each time that she sent: copies that arrive together get one answer.
+    assert 300 <= len(mallory.of(Ack)) <= 3000
     assert len(mallory.of(MessagesKept)) <= 3
     await trio.sleep(2)
     assert 2 <= len(mallory.of(MessagesKept)) <= 4
