@@ -11,6 +11,7 @@ from trio_chat.protocol.messages import (
     ANSWERS,
     MAX_BATCH,
     MAX_KEPT,
+    MAX_NAMES_LISTED,
     MAX_RECEIPTS,
     REQUESTS,
     Accepted,
@@ -26,8 +27,10 @@ from trio_chat.protocol.messages import (
     Found,
     GroupPost,
     Heartbeat,
+    ListNames,
     Message,
     MessagesKept,
+    NamesListed,
     Part,
     PartAck,
     Refused,
@@ -166,6 +169,11 @@ def room_names() -> st.SearchStrategy[tuple[tuple[str, str], ...]]:
     return st.lists(st.tuples(room_ids(), names()), max_size=3).map(tuple)
 
 
+def listed_names() -> st.SearchStrategy[tuple[str, bool, float, bytes]]:
+    """What a list says of a name."""
+    return st.tuples(names(), st.booleans(), times(), keys())
+
+
 def afters() -> st.SearchStrategy[str]:
     """Where a list goes on."""
     return st.just("") | names()
@@ -190,7 +198,14 @@ def _bits(count: int) -> st.SearchStrategy[int]:
 
 _OF_CLASS: dict[type, st.SearchStrategy[Message]] = {
     Register: st.builds(
-        Register, ids(), names(), credentials(), ids(), times(), st.lists(keys(), max_size=8).map(tuple)
+        Register,
+        ids(),
+        names(),
+        credentials(),
+        ids(),
+        times(),
+        st.lists(keys(), max_size=8).map(tuple),
+        held=st.none() | versions(),
     ),
     Deregister: st.builds(Deregister, ids()),
     DirectMessage: st.builds(DirectMessage, ids(), names(), names(), texts(), st.booleans()),
@@ -203,6 +218,7 @@ _OF_CLASS: dict[type, st.SearchStrategy[Message]] = {
     TableChange: st.builds(TableChange, ids(), versions(), versions(), st.lists(records(), max_size=64).map(tuple)),
     Heartbeat: st.builds(Heartbeat, ids(), times()),
     Find: st.builds(Find, ids(), names()),
+    ListNames: st.builds(ListNames, ids(), afters()),
     SessionEnded: st.builds(SessionEnded, ids(), times()),
     CreateRoom: st.builds(CreateRoom, ids(), names()),
     JoinRoom: st.builds(JoinRoom, ids(), names()),
@@ -223,7 +239,10 @@ _OF_CLASS: dict[type, st.SearchStrategy[Message]] = {
     Taken: st.builds(
         Taken, _kinds(), ids(), st.integers(1, MAX_BATCH), st.lists(proofs(), max_size=MAX_RECEIPTS).map(tuple)
     ),
-    Found: st.builds(Found, _kinds(), ids(), records()),
+    Found: st.builds(Found, _kinds(), ids(), records(), versions()),
+    NamesListed: st.builds(
+        NamesListed, _kinds(), ids(), st.lists(listed_names(), max_size=MAX_NAMES_LISTED).map(tuple)
+    ),
     Elsewhere: st.builds(Elsewhere, _kinds(), ids(), times()),
     RoomChanged: st.builds(RoomChanged, _kinds(), ids(), rooms()),
     RoomList: st.builds(RoomList, _kinds(), ids(), st.lists(rooms(), max_size=MAX_ROOMS_LISTED).map(tuple)),

@@ -35,6 +35,7 @@ from trio_chat.client.events import (
 )
 from trio_chat.client.opening import open_chat
 from trio_chat.client.outbox import Outbox
+from trio_chat.client.people import Person
 from trio_chat.client.rooms import RoomInfo
 from trio_chat.crypto.identities import Identity
 from trio_chat.errors import (
@@ -168,6 +169,7 @@ __all__ = [
     "OutboxFull",
     "Outgoing",
     "OutgoingChanged",
+    "Person",
     "PresenceLost",
     "PresenceRefused",
     "Rate",

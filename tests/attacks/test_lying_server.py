@@ -377,6 +377,10 @@ async def test_a_changed_key_causes_a_warning_and_nothing_is_sent_until_it_is_tr
     await bob.kill()
     old, new = fingerprint(BOB.public.signing), fingerprint(MALLORY.public.signing)
     await give_another_key(stage, "bob", credentials(MALLORY, name="bob", server_key=SERVER_KEY))
+    assert alice.received == [], "he is away"
+    with pytest.raises(KeyChanged):
+        await alice.chat.send("bob", "a secret")
+    await stage.pass_time(1)
     assert alice.received == [KeyWarning("bob", old, new)]
     assert alice.chat.untrusted == {"bob"}
 
@@ -392,7 +396,7 @@ async def test_a_changed_key_causes_a_warning_and_nothing_is_sent_until_it_is_tr
     assert false_bob.received == []
     assert alice.received[1:] == [LetterUnreadable("bob")] * 2, "and no second warning"
 
-    assert alice.chat.trust("BOB") == new
+    assert await alice.chat.trust("BOB") == new
     assert alice.chat.untrusted == set()
     assert (await alice.chat.send("bob", "so be it")).how == "direct"
     assert (await false_bob.chat.send("alice", "thank you")).how == "relayed", "a direct message is possible only later"
@@ -406,11 +410,15 @@ async def test_the_warning_comes_again_at_each_start_until_the_key_is_trusted(st
     for _ in range(2):
         await alice.kill()
         alice = await stage.enter("alice", store=alice.store)
+        with pytest.raises(KeyChanged):
+            await alice.chat.send("bob", "a secret")
         await stage.pass_time(1)
         assert kinds(alice) == [KeyWarning]
-    alice.chat.trust("bob")
+        assert [one.key_changed for one in await alice.chat.everybody()] == [False, True]
+    await alice.chat.trust("bob")
     await alice.kill()
     alice = await stage.enter("alice", store=alice.store)
+    await alice.chat.send("bob", "to the new key")
     await stage.pass_time(1)
     assert alice.received == []
 
@@ -431,7 +439,7 @@ async def test_a_name_is_not_linked_to_keys_that_it_has_not_certified(stage, lie
         await alice.chat.send("bob", "hi")
     if given is None:
         with pytest.raises(UnknownRecipient):
-            alice.chat.trust("bob")
+            await alice.chat.trust("bob")
 
 
 async def test_a_name_that_the_operator_freed_goes_to_the_next_key_with_a_warning(stage, autojump_clock):
@@ -450,7 +458,7 @@ async def test_a_name_that_the_operator_freed_goes_to_the_next_key_with_a_warnin
     assert new.received == [], "it was not for them"
     assert sorted(map(repr, kinds(alice))) == sorted(map(repr, [KeyWarning, MessageNotDelivered]))
     assert MessageNotDelivered("bob", delivery.sent_at) in alice.received
-    alice.chat.trust("bob")
+    await alice.chat.trust("bob")
     assert (await alice.chat.send("bob", "to the new key")).how == "direct"
 
 
@@ -612,7 +620,8 @@ class InventingServer(RawServer):
             case Heartbeat() if self.forgets:
                 return request.refused(Reason.NOT_REGISTERED)
             case Find(name=name):
-                return request.found(Record(name, "10.0.0.9", 9, False, 1.0, credentials_of(name)))
+                row = Record(name, "10.0.0.9", 9, False, 1.0, credentials_of(name))
+                return request.found(row, Version(EPOCH, self._held))
         return self._answer(request)
 
     def _next_page(self):
@@ -723,7 +732,7 @@ async def test_people_who_come_and_go_do_not_push_out_the_keys_of_others_and_new
                 await alice.chat.send(name, "hi")
         assert alice.store.pin_count() == 100
 
-        alice.chat.trust("carol")
+        await alice.chat.trust("carol")
         carol.send(alice.peer, DirectMessage(new_id(), "carol", "alice", "hi again"))
         await trio.sleep(1)
         assert alice.shown == [MessageReceived("carol", "hi again")]

@@ -8,7 +8,7 @@ import attrs
 import pytest
 import trio
 
-from tests.client.raw_server import RawServer, credentials_of, open_client
+from tests.client.raw_server import EPOCH, RawServer, credentials_of, open_client
 from tests.stage import identity_of
 from trio_chat import errors
 from trio_chat.client import epochs as epochs_module
@@ -34,9 +34,9 @@ from trio_chat.crypto.room_keys import (
 )
 from trio_chat.crypto.signatures import statement
 from trio_chat.protocol.epochs import MAX_OWNERS, MAX_PRIVATE_MEMBERS, encode_epoch
-from trio_chat.protocol.messages import Busy, Find, Found, GroupPost, Part, Taken
+from trio_chat.protocol.messages import Busy, Find, GroupPost, Part, Taken
 from trio_chat.protocol.parts import Assembly, OutgoingRequest
-from trio_chat.protocol.records import Entry, EntryKind, PublicKeys, Reason, Record, Room
+from trio_chat.protocol.records import Entry, EntryKind, PublicKeys, Reason, Record, Room, Version
 from trio_chat.protocol.room_messages import (
     EPOCH_PART,
     MAX_MEMBERS_LISTED,
@@ -154,7 +154,8 @@ class RoomServer(RawServer):
                 one, seq = kept[-1]
                 return request.part(seq, one.epoch.n, one.body)
             case Find(name=name):
-                return request.found(Record(name, "10.0.0.9", 6000, False, 1.0, credentials_of(name)))
+                row = Record(name, "10.0.0.9", 6000, False, 1.0, credentials_of(name))
+                return request.found(row, Version(EPOCH, 1))
             case ListMembers(after=after):
                 present = names(self.present) if self.at_server is None else self.at_server
                 following = sorted((name for name in present if name.lower() > after.lower()), key=str.lower)
@@ -886,7 +887,7 @@ async def test_who_is_not_known_or_has_another_key_is_not_invited(server, bob, a
 async def test_a_key_is_in_a_room_under_one_name(server, bob, autojump_clock):
     await bob_is_in(server, epoch("alice", "bob"))
     record = Record("alicia", "10.0.0.9", 6000, False, 1.0, credentials_of("alicia", identity_of("alice")))
-    server.answers[Find] = lambda request: Found(request.kind, request.id, record)
+    server.answers[Find] = lambda request: request.found(record, Version(EPOCH, 1))
     with pytest.raises(errors.InRoomAlready) as raised:
         await bob.chat.invite("ox", "alicia")
     assert str(raised.value) == "the key of alicia is in the room ox already, as alice"

@@ -419,7 +419,7 @@ async def test_the_sender_hears_which_messages_are_kept_once(stage, autojump_clo
     heard = []
     alice.chat._direct.on_kept = lambda peer, ids: heard.append((peer, ids))
     stage.lose(lambda message, *_: isinstance(message, Ack) and message.of == MessagesKept.kind, times=1)
-    record, keys = await alice.chat._direct.find("bob")
+    record, keys = await alice.chat._people.keys("bob")
     one = DirectMessage(new_id(), "alice", "bob", "hi", True)
     assert await alice.chat._direct.send(one, record, keys) is None
     await stage.pass_time(2)

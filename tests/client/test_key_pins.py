@@ -83,6 +83,6 @@ async def test_who_has_lost_the_key_file_is_not_warned_of_their_own_new_key(stag
     await stage.pass_time(60)
     assert alice.received == []
     assert alice.chat.untrusted == set()
-    assert alice.chat.trust("alice") == fingerprint(new.public.signing)
+    assert await alice.chat.trust("alice") == fingerprint(new.public.signing)
     assert alice.chat.untrusted == set()
     assert bob.chat.untrusted == {"alice"}, "the others are warned"

@@ -242,7 +242,7 @@ async def test_a_changed_key_holds_the_queue_until_it_is_trusted(stage, autojump
     assert (waits.state, type(waits.error)) == (MessageState.WAITING, KeyChanged)
     await stage.pass_time(3600)
     assert bob.texts() == []
-    alice.chat.trust("bob")
+    await alice.chat.trust("bob")
     await stage.pass_time(1)
     assert bob.texts() == ["1", "2"]
 

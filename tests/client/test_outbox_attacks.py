@@ -144,7 +144,7 @@ async def test_trust_while_the_user_is_being_told_is_not_missed(stage, autojump_
     async def bot():
         async for event in alice.chat.events:
             if isinstance(event, OutgoingChanged) and isinstance(event.error, KeyChanged):
-                alice.chat.trust("bob")
+                await alice.chat.trust("bob")
                 break
         async for _ in alice.chat.events:
             pass
@@ -279,7 +279,7 @@ async def test_a_key_that_changed_holds_its_messages_until_it_is_trusted(stage, 
     assert len(told(alice, MessageState.WAITING)) == 3
     alice = await _restart(stage, alice, 15)
     await stage.pass_time(1)
-    alice.chat.trust("bob")
+    await alice.chat.trust("bob")
     await stage.pass_time(5)
     assert told(alice, MessageState.FAILED) == []
     assert bob.texts() == ["0", "1", "2"]

@@ -14,7 +14,9 @@ from trio_chat.protocol.messages import (
     Found,
     GroupPost,
     Heartbeat,
+    ListNames,
     MessagesKept,
+    NamesListed,
     Part,
     PartAck,
     Refused,
@@ -51,7 +53,7 @@ ROOM = Room("#" + "0f" * 16, "lunch", bytes(range(32)), 3, 5)
 SAMPLES = {
     type(sample): sample
     for sample in (
-        Register(ID, "bob", CREDENTIALS, ID, 12.5, (bytes(32), bytes(range(32)))),
+        Register(ID, "bob", CREDENTIALS, ID, 12.5, (bytes(32), bytes(range(32))), held=VERSION),
         Deregister(ID),
         DirectMessage(ID, "alice", "bob", "hi", True),
         MessagesKept(ID, (ID, bytes(16))),
@@ -61,6 +63,7 @@ SAMPLES = {
         TableChange(ID, VERSION, VERSION, (RECORD,)),
         Heartbeat(ID, 12.5),
         Find(ID, "bob"),
+        ListNames(ID, "bob"),
         SessionEnded(ID, 12.5),
         CreateRoom(ID, "lunch"),
         JoinRoom(ID, "lunch"),
@@ -79,7 +82,8 @@ SAMPLES = {
         Accepted(GroupPost.kind, ID),
         TableHeld(TableChange.kind, ID, VERSION),
         Taken(Batch.kind, ID, 4, (b"", bytes(64), bytes(96))),
-        Found(Find.kind, ID, RECORD),
+        Found(Find.kind, ID, RECORD, VERSION),
+        NamesListed(ListNames.kind, ID, (("bob", True, 12.5, bytes(range(32))),)),
         Elsewhere(Register.kind, ID, 12.5),
         RoomChanged(JoinRoom.kind, ID, ROOM),
         RoomList(ListRooms.kind, ID, (ROOM,)),

@@ -21,6 +21,8 @@ from trio_chat.protocol.messages import (
     Find,
     Found,
     GroupPost,
+    ListNames,
+    NamesListed,
     Register,
     Registered,
     Save,
@@ -81,7 +83,9 @@ def test_each_request_builds_its_own_answers():
     batch = Batch(ID, "bob", (Entry(1, EntryKind.DIRECT, ID, "alice", bytes(32), "bob", 1.0),))
     assert batch.taken(1, (b"signed",)) == Taken(Batch.kind, ID, 1, (b"signed",))
     row = Record("bob", "10.0.0.2", 2, True, 1.0, CREDENTIALS)
-    assert Find(ID, "BOB").found(row) == Found(Find.kind, ID, row)
+    assert Find(ID, "BOB").found(row, VERSION) == Found(Find.kind, ID, row, VERSION)
+    people = (("bob", True, 1.0, bytes(32)),)
+    assert ListNames(ID, "alice").listed(people) == NamesListed(ListNames.kind, ID, people)
     room = Room("#" + "0f" * 16, "lunch", bytes(32), 3, 8)
     assert CreateRoom(ID, "lunch").changed(room) == RoomChanged(CreateRoom.kind, ID, room)
     assert JoinRoom(ID, "lunch").changed(room) == RoomChanged(JoinRoom.kind, ID, room)

@@ -38,14 +38,20 @@ def directory_of(count: int, epoch: bytes = EPOCH) -> ServerTable:
     return directory
 
 
-def bring_up_to_date(directory: ServerTable, table: ClientTable) -> int:
-    """Apply changes until the table is up to date, as the server does; return how many it took."""
-    epoch = directory.version.epoch
+def bring_up_to_date(directory: ServerTable, table: ClientTable, between=lambda: None) -> int:
+    """Apply changes until the table is up to date, as the server does; return how many it took.
+
+    `between` is called after each.
+    """
+    epoch, left_out = directory.version.epoch, 0
     for pages in range(1000):
-        change = directory.change_since(table.version, ID)
+        change = directory.change_since(table.version, ID, left_out=left_out)
         if change is None:
             return pages
+        if change.before.n == 0:
+            left_out = directory.version.n
         table.apply(change, epoch)
+        between()
     raise AssertionError("the changes do not end")
 
 
@@ -171,12 +177,13 @@ def test_some_rows_can_be_replaced_each_in_its_own_place():
     hidden = {"n1": (2, record("N1", online=False))}
     one, two = [], []
     table = ClientTable()
+    table.apply(change_to(1, 0, record("n0")), EPOCH)
     for page in (one, two):
         change = directory.change_since(table.version, ID, instead=hidden)
         table.apply(change, EPOCH)
         page += [row.name for row in change.records]
-    assert one == ["n0", "N1", *(f"n{number}" for number in range(2, 64))]
-    assert two == [f"n{number}" for number in range(64, 100)]
+    assert one == ["N1", *(f"n{number}" for number in range(2, 65))]
+    assert two == [f"n{number}" for number in range(65, 100)]
     assert table.version == directory.version
 
 
@@ -360,9 +367,20 @@ class AnyPagesInAnyOrder(RuleBasedStateMachine):
     @rule()
     def the_client_is_served_until_it_is_up_to_date(self):
         assert bring_up_to_date(self.directory, self.table) <= len(self.directory) // 64 + 1
+        self.the_client_is_up_to_date()
+
+    def the_client_is_up_to_date(self):
         assert self.table.version == self.directory.version
-        assert len(self.table) == len(self.directory)
+        assert all(name in self.table for name, row in self.directory.items() if row.online)
         assert all(self.table[name] == self.directory[name] for name in self.table)
+
+    @rule(seed=st.integers(0, 2**32), count=st.integers(0, 100))
+    def a_client_comes_while_the_table_changes(self, seed, count):
+        self.move_on(seed, count)
+        self.table = ClientTable()
+        times = iter(range(2))
+        bring_up_to_date(self.directory, self.table, lambda: self.move_on(seed, 9) if next(times, None) else None)
+        self.the_client_is_up_to_date()
 
     @invariant()
     def what_is_held_is_what_the_server_had_at_that_version(self):
@@ -375,7 +393,12 @@ class AnyPagesInAnyOrder(RuleBasedStateMachine):
             newer |= {fold(row.name) for row in change.records}
             version = change.after
         for name in ["client", *self.names]:
-            if name in self.directory and fold(name) not in newer:
+            # Those who were away may have been left out.
+            if (
+                name in self.directory
+                and fold(name) not in newer
+                and (name in self.table or self.directory[name].online)
+            ):
                 assert self.table[name] == self.directory[name]
 
     def teardown(self):

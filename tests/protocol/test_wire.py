@@ -20,6 +20,7 @@ from trio_chat.protocol.log import BATCH_BYTES, ENTRY_OVERHEAD, first_batch, mis
 from trio_chat.protocol.messages import (
     MAX_BATCH,
     MAX_KEPT,
+    MAX_NAMES_LISTED,
     MAX_RECEIPTS,
     Ack,
     Batch,
@@ -30,7 +31,9 @@ from trio_chat.protocol.messages import (
     Found,
     GroupPost,
     Heartbeat,
+    ListNames,
     MessagesKept,
+    NamesListed,
     Part,
     PartAck,
     Refused,
@@ -142,10 +145,11 @@ FULL_ROOM = Room("#" + "f" * 32, "x" * 32, bytes(32), 2**53, 2**53)
     "longest",
     [
         Taken(127, ID, MAX_BATCH, (bytes(96),) * MAX_RECEIPTS),
-        Found(127, ID, FULL_RECORD),
+        Found(127, ID, FULL_RECORD, Version(bytes(8), 2**53)),
+        NamesListed(127, ID, (("x" * 32, True, 1e11 / 3, bytes(32)),) * MAX_NAMES_LISTED),
         Registered(127, ID, Version(bytes(8), 2**53), 1e11 / 3, 2**53, 2**53),
         Delivered(127, ID, bytes(96)),
-        Register(ID, "x" * 32, CREDENTIALS, ID, 1e11 / 3),
+        Register(ID, "x" * 32, CREDENTIALS, ID, 1e11 / 3, held=Version(bytes(8), 2**53)),
         RoomList(127, ID, (FULL_ROOM,) * MAX_ROOMS_LISTED),
         MemberList(127, ID, ("x" * 32,) * MAX_MEMBERS_LISTED),
         ListMembers(ID, FULL_ROOM.id, "\N{GRINNING FACE}" * 32),
@@ -247,6 +251,10 @@ def test_a_field_that_is_left_out_has_its_default():
     fields = fields_of(SAMPLES[Register])
     del fields["blocked"]
     assert decode_untrusted(with_fields(Register.kind, fields)) == attrs.evolve(SAMPLES[Register], blocked=())
+    fields = fields_of(SAMPLES[Register])
+    del fields["held"]
+    assert decode_untrusted(with_fields(Register.kind, fields)) == attrs.evolve(SAMPLES[Register], held=None)
+    assert decode_untrusted(with_fields(ListNames.kind, {"id": ID})) == ListNames(ID, "")
     fields = fields_of(SAMPLES[Batch])
     del fields["senders"]
     assert decode_untrusted(with_fields(Batch.kind, fields)) == attrs.evolve(SAMPLES[Batch], senders=())
@@ -265,7 +273,7 @@ def test_a_field_that_is_left_out_has_its_default():
     assert decode_untrusted(replaced(SAMPLES[Batch], entries=[fields])).entries == (attrs.evolve(ENTRY, body=b""),)
     fields = fields_of(RECORD)
     del fields["credentials"]
-    unowned = Found(Find.kind, ID, attrs.evolve(RECORD, credentials=None))
+    unowned = Found(Find.kind, ID, attrs.evolve(RECORD, credentials=None), SAMPLES[Found].version)
     assert decode_untrusted(replaced(SAMPLES[Found], record=fields)) == unowned
     assert decode_untrusted(replaced(SAMPLES[Found], record=fields | {"credentials": None})) == unowned
 
@@ -307,6 +315,8 @@ HAVE_DEFAULTS = {
     (Register, "takeover_at"),
     (Register, "blocked"),
     (Register, "invitation"),
+    (Register, "held"),
+    (ListNames, "after"),
     (Refused, "after"),
     (Batch, "senders"),
     (Batch, "rooms"),
@@ -328,7 +338,7 @@ def test_a_missing_field_or_none_is_refused(sample):
         may_be_missing = (type(sample), name) in HAVE_DEFAULTS
         others = {other: fields[other] for other in fields if other != name}
         assert is_refused(with_fields(sample.kind, others)) != may_be_missing, name
-        may_be_none = (type(sample), name) == (TableHeld, "version")
+        may_be_none = (type(sample), name) in {(TableHeld, "version"), (Register, "held")}
         assert is_refused(with_fields(sample.kind, fields | {name: None})) != may_be_none, name
 
 

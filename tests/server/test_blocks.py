@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from tests.bare_server import EPOCH, A, B, BareServer, C, D, credentials_of, elsewhere, identity_of
 from trio_chat.protocol.limits import LIMITS, Limits
-from trio_chat.protocol.messages import Register
-from trio_chat.protocol.records import Record, fold
+from trio_chat.protocol.messages import Find, ListNames, Register
+from trio_chat.protocol.records import EVERYONE, Entry, EntryKind, Record, fold
 from trio_chat.protocol.table import TABLE_PAGE, ClientTable
 from trio_chat.server.blocks import Blocks
 from trio_chat.server.service import Admission
@@ -48,17 +48,26 @@ class BlockingServer(BareServer):
         copy = self.copies.setdefault(name, ClientTable())
         changes = []
         while True:
-            shared = self.service.table.change_since(session.held, b"i" * 16)
-            change = self.service.change_for(session, shared, b"i" * 16)
+            shared = self.service.table.change_since(session.held, b"i" * 16, left_out=session.left_out)
+            change = self.service.views.change_for(session, shared, b"i" * 16)
             if change is None:
                 return changes
             copy.apply(change, EPOCH)
             session.held = copy.version
+            if change.before.n == 0:
+                session.left_out = self.service.table.version.n
+            if copy.version.n >= session.left_out or copy.version != change.after:
+                session.left_out = 0
             changes.append(change)
 
     def seen_by(self, name) -> dict[str, Record]:
+        """The rows that somebody has, and those that they find if they ask."""
         self.changes_for(name)
-        return {fold(row.name): row for row in self.copies[name].values()}
+        session, copy = self.service.session(name), self.copies[name]
+        missing = [other for other in self.service.table if other not in copy]
+        found = [self.service.views.find(session, Find(bytes(16), other)).record for other in missing]
+        assert not any(row.online for row in found)
+        return {fold(row.name): row for row in (*copy.values(), *found)}
 
     def statuses(self, name) -> dict[str, bool]:
         return {other: row.online for other, row in self.seen_by(name).items()}
@@ -148,15 +157,34 @@ def test_a_newcomer_gets_the_whole_table_even_if_its_end_is_hidden(server):
 
 
 def test_a_hidden_row_has_its_place_on_the_pages_of_a_large_table(server):
+    server.come("alice")
+    server.changes_for("alice")
     server.come("bob", A)
     server.service.load((row(number), None) for number in range(3 * TABLE_PAGE))
     server.come("bob", A)
-    server.come("alice")
     changes = server.changes_for("alice")
-    assert [len(change.records) for change in changes] == [64, 64, 64, 2]
+    assert [len(change.records) for change in changes] == [64, 64, 64, 1]
     assert [record.name for record in changes[0].records][:2] == ["bob", "n0"]
-    assert not server.seen_by("alice")["bob"].online
-    assert len(server.seen_by("alice")) == 3 * TABLE_PAGE + 2
+    assert not server.copies["alice"]["bob"].online
+    assert len(server.copies["alice"]) == 3 * TABLE_PAGE + 2
+
+
+def test_who_blocks_somebody_is_left_out_of_their_first_table_like_those_who_are_away(server):
+    server.come("dave")
+    server.leave(D)
+    server.come("bob", A)
+    session = server.come("alice")
+    server.changes_for("alice")
+    assert list(server.copies["alice"]) == ["alice"]
+    listed = server.service.views.list_names(session, ListNames(bytes(16))).people
+    assert [(name, online) for name, online, *_ in listed] == [("alice", True), ("bob", False), ("dave", False)]
+    entries = [
+        Entry(1, EntryKind.GROUP, bytes(16), name, key_of(NAMES[name]), EVERYONE, 1.0) for name in ("bob", "dave")
+    ]
+    assert [name for name, _ in server.service.views.senders(session, entries)] == ["bob", "dave"]
+    carol = server.come("carol")
+    server.changes_for("carol")
+    assert [name for name, _ in server.service.views.senders(carol, entries)] == ["dave"]
 
 
 def row(number):
@@ -234,4 +262,4 @@ def test_nothing_is_shared_less_because_of_people_who_are_not_concerned(server):
     server.come("carol")
     session = server.service.session("alice")
     shared = server.service.table.change_since(session.held, b"i" * 16)
-    assert server.service.change_for(session, shared, b"i" * 16) is shared, "most changes are of others"
+    assert server.service.views.change_for(session, shared, b"i" * 16) is shared, "most changes are of others"

@@ -343,11 +343,14 @@ def test_a_reservation_ends_with_the_name(server):
 
 def test_no_keys_are_shown_for_the_entries_of_a_deleted_name_that_a_client_held(server):
     session = server.enter("alice", A)
-    held = server.service.table.version
+    bob = server.enter("bob", B)
+    bob.held = server.service.table.version
     entry = server.post(A).entry
-    assert server.service.senders(held, [entry]) == ()
+    assert server.service.views.senders(bob, [entry]) == ()
     server.service.end_session(session, server.at)
     server.service.delete("alice")
-    (sender,) = server.service.senders(server.service.table.version, [entry])
+    bob.held = server.service.table.version
+    (sender,) = server.service.views.senders(bob, [entry])
     assert sender == ("alice", credentials_of(A, "alice")), "its row is gone, so the batch brings them"
-    assert server.service.senders(Version(b"epoch..0", 9), [entry]) == (sender,)
+    bob.held = Version(b"epoch..0", 9)
+    assert server.service.views.senders(bob, [entry]) == (sender,)

@@ -85,7 +85,7 @@ class FreedName:
             if owners := world.private.online(room, is_owner=True):
                 person = self._dice.choice(owners)
                 with suppress(ChatError):
-                    person.chat.trust(FREED)  # they know that it is somebody else now
+                    await person.chat.trust(FREED)  # they know that it is somebody else now
                 world.nursery.start_soon(person.change_room, "invite", room, FREED)
         await trio.sleep(self._dice.uniform(0.5, PATIENCE))
 

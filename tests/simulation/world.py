@@ -486,7 +486,8 @@ class World:
         others = [one for one in self.people if one is not person]
         await person.kill()
         await trio.sleep(90)
-        self.aware = {one.name for one in others if one.chat and not one.chat.table[person.name].online}
+        rows = [(one.name, one.chat.table.get(person.name)) for one in others if one.chat]
+        self.aware = {name for name, row in rows if row is None or not row.online}
         person.start()
         await trio.sleep(30)
 

@@ -71,6 +71,7 @@ from trio_chat.terminal.commands import (
         ("dereg", Dereg(None)),
         ("dereg alice", Dereg("alice")),
         ("who", Who()),
+        ("who --all", Who(everybody=True)),
         ("trust bob", TrustKey("bob")),
         ("block bob", Block("bob")),
         ("unblock bob", Unblock("bob")),
@@ -191,7 +192,7 @@ def test_a_group_can_be_typed_with_the_mark_that_history_wants(line, command):
         ("cancel " + 19 * "9", "cancel NUMBER"),
         ("exit stage left", "exit"),
         ("quit smoking", "exit"),
-        ("who alice", "who"),
+        ("who alice", "who [--all]"),
         ("Help me ", "help"),
     ],
 )

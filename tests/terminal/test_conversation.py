@@ -33,6 +33,7 @@ from trio_chat import (
     NotAMember,
     NotBlocked,
     NotRegistered,
+    Person,
     RemovedFromRoom,
     RoomExists,
     RoomInfo,
@@ -172,7 +173,10 @@ class FakeChat:
     async def members(self, name):
         return await self._answer("members", name)
 
-    def trust(self, name):
+    async def everybody(self):
+        return await self._answer("everybody")
+
+    async def trust(self, name):
         self.calls.append(("trust", name))
         answer = self.answers["trust"]
         if isinstance(answer, Exception):
@@ -668,6 +672,25 @@ async def test_who_shows_the_table_in_the_order_of_names(chat):
     ]
 
 
+async def test_who_all_asks_for_those_whom_the_table_does_not_have(chat):
+    rows = [Row("zoe", online=True, host="::1", port=9), Row("x", online=True, fingerprint=NEW)]
+    chat.table = {row.name: row for row in rows}
+    chat.answers["everybody"] = [
+        Person("Amy", False, 0.0, OLD, True),
+        Person("x", False, 0.0, NEW, False),
+        Person("yves", False, 0.0, "", False),
+    ]
+    shown = [line.split() for line in await run(chat, "who --all")]
+    assert [(name, status, *place) for name, status, _, _, *place in shown[1:]] == [
+        ("Amy", "off", OLD, "KEY", "CHANGED"),
+        ("x", "on", "127.0.0.1:1111", NEW),
+        ("yves", "off"),
+        ("zoe", "on", "[::1]:9"),
+    ], "what is in the table is newer"
+    chat.answers["everybody"] = TooFast(7.0)
+    assert "[Too fast: try again in 7 s.]" in await Conversation(chat).run("who --all")
+
+
 async def test_who_shows_the_key_of_each(chat):
     rows = [Row("x", online=True), Row("Y", online=True, fingerprint=NEW), Row("z", online=False, fingerprint=OLD)]
     chat.table = {row.name: row for row in rows}
@@ -836,7 +859,7 @@ async def test_an_unknown_name_cannot_be_trusted(chat):
         ("trust", "trust NAME"),
         ("search", "search WORDS"),
         ("history 0", "history [NAME] [1-1000]"),
-        ("who y", "who"),
+        ("who y", "who [--all]"),
         ("send_group", "send_group TEXT"),
         ("join_group", "join_group GROUP"),
     ],

@@ -316,7 +316,7 @@ class ScriptedChat:
         await trio.lowlevel.checkpoint()
         self.online = False
 
-    def trust(self, name):
+    async def trust(self, name):
         return "k"
 
     async def block(self, name):

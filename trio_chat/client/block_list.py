@@ -6,6 +6,7 @@ A key is blocked, not a name. What is done with messages of those who are blocke
 import attrs
 
 from trio_chat.client.context import ClientContext
+from trio_chat.client.people import People
 from trio_chat.errors import BlockedYourself, NotBlocked, TooManyBlocked, UnknownRecipient
 from trio_chat.protocol.messages import MAX_BLOCKED
 from trio_chat.protocol.records import check_name, fingerprint, fold
@@ -24,12 +25,16 @@ class BlockList:
     """The list of one person."""
 
     _context: ClientContext
+    _people: People
 
     async def add(self, name: str) -> str:
         """Block the key of a name; return its fingerprint. Raises what `Chat.block` raises, but for the server."""
         check_name(name)
-        context, blocked = self._context, self._context.store.blocked()
+        context = self._context
         record = context.table.get(name)
+        if record is None and context.pins.signing_key(name) is None:
+            record = await self._people.row(name)
+        blocked = context.store.blocked()
         # If their key has changed, both: which one is meant does not matter to somebody who wants to hear from neither.
         offered = record.credentials.keys.signing if record and record.credentials else None
         keys = [key for key in dict.fromkeys((context.pins.signing_key(name), offered)) if key is not None]

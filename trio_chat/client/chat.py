@@ -17,6 +17,7 @@ from trio_chat.client.inbox import Inbox
 from trio_chat.client.letter_sender import LetterSender
 from trio_chat.client.outbox import Outbox
 from trio_chat.client.outbox_attempts import Attempts
+from trio_chat.client.people import People, Person
 from trio_chat.client.private_rooms import PrivateRooms
 from trio_chat.client.registration import Registration
 from trio_chat.client.rooms import RoomInfo, Rooms
@@ -37,11 +38,12 @@ class Chat:
         self._registration = registration
         self._inbox = inbox
         self._letters = LetterSender(context, registration, inbox)
-        self._blocks = BlockList(context)
+        self._people = People(context, registration)
+        self._blocks = BlockList(context, self._people)
         self._direct = DirectSender(context, registration)
-        self._private_rooms = PrivateRooms(context, registration, self._direct, inbox.show)
+        self._private_rooms = PrivateRooms(context, registration, self._people, inbox.show)
         self._rooms = Rooms(context, registration, self._private_rooms)
-        attempts = Attempts(context, registration, self._direct, self._letters, self._rooms)
+        attempts = Attempts(context, registration, self._direct, self._letters, self._rooms, self._people)
         self.outbox = Outbox(context, registration, attempts)
         """Messages that are kept until they are sent, while the server or their recipients are away."""
         self._direct.on_kept = self.outbox.on_kept
@@ -49,8 +51,22 @@ class Chat:
 
     @property
     def table(self) -> Mapping[str, Record]:
-        """Everybody the server knows: records by name. A live view; look-ups ignore case."""
+        """Who is online, who was since this chat was opened, and to whom something was sent: records by name.
+
+        A live view; look-ups ignore case. See `everybody` for all others, who are away.
+        """
         return self._context.table
+
+    async def everybody(self) -> list[Person]:
+        """Everybody whom the server knows, in the order of names: 14 with each request.
+
+        Raises:
+            NotRegistered: this client is offline.
+            TooFast: the same key has asked for too many names.
+            NameTaken, SignedInElsewhere: the server had forgotten this client, which could not register again.
+            ServerNotResponding: no answer within five windows.
+        """
+        return await self._people.all()
 
     @property
     def untrusted(self) -> set[str]:
@@ -109,13 +125,14 @@ class Chat:
         """
         await self._registration.deregister()
 
-    def trust(self, name: str) -> str:
+    async def trust(self, name: str) -> str:
         """Accept the key that the server gives for this name now; return its fingerprint.
 
-        Raises UnknownRecipient if the server gives none.
+        Raises UnknownRecipient if the server gives none; else what `everybody` raises, if they are not in the table.
         """
-        record = self._context.table.get(name)
-        if record is None or record.credentials is None:
+        check_name(name)
+        record = await self._people.row(name)
+        if record.credentials is None:
             raise errors.UnknownRecipient(name)
         self._context.pins.pin(name, record.credentials)
         self.outbox.try_again()
@@ -197,7 +214,7 @@ class Chat:
         if fold(recipient) == fold(self.name):
             raise errors.InvalidRecipient
         check_text(text)
-        record, keys = await self._direct.find(recipient)
+        record, keys = await self._people.keys(recipient)
         message = DirectMessage(new_id(), self.name, recipient, text)
         # Without events no receipt comes, and nothing would be sent directly any more after the first saved message.
         reason = await self._direct.send(message, record, keys, in_order=self._context.event_queue.takes_events)

@@ -1,6 +1,6 @@
-"""Messages to one person that go directly, from client to client: who that is, and whether it is worth a try.
+"""Messages to one person that go directly, from client to client, and whether it is worth a try.
 
-Those that have to go by the server are in letter_sender.py.
+Who that is, is in people.py. Those that have to go by the server are in letter_sender.py.
 """
 
 from collections.abc import Callable, Sequence
@@ -8,16 +8,13 @@ from collections.abc import Callable, Sequence
 import attrs
 import trio
 
-from trio_chat import errors
 from trio_chat.client.context import ClientContext
 from trio_chat.client.events import Fallback
 from trio_chat.client.registration import Registration
 from trio_chat.link.session import Peer
-from trio_chat.protocol import messages
 from trio_chat.protocol.messages import Ack, DirectMessage
 from trio_chat.protocol.records import RETENTION, PublicKeys, Record, fold, is_loopback
 from trio_chat.transport.endpoint import RESEND_DELAYS
-from trio_chat.transport.ids import new_id
 
 DETOUR = 60.0
 """Seconds for which messages to a peer that did not answer directly go to the server at once."""
@@ -32,22 +29,6 @@ class DirectSender:
     on_kept: Callable[[Peer, Sequence[bytes]], object] = attrs.field(init=False, default=lambda peer, ids: None)
     """Called with a peer, and the ids of messages that are on its disk, as it says. Others' ids may be among them."""
     _relay_until: dict[str, tuple[Record, float]] = attrs.field(init=False, factory=dict)
-
-    async def find(self, name: str) -> tuple[Record, PublicKeys]:
-        """The row of a name, and its keys. Raises UnknownRecipient, KeyChanged, and what asking the server raises."""
-        record = self._context.table.get(name) or await self._find(name)
-        keys = self._context.pins.keys(record)
-        if keys is None:
-            raise errors.UnknownRecipient(name)
-        return record, keys
-
-    async def _find(self, name: str) -> Record:
-        # The row of somebody who registered just now may not have arrived yet.
-        match await self._registration.ask(messages.Find(new_id(), name)):
-            case messages.Found(record=record) if fold(record.name) == fold(name) and self._context.pins.keys(record):
-                self._context.pins.pin_new([record])  # rows of the table are pinned when they come
-                return record
-        raise errors.UnknownRecipient(name)
 
     async def send(
         self,

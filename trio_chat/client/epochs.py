@@ -163,6 +163,13 @@ class Epochs:
 
     # --- what arrives ---
 
+    def owner_untrusted(self, body: bytes) -> str:
+        """The name of the member who says that they have begun an epoch. Raises Unreadable."""
+        epoch = read_epoch_untrusted(body).epoch
+        if owner := epoch.member(epoch.owner):
+            return owner.name
+        raise Unreadable("its owner is no member")
+
     def take_untrusted(self, body: bytes, room: str, seq: int, *, is_handed: bool = True) -> MembersChange | None:
         """Take an epoch, with which entry `seq` of the log begins; None if it says nothing new, or is not for us.
 

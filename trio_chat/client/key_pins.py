@@ -91,6 +91,12 @@ class KeyPins:
         if self.signing_key(name) is None and not self._is_full() and self._is_certified(name, credentials):
             self.pin(name, credentials)
 
+    def pin_listed(self, name: str, key: bytes) -> bytes | None:
+        """The same for this Ed25519 key of a name in a list; return the one that the name is pinned to now."""
+        if self.signing_key(name) is None and not self._is_full():
+            self._store.pin(fold(name), key)
+        return self.signing_key(name)
+
     def pin(self, name: str, credentials: Credentials) -> None:
         """Pin a name to this key, whatever it was pinned to before."""
         self._store.pin(fold(name), credentials.keys.signing)

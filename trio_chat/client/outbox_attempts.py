@@ -17,6 +17,7 @@ from trio_chat.client.direct_sender import DirectSender
 from trio_chat.client.events import MessageState
 from trio_chat.client.letter_sender import LetterSender
 from trio_chat.client.outgoing_queue import AT_ONCE, RESEND_UNKEPT, MessageQueue, QueuedMessage
+from trio_chat.client.people import People
 from trio_chat.client.registration import Registration
 from trio_chat.client.rooms import Rooms
 from trio_chat.link.session import Peer
@@ -39,6 +40,7 @@ class Attempts:
     _direct: DirectSender
     _letters: LetterSender
     _rooms: Rooms
+    _people: People
     handed: dict[bytes, tuple[bytes, MessageQueue, QueuedMessage]] = attrs.field(init=False, factory=dict)
     # Two: a server that takes seconds to answer must not hold up what goes to programs of others.
     _to_server: trio.CapacityLimiter = attrs.field(init=False, factory=lambda: trio.CapacityLimiter(AT_ONCE))
@@ -51,8 +53,7 @@ class Attempts:
         if one.handed_to is None:
             return True
         # With another row their program is another one, or they are gone: it must come before what is sent there next.
-        row = self._context.table.get(one.message.recipient)
-        has_moved = row is not None and row != one.handed_to
+        has_moved = self._context.table.get(one.message.recipient) != one.handed_to
         # The new program may answer before we get its row.
         has_restarted = one.peer is not None and self._context.endpoint.session(one.peer) != one.session
         return has_moved or has_restarted or trio.current_time() >= one.resend_at
@@ -80,7 +81,7 @@ class Attempts:
             if message.room:
                 await self._by_server(partial(self._post, message), one)
                 return MessageState.POSTED, None
-            find = partial(self._direct.find, message.recipient)
+            find = partial(self._people.keys, message.recipient)
             record, keys = await (find() if message.recipient in self._context.table else self._by_server(find))
             direct = DirectMessage(message.id, self._context.name, message.recipient, message.text, sender_keeps=True)
             # Who acknowledges, and never says that they have it: the server takes it, unless it is away, too.

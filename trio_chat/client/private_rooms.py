@@ -13,9 +13,9 @@ import trio
 
 from trio_chat import errors
 from trio_chat.client.context import ClientContext
-from trio_chat.client.direct_sender import DirectSender
 from trio_chat.client.epochs import Epochs
 from trio_chat.client.members_changes import MembersChange, id_of_epoch
+from trio_chat.client.people import People
 from trio_chat.client.registration import Registration
 from trio_chat.client.room_requests import ask_for_members, ask_for_part, room_refusal
 from trio_chat.crypto.letters import Unreadable
@@ -87,7 +87,7 @@ class PrivateRooms:
 
     _context: ClientContext
     _registration: Registration
-    _direct: DirectSender
+    _people: People
     # Shows a change of the members that was asked for, and has not come as an entry.
     _show: Callable[[OpenedEntry], Awaitable[None]]
     # One change at a time: a second one has to follow from the epoch that the first one begins.
@@ -139,7 +139,7 @@ class PrivateRooms:
     async def invite(self, room: str, name: str, person: str) -> str:
         """Add somebody."""
         check_name(person)
-        record, keys = await self._direct.find(person)
+        record, keys = await self._people.keys(person)
 
         def edit(members: _Members) -> _Members:
             known = members.key(record.name)
@@ -242,7 +242,7 @@ class PrivateRooms:
             keys[name] = listed
             if listed.signing != self._own_key:
                 with suppress(errors.UnknownRecipient):
-                    _, keys[name] = await self._direct.find(name)
+                    _, keys[name] = await self._people.keys(name)
                     if keys[name].signing == listed.signing:
                         continue
                 raise errors.MembersNotTrusted(room)
@@ -318,6 +318,7 @@ class PrivateRooms:
         """
         body, seq, n = await self._ask_for_epoch(room, n, name)
         try:
+            await self._people.get_key(self._epochs.owner_untrusted(body))
             change = self._epochs.take_untrusted(body, room, seq, is_handed=False)
         except Unreadable as error:
             raise errors.MembersNotTrusted(name) from error

@@ -22,14 +22,14 @@ from trio_chat.link.session import Peer
 from trio_chat.protocol import messages
 from trio_chat.protocol.duplicates import Reaction
 from trio_chat.protocol.messages import Answer, PartAck, Refused, Registered
-from trio_chat.protocol.records import Address, EndReason, Reason
+from trio_chat.protocol.records import Address, EndReason, Reason, Record
 from trio_chat.protocol.room_messages import RoomRequest
 from trio_chat.tasks import Change, WakeUp
 from trio_chat.transport.endpoint import ACK_WINDOW, RESEND_DELAYS, SERVER_ATTEMPTS
 from trio_chat.transport.ids import new_id
 
 _T = TypeVar("_T")
-_Question = messages.Save | messages.GroupPost | messages.Find | RoomRequest
+_Question = messages.Save | messages.GroupPost | messages.Find | messages.ListNames | RoomRequest
 
 MAX_SILENT_ROUNDS = 3
 """The server is given up after this many windows in a row without a change of the table, each with a heartbeat."""
@@ -174,7 +174,8 @@ class Registration:
         # More than twice only if another program registers in between, or the network takes seconds.
         for _ in range(SERVER_ATTEMPTS):
             request = messages.Register(
-                new_id(), context.name, own, self._program, takeover_at, blocked, self._invitation
+                *(new_id(), context.name, own, self._program, takeover_at, blocked, self._invitation),
+                held=context.table.version,
             )
             answer = await ask(self.server, request)
             match answer:
@@ -350,12 +351,7 @@ class Registration:
             records = context.table.apply(change, registered.version.epoch)
         except errors.TooManyPeople as error:
             return self._refuse_table(error)
-        context.pins.pin_new(records)
-        # Not of the new keys of those who are blocked: they could show a line whenever they like.
-        blocked = context.store.blocked()
-        heard = [one for one in records if not (one.credentials and one.credentials.keys.signing in blocked)]
-        for warning in context.pins.new_warnings(heard):
-            context.event_queue.offer(warning)
+        note_keys(context, records)
         if records:
             self._table_changed.set()
             context.event_queue.table_changed()
@@ -382,3 +378,13 @@ class Registration:
                 return Reaction.SILENCE
             self.registered = None
         return request.ack()
+
+
+def note_keys(context: ClientContext, records: Sequence[Record]) -> None:
+    """Pin the keys in rows that are new here, and warn of those that have changed."""
+    context.pins.pin_new(records)
+    # Not of the new keys of those who are blocked: they could show a line whenever they like.
+    blocked = context.store.blocked()
+    heard = [one for one in records if not (one.credentials and one.credentials.keys.signing in blocked)]
+    for warning in context.pins.new_warnings(heard):
+        context.event_queue.offer(warning)

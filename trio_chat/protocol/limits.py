@@ -59,6 +59,8 @@ class Limits:
 
     requests_per_key: Rate = Rate(5000, 500)
     """Requests of all kinds with one key. More are not answered."""
+    name_lists_per_key: Rate = Rate(1000, 5)
+    """Requests for the next 14 names, with one key: the names of a full server take 715."""
 
     handshakes_per_port: Rate = Rate(5, 20)
     """Handshakes that one address and port gets answered."""

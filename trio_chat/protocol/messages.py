@@ -42,11 +42,16 @@ MAX_BATCH = 64
 MAX_KEPT = 60
 """Ids in one MessagesKept, which must fit into one datagram."""
 
+MAX_NAMES_LISTED = 14
+"""Names in one NamesListed, which must fit into one datagram."""
+
 MAX_BLOCKED = 256
 """How many keys one person can block."""
 
 Proof = Annotated[bytes, Meta(max_length=96)]
 """A receipt: see crypto/receipts.py. Empty: its reader tells the sender nothing."""
+
+ListedName = tuple[Name, bool, Seconds, Key]
 
 # --- answers ---
 
@@ -122,10 +127,19 @@ class Taken(OfRequest):
 
 @attrs.frozen
 class Found(OfRequest):
-    """The table row of the name."""
+    """The row of the name in this version of the table."""
 
     kind: ClassVar[int] = 13
     record: Record
+    version: Version
+
+
+@attrs.frozen
+class NamesListed(OfRequest):
+    """The next names: whether each is online, since when, and its Ed25519 key. Fewer than MAX_NAMES_LISTED: no more."""
+
+    kind: ClassVar[int] = 19
+    people: Annotated[tuple[ListedName, ...], Meta(max_length=MAX_NAMES_LISTED)]
 
 
 @attrs.frozen
@@ -136,7 +150,8 @@ class Elsewhere(OfRequest):
     at: Seconds
 
 
-_AnswerOfServer = Registered | Deregistered | Delivered | Saved | Accepted | Found | Elsewhere | RoomAnswer
+_AnswerToSender = Delivered | Saved | Accepted
+_AnswerOfServer = Registered | Deregistered | Elsewhere | _AnswerToSender | Found | NamesListed | RoomAnswer
 _AnswerOfClient = TableHeld | Taken
 Answer = Ack | Busy | Refused | _AnswerOfServer | _AnswerOfClient
 ANSWERS = get_args(Answer)
@@ -172,6 +187,7 @@ class Register(Answerable):
     name is taken over from other programs of the same owner that registered before it. 0: it is not taken over.
     `blocked`: the Ed25519 keys to which the name is shown as offline.
     `invitation`: the code that the operator gave, or empty; only a new name may need it.
+    `held`: the version of the table that the client has from an earlier registration.
     """
 
     kind: ClassVar[int] = 32
@@ -181,6 +197,7 @@ class Register(Answerable):
     takeover_at: Seconds = 0.0
     blocked: Annotated[tuple[Key, ...], Meta(max_length=MAX_BLOCKED)] = ()
     invitation: InvitationCode = ""
+    held: Version | None = None
 
     def registered(self, version: Version, since: float, waiting: int, head: int) -> Registered:
         return Registered(self.kind, self.id, version, since, waiting, head)
@@ -262,7 +279,7 @@ class Batch(Answerable):
 class TableChange(Answerable):
     """Server to client: the rows that changed between two versions of the table. Applies to exactly `before`.
 
-    A table that is too large for one message is sent as a chain of such changes, beginning at n = 0.
+    A first table is a chain of such changes, beginning at n = 0. Those who are away are left out of it.
     `floor`: some names that were deleted up to this change are not listed any longer, so an older copy begins again.
     """
 
@@ -291,8 +308,19 @@ class Find(Answerable):
     kind: ClassVar[int] = 40
     name: Name
 
-    def found(self, record: Record) -> Found:
-        return Found(self.kind, self.id, record)
+    def found(self, record: Record, version: Version) -> Found:
+        return Found(self.kind, self.id, record, version)
+
+
+@attrs.frozen
+class ListNames(Answerable):
+    """Client to server: who has a name, those that come after `after`, in lower case."""
+
+    kind: ClassVar[int] = 50
+    after: Annotated[str, Meta(max_length=32)] = ""
+
+    def listed(self, people: tuple[ListedName, ...]) -> NamesListed:
+        return NamesListed(self.kind, self.id, people)
 
 
 @attrs.frozen
@@ -315,7 +343,7 @@ class MessagesKept(Answerable):
     ids: Annotated[tuple[Id, ...], Meta(min_length=1, max_length=MAX_KEPT)]
 
 
-_RequestToServer = Register | Deregister | Save | GroupPost | Find | RoomRequest
+_RequestToServer = Register | Deregister | Save | GroupPost | Find | ListNames | RoomRequest
 _RequestToClient = Batch | TableChange | SessionEnded
 _RequestToPeer = DirectMessage | MessagesKept
 Request = _RequestToServer | _RequestToPeer | _RequestToClient | Heartbeat

@@ -4,6 +4,7 @@ The rows are ordered by their latest change. So what changed after any version i
 it is itself a change to a version. How changes are sent and acknowledged is not here: see server/ and client/.
 """
 
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from itertools import takewhile
@@ -88,6 +89,15 @@ class ClientTable(Mapping[str, Record]):
         """Whether this copy is at that version or a later one of the same epoch."""
         return _has_reached(self.version, version)
 
+    def add(self, record: Record, version: Version) -> None:
+        """Add a row that this version of the table has, if the copy is not newer: it might bring back a deleted name.
+
+        Does nothing if there would be more than MAX_ROWS.
+        """
+        is_new_enough = self.version is not None and _has_reached(version, self.version)
+        if is_new_enough and (record.name in self or len(self._records) < MAX_ROWS):
+            self._records[fold(record.name)] = record
+
     def apply(self, change: TableChange, epoch: bytes) -> tuple[Record, ...]:
         """Apply a change if it fits; return the rows that changed. `epoch`: the one named at the registration.
 
@@ -124,6 +134,7 @@ class ServerTable(Mapping[str, Record]):
         self._rows: dict[str, NumberedRow] = {}
         self._names_of: Counter[bytes] = Counter()
         self._deleted: dict[str, None] = {}
+        self._sorted: list[str] | None = None
 
     def __len__(self) -> int:
         return len(self._rows) - len(self._deleted)
@@ -145,9 +156,18 @@ class ServerTable(Mapping[str, Record]):
         return self._rows.get(fold(name))
 
     def is_held(self, name: str, version: Version | None) -> bool:
-        """Whether a copy of this version has the row of this name as it is now."""
-        n, _ = self._rows[fold(name)] if name in self else (self.version.n + 1, None)
-        return version is not None and version.epoch == self.version.epoch and n <= version.n
+        """Whether each copy of this version has the row of this name as it is now."""
+        n, record = self._rows.get(fold(name), (0, None))
+        # Those who are away may have been left out of its first pages.
+        is_online = record is not None and record.online
+        return is_online and version is not None and version.epoch == self.version.epoch and n <= version.n
+
+    def names_after(self, name: str, count: int) -> list[str]:
+        """The next names in the order of names; all in lower case."""
+        if self._sorted is None:
+            self._sorted = sorted(self._rows.keys() - self._deleted.keys())
+        first = bisect_right(self._sorted, name)
+        return self._sorted[first : first + count]
 
     def names_of(self, key: bytes) -> int:
         """How many names belong to this Ed25519 key."""
@@ -158,6 +178,8 @@ class ServerTable(Mapping[str, Record]):
         self.version = Version(self.version.epoch, self.version.n + 1)
         # Removed first: a dict keeps the place of a key that is assigned again, and the row must move to the end.
         _, before = self._rows.pop(fold(record.name), (0, None))
+        if before is None or before.deleted or record.deleted:
+            self._sorted = None
         self._deleted.pop(fold(record.name), None)
         self._rows[fold(record.name)] = (self.version.n, record)
         self._count(before, -1)
@@ -184,23 +206,41 @@ class ServerTable(Mapping[str, Record]):
         return deleted
 
     def change_since(
-        self, held: Version | None, id: bytes, floor: int = 0, instead: Mapping[str, NumberedRow] = _NOTHING
+        self,
+        held: Version | None,
+        id: bytes,
+        floor: int = 0,
+        instead: Mapping[str, NumberedRow] = _NOTHING,
+        left_out: int = 0,
     ) -> TableChange | None:
         """The next page for a client that holds this version; None if that is the latest.
 
         `floor`: that of the first page of the client's copy, as far as the server knows.
         `instead`: what this client gets in place of the rows of these names (folded). The page may be empty then.
+        `left_out`: those who are away since this change or an earlier one are left out, as on the first page. It is the
+        version of the table when that page was made: whoever is on it and goes after that has a later change.
         """
         if held == self.version or not self._rows:
             return None
         start = _version_to_send_from(held, self.version)
         if _begins_again(start, floor, self.floor):
             start = Version(self.version.epoch, 0)
-        newest_first = list(takewhile(lambda row: row[0] > start.n, reversed(self._rows.values())))
+        if start.n == 0:
+            left_out = self.version.n
+        rows = self._rows_after(start.n)
+        if start.n < left_out:
+            rows = [row for row in rows if row[1].online or row[0] > left_out]
         if instead:
-            newest_first = [row for row in newest_first if fold(row[1].name) not in instead]
-            newest_first += [row for row in instead.values() if row[0] > start.n]
-            newest_first.sort(key=itemgetter(0), reverse=True)
-        page = newest_first[: -TABLE_PAGE - 1 : -1]
-        n = page[-1][0] if len(newest_first) > TABLE_PAGE else self.version.n
+            rows = [row for row in rows if fold(row[1].name) not in instead]
+            rows += [row for row in instead.values() if row[0] > max(start.n, left_out)]  # they are all away
+            rows.sort(key=itemgetter(0))
+        page = rows[:TABLE_PAGE]
+        n = page[-1][0] if len(rows) > TABLE_PAGE else self.version.n
         return TableChange(id, start, Version(start.epoch, n), tuple(record for _, record in page), self.floor)
+
+    def _rows_after(self, n: int) -> list[NumberedRow]:
+        if n == 0:
+            return list(self._rows.values())
+        rows = list(takewhile(lambda row: row[0] > n, reversed(self._rows.values())))
+        rows.reverse()
+        return rows

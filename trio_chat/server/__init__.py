@@ -4,6 +4,7 @@ server         serve_chat(): tasks and sockets, registrations, the table
 service        its decisions (pure), and who is online
 sessions       the session of a name, and what a request leads to
 room_sessions  the sessions in each room
+views          what each session sees of the table
 blocks         who is shown as offline to whom
 throttle       what one key or one address may ask for
 moderation     what the operator has decided

@@ -41,9 +41,11 @@ MAX_AWAITED = 10_000
 """The most Saves that wait for a receipt. Beyond that they are answered Saved at once."""
 
 
-_Senders = dict[tuple[Version | None, int], tuple[tuple[tuple[str, Credentials], ...], tuple[tuple[str, str], ...]]]
-"""What clients lack to verify entries, and the names of the rooms, by the version of the table that they hold and the
-identity of the entries."""
+_Senders = dict[
+    tuple[Version | None, int, bytes], tuple[tuple[tuple[str, Credentials], ...], tuple[tuple[str, str], ...]]
+]
+"""What clients lack to verify entries, and the names of the rooms, by the version of the table that they hold, the
+identity of the entries, and the key of somebody who is blocked."""
 
 
 @attrs.frozen
@@ -165,21 +167,23 @@ class Deliveries:
         """What to send to these sessions now. Nothing for those who have everything, or are behind the tail."""
         id_ = new_id()
         # Most sessions hold the same version: each difference is computed once.
-        changes: dict[tuple[Version | None, int], TableChange | None] = {}
+        changes: dict[tuple[Version | None, int, int], TableChange | None] = {}
         senders: _Senders = {}
         requests: dict[Session, Batch | TableChange] = {}
         for session in sessions:
             if session.table_due:
-                copy = (session.held, session.floor)
+                copy = (session.held, session.floor, session.left_out)
                 if copy not in changes:
-                    changes[copy] = self._service.table.change_since(session.held, id_, session.floor)
-                change = self._service.change_for(session, changes[copy], id_)
+                    changes[copy] = self._service.table.change_since(
+                        session.held, id_, session.floor, left_out=session.left_out
+                    )
+                change = self._service.views.change_for(session, changes[copy], id_)
                 # Not due again before the next round: somebody who changes the table all the time, once in each round
                 # trip, would keep entries from everyone.
                 session.table_due = change is not None and change.after != self._service.table.version
                 if change is not None:
                     if change.before.n == 0:
-                        session.floor = change.floor
+                        session.floor, session.left_out = change.floor, self._service.table.version.n
                     requests[session] = change
                     session.is_busy = True
                     continue
@@ -207,9 +211,10 @@ class Deliveries:
             return None
         session.upto = page.upto
         # Most sessions get the same entries, which are one object then.
-        key = (session.held, id(page.entries))
+        key = (session.held, id(page.entries), b"" if self._service.views.sees_all(session) else session.key)
         if key not in senders:
-            senders[key] = self._service.senders(session.held, page.entries), self._service.rooms.names_in(page.entries)
+            names = self._service.rooms.names_in(page.entries)
+            senders[key] = self._service.views.senders(session, page.entries), names
         return Batch(id_, session.name, page.entries, *senders[key])
 
     async def _deliver_from_store(self, nursery: trio.Nursery, session: Session) -> None:
@@ -265,8 +270,12 @@ class Deliveries:
     def _is_served(self, session: Session, request: Batch | TableChange, answer: Answer) -> bool:
         match request, answer:
             case TableChange(), TableHeld(version=version):
-                # One mismatch is allowed: a client that comes back may hold another version than the server knows of.
+                # One mismatch is allowed: what was sent to an earlier registration may have come after this one.
                 is_progress = version is not None and (version == request.after or session.held is None)
+                # Nothing is left out any more if the copy is complete, or did not begin with this first page: those who
+                # are away now may be online in it.
+                if version is None or version.n >= session.left_out or version != request.after:
+                    session.left_out = 0
                 session.held = version
                 if is_progress:
                     session.table_due |= version != request.after

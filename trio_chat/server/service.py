@@ -19,10 +19,10 @@ from trio_chat.protocol.messages import (
     Find,
     GroupPost,
     Heartbeat,
+    ListNames,
     Register,
     Request,
     Save,
-    TableChange,
 )
 from trio_chat.protocol.records import (
     EVERYONE,
@@ -32,7 +32,6 @@ from trio_chat.protocol.records import (
     EntryKind,
     Reason,
     Record,
-    Version,
     fold,
 )
 from trio_chat.protocol.room_messages import BeginEpoch, CreateRoom, RoomRequest
@@ -42,6 +41,7 @@ from trio_chat.server.moderation import Moderation
 from trio_chat.server.room_sessions import RoomSessions
 from trio_chat.server.sessions import Admission, Append, AskRoom, Session
 from trio_chat.server.throttle import Throttle
+from trio_chat.server.views import Views
 
 SILENCE_LIMIT = 65.0
 """Seconds without a request after which a client is marked offline: three missed heartbeats (20 s) and a margin."""
@@ -79,7 +79,7 @@ class Service:
         self._by_key: dict[bytes, Session] = {}
         self.rooms = RoomSessions()
         self._blocks = Blocks(limits.blocked)
-        self._owners: dict[tuple[str, bytes], Credentials] = {}
+        self.views = Views(self.table, self._blocks)
         self._latest = 0.0
 
     def load(
@@ -92,19 +92,15 @@ class Service:
         Everybody is offline.
         """
         for name, past_owner in past_owners:
-            self._remember_owner(name, past_owner)
+            self.views.remember_owner(name, past_owner)
         for record, owner in names:
             self.table.put(attrs.evolve(record, online=False))
-            self._remember_owner(record.name, owner)
+            self.views.remember_owner(record.name, owner)
 
     @property
     def refusals(self) -> Mapping[str, int]:
         """How often each limit was reached since the start, by the names of the fields of `Limits`."""
         return MappingProxyType(self.throttle.refusals + self.refused_by_links())
-
-    def _remember_owner(self, name: str, owner: Credentials | None) -> None:
-        if owner is not None:
-            self._owners[fold(name), owner.keys.signing] = owner
 
     def _stamp(self, now: float) -> float:
         """A time later than any before. Clients know their registration by it, and two may come at the same moment."""
@@ -140,7 +136,10 @@ class Service:
                 self.mark_offline(sender, at)
                 return request.deregistered()
             case Find(name=name):
-                return self._find(sender, request, name)
+                return self.views.find(sender, request) if self._is_owned(name) else request.refused(Reason.UNKNOWN)
+            case ListNames():
+                after = self.throttle.pause(now, name_lists_per_key=sender.key)
+                return request.refused(Reason.TOO_FAST, after) if after else self.views.list_names(sender, request)
             case Save():
                 return self._save(sender, request, now, at)
             case GroupPost():
@@ -148,13 +147,6 @@ class Service:
             case _ if isinstance(request, RoomRequest):
                 return self._ask_room(sender, request, now, at)
         return Reaction.SILENCE
-
-    def _find(self, sender: Session, request: Find, name: str) -> Answer:
-        if not self._is_owned(name):
-            return request.refused(Reason.UNKNOWN)
-        instead, _ = self._blocks.seen_by(sender.key, 0)
-        _, record = instead.get(fold(name), (0, self.table[name]))
-        return request.found(record)
 
     def _is_owned(self, name: str) -> bool:
         return name in self.table and self.table[name].credentials is not None
@@ -217,9 +209,9 @@ class Service:
                 self._end(session)  # the row stays online: the others must not see an absence that did not happen
             else:
                 self.mark_offline(session, at)
-        new = Session(name, request.credentials.keys.signing, peer, request.program, now, now)
+        new = Session(name, request.credentials.keys.signing, peer, request.program, now, now, request.held)
         self._by_name[new.folded] = self._by_key[peer.key] = new
-        self._remember_owner(name, request.credentials)
+        self.views.remember_owner(name, request.credentials)
         record = Record(name, *_shown_address(peer), True, at, request.credentials)
         before = self.table.row(name)
         self._put(record)
@@ -286,19 +278,6 @@ class Service:
     def _append(self, kind: EntryKind, sender: Session, request: Save | GroupPost, recipient: str, at: float) -> Append:
         return Append(request, Entry(0, kind, request.id, sender.name, sender.key, recipient, at, request.body))
 
-    def senders(self, held: Version | None, entries: Iterable[Entry]) -> tuple[tuple[str, Credentials], ...]:
-        """The senders of these entries whose keys a client with this version of the table may lack.
-
-        It does not hold their rows, or has other keys in them.
-        """
-        named = dict.fromkeys((entry.sender, entry.key) for entry in entries)
-        return tuple(
-            (name, owner)
-            for name, key in named
-            if (owner := self._owners.get((fold(name), key)))
-            and not (self.table.is_held(name, held) and self.table[name].credentials == owner)
-        )
-
     # --- who is online ---
 
     def session(self, name: str) -> Session | None:
@@ -312,23 +291,6 @@ class Service:
     def is_online_for(self, name: str, key: bytes) -> bool:
         """Whether a name is online, and does not block this key."""
         return fold(name) in self._by_name and not self._blocks.hides(fold(name), key)
-
-    def change_for(self, session: Session, shared: TableChange | None, id: bytes) -> TableChange | None:
-        """What a session gets of the table, if those whom nobody blocks get the `shared` change in its place."""
-        if shared is None:
-            return None
-        instead, has_newer = self._blocks.seen_by(session.key, shared.before.n)
-        # Little more is done for those whom somebody blocks: a stranger may block many, and come and go all the time.
-        if has_newer:
-            change = self.table.change_since(session.held, id, session.floor, instead) or shared
-        else:
-            seen = tuple(record for record in shared.records if fold(record.name) not in instead)
-            change = shared if len(seen) == len(shared.records) else attrs.evolve(shared, records=seen)
-        # An empty change would tell that somebody who blocks them has come, gone or moved. What is missing here comes
-        # with the next change; but not before the client is registered, which needs all up to then.
-        if not change.records and shared.before == session.held and session.held.n >= session.table_wanted:
-            return None
-        return change
 
     def members_online(self, room: str) -> Collection[Session]:
         """The sessions of those who get what is posted to a room."""

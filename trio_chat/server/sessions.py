@@ -24,7 +24,8 @@ class Session:
     `folded`: the name as it is compared. `key`: the Ed25519 key that the name belongs to.
     `since`: when it began, by the monotonic clock; the client knows it by this number.
     `held`: the version of the table that the client holds, as far as the server knows.
-    `floor`: the `TableChange.floor` of the first page of that copy.
+    `floor`: the `TableChange.floor` of the first page of that copy. `left_out`: until the client has this number of the
+    table, those who are away since it or an earlier one are left out.
     `table_due`: what the client lacks of the table is sent next.
     `table_wanted`: the number of the change up to which the client needs the table to be registered.
     `position`: the client has everything for it up to this entry of the log. `upto`: its position when it has taken the
@@ -42,6 +43,7 @@ class Session:
     heard_at: float
     held: Version | None = None
     floor: int = 0
+    left_out: int = 0
     table_due: bool = True
     table_wanted: int = 0
     position: int = 0

@@ -142,7 +142,9 @@ class Dereg:
 
 @attrs.frozen
 class Who:
-    """Show who is known to the server."""
+    """Show who is online, and who was; `everybody`: all whom the server knows."""
+
+    everybody: bool = False
 
 
 @attrs.frozen
@@ -322,6 +324,10 @@ def _search(rest: str) -> Search | None:
     return Search(rest.strip()) if rest.strip() else None
 
 
+def _who(rest: str) -> Command | None:
+    return {"": Who(), "--all": Who(everybody=True)}.get(rest.strip())
+
+
 def _without_words(command: Command) -> Callable[[str], Command | None]:
     return lambda rest: None if rest.strip() else command
 
@@ -360,7 +366,7 @@ COMMANDS: dict[str, CommandRow] = {
     "dereg": CommandRow(
         "dereg [NAME]", "go offline, and stay; NAME can only be your own", lambda rest: Dereg(rest.strip() or None)
     ),
-    "who": CommandRow("who", "who is online, who is away, and the key of each", _without_words(Who())),
+    "who": CommandRow("who [--all]", "who is online, or all; with their keys", _who),
     "trust": CommandRow("trust NAME", "accept somebody's new key, after a warning", _with_name(TrustKey)),
     "block": CommandRow("block NAME", "show nothing more from somebody, who is not told", _with_name(Block)),
     "unblock": CommandRow("unblock NAME", "block somebody no longer", _with_name(Unblock)),

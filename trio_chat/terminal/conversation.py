@@ -3,7 +3,7 @@
 What is typed is parsed in commands.py, and lines are made by a renderer (wordings.py, json_lines.py).
 """
 
-from collections.abc import AsyncIterable, Awaitable, Callable
+from collections.abc import AsyncIterable, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 
 import attrs
@@ -17,6 +17,7 @@ from trio_chat.client.events import (
     SignedOff,
     TableChanged,
 )
+from trio_chat.client.people import Person
 from trio_chat.errors import (
     ChatError,
     NoSuchRoom,
@@ -190,10 +191,10 @@ class Conversation:
             case commands.Dereg():
                 await self.chat.deregister()
                 self.tell(results.WentOffline())
-            case commands.Who():
-                self._tell_table()
+            case commands.Who(everybody):
+                self._tell_table(await self.chat.everybody() if everybody else ())
             case commands.TrustKey(name):
-                self.tell(results.KeyTrusted(name, self.chat.trust(name)))
+                self.tell(results.KeyTrusted(name, await self.chat.trust(name)))
             case commands.Block(name):
                 self.tell(results.PersonBlocked(name, await self.chat.block(name)))
             case commands.Unblock(name):
@@ -346,10 +347,9 @@ class Conversation:
         self.tell(results.RegistrationSent())
         self.tell(results.CameBack(await self.chat.register()))
 
-    def _tell_table(self) -> None:
-        records = sorted(self.chat.table.values(), key=lambda record: fold(record.name))
+    def _tell_table(self, everybody: Sequence[Person] = ()) -> None:
         changed, own = self.chat.untrusted, fold(self.chat.name)
-        rows = (
+        rows = [
             results.TableRow(
                 one.name,
                 one.host,
@@ -360,6 +360,12 @@ class Conversation:
                 one.fingerprint,
                 fold(one.name) in changed,
             )
-            for one in records
+            for one in self.chat.table.values()
+        ]
+        # What has changed while they were asked for is in the table.
+        rows += (
+            results.TableRow(one.name, "", 0, one.online, one.since, one.fingerprint, one.key_changed)
+            for one in everybody
+            if one.name not in self.chat.table
         )
-        self.tell(results.TableList(tuple(rows)))
+        self.tell(results.TableList(tuple(sorted(rows, key=lambda row: fold(row.name)))))

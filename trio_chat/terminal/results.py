@@ -198,7 +198,10 @@ class OwnersList:
 
 @attrs.frozen
 class TableRow:
-    """One person in the table. `key`: their fingerprint, empty if there is none; `key_changed`: not the pinned one."""
+    """One person. `key`: their fingerprint, empty if there is none; `key_changed`: it is not the pinned one.
+
+    `host` is empty, and `port` 0, if they are not in the table.
+    """
 
     name: str
     host: str

@@ -80,9 +80,9 @@ def escape(text: str) -> str:
 
 
 def show_address(address: tuple[str, int]) -> str:
-    """An address as it is typed: HOST:PORT, an IPv6 host in brackets."""
+    """An address as it is typed: HOST:PORT, an IPv6 host in brackets. Empty if the host is."""
     host, port = address
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return f"[{host}]:{port}" if ":" in host else host and f"{host}:{port}"
 
 
 @attrs.frozen
