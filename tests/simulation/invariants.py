@@ -48,7 +48,7 @@ KEPT = {
     "KeyPins._verified",  # at most one for each name
     "KeyPins._warned",  # at most one for each name
     "Links._hellos",  # at most one for each server that has not answered yet
-    "Service._owners",  # at most one for each key that has owned a name
+    "Views._owners",  # at most one for each key that has owned a name
     "Acknowledged.receipts",  # of the latest batch, which a variable of the loop still holds
     "Inbox._told",  # an id that was used twice may stay
     "SentLetters._letters",  # also letters of which nobody knows whether the server ever got them
