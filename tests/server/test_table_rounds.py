@@ -8,9 +8,7 @@ import trio
 from tests.network import Conditions
 from tests.stage import SERVER
 from trio_chat.client.registration import HEARTBEAT_EVERY
-from trio_chat.protocol.messages import Registered, TableChange, TableHeld
-from trio_chat.protocol.records import Record
-from trio_chat.storage.memory import MemoryServerStore
+from trio_chat.protocol.messages import Part, Registered, TableChange, TableHeld
 
 
 def rows(person):
@@ -76,11 +74,11 @@ async def test_a_late_page_of_a_former_server_does_not_undo_the_table(stage, aut
     await stage.kill_server()
     await stage.start_server()
     await stage.pass_time(25)
-    assert rows(alice) == {"alice": (alice.host, True), "bob": (bob.host, False)}
+    assert rows(alice) == {"alice": (alice.host, True)}
     for line in first_pages:
         stage.network.inject(line.data, line.source, line.destination)
     await stage.pass_time(1)
-    assert rows(alice) == {"alice": (alice.host, True), "bob": (bob.host, False)}
+    assert rows(alice) == {"alice": (alice.host, True)}
 
 
 async def test_a_late_answer_of_the_former_server_does_not_block_the_table_of_the_current_one(
@@ -124,16 +122,35 @@ async def test_a_lost_acknowledgement_of_a_change_is_repaired(stage, autojump_cl
     assert "carol" in alice.chat.table
 
 
-async def test_a_table_of_thousands_comes_in_pages(stage, autojump_clock):
-    store = MemoryServerStore()
-    for n in range(3000):
-        await store.save_name(Record(f"resident{n}", "10.1.2.3", 4000, online=True, since=float(n)))
-    await stage.kill_server()
-    await stage.start_server(store)
+async def test_a_table_of_hundreds_comes_in_pages(stage, autojump_clock):
+    people = [await stage.enter(f"resident{number}") for number in range(150)]
     alice = await stage.enter("alice")
-    assert len(alice.chat.table) == 3001
+    assert len(alice.chat.table) == 151
+    parts = [part for part in stage.sent(Part, destination=alice.host) if part.of == TableChange.kind]
+    assert len({part.id for part in parts}) == 3
+    await people[7].chat.deregister()
+    await stage.pass_time(1)
     assert not alice.chat.table["resident7"].online
     assert alice.chat.table["ALICE"].online
+
+
+async def test_a_newcomer_is_shown_at_once_and_a_flood_of_them_in_rounds(stage, autojump_clock, nursery):
+    alice = await stage.enter("alice")
+    await stage.pass_time(1)
+    began = trio.current_time()
+    await stage.enter("bob")
+    await stage.pass_time(0)
+    assert "bob" in alice.chat.table
+    assert trio.current_time() == began, "nothing waits for a round"
+    await stage.pass_time(1)
+    before = len({change.id for change in stage.sent(TableChange, destination=alice.host)})
+    for number in range(100):
+        nursery.start_soon(stage.enter, f"user{number}")
+        await stage.pass_time(0.01)
+    await stage.pass_time(1)
+    assert len(alice.chat.table) == 102
+    rounds = len({change.id for change in stage.sent(TableChange, destination=alice.host)}) - before
+    assert rounds <= 11, "one at once, and one in each 100 ms of the second that they take"
 
 
 async def test_a_burst_of_changes_is_sent_together(stage, autojump_clock):
