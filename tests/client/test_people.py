@@ -150,9 +150,9 @@ async def test_a_private_room_is_found_again_while_its_owner_is_away(stage, auto
     await stage.pass_time(1)
     with pytest.raises(LastOwner):
         await alice.chat.leave("ox")
-    await alice.kill()
-    await bob.kill()
-    await stage.pass_time(60)
+    for person in (alice, bob):
+        await person.chat.deregister()
+        await person.kill()
     bob = await stage.enter("bob", store=MemoryClientStore())
     assert await bob.chat.members("ox") == ["alice", "bob"]
 

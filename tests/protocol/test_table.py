@@ -376,10 +376,12 @@ class AnyPagesInAnyOrder(RuleBasedStateMachine):
 
     @rule(seed=st.integers(0, 2**32), count=st.integers(0, 100))
     def a_client_comes_while_the_table_changes(self, seed, count):
+        for number in range(100):
+            self.directory.put(record(f"n{number}"))
         self.move_on(seed, count)
         self.table = ClientTable()
-        times = iter(range(2))
-        bring_up_to_date(self.directory, self.table, lambda: self.move_on(seed, 9) if next(times, None) else None)
+        times = iter((True, True))
+        bring_up_to_date(self.directory, self.table, lambda: next(times, False) and self.move_on(seed, 9))
         self.the_client_is_up_to_date()
 
     @invariant()
