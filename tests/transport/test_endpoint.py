@@ -220,6 +220,19 @@ async def test_only_the_parts_that_are_missing_are_sent_again(network, autojump_
         assert b.asked == [request]
 
 
+async def test_parts_are_acknowledged_only_if_there_is_no_answer_yet(network, nursery, autojump_clock):
+    async with open_parties(network) as (a, b):
+        request = DirectMessage(new_id(), "x", "y", LONG)
+        assert isinstance(await a.endpoint.request(TO_B, request), Ack)
+        assert len(sent(network, Part)) > 10
+        # In memory, each datagram wakes the receiver, which may begin before the others are there.
+        assert len(sent(network, PartAck)) <= 1
+        b.reply = lambda request: Reaction.IN_PROGRESS
+        again = DirectMessage(new_id(), "x", "y", LONG)
+        assert isinstance(await a.endpoint.request(TO_B, again), PartAck)
+        assert 1 <= len(sent(network, PartAck)) <= 3, "not one for each part"
+
+
 async def test_one_part_is_enough_to_get_the_lost_answer_to_a_long_message(network, nursery, autojump_clock):
     async with open_parties(network) as (a, b):
 

@@ -75,6 +75,8 @@ class Endpoint:
         self._pending = PendingRequests()
         self._memory = DuplicateMemory()
         self._assembly = Assembly()
+        # Of the parts that arrived together, the last one tells of all. None is sent if the answer is there.
+        self._part_acks: dict[RequestKey, tuple[Peer, PartAck]] = {}
 
     async def query_keys(
         self,
@@ -150,6 +152,7 @@ class Endpoint:
         else:
             self._memory.forget(key)
         self._assembly.drop(key)
+        self._part_acks.pop(key, None)
         self._sender.gather(peer, data)
 
     def session(self, peer: Peer) -> bytes:
@@ -191,15 +194,21 @@ class Endpoint:
         for count, (data, source) in enumerate(batch, start=1):
             self._receive_untrusted(data, source, handle, notify)
             if count % FLUSH_AFTER == 0:
-                self._sender.flush()
+                self._flush()
             # A datagram may have 64 messages: full ones from one peer must not keep all other tasks waiting.
             if self._bundled >= BURST:
                 self._bundled = 0
                 self._sender.is_held = False
-                self._sender.flush()
+                self._flush()
                 await trio.lowlevel.checkpoint()
                 self._sender.is_held = True
         self._sender.is_held = False
+        self._flush()
+
+    def _flush(self) -> None:
+        for peer, part_ack in self._part_acks.values():
+            self._sender.gather(peer, encode(part_ack))
+        self._part_acks.clear()
         self._sender.flush()
 
     async def catch_up(self) -> None:
@@ -286,6 +295,8 @@ class Endpoint:
                     self._send_missing(pending)
             case Moved(before, now):
                 self._sender.moved(before, now)
+                at = self._part_acks
+                self._part_acks = {key: (now if peer == before else peer, ack) for key, (peer, ack) in at.items()}
                 for pending in self._pending.at(before):
                     pending.peer = now
                 notify(event)
@@ -336,7 +347,7 @@ class Endpoint:
         if self._repeat_answer(peer, key):
             return
         part_ack, data = self._assembly.add(key, part, (origin(peer.address), peer.key))
-        self._sender.gather(peer, encode(part_ack))
+        self._part_acks[key] = (peer, part_ack)
         if data is None:
             return
         if (request := _assembled_untrusted(data, part)) is None:
