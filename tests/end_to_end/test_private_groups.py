@@ -90,13 +90,15 @@ async def test_a_private_group_is_for_those_who_are_invited(tmp_path):
         await x.types("remove y")
         await x.sees("(plan) [y is not in the group any more.]")
         await y.sees("(plan) [x has removed you.]")
-        await z.sees("(plan) [Not in the group any more: y.]")
+        await z.sees("(plan) [x has given the group a new key. Not in it any more: y.]")
         await x.types("send_group without y")
         await x.sees("(plan) [Message received by Server.]")
         await z.sees("(plan) Group_Message x: without y")
         await z.types("leave_group plan")
         await z.sees("[Leave group chat plan]")
-        await x.sees("(plan) [z has left. The group gets a new key as soon as one of its owners is online.]")
+        await x.sees(
+            "(plan) [z has left. The program of an owner gives the group a new key: now, or when one is online.]"
+        )
         await x.sees("(plan) [Not in the group any more: z.]")
         await x.types("list_members")
         await x.sees("(plan) [Members in the group plan:]", "(plan) x")

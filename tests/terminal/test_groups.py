@@ -281,10 +281,11 @@ async def test_a_private_group_goes_on_without_somebody_who_has_left_it(start, a
     await alice.types("invite bob")
     await alice.types("invite carol")
     await carol.types("leave_group ox")
-    left = "(ox) [carol has left. The group gets a new key as soon as one of its owners is online.]"
+    left = "(ox) [carol has left. The program of an owner gives the group a new key: now, or when one is online.]"
     gone = "(ox) [Not in the group any more: carol.]"
     assert await alice.reads() == [left, gone]
-    assert (await bob.reads())[-2:] == [left, gone]
+    given = "(ox) [alice has given the group a new key. Not in it any more: carol.]"
+    assert (await bob.reads())[-2:] == [left, given]
     assert await alice.types("list_members") == ["(ox) [Members in the group ox:]", "(ox) alice", "(ox) bob"]
 
 
@@ -299,7 +300,7 @@ async def test_what_happens_to_a_private_group_while_its_owner_is_away(start, au
     await bob.types("send_group still there?")
     assert "(ox) carol" in await bob.types("list_members"), "nobody has made a new key"
     await start(alice)
-    assert (await bob.reads()) == ["(ox) [Not in the group any more: carol.]"]
+    assert (await bob.reads()) == ["(ox) [alice has given the group a new key. Not in it any more: carol.]"]
     assert await alice.types("send_group yes") == ["(ox) [Message received by Server.]"]
     assert await bob.reads() == ["(ox) Group_Message alice: yes"]
 

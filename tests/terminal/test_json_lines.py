@@ -57,6 +57,7 @@ from trio_chat.terminal.results import (
     Failed,
     HistoryList,
     MessageUnsent,
+    NoAnswer,
     ProgramInterrupted,
     RegistrationSent,
     Result,
@@ -182,7 +183,8 @@ def test_some_results_have_no_object(result):
 
 def test_every_other_class_has_a_name_of_its_own():
     assert {*EVENTS} == {*typing.get_args(Result)} - {
-        *(TableChanged, RegistrationSent, MessageUnsent, ProgramInterrupted)
+        *(TableChanged, RegistrationSent, MessageUnsent, ProgramInterrupted),
+        NoAnswer,  # an `error`, as any other
     }
     assert len({*EVENTS.values()}) == len(EVENTS) - 1
     assert EVENTS[SignedOn] == EVENTS[CameBack], "to a program they are the same"
@@ -222,6 +224,15 @@ def test_every_text_comes_back_whole_and_harms_no_terminal(text):
     ]
     (error,) = objects(RENDERER.render(Failed(UnknownCommand(text))))
     assert error["text"] == f"no such command: {text}"
+
+
+def test_a_command_without_an_answer_has_the_error_that_it_always_had():
+    (line,) = RENDERER.render(NoAnswer("who"))
+    assert json.loads(line.text) == {
+        "event": "error",
+        "error": "ServerNotResponding",
+        "text": "the server is not responding",
+    }
 
 
 @pytest.mark.parametrize("error", [MailboxFull("y"), ServerNotResponding(), ChatError("b@d\x1b")])

@@ -7,13 +7,11 @@ in each run.
 import json
 import re
 
-import attrs
 import pytest
 import trio
 
-from tests.stage import SERVER, identity_of
-from trio_chat.client.early_outbox import EarlyOutbox
-from trio_chat.client.opening import open_chat
+from tests.person_at_client import PersonAtClient
+from tests.stage import identity_of
 from trio_chat.crypto.identities import Identity
 from trio_chat.errors import NameTaken, ServerKeyChanged, SignedInElsewhere
 from trio_chat.protocol.room_messages import ListRooms
@@ -21,7 +19,6 @@ from trio_chat.storage.memory import MemoryClientStore
 from trio_chat.storage.outgoing import Outgoing
 from trio_chat.terminal.conversation import run_conversation
 from trio_chat.terminal.json_lines import JsonRenderer
-from trio_chat.terminal.lasting import run_lasting_conversation
 from trio_chat.terminal.line_reader import LINES_AHEAD, LINES_AHEAD_IN_PIPE
 from trio_chat.terminal.wordings import Phrasebook
 
@@ -31,6 +28,10 @@ UNTOLD = "[The server is not responding: others may see you online for a minute.
 ALL_WAITING = "[Messages that wait to be sent: {}. Start with --reconnect to send them; the command outbox lists them.]"
 
 
+GROUPS_UNKNOWN = (
+    "[Your message to your group was not sent: the server is not responding, and it is not known which group that is."
+    " Type send #NAME TEXT.]"
+)
 LATE = "[Your message to everyone of TIME was received by the server.]"
 
 
@@ -38,64 +39,6 @@ def waits(to, number):
     return (
         f"[Your message to {to} waits: the server is not responding. It is sent later; cancel {number} withdraws it.]"
     )
-
-
-@attrs.define(eq=False)
-class PersonAtClient:
-    """A person at a client with `--reconnect`. `store` is what their program finds at its next start."""
-
-    stage: object
-    name: str
-    host: str
-    is_terminal: bool = True
-    stay: bool = False
-    renderer: object = attrs.field(factory=lambda: Phrasebook(is_at_terminal=True, goes_on=True))
-    store: MemoryClientStore = attrs.field(factory=MemoryClientStore)
-    printed: list = attrs.field(factory=list)
-    keys: object = None
-    ended_at: float | None = None
-
-    def open(self, *, reconnect=True):
-        return open_chat(
-            *(self.name, SERVER),
-            **{"host": self.host, "identity": identity_of(self.name), "store": self.store},
-            **{"network": self.stage.network, "reconnect": reconnect, "clock": trio.current_time},
-        )
-
-    async def run(self, task_status=trio.TASK_STATUS_IGNORED):
-        self.keys, lines = trio.open_memory_channel(2000)
-        task_status.started()
-        await run_lasting_conversation(
-            *(self.open(), lines, self._show, self.renderer),
-            EarlyOutbox(self.name, self.store, trio.current_time),
-            **{"stay": self.stay, "is_terminal": self.is_terminal},
-        )
-        self.ended_at = trio.current_time()
-
-    def _show(self, line):
-        self.printed.append(re.sub(r"\b\d\d:\d\d:\d\d\b", "TIME", line.text))
-
-    async def types(self, *lines, seconds=0.2):
-        """Types lines; returns what is printed in so many seconds."""
-        self.printed.clear()
-        for line in lines:
-            self.keys.send_nowait(line)
-        await self.stage.pass_time(seconds)
-        return [*self.printed]
-
-
-@pytest.fixture
-def enters(stage, nursery):
-    """Starts a client, waits a second, and checks what it prints."""
-
-    async def enter(name, *printed, **how):
-        person = PersonAtClient(stage, name, how.pop("host", f"10.0.9.{len(name)}"), **how)
-        await nursery.start(person.run)
-        await stage.pass_time(1)
-        assert person.printed == list(printed)
-        return person
-
-    return enter
 
 
 # --- messages ---
@@ -179,7 +122,17 @@ async def test_a_group_that_we_are_not_in(stage, enters, autojump_clock):
 async def test_a_command_without_an_answer_does_not_end_it(stage, enters, autojump_clock):
     alice = await enters("alice", WELCOME)
     await stage.kill_server()
-    assert await alice.types("list_groups", seconds=4) == [SILENT, "[Server not responding. Try again later.]"]
+    assert await alice.types("who am i", "list_groups", "block bob", seconds=8) == [
+        "[Usage: who]",
+        SILENT,
+        "[Server not responding: no answer to list_groups. Try again later.]",
+        "[No such user: bob]",
+    ]
+    assert await alice.types("create_group lunch", "unblock bob", "list_members x", seconds=8) == [
+        "[Server not responding: no answer to create_group. Try again later.]",
+        "[You do not block bob.]",
+        "[Server not responding: no answer to list_members. Try again later.]",
+    ]
     assert await alice.types("search hi") == ["[Nothing found.]"]
 
 
@@ -284,8 +237,9 @@ async def test_a_person_can_leave_before_the_server_is_there(stage, enters, end,
     assert alice.ended_at is not None
     # They are on the disk: the next program sends them. What needs the server is not done.
     kept = [waits("bob", 1), waits("everyone", 2), waits("group lunch", 3)]
-    undone = ["[Not done: who]", "[Your message to your group was not sent.]"]
-    assert [line for line in alice.printed if line != SILENT] == [*kept, *undone, ALL_WAITING.format(3)]
+    assert [line for line in alice.printed if line != SILENT] == [
+        *(*kept, GROUPS_UNKNOWN, "[Not done: who]", ALL_WAITING.format(3))
+    ]
     assert [one.text for one in alice.store.outgoing()] == ["hi", "hello", "soup"]
 
 
@@ -318,11 +272,12 @@ async def _bob_when_the_server_is_there(stage):
 async def test_what_was_typed_before_is_carried_out_when_the_server_is_there(stage, enters, autojump_clock):
     await stage.kill_server()
     alice = await enters("alice")
-    await alice.types("create_group lunch", "send_group soup", seconds=60)
+    await alice.types("create_group lunch", "send #lunch soup", "list_groups", seconds=60)
     await stage.start_server()
     await stage.pass_time(20)
     assert alice.printed == [
-        *[SILENT, WELCOME, "[Group lunch created by Server.]", "(lunch) [Message received by Server.]"]
+        *[SILENT, WELCOME, "[Group lunch created by Server.]"],
+        *["[Available group chats:]", "lunch (current)", "(lunch) [Message received by Server.]"],
     ]
 
 

@@ -41,6 +41,7 @@ from trio_chat.terminal.results import (
     MessageCancelled,
     MessageQueued,
     MessagesWait,
+    NoAnswer,
     OutboxList,
     WaitingMessage,
 )
@@ -206,6 +207,4 @@ def test_the_outbox_shows_the_beginning_of_a_text_in_one_line():
 
 def test_a_client_that_goes_on_does_not_say_that_it_ends():
     assert texts(Failed(ServerNotResponding())) == ["[Server not responding]", "[Exiting]"]
-    assert texts(Failed(ServerNotResponding()), Phrasebook(goes_on=True)) == [
-        "[Server not responding. Try again later.]"
-    ]
+    assert texts(NoAnswer("who")) == ["[Server not responding: no answer to who. Try again later.]"]

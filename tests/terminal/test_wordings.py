@@ -190,7 +190,7 @@ UNKNOWN_OWNER = (
     " leave_group ox.]"
 )
 ADDED_AGAIN = [ADDED_YOU, "(ox) [y has added x.]", UNKNOWN_OWNER]
-LEFT_PRIVATE = "(ox) [y has left. The group gets a new key as soon as one of its owners is online.]"
+LEFT_PRIVATE = "(ox) [y has left. The program of an owner gives the group a new key: now, or when one is online.]"
 ROOM_NOT_TRUSTED = (
     "[WARNING: the server shows a change of the private group ox that none of its owners has signed, or an old one."
     " It does not count.]"
@@ -208,7 +208,7 @@ OWNERS = ["(ox) [Owners of the group ox:]", "(ox) x", "(ox) y"]
 JOINED_OX = [ADDED_YOU, "(ox) [y has added x, y.]"]
 ALL_CHANGES = [
     "(ox) [y has added v.]",
-    "(ox) [Not in the group any more: w, u.]",
+    "(ox) [y has given the group a new key. Not in it any more: w, u.]",
     "(ox) [y has made v an owner.]",
     CHANGES_MISSING,
 ]
@@ -265,6 +265,12 @@ WRONG_RECEIPT = ["[WARNING: y signed a receipt for another text than you sent.]"
         (Phrase.ADDED_YOU, IN_OX, [ADDED_YOU], SAME),
         (Phrase.ADDED, IN_OX | {"text": "v, w"}, ["(ox) [y has added v, w.]"], SAME),
         (Phrase.GONE, IN_OX | {"text": "v, w"}, ["(ox) [Not in the group any more: v, w.]"], SAME),
+        (
+            Phrase.GONE_BY,
+            IN_OX | {"text": "v, w"},
+            ["(ox) [y has given the group a new key. Not in it any more: v, w.]"],
+            SAME,
+        ),
         (Phrase.NEW_OWNERS, IN_OX | {"text": "v"}, ["(ox) [y has made v an owner.]"], SAME),
         (Phrase.NEW_OWNER_YOU, IN_OX, ["(ox) [y has made you an owner.]"], SAME),
         (Phrase.CHANGES_MISSING, {"room": "ox"}, [CHANGES_MISSING], SAME),
@@ -334,6 +340,15 @@ WRONG_RECEIPT = ["[WARNING: y signed a receipt for another text than you sent.]"
             Phrase.WHICH_GROUP,
             {"text": "a, b", "key": "join_group NAME first"},
             ["[Which group? You are in a, b. Type join_group NAME first.]"],
+            SAME,
+        ),
+        (
+            Phrase.GROUPS_UNKNOWN,
+            {},
+            [
+                "[Your message to your group was not sent: the server is not responding, and it is not known which"
+                " group that is. Type send #NAME TEXT.]"
+            ],
             SAME,
         ),
         (Phrase.IN_NO_ROOM, {"key": "join_group NAME"}, ["[You are in no group. Type join_group NAME.]"], SAME),
@@ -411,7 +426,7 @@ WRONG_RECEIPT = ["[WARNING: y signed a receipt for another text than you sent.]"
         ),
         (Phrase.NOT_DONE, {"text": "who"}, ["[Not done: who]"], SAME),
         (Phrase.NEVER_SENT, {"text": "y"}, ["[Your message to y was not sent.]"], SAME),
-        (Phrase.NO_ANSWER, {}, ["[Server not responding. Try again later.]"], SAME),
+        (Phrase.NO_ANSWER, {"text": "who"}, ["[Server not responding: no answer to who. Try again later.]"], SAME),
         (Phrase.SERVER_SILENT, {"at": AT}, [SERVER_SILENT], SAME),
         (Phrase.SERVER_BACK, {}, ["[Server is back.]"], SAME),
         (Phrase.INTERRUPTED, {}, [], ["Caught keyboard interrupt. Exiting"]),

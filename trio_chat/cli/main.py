@@ -101,7 +101,7 @@ def _chat(options: ClientOptions, wording: str, as_json: bool, bell: bool) -> in
         screen, as_lines = Screen(sys.stdout, mark=""), JsonRenderer()
         return _run(partial(run_client, options, screen, as_lines), screen, as_lines, options)
     is_terminal = all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stdout))
-    book = Phrasebook(Wording(wording), options.name, is_terminal, options.reconnect)
+    book = Phrasebook(Wording(wording), options.name, is_terminal)
     if is_terminal and os.name == "posix" and os.environ.get("TERM", "dumb") not in ("", "dumb", "unknown"):
         # Only here, because prompt_toolkit takes longer to import than everything else together.
         from trio_chat.terminal.prompt import open_prompt

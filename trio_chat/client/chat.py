@@ -79,6 +79,11 @@ class Chat:
         return self._registration.registered is not None
 
     @property
+    def silent_since(self) -> float | None:
+        """Since when the server does not respond, in seconds since 1970; None while it does, as far as is known."""
+        return self._registration.silent_since
+
+    @property
     def waiting(self) -> int:
         """How many letters and messages to everyone waited at the latest registration."""
         return self._registration.registered.waiting if self._registration.registered else 0

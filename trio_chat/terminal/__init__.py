@@ -2,6 +2,7 @@
 
 commands.py      a typed line -> a command; the table of commands
 conversation.py  runs a chat: commands and events -> results
+current_group.py  which groups we are in, and which is the current one
 lasting.py       the same while the server is away: with an outbox, and an end that never waits
 early_lines.py   messages that are typed before the chat is open
 line_reader.py   reads typed lines while commands are carried out
@@ -10,6 +11,7 @@ unfinished.py    what is said of commands that have no answer at the end
 results.py       the results of commands, and what a renderer is
 wordings.py      results -> lines, in the two wordings for people
 outbox_words.py  the words for what becomes of messages in the outbox
+members_words.py  the words for changes of the members of private groups
 phrases.py       the phrases of the two wordings
 json_lines.py    results -> lines of JSON, for programs
 styling.py       lines, and their styles

@@ -22,6 +22,7 @@ from trio_chat.errors import (
     ChatError,
     NoSuchRoom,
     NotAMember,
+    NotRegistered,
     RoomExists,
     RoomFull,
     RoomIsPrivate,
@@ -30,9 +31,11 @@ from trio_chat.errors import (
     ServerTooNew,
     ServerTooOld,
     SignedInElsewhere,
+    TooFast,
 )
 from trio_chat.protocol.records import EVERYONE_NAME, fold
 from trio_chat.terminal import commands, refusals, results, unfinished
+from trio_chat.terminal.current_group import CurrentGroup
 from trio_chat.terminal.outbox_words import waiting_messages
 from trio_chat.terminal.styling import Line
 
@@ -78,10 +81,7 @@ async def run_conversation(
 class Conversation:
     """Carries out commands and shows events.
 
-    `rooms`: those that we are in, the current one last; empty: the server has not been asked.
     `doing`: the command that is being carried out, if any.
-    `is_chosen`: whether the user has chosen the current one. None: not yet, in this run. False: their choice failed, or
-    they are not in it any more.
     `keeps`: messages go by the outbox, and no command ends the conversation because the server does not respond.
     """
 
@@ -90,9 +90,8 @@ class Conversation:
     renderer: results.Renderer
     ready: Callable[[], Awaitable[object]]
     keeps: bool = False
-    rooms: list[str] = attrs.field(factory=list)
-    is_chosen: bool | None = None
     doing: commands.Command | None = None
+    groups: CurrentGroup = attrs.field(init=False, factory=CurrentGroup)
 
     def tell(self, result: results.Result) -> None:
         """Show a result."""
@@ -118,10 +117,12 @@ class Conversation:
                     # The conversation ends, whatever take_commands waits for: the nursery cancels it.
                     self._tell_unsent()
                     raise error
-                case RoomMembersChanged(room, joined=True) if self.rooms:
-                    self._add_room(room)
-                case RemovedFromRoom(room) | OutgoingChanged(error=NotAMember(room=room)):
-                    self._lose_room(room)
+                case RoomMembersChanged(room, joined=True):
+                    self.groups.add(room)
+                case RemovedFromRoom(room):
+                    self.groups.removed(room)
+                case OutgoingChanged(error=NotAMember(room=room)):
+                    self.groups.lose(room)
             match event:
                 case TableChanged() if self.renderer.lists_changed_table:
                     self._tell_table()
@@ -129,6 +130,19 @@ class Conversation:
                     self.tell(attrs.evolve(event, room=self._as_known(room)))
                 case _:
                     self.tell(event)
+
+    async def learn_rooms(self) -> None:
+        """Ask which rooms we are in, so that `send_group` knows it also when the server does not respond later."""
+        try:
+            await self._rooms_joined()
+        except (ServerNotResponding, NotRegistered, TooFast):
+            pass  # the command that needs them asks again
+        except (ServerKeyChanged, SignedInElsewhere):
+            self._tell_unsent()
+            raise
+        except ChatError as error:
+            # We had to register again for this, and were not let in: nobody else says so.
+            self.tell(SignedOff(error))
 
     async def take_commands(self, typed: AsyncIterable[str], stay: bool) -> None:
         """Carry out the typed lines, and deregister."""
@@ -151,12 +165,12 @@ class Conversation:
             if not self.keeps or not isinstance(error, ServerNotResponding):
                 self._tell_unsent()
                 raise
-            self.tell(results.Failed(error))
+            self.tell(results.NoAnswer(line.split()[0]))
             return False
         except ChatError as error:
             # Nobody can leave the room of everyone: who tries that is still in it.
             if isinstance(error, NotAMember) and fold(error.room) != EVERYONE_NAME:
-                self._lose_room(error.room)
+                self.groups.lose(error.room)
             self.tell(results.Failed(self._with_known_room(error)))
             return False
         finally:
@@ -165,7 +179,7 @@ class Conversation:
 
     def _tell_unsent(self) -> None:
         """The program ends: say so if a message has had no answer, and how many wait."""
-        if to := unfinished.recipient_of(self.doing, self._chosen()):
+        if to := unfinished.recipient_of(self.doing, self.groups.name):
             self.tell(results.MessageUnsent(to, in_group=isinstance(self.doing, commands.SendGroup)))
         # An event may end the program at the same moment.
         self.doing = None
@@ -241,27 +255,39 @@ class Conversation:
     async def _room_of(self, named: str | None) -> str:
         if named:
             return self._as_known(named)
-        return await self._current_room("join_group NAME first", in_none="join_group NAME")
+        if self._is_silent and not self.groups.rooms:
+            raise refusals.GroupsUnknown
+        try:
+            return await self._current_room("join_group NAME first", in_none="join_group NAME")
+        except ServerNotResponding:
+            if self.keeps:
+                raise refusals.GroupsUnknown from None
+            raise
+
+    @property
+    def _is_silent(self) -> bool:
+        """Whether the server is known not to respond, and that does not end the conversation."""
+        return self.keeps and self.chat.silent_since is not None
 
     async def _do_in_group(self, command: commands.GroupCommand) -> None:
         match command:
             case commands.CreateGroup(typed, private):
                 await self._choose(await self.chat.create_room(typed, private=private))
-                self.tell(results.RoomCreated(self.rooms[-1], private))
+                self.tell(results.RoomCreated(self.groups.rooms[-1], private))
             case commands.JoinGroup(typed):
                 # If it fails, what a script sends next must not go to the room before.
-                self.is_chosen = False
-                await self._choose(await self.chat.join(typed))
-                self.tell(results.RoomJoined(self.rooms[-1]))
+                self.groups.is_chosen = False
+                await self._choose(await self._join(typed))
+                self.tell(results.RoomJoined(self.groups.rooms[-1]))
             case commands.LeaveGroup(named, anyway):
                 room = self._as_known(named) if named else await self._current_room("leave_group NAME", in_none="")
                 await self.chat.leave(room, anyway=anyway)
-                self._forget_room(room)
+                self.groups.forget(room)
                 self.tell(results.RoomLeft(self._as_known(room)))
             case commands.ListGroups():
                 rooms = tuple(await self.chat.rooms())
                 await self._rooms_joined()
-                self.tell(results.RoomsList(rooms, self._chosen()))
+                self.tell(results.RoomsList(rooms, self.groups.name))
             case commands.ListGroupMembers(named):
                 instead = "list_members NAME"
                 room = self._as_known(named) if named else await self._current_room(instead, in_none=instead)
@@ -284,35 +310,41 @@ class Conversation:
                 await self.chat.add_owner(room, name)
                 self.tell(results.OwnerAdded(room, name))
 
+    async def _join(self, typed: str) -> str:
+        """Join a room; return its name. To choose one that we are in, nobody needs a server that does not respond."""
+        known = self.groups.find(typed)
+        if known and self._is_silent:
+            return known
+        try:
+            return await self.chat.join(typed)
+        except ServerNotResponding:
+            if known and self.keeps:
+                return known
+            raise
+
     async def _rooms_joined(self) -> list[str]:
         """The rooms that we are in, the current one last."""
-        if not self.rooms:
-            self.rooms[:] = await self.chat.joined_rooms()
-        return self.rooms
+        if not self.groups.rooms:
+            self.groups.learn(await self.chat.joined_rooms())
+        return self.groups.rooms
 
     async def _choose(self, room: str) -> None:
         """Make a room the current one. We may have been in it before."""
-        self.rooms[:] = [*(one for one in await self._rooms_joined() if fold(one) != fold(room)), room]
-        self.is_chosen = True
+        await self._rooms_joined()
+        self.groups.choose(room)
 
     async def _current_room(self, instead: str, *, in_none: str) -> str:
         """The current room. If it is not known: what the user should type, also if they are in none."""
         rooms = await self._rooms_joined()
         if not rooms:
             raise refusals.InNoGroup(in_none)
-        if current := self._chosen():
+        if current := self.groups.name:
             return current
         raise refusals.WhichGroup(rooms, instead)
 
-    def _chosen(self) -> str:
-        """The current one of `rooms`; empty if it is not known."""
-        # The server knows the rooms, and not which one they had chosen before the program was started again.
-        is_known = self.is_chosen or (self.is_chosen is None and len(self.rooms) == 1)
-        return self.rooms[-1] if self.rooms and is_known else ""
-
     def _as_known(self, typed: str) -> str:
         """The name of a room as it was created, if we have heard of it; else as it was typed."""
-        known = (*self.rooms, *self.chat.known_rooms, EVERYONE_NAME)
+        known = (*self.groups.rooms, *self.chat.known_rooms, EVERYONE_NAME)
         return next((room for room in known if fold(room) == fold(typed)), typed)
 
     def _with_known_room(self, error: ChatError) -> ChatError:
@@ -321,25 +353,6 @@ class Conversation:
             case RoomExists() | NoSuchRoom() | NotAMember() | RoomFull() | RoomIsPrivate():
                 return type(error)(self._as_known(error.room))
         return error
-
-    def _add_room(self, name: str) -> None:
-        """Somebody has put us into a room."""
-        # Not the current one: what is typed at this moment is for another room. That stays the current one, also if it
-        # was so because it was the only one.
-        self.is_chosen = True if self._chosen() else self.is_chosen
-        if not any(fold(room) == fold(name) for room in self.rooms):
-            self.rooms.insert(0, name)
-
-    def _lose_room(self, name: str) -> None:
-        """We are not in a room any more, and have not left it here."""
-        if any(fold(room) == fold(name) for room in self.rooms):
-            # What is typed next was meant for it, and not for another room. Nor, if they have chosen none, for the one
-            # that is left.
-            self.is_chosen = bool(self.is_chosen) and fold(name) != fold(self.rooms[-1])
-        self._forget_room(name)
-
-    def _forget_room(self, name: str) -> None:
-        self.rooms[:] = [room for room in self.rooms if fold(room) != fold(name)]
 
     async def _register(self) -> None:
         if self.chat.online:

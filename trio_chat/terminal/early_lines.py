@@ -10,22 +10,33 @@ import attrs
 from trio_chat.client.early_outbox import EarlyOutbox, Outgoing
 from trio_chat.client.events import MessageState, OutgoingChanged
 from trio_chat.errors import ChatError, ServerNotResponding, StoreFailed
-from trio_chat.protocol.records import EVERYONE_NAME
-from trio_chat.terminal import commands, results
+from trio_chat.protocol.records import EVERYONE_NAME, fold
+from trio_chat.terminal import commands, refusals, results
 from trio_chat.terminal.outbox_words import waiting_messages
 
 
 @attrs.frozen(eq=False)
 class EarlyLines:
-    """Carries out what needs no server."""
+    """Carries out what needs no server.
+
+    `is_terminal`: a person is told at once that nobody knows which group `send_group` means. In a pipe it waits, and
+    what comes after it for any group waits behind it.
+    """
 
     _outbox: EarlyOutbox
     _tell: Callable[[results.Result], None]
+    _is_terminal: bool
+    # The groups, by their names in lower case, for which a command waits; empty: the current one.
+    _waiting_for: set[str] = attrs.field(init=False, factory=set)
 
     async def carry_out(self, line: str) -> bool:
         """Carry out a command for which no server is needed; return whether it is one."""
         try:
-            match commands.parse(line):
+            match command := commands.parse(line):
+                case commands.SendGroup(room=None) if self._is_terminal:
+                    raise refusals.GroupsUnknown
+                case _ if self._has_to_wait(command):
+                    return False
                 case commands.Send(recipient, text):
                     self._kept(await self._outbox.put(recipient, "", text))
                 case commands.SendAll(text):
@@ -44,6 +55,22 @@ class EarlyLines:
             raise
         except ChatError as error:
             self._tell(results.Failed(error))
+        return True
+
+    def _has_to_wait(self, command: commands.Command) -> bool:
+        """Whether a command waits for the chat. Messages wait if they would be sent before what was typed earlier."""
+        match command:
+            case commands.SendGroup(room=None):
+                self._waiting_for.add("")
+            case commands.CreateGroup(room) | commands.JoinGroup(room) | commands.LeaveGroup(str(room)):
+                # A message to it that is sent before they are in it would fail.
+                self._waiting_for.add(fold(room))
+            case commands.SendGroup(room=str(room)):
+                return not self._waiting_for.isdisjoint(("", fold(room)))
+            case commands.SendAll():
+                return "" in self._waiting_for  # the current group may be that of everyone
+            case _:
+                return False
         return True
 
     def _kept(self, one: Outgoing) -> None:

@@ -10,7 +10,7 @@ import json
 import attrs
 
 from trio_chat.client import events
-from trio_chat.errors import ChatError
+from trio_chat.errors import ChatError, ServerNotResponding
 from trio_chat.terminal import results
 from trio_chat.terminal.styling import Line
 
@@ -105,4 +105,7 @@ class JsonRenderer:
 
     def render(self, result: results.Result) -> tuple[Line, ...]:
         """The line with the object of a result; none if it has no object."""
+        if isinstance(result, results.NoAnswer):
+            # A program knows which command that was: the answers are in the order of the commands.
+            result = results.Failed(ServerNotResponding())
         return (Line(as_json(result)),) if type(result) in EVENTS else ()

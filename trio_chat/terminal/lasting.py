@@ -54,7 +54,7 @@ async def run_lasting_conversation(
         for line in renderer.render(result):
             show(line)
 
-    early = EarlyLines(early_outbox, tell)
+    early = EarlyLines(early_outbox, tell, is_terminal)
     reader = LineReader(typed, is_terminal, stay, lambda line: _tell_not_done(tell, [line]), early.carry_out)
     conversation: Conversation | None = None
     try:
@@ -98,15 +98,19 @@ async def _take_over(reader: LineReader, chat: Chat) -> None:
 async def _carry_out(conversation: Conversation, reader: LineReader) -> None:
     """Carry out the lines, then wait until all messages are sent or have to wait; for as long as there is time."""
     unanswered: list[str] = []
+    # The nursery is inside the chat: nothing may ask the server when that is closed.
     with reader.working:
-        async for line in reader.lines:
-            unanswered[:] = [line]
-            await conversation.ready()
-            await conversation.do_line(line)
-            unanswered.clear()
-        if reader.stay:
-            await trio.sleep_forever()
-        await conversation.chat.outbox.settled()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(conversation.learn_rooms)
+            async for line in reader.lines:
+                unanswered[:] = [line]
+                await conversation.ready()
+                await conversation.do_line(line)
+                unanswered.clear()
+            if reader.stay:
+                await trio.sleep_forever()
+            await conversation.chat.outbox.settled()
+            nursery.cancel_scope.cancel()
     _tell_not_done(conversation.tell, [*unanswered, *reader.left()])
 
 

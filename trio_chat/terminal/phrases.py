@@ -62,7 +62,16 @@ class Phrase(enum.Enum):
         "({room}) [{name} has added you to this group. Type join_group {room} to write to it.]",
     )
     ADDED = Style.SYSTEM, "somebody has added others", "({room}) [{name} has added {text}.]"
-    GONE = Style.SYSTEM, "others were removed, or have left", "({room}) [Not in the group any more: {text}.]"
+    GONE = (
+        Style.SYSTEM,
+        "others have left, and your program gives a new key",
+        "({room}) [Not in the group any more: {text}.]",
+    )
+    GONE_BY = (
+        Style.SYSTEM,
+        "others were removed, or have left",
+        "({room}) [{name} has given the group a new key. Not in it any more: {text}.]",
+    )
     NEW_OWNERS = Style.SYSTEM, "there are more owners", "({room}) [{name} has made {text} an owner.]"
     NEW_OWNER_YOU = Style.SYSTEM, "you are an owner now", "({room}) [{name} has made you an owner.]"
     CHANGES_MISSING = (
@@ -80,7 +89,7 @@ class Phrase(enum.Enum):
     LEFT_PRIVATE = (
         Style.SYSTEM,
         "somebody has left a private group",
-        "({room}) [{name} has left. The group gets a new key as soon as one of its owners is online.]",
+        "({room}) [{name} has left. The program of an owner gives the group a new key: now, or when one is online.]",
     )
     ROOM_NOT_TRUSTED = (
         Style.WARNING,
@@ -165,6 +174,12 @@ class Phrase(enum.Enum):
         "send_group, leave_group, list_members, and no group is chosen",
         "[Which group? You are in {text}. Type {key}.]",
     )
+    GROUPS_UNKNOWN = (
+        Style.ERROR,
+        "send_group while the server does not respond, and your group is not known",
+        "[Your message to your group was not sent: the server is not responding, and it is not known which group that"
+        " is. Type send #NAME TEXT.]",
+    )
     IN_NO_ROOM = Style.ERROR, "send_group, list_members in no group", "[You are in no group. Type {key}.]"
     NONE_TO_LEAVE = Style.ERROR, "leave_group in no group", "[You are in no group.]"
     REG_SENT = Style.SYSTEM, "registering again", "[RegSent]", ""
@@ -226,7 +241,7 @@ class Phrase(enum.Enum):
     NO_ANSWER = (
         Style.ERROR,
         "with --reconnect: no answer to another command",
-        "[Server not responding. Try again later.]",
+        "[Server not responding: no answer to {text}. Try again later.]",
     )
     SERVER_SILENT = (
         Style.ERROR,

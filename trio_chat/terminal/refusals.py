@@ -24,6 +24,15 @@ class InNoGroup(ChatError):
         self.instead = instead
 
 
+class GroupsUnknown(ChatError):
+    """`send_group` while the server does not respond, and nobody knows which group is the current one.
+
+    It is not kept until that is known: what is typed for a group by its name meanwhile would be sent before it.
+    """
+
+    line = "the server is not responding, so your group is not known: type send #NAME TEXT"
+
+
 class WhichGroup(ChatError):
     """A command for the current group, and the user has not chosen one of these `groups`. `instead`: what to type."""
 

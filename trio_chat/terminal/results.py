@@ -271,6 +271,13 @@ class Failed:
 
 
 @attrs.frozen
+class NoAnswer:
+    """The server has not answered a command, and the conversation goes on. `command`: its first word."""
+
+    command: str
+
+
+@attrs.frozen
 class ProgramInterrupted:
     """Ctrl-C has ended the program."""
 
@@ -304,6 +311,7 @@ CommandAnswer = (
     | HistoryList
     | CommandList
     | Failed
+    | NoAnswer
 )
 """What ends a command. A program can rely on exactly one of these for each."""
 

@@ -11,11 +11,10 @@ import attrs
 
 from trio_chat import errors
 from trio_chat.client import events
-from trio_chat.client.block_list import Blocked
 from trio_chat.client.rooms import RoomInfo
 from trio_chat.presence.messages import FriendChanged
 from trio_chat.protocol.records import EVERYONE_NAME, fold
-from trio_chat.terminal import commands, outbox_words, refusals, results, unfinished
+from trio_chat.terminal import commands, members_words, outbox_words, refusals, results, unfinished
 from trio_chat.terminal.phrases import Phrase, Wording
 from trio_chat.terminal.styling import LINE_END, Line, mentions
 from trio_chat.terminal.styling import LineStyle as Style
@@ -33,6 +32,7 @@ _ERRORS: dict[type[errors.ChatError], Phrase] = {
     errors.NotRegistered: Phrase.OFFLINE,
     refusals.AlreadyRegistered: Phrase.ALREADY_REGISTERED,
     refusals.OnlyYourself: Phrase.ONLY_YOURSELF,
+    refusals.GroupsUnknown: Phrase.GROUPS_UNKNOWN,
     errors.InvalidRecipient: Phrase.TO_ONESELF,
     errors.InvalidName: Phrase.INVALID_NAME,
     errors.UnknownRecipient: Phrase.UNKNOWN_NAME,
@@ -89,13 +89,12 @@ def show_address(address: tuple[str, int]) -> str:
 class Phrasebook:
     """Results -> the lines that show them in one wording. `owner` is the reader's name, for mentions in a group.
 
-    `is_at_terminal`: a person reads, not a program. `goes_on`: the program does so when the server does not respond.
+    `is_at_terminal`: a person reads, not a program.
     """
 
     wording: Wording = Wording.GROUP
     owner: str = ""
     is_at_terminal: bool = False
-    goes_on: bool = False
 
     lists_changed_table = False
 
@@ -113,26 +112,23 @@ class Phrasebook:
             case results.SentByServer() | results.MessageSent() | results.MessageUnsent():
                 return self._message(result)
             case _ if isinstance(result, results.OutboxResult):
-                words = outbox_words.words_of_outbox(result)
-                return tuple(line for phrase, fields in words for line in self.lines(phrase, **fields))
+                return self._all(outbox_words.words_of_outbox(result))
             case _ if isinstance(result, results.RoomResult):
                 return self._room(result)
             case results.TableList(rows):
                 return self._table(rows)
             case results.KeyTrusted(name, key):
                 return self.lines(Phrase.TRUSTED, name=name, key=key)
-            case results.PersonBlocked(name, key):
-                return self.lines(Phrase.BLOCKED, name=name, key=key)
-            case results.PersonUnblocked(name):
-                return self.lines(Phrase.UNBLOCKED, name=name)
-            case results.BlockedList(people):
-                return self._blocked(people)
+            case results.PersonBlocked() | results.PersonUnblocked() | results.BlockedList():
+                return self._blocking(result)
             case results.HistoryList(entries):
                 return self._history(entries)
             case results.CommandList(lines):
                 return tuple(map(Line, lines))
             case results.Failed(error):
                 return self._error(error)
+            case results.NoAnswer(command):
+                return self.lines(Phrase.NO_ANSWER, text=command)
             case results.ProgramInterrupted():
                 return self.lines(Phrase.INTERRUPTED)
             case FriendChanged(friend, is_online):
@@ -178,6 +174,9 @@ class Phrasebook:
         }
         return tuple(line for part in template.split(" / ") if part for line in _fill(phrase.style, part, text, fields))
 
+    def _all(self, words: Iterable[outbox_words.Words]) -> tuple[Line, ...]:
+        return tuple(line for phrase, fields in words for line in self.lines(phrase, **fields))
+
     def _event(self, event: events.Event) -> tuple[Line, ...]:
         match event:
             case events.MessageReceived(sender, text, clock):
@@ -216,20 +215,7 @@ class Phrasebook:
                 return self.lines(Phrase.SERVER_BACK)
             case events.SignedOff(error):
                 return self._error(error)
-        return self._event_of_members(event)
-
-    def _event_of_members(self, event: events.Event) -> tuple[Line, ...]:
-        match event:
-            case events.MemberLeft(room, name, private=True):
-                return self.lines(Phrase.LEFT_PRIVATE, room=room, name=name)
-            case events.RoomMembersChanged():
-                return self._members_changed(event)
-            case events.RemovedFromRoom(room, owner):
-                return self.lines(Phrase.REMOVED_YOU, room=room, name=owner)
-            case events.RoomNotTrusted(room):
-                return self.lines(Phrase.ROOM_NOT_TRUSTED if room else Phrase.NOT_ADDED, room=room)
-        # Who joins and leaves an open room is shown to programs only.
-        return ()
+        return self._all(members_words.words_of_members(event, self.owner))
 
     def _silent(self, since: float, waiting: int) -> tuple[Line, ...]:
         lines = self.lines(Phrase.SERVER_SILENT, at=since)
@@ -281,19 +267,6 @@ class Phrasebook:
                 rows = [self.lines(Phrase.MEMBER_ROW, room=room, name=name) for name in names]
                 return (*self.lines(heading, room=room), *chain.from_iterable(rows))
 
-    def _members_changed(self, event: events.RoomMembersChanged) -> tuple[Line, ...]:
-        owners = tuple(name for name in event.owners if fold(name) != fold(self.owner))
-        changes = ((Phrase.ADDED, event.added), (Phrase.GONE, event.removed), (Phrase.NEW_OWNERS, owners))
-        lines = self.lines(Phrase.ADDED_YOU, room=event.room, name=event.owner) if event.joined else ()
-        for phrase, names in changes:
-            if names:
-                lines += self.lines(phrase, room=event.room, name=event.owner, text=", ".join(names))
-        if owners != event.owners:
-            lines += self.lines(Phrase.NEW_OWNER_YOU, room=event.room, name=event.owner)
-        if event.unknown_owner:
-            lines += self.lines(Phrase.UNKNOWN_OWNER, room=event.room, name=event.owner)
-        return lines + (self.lines(Phrase.CHANGES_MISSING, room=event.room) if event.gap else ())
-
     def _with_mention(self, text: str, lines: tuple[Line, ...]) -> tuple[Line, ...]:
         return _ringing(lines, self.owner) if mentions(text, self.owner) else lines
 
@@ -316,9 +289,17 @@ class Phrasebook:
         (line,) = self.lines(phrase, name=name, text=address, key=key, at=since)
         return attrs.evolve(line, text=line.text.rstrip())
 
-    def _blocked(self, people: Iterable[Blocked]) -> tuple[Line, ...]:
-        rows = (self.lines(Phrase.BLOCKED_ROW, text=", ".join(one.names), key=one.key) for one in people)
-        return tuple(chain.from_iterable(rows)) or self.lines(Phrase.NOBODY_BLOCKED)
+    def _blocking(
+        self, result: results.PersonBlocked | results.PersonUnblocked | results.BlockedList
+    ) -> tuple[Line, ...]:
+        match result:
+            case results.PersonBlocked(name, key):
+                return self.lines(Phrase.BLOCKED, name=name, key=key)
+            case results.PersonUnblocked(name):
+                return self.lines(Phrase.UNBLOCKED, name=name)
+            case results.BlockedList(people):
+                rows = (self.lines(Phrase.BLOCKED_ROW, text=", ".join(one.names), key=one.key) for one in people)
+                return tuple(chain.from_iterable(rows)) or self.lines(Phrase.NOBODY_BLOCKED)
 
     def _history(self, entries: Iterable[events.HistoryEntry]) -> tuple[Line, ...]:
         lines: list[Line] = []
@@ -340,8 +321,6 @@ class Phrasebook:
                 return warning + self.lines(Phrase.NOT_SENT, name=name)
             case errors.NotAMember(room=room) if fold(room) == EVERYONE_NAME:
                 return self.lines(Phrase.EVERYONE_STAYS, room=EVERYONE_NAME)
-            case errors.ServerNotResponding() if self.goes_on:
-                return self.lines(Phrase.NO_ANSWER)
             case errors.TooFast(seconds=seconds):
                 return self.lines(Phrase.TOO_FAST, count=seconds)
             case commands.UnknownCommand(word=word, similar=(_, *_) as similar):
