@@ -116,12 +116,14 @@ async def test_after_every_end_the_terminal_is_as_before_and_the_code_is_right(t
         people["is_stopped"].process.send_signal(signal.SIGTERM)
         clients.server.process.kill()
         people["is_left"].type(f"dereg{ENTER}")
-        people["is_unheard"].type(f"send_all hi{ENTER}")
+        people["is_unheard"].type(f"send_all hi{ENTER}who{ENTER}send bob hi{ENTER}")
         await people["is_left"].leaves(1)
         await people["is_unheard"].leaves(1)
-        assert people["is_unheard"].picture.lines[-4:] == [
-            ">>> send_all hi",
+        assert people["is_unheard"].picture.lines[-8:] == [
+            *(">>> send_all hi", ">>> who", ">>> send bob hi"),
             ">>> [Your message to everyone was probably not sent.]",
+            ">>> [Not done: who]",
+            ">>> [Your message to bob was not sent.]",
             ">>> [Server not responding]",
             ">>> [Exiting]",
         ]

@@ -6,6 +6,7 @@ in each run.
 
 import json
 import re
+from functools import partial
 
 import pytest
 import trio
@@ -13,13 +14,13 @@ import trio
 from tests.person_at_client import PersonAtClient
 from tests.stage import identity_of
 from trio_chat.crypto.identities import Identity
-from trio_chat.errors import NameTaken, ServerKeyChanged, SignedInElsewhere
+from trio_chat.errors import NameTaken, ServerKeyChanged, ServerNotResponding, SignedInElsewhere
 from trio_chat.protocol.room_messages import ListRooms
 from trio_chat.storage.memory import MemoryClientStore
 from trio_chat.storage.outgoing import Outgoing
 from trio_chat.terminal.conversation import run_conversation
 from trio_chat.terminal.json_lines import JsonRenderer
-from trio_chat.terminal.line_reader import LINES_AHEAD, LINES_AHEAD_IN_PIPE
+from trio_chat.terminal.line_reader import LINES_AHEAD, LINES_AHEAD_IN_PIPE, lines_left
 from trio_chat.terminal.wordings import Phrasebook
 
 WELCOME, BYE = "[Welcome, You are registered.]", "[You are Offline. Bye.]"
@@ -439,3 +440,35 @@ async def test_a_program_gets_the_number_of_a_message_and_what_becomes_of_it(sta
         (2, ids[2], "posted", None),
     }
     assert shown[-1] == {"event": "deregistered"}
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+async def test_a_client_without_reconnect_names_what_it_has_not_done(stage, is_there, autojump_clock):
+    """Only at a terminal. In a pipe it prints what the ancestors print."""
+    printed = []
+    for is_terminal in (True, False):
+        alice = PersonAtClient(stage, "alice", "10.0.9.9")
+        keys, lines = trio.open_memory_channel(10)
+        left = partial(lines_left, lines) if is_terminal else tuple
+        if not is_there:
+            await stage.kill_server()
+        with pytest.RaisesGroup(ServerNotResponding, flatten_subgroups=True):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(
+                    partial(run_conversation, alice.open(reconnect=False), lines, alice._show, Phrasebook(), left=left)
+                )
+                await stage.pass_time(1)
+                if is_there:
+                    await stage.kill_server()
+                for line in ("list_groups", "who", "", "send bob hi", "send #lunch soup", "wh", "exit"):
+                    keys.send_nowait(line)
+        printed.append(alice.printed)
+        await stage.start_server()
+    first = [WELCOME] if is_there else ["[Not done: list_groups]"]
+    assert printed == [
+        [
+            *(*first, "[Not done: who]", "[Your message to bob was not sent.]"),
+            *("[Your message to group lunch was not sent.]", "[Not done: wh]"),
+        ],
+        [WELCOME] if is_there else [],
+    ]

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,6 +39,7 @@ from trio_chat.storage.interface import ClientStore
 from trio_chat.storage.memory import MemoryClientStore
 from trio_chat.terminal.conversation import run_conversation
 from trio_chat.terminal.lasting import run_lasting_conversation
+from trio_chat.terminal.line_reader import LINES_AHEAD, lines_left
 from trio_chat.terminal.results import Renderer
 from trio_chat.terminal.screen import Screen, read_lines
 from trio_chat.terminal.wordings import Phrasebook
@@ -46,7 +48,8 @@ if TYPE_CHECKING:
     from trio_chat.terminal.prompt import Prompt
 
 WAITING_LINES = 16
-
+"""How many lines of a pipe are read before they are done. At a terminal it is LINES_AHEAD: lines that were read can be
+named if the program ends before they are done."""
 
 _NEVER_REGISTERED = (NameTaken, TooManyNames, NoRoom, RegistrationClosed, NotInvited, AddressError)
 """With these at the start, a new key has registered nothing. After others the server may have it."""
@@ -133,24 +136,26 @@ async def run_client(options: ClientOptions, screen: Screen, renderer: Renderer)
     identity = options.open_identity()
     # If standard input is closed, its number may belong to another file by now: read nothing instead.
     fd = os.open(os.devnull, os.O_RDONLY) if sys.stdin is None else sys.stdin.fileno()
-    lines_in, lines = trio.open_memory_channel[str](WAITING_LINES)
+    is_terminal = os.isatty(fd)
+    lines_in, lines = trio.open_memory_channel[str](LINES_AHEAD if is_terminal else WAITING_LINES)
     async with options.open_store() as store, trio.open_nursery() as nursery:
         nursery.start_soon(read_lines, fd, lines_in, screen.show_prompt)
         opening = options.open_chat(identity, store)
         early_outbox = EarlyOutbox(options.name, store, time.time)
         if options.reconnect:
             await run_lasting_conversation(
-                opening, lines, screen.show, renderer, early_outbox, stay=options.stay, is_terminal=os.isatty(fd)
+                opening, lines, screen.show, renderer, early_outbox, stay=options.stay, is_terminal=is_terminal
             )
         else:
-            await run_conversation(opening, lines, screen.show, renderer, stay=options.stay)
+            left = partial(lines_left, lines) if is_terminal else tuple
+            await run_conversation(opening, lines, screen.show, renderer, stay=options.stay, left=left)
         nursery.cancel_scope.cancel()
 
 
 async def run_client_at_terminal(options: ClientOptions, prompt: "Prompt", book: Phrasebook) -> int | None:
     """Chat at a prompt until `exit`, Ctrl-D or SIGTERM; return the exit code. Raises as `run_conversation` does."""
     identity = options.open_identity()
-    lines_in, lines = trio.open_memory_channel[str](WAITING_LINES)
+    lines_in, lines = trio.open_memory_channel[str](LINES_AHEAD)
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals, trio.CancelScope() as until_sigterm:
         async with options.open_store() as store, trio.open_nursery() as nursery:
             # The prompt comes first: what the chat prints, it prints above the prompt.
@@ -164,7 +169,8 @@ async def run_client_at_terminal(options: ClientOptions, prompt: "Prompt", book:
                     opening, lines, prompt.show, book, early_outbox, ready=ready, stay=stay, is_terminal=True
                 )
             else:
-                await run_conversation(opening, lines, prompt.show, book, ready=ready, stay=stay)
+                left = partial(lines_left, lines)
+                await run_conversation(opening, lines, prompt.show, book, ready=ready, stay=stay, left=left)
             nursery.cancel_scope.cancel()
     return TERMINATED if until_sigterm.cancelled_caught else None
 

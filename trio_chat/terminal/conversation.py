@@ -3,7 +3,7 @@
 What is typed is parsed in commands.py, and lines are made by a renderer (wordings.py, json_lines.py).
 """
 
-from collections.abc import AsyncIterable, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 
 import attrs
@@ -51,6 +51,7 @@ async def run_conversation(
     *,
     ready: Callable[[], Awaitable[object]] = trio.lowlevel.checkpoint,
     stay: bool = False,
+    left: Callable[[], Iterable[str]] = tuple,
 ) -> None:
     """Open a chat and carry out the typed lines; return after `exit` or the end of the lines, deregistered.
 
@@ -61,6 +62,7 @@ async def run_conversation(
         renderer: makes the lines.
         ready: waits until more can be shown; before that no event and no command is taken.
         stay: at the end of the typed lines, go on listening until cancelled.
+        left: gives the typed lines that nobody has taken. If an error ends this, they are said not to be done.
 
     Raises:
         ServerNotResponding, ServerKeyChanged, ServerTooOld, ServerTooNew, SignedInElsewhere: at any time; they have not
@@ -68,13 +70,22 @@ async def run_conversation(
         ChatError: what `open_chat` raises.
         All of them within exception groups, as they come out of the nursery.
     """
-    # The nursery is outside: the chat closes first, then show_events shows what is left in it, and ends.
-    async with trio.open_nursery() as nursery, opening as chat:
-        conversation = Conversation(chat, show, renderer, ready)
-        conversation.tell(results.SignedOn(chat.waiting))
-        conversation.tell_waiting()
-        nursery.start_soon(conversation.show_events)
-        await conversation.take_commands(typed, stay)
+
+    def tell(result: results.Result) -> None:
+        for line in renderer.render(result):
+            show(line)
+
+    try:
+        # The nursery is outside: the chat closes first, then show_events shows what is left in it, and ends.
+        async with trio.open_nursery() as nursery, opening as chat:
+            conversation = Conversation(chat, show, renderer, ready)
+            tell(results.SignedOn(chat.waiting))
+            conversation.tell_waiting()
+            nursery.start_soon(conversation.show_events)
+            await conversation.take_commands(typed, stay)
+    except BaseException:
+        unfinished.tell_not_done(tell, left())
+        raise
 
 
 @attrs.define(eq=False)

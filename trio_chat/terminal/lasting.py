@@ -4,7 +4,7 @@ How commands are carried out is in conversation.py, as for the other clients.
 """
 
 import time
-from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterable, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 
 import trio
@@ -18,7 +18,7 @@ from trio_chat.terminal.conversation import Conversation
 from trio_chat.terminal.early_lines import EarlyLines
 from trio_chat.terminal.line_reader import LineReader
 from trio_chat.terminal.styling import Line
-from trio_chat.terminal.unfinished import NotTold, not_done
+from trio_chat.terminal.unfinished import NotTold, tell_not_done
 
 SILENT_AFTER = 2.6
 """Seconds without an answer to a registration after which the server counts as silent: just over 5 windows of 0.5."""
@@ -55,7 +55,7 @@ async def run_lasting_conversation(
             show(line)
 
     early = EarlyLines(early_outbox, tell, is_terminal)
-    reader = LineReader(typed, is_terminal, stay, lambda line: _tell_not_done(tell, [line]), early.carry_out)
+    reader = LineReader(typed, is_terminal, stay, lambda line: tell_not_done(tell, [line]), early.carry_out)
     conversation: Conversation | None = None
     try:
         async with trio.open_nursery() as nursery:
@@ -74,7 +74,7 @@ async def run_lasting_conversation(
                     await _deregister(conversation)
             still_opening.cancel()
     finally:
-        _tell_not_done(tell, reader.left())  # also if the chat could not be opened
+        tell_not_done(tell, reader.left())  # also if the chat could not be opened
     if conversation is not None and conversation.chat.online:
         tell(results.Failed(NotTold()))
     # Only now everything is shown that has become of messages.
@@ -111,7 +111,7 @@ async def _carry_out(conversation: Conversation, reader: LineReader) -> None:
                 await trio.sleep_forever()
             await conversation.chat.outbox.settled()
             nursery.cancel_scope.cancel()
-    _tell_not_done(conversation.tell, [*unanswered, *reader.left()])
+    tell_not_done(conversation.tell, [*unanswered, *reader.left()])
 
 
 async def _deregister(conversation: Conversation) -> None:
@@ -122,9 +122,3 @@ async def _deregister(conversation: Conversation) -> None:
         except (ServerNotResponding, NotRegistered):
             return
         conversation.tell(results.WentOffline())
-
-
-def _tell_not_done(tell: Tell, lines: Iterable[str]) -> None:
-    for line in lines:
-        if error := not_done(line):
-            tell(results.Failed(error))

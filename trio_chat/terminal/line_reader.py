@@ -118,10 +118,15 @@ class LineReader:
 
     def left(self) -> list[str]:
         """The lines that nobody has taken from `lines`; afterwards there are none."""
-        left = []
-        while self.lines.statistics().current_buffer_used:
-            left.append(self.lines.receive_nowait())
-        return left
+        return lines_left(self.lines)
+
+
+def lines_left(lines: trio.MemoryReceiveChannel[str]) -> list[str]:
+    """The lines that nobody has taken from a channel; afterwards there are none."""
+    left = []
+    while lines.statistics().current_buffer_used:
+        left.append(lines.receive_nowait())
+    return left
 
 
 def _is_exit(line: str) -> bool:

@@ -3,8 +3,10 @@
 When that is so is decided in conversation.py and lasting.py.
 """
 
+from collections.abc import Callable, Iterable
+
 from trio_chat.errors import ChatError
-from trio_chat.terminal import commands
+from trio_chat.terminal import commands, results
 
 
 class NotDone(ChatError):
@@ -33,6 +35,13 @@ def recipient_of(command: commands.Command | None, current_room: str = "") -> st
             room = named or current_room
             return f"group {room}" if room else "your group"
     return ""
+
+
+def tell_not_done(tell: Callable[[results.Result], object], lines: Iterable[str]) -> None:
+    """Say of each line that it will not be carried out, unless nothing is lost by that."""
+    for line in lines:
+        if error := not_done(line):
+            tell(results.Failed(error))
 
 
 def not_done(line: str) -> NotDone | None:
