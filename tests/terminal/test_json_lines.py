@@ -356,7 +356,7 @@ class Person:
     fingerprint: str = "aaaa"
 
 
-TABLE = {"event": "table", "rows": [ROW | {"key": "aaaa", "key_changed": True}]}
+TABLE = {"event": "table", "rows": [ROW | {"key": "aaaa", "key_changed": True}], "silent_since": None}
 
 
 async def run(*typed, happens=()):

@@ -137,6 +137,30 @@ async def test_a_command_without_an_answer_does_not_end_it(stage, enters, autoju
     assert await alice.types("search hi") == ["[Nothing found.]"]
 
 
+async def test_who_says_that_its_table_may_be_old_while_the_server_is_silent(stage, enters, nursery, autojump_clock):
+    old = "[The server is not responding since TIME: this may not be so any more.]"
+    alice = await enters("alice", WELCOME)
+    robot = PersonAtClient(stage, "robot", "10.0.9.8", renderer=JsonRenderer())
+    await nursery.start(robot.run)
+    await stage.pass_time(1)
+    silent_since = [await _silent_since(robot)]
+    await stage.kill_server()
+    (heading, *rows) = await alice.types("who")
+    assert old not in rows
+    await stage.pass_time(60)
+    assert await alice.types("who") == [heading, *rows, old]
+    silent_since.append(await _silent_since(robot))
+    await stage.start_server()
+    await stage.pass_time(30)
+    assert old not in await alice.types("who")
+    silent_since.append(await _silent_since(robot))
+    assert [since is None for since in silent_since] == [True, False, True]
+
+
+async def _silent_since(robot):
+    return json.loads((await robot.types("who"))[-1])["silent_since"]
+
+
 # --- leaving ---
 
 

@@ -498,6 +498,12 @@ WRONG_RECEIPT = ["[WARNING: y signed a receipt for another text than you sent.]"
             [f"x  off line  05:26:36  [::1]:9  {OLD}"],
             SAME,
         ),
+        (
+            Phrase.TABLE_OLD,
+            {"at": AT},
+            ["[The server is not responding since 05:26:36: this may not be so any more.]"],
+            SAME,
+        ),
         (Phrase.ROW_CHANGED, {"key": OLD}, [f"{OLD}  KEY CHANGED"], SAME),
         (Phrase.PASTE, {"count": 3}, ["[Paste of 3 lines: run them as commands? y, or any other key for no]"], SAME),
         (

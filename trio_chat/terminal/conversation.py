@@ -392,4 +392,5 @@ class Conversation:
             for one in everybody
             if one.name not in self.chat.table
         )
-        self.tell(results.TableList(tuple(sorted(rows, key=lambda row: fold(row.name)))))
+        rows.sort(key=lambda row: fold(row.name))
+        self.tell(results.TableList(tuple(rows), self.chat.silent_since if self.keeps else None))

@@ -345,6 +345,11 @@ class Phrase(enum.Enum):
     HEADING = Style.PLAIN, "who: above the rows", "{name}  status    since     {text}  {key}"
     ONLINE_ROW = Style.PLAIN, "who: someone online", "{name}  on line   {time}  {text}  {key}"
     AWAY_ROW = Style.PLAIN, "who: someone away", "{name}  off line  {time}  {text}  {key}"
+    TABLE_OLD = (
+        Style.ERROR,
+        "who: below the rows, while the server does not respond",
+        "[The server is not responding since {time}: this may not be so any more.]",
+    )
     ROW_CHANGED = Style.PLAIN, "who: after a key that has changed", "{key}  KEY CHANGED"
     PASTE = (
         Style.SYSTEM,

@@ -214,9 +214,13 @@ class TableRow:
 
 @attrs.frozen
 class TableList:
-    """Who is known to the server, in the order of names."""
+    """Who is known to the server, in the order of names.
+
+    `silent_since`: the server does not respond since then, and the client keeps trying: this may not be so any more.
+    """
 
     rows: tuple[TableRow, ...]
+    silent_since: float | None = None
 
 
 @attrs.frozen
