@@ -229,3 +229,4 @@ async def test_messages_the_bell_completion_and_pastes(tmp_path):
     typed = tmp_path / "state" / "trio_chat" / "typed"
     assert typed.read_text().splitlines() == ["who"]
     assert stat.S_IMODE(typed.stat().st_mode) == 0o600
+    assert {stat.S_IMODE(folder.stat().st_mode) for folder in typed.parents[:2]} == {0o700}, "all that were made"

@@ -206,7 +206,16 @@ async def test_only_the_same_user_can_open_it(path, nursery, monkeypatch):
     nursery.cancel_scope.cancel()
 
 
+async def test_all_folders_that_are_made_for_it_are_private(path, nursery):
+    path = path.parent / "data" / "trio_chat" / "sock"
+    await nursery.start(Control(reply).serve, path)
+    assert path.is_socket()
+    assert {stat.S_IMODE(folder.stat().st_mode) for folder in path.parents[:2]} == {0o700}
+    nursery.cancel_scope.cancel()
+
+
 async def test_it_is_removed_at_the_end_and_a_stale_one_is_replaced(path):
+    path.parent.mkdir()
     for _ in range(2):
         async with listen_at(path, 1):
             assert path.is_socket()
@@ -240,6 +249,7 @@ async def test_what_is_not_a_socket_is_left_alone(path, nursery, caplog):
 
 
 async def test_the_socket_of_a_newer_server_is_not_removed(path):
+    path.parent.mkdir()
     async with listen_at(path, 1):
         path.unlink()
         path.write_text("another one's")

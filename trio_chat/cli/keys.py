@@ -5,6 +5,7 @@ Its arguments and the handling of its errors are in cli/main.py.
 
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote, unquote
 
@@ -14,6 +15,7 @@ import platformdirs
 from trio_chat.errors import IdentityError
 from trio_chat.protocol.records import check_name, fingerprint, fold
 from trio_chat.storage.identity_file import read_identity
+from trio_chat.storage.private_files import make_private_folder
 from trio_chat.terminal.wordings import escape, show_address
 
 IN_MEMORY = ":memory:"
@@ -33,6 +35,14 @@ def client_file(name: str, server: tuple[str, int], kind: str) -> Path:
 def server_file(port: int, kind: str) -> Path:
     """The default file of the server at a port. `kind`: db or key."""
     return _folder() / f"server-{port}.{kind}"
+
+
+def typed_lines_file() -> Path:
+    """The file of the lines that are typed at a terminal. Its folder is made, unless that fails: then none are kept."""
+    path = platformdirs.user_state_path("trio_chat") / "typed"
+    with suppress(OSError):
+        make_private_folder(path.parent)
+    return path
 
 
 def _folder() -> Path:

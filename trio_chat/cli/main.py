@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-import platformdirs
 import trio
 
 from trio_chat import __version__
@@ -32,7 +31,7 @@ from trio_chat.cli.arguments import (
 from trio_chat.cli.client import ClientOptions, run_client, run_client_at_terminal
 from trio_chat.cli.demo import run_demo
 from trio_chat.cli.exit_codes import DONE, FAILED, INTERRUPTED, REFUSED, Report, most_important
-from trio_chat.cli.keys import IN_MEMORY, client_file, fingerprint_of, print_fingerprints
+from trio_chat.cli.keys import IN_MEMORY, client_file, fingerprint_of, print_fingerprints, typed_lines_file
 from trio_chat.cli.operator import OPERATOR_COMMANDS
 from trio_chat.cli.presence import run_friends, run_presence
 from trio_chat.cli.send import run_send
@@ -106,7 +105,7 @@ def _chat(options: ClientOptions, wording: str, as_json: bool, bell: bool) -> in
         # Only here, because prompt_toolkit takes longer to import than everything else together.
         from trio_chat.terminal.prompt import open_prompt
 
-        typed = platformdirs.user_state_path("trio_chat") / "typed" if options.history else None
+        typed = typed_lines_file() if options.history else None
         prompt = open_prompt(book, typed, bell=bell)
         return _run(partial(run_client_at_terminal, options, prompt, book), prompt, book, options)
     screen = Screen(sys.stdout, prompt=is_terminal)

@@ -14,6 +14,7 @@ import trio
 
 from trio_chat.errors import ChatError
 from trio_chat.server.operations import OperatorCommand
+from trio_chat.storage.private_files import make_private_folder
 from trio_chat.transport.unix import HAS_UNIX_SOCKETS, connect_to, listen_at
 
 log = logging.getLogger(__name__)
@@ -68,6 +69,7 @@ class Control:
             return
         async with AsyncExitStack() as opened:
             try:
+                make_private_folder(path.parent)
                 listener = await opened.enter_async_context(listen_at(path, MAX_PROGRAMS))
             except OSError as error:
                 log.warning("no control socket %s: %s", path, error.strerror or error)

@@ -61,7 +61,7 @@ class Keyboard(Vt100Input):
 
 
 class TypedLines(History):
-    """The lines that were typed, in a file that only its owner may read (mode 0600), oldest first.
+    """The lines that were typed, in a file that only its owner may read (mode 0600), oldest first. Its folder is there.
 
     They are a convenience: if the file cannot be read or written, there is no history, and nothing fails.
     """
@@ -84,7 +84,6 @@ class TypedLines(History):
         if len(string) > MAX_KEPT_LENGTH or not string.isprintable():
             return
         with suppress(OSError):
-            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._write(self._path, [string], os.O_APPEND)
 
     def _read(self) -> Iterator[str]:

@@ -22,7 +22,7 @@ ACCEPT_TIMEOUT = 2.0
 
 @asynccontextmanager
 async def listen_at(path: Path, backlog: int) -> AsyncIterator[trio.SocketListener]:
-    """Listen on a Unix socket with mode 0600 until the block ends; then it is removed.
+    """Listen on a Unix socket with mode 0600 until the block ends; then it is removed. Its folder is there.
 
     A socket that nobody listens on is replaced. Raises OSError: FileExistsError if somebody does.
     """
@@ -54,7 +54,6 @@ async def _is_in_use(path: Path) -> bool:
 
 
 def _bind(path: Path, backlog: int) -> socket.socket:
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     # Made where nobody else can reach it, and moved when it has its mode: with a umask instead, files that threads
     # create at the same time would get it, too. Moving replaces what a server that was killed has left.
     with tempfile.TemporaryDirectory(prefix=".socket-", dir=path.parent) as private:
