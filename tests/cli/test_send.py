@@ -238,8 +238,9 @@ def test_a_closed_standard_input_is_an_empty_text(monkeypatch, chat, tmp_path, c
 @pytest.mark.parametrize(
     ("args", "complaint"),
     [
-        ([], "Missing argument 'NAME'"),
-        (["bob"], "Missing argument 'TEXT'"),
+        # What a shell leaves of: send #lunch hi; of: send bob #1 is done.
+        ([], "Missing argument 'NAME'. Quote a # in a shell: '#lunch'"),
+        (["bob"], "Missing argument 'TEXT'. Quote a # in a shell: '#lunch'"),
         (["bob", "hi"], "Missing option '--as'"),
         (["bob", "hi", "--as", "robot"], "Missing option '--server'"),
         (["bob", "hi", "--as", "robot", "--server", "localhost"], "'localhost' is not HOST:PORT"),
@@ -253,7 +254,10 @@ def test_a_closed_standard_input_is_an_empty_text(monkeypatch, chat, tmp_path, c
         (["b@d\x1b", "hi", "--as", "x", "--server", "[::1]:5000"], "not a valid name: 'b@d\\x1b'"),
         (["bob", "", "--as", "robot", "--server", "[::1]:5000"], "a text has 1 to 16384 bytes, not 0"),
         (["bob", "\udcff", "--as", "robot", "--server", "[::1]:5000"], "not valid Unicode"),
-        (["bob", "hi", "there", "--as", "robot", "--server", "[::1]:5000"], "unexpected extra argument (there)"),
+        (
+            ["bob", "hi", "there", "--as", "robot", "--server", "[::1]:5000"],
+            "extra argument (there): put the text in quotes",
+        ),
         (["bob", "-1", "--as", "robot", "--server", "[::1]:5000"], "No such option"),
         (["bob", "hi", "--as", "x", "--server", "[::1]:5000", "--server-key", "abc"], "'abc' is not a fingerprint"),
         (

@@ -31,6 +31,10 @@ def question(count):
     return f"[{count} lines?]"
 
 
+def dropped(count):
+    return [Line(f"[{count} lines not done]")]
+
+
 @pytest.fixture(autouse=True)
 def patience(monkeypatch):
     """The thread of a prompt may take its time to end, on a busy machine. It does not at a stopped terminal."""
@@ -63,7 +67,7 @@ async def person_at_prompt(columns=80, rows=24, *, at_once=False, is_left="free"
     terminal = PseudoTerminal(columns, rows)
     try:
         with terminal.open() as stdin:
-            at = Prompt(Keyboard(stdin), Tty(terminal.fd), question, **how)
+            at = Prompt(Keyboard(stdin), Tty(terminal.fd), question, dropped, **how)
             sender, lines = trio.open_memory_channel(100)
             async with trio.open_nursery() as outside:
                 outside.start_soon(terminal.show)
@@ -233,7 +237,7 @@ async def test_ctrl_c_ends_a_search_in_the_history_and_keeps_the_line():
 async def test_a_terminal_that_is_hung_up_has_ended():
     terminal = PseudoTerminal()
     with terminal.open() as stdin:
-        at = Prompt(Keyboard(stdin), Tty(terminal.fd), question)
+        at = Prompt(Keyboard(stdin), Tty(terminal.fd), question, dropped)
         sender, lines = trio.open_memory_channel(1)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(at.run, sender)
@@ -277,7 +281,7 @@ async def test_a_line_that_is_typed_while_the_prompt_ends_is_sent(nursery):
 
     terminal = PseudoTerminal()
     with terminal.open() as stdin:
-        at = Prompt(Keyboard(stdin), Tty(terminal.fd), question)
+        at = Prompt(Keyboard(stdin), Tty(terminal.fd), question, dropped)
         at._typed, at._is_up = Typed(), True
         sender, lines = trio.open_memory_channel(1)
         nursery.start_soon(at._send_typed, sender)
@@ -310,7 +314,7 @@ async def test_lines_shown_when_the_event_loop_has_closed_are_printed(monkeypatc
 async def test_before_and_after_it_lines_are_printed_at_once(nursery):
     terminal = PseudoTerminal()
     with terminal.open() as stdin:
-        Prompt(Keyboard(stdin), Tty(terminal.fd), question, colours=False).show(Line("[Exiting]"))
+        Prompt(Keyboard(stdin), Tty(terminal.fd), question, dropped, colours=False).show(Line("[Exiting]"))
         nursery.start_soon(terminal.show)
         await terminal.sees(">>> [Exiting]")
         nursery.cancel_scope.cancel()
@@ -442,7 +446,7 @@ async def test_a_paste_that_is_not_to_be_sent_leaves_the_line_as_it_was(key):
         person.paste("one\ntwo")
         await person.sees("[2 lines?]")
         person.type(key)
-        await person.sees(lambda picture: picture.lines == [">>> half a line"])
+        await person.sees(lambda picture: picture.lines == [">>> [2 lines not done]", ">>> half a line"])
         person.type(f" more{ENTER}")
         assert await person.next() == "half a line more"
 
@@ -456,7 +460,7 @@ async def test_who_types_on_after_a_paste_does_not_send_it_and_loses_no_key(keys
         await person.sees("[2 lines?]")
         person.type(f"{keys}{ENTER}")
         assert await person.next() == line
-        await person.sees(lambda picture: picture.lines == [f">>> {line}", ">>>"])
+        await person.sees(lambda picture: picture.lines == [">>> [2 lines not done]", f">>> {line}", ">>>"])
 
 
 async def test_a_second_paste_is_asked_for_in_place_of_the_first_one():
@@ -467,6 +471,7 @@ async def test_a_second_paste_is_asked_for_in_place_of_the_first_one():
         await person.sees("[3 lines?]")
         person.type("y")
         assert [await person.next() for _ in range(3)] == ["three", "four", "five"]
+        await person.sees(">>> [2 lines not done]")
 
 
 @pytest.mark.parametrize(
@@ -507,7 +512,7 @@ async def test_ctrl_c_clears_a_paste_and_the_line_before_it():
             person.paste("one\ntwo")
             await person.sees("[2 lines?]")
             person.type(CTRL_C)
-            await person.sees(lambda picture: picture.lines == [">>>"])
+            await person.sees(lambda picture: picture.lines == [">>> [2 lines not done]", ">>>"])
             person.type(CTRL_C)
             await trio.sleep_forever()
 

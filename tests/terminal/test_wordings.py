@@ -506,6 +506,7 @@ WRONG_RECEIPT = ["[WARNING: y signed a receipt for another text than you sent.]"
         ),
         (Phrase.ROW_CHANGED, {"key": OLD}, [f"{OLD}  KEY CHANGED"], SAME),
         (Phrase.PASTE, {"count": 3}, ["[Paste of 3 lines: run them as commands? y, or any other key for no]"], SAME),
+        (Phrase.PASTE_DROPPED, {"count": 3}, ["[The 3 pasted lines are dropped.]"], SAME),
         (
             Phrase.ENTRY,
             {"name": "x", "text": "hi", "at": AT},

@@ -52,6 +52,24 @@ class TakesServer(click.Command):
         return super().parse_args(ctx, words)
 
 
+class TakesText(click.Command):
+    """A command for a text of several words, which may begin with `#`: a shell gives it as one word in quotes only."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the words after the command."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.MissingParameter as error:
+            if not isinstance(error.param, click.Argument):
+                raise
+            # A shell takes an unquoted # and all after it as a comment.
+            raise click.UsageError(f"{error.format_message()} Quote a # in a shell: '#lunch'", ctx) from error
+        except click.UsageError as error:
+            if type(error) is not click.UsageError:
+                raise
+            raise click.UsageError(f"{error.message}: put the text in quotes", ctx) from error
+
+
 def port_is_an_argument(ctx: click.Context, option: click.Parameter, given: str | None) -> None:
     """Refuse `--port` where the port is an argument. Without this, click would suggest other options."""
     if given is not None:

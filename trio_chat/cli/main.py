@@ -22,6 +22,7 @@ from trio_chat.cli.arguments import (
     ANY_PORT,
     PORT,
     TakesServer,
+    TakesText,
     friend,
     host,
     host_and_port,
@@ -310,7 +311,7 @@ def client(
     return _chat(opened, wording, as_json, not no_bell)
 
 
-@cli.command()
+@cli.command(cls=TakesText)
 @click.argument("recipient", metavar="NAME")
 @click.argument("text")
 @click.option("--as", "name", metavar="ME", required=True, help="Your name. Best take one only for this command.")

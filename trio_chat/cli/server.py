@@ -71,7 +71,9 @@ async def run_server(
             click.echo(f"Others join with: trio-chat client NAME {own} {address[1]}{code}", err=True)
         if registration is RegistrationMode.OPEN and await _has_invitations(opened):
             click.echo(
-                "Anybody may register a new name. To ask for invitations, use --registration invitation", err=True
+                "There are invitations that were not used, but anybody may register a new name. To require invitations,"
+                " use --registration invitation",
+                err=True,
             )
         if presence:
             click.echo(f"Presence on {show_address(presence)}", err=True)

@@ -118,6 +118,7 @@ class Editor:
         submit: takes finished lines: one, or those of a paste.
         names, rooms: return the names of people and of rooms that can be completed; called by the running thread.
         question: makes the question whether to send that number of pasted lines.
+        dropped: called with that number if they are not sent.
         history: the lines that were typed before; None for nothing.
         colours: whether there are any.
     """
@@ -131,10 +132,11 @@ class Editor:
         names: Callable[[], Iterable[str]],
         rooms: Callable[[], Iterable[str]],
         question: Callable[[int], str],
+        dropped: Callable[[int], object],
         history: History | None,
         colours: bool,
     ) -> None:
-        self._keyboard, self._submit, self._question = keyboard, submit, question
+        self._keyboard, self._submit, self._question, self._dropped = keyboard, submit, question, dropped
         self._pasted: list[str] = []
         self._before_paste = Document()
         self._session: PromptSession[None] = PromptSession(
@@ -209,7 +211,9 @@ class Editor:
         lines, self._pasted = self._pasted, []
         if key in ("y", "Y"):
             self._submit(lines)
-        elif key != Keys.ControlC:  # with it the line, which `_paste` has cleared, stays empty
+            return
+        self._dropped(len(lines))
+        if key != Keys.ControlC:  # with it the line, which `_paste` has cleared, stays empty
             event.current_buffer.document = self._before_paste
             # They go on typing: nothing of that is lost. But Enter must not send the line that was half typed.
             if key not in _NO:

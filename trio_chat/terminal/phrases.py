@@ -356,6 +356,7 @@ class Phrase(enum.Enum):
         "several lines are pasted",
         "[Paste of {count} lines: run them as commands? y, or any other key for no]",
     )
+    PASTE_DROPPED = Style.SYSTEM, "any other key than y", "[The {count} pasted lines are dropped.]"
     ENTRY = Style.PLAIN, "history: a message received", "[{date} {name}: {text}]", "[{date} {name} : {text}]"
     POST = Style.PLAIN, "to all", "[{date} Group Chat {name}: {text}]", "[{date} Channel_Message {name} : {text}]"
     OWN_ENTRY = Style.PLAIN, "history: a message sent", "[{date} to {name}: {text}]", "[{date} to {name} : {text}]"

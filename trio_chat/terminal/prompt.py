@@ -50,6 +50,7 @@ def open_prompt(book: Phrasebook, history: Path | None, *, bell: bool) -> "Promp
         Keyboard(sys.stdin),
         Tty(sys.stdout.fileno(), sys.stdout.encoding),
         book.paste_question,
+        book.paste_dropped,
         history=None if history is None else TypedLines(history),
         colours=not os.environ.get("NO_COLOR"),
         bell=bell,
@@ -146,6 +147,7 @@ class Prompt:
     Args:
         keyboard, tty: the terminal.
         question: makes the question whether so many pasted lines are to be sent.
+        dropped: makes the lines that say that they were not.
         history: the lines that were typed before; None for nothing.
         colours: whether lines have colours and other styles.
         bell: whether a line with `rings` rings.
@@ -157,6 +159,7 @@ class Prompt:
         keyboard: Input,
         tty: Tty,
         question: Callable[[int], str],
+        dropped: Callable[[int], Iterable[Line]],
         *,
         history: History | None = None,
         colours: bool = True,
@@ -167,7 +170,7 @@ class Prompt:
         """Gives the names of people that can be completed; called by trio's thread."""
         self.rooms: Callable[[], Iterable[str]] = tuple
         """The same for rooms."""
-        self._keyboard, self._tty = keyboard, tty
+        self._keyboard, self._tty, self._dropped = keyboard, tty, dropped
         self._colours, self._bell, self._logs = colours, bell, logs
         self._output = _Output(cast(TextIO, tty), tty.size, term=os.environ.get("TERM"), enable_cpr=False)
         self._editor = Editor(
@@ -177,17 +180,16 @@ class Prompt:
             names=lambda: trio.from_thread.run_sync(lambda: sorted(self.names(), key=fold)),
             rooms=lambda: trio.from_thread.run_sync(lambda: sorted(self.rooms(), key=fold)),
             question=question,
+            dropped=self._show_dropped,
             history=history,
             colours=colours,
         )
         # The lock guards what both threads change: these five. `_loop` is the loop of the thread, while it takes calls.
         self._lock = threading.Lock()
-        self._is_up = self._is_ending = False
+        self._is_up, self._is_ending, self._unprinted_size = False, False, 0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._unprinted: list[Line] = []
-        self._unprinted_size = 0
-        # A deque needs no lock: one thread appends, the other one pops.
-        self._typed: deque[str] = deque()
+        self._typed: deque[str] = deque()  # it needs no lock: one thread appends, the other one pops
         self._wants_printing = asyncio.Event()
         self._token: trio.lowlevel.TrioToken | None = None
         self._changed = trio.lowlevel.ParkingLot()
@@ -352,6 +354,10 @@ class Prompt:
             self.show(Line(escape(line)))
         self._typed.extend(lines)
         self._tell_trio()
+
+    def _show_dropped(self, count: int) -> None:
+        for line in self._dropped(count):
+            self.show(line)
 
     # --- in any thread ---
 

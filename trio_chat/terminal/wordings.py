@@ -140,6 +140,10 @@ class Phrasebook:
         """The question before `count` pasted lines are run."""
         return self.lines(Phrase.PASTE, count=count)[0].text
 
+    def paste_dropped(self, count: int) -> tuple[Line, ...]:
+        """What is said if the answer is no."""
+        return self.lines(Phrase.PASTE_DROPPED, count=count)
+
     def lines(
         self,
         phrase: Phrase,
