@@ -10,7 +10,7 @@ import pytest
 import trio
 
 from tests.person_at_client import PersonAtClient
-from tests.terminal.test_lasting import ALL_WAITING, GROUPS_UNKNOWN, SILENT, UNTOLD, WELCOME, waits
+from tests.terminal.test_lasting import ALL_WAITING, BYE, GROUPS_UNKNOWN, SILENT, UNTOLD, WELCOME, waits
 from trio_chat.protocol.room_messages import JoinRoom, ListRooms, RoomList
 from trio_chat.terminal.current_group import CurrentGroup
 from trio_chat.terminal.json_lines import JsonRenderer
@@ -147,6 +147,22 @@ def test_a_late_answer_changes_no_choice():
     groups.choose("lunch")
     groups.learn(["lunch", "dinner"])
     assert groups.name == "lunch"
+
+
+def test_who_is_added_before_their_groups_are_known_does_not_write_to_that_one():
+    groups = CurrentGroup()
+    groups.add("ox")
+    assert groups.name == ""
+    groups.learn(["lunch", "ox"])
+    assert groups.name == ""
+
+
+async def test_leaving_does_not_wait_for_the_list_of_groups(stage, enters, members, autojump_clock):
+    _, store = await members("lunch")
+    stage.lose(lambda message, source, destination: isinstance(message, ListRooms))
+    carol = await enters("carol", WELCOME, store=store)
+    assert await carol.types("exit") == [BYE]
+    assert carol.ended_at is not None
 
 
 async def test_a_group_that_we_are_in_is_chosen_without_the_server(stage, enters, members, autojump_clock):
