@@ -23,7 +23,7 @@ from trio_chat.server.rooms import RoomRequests
 from trio_chat.server.service import Admission, Append, Service, Session
 from trio_chat.server.sessions import AskRoom, RoomEvent
 from trio_chat.storage.interface import Appended
-from trio_chat.storage.memory import MemoryServerStore
+from trio_chat.storage.server_memory import MemoryServerStore
 
 
 class CountingStore(MemoryServerStore):

@@ -32,7 +32,16 @@ _LEFT_OUT = ("COVERAGE_", "PYTHONUNBUFFERED")
 ENVIRONMENT = {key: value for key, value in os.environ.items() if not key.startswith(_LEFT_OUT)} | {"LC_ALL": "C.UTF-8"}
 
 _context = get_context("forkserver")
-_context.set_forkserver_preload([__name__, "trio_chat.cli.main", "trio_chat.terminal.prompt"])
+# A module of the command line imports its program only when it runs: so they are named here.
+_PROGRAMS = ("client", "send_queue", "server", "asking", "presence", "demo")
+_context.set_forkserver_preload(
+    [
+        __name__,
+        "trio_chat.cli.main",
+        *(f"trio_chat.cli.{program}" for program in _PROGRAMS),
+        "trio_chat.terminal.prompt",
+    ]
+)
 # Tests start programs in several threads. Each start makes `multiprocessing` look for the exit codes of all programs,
 # and an exit code can be read only once.
 _lock = Lock()

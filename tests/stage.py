@@ -24,7 +24,8 @@ from trio_chat.protocol.messages import Ack, Message
 from trio_chat.protocol.records import Address, Record, fold
 from trio_chat.server.moderation import RegistrationMode
 from trio_chat.server.server import serve_chat
-from trio_chat.storage.memory import MemoryClientStore, MemoryServerStore
+from trio_chat.storage.memory import MemoryClientStore
+from trio_chat.storage.server_memory import MemoryServerStore
 
 SERVER = ("10.0.0.1", 5000)
 SERVER_IDENTITY = Identity(b"s" * 32, b"S" * 32)

@@ -1,8 +1,17 @@
-"""`python -m trio_chat`: the command line, and nothing else."""
+"""`python -m trio_chat`, and the command `trio-chat`: the command line, and nothing else."""
 
 import sys
 
-from trio_chat.cli.main import main
+
+def start() -> int:
+    """Run the command line on sys.argv; return the exit code."""
+    try:
+        from trio_chat.cli.main import main
+
+        return main()
+    except KeyboardInterrupt:  # Ctrl-C while modules are imported
+        return 130
+
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(start())

@@ -57,8 +57,8 @@ from trio_chat.protocol.records import (
 from trio_chat.protocol.table import TABLE_PAGE
 from trio_chat.protocol.wire import encode
 from trio_chat.storage.interface import Appended, Status
-from trio_chat.storage.memory import MemoryServerStore
 from trio_chat.storage.server_log import LogTransaction
+from trio_chat.storage.server_memory import MemoryServerStore
 from trio_chat.transport.ids import new_id
 
 ALICE, BOB, MALLORY = identity_of("alice"), identity_of("bob"), identity_of("mallory")

@@ -12,11 +12,10 @@ import trio
 from tests.forkserver import open_program
 from tests.memory_listener import Visitor, came
 from trio_chat import Roster, open_chat, serve_presence
-from trio_chat.cli.arguments import friend, host, host_and_port
-from trio_chat.cli.keys import IN_MEMORY
+from trio_chat.cli.arguments import IN_MEMORY, friend, host, host_and_port
 from trio_chat.cli.main import main
 from trio_chat.cli.server import run_server
-from trio_chat.storage.memory import MemoryServerStore
+from trio_chat.storage.server_memory import MemoryServerStore
 
 pytestmark = pytest.mark.usefixtures("data_folder")
 

@@ -20,7 +20,7 @@ import pytest
 import trio
 
 import trio_chat.cli.client
-import trio_chat.cli.main
+import trio_chat.cli.running
 import trio_chat.cli.server
 from tests.fake_outbox import FakeOutbox
 from tests.forkserver import open_program
@@ -48,8 +48,8 @@ from trio_chat.cli.main import main
 from trio_chat.cli.server import serve_and_print
 from trio_chat.cli.table_printer import TableView
 from trio_chat.protocol.records import Record, fingerprint
-from trio_chat.storage.memory import MemoryServerStore
 from trio_chat.storage.rules import Invitation
+from trio_chat.storage.server_memory import MemoryServerStore
 from trio_chat.terminal.editor import MAX_KEPT_LINES
 from trio_chat.terminal.phrases import Phrase
 from trio_chat.transport.udp import own_addresses
@@ -422,7 +422,7 @@ def test_ctrl_c_before_the_program_has_started(monkeypatch, capsys):
 
     monkeypatch.setattr(trio, "run", interrupted)
     assert main(["server"]) == 130
-    monkeypatch.setattr(trio_chat.cli.main, "Screen", interrupted)
+    monkeypatch.setattr(trio_chat.cli.running, "Screen", interrupted)
     assert main(["server"]) == 130
 
 

@@ -23,7 +23,7 @@ from trio_chat.cli.table_printer import (
 )
 from trio_chat.protocol.records import EntryKind, Record
 from trio_chat.server.sessions import RoomEvent
-from trio_chat.storage.memory import MemoryServerStore
+from trio_chat.storage.server_memory import MemoryServerStore
 
 HEADING = ">>> [Client table updated.]\n"
 

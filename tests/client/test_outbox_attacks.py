@@ -23,7 +23,8 @@ from trio_chat.storage import group_commit
 from trio_chat.storage.client_schema import CLIENT_SCHEMA
 from trio_chat.storage.client_store import open_client_store
 from trio_chat.storage.database import Schema, open_database
-from trio_chat.storage.memory import MemoryClientStore, MemoryServerStore
+from trio_chat.storage.memory import MemoryClientStore
+from trio_chat.storage.server_memory import MemoryServerStore
 
 
 def told(person, state) -> list[OutgoingChanged]:

@@ -43,7 +43,8 @@ from trio_chat.protocol.room_messages import (
     RoomChanged,
 )
 from trio_chat.storage import kept_epochs
-from trio_chat.storage.memory import MemoryClientStore, MemoryServerStore
+from trio_chat.storage.memory import MemoryClientStore
+from trio_chat.storage.server_memory import MemoryServerStore
 from trio_chat.transport.ids import new_id
 
 

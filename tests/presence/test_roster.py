@@ -9,7 +9,7 @@ from trio_chat.client.opening import open_chat
 from trio_chat.presence.roster import Roster
 from trio_chat.presence.server import serve_listeners
 from trio_chat.server.server import serve_chat
-from trio_chat.storage.memory import MemoryServerStore
+from trio_chat.storage.server_memory import MemoryServerStore
 
 
 @pytest.fixture

@@ -39,7 +39,7 @@ from trio_chat.protocol.messages import (
 from trio_chat.protocol.records import NO_KEY, Entry, EntryKind
 from trio_chat.server import delivery
 from trio_chat.storage import mailboxes, server_log
-from trio_chat.storage.memory import MemoryServerStore
+from trio_chat.storage.server_memory import MemoryServerStore
 from trio_chat.transport.ids import new_id
 
 

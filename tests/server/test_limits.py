@@ -25,7 +25,7 @@ from trio_chat.protocol.token_buckets import KEYS_KEPT
 from trio_chat.server import service as service_module
 from trio_chat.server.service import Admission, Append
 from trio_chat.server.throttle import Throttle
-from trio_chat.storage.memory import MemoryServerStore
+from trio_chat.storage.server_memory import MemoryServerStore
 from trio_chat.transport.ids import new_id
 
 

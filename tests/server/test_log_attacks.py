@@ -20,7 +20,7 @@ from trio_chat.protocol.messages import MAX_BATCH, Ack, Batch, Heartbeat, Refuse
 from trio_chat.protocol.records import EVERYONE, NO_KEY, RETENTION, Entry, EntryKind, Record
 from trio_chat.server.retention import AGREEMENT, RetentionClock
 from trio_chat.storage.interface import Acknowledged
-from trio_chat.storage.memory import MemoryServerStore
+from trio_chat.storage.server_memory import MemoryServerStore
 from trio_chat.transport.endpoint import ACK_WINDOW
 
 

@@ -29,7 +29,7 @@ from trio_chat.server.operations import (
     UnbanCommand,
     WhoCommand,
 )
-from trio_chat.storage.memory import MemoryServerStore
+from trio_chat.storage.server_memory import MemoryServerStore
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from tests.bare_server import A, B, credentials_of, identity_of
 from trio_chat.protocol.records import RETENTION, Entry, EntryKind, Record
 from trio_chat.server.retention import AGREEMENT, TOLERANCE, RetentionClock
 from trio_chat.server.server import serve_chat
-from trio_chat.storage.memory import MemoryServerStore
+from trio_chat.storage.server_memory import MemoryServerStore
 
 NOON = 1_750_000_000.0
 MINUTE = 60.0

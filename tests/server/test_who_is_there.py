@@ -27,7 +27,7 @@ from trio_chat.protocol.messages import (
     SessionEnded,
     TableChange,
 )
-from trio_chat.storage.memory import MemoryServerStore
+from trio_chat.storage.server_memory import MemoryServerStore
 
 
 def comings_and_goings(stage, name):

@@ -23,7 +23,7 @@ from trio_chat.protocol.limits import LIMITS
 from trio_chat.protocol.records import EVERYONE, Entry, EntryKind
 from trio_chat.storage import epoch_rows, server_log
 from trio_chat.storage.interface import MAILBOX_LETTERS, Acknowledged
-from trio_chat.storage.memory import MemoryServerStore
+from trio_chat.storage.server_memory import MemoryServerStore
 
 TRIM = "SELECT seq, key, length(body) FROM entries WHERE kept = 1 AND recipient = "
 """Reads an index of all posts that are kept in a room, which is little."""

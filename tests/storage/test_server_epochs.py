@@ -31,7 +31,7 @@ from trio_chat.protocol.limits import LIMITS, Limits
 from trio_chat.protocol.records import EVERYONE, NO_KEY, Entry, EntryKind, Room
 from trio_chat.storage import epoch_rows, mailboxes, server_log
 from trio_chat.storage.interface import Appended, RoomChange, Status, StoredEpoch
-from trio_chat.storage.memory import MemoryServerStore
+from trio_chat.storage.server_memory import MemoryServerStore
 from trio_chat.storage.server_store import open_server_store
 
 BACKENDS = backends(MemoryServerStore, open_server_store)

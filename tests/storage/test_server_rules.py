@@ -14,8 +14,8 @@ from tests.storage.log_entries import PEOPLE, direct, key_of, post, read_all, re
 from trio_chat.protocol.records import NAME_RETENTION, EntryKind
 from trio_chat.storage import past_owners
 from trio_chat.storage.interface import Acknowledged, Appended, Status
-from trio_chat.storage.memory import MemoryServerStore
 from trio_chat.storage.rules import Ban, BanKind, Invitation
+from trio_chat.storage.server_memory import MemoryServerStore
 from trio_chat.storage.server_store import open_server_store
 
 BACKENDS = backends(MemoryServerStore, open_server_store)

@@ -26,7 +26,7 @@ from trio_chat.storage.interface import (
     Position,
     Status,
 )
-from trio_chat.storage.memory import MemoryServerStore
+from trio_chat.storage.server_memory import MemoryServerStore
 from trio_chat.storage.server_store import open_server_store
 
 BACKENDS = backends(MemoryServerStore, open_server_store)

@@ -7,6 +7,9 @@ import re
 
 import click
 
+IN_MEMORY = ":memory:"
+"""Given as the path of a store: it is not kept in a file."""
+
 _FINGERPRINT = re.compile("[a-z2-7]{4}(-[a-z2-7]{4}){3}")
 _HOST_AND_PORT = re.compile(r"(?P<host>\[[^]]+\]|[^:]+):(?P<port>[0-9]{1,5})")
 

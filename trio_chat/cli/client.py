@@ -1,6 +1,7 @@
 """The program behind `client`, and the options by which a client is opened.
 
-Its arguments and the handling of its errors are in cli/main.py; what its lines mean is in terminal/conversation.py.
+Its arguments are in cli/main.py, the handling of its errors in cli/running.py; what its lines mean is in
+terminal/conversation.py.
 """
 
 import os
@@ -16,8 +17,10 @@ from typing import TYPE_CHECKING
 import attrs
 import trio
 
+from trio_chat.cli.arguments import IN_MEMORY
 from trio_chat.cli.exit_codes import TERMINATED
-from trio_chat.cli.keys import IN_MEMORY, client_file, other_addresses
+from trio_chat.cli.keys import client_file, other_addresses
+from trio_chat.cli.running import run
 from trio_chat.client.chat import Chat
 from trio_chat.client.early_outbox import EarlyOutbox
 from trio_chat.client.event_queue import BACKLOG
@@ -38,8 +41,10 @@ from trio_chat.storage.identity_file import open_identity
 from trio_chat.storage.interface import ClientStore
 from trio_chat.storage.memory import MemoryClientStore
 from trio_chat.terminal.conversation import run_conversation
+from trio_chat.terminal.json_lines import JsonRenderer
 from trio_chat.terminal.lasting import run_lasting_conversation
 from trio_chat.terminal.line_reader import LINES_AHEAD, lines_left
+from trio_chat.terminal.phrases import Wording
 from trio_chat.terminal.results import Renderer
 from trio_chat.terminal.screen import Screen, read_lines
 from trio_chat.terminal.wordings import Phrasebook
@@ -129,6 +134,24 @@ class ClientOptions:
                     path.unlink(missing_ok=True)
                 raise
             yield chat
+
+
+def run_chat(options: ClientOptions, wording: str, as_json: bool, bell: bool) -> int:
+    """Chat on the standard streams, at a prompt if they are a terminal; return the exit code."""
+    if as_json:
+        screen, as_lines = Screen(sys.stdout, mark=""), JsonRenderer()
+        return run(partial(run_client, options, screen, as_lines), screen, as_lines, options)
+    is_terminal = all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stdout))
+    book = Phrasebook(Wording(wording), options.name, is_terminal)
+    if is_terminal and os.name == "posix" and os.environ.get("TERM", "dumb") not in ("", "dumb", "unknown"):
+        # Only here, because prompt_toolkit takes longer to import than everything else together.
+        from trio_chat.terminal.prompt import open_prompt
+
+        typed = typed_lines_file() if options.history else None
+        prompt = open_prompt(book, typed, bell=bell)
+        return run(partial(run_client_at_terminal, options, prompt, book), prompt, book, options)
+    screen = Screen(sys.stdout, prompt=is_terminal)
+    return run(partial(run_client, options, screen, book), screen, book, options)
 
 
 async def run_client(options: ClientOptions, screen: Screen, renderer: Renderer) -> None:

@@ -11,7 +11,7 @@ import trio
 from trio_chat.cli.exit_codes import DONE, FAILED
 from trio_chat.cli.server import serve_and_print
 from trio_chat.client.opening import open_chat
-from trio_chat.storage.memory import MemoryServerStore
+from trio_chat.storage.server_memory import MemoryServerStore
 from trio_chat.terminal.conversation import run_conversation
 from trio_chat.terminal.styling import Line
 from trio_chat.terminal.wordings import Phrasebook

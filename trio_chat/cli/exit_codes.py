@@ -1,6 +1,6 @@
 """The exit codes of the commands, and how the error that ends a command is reported.
 
-The errors are caught in cli/main.py.
+The errors are caught in cli/running.py.
 """
 
 import signal

@@ -1,6 +1,6 @@
 """Where the command line keeps its files, and whose keys are in them: what `fingerprint` prints.
 
-Its arguments and the handling of its errors are in cli/main.py.
+Its arguments are in cli/main.py, the handling of its errors in cli/running.py.
 """
 
 import re
@@ -17,9 +17,6 @@ from trio_chat.protocol.records import check_name, fingerprint, fold
 from trio_chat.storage.identity_file import read_identity
 from trio_chat.storage.private_files import make_private_folder
 from trio_chat.terminal.wordings import escape, show_address
-
-IN_MEMORY = ":memory:"
-"""Given as the path of a store: it is not kept in a file."""
 
 _SERVER_KEY = re.compile(r"server-(?P<port>[0-9]{1,5})\.key")
 _CLIENT_KEY = re.compile(r"(?P<name>[^@]+)@(?P<host>.+)_(?P<port>[0-9]{1,5})\.key")

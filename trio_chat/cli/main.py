@@ -1,7 +1,7 @@
-"""The command line: the arguments and help texts; running a program; errors as messages and exit codes.
+"""The command line: its commands, with their arguments and help texts.
 
 The programs themselves are in the other modules of cli/; the operator's commands, with their arguments, in operator.py.
-Here, and nowhere else, exception groups are taken apart.
+A command imports its program when it is run: help, and the refusal of wrong arguments, need none of them, and no trio.
 """
 
 import errno
@@ -12,14 +12,14 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
-import trio
 
 from trio_chat import __version__
 from trio_chat.cli.arguments import (
     ANY_PORT,
+    IN_MEMORY,
     PORT,
     TakesServer,
     TakesText,
@@ -29,91 +29,18 @@ from trio_chat.cli.arguments import (
     key,
     port_is_an_argument,
 )
-from trio_chat.cli.client import ClientOptions, run_client, run_client_at_terminal
-from trio_chat.cli.demo import run_demo
-from trio_chat.cli.exit_codes import DONE, FAILED, INTERRUPTED, REFUSED, Report, most_important
-from trio_chat.cli.keys import IN_MEMORY, client_file, fingerprint_of, print_fingerprints, typed_lines_file
+from trio_chat.cli.exit_codes import DONE, FAILED, INTERRUPTED, REFUSED
 from trio_chat.cli.operator import OPERATOR_COMMANDS
-from trio_chat.cli.presence import run_friends, run_presence
-from trio_chat.cli.send import run_send
-from trio_chat.cli.send_queue import run_queued_send
-from trio_chat.cli.server import run_server
-from trio_chat.errors import ChatError, NameTaken, WrongServerKey
-from trio_chat.server.moderation import RegistrationMode
-from trio_chat.terminal.json_lines import JsonRenderer
-from trio_chat.terminal.phrases import Wording
-from trio_chat.terminal.results import Failed, ProgramInterrupted, Renderer
-from trio_chat.terminal.screen import PROMPT, Screen
-from trio_chat.terminal.wordings import Phrasebook
+from trio_chat.errors import ChatError
 
-if TYPE_CHECKING:
-    from trio_chat.terminal.prompt import Prompt
+REGISTRATION_MODES = ("open", "invitation", "closed")
+WORDINGS = ("group", "channel")
+"""The values of the enums RegistrationMode and Wording, whose modules import much more."""
 
 _ALIASES = {"-s": "server", "-c": "client"}
 _OUTPUT_FAILS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EPIPE, errno.EAGAIN}
 
-# --- running a program ---
-
-
-def _run(
-    program: Callable[[], Awaitable[int | None]],
-    screen: "Screen | Prompt",
-    renderer: Renderer,
-    options: ClientOptions | None = None,
-) -> int:
-    """Run a program to its end, report the error that ended it, and return the exit code.
-
-    `options`: if it is a client, those from which it takes its files.
-    """
-    code: int | None = DONE
-    error: BaseException | None = None
-    report: Report = "nothing"
-    try:
-        code = trio.run(program)
-    # Several tasks may fail at once. What else is in the group is a bug, and comes out of here with a traceback.
-    except* (ChatError, OSError, KeyboardInterrupt) as group:
-        error, code, report = most_important(group)
-    if report == "screen":
-        for line in renderer.render(Failed(error) if isinstance(error, ChatError) else ProgramInterrupted()):
-            screen.show(line)
-    # Before anything is written to standard error, which may be the same terminal.
-    screen.close()
-    if report == "raise" and error is not None:
-        raise error
-    if report == "stderr":
-        hint = "--server-key is wrong: " if isinstance(error, WrongServerKey) else ""
-        click.echo(f"{click.get_current_context().command_path}: {hint}{error}", err=True)
-    elif isinstance(error, NameTaken) and options and (hint := options.hint_if_taken()):
-        click.echo(f"{click.get_current_context().command_path}: {hint}", err=True)
-    return code or DONE
-
-
-def _watch(program: Callable[[], Awaitable[None]], screen: Screen | None = None) -> int:
-    """Run a program that reads no input and usually ends by Ctrl-C."""
-    code = _run(program, screen or Screen(sys.stdout), Phrasebook())
-    if code == INTERRUPTED and sys.stderr is not None and sys.stderr.isatty():
-        click.echo(err=True)  # or else the shell's prompt would follow the terminal's ^C on the same line
-    return code
-
-
-def _chat(options: ClientOptions, wording: str, as_json: bool, bell: bool) -> int:
-    if as_json:
-        screen, as_lines = Screen(sys.stdout, mark=""), JsonRenderer()
-        return _run(partial(run_client, options, screen, as_lines), screen, as_lines, options)
-    is_terminal = all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stdout))
-    book = Phrasebook(Wording(wording), options.name, is_terminal)
-    if is_terminal and os.name == "posix" and os.environ.get("TERM", "dumb") not in ("", "dumb", "unknown"):
-        # Only here, because prompt_toolkit takes longer to import than everything else together.
-        from trio_chat.terminal.prompt import open_prompt
-
-        typed = typed_lines_file() if options.history else None
-        prompt = open_prompt(book, typed, bell=bell)
-        return _run(partial(run_client_at_terminal, options, prompt, book), prompt, book, options)
-    screen = Screen(sys.stdout, prompt=is_terminal)
-    return _run(partial(run_client, options, screen, book), screen, book, options)
-
-
-# --- the commands and their arguments ---
+# --- what several commands have ---
 
 
 def _store(default: str) -> Callable[[click.decorators.FC], click.decorators.FC]:
@@ -181,7 +108,7 @@ def cli() -> None:
 @click.option("--presence-host", type=host, metavar="ADDRESS", default="127.0.0.1", help="Where --presence-port is.")
 @click.option(
     "--registration",
-    type=click.Choice([mode.value for mode in RegistrationMode]),
+    type=click.Choice(REGISTRATION_MODES),
     default="open",
     help="Who may register a new name.",
 )
@@ -202,8 +129,12 @@ def server(
     The first person to use a name owns it: their key file proves that it is them. If they lose the file, use the
     command forget. The commands ask the server that runs at --port on this machine, as the same user.
     """
+    from trio_chat.cli.running import watch
+    from trio_chat.cli.server import run_server
+    from trio_chat.server.moderation import RegistrationMode
+
     presence = None if presence_port is None else (presence_host, presence_port)
-    return _watch(partial(run_server, port, host, store, identity, presence, RegistrationMode(registration)))
+    return watch(partial(run_server, port, host, store, identity, presence, RegistrationMode(registration)))
 
 
 def _add_operator_commands() -> None:
@@ -213,8 +144,10 @@ def _add_operator_commands() -> None:
 
 
 def _run_returned(make: Callable[..., Callable[[], Awaitable[None]]] | None, **options: Any) -> int:
+    from trio_chat.cli.running import watch
+
     assert make is not None  # noqa: S101 - each command has a function
-    return _watch(make(**options))
+    return watch(make(**options))
 
 
 _add_operator_commands()
@@ -234,6 +167,8 @@ def show_fingerprints(
     Others compare them with what their who command shows, to be sure that it is you. Without arguments, all keys in
     your data folder are shown, also those of servers on this machine.
     """
+    from trio_chat.cli.keys import client_file, fingerprint_of, print_fingerprints
+
     if name is not None and (server_ip is None or server_port is None):
         raise click.UsageError("NAME needs SERVER-IP and SERVER-PORT", context)
     try:
@@ -258,7 +193,10 @@ def presence(port: int, host: str) -> int:
     They connect by TCP and exchange JSON. The default PORT is 8081; 0 takes any free port. Everyone who can connect
     can ask: there are no passwords.
     """
-    return _watch(partial(run_presence, port, host))
+    from trio_chat.cli.presence import run_presence
+    from trio_chat.cli.running import watch
+
+    return watch(partial(run_presence, port, host))
 
 
 @cli.command()
@@ -272,8 +210,13 @@ def friends(user_id: int, named: tuple[int | str, ...], server: tuple[str, int],
     You appear as USER-ID, a number of your choice. A FRIEND is such a number. If the presence server also serves a
     chat, a FRIEND may be a name there.
     """
+    from trio_chat.cli.presence import run_friends
+    from trio_chat.cli.running import watch
+    from trio_chat.terminal.screen import PROMPT, Screen
+    from trio_chat.terminal.wordings import Phrasebook
+
     screen, book = Screen(sys.stdout, mark="" if as_json else PROMPT), Phrasebook()
-    return _watch(partial(run_friends, user_id, named, server, screen, None if as_json else book), screen)
+    return watch(partial(run_friends, user_id, named, server, screen, None if as_json else book), screen)
 
 
 @cli.command(cls=TakesServer)
@@ -283,7 +226,7 @@ def friends(user_id: int, named: tuple[int | str, ...], server: tuple[str, int],
 @click.argument("port", metavar="[CLIENT-PORT]", type=ANY_PORT, default=0)
 @click.option(
     "--wording",
-    type=click.Choice([wording.value for wording in Wording]),
+    type=click.Choice(WORDINGS),
     default="group",
     help="The style of what is printed.",
 )
@@ -306,9 +249,11 @@ def client(
 
     Type help for the commands. If standard input is a pipe, each line is a command.
     """
+    from trio_chat.cli.client import ClientOptions, run_chat
+
     # What is left in `options` has the names of the fields.
     opened = ClientOptions(server=(server_ip, server_port), history=not no_history, **options)
-    return _chat(opened, wording, as_json, not no_bell)
+    return run_chat(opened, wording, as_json, not no_bell)
 
 
 @cli.command(cls=TakesText)
@@ -339,9 +284,16 @@ def send(context: click.Context, /, recipient: str, text: str, queue: bool, **op
     """
     if queue and options["store"] == IN_MEMORY:
         raise click.UsageError(f"--queue needs a file: not --store {IN_MEMORY}", context)
+    from trio_chat.cli.client import ClientOptions
+    from trio_chat.cli.running import run
+    from trio_chat.cli.send import run_send
+    from trio_chat.cli.send_queue import run_queued_send
+    from trio_chat.terminal.screen import Screen
+    from trio_chat.terminal.wordings import Phrasebook
+
     screen, book, opened = Screen(sys.stdout), Phrasebook(), ClientOptions(**options)
     program = run_queued_send if queue else run_send
-    return _run(partial(program, opened, recipient, text, screen, book), screen, book, opened)
+    return run(partial(program, opened, recipient, text, screen, book), screen, book, opened)
 
 
 @cli.command()
@@ -350,7 +302,12 @@ def demo() -> int:
 
     A server and three clients talk to each other on this machine: directly, with saved messages, and to everyone.
     """
-    return _run(partial(run_demo, click.echo), Screen(sys.stdout), Phrasebook())
+    from trio_chat.cli.demo import run_demo
+    from trio_chat.cli.running import run
+    from trio_chat.terminal.screen import Screen
+    from trio_chat.terminal.wordings import Phrasebook
+
+    return run(partial(run_demo, click.echo), Screen(sys.stdout), Phrasebook())
 
 
 def main(args: Sequence[str] | None = None) -> int:

@@ -1,6 +1,6 @@
 """The programs behind `presence` and `friends`.
 
-Their arguments and the handling of their errors are in cli/main.py.
+Their arguments are in cli/main.py, the handling of their errors in cli/running.py.
 """
 
 import json

@@ -1,6 +1,6 @@
 """The program behind `send`: one message, and an exit code for its result.
 
-Its arguments and the handling of its errors are in cli/main.py. It receives nothing that others send.
+Its arguments are in cli/main.py, the handling of its errors in cli/running.py. It receives nothing that others send.
 """
 
 import shlex

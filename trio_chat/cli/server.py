@@ -1,6 +1,6 @@
 """The program behind `server`. What it prints is in table_printer.py, the commands for a running one in operator.py.
 
-Its arguments and the handling of its errors are in cli/main.py.
+Its arguments are in cli/main.py, the handling of its errors in cli/running.py.
 """
 
 import signal
@@ -15,7 +15,8 @@ from pathlib import Path
 import click
 import trio
 
-from trio_chat.cli.keys import IN_MEMORY, server_file
+from trio_chat.cli.arguments import IN_MEMORY
+from trio_chat.cli.keys import server_file
 from trio_chat.cli.log_printer import LogPrinter
 from trio_chat.cli.table_printer import OutputThread, TablePrinter, TableView
 from trio_chat.crypto.identities import Identity
@@ -28,7 +29,7 @@ from trio_chat.server.server import serve_chat
 from trio_chat.server.sessions import RoomEvent
 from trio_chat.storage.identity_file import open_identity
 from trio_chat.storage.interface import ServerStore
-from trio_chat.storage.memory import MemoryServerStore
+from trio_chat.storage.server_memory import MemoryServerStore
 from trio_chat.storage.server_store import open_server_store
 from trio_chat.tasks import open_background
 from trio_chat.terminal.wordings import show_address

@@ -37,7 +37,7 @@ from trio_chat.server.service import Service
 from trio_chat.server.sessions import Admission, Append, AskRoom, RoomEvent, Session
 from trio_chat.server.wake_up_calls import WakeUpCalls
 from trio_chat.storage.interface import Appended, ServerStore, Status
-from trio_chat.storage.memory import MemoryServerStore
+from trio_chat.storage.server_memory import MemoryServerStore
 from trio_chat.tasks import WakeUp
 from trio_chat.transport.endpoint import RESEND_DELAYS, SERVER_ATTEMPTS, Endpoint
 from trio_chat.transport.ids import new_id

@@ -1,7 +1,8 @@
 """What servers and clients keep, on disk or in memory. Nothing here uses the network.
 
 interface         the protocols of the two stores, and the limits of mailboxes
-memory            both stores in memory
+memory            a client's store in memory
+server_memory     a server's
 rules             what operators decide: bans, invitations
 server_store      the server's, in SQLite: names and positions
 server_log        its log: what transactions append, read and take

@@ -1,9 +1,8 @@
-"""Both stores in memory. They may be used by one `serve_chat` or `open_chat` after the other; the process keeps them.
+"""A client's store in memory. It may be used by one `open_chat` after the other; the process keeps it.
 
-No method has a checkpoint, so each is one transaction.
+No method has a checkpoint, so each is one transaction. The server's is in server_memory.py.
 """
 
-import weakref
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from itertools import islice
@@ -13,34 +12,14 @@ import attrs
 
 from trio_chat.errors import NoHistory
 from trio_chat.protocol.records import fold
-from trio_chat.storage.database import open_in_memory
-from trio_chat.storage.group_commit import StoreRequest, T
 from trio_chat.storage.interface import SEEN_LIMIT, EntryKey, HistoryEntry, OpenedEntry
 from trio_chat.storage.kept_epochs import KeptEpoch, KeptEpochs
 from trio_chat.storage.outgoing import Outgoing, OutgoingMessages
 from trio_chat.storage.search_query import asked_room, is_found
 from trio_chat.storage.sent_letters import SentLetter, SentLetters
-from trio_chat.storage.server_schema import SERVER_SCHEMA
-from trio_chat.storage.server_store import SqliteServerStore
 from trio_chat.storage.shares import fair_share
 
 HISTORY_LIMIT = 1000
-
-
-class MemoryServerStore(SqliteServerStore):
-    """A ServerStore that forgets when the process ends: SQLite's, in memory."""
-
-    def __init__(self) -> None:
-        self._database = open_in_memory(SERVER_SCHEMA)
-        super().__init__(self._commit_at_once)
-        weakref.finalize(self, self._database.close)
-
-    async def _commit_at_once(self, request: StoreRequest[T], on_commit: Callable[[T], object]) -> T:
-        with self._database:
-            self._database.execute("BEGIN")
-            result = request(self._database)
-        on_commit(result)
-        return result
 
 
 class MemoryClientStore:
