@@ -98,3 +98,20 @@ sys.exit(start())
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr.strip()) == (130, "", "")
+
+
+def test_garbage_is_collected_when_the_program_runs():
+    """It is not during the imports."""
+    code = """
+import gc, sys
+from trio_chat.__main__ import start
+import trio
+
+was = []
+trio.run = lambda program: was.append(gc.isenabled())
+sys.argv[1:] = ["demo"]
+start()
+print(*was)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout == "True\n"

@@ -5,8 +5,8 @@ No clock, no network: results go in, lines come out.
 
 import time
 
-import attrs
 import pytest
+from msgspec.structs import replace
 
 from trio_chat import (
     Banned,
@@ -170,7 +170,7 @@ def test_a_message_has_failed(error, lines, waited):
         (MessageQueued(**MESSAGE), []),
         (OutboxList(()), ["[No message waits to be sent.]"]),
         (
-            OutboxList((WAITS, attrs.evolve(WAITS, number=4, tried=True, **TO_OX))),
+            OutboxList((WAITS, replace(WAITS, number=4, tried=True, **TO_OX))),
             ["3  2022-03-24 20:26:36  to y: hi", "4  2022-03-24 20:26:36  to group ox (tried): hi"],
         ),
         (MessageCancelled(**MESSAGE, tried=False), ["[Your message to y of 20:26:36 is withdrawn.]"]),
@@ -196,7 +196,7 @@ def test_other_lines(result, lines):
 
 
 def test_the_outbox_shows_the_beginning_of_a_text_in_one_line():
-    rows = [attrs.evolve(WAITS, text=text) for text in ("a\nb\x1b", "c" * 40, "d" * 41, "e" * 39 + "\nf")]
+    rows = [replace(WAITS, text=text) for text in ("a\nb\x1b", "c" * 40, "d" * 41, "e" * 39 + "\nf")]
     assert [line.partition("to y: ")[2] for line in texts(OutboxList(tuple(rows)))] == [
         "a b\\x1b",
         "c" * 40,

@@ -19,7 +19,7 @@ import trio
 
 from trio_chat.cli.arguments import IN_MEMORY
 from trio_chat.cli.exit_codes import TERMINATED
-from trio_chat.cli.keys import client_file, other_addresses
+from trio_chat.cli.keys import client_file, other_addresses, typed_lines_file
 from trio_chat.cli.running import run
 from trio_chat.client.chat import Chat
 from trio_chat.client.early_outbox import EarlyOutbox

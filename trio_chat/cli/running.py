@@ -3,6 +3,7 @@
 Here, and nowhere else, exception groups are taken apart. The arguments are in main.py.
 """
 
+import gc
 import sys
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
@@ -34,6 +35,7 @@ def run(
     code: int | None = DONE
     error: BaseException | None = None
     report: Report = "nothing"
+    gc.enable()
     try:
         code = trio.run(program)
     # Several tasks may fail at once. What else is in the group is a bug, and comes out of here with a traceback.

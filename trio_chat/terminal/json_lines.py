@@ -7,8 +7,6 @@ docs/scripting.md with that. Texts are not escaped but by JSON; nothing is print
 import enum
 import json
 
-import attrs
-
 from trio_chat.client import events
 from trio_chat.errors import ChatError, ServerNotResponding
 from trio_chat.terminal import results
@@ -66,35 +64,36 @@ EVENTS: dict[type, str] = {
 """The field `event` of the objects of each class. A result of another class has no object."""
 
 
-def fields_of(kind: type[attrs.AttrsInstance]) -> tuple[str, ...]:
+def fields_of(kind: type) -> tuple[str, ...]:
     """The fields of the objects of a class, without `event`. An exception becomes two, `error` and `text`."""
-    fields = [("error", "text") if _may_be_error(field) else (field.name,) for field in attrs.fields(kind)]
-    return tuple(name for names in fields for name in names)
+    return tuple(name for field in _names(kind) for name in (("error", "text") if field == "error" else (field,)))
 
 
-def _may_be_error(field: "attrs.Attribute[object]") -> bool:
-    return field.type in (ChatError, ChatError | None)
+def _names(kind: type) -> tuple[str, ...]:
+    # The same for attrs classes, as events are, and for msgspec's, as results are.
+    names: tuple[str, ...] = getattr(kind, "__match_args__")  # noqa: B009 - mypy does not know that they have it
+    return names
 
 
 def as_json(result: results.Result) -> str:
     """The object of a result: ASCII without control characters, whatever is in its texts."""
     fields: dict[str, object] = {"event": EVENTS[type(result)]}
-    for field in attrs.fields(type(result)):
-        match getattr(result, field.name):
+    for name in _names(type(result)):
+        match getattr(result, name):
             case ChatError() as error:
                 fields |= {"error": type(error).__name__, "text": str(error)}
-            case None if _may_be_error(field):
+            case None if name == "error":
                 fields |= {"error": None, "text": None}
             case enum.Enum() as value:
-                fields[field.name] = value.name.lower()
+                fields[name] = value.name.lower()
             case value:
-                fields[field.name] = value
+                fields[name] = value
     return json.dumps(fields, default=_as_plain)
 
 
-def _as_plain(value: bytes | attrs.AttrsInstance) -> object:
+def _as_plain(value: object) -> object:
     """Ids are shown as hexadecimal digits, and what is in a list as an object of its own."""
-    return value.hex() if isinstance(value, bytes) else attrs.asdict(value)
+    return value.hex() if isinstance(value, bytes) else {name: getattr(value, name) for name in _names(type(value))}
 
 
 class JsonRenderer:

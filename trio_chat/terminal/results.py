@@ -1,11 +1,12 @@
-"""What a conversation shows: the results of commands, one attrs class each; events of the chat are results too.
+"""What a conversation shows: the results of commands, one class each; events of the chat are results too.
 
 A renderer makes lines of them: a `Phrasebook` (wordings.py) for people, a `JsonRenderer` (json_lines.py) for programs.
+They are msgspec's classes, as commands are.
 """
 
 from typing import Protocol
 
-import attrs
+from msgspec import Struct
 
 from trio_chat.client.block_list import Blocked
 from trio_chat.client.events import Event, Fallback, HistoryEntry
@@ -14,40 +15,34 @@ from trio_chat.errors import ChatError
 from trio_chat.terminal.styling import Line
 
 
-@attrs.frozen
-class SignedOn:
+class SignedOn(Struct, frozen=True):
     """The program has started and is online; `waiting` letters follow."""
 
     waiting: int
 
 
-@attrs.frozen
-class RegistrationSent:
+class RegistrationSent(Struct, frozen=True):
     """`reg` asks the server; its answer follows."""
 
 
-@attrs.frozen
-class CameBack:
+class CameBack(Struct, frozen=True):
     """`reg` has succeeded; `waiting` letters follow."""
 
     waiting: int
 
 
-@attrs.frozen
-class WentOffline:
+class WentOffline(Struct, frozen=True):
     """Deregistered."""
 
 
-@attrs.frozen
-class SentByServer:
+class SentByServer(Struct, frozen=True):
     """A message goes by the server, and why. A `MessageSent` or a `Failed` follows."""
 
     recipient: str
     reason: Fallback
 
 
-@attrs.frozen
-class MessageSent:
+class MessageSent(Struct, frozen=True):
     """How a message went; `how` and `sent_at` are those of `Delivery`."""
 
     recipient: str
@@ -55,8 +50,7 @@ class MessageSent:
     sent_at: float | None
 
 
-@attrs.frozen
-class MessageUnsent:
+class MessageUnsent(Struct, frozen=True):
     """The program ends before an answer to a message: it was not sent, as far as is known. A `Failed` follows.
 
     `to`: as people read it. `in_group`: it was typed after `send_group`.
@@ -66,15 +60,13 @@ class MessageUnsent:
     in_group: bool = False
 
 
-@attrs.frozen
-class PostAccepted:
+class PostAccepted(Struct, frozen=True):
     """The server has a message to a room; to everyone if `room` is empty."""
 
     room: str = ""
 
 
-@attrs.frozen
-class MessageQueued:
+class MessageQueued(Struct, frozen=True):
     """A message is in the outbox, on the disk. What becomes of it comes as events, `OutgoingChanged`.
 
     `recipient` is empty if it is to a room, and `room` if it is to one person.
@@ -87,8 +79,7 @@ class MessageQueued:
     at: float
 
 
-@attrs.frozen
-class WaitingMessage:
+class WaitingMessage(Struct, frozen=True):
     """A message that waits to be sent. `tried`: it may have arrived."""
 
     number: int
@@ -100,15 +91,13 @@ class WaitingMessage:
     tried: bool
 
 
-@attrs.frozen
-class OutboxList:
+class OutboxList(Struct, frozen=True):
     """Which messages wait to be sent, in the order in which they were accepted."""
 
     waiting: tuple[WaitingMessage, ...]
 
 
-@attrs.frozen
-class MessageCancelled:
+class MessageCancelled(Struct, frozen=True):
     """A message is withdrawn. `tried`: it may have arrived nevertheless."""
 
     number: int
@@ -119,85 +108,74 @@ class MessageCancelled:
     tried: bool
 
 
-@attrs.frozen
-class MessagesWait:
+class MessagesWait(Struct, frozen=True):
     """So many messages wait to be sent, and this program does not send them (any more)."""
 
     count: int
 
 
-@attrs.frozen
-class RoomCreated:
+class RoomCreated(Struct, frozen=True):
     """There is a new room, and we are in it."""
 
     room: str
     private: bool = False
 
 
-@attrs.frozen
-class RoomJoined:
+class RoomJoined(Struct, frozen=True):
     """We are in a room now."""
 
     room: str
 
 
-@attrs.frozen
-class RoomLeft:
+class RoomLeft(Struct, frozen=True):
     """We are not in a room any more."""
 
     room: str
 
 
-@attrs.frozen
-class RoomsList:
+class RoomsList(Struct, frozen=True):
     """Which rooms there are, in the order of their names. `current`: the one to which `send_group` writes, or empty."""
 
     rooms: tuple[RoomInfo, ...]
     current: str = ""
 
 
-@attrs.frozen
-class MembersList:
+class MembersList(Struct, frozen=True):
     """Who is in a room, in the order of names."""
 
     room: str
     names: tuple[str, ...]
 
 
-@attrs.frozen
-class MemberInvited:
+class MemberInvited(Struct, frozen=True):
     """Somebody is in a private room now."""
 
     room: str
     name: str
 
 
-@attrs.frozen
-class MemberRemoved:
+class MemberRemoved(Struct, frozen=True):
     """Somebody is not in a private room any more."""
 
     room: str
     name: str
 
 
-@attrs.frozen
-class OwnerAdded:
+class OwnerAdded(Struct, frozen=True):
     """A member of a private room owns it now, too."""
 
     room: str
     name: str
 
 
-@attrs.frozen
-class OwnersList:
+class OwnersList(Struct, frozen=True):
     """Who owns a private room, in the order of names."""
 
     room: str
     names: tuple[str, ...]
 
 
-@attrs.frozen
-class TableRow:
+class TableRow(Struct, frozen=True):
     """One person. `key`: their fingerprint, empty if there is none; `key_changed`: it is not the pinned one.
 
     `host` is empty, and `port` 0, if they are not in the table.
@@ -212,8 +190,7 @@ class TableRow:
     key_changed: bool
 
 
-@attrs.frozen
-class TableList:
+class TableList(Struct, frozen=True):
     """Who is known to the server, in the order of names.
 
     `silent_since`: the server does not respond since then, and the client keeps trying: this may not be so any more.
@@ -223,66 +200,57 @@ class TableList:
     silent_since: float | None = None
 
 
-@attrs.frozen
-class KeyTrusted:
+class KeyTrusted(Struct, frozen=True):
     """The key of a name, a fingerprint, is trusted now."""
 
     name: str
     key: str
 
 
-@attrs.frozen
-class PersonBlocked:
+class PersonBlocked(Struct, frozen=True):
     """The key of a name, a fingerprint, is blocked."""
 
     name: str
     key: str
 
 
-@attrs.frozen
-class PersonUnblocked:
+class PersonUnblocked(Struct, frozen=True):
     """The key of a name is not blocked any more."""
 
     name: str
 
 
-@attrs.frozen
-class BlockedList:
+class BlockedList(Struct, frozen=True):
     """Who is blocked, the first one first."""
 
     people: tuple[Blocked, ...]
 
 
-@attrs.frozen
-class HistoryList:
+class HistoryList(Struct, frozen=True):
     """Messages of the history, oldest first."""
 
     entries: tuple[HistoryEntry, ...]
 
 
-@attrs.frozen
-class CommandList:
+class CommandList(Struct, frozen=True):
     """The commands, a line of help for each."""
 
     lines: tuple[str, ...]
 
 
-@attrs.frozen
-class Failed:
+class Failed(Struct, frozen=True):
     """Something was not done."""
 
     error: ChatError
 
 
-@attrs.frozen
-class NoAnswer:
+class NoAnswer(Struct, frozen=True):
     """The server has not answered a command, and the conversation goes on. `command`: its first word."""
 
     command: str
 
 
-@attrs.frozen
-class ProgramInterrupted:
+class ProgramInterrupted(Struct, frozen=True):
     """Ctrl-C has ended the program."""
 
 
