@@ -1,4 +1,4 @@
-"""Measures how fast a server hands one message to everyone out to many sessions that are online.
+"""Measures the server's CPU time for handing one message to everyone out to many sessions that are online.
 
     python benchmarks/posts.py [SESSIONS]
 
@@ -10,10 +10,13 @@ an answer received and opened.
 
 A delivery is one post that one session has acknowledged. The best round counts: other programs can only make a round
 slower.
+
+Beside it are other servers with as many clients and posts as long, over TCP, without encryption: ngircd, whose clients
+acknowledge nothing; mosquitto and amqtt (the latter in Python), with acknowledgements (QoS 1). Each is started if it is
+installed: `apt install ngircd mosquitto`, `pip install amqtt`.
 """
 
 import os
-import resource
 import secrets
 import select
 import socket
@@ -23,6 +26,9 @@ from contextlib import suppress
 from functools import partial
 
 import trio
+from shared.peers import PEERS, find_peer, peer_costs
+from shared.processes import HOST, UNLIMITED, allow_many_files
+from shared.tables import print_heading, print_note, print_row
 
 from trio_chat.crypto.identities import Identity, credentials
 from trio_chat.crypto.signatures import SIGNATURE_SIZE, TIME
@@ -30,7 +36,6 @@ from trio_chat.link.events import Received, Transmit
 from trio_chat.link.links import Links
 from trio_chat.link.session import Peer
 from trio_chat.protocol.frames import unpack_untrusted
-from trio_chat.protocol.limits import Limits, Rate
 from trio_chat.protocol.messages import Batch, GroupPost, Heartbeat, Part, Register, Registered, TableChange, TableHeld
 from trio_chat.protocol.parts import Assembly
 from trio_chat.protocol.records import EVERYONE, Entry, EntryKind
@@ -41,18 +46,11 @@ SESSIONS = int(sys.argv[1]) if len(sys.argv) > 1 else 900
 ROUNDS = 5
 ONE_BY_ONE = 20
 MANY, IN_FLIGHT = 100, 20
+POSTS_OF_PEERS = 5
+"""So many times as many posts: their CPU time is known to a hundredth of a second only."""
 SILENCE = 0.5
 GIVE_UP = 60.0
-HOST = "127.0.0.1"
 BUFFER = 4 * 1024 * 1024
-NO_LIMIT = Rate(1e9, 1e9)
-LIMITS = Limits(
-    posts_per_key=NO_LIMIT,
-    posts_per_address=NO_LIMIT,
-    handshakes_per_address=NO_LIMIT,
-    handshakes_of_strangers=NO_LIMIT,
-)
-"""One person sends all posts, faster than a server allows; and all sessions begin at once, from one address."""
 TEXT = "A message to everyone, as long as people write them"
 SIZE = SIGNATURE_SIZE + TIME.size + len(TEXT)
 
@@ -229,7 +227,7 @@ async def whole_server(clock):
     """The best rates of a server, one at a time and with many in flight."""
     identity = Identity.new(secrets.token_bytes)
     async with trio.open_nursery() as nursery:
-        address = await nursery.start(partial(server.serve_chat, 0, host=HOST, identity=identity, limits=LIMITS))
+        address = await nursery.start(partial(server.serve_chat, 0, host=HOST, identity=identity, limits=UNLIMITED))
         clients = Clients(address, identity.public, clock)
         await clients.register()
         one_by_one = many = 0.0
@@ -296,20 +294,28 @@ def datagrams_alone():
     return SESSIONS / best
 
 
+def print_peers(floor):
+    one_by_one, many = (POSTS_OF_PEERS * ONE_BY_ONE, 1), (POSTS_OF_PEERS * MANY, IN_FLIGHT)
+    for what, (program, *_) in PEERS.items():
+        if find_peer(program) is None:
+            print_note(f"{program} is not installed")
+            continue
+        each, streaming = peer_costs(what, SESSIONS, "x" * SIZE, (one_by_one, many))
+        print_row(f"{what}, one at a time", 1e6 * each, floor)
+        print_row(f"{what}, {IN_FLIGHT} in flight", 1e6 * streaming, floor)
+
+
 def main():
-    _, limit = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
+    allow_many_files()
     server.TABLE_FOLD = 3600.0  # nobody is told of changes of the table
     clock = ServerTime()
-    floor = datagrams_alone()
+    floor = 1e6 / datagrams_alone()
     one_by_one, many = trio.run(whole_server, clock, clock=clock)
-    print(f"{f'{SESSIONS} sessions, posts of {SIZE} bytes':40}{'a second':>10}{'ratio':>8}")
-    for what, rate in {
-        "a datagram and an answer, no server": floor,
-        "posts one at a time": one_by_one,
-        f"posts with {IN_FLIGHT} in flight": many,
-    }.items():
-        print(f"{what:40}{rate:>10,.0f}{rate / floor:>8.2f}")
+    print_heading(f"a post of {SIZE} bytes to {SESSIONS}, server CPU for a delivery", "us")
+    print_row("a datagram and an answer, no server", floor, floor)
+    print_row("one at a time", 1e6 / one_by_one, floor)
+    print_row(f"{IN_FLIGHT} in flight", 1e6 / many, floor)
+    print_peers(floor)
 
 
 if __name__ == "__main__":

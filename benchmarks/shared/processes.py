@@ -1,0 +1,77 @@
+"""Child processes of the benchmarks: a server, an echo; their cores, CPU time and memory. Linux only: /proc is read."""
+
+import multiprocessing
+import os
+import resource
+from contextlib import contextmanager
+from functools import partial
+
+import attrs
+import trio
+
+from trio_chat import Identity, Limits, Rate, open_server_store, serve_chat
+
+HOST = "127.0.0.1"
+NO_LIMIT = Rate(1e9, 1e9)
+UNLIMITED = Limits(**{field.name: NO_LIMIT for field in attrs.fields(Limits) if field.type is Rate})
+"""All clients of a benchmark have one address, and are faster than a server allows."""
+
+
+@contextmanager
+def running(run, *arguments, core=None):
+    """A process that calls `run(pipe, *arguments)`. Yields its number, and the first object that it sends."""
+    ours, theirs = multiprocessing.Pipe()
+    process = multiprocessing.Process(target=_run, args=(run, theirs, core, *arguments), daemon=True)
+    process.start()
+    theirs.close()  # so that `recv` ends with EOFError if the process does
+    try:
+        yield process.pid, ours.recv()
+    finally:
+        process.terminate()
+        process.join()
+
+
+def _run(run, pipe, core, *arguments):
+    if core is not None:
+        os.sched_setaffinity(0, {core})
+    run(pipe, *arguments)
+
+
+def serve(pipe, path=None):
+    """A chat server without limits; its store is in memory if it gets no path. Sends its address."""
+
+    async def run():
+        start = partial(serve_chat, 0, host=HOST, identity=Identity.new(os.urandom), limits=UNLIMITED)
+        async with trio.open_nursery() as nursery:
+            if path is None:
+                pipe.send(await nursery.start(start))
+                await trio.sleep_forever()
+            async with open_server_store(path) as store:
+                pipe.send(await nursery.start(partial(start, store=store)))
+                await trio.sleep_forever()
+
+    trio.run(run)
+
+
+def two_cores():
+    """The cores for both sides of a conversation: two, if there are two."""
+    cores = sorted(os.sched_getaffinity(0))
+    return cores[0], cores[1 % len(cores)]
+
+
+def cpu_seconds(pid):
+    """CPU time of a process and its threads, user and system."""
+    with open(f"/proc/{pid}/stat") as stat:
+        user, system = stat.read().rpartition(")")[2].split()[11:13]
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+
+
+def memory(pid):
+    """Memory of a process at the moment, in MiB."""
+    with open(f"/proc/{pid}/status") as status:
+        return next(int(line.split()[1]) for line in status if line.startswith("VmRSS")) / 1024
+
+
+def allow_many_files():
+    _, limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
