@@ -7,7 +7,6 @@ without encryption; and the same with encryption. They are measured in turns. Th
 programs can only make a turn slower.
 """
 
-import multiprocessing
 import secrets
 import socket
 import sys
@@ -15,6 +14,8 @@ import time
 from contextlib import closing
 
 import trio
+from shared.processes import HOST, running
+from shared.tables import print_heading, print_row
 
 from trio_chat.crypto.identities import Identity
 from trio_chat.link.events import Received, Transmit
@@ -28,7 +29,6 @@ from trio_chat.transport.udp import UDP
 
 ROUND_TRIPS = 4000
 TURNS = 5
-HOST = "127.0.0.1"
 OWN, OTHER = Identity(b"h" * 32, b"H" * 32), Identity(b"t" * 32, b"T" * 32)
 SIZE = len(encode(Heartbeat(new_id(), 0.0)))
 
@@ -112,32 +112,21 @@ async def ask(endpoint, peer):
         raise SystemExit("a round trip took longer than a window: the machine is too busy to measure")
 
 
-def child(run, *arguments):
-    ours, theirs = multiprocessing.Pipe()
-    process = multiprocessing.Process(target=run, args=(theirs, *arguments), daemon=True)
-    process.start()
-    return process, ours.recv()
-
-
 def main():
     count = int(sys.argv[1]) if len(sys.argv) > 1 else ROUND_TRIPS
-    children = [child(echo), child(serve, False), child(serve, True)]
-    (_, bare), (_, plain), (_, sealed) = children
-    measures = {
-        "a blocking socket that echoes": lambda: bare_round_trips(bare, count),
-        "a request, unsealed": lambda: round_trips(plain, count, sealed=False),
-        "a request, sealed": lambda: round_trips(sealed, count, sealed=True),
-    }
-    best = dict.fromkeys(measures, float("inf"))
-    for _ in range(TURNS):
-        for what, measure in measures.items():
-            best[what] = min(best[what], measure() / count)
-    unsealed = best["a request, unsealed"]
-    print(f"{f'{count} round trips, best of {TURNS} turns':42}{'us each':>10}{'ratio':>8}")
+    with running(echo) as (_, bare), running(serve, False) as (_, plain), running(serve, True) as (_, sealed):
+        measures = {
+            "a blocking socket that echoes": lambda: bare_round_trips(bare, count),
+            "a request, unsealed": lambda: round_trips(plain, count, sealed=False),
+            "a request, sealed": lambda: round_trips(sealed, count, sealed=True),
+        }
+        best = dict.fromkeys(measures, float("inf"))
+        for _ in range(TURNS):
+            for what, measure in measures.items():
+                best[what] = min(best[what], measure() / count)
+    print_heading(f"{count} round trips, best of {TURNS} turns", "us each")
     for what, seconds in best.items():
-        print(f"{what:42}{seconds * 1e6:>10.1f}{seconds / unsealed:>8.2f}")
-    for process, _ in children:
-        process.terminate()
+        print_row(what, seconds * 1e6, best["a blocking socket that echoes"] * 1e6)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import trio
+from shared.tables import print_heading, print_row
 
 from trio_chat.protocol.records import EVERYONE, MAX_BODY, Credentials, Entry, EntryKind, PublicKeys, Record
 from trio_chat.storage.database import Schema, open_database
@@ -163,25 +164,21 @@ async def reads(path):
 
 def main():
     with TemporaryDirectory() as temporary:
+        print_heading(f"the log of a server with {NAMES} names")
         folder = Path(temporary)
         each, bytes_each = trio.run(posts, folder)
-        row("a post of 16 KiB, ms", each, trio.run(raw_post, folder))
-        row("  bytes of the file", bytes_each, MAX_BODY)
+        print_row("a post of 16 KiB, ms", each, trio.run(raw_post, folder))
+        print_row("  bytes of the file", bytes_each, MAX_BODY)
         path = folder / "large.db"
         trio.run(fill_letters, path, 0, LETTERS_AT_START)
         seconds, memory = min(start_in_process(path) for _ in range(3))
         _, floor = start_in_process(None)
-        row(f"start with {LETTERS_AT_START} letters, s", seconds)
-        row("  memory, MiB", memory, floor)
+        print_row(f"start with {LETTERS_AT_START} letters, s", seconds)
+        print_row("  memory, MiB", memory, floor)
         trio.run(fill_letters, path, LETTERS_AT_START, ENTRIES)
         times = trio.run(reads, path)
         for what, milliseconds in times.items():
-            row(f"{what}, ms", milliseconds, times["read at the head"])
-
-
-def row(what, figure, alone=None):
-    beside = f"{alone:>12,.2f}{figure / alone:>8.2f}" if alone else ""
-    print(f"{what:40}{figure:>12,.2f}{beside}", flush=True)
+            print_row(f"{what}, ms", milliseconds, times["read at the head"])
 
 
 if __name__ == "__main__":

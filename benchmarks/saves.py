@@ -25,6 +25,7 @@ from statistics import median
 from tempfile import TemporaryDirectory
 
 import trio
+from shared.tables import print_heading, print_row
 
 from trio_chat.client.opening import open_chat
 from trio_chat.crypto.identities import Identity, credentials
@@ -237,7 +238,7 @@ async def serve(folder):
         print(port, flush=True)
 
 
-def whole_server(folder):
+def whole_server(folder, in_flight):
     """Saves per second over UDP. Each is answered when it is durable."""
     saves = [encoded(Save(os.urandom(16), recipient(number), body())) for number in range(SAVES)]
     with running_server(folder) as (port, server_keys), closing(Client(port, server_keys)) as client:
@@ -245,7 +246,7 @@ def whole_server(folder):
         client.ask([encoded(client.register(name)) for name in (*NAMES, "sender")], in_flight=1)
         client.resent = 0
         started = time.perf_counter()
-        answers = client.ask(saves, IN_FLIGHT)
+        answers = client.ask(saves, in_flight)
         rate = SAVES / (time.perf_counter() - started)
     if not all(isinstance(answer, Saved) for answer in answers):
         sys.exit("not everything was saved")
@@ -290,9 +291,9 @@ async def read_events(chat):
 def print_rooms():
     with TemporaryDirectory() as folder:
         taken = trio.run(rooms, Path(folder))
-    print(f"\n{'changes of rooms, one by one, in ms':40}{'best':>10}{'median':>8}")
+    print_heading("changes of rooms, one by one, median", "ms")
     for what, times in taken.items():
-        print(f"{what:40}{min(times):>10.2f}{median(times):>8.2f}")
+        print_row(what, median(times), digits=2)
 
 
 def main():
@@ -302,16 +303,17 @@ def main():
         grouped: lambda folder: raw(folder, SAVES, GROUP),
         f"Saves, the store alone, {GROUP} at once": lambda folder: trio.run(store_alone, folder, GROUP),
         f"Saves, the store alone, {MOST} at once": lambda folder: trio.run(store_alone, folder, MOST),
-        "Saves, the whole server": whole_server,
+        f"Saves, the whole server, {GROUP} in flight": lambda folder: whole_server(folder, GROUP),
+        f"Saves, the whole server, {IN_FLIGHT} in flight": lambda folder: whole_server(folder, IN_FLIGHT),
     }
     best = dict.fromkeys(measures, 0.0)
     for _ in range(ROUNDS):
         for what, measure in measures.items():
             with TemporaryDirectory() as folder:
                 best[what] = max(best[what], measure(Path(folder)))
-    print(f"{f'bodies of {SIZE} bytes, {IN_FLIGHT} Saves in flight':40}{'a second':>10}{'ratio':>8}")
+    print_heading(f"messages of {SIZE} bytes that are made durable, best of {ROUNDS}", "a second")
     for what, rate in best.items():
-        print(f"{what:40}{rate:>10,.0f}{rate / best[grouped]:>8.2f}")
+        print_row(what, rate, best[grouped], is_rate=True, digits=0)
     print_rooms()
 
 
