@@ -88,7 +88,7 @@ def flood(session: nox.Session) -> None:
 
 @nox.session
 def benchmarks(session: nox.Session) -> None:
-    """Print the tables of all benchmarks, or of some: `-- direct startup`. In about 10 minutes, if nothing else runs."""
+    """Print the tables of all benchmarks, or of some: `-- direct startup`. Needs Linux, and an idle machine."""
     session.install("-e", ".")
     for benchmark in sorted(Path("benchmarks").glob("*.py")):
         if not session.posargs or benchmark.stem in session.posargs:
