@@ -35,7 +35,7 @@ from trio_chat.protocol.messages import (
     Taken,
 )
 from trio_chat.protocol.records import EVERYONE, NO_KEY, Entry, EntryKind
-from trio_chat.storage.interface import OpenedEntry
+from trio_chat.storage.client_interface import OpenedEntry
 from trio_chat.storage.memory import MemoryClientStore
 from trio_chat.transport.ids import new_id
 

@@ -21,7 +21,7 @@ from trio_chat.crypto.letters import seal_letter, sign_post
 from trio_chat.crypto.receipts import Verdict, hash_text, read_receipt
 from trio_chat.protocol.messages import Ack, Busy, DirectMessage, TableChange
 from trio_chat.protocol.records import EVERYONE, NO_KEY, Entry, EntryKind, Record, Version
-from trio_chat.storage.interface import HistoryEntry, OpenedEntry
+from trio_chat.storage.client_interface import HistoryEntry, OpenedEntry
 from trio_chat.storage.memory import MemoryClientStore
 from trio_chat.transport.ids import new_id
 

@@ -33,7 +33,7 @@ from trio_chat.protocol.room_messages import (
 )
 from trio_chat.server import delivery
 from trio_chat.storage import server_log
-from trio_chat.storage.interface import HistoryEntry
+from trio_chat.storage.client_interface import HistoryEntry
 from trio_chat.storage.memory import MemoryClientStore
 
 MANY = 1_000_000

@@ -15,9 +15,9 @@ from tests.crash.files import OUTBOX, Kill
 from tests.storage.backends import inline
 from trio_chat.crypto.receipts import hash_text
 from trio_chat.protocol.records import EntryKind
+from trio_chat.storage.client_interface import HistoryEntry, OpenedEntry
 from trio_chat.storage.client_store import open_client_store
 from trio_chat.storage.database import open_database
-from trio_chat.storage.interface import HistoryEntry, OpenedEntry
 from trio_chat.storage.outgoing import Outgoing
 from trio_chat.storage.sent_letters import SentLetter
 from trio_chat.storage.server_schema import SERVER_SCHEMA

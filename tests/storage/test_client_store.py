@@ -19,10 +19,10 @@ from trio_chat.crypto.room_keys import RoomKey
 from trio_chat.errors import StoreError, StoreFailed
 from trio_chat.protocol.records import RETENTION, Entry, EntryKind
 from trio_chat.storage import client_rows, client_store, history, kept_epochs, memory, sent_letters
+from trio_chat.storage.client_interface import SERVER, HistoryEntry, OpenedEntry
 from trio_chat.storage.client_schema import CLIENT_SCHEMA
 from trio_chat.storage.client_store import open_client_store
 from trio_chat.storage.database import Schema, open_database
-from trio_chat.storage.interface import SERVER, HistoryEntry, OpenedEntry
 from trio_chat.storage.kept_epochs import KeptEpoch
 from trio_chat.storage.memory import MemoryClientStore
 from trio_chat.storage.outgoing import Outgoing

@@ -23,10 +23,10 @@ from trio_chat.crypto.receipts import NO_HASH, Verdict, hash_text
 from trio_chat.errors import NoHistory
 from trio_chat.protocol.records import EntryKind
 from trio_chat.storage import history, memory
+from trio_chat.storage.client_interface import HistoryEntry, OpenedEntry
 from trio_chat.storage.client_schema import CLIENT_SCHEMA
 from trio_chat.storage.client_store import open_client_store
 from trio_chat.storage.database import Schema, open_database
-from trio_chat.storage.interface import HistoryEntry, OpenedEntry
 from trio_chat.storage.memory import MemoryClientStore
 from trio_chat.storage.search_query import is_found
 

@@ -36,9 +36,9 @@ from trio_chat.errors import (
     TooManyNames,
 )
 from trio_chat.protocol.records import EVERYONE_NAME, check_name, fold
+from trio_chat.storage.client_interface import ClientStore
 from trio_chat.storage.client_store import open_client_store
 from trio_chat.storage.identity_file import open_identity
-from trio_chat.storage.interface import ClientStore
 from trio_chat.storage.memory import MemoryClientStore
 from trio_chat.terminal.conversation import run_conversation
 from trio_chat.terminal.json_lines import JsonRenderer

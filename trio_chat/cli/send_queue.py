@@ -23,7 +23,7 @@ from trio_chat.errors import (
     TooFast,
 )
 from trio_chat.protocol.records import fold
-from trio_chat.storage.interface import ClientStore
+from trio_chat.storage.client_interface import ClientStore
 from trio_chat.storage.outgoing import Outgoing
 from trio_chat.terminal.results import MessagesWait
 from trio_chat.terminal.screen import Screen

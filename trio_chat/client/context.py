@@ -13,7 +13,7 @@ from trio_chat.client.key_pins import KeyPins
 from trio_chat.client.memberships import Memberships
 from trio_chat.crypto.identities import Identity
 from trio_chat.protocol.table import ClientTable
-from trio_chat.storage.interface import ClientStore
+from trio_chat.storage.client_interface import ClientStore
 from trio_chat.transport.endpoint import Endpoint
 
 

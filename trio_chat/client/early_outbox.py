@@ -10,7 +10,7 @@ import attrs
 from trio_chat import errors
 from trio_chat.client.outgoing_queue import check_room, new_message
 from trio_chat.protocol.records import check_name, fold
-from trio_chat.storage.interface import ClientStore
+from trio_chat.storage.client_interface import ClientStore
 from trio_chat.storage.outgoing import Outgoing as Outgoing
 
 

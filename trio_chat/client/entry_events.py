@@ -9,7 +9,7 @@ from trio_chat.client import events
 from trio_chat.client.members_changes import members_changed
 from trio_chat.crypto.receipts import Verdict
 from trio_chat.protocol.records import EntryKind
-from trio_chat.storage.interface import OpenedEntry
+from trio_chat.storage.client_interface import OpenedEntry
 
 CLOCK_DIFFERENCE = 60.0
 """Seconds by which the sender's time of a message may differ from the server's before the user is told."""

@@ -26,7 +26,7 @@ from trio_chat.crypto.room_keys import (
 from trio_chat.protocol.epochs import MAX_NUMBER, Epoch
 from trio_chat.protocol.log import room_of
 from trio_chat.protocol.records import EVERYONE_NAME, Entry, EntryKind, Room, fold, is_private
-from trio_chat.storage.interface import ClientStore
+from trio_chat.storage.client_interface import ClientStore
 from trio_chat.storage.kept_epochs import ENDED_KEPT, KEYS_OF_ROOM, ROOM_KEYS_KEPT, KeptEpoch
 from trio_chat.tasks import WakeUp
 

@@ -11,7 +11,7 @@ from typing import Literal
 import attrs
 
 from trio_chat.errors import ChatError
-from trio_chat.storage.interface import HistoryEntry as HistoryEntry
+from trio_chat.storage.client_interface import HistoryEntry as HistoryEntry
 
 
 class Fallback(enum.Enum):

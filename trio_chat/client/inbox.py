@@ -35,7 +35,7 @@ from trio_chat.protocol.duplicates import Reaction
 from trio_chat.protocol.log import room_of
 from trio_chat.protocol.messages import Answer, Batch, DirectMessage
 from trio_chat.protocol.records import NO_KEY, Entry, EntryKind, fold, is_private
-from trio_chat.storage.interface import EntryKey, OpenedEntry
+from trio_chat.storage.client_interface import EntryKey, OpenedEntry
 from trio_chat.storage.sent_letters import SentLetter
 from trio_chat.tasks import WakeUp
 

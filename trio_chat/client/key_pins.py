@@ -9,7 +9,7 @@ from trio_chat.client.events import KeyWarning
 from trio_chat.crypto.identities import verify_identity
 from trio_chat.errors import KeyChanged, KeyNotRemembered, ServerKeyChanged, WrongServerKey
 from trio_chat.protocol.records import Credentials, PublicKeys, Record, fingerprint, fold
-from trio_chat.storage.interface import SERVER, ClientStore
+from trio_chat.storage.client_interface import SERVER, ClientStore
 
 MAX_PINS = 50_000
 """How many keys are pinned by themselves, so that a server cannot fill our memory and disk with names that it invents.

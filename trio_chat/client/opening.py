@@ -21,7 +21,7 @@ from trio_chat.crypto.identities import Identity
 from trio_chat.link.links import Links
 from trio_chat.protocol.records import check_name
 from trio_chat.protocol.table import ClientTable
-from trio_chat.storage.interface import ClientStore
+from trio_chat.storage.client_interface import ClientStore
 from trio_chat.storage.memory import MemoryClientStore
 from trio_chat.tasks import open_background
 from trio_chat.transport.endpoint import Endpoint

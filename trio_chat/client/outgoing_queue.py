@@ -12,7 +12,7 @@ import trio
 from trio_chat import errors
 from trio_chat.link.session import Peer
 from trio_chat.protocol.records import Record, check_text, fold
-from trio_chat.storage.interface import ClientStore
+from trio_chat.storage.client_interface import ClientStore
 from trio_chat.storage.outgoing import Outgoing
 from trio_chat.tasks import WakeUp
 from trio_chat.transport.ids import new_id

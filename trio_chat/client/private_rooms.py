@@ -34,7 +34,7 @@ from trio_chat.protocol.records import (
     room_id,
 )
 from trio_chat.protocol.room_messages import EPOCH_PART, BeginEpoch, EpochPart, GetEpoch, RoomChanged
-from trio_chat.storage.interface import OpenedEntry
+from trio_chat.storage.client_interface import OpenedEntry
 from trio_chat.transport.endpoint import ACK_WINDOW, SERVER_ATTEMPTS
 from trio_chat.transport.ids import new_id
 

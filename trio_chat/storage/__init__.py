@@ -1,6 +1,7 @@
 """What servers and clients keep, on disk or in memory. Nothing here uses the network.
 
-interface         the protocols of the two stores, and the limits of mailboxes
+interface         the protocol of a server's store, and the limits of mailboxes
+client_interface  the protocol of a client's
 memory            a client's store in memory
 server_memory     a server's
 rules             what operators decide: bans, invitations

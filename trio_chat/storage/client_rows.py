@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import attrs
 
 from trio_chat.protocol.records import fold
-from trio_chat.storage.interface import SEEN_LIMIT, EntryKey, OpenedEntry
+from trio_chat.storage.client_interface import SEEN_LIMIT, EntryKey, OpenedEntry
 from trio_chat.storage.sent_letters import SentLetter
 from trio_chat.storage.shares import fair_share
 

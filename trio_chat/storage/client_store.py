@@ -17,6 +17,7 @@ import trio
 
 from trio_chat.errors import NoHistory, StoreFailed
 from trio_chat.protocol.records import RETENTION, fold
+from trio_chat.storage.client_interface import SEEN_LIMIT, EntryKey, HistoryEntry, OpenedEntry
 from trio_chat.storage.client_rows import (
     forget_oldest_rows,
     forget_sent,
@@ -38,7 +39,6 @@ from trio_chat.storage.history import (
     newest_entries,
     write_entry,
 )
-from trio_chat.storage.interface import SEEN_LIMIT, EntryKey, HistoryEntry, OpenedEntry
 from trio_chat.storage.kept_epochs import (
     KeptEpoch,
     KeptEpochs,

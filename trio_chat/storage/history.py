@@ -8,7 +8,7 @@ import sqlite3
 
 import attrs
 
-from trio_chat.storage.interface import EntryKey, HistoryEntry
+from trio_chat.storage.client_interface import EntryKey, HistoryEntry
 from trio_chat.storage.search_query import asked_room, fts5_query, without_surrogates
 from trio_chat.storage.shares import fair_share
 

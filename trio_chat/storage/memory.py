@@ -12,7 +12,7 @@ import attrs
 
 from trio_chat.errors import NoHistory
 from trio_chat.protocol.records import fold
-from trio_chat.storage.interface import SEEN_LIMIT, EntryKey, HistoryEntry, OpenedEntry
+from trio_chat.storage.client_interface import SEEN_LIMIT, EntryKey, HistoryEntry, OpenedEntry
 from trio_chat.storage.kept_epochs import KeptEpoch, KeptEpochs
 from trio_chat.storage.outgoing import Outgoing, OutgoingMessages
 from trio_chat.storage.search_query import asked_room, is_found
