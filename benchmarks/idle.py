@@ -1,61 +1,88 @@
-"""Measures what a server costs while nothing happens: CPU time with 500 clients, memory with 1,000; and their joining.
+"""Measures what a server costs while nothing happens: its CPU time with 500 clients, and its memory with 1,000.
 
     python benchmarks/idle.py [--idle 500] [--all 1000] [--seconds 60]
 
-The clients are chats of the library, in one process, with their stores in memory. The server is a process of its own,
-also with its store in memory. Clients join all at once, and each has joined when it has the whole table: that time is
-mostly that of their one process. The floor of the memory is a server that nobody has joined. Linux only.
+The clients are in one process, and do what keeps them online: a heartbeat every 20 seconds, as all clients send it, and
+the answers to what the server sends. The server is a process of its own, with its store in memory. The floor of the
+memory is a server that nobody has joined. Linux only.
 """
 
 import argparse
+import os
+import select
 import time
-from functools import partial
 
-import trio
-from shared.processes import allow_many_files, cpu_seconds, memory, running, serve
+from shared.plain_client import Client
+from shared.processes import allow_many_files, cpu_seconds, memory, running, serve, talking_to
 from shared.tables import print_heading, print_row
 
-from trio_chat import open_chat
+from trio_chat import Identity
+from trio_chat.client.registration import HEARTBEAT_EVERY
+from trio_chat.protocol.messages import Heartbeat
 
+AT_A_TIME = 20
+RESEND = 1.0
+LOOK_EVERY = 0.2
 SETTLE = 5.0
-"""Seconds after the last has joined, in which the others are told."""
+"""Seconds after the last one has joined, in which the others are told."""
 
 
-async def join(server, numbers, nursery):
-    """Let so many clients join at once. Returns the seconds until the last one is welcomed. They stay."""
-    started = time.perf_counter()
-    async with trio.open_nursery() as joining:
-        for number in numbers:
-            joining.start_soon(nursery.start, chat, server, f"name-{number}")
-    seconds = time.perf_counter() - started
-    await trio.sleep(SETTLE)
-    return seconds
+class Clients:
+    """All clients, and when each of them sends its next heartbeat."""
+
+    def __init__(self, address, keys):
+        self._address, self._keys = address, keys
+        self._all, self._due, self._look_at = {}, {}, 0.0
+        self._ready = select.epoll()
+
+    def add(self, count):
+        """Let so many join."""
+        missing = [self._open() for _ in range(count)]
+        joining = {}
+        while missing or joining:
+            while missing and len(joining) < AT_A_TIME:
+                joining[missing.pop()] = 0.0
+            now = time.monotonic()
+            for client, sent_at in joining.items():
+                if now - sent_at > RESEND:
+                    client.send(client.register(f"name-{client.socket.fileno()}"))
+                    joining[client] = now
+            self.run(0.05)
+            joining = {client: sent_at for client, sent_at in joining.items() if not client.registered}
+
+    def _open(self):
+        client = Client(self._address, self._keys)
+        self._all[client.socket.fileno()] = client
+        self._ready.register(client.socket.fileno(), select.EPOLLIN)
+        return client
+
+    def run(self, seconds):
+        """Answer what comes within so many seconds, and send the heartbeats."""
+        until = time.monotonic() + seconds
+        while (now := time.monotonic()) < until:
+            for number, _ in self._ready.poll(until - now):
+                self._all[number].receive()
+            if now > self._look_at:
+                self._look_at = now + LOOK_EVERY
+                self._send_heartbeats(now)
+
+    def _send_heartbeats(self, now):
+        for client in self._all.values():
+            if client.registered and self._due.setdefault(client, now + HEARTBEAT_EVERY) <= now:
+                client.send(Heartbeat(os.urandom(16), client.registered.since))
+                self._due[client] = now + HEARTBEAT_EVERY
 
 
-async def chat(server, name, task_status):
-    # Those for whom the server has no time yet try again.
-    async with open_chat(name, server, reconnect=True) as opened:
-        task_status.started()
-        async for _ in opened.events:
-            pass
-
-
-async def measure(options, pid, server):
-    """Print the table."""
-    print_heading("a server and its clients")
-    nobody = memory(pid)
-    async with trio.open_nursery() as nursery:
-        seconds = await join(server, range(options.idle), nursery)
-        print_row(f"{options.idle} clients join, s", seconds, digits=2)
-        before = cpu_seconds(pid)
-        await trio.sleep(options.seconds)
-        share = (cpu_seconds(pid) - before) / options.seconds
-        print_row(f"idle with {options.idle} clients, % of a core", 100 * share, digits=2)
-        if options.all > options.idle:
-            seconds = await join(server, range(options.idle, options.all), nursery)
-            print_row(f"{options.all - options.idle} more join, s", seconds, digits=2)
-        print_row(f"memory with {options.all} clients, MiB", memory(pid), nobody)
-        nursery.cancel_scope.cancel()
+def be_online(pipe, address, keys):
+    """Let as many join as are asked for; send when they have."""
+    allow_many_files()
+    clients = Clients(address, keys)
+    while True:
+        if pipe.poll():
+            clients.add(pipe.recv())
+            clients.run(SETTLE)
+            pipe.send("joined")
+        clients.run(0.5)
 
 
 def main():
@@ -64,9 +91,22 @@ def main():
     parser.add_argument("--all", type=int, default=1000, help="how many there are while memory is measured")
     parser.add_argument("--seconds", type=float, default=60.0, help="how long the server is idle")
     options = parser.parse_args()
-    allow_many_files()
-    with running(serve) as (pid, server):
-        trio.run(partial(measure, options, pid, server))
+    identity = Identity.new(os.urandom)
+    with (
+        running(serve, identity) as (pid, address),
+        talking_to(be_online, address, identity.public) as (_, clients),
+    ):
+        print_heading("an idle server")
+        nobody = memory(pid)
+        clients.send(options.idle)
+        clients.recv()
+        before = cpu_seconds(pid)
+        time.sleep(options.seconds)
+        share = (cpu_seconds(pid) - before) / options.seconds
+        print_row(f"with {options.idle} clients, % of a core", 100 * share, digits=2)
+        clients.send(options.all - options.idle)
+        clients.recv()
+        print_row(f"memory with {options.all} clients, MiB", memory(pid), nobody)
 
 
 if __name__ == "__main__":

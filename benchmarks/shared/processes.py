@@ -9,7 +9,7 @@ from functools import partial
 import attrs
 import trio
 
-from trio_chat import Identity, Limits, Rate, open_server_store, serve_chat
+from trio_chat import Identity, Limits, Rate, serve_chat
 
 HOST = "127.0.0.1"
 NO_LIMIT = Rate(1e9, 1e9)
@@ -20,12 +20,19 @@ UNLIMITED = Limits(**{field.name: NO_LIMIT for field in attrs.fields(Limits) if 
 @contextmanager
 def running(run, *arguments, core=None):
     """A process that calls `run(pipe, *arguments)`. Yields its number, and the first object that it sends."""
+    with talking_to(run, *arguments, core=core) as (pid, pipe):
+        yield pid, pipe.recv()
+
+
+@contextmanager
+def talking_to(run, *arguments, core=None):
+    """The same, but yields its number and the other end of its pipe."""
     ours, theirs = multiprocessing.Pipe()
     process = multiprocessing.Process(target=_run, args=(run, theirs, core, *arguments), daemon=True)
     process.start()
     theirs.close()  # so that `recv` ends with EOFError if the process does
     try:
-        yield process.pid, ours.recv()
+        yield process.pid, ours
     finally:
         process.terminate()
         process.join()
@@ -37,18 +44,13 @@ def _run(run, pipe, core, *arguments):
     run(pipe, *arguments)
 
 
-def serve(pipe, path=None):
-    """A chat server without limits; its store is in memory if it gets no path. Sends its address."""
+def serve(pipe, identity=None):
+    """A chat server without limits, with its store in memory. Sends its address."""
 
     async def run():
-        start = partial(serve_chat, 0, host=HOST, identity=Identity.new(os.urandom), limits=UNLIMITED)
+        keys = identity or Identity.new(os.urandom)
         async with trio.open_nursery() as nursery:
-            if path is None:
-                pipe.send(await nursery.start(start))
-                await trio.sleep_forever()
-            async with open_server_store(path) as store:
-                pipe.send(await nursery.start(partial(start, store=store)))
-                await trio.sleep_forever()
+            pipe.send(await nursery.start(partial(serve_chat, 0, host=HOST, identity=keys, limits=UNLIMITED)))
 
     trio.run(run)
 
