@@ -44,8 +44,6 @@ SESSIONS = int(sys.argv[1]) if len(sys.argv) > 1 else 900
 ROUNDS = 5
 ONE_BY_ONE = 20
 MANY, IN_FLIGHT = 100, 20
-POSTS_OF_PEERS = 5
-"""So many times as many posts: their CPU time is known to a hundredth of a second only."""
 SILENCE = 0.5
 GIVE_UP = 60.0
 BUFFER = 4 * 1024 * 1024
@@ -217,12 +215,12 @@ def datagrams_alone():
 
 
 def print_peers(floor):
-    one_by_one, many = (POSTS_OF_PEERS * ONE_BY_ONE, 1), (POSTS_OF_PEERS * MANY, IN_FLIGHT)
+    loads = (ONE_BY_ONE, 1), (MANY, IN_FLIGHT)
     for what, (program, *_) in PEERS.items():
         if find_peer(program) is None:
             print_note(f"{program} is not installed")
             continue
-        each, streaming = peer_costs(what, SESSIONS, "x" * SIZE, (one_by_one, many))
+        each, streaming = peer_costs(what, SESSIONS, "x" * SIZE, loads)
         print_row(f"{what}, one at a time", 1e6 * each, floor)
         print_row(f"{what}, {IN_FLIGHT} in flight", 1e6 * streaming, floor)
 

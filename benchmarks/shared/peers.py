@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from shared.processes import HOST, cpu_seconds
+from shared.processes import HOST, main_thread_seconds
 
 ROOM = "all"
 START = 10.0
@@ -140,7 +140,10 @@ def find_peer(program):
 
 
 def peer_costs(what, members, text, loads):
-    """Seconds of CPU time of a peer for a delivery, for each load: how many posts, and how many of them in flight."""
+    """Seconds of CPU time of a peer for a delivery, for each load: how many posts, and how many of them in flight.
+
+    That of its main thread, which does all of the work in each of them.
+    """
     _, _, _, client = PEERS[what]
     with _running(what) as (pid, port):
         clients = [client(port, number) for number in range(members)]
@@ -154,9 +157,9 @@ def peer_costs(what, members, text, loads):
                 receivers[number].receive()
         costs = []
         for posts, in_flight in loads:
-            before = cpu_seconds(pid)
+            before = main_thread_seconds(pid)
             _hand_out(ready, receivers, clients, sender, text, posts, in_flight)
-            costs.append((cpu_seconds(pid) - before) / (posts * members))
+            costs.append((main_thread_seconds(pid) - before) / (posts * members))
         for one in receivers.values():
             one.socket.close()
     return costs

@@ -68,6 +68,12 @@ def cpu_seconds(pid):
     return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
 
+def main_thread_seconds(pid):
+    """CPU time of the main thread of a process, much finer: in nanoseconds, where the other is in hundredths."""
+    with open(f"/proc/{pid}/schedstat") as stat:
+        return int(stat.read().split()[0]) / 1e9
+
+
 def memory(pid):
     """Memory of a process at the moment, in MiB."""
     with open(f"/proc/{pid}/status") as status:
