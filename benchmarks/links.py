@@ -7,6 +7,7 @@ without encryption; and the same with encryption. They are measured in turns. Th
 programs can only make a turn slower.
 """
 
+import os
 import secrets
 import socket
 import sys
@@ -14,7 +15,7 @@ import time
 from contextlib import closing
 
 import trio
-from shared.processes import HOST, running
+from shared.processes import HOST, running, two_cores
 from shared.tables import print_heading, print_row
 
 from trio_chat.crypto.identities import Identity
@@ -114,7 +115,13 @@ async def ask(endpoint, peer):
 
 def main():
     count = int(sys.argv[1]) if len(sys.argv) > 1 else ROUND_TRIPS
-    with running(echo) as (_, bare), running(serve, False) as (_, plain), running(serve, True) as (_, sealed):
+    ours, theirs = two_cores()
+    with (
+        running(echo, core=theirs) as (_, bare),
+        running(serve, False, core=theirs) as (_, plain),
+        running(serve, True, core=theirs) as (_, sealed),
+    ):
+        os.sched_setaffinity(0, {ours})
         measures = {
             "a blocking socket that echoes": lambda: bare_round_trips(bare, count),
             "a request, unsealed": lambda: round_trips(plain, count, sealed=False),
