@@ -14,7 +14,7 @@ import time
 
 from shared.plain_client import Client
 from shared.processes import allow_many_files, cpu_seconds, memory, running, serve, talking_to
-from shared.tables import print_heading, print_row
+from shared.tables import print_heading, print_note, print_row
 
 from trio_chat import Identity
 from trio_chat.client.registration import HEARTBEAT_EVERY
@@ -23,8 +23,10 @@ from trio_chat.protocol.messages import Heartbeat
 AT_A_TIME = 20
 RESEND = 1.0
 LOOK_EVERY = 0.2
-SETTLE = 5.0
-"""Seconds after the last one has joined, in which the others are told."""
+QUIET, QUIET_FOR, GIVE_UP = 0.05, 3, 120
+"""After the last one has joined, the others are told of all who came. The server is idle when it has used less than 5 %
+of a core in each of 3 seconds.
+"""
 
 
 class Clients:
@@ -80,9 +82,22 @@ def be_online(pipe, address, keys):
     while True:
         if pipe.poll():
             clients.add(pipe.recv())
-            clients.run(SETTLE)
             pipe.send("joined")
         clients.run(0.5)
+
+
+def join(pid, clients, count):
+    """Let so many more join, and wait until the server is idle."""
+    clients.send(count)
+    clients.recv()
+    quiet = 0
+    for _ in range(GIVE_UP):
+        before = cpu_seconds(pid)
+        time.sleep(1)
+        quiet = quiet + 1 if cpu_seconds(pid) - before < QUIET else 0
+        if quiet == QUIET_FOR:
+            return
+    print_note("the server did not become idle")
 
 
 def main():
@@ -98,14 +113,12 @@ def main():
     ):
         print_heading("an idle server")
         nobody = memory(pid)
-        clients.send(options.idle)
-        clients.recv()
+        join(pid, clients, options.idle)
         before = cpu_seconds(pid)
         time.sleep(options.seconds)
         share = (cpu_seconds(pid) - before) / options.seconds
         print_row(f"with {options.idle} clients, % of a core", 100 * share, digits=2)
-        clients.send(options.all - options.idle)
-        clients.recv()
+        join(pid, clients, options.all - options.idle)
         print_row(f"memory with {options.all} clients, MiB", memory(pid), nobody)
 
 
