@@ -145,7 +145,8 @@ _NAMES = {
         NotBlocked NotInRoom NotInvited NotOpened NotRegistered NotWaiting OutboxFull PresenceLost
         PresenceRefused RegistrationClosed RemovedYourself RoomExists RoomFull RoomIsOpen RoomIsPrivate
         ServerKeyChanged ServerNotResponding ServerTooNew ServerTooOld SignedInElsewhere
-        StoreError StoreFailed StoreHeld TheyAreInTooManyRooms TooFast TooManyBlocked TooManyNames TooManyOwners TooManyPeople TooManyRooms
+        StoreError StoreFailed StoreHeld
+        TheyAreInTooManyRooms TooFast TooManyBlocked TooManyNames TooManyOwners TooManyPeople TooManyRooms
         TriedTooLong UnknownRecipient WrongReceipt WrongServerKey
     """,
     "presence.client": "Friends watch_friends",

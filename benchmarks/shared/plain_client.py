@@ -9,7 +9,8 @@ from contextlib import suppress
 from shared.processes import HOST
 
 from trio_chat.crypto.identities import Identity, credentials
-from trio_chat.link.links import Links, Received, Transmit
+from trio_chat.link.events import Received, Transmit
+from trio_chat.link.links import Links
 from trio_chat.link.session import Peer
 from trio_chat.protocol.frames import unpack_untrusted
 from trio_chat.protocol.messages import Batch, Heartbeat, Part, Register, Registered, TableChange, TableHeld

@@ -9,8 +9,6 @@ from tests.network import Conditions
 from tests.stage import SERVER
 from trio_chat.client.registration import HEARTBEAT_EVERY
 from trio_chat.protocol.messages import Part, Registered, TableChange, TableHeld
-from trio_chat.protocol.records import Record
-from trio_chat.storage.server_memory import MemoryServerStore
 
 
 def rows(person):

@@ -8,7 +8,6 @@ import re
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 
-import attrs
 from msgspec import Struct
 
 from trio_chat.errors import ChatError
