@@ -14,7 +14,7 @@ from trio_chat.client.events import ServerSilent, SignedOff
 from trio_chat.client.opening import open_chat
 from trio_chat.errors import ServerKeyChanged, ServerTooNew, ServerTooOld
 from trio_chat.link.packets import VERSION, Hello, Keys
-from trio_chat.storage.interface import SERVER as STORED_SERVER
+from trio_chat.storage.client_interface import SERVER as STORED_SERVER
 from trio_chat.storage.memory import MemoryClientStore
 
 HELLO_OF_1 = recorded("HELLO", "client")[0]

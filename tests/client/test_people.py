@@ -12,7 +12,8 @@ from trio_chat.crypto.identities import Identity, credentials
 from trio_chat.protocol.limits import Limits, Rate
 from trio_chat.protocol.messages import Find, Found, ListNames, TableChange
 from trio_chat.protocol.records import Record, fingerprint
-from trio_chat.storage.memory import MemoryClientStore, MemoryServerStore
+from trio_chat.storage.memory import MemoryClientStore
+from trio_chat.storage.server_memory import MemoryServerStore
 
 OTHER = Identity(b"o" * 32, b"O" * 32)
 

@@ -44,7 +44,7 @@ async def test_a_pipe_is_read_to_its_end_each_command_after_the_last_one_was_ans
             "[Message received by y.]",
             "[No such user: nobody]",
             "[Group Message received by Server.]",
-            "[Usage: who]",
+            "[Usage: who [--all]]",
             "[You are Offline. Bye.]",
         )
         await y.sees("x: hi", "Group Chat x: bye")

@@ -20,7 +20,7 @@ from trio_chat.link.packets import Init, Resp, WakeUpCall
 from trio_chat.protocol.messages import Heartbeat, Register, Registered
 from trio_chat.server.service import SILENCE_LIMIT
 from trio_chat.server.wake_up_calls import CALL_ROUNDS, NOTE_EVERY
-from trio_chat.storage.memory import MemoryServerStore
+from trio_chat.storage.server_memory import MemoryServerStore
 
 CALLED = WakeUpCall().encode()
 

@@ -1,15 +1,16 @@
-"""What an epoch changes in a private room, as it is kept and told: who was added, who has gone, who owns it, too.
+"""Who is in a private room, and what an epoch changes, as it is kept and told: who was added, who has gone.
 
 Which epochs are believed is decided in epochs.py.
 """
 
 import hashlib
+from collections.abc import Sequence
 
 import attrs
 
 from trio_chat.client.events import RoomMembersChanged
 from trio_chat.protocol.epochs import Epoch
-from trio_chat.protocol.records import ID_SIZE
+from trio_chat.protocol.records import ID_SIZE, PublicKeys, fold
 
 
 @attrs.frozen
@@ -62,3 +63,30 @@ def members_change(before: Epoch | None, now: Epoch, owner: str) -> MembersChang
         tuple(name for name, key in now.names.items() if key in now.owners and key not in owners),
         is_first=before is None,
     )
+
+
+@attrs.frozen
+class Members:
+    """Who is to be in the next epoch: names with their keys, and the Ed25519 keys of the owners."""
+
+    keys: dict[str, PublicKeys]
+    owners: tuple[bytes, ...]
+
+    @classmethod
+    def of(cls, epoch: Epoch) -> "Members":
+        return cls({member.name: member.keys for member in epoch.members}, epoch.owners)
+
+    def key(self, person: str) -> bytes | None:
+        """The Ed25519 key of a member; None if nobody in the room has this name."""
+        return next((keys.signing for name, keys in self.keys.items() if fold(name) == fold(person)), None)
+
+    def name(self, key: bytes) -> str | None:
+        """The name of the member with this Ed25519 key."""
+        return next((name for name, keys in self.keys.items() if keys.signing == key), None)
+
+    def without(self, people: Sequence[str]) -> "Members":
+        """All but these."""
+        gone = set(map(fold, people))
+        keys = {name: keys for name, keys in self.keys.items() if fold(name) not in gone}
+        signing = {one.signing for one in keys.values()}
+        return Members(keys, tuple(owner for owner in self.owners if owner in signing))

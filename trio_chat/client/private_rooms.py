@@ -14,19 +14,18 @@ import trio
 from trio_chat import errors
 from trio_chat.client.context import ClientContext
 from trio_chat.client.epochs import Epochs
-from trio_chat.client.members_changes import MembersChange, id_of_epoch
+from trio_chat.client.members_changes import Members, MembersChange, id_of_epoch
 from trio_chat.client.people import People
 from trio_chat.client.registration import Registration
 from trio_chat.client.room_requests import ask_for_members, ask_for_part, room_refusal
 from trio_chat.crypto.letters import Unreadable
 from trio_chat.crypto.room_keys import NONCE, SignedEpoch, seal_post, sign_epoch
-from trio_chat.protocol.epochs import MAX_OWNERS, MAX_PRIVATE_MEMBERS, Epoch
+from trio_chat.protocol.epochs import MAX_OWNERS, MAX_PRIVATE_MEMBERS
 from trio_chat.protocol.messages import Answer, GroupPost, Refused
 from trio_chat.protocol.records import (
     MAX_EPOCH,
     Entry,
     EntryKind,
-    PublicKeys,
     Reason,
     Room,
     check_name,
@@ -51,34 +50,7 @@ LOOK_AGAIN = 30.0
 """Seconds after which an owner's program that could not begin an epoch tries it again."""
 
 
-@attrs.frozen
-class _Members:
-    """Who is to be in the next epoch: names with their keys, and the Ed25519 keys of the owners."""
-
-    keys: dict[str, PublicKeys]
-    owners: tuple[bytes, ...]
-
-    @classmethod
-    def of(cls, epoch: Epoch) -> "_Members":
-        return cls({member.name: member.keys for member in epoch.members}, epoch.owners)
-
-    def key(self, person: str) -> bytes | None:
-        """The Ed25519 key of a member; None if nobody in the room has this name."""
-        return next((keys.signing for name, keys in self.keys.items() if fold(name) == fold(person)), None)
-
-    def name(self, key: bytes) -> str | None:
-        """The name of the member with this Ed25519 key."""
-        return next((name for name, keys in self.keys.items() if keys.signing == key), None)
-
-    def without(self, people: Sequence[str]) -> "_Members":
-        """All but these."""
-        gone = set(map(fold, people))
-        keys = {name: keys for name, keys in self.keys.items() if fold(name) not in gone}
-        signing = {one.signing for one in keys.values()}
-        return _Members(keys, tuple(owner for owner in self.owners if owner in signing))
-
-
-_Edit = Callable[[_Members], _Members]
+_Edit = Callable[[Members], Members]
 
 
 @attrs.define(eq=False)
@@ -141,7 +113,7 @@ class PrivateRooms:
         check_name(person)
         record, keys = await self._people.keys(person)
 
-        def edit(members: _Members) -> _Members:
+        def edit(members: Members) -> Members:
             known = members.key(record.name)
             if known == keys.signing:
                 return members
@@ -160,7 +132,7 @@ class PrivateRooms:
         """Remove somebody, who cannot open what is posted from then on."""
         check_name(person)
 
-        def edit(members: _Members) -> _Members:
+        def edit(members: Members) -> Members:
             if members.key(person) is None:
                 raise errors.NotInRoom(person, name)
             if members.key(person) == self._own_key:
@@ -173,7 +145,7 @@ class PrivateRooms:
         """Make a member an owner, too."""
         check_name(person)
 
-        def edit(members: _Members) -> _Members:
+        def edit(members: Members) -> Members:
             key = members.key(person)
             if key is None:
                 raise errors.NotInRoom(person, name)
@@ -213,7 +185,7 @@ class PrivateRooms:
                 others = [one for one, key in epoch.names.items() if key != self._own_key]
                 left = [one for one in others if fold(one) not in at_server]
                 # In an epoch of its own: in the next one they may be invited again.
-                members = _Members.of(epoch)
+                members = Members.of(epoch)
                 wanted = members.without(left) if left else edit(members)
                 if wanted == members and not is_due:
                     return
@@ -232,7 +204,7 @@ class PrivateRooms:
                     await self._show_left(signed, left)
         raise errors.ServerNotResponding
 
-    async def _certified(self, members: _Members, room: str) -> _Members:
+    async def _certified(self, members: Members, room: str) -> Members:
         """The same members, with the keys that they have shown to be theirs. Raises KeyChanged, MembersNotTrusted.
 
         Those in the present epoch are what its owner says: the key of the room could be sealed for somebody else.
@@ -257,7 +229,7 @@ class PrivateRooms:
         present = self._epochs.present(signed.epoch.room)
         return present is not None and (present.hash == signed.hash or present.epoch.n > signed.epoch.n)
 
-    def _sign(self, present: SignedEpoch, wanted: _Members) -> SignedEpoch:
+    def _sign(self, present: SignedEpoch, wanted: Members) -> SignedEpoch:
         try:
             return sign_epoch(
                 self._context.identity,
