@@ -24,6 +24,7 @@ from trio_chat.errors import NoHistory
 from trio_chat.protocol.records import EntryKind
 from trio_chat.storage import history, memory
 from trio_chat.storage.client_interface import HistoryEntry, OpenedEntry
+from trio_chat.storage.client_rows import Arrival
 from trio_chat.storage.client_schema import CLIENT_SCHEMA
 from trio_chat.storage.client_store import open_client_store
 from trio_chat.storage.database import Schema, open_database
@@ -329,6 +330,7 @@ def database_of(texts):
         database.executescript(script)
     for n, text in enumerate(texts, 1):
         history.write_entry(database, history.Noted(n, came(n, text)))
+    history.index_new_entries(database)
     return database
 
 
@@ -597,3 +599,81 @@ async def test_a_file_of_the_second_schema_begins_with_the_letters_that_were_sho
         store.note(came(6, "six"))
         assert await store.history(None, 20) == [*of_before, came(5, "five"), came(6, "six")]
     assert is_in_step(path)
+
+
+# --- how much is written ---
+
+
+class Statements:
+    """A connection that notes the statements it is given: those of triggers and of the index are not."""
+
+    def __init__(self, database):
+        self.noted = []
+        self._database = database
+
+    def execute(self, sql, *values):
+        self.noted.append(sql.split()[0])
+        return self._database.execute(sql, *values)
+
+
+def statements(database, write):
+    """The statements that this runs."""
+    write(noting := Statements(database))
+    return noting.noted
+
+
+def contents(database):
+    return [
+        *database.execute("SELECT kind, id, sender, text, shown FROM received ORDER BY number"),
+        *database.execute("SELECT number, peer, text FROM history ORDER BY number"),
+        *database.execute("SELECT rowid FROM history_index WHERE history_index MATCH 'hi'"),
+    ]
+
+
+def arrived(number, *, noted=True, keeps_text=True):
+    one = letter(number, f"hi {number}")
+    return Arrival(one, keeps_text, is_shown=True, noted=history.Noted(number, one.history, one.key) if noted else None)
+
+
+def test_a_message_that_is_shown_before_it_is_written_takes_two_statements_and_one_for_all_in_the_index():
+    with closing(database_of([])) as database:
+        assert statements(database, arrived(1).write) == ["INSERT", "INSERT"]
+        arrived(2).write(database)
+        assert statements(database, history.index_new_entries) == ["INSERT"]
+        assert contents(database) == [
+            *((EntryKind.DIRECT, letter(n).id, "Alice", f"hi {n}", 1) for n in (1, 2)),
+            *((n, "Alice", f"hi {n}") for n in (1, 2)),
+            *((n,) for n in (1, 2)),
+        ]
+
+
+def test_a_message_that_was_sent_takes_one_statement():
+    with closing(database_of([])) as database:
+        sent = history.Noted(1, came(1, sent=True))
+        assert statements(database, lambda database: history.write_entry(database, sent)) == ["INSERT"]
+
+
+@pytest.mark.parametrize("keeps_text", [True, False])
+def test_what_is_written_twice_is_there_once(keeps_text):
+    with closing(database_of(["hi 1"])) as database:
+        both = [
+            arrived(2, noted=keeps_text, keeps_text=keeps_text),
+            arrived(3, noted=keeps_text, keeps_text=keeps_text),
+        ]
+        for _ in range(2):
+            for one in both:
+                one.write(database)
+            history.index_new_entries(database)
+            before = contents(database)
+        assert contents(database) == before
+        assert len(database.execute("SELECT * FROM received").fetchall()) == 2
+        assert database.execute("SELECT count(text) FROM received").fetchone() == (2 if keeps_text else 0,)
+
+
+def test_a_message_that_another_program_has_written_is_marked_as_shown():
+    with closing(database_of([])) as database:
+        Arrival(letter(1, "hi 1"), keeps_text=True).write(database)
+        arrived(1).write(database)
+        history.index_new_entries(database)
+        assert [row[4] for row in contents(database)[:1]] == [1]
+        assert contents(database)[1:] == [(1, "Alice", "hi 1"), (1,)]

@@ -10,6 +10,7 @@ import attrs
 
 from trio_chat.protocol.records import fold
 from trio_chat.storage.client_interface import SEEN_LIMIT, EntryKey, OpenedEntry
+from trio_chat.storage.history import Noted, write_entry
 from trio_chat.storage.sent_letters import SentLetter
 from trio_chat.storage.shares import fair_share
 
@@ -23,6 +24,34 @@ def keep_rows(database: sqlite3.Connection, new: Sequence[OpenedEntry]) -> None:
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (one.seq, one.kind, one.id, one.sender, one.at, one.text, one.hash, one.signed_at, one.room),
         )
+
+
+@attrs.define(eq=False)
+class Arrival:
+    """A message that came directly and is not written yet. Most are shown before that, and are written once.
+
+    `noted`: its entry in the history, if it has one. `keeps_text`: whether the text stays when it has been shown.
+    """
+
+    entry: OpenedEntry
+    keeps_text: bool
+    is_shown: bool = False
+    noted: Noted | None = None
+
+    def write(self, database: sqlite3.Connection) -> None:
+        """Add its row, and its entry. May run twice, but the same each time: nothing changes after the first."""
+        one = self.entry
+        text = one.text if self.keeps_text or not self.is_shown else None
+        inserted = database.execute(
+            "INSERT OR IGNORE INTO received (seq, kind, id, sender, sent_at, text, hash, signed_at, room, shown)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (one.seq, one.kind, one.id, one.sender, one.at, text, one.hash, one.signed_at, one.room, self.is_shown),
+        )
+        is_new = inserted.rowcount > 0
+        if self.is_shown and not is_new:
+            mark_row_shown(database, one.key, self.keeps_text)
+        if self.noted:
+            write_entry(database, self.noted, inserted.lastrowid if is_new else None)
 
 
 def see_row(database: sqlite3.Connection, key: EntryKey, hash_: bytes) -> None:

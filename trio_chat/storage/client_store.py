@@ -19,6 +19,7 @@ from trio_chat.errors import NoHistory, StoreFailed
 from trio_chat.protocol.records import RETENTION, fold
 from trio_chat.storage.client_interface import SEEN_LIMIT, EntryKey, HistoryEntry, OpenedEntry
 from trio_chat.storage.client_rows import (
+    Arrival,
     forget_oldest_rows,
     forget_sent,
     keep_rows,
@@ -36,6 +37,7 @@ from trio_chat.storage.history import (
     Noted,
     drop_oldest_entries,
     find_entries,
+    index_new_entries,
     newest_entries,
     write_entry,
 )
@@ -120,6 +122,7 @@ class SqliteClientStore:
         ((self._number,),) = connection.execute("SELECT coalesce(max(number), 0) FROM entries")
         self._epochs = KeptEpochs(read_epochs(connection))
         self._unwritten: list[Callable[[sqlite3.Connection], object]] = []
+        self._arrivals: dict[EntryKey, Arrival] = {}
         self._written = 0
         self._some_written = trio.Event()
         self._keeping = 0
@@ -163,7 +166,8 @@ class SqliteClientStore:
         if entry.key not in self._seen:
             self._seen[entry.key] = entry.hash
             self._unshown[entry.key] = entry
-            self._write_later(lambda database: keep_rows(database, [entry]))
+            arrival = self._arrivals[entry.key] = Arrival(entry, self._keeps_history)
+            self._write_later(arrival.write)
 
     async def flush(self) -> None:
         upto = self._written + len(self._unwritten)
@@ -177,9 +181,14 @@ class SqliteClientStore:
         return list(self._unshown.values())
 
     def shown(self, entry: OpenedEntry) -> None:
-        if self._unshown.pop(entry.key, None) and entry.history:
-            self._note(entry.history, entry.key)
-        self._write_later(lambda database: mark_row_shown(database, entry.key, self._keeps_history))
+        key = entry.key
+        noted = self._noted(entry.history, key) if self._unshown.pop(key, None) and entry.history else None
+        if arrival := self._arrivals.pop(key, None):
+            arrival.is_shown, arrival.noted = True, noted
+            return
+        if noted:
+            self._write_later(lambda database: write_entry(database, noted))
+        self._write_later(lambda database: mark_row_shown(database, key, self._keeps_history))
 
     async def will_send(self, letter: SentLetter) -> None:
         forgotten = self._sent.add(letter)
@@ -274,13 +283,14 @@ class SqliteClientStore:
         self._epochs.end(room, forget=forget)
 
     def note(self, entry: HistoryEntry) -> None:
-        self._note(entry, None)
-
-    def _note(self, entry: HistoryEntry, key: EntryKey | None) -> None:
-        if self._keeps_history:
-            self._number += 1
-            noted = Noted(self._number, entry, key)
+        if noted := self._noted(entry):
             self._write_later(lambda database: write_entry(database, noted))
+
+    def _noted(self, entry: HistoryEntry, key: EntryKey | None = None) -> Noted | None:
+        if not self._keeps_history:
+            return None
+        self._number += 1
+        return Noted(self._number, entry, key)
 
     async def history(self, peer: str | None, count: int) -> list[HistoryEntry]:
         return await self._ask(lambda database: newest_entries(database, peer, count))
@@ -334,11 +344,14 @@ class SqliteClientStore:
 
     def _outstanding(self) -> Callable[[sqlite3.Connection], None]:
         writes = self._unwritten.copy()
+        # They may be written from now on, in another thread, and then once more: what is shown now is another write.
+        self._arrivals.clear()
 
         def write(database: sqlite3.Connection) -> None:
             for one in writes:
                 one(database)
             if self._keeps_history:
+                index_new_entries(database)
                 drop_oldest_entries(database)
 
         return write
