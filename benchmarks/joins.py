@@ -33,7 +33,7 @@ from trio_chat.protocol.limits import Limits, Rate
 from trio_chat.protocol.messages import Heartbeat
 from trio_chat.protocol.records import Credentials, Record
 from trio_chat.server.server import serve_chat
-from trio_chat.storage.memory import MemoryServerStore
+from trio_chat.storage.server_memory import MemoryServerStore
 from trio_chat.transport.endpoint import Endpoint
 from trio_chat.transport.udp import UDP
 
