@@ -399,6 +399,19 @@ async def test_who_is_removed_gets_no_epoch_even_if_they_have_asked_before(serve
     assert server.endpoint.answers[-1][1].reason == Reason.NOT_A_MEMBER
 
 
+async def test_who_is_removed_while_they_ask_for_an_epoch_of_theirs_gets_it(server, autojump_clock):
+    """A post of that epoch is on its way to them. Without the key it would look forged."""
+    assert await post(server, A)
+    second = await next_epoch(server, "alice")
+    third = await next_epoch(server, "alice", "carol", after=second)
+    assert await fetch(server, B, 1) == server.first.body
+    for n in (0, 2, 3, 4):
+        assert await reason_of(server, B, GetEpoch(server.id(), server.room, n)) == Reason.NOT_A_MEMBER
+    assert await fetch(server, C) == third.body
+    for n in (1, 2, 4):
+        assert await reason_of(server, C, GetEpoch(server.id(), server.room, n)) == Reason.NO_SUCH_ROOM
+
+
 # --- limits ---
 
 

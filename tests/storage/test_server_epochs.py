@@ -147,9 +147,37 @@ async def test_who_is_removed_gets_nothing_more_but_a_notice(open_store):
         assert (await store.save_name(record("bob"))).waiting == 0
         assert await store.list_members(LUNCH, "", 9) == ["alice"]
         assert await status_of(store, sealed(12, 2, LUNCH, sender="bob")) is Status.NOT_A_MEMBER
-        assert [await store.epoch(LUNCH, n, "bob", key_of("bob")) for n in (0, 1, 2)] == [None] * 3
         await take_all(store, "bob", bytes)
         assert await read_all(store, "bob", 0) == [], "once"
+
+
+async def epochs_for(store, name: str, key: str = "") -> list[int]:
+    """Which epochs somebody gets who asks for each of them by its number, and for the present one."""
+    found = [await store.epoch(LUNCH, n, name, key_of(key or name)) for n in range(6)]
+    return [one.n for one in found if one]
+
+
+async def test_each_epoch_is_for_those_who_are_listed_in_it_also_later(open_store):
+    async with opened_first(open_store) as store:
+        third = begin(4, "alice", "carol", after=WITHOUT_BOB)
+        for entry in (WITHOUT_BOB, third):
+            assert await change(store, entry) is Status.NEW
+        assert await epochs_for(store, "bob") == [1], "they had it; the later ones not, nor which one is present"
+        assert await epochs_for(store, "carol") == [3, 3]
+        assert await change(store, begin(5, "alice", "bob", after=third)) is Status.NEW
+        assert await change(store, leave(6, LUNCH, sender="bob")) is Status.NEW
+    async with open_store() as store:
+        assert await epochs_for(store, "bob") == [1, 4], "who was removed, was added again and has left"
+        assert await epochs_for(store, "carol") == [3]
+        assert await epochs_for(store, "alice") == [4, 1, 2, 3, 4]
+
+
+async def test_who_is_listed_in_no_epoch_gets_none_whatever_name_or_key_they_have(store):
+    await store.change_room(WITHOUT_BOB, LIMITS)
+    await store.save_name(record("bob", owner="mallory"))
+    await store.save_name(record("bob2", owner="bob"))
+    for name, key in (("carol", "carol"), ("mallory", "bob"), ("bob", "mallory"), ("bob2", "bob"), ("alice", "bob")):
+        assert await epochs_for(store, name, key) == []
 
 
 async def test_one_notice_waits_however_often_somebody_comes_and_goes(store):

@@ -126,7 +126,10 @@ class BeginEpoch(_RoomRequest):
 
 @attrs.frozen
 class GetEpoch(Answerable):
-    """Client to server: epoch `n` of a private room that I am in, from byte `start` on. n = 0: the present one."""
+    """Client to server: epoch `n` of a private room, in which I am listed, from byte `start` on.
+
+    n = 0: the present one, of a room that I am in.
+    """
 
     kind: ClassVar[int] = 48
     room: RoomId

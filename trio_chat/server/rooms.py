@@ -74,17 +74,19 @@ class RoomRequests:
         name, key = asked.name, asked.key
         match asked.request:
             # The store knows it: a session that is just being registered does not have its rooms yet (seed 10003).
-            case ListMembers(room=room) | GetEpoch(room=room) as request if is_private(
-                room
-            ) and not await self._store.is_member(room, name, key):
+            case ListMembers(room=room) as request if is_private(room) and not await self._store.is_member(
+                room, name, key
+            ):
                 return request.refused(Reason.NOT_A_MEMBER)
             case ListRooms(after=after, own=own) as request:
                 return request.listed(tuple(await self._store.list_rooms(name, key, after, own, MAX_ROOMS_LISTED)))
             case ListMembers(room=room, after=after) as request:
                 return request.listed(tuple(await self._store.list_members(room, after, MAX_MEMBERS_LISTED)))
             case GetEpoch(room=room, n=n) as request:
-                found = await self._store.epoch(room, n, name, key)
-                return request.part(found.seq, found.n, found.body) if found else request.refused(Reason.NO_SUCH_ROOM)
+                if found := await self._store.epoch(room, n, name, key):
+                    return request.part(found.seq, found.n, found.body)
+                is_member = await self._store.is_member(room, name, key)
+                return request.refused(Reason.NO_SUCH_ROOM if is_member else Reason.NOT_A_MEMBER)
             case BeginEpoch() as request if not _is_signed(request, asked):
                 return request.refused(Reason.WRONG_EPOCH)
             case BeginEpoch(id=id_, room=room, epoch=epoch) as request:

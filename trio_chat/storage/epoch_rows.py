@@ -13,7 +13,7 @@ import msgspec
 
 from trio_chat.crypto.room_keys import SignedEpoch, signed_epoch
 from trio_chat.protocol.log import EPOCHS_BYTES
-from trio_chat.protocol.records import Entry, EntryKind
+from trio_chat.protocol.records import Entry, EntryKind, fold
 from trio_chat.protocol.wire import WireError
 
 READ_EPOCHS = 16
@@ -55,13 +55,13 @@ def present_epoch(database: sqlite3.Connection, damaged: list[str], room: str) -
 def epoch_for(
     database: sqlite3.Connection, damaged: list[str], room: str, n: int, name: str, key: bytes
 ) -> EpochRow | None:
-    """Epoch `n` of a room, or for n = 0 the present one, if this member may have it."""
-    query = (
-        f"{_ROWS} JOIN rooms ON rooms.id = epochs.room AND epochs.n = iif(?1, ?1, rooms.epoch)"
-        " JOIN members ON members.room = rooms.id AND epochs.seq > joined AND joined > 0"
-        " WHERE members.room = ?2 AND members.name = ?3 AND members.key = ?4"
-    )
-    return _first(database, damaged, query, (n, room, name, key))
+    """Epoch `n` of a room, or for n = 0 the present one, if this name (in lower case) of this key is listed in it."""
+    if n:
+        row = _first(database, damaged, f"{_ROWS} WHERE room = ? AND n = ?", (room, n))
+    else:
+        row = present_epoch(database, damaged, room)
+    listed = row.signed.epoch.member(key) if row else None
+    return row if listed and fold(listed.name) == name else None
 
 
 def epochs_after(database: sqlite3.Connection, damaged: list[str], rooms: Iterable[tuple[str, int]]) -> Iterator[Entry]:

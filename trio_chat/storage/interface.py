@@ -205,7 +205,8 @@ class ServerStore(Protocol):
     async def epoch(self, room: str, n: int, name: str, key: bytes) -> StoredEpoch | None:
         """Epoch `n` of a private room, or the present one if `n` is 0; None if this name of this key is not to have it.
 
-        A member has those that have begun since they joined.
+        Each epoch is for those who are listed in it, also when they have left or were removed since. The present one is
+        given without its number to those only who are in the room.
         """
 
     async def rooms(self) -> list[tuple[str, str]]:

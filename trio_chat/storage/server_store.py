@@ -291,6 +291,10 @@ def _retain(transaction: LogTransaction, before: float, now: float) -> bool:
 
 
 def _epoch(transaction: LogTransaction, room: str, n: int, name: str, key: bytes) -> StoredEpoch | None:
+    # An epoch lists who was in the room when it began: with its number they get it also after they were removed, for a
+    # post that was on its way to them then. Which one is the present one is told to those who are in it now.
+    if not n and not server_rooms.is_member(transaction, room, name, key):
+        return None
     row = epoch_for(transaction.database, transaction.damaged, room, n, name, key)
     return StoredEpoch(row.entry.seq, row.signed.epoch.n, row.entry.body) if row else None
 
