@@ -257,8 +257,8 @@ async def test_of_two_epochs_in_one_place_the_first_one_counts_and_nothing_follo
 async def test_who_was_removed_is_not_put_back_with_an_old_epoch(bob, restarts):
     bob.takes(FIRST)
     bob.takes(SECOND)
-    assert bob.epochs.removed(OX) == "Ox"
-    assert bob.epochs.removed(OX) is None
+    assert bob.epochs.removed(OX, bob.seq + 5) == "Ox"
+    assert bob.epochs.removed(OX, bob.seq + 5) is None
     assert bob.memberships.names() == []
     assert bob.epochs.named("ox") is None
     if restarts:
@@ -288,6 +288,25 @@ async def test_a_removal_that_comes_again_does_not_end_what_came_after_it(bob):
     assert bob.epochs.removed(OX, 45) == "Ox"
 
 
+async def test_an_epoch_that_was_asked_for_before_a_removal_and_comes_after_it_does_not_bring_back(bob):
+    """The server gives it to those whom it lists, also if they were removed meanwhile."""
+    without_bob = epoch("alice", "carol", before=SECOND)
+    assert bob.epochs.removed(OX, 25) is None, "our store is a new one: we know nothing of the room"
+    for signed, seq in ((SECOND, 20), (FIRST, 10)):
+        assert bob.epochs.take_untrusted(signed.body, OX, seq, is_handed=False) is None
+    assert bob.epochs.present(OX) is None
+    assert bob.memberships.names() == []
+    bob.seq = 30
+    assert bob.takes(epoch("alice", "bob", before=without_bob)) == "joined"
+
+
+async def test_a_later_epoch_than_ours_that_comes_after_our_removal_does_not_bring_back(bob):
+    bob.takes(FIRST)
+    assert bob.epochs.removed(OX, 25) == "Ox"
+    assert bob.epochs.take_untrusted(SECOND.body, OX, 20, is_handed=False) is None
+    assert bob.epochs.present(OX) is None
+
+
 # --- rooms that look like others ---
 
 
@@ -311,7 +330,7 @@ async def test_no_room_gets_the_name_of_another_one_that_we_are_in(bob):
 
 async def test_when_we_have_left_a_room_another_one_can_have_its_name(bob):
     bob.takes(FIRST)
-    bob.epochs.removed(OX)
+    bob.epochs.removed(OX, bob.seq + 5)
     assert bob.takes(epoch("alice", "bob", room=ELK), room=ELK) == "joined"
 
 
@@ -325,7 +344,7 @@ async def test_a_server_cannot_fill_the_memory_with_rooms(bob, monkeypatch):
     elk = epoch("alice", "bob", room=ELK, name="elk")
     bob.refuses(elk, "too many", room=ELK)
     assert bob.takes(SECOND) == "+carol", "the ones that we are in go on"
-    bob.epochs.removed(OX)
+    bob.epochs.removed(OX, bob.seq + 5)
     assert bob.takes(elk, room=ELK) == "joined"
 
 

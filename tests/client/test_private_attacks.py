@@ -635,7 +635,7 @@ async def test_who_is_put_into_rooms_and_removed_all_the_time_remembers_a_limite
             members=[(one, identity_of(one).public) for one in (who, "bob")],
         )  # fmt: skip
         epochs.take_untrusted(signed.body, room, 10 + n)
-        epochs.removed(room)
+        epochs.removed(room, 10 + n)
 
     for n in range(100):
         take(n, "alice")
@@ -644,4 +644,4 @@ async def test_who_is_put_into_rooms_and_removed_all_the_time_remembers_a_limite
         take(n, "mallory")
     assert len(epochs._known) <= 20
     assert len(epochs._latest) <= 20
-    assert len(epochs._ended) == len(epochs._blocked) == 5
+    assert len(epochs._ended) == len(epochs._blocked) == len(epochs._left) == 5

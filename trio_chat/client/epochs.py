@@ -3,7 +3,6 @@
 Nothing is asked or sent here: that is in private_rooms.py. The entries that bring epochs come through inbox.py.
 """
 
-import math
 from collections.abc import Iterable, Mapping
 
 import attrs
@@ -79,7 +78,7 @@ class Epochs:
     _latest: dict[str, int] = attrs.field(init=False, factory=dict)
     # Where we were when we jumped to a later epoch, because we had asked for it: those between may still come.
     _behind: dict[str, SignedEpoch] = attrs.field(init=False, factory=dict)
-    # The entry with which we have left a room.
+    # The last entry with which we have left a room, or were removed from it.
     _left: dict[str, int] = attrs.field(init=False, factory=dict)
     _blocked: set[str] = attrs.field(init=False, factory=set)
     _to_keep: list[KeptEpoch] = attrs.field(init=False, factory=list)
@@ -272,9 +271,10 @@ class Epochs:
         """Whether nothing is shown from this room: who has put us into it is blocked, or not believed."""
         return room in self._blocked
 
-    def removed(self, room: str, seq: float = math.inf) -> str | None:
+    def removed(self, room: str, seq: int) -> str | None:
         """With entry `seq` of the log we were removed from a room; return its name, if we were in it. See `keep`."""
         present = self._present.get(room)
+        self._note_end(room, seq)
         # An old entry that comes again: we were invited again since.
         if present is None or self._known[room, present.epoch.n].seq > seq:
             return None
@@ -288,17 +288,21 @@ class Epochs:
         return present.epoch.name
 
     def left(self, room: str, seq: int) -> None:
-        """With entry `seq` of the log we have left a room: whoever invites us may be somebody else. See `keep`.
-
-        What has begun before may still be on its way to us (seed 20027): it does not bring us back.
-        """
+        """With entry `seq` of the log we have left a room: whoever invites us may be somebody else. See `keep`."""
         self._present.pop(room, None)
         self._ended.pop(room, None)
         self._behind.pop(room, None)
+        self._note_end(room, seq)
+        self._to_end.append((room, True))
+
+    def _note_end(self, room: str, seq: int) -> None:
+        """An epoch that has begun before this entry does not bring us back.
+
+        It may be on its way to us (seed 20027), or what we have asked for: the server gives it also to who was removed.
+        """
         self._left[room] = max(seq, self._left.pop(room, 0))
         while len(self._left) > MAX_IGNORED:
             del self._left[next(iter(self._left))]
-        self._to_end.append((room, True))
 
     async def keep(self) -> None:
         """Make durable what was taken."""
