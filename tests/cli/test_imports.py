@@ -21,7 +21,14 @@ REPORT = "import sys; print(*sys.modules, file=sys.stderr)"
 
 
 def imported(code):
-    """The modules that a new interpreter has imported after running this code."""
+    """The modules that a new interpreter has imported after running this code, but for those it has anyway.
+
+    A measurement of coverage, for example, begins with each interpreter, and imports modules of its own.
+    """
+    return _modules_after(code) - _modules_after("pass")
+
+
+def _modules_after(code):
     done = subprocess.run([sys.executable, "-c", f"{code}\n{REPORT}"], capture_output=True, text=True, check=True)
     return set(done.stderr.split())
 
@@ -45,7 +52,7 @@ def test_help_imports_the_command_line_alone(arguments):
 def test_a_client_imports_neither_the_server_nor_the_prompt():
     modules = imported("import trio_chat.cli.client")
     assert modules & (SERVER | {"trio_chat.terminal.prompt", "prompt_toolkit"}) == set()
-    assert {"trio_chat.client.opening", "sqlite3"} <= modules
+    assert "trio_chat.client.opening" in modules
 
 
 def test_a_program_that_uses_the_client_does_not_import_the_server():
