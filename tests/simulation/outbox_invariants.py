@@ -20,9 +20,13 @@ def _accepted(world: World) -> Iterator[Message]:
     """What is on the disk of its sender for certain, and was neither withdrawn nor lost with that disk."""
     for message in world.trace.messages.values():
         queued = message.queued
-        is_gone = any(loss.name == message.sender and loss.time >= message.begun for loss in world.trace.losses)
-        if queued is not None and queued.accepted is not None and not queued.is_cancelled and not is_gone:
+        is_there = queued is not None and queued.accepted is not None and not queued.is_cancelled
+        if is_there and not _is_sender_gone(world, message):
             yield message
+
+
+def _is_sender_gone(world: World, message: Message) -> bool:
+    return any(loss.name == message.sender and loss.time >= message.begun for loss in world.trace.losses)
 
 
 def what_was_accepted_is_shown_or_has_failed(world: World) -> Iterator[Found]:
@@ -39,7 +43,8 @@ def what_was_accepted_is_shown_or_has_failed(world: World) -> Iterator[Found]:
 
 def is_lost_in_a_kill(world: World, name: str, message: Message) -> bool:
     """Whether it was acknowledged by a program that was killed before it could show it."""
-    if message.queued is not None and SENDERS_KEEP:
+    # What is kept is sent again; unless its sender's disk is lost, too, before that (seed 8).
+    if message.queued is not None and SENDERS_KEEP and not _is_sender_gone(world, message):
         return False
     # It may be that its sender was not told either.
     ended = float("inf") if message.ended is None else message.ended

@@ -94,6 +94,7 @@ class FakeChat:
         self.rooms_joined = []
         self.known_rooms = []
         self.fallback = None
+        self.silent_since = None
         self.seconds = 0.0
         self.calls = []
         self.left = None
@@ -1079,3 +1080,17 @@ async def test_without_a_reader_of_the_lines_it_ends(chat):
     with pytest.RaisesGroup(BrokenPipeError, flatten_subgroups=True):
         await run_conversation(chat.open(), chat.events, show, GROUP)
     assert chat.left == "by an exception"
+
+
+async def test_that_a_message_waits_for_the_server_is_not_said_when_the_server_is_back(chat, autojump_clock):
+    waits = OutgoingChanged(7, bytes(16), "bob", "", 0.0, MessageState.WAITING, error=ServerNotResponding())
+    chat.seconds = 1.0
+    chat.happens.send_nowait(waits)  # found before the server was back, and shown after it
+    assert await run(chat, "search hi") == ["[Nothing found.]"]
+    silent = FakeChat()
+    silent.silent_since = 1.0
+    silent.happens.send_nowait(waits)
+    assert await run(silent, "search hi") == [
+        "[Your message to bob waits: the server is not responding. It is sent later; cancel 7 withdraws it.]",
+        "[Nothing found.]",
+    ]

@@ -9,14 +9,8 @@ from contextlib import AbstractAsyncContextManager
 import attrs
 import trio
 
+from trio_chat.client import events
 from trio_chat.client.chat import Chat
-from trio_chat.client.events import (
-    OutgoingChanged,
-    RemovedFromRoom,
-    RoomMembersChanged,
-    SignedOff,
-    TableChanged,
-)
 from trio_chat.client.people import Person
 from trio_chat.errors import (
     ChatError,
@@ -122,22 +116,28 @@ class Conversation:
         """Show events until the chat has ended."""
         async for event in self.chat.events:
             await self.ready()
-            ends_it = (*_ENDS_IT, ServerNotResponding) if isinstance(event, SignedOff) else _ENDS_IT
+            ends_it = (*_ENDS_IT, ServerNotResponding) if isinstance(event, events.SignedOff) else _ENDS_IT
             match event:
-                case SignedOff(error) | OutgoingChanged(error=ChatError() as error) if isinstance(error, ends_it):
+                case events.SignedOff(error) | events.OutgoingChanged(error=ChatError() as error) if isinstance(
+                    error, ends_it
+                ):
                     # The conversation ends, whatever take_commands waits for: the nursery cancels it.
                     self._tell_unsent()
                     raise error
-                case RoomMembersChanged(room, joined=True):
+                case events.RoomMembersChanged(room, joined=True):
                     self.groups.add(room)
-                case RemovedFromRoom(room):
+                case events.RemovedFromRoom(room):
                     self.groups.removed(room)
-                case OutgoingChanged(error=NotAMember(room=room)):
+                case events.OutgoingChanged(error=NotAMember(room=room)):
                     self.groups.lose(room)
             match event:
-                case TableChanged() if self.renderer.lists_changed_table:
+                case events.TableChanged() if self.renderer.lists_changed_table:
                     self._tell_table()
-                case OutgoingChanged(room=str(room)) if room:
+                case events.OutgoingChanged(state=events.MessageState.WAITING, error=ServerNotResponding()) if (
+                    self.chat.silent_since is None
+                ):
+                    pass  # it is being sent, and that is told next
+                case events.OutgoingChanged(room=str(room)) if room:
                     self.tell(attrs.evolve(event, room=self._as_known(room)))
                 case _:
                     self.tell(event)
@@ -153,7 +153,7 @@ class Conversation:
             raise
         except ChatError as error:
             # We had to register again for this, and were not let in: nobody else says so.
-            self.tell(SignedOff(error))
+            self.tell(events.SignedOff(error))
 
     async def take_commands(self, typed: AsyncIterable[str], stay: bool) -> None:
         """Carry out the typed lines, and deregister."""
