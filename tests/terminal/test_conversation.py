@@ -1088,7 +1088,7 @@ async def test_that_a_message_waits_for_the_server_is_not_said_when_the_server_i
     chat.happens.send_nowait(waits)  # found before the server was back, and shown after it
     assert await run(chat, "search hi") == ["[Nothing found.]"]
     silent = FakeChat()
-    silent.silent_since = 1.0
+    silent.silent_since, silent.seconds = 1.0, 1.0
     silent.happens.send_nowait(waits)
     assert await run(silent, "search hi") == [
         "[Your message to bob waits: the server is not responding. It is sent later; cancel 7 withdraws it.]",
