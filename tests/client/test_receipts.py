@@ -4,6 +4,10 @@ The server is played by the test (raw_server.py), which decides in which order i
 virtual.
 """
 
+import shutil
+import sqlite3
+from contextlib import closing
+
 import pytest
 import trio
 
@@ -28,10 +32,11 @@ from trio_chat.errors import (
     UnknownRecipient,
     WrongReceipt,
 )
-from trio_chat.protocol.messages import Save
+from trio_chat.protocol.messages import Batch, Save, Taken
 from trio_chat.protocol.records import Entry, EntryKind, Reason
 from trio_chat.storage.client_store import open_client_store
 from trio_chat.storage.memory import MemoryClientStore
+from trio_chat.transport.ids import new_id
 
 SERVERS_TIME = 1.7e9
 """The server's clock, far from those of the clients."""
@@ -239,6 +244,33 @@ async def test_after_a_crash_between_the_receipt_and_the_result_the_receipt_is_s
         assert store.sent(the_save(server).id) is None, "the letter no longer waits for a receipt"
         await do(server, "entry")
         assert alice.shown == [ReceiptReceived("bob", sending.at)]
+
+
+async def test_what_the_answer_has_told_is_on_the_disk_before_its_receipt_is_acknowledged(
+    network, server, nursery, tmp_path, autojump_clock
+):
+    async def inline(work):
+        await trio.lowlevel.checkpoint()
+        return work()
+
+    path, sending = tmp_path / "store.db", Sending()
+    async with (
+        open_client_store(path, inline, trio.current_time) as store,
+        open_client(network, "alice", store=store) as alice,
+    ):
+        nursery.start_soon(sending.run, alice)
+        await trio.sleep(0.01)
+        await do(server, "delivered")
+        assert sending.outcome == Delivery("relayed")
+        save = the_save(server)
+        server.send(server.client, Batch(new_id(), "alice", (about(save, body=signed(save)),)))
+        await trio.sleep(0.01)
+        assert server.of(Taken), "after which the server does not send it again"
+        # As somebody finds it who kills the program now, before the store writes what it has gathered.
+        for file in tmp_path.glob("store.db*"):
+            shutil.copy(file, tmp_path / file.name.replace("store", "copy"))
+        with closing(sqlite3.connect(tmp_path / "copy.db")) as disk:
+            assert disk.execute("SELECT kind, id FROM received").fetchall() == [(EntryKind.RECEIPT, save.id)]
 
 
 # --- whose fault it is ---

@@ -483,7 +483,7 @@ class World:
         self.outbox.all_put()
         # Until sessions that are no longer used are forgotten: with the first datagram after they have expired. Seed
         # 120044 had one more when this was 200 s: it expired 14 ms after a heartbeat, and the next came too late.
-        await trio.sleep(SESSION_LIFETIME + HEARTBEAT_EVERY + 10)
+        await trio.sleep(SESSION_LIFETIME + HEARTBEAT_EVERY + 15)
 
     async def _one_is_killed(self, person: Person) -> None:
         others = [one for one in self.people if one is not person]
