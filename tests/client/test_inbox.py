@@ -101,6 +101,33 @@ async def test_a_batch_that_comes_again_is_acknowledged_again_and_shown_once(ser
     ], "the posts and notices had new ids"
 
 
+async def test_nothing_is_taken_before_the_table(network, nursery, autojump_clock):
+    server = RawServer(network, rows=("alice",), head=1)
+    tables = []
+
+    def without_table(request):
+        answer = server._answer(request)
+        if isinstance(answer, TableChange):
+            tables.append(answer)
+            return None
+        return answer
+
+    server.answer = without_table
+    nursery.start_soon(server.listen)
+    taken = []
+
+    async def hand_over_early():
+        await trio.sleep(0.1)
+        taken.append(await server.hand_over(letter(1, "hi")))
+        server.send(server.client, tables[0])
+
+    nursery.start_soon(hand_over_early)
+    async with open_client(network, "bob") as bob:
+        assert taken == [None], "to the program before this one, perhaps, which knew the key of the sender"
+        assert (await server.hand_over(letter(1, "hi"))).count == 1
+    assert bob.shown == [LetterReceived("alice", "hi", NOW, group=False, first=True)]
+
+
 # --- who sent it ---
 
 
