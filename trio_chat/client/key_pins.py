@@ -60,7 +60,7 @@ class KeyPins:
     def pin_own(self, name: str, keys: PublicKeys) -> None:
         """Pin our own name to our keys: the store may have the pin of a key file that was lost since."""
         if self.signing_key(name) != keys.signing:
-            self._store.pin(fold(name), keys.signing)
+            self._store.pin(name, keys.signing)
 
     def keys(self, record: Record) -> PublicKeys | None:
         """The keys of a name as its row gives them; None if it gives none, or none that are certified for this name.
@@ -78,7 +78,7 @@ class KeyPins:
 
     def signing_key(self, name: str) -> bytes | None:
         """The Ed25519 key that a name is pinned to, whatever key the server gives for it now."""
-        return self._store.pinned(fold(name))
+        return self._store.pinned(name)
 
     def pin_new(self, records: Iterable[Record]) -> None:
         """Pin the key of each name that has no pin, as long as there are fewer than MAX_PINS."""
@@ -94,12 +94,12 @@ class KeyPins:
     def pin_listed(self, name: str, key: bytes) -> bytes | None:
         """The same for this Ed25519 key of a name in a list; return the one that the name is pinned to now."""
         if self.signing_key(name) is None and not self._is_full():
-            self._store.pin(fold(name), key)
+            self._store.pin(name, key)
         return self.signing_key(name)
 
     def pin(self, name: str, credentials: Credentials) -> None:
         """Pin a name to this key, whatever it was pinned to before."""
-        self._store.pin(fold(name), credentials.keys.signing)
+        self._store.pin(name, credentials.keys.signing)
 
     def new_warnings(self, records: Iterable[Record]) -> list[KeyWarning]:
         """A warning for each of these names that has another key than its pin, once for each such key."""

@@ -64,9 +64,8 @@ EpochBody = Annotated[bytes, Meta(max_length=MAX_EPOCH)]
 Seconds = Annotated[float, Meta(ge=0, le=253_402_300_799)]
 
 
-def fold(name: str) -> str:
-    """The form in which names are compared: `Bob` and `bob` are the same name."""
-    return name.lower()
+fold = str.lower
+"""The form in which names are compared: `Bob` and `bob` are the same name."""
 
 
 def check_name(name: str) -> None:

@@ -61,10 +61,11 @@ class OpenedEntry:
     hash: bytes = NO_HASH
     signed_at: float | None = None
     room: str = ""
+    key: EntryKey = attrs.field(init=False, eq=False, repr=False)
+    """What identifies it."""
 
-    @property
-    def key(self) -> EntryKey:
-        """What identifies it."""
+    @key.default
+    def _make_key(self) -> EntryKey:
         return (self.kind, fold(self.sender), self.id)
 
     @property
