@@ -20,6 +20,7 @@ from tests.stage import SERVER, SERVER_IDENTITY, identity_of
 from trio_chat.crypto.identities import Identity
 from trio_chat.crypto.letters import seal_letter, sign_post
 from trio_chat.crypto.room_keys import NUMBER, SignedEpoch, read_epoch_untrusted, sign_epoch
+from trio_chat.link.packets import WakeUpCall
 from trio_chat.link.session import Peer
 from trio_chat.protocol.limits import Limits, Rate
 from trio_chat.protocol.messages import (
@@ -113,10 +114,12 @@ class Hostile:
                 own = await self._open(nursery, "10.0.9.1", identity_of(NAME))
                 while True:
                     await self._register(own, NAME)
-                    attack = self._dice.choice((*_OF_ONE, self.come_from_a_network))
+                    attack = self._dice.choice((*_OF_ONE, self.come_from_a_network, self.call_everybody))
                     self._world.trace.note(NAME, f"tries to {attack.__name__.replace('_', ' ')}")
                     if attack == self.come_from_a_network:
                         await self.come_from_a_network(nursery)
+                    elif attack == self.call_everybody:
+                        await self.call_everybody()
                     else:
                         for message, peer in attack(self, own):
                             own.send(peer, message)
@@ -304,6 +307,13 @@ class Hostile:
             peer = await self._open(nursery, f"{NETWORK}{self._number:x}", Identity(*self._secrets()))
             peer.send(SERVER_PEER, peer.register(f"{NAME}-net-{self._number}", SERVER_IDENTITY.public.signing))
             await trio.sleep(0.01)
+
+    async def call_everybody(self) -> None:
+        """Forge the calls of a server that has started again, as somebody can who is near it."""
+        for _ in range(LOOP):
+            for person in self._world.people:
+                self._world.network.inject(WakeUpCall().encode(), SERVER, person.address)
+            await trio.sleep(0.05)
 
     def _secrets(self) -> tuple[bytes, bytes]:
         return self._dice.randbytes(32), self._dice.randbytes(32)

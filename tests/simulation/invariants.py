@@ -14,7 +14,7 @@ from tests.simulation.outbox_events import NOBODY
 from tests.simulation.outbox_invariants import OUTBOX_PROMISES, is_lost_in_a_kill
 from tests.simulation.private_invariants import PRIVATE_PROMISES
 from tests.simulation.trace import Message
-from tests.simulation.world import World
+from tests.simulation.world import RETURN_WITHIN, World
 from trio_chat.client.events import (
     Event,
     ForgedReceiptReceived,
@@ -326,6 +326,11 @@ def everything_is_back_to_its_idle_size(world: World) -> Iterator[Found]:
             yield f"{what}: {size} at the end, {at_first[what]} when all had just registered", None, set()
 
 
+def whom_a_restarted_server_calls_is_back_soon(world: World) -> Iterator[Found]:
+    for name in world.not_returned:
+        yield f"{name} was not registered again {RETURN_WITHIN} s after the server's restart", None, {name}
+
+
 PROMISES: tuple[Callable[[World], Iterator[Found]], ...] = (
     what_was_received_is_shown,
     nothing_is_shown_twice,
@@ -343,6 +348,7 @@ PROMISES: tuple[Callable[[World], Iterator[Found]], ...] = (
     all_tables_are_equal,
     nobody_gets_more_than_the_limits,
     everything_is_back_to_its_idle_size,
+    whom_a_restarted_server_calls_is_back_soon,
     *OUTBOX_PROMISES,
     *PRIVATE_PROMISES,
 )

@@ -21,6 +21,7 @@ from trio_chat.client.registration import MAX_SILENT_ROUNDS, Registration
 from trio_chat.crypto.room_keys import signed_epoch
 from trio_chat.errors import ServerNotResponding
 from trio_chat.link import cookies
+from trio_chat.link.events import ServerCalled
 from trio_chat.protocol.duplicates import DuplicateMemory, Seen
 from trio_chat.protocol.log import Log, Page, request_number
 from trio_chat.protocol.messages import Heartbeat, Refused
@@ -33,6 +34,7 @@ from trio_chat.server.delivery import Deliveries
 from trio_chat.server.retention import RetentionClock
 from trio_chat.server.room_sessions import RoomSessions
 from trio_chat.server.service import Append, Service
+from trio_chat.server.wake_up_calls import WakeUpCalls
 from trio_chat.storage import client_store, server_epochs, server_requests, server_rooms, server_store
 from trio_chat.storage.client_store import SqliteClientStore
 from trio_chat.storage.interface import Appended, Status
@@ -597,6 +599,25 @@ def _insert(database, message):
     values = (message.number, message.id, message.recipient, message.room, message.text, message.at)
     database.execute(
         "INSERT OR REPLACE INTO outgoing (number, id, recipient, room, text, at) VALUES (?, ?, ?, ?, ?, ?)", values
+    )
+
+
+@mutant("a server that has started again calls nobody")
+def nobody_is_called(stack):
+    async def nothing(self, known):
+        pass
+
+    replace(stack, WakeUpCalls, "call", nothing)
+
+
+@mutant("a client that is called makes a handshake, and waits for its next heartbeat")
+def calls_are_not_told(stack):
+    told = Registration.on_link_event
+    replace(
+        stack,
+        Registration,
+        "on_link_event",
+        lambda self, event: None if isinstance(event, ServerCalled) else told(self, event),
     )
 
 

@@ -180,7 +180,7 @@ class Server(Program):
                 continue
             person = self._world.person(record.name)
             if record.online:
-                person.registered_run = person.runs
+                person.registered_run, person.registered_at = person.runs, self.runs
             elif self._world.is_calm and person.is_running and person.registered_run == person.runs:
                 self._world.trace.wrongly_offline.append((trio.current_time(), record.name))
 
@@ -191,6 +191,8 @@ class Person(Program):
     chat: Chat | None = None
     registered_run: int = 0
     """The latest run that the server registered."""
+    registered_at: int = 0
+    """The run of the server in which it did so."""
     keeps: bool = False
     """Whether they send by their outbox, which needs no server at that moment."""
     slowness: float = 0.0

@@ -49,6 +49,9 @@ KEEPING = 0.5
 SLOWNESS = (0.0, 0.0, 0.2)
 """Seconds until somebody is shown what their program has, at most."""
 
+RETURN_WITHIN = 2.0
+"""Seconds after a restart of the server in which those who were online are registered again."""
+
 STEP = (0.0, 0.02, 0.3, 1.0, 4.0)
 """Seconds between two events, at most: one of these is drawn each time."""
 
@@ -83,6 +86,8 @@ class World:
         """Whether the network has been healed for so long that nobody who is online may be marked offline."""
         self.aware: set[str] = set()
         """Those whose table showed the killed client offline."""
+        self.not_returned: set[str] = set()
+        """Those whom the restarted server had called in vain."""
         self.tables: dict[str, dict[str, Record] | None] = {}
         self.online: dict[str, bool] = {}
         self.rooms = RoomsKept({}, {}, [], False)
@@ -479,11 +484,20 @@ class World:
         await self._one_is_killed(self.people[0])
         for _ in range(3):
             await self._one_is_restarted(self.dice.choice(self.people))
+        await self._the_server_is_restarted()
         self.private.members_post()
         self.outbox.all_put()
         # Until sessions that are no longer used are forgotten: with the first datagram after they have expired. Seed
         # 120044 had one more when this was 200 s: it expired 14 ms after a heartbeat, and the next came too late.
         await trio.sleep(SESSION_LIFETIME + HEARTBEAT_EVERY + 15)
+
+    async def _the_server_is_restarted(self) -> None:
+        """It calls those who were online. Otherwise they would come with their next heartbeats."""
+        here = {one.name for one in self.people if one.is_online and one.registered_at == self.server.runs}
+        await self.server.kill()
+        self.server.start()
+        await trio.sleep(RETURN_WITHIN)
+        self.not_returned = here - {one.name for one in self.people if one.registered_at == self.server.runs}
 
     async def _one_is_killed(self, person: Person) -> None:
         others = [one for one in self.people if one is not person]
