@@ -49,9 +49,9 @@ class DirectSender:
         # It would arrive before that one.
         if in_order and self._context.store.is_at_server(record.name, self._context.clock() - RETENTION):
             return Fallback.IN_ORDER
-        row, until = self._relay_until.get(fold(record.name), (None, 0.0))
         # If their row has changed since, it is worth another try: they may have registered at another address.
-        was_silent = row == record and until > trio.current_time()
+        silent = self._relay_until.get(fold(record.name))
+        was_silent = silent is not None and silent[0] == record and silent[1] > trio.current_time()
         # The server sees a client on its own machine as 127.0.0.1 or ::1, which for others is their own machine.
         is_at_server = is_loopback(record.host)
         if was_silent or (is_at_server and not is_loopback(self._registration.server.address[0])):

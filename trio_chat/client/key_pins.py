@@ -69,11 +69,12 @@ class KeyPins:
         """
         if record.credentials is None or not self._is_certified(record.name, record.credentials):
             return None
-        if changed := self._changed_key(record):
-            raise changed
+        pinned = self.signing_key(record.name)
         # Else the server could show another key for this name each time.
-        if self._is_full() and self.signing_key(record.name) is None:
+        if pinned is None and self._is_full():
             raise KeyNotRemembered(record.name, other=record.fingerprint)
+        if pinned not in (None, record.credentials.keys.signing):
+            raise KeyChanged(record.name, fingerprint(pinned), record.fingerprint)
         return record.credentials.keys
 
     def signing_key(self, name: str) -> bytes | None:
@@ -128,7 +129,8 @@ class KeyPins:
 
     def _is_certified(self, name: str, credentials: Credentials) -> bool:
         # Asked for each direct message: the same credentials are verified only once.
-        if self._verified.get(fold(name)) == credentials:
+        known = self._verified.get(fold(name))
+        if known is credentials or known == credentials:
             return True
         if not verify_identity(credentials.keys, credentials.certificate, name=name, server_key=self.server_key):
             return False

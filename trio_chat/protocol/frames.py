@@ -23,15 +23,14 @@ def pack(messages: Iterable[bytes]) -> list[bytes]:
     """
     plaintexts: list[bytes] = []
     together: list[bytes] = []
-    size = 0
+    size = len(BUNDLE)
     for message in messages:
-        if together and (size + _LENGTH + len(message) > MAX_PLAINTEXT or len(together) == MAX_BUNDLED):
+        length = _LENGTH + len(message)
+        if together and (size + length > MAX_PLAINTEXT or len(together) == MAX_BUNDLED):
             plaintexts.append(_plaintext(together))
-            together = []
-        if not together:
-            size = len(BUNDLE)
+            together, size = [], len(BUNDLE)
         together.append(message)
-        size += _LENGTH + len(message)
+        size += length
     if together:
         plaintexts.append(_plaintext(together))
     return plaintexts
@@ -52,12 +51,12 @@ def unpack_untrusted(plaintext: bytes) -> list[bytes]:
     if not plaintext.startswith(BUNDLE):
         return [plaintext]
     messages: list[bytes] = []
-    at = len(BUNDLE)
-    while at < len(plaintext):
+    at, end = len(BUNDLE), len(plaintext)
+    while at < end:
         start = at + _LENGTH
         at = start + int.from_bytes(plaintext[at:start], "big")
         messages.append(plaintext[start:at])
     # A length that is cut short reads as a smaller one: then `at` is not the end either.
-    if at != len(plaintext) or not 1 <= len(messages) <= MAX_BUNDLED:
+    if at != end or not 1 <= len(messages) <= MAX_BUNDLED:
         raise WireError("a bundle that does not fit together")
     return messages

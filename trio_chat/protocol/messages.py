@@ -29,8 +29,7 @@ from trio_chat.protocol.records import (
     RoomId,
     Seconds,
     Version,
-    is_not_empty,
-    is_short_enough,
+    is_text,
 )
 from trio_chat.protocol.room_messages import RoomAnswer, RoomRequest
 
@@ -226,7 +225,7 @@ class DirectMessage(Answerable):
     kind: ClassVar[int] = 34
     sender: Name
     recipient: Name
-    text: str = attrs.field(validator=[is_not_empty, is_short_enough])
+    text: str = attrs.field(validator=is_text)
     sender_keeps: bool = False
 
 

@@ -48,6 +48,7 @@ Address = tuple[str, int]
 Id = Annotated[bytes, Meta(min_length=ID_SIZE, max_length=ID_SIZE)]
 Kind = Annotated[int, Meta(ge=1, le=127)]
 Name = Annotated[str, Meta(pattern=NAME)]
+_is_name = re.compile(NAME).match
 RoomId = Annotated[str, Meta(pattern=ROOM_ID)]
 """What identifies a room, also after its name has gone to another one: `#` and 32 hexadecimal digits, or EVERYONE.
 
@@ -70,7 +71,7 @@ fold = str.lower
 
 def check_name(name: str) -> None:
     """Raise InvalidName unless this is a name."""
-    if not re.match(NAME, name):
+    if not _is_name(name):
         raise InvalidName(name)
 
 
@@ -84,11 +85,11 @@ def check_text(text: str) -> None:
         raise InvalidText(size)
 
 
-def is_short_enough(instance: object, attribute: "attrs.Attribute[str]", text: str) -> None:
-    """An attrs validator: no longer than MAX_TEXT."""
+def is_text(instance: object, attribute: "attrs.Attribute[str]", text: str) -> None:
+    """An attrs validator: 1 to MAX_TEXT bytes of UTF-8."""
     # msgspec bounds a text in characters only, and a character has up to four bytes.
-    if len(text.encode()) > MAX_TEXT:
-        raise ValueError(f"{attribute.name} is longer than {MAX_TEXT} bytes")
+    if not 1 <= len(text.encode()) <= MAX_TEXT:
+        raise ValueError(f"{attribute.name} is empty, or longer than {MAX_TEXT} bytes")
 
 
 # Remembered: the same hosts come in each table, and to parse one takes longer than the rest of its row.
@@ -103,12 +104,6 @@ def is_loopback(host: str) -> bool:
 
 def _is_address(instance: object, attribute: "attrs.Attribute[str]", host: str) -> None:
     _parse_host(host)  # the pattern admits host names such as `cafe`, which a client would look up to send there
-
-
-def is_not_empty(instance: object, attribute: "attrs.Attribute[str]", text: str) -> None:
-    """An attrs validator: not empty."""
-    if not text:
-        raise ValueError(f"{attribute.name} is empty")
 
 
 @attrs.frozen

@@ -182,7 +182,8 @@ class SqliteClientStore:
 
     def shown(self, entry: OpenedEntry) -> None:
         key = entry.key
-        noted = self._noted(entry.history, key) if self._unshown.pop(key, None) and entry.history else None
+        history = entry.history if self._unshown.pop(key, None) else None
+        noted = self._noted(history, key) if history else None
         if arrival := self._arrivals.pop(key, None):
             arrival.is_shown, arrival.noted = True, noted
             return

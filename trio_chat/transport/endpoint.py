@@ -326,13 +326,13 @@ class Endpoint:
             return
         # Before the handler, which may answer at once: an answer is remembered only for a request that was begun.
         self._memory.begin(key)
-        match handle(peer, request):
-            case Reaction.SILENCE:
-                self._memory.forget(key)
-            case Reaction.IN_PROGRESS:
-                self._assembly.drop(key)
-            case answer:
-                self.answer(peer, request, answer)
+        reaction = handle(peer, request)
+        if reaction is Reaction.SILENCE:
+            self._memory.forget(key)
+        elif reaction is Reaction.IN_PROGRESS:
+            self._assembly.drop(key)
+        else:
+            self.answer(peer, request, reaction)
 
     def _repeat_answer(self, peer: Peer, key: RequestKey) -> bool:
         """Whether this request came before. If it has been answered, the answer is sent again."""
