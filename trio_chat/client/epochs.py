@@ -140,12 +140,21 @@ class Epochs:
         return known.key.name if known else None
 
     def look_at(self, *rooms: str) -> None:
-        """Somebody may have left these rooms. If we own them, the next epoch is due."""
+        """Somebody may have left these rooms. If we own them, the next epoch is due.
+
+        Whether we own one that we do not know has to be asked: our store was lost (seed 200308).
+        """
         own = self._identity.public.signing
-        owned = {room for room in rooms if (one := self._present.get(room)) and own in one.epoch.owners}
-        if owned:
-            self.to_look_at |= owned
-            self.due.set()
+        for room in filter(is_private, rooms):
+            present = self._present.get(room)
+            may_be_own = own in present.epoch.owners if present else len(self.to_look_at) < MAX_PRIVATE_ROOMS
+            if may_be_own:
+                self.to_look_at.add(room)
+                self.due.set()
+
+    def look_at_unknown(self, rooms: Iterable[str]) -> None:
+        """The server says that we are in these rooms."""
+        self.look_at(*(room for room in rooms if room not in self._present))
 
     def look_at_all(self) -> None:
         """We were away."""

@@ -257,6 +257,9 @@ class PrivateRooms:
                     try:
                         if present is not None:
                             await self._begin(room, present.epoch.name, lambda members: members)
+                        else:
+                            # If it is our own, it is due again when we know it.
+                            await self.fetch(room, 0, "")
                     except (errors.ServerNotResponding, errors.TooFast):
                         epochs.to_look_at.add(room)
             if epochs.to_look_at:
