@@ -57,6 +57,21 @@ async def test_after_a_restart_everybody_is_registered_again_at_once(stage, auto
     assert (await people[0].chat.send("user1", "hi")).how == "direct"
 
 
+async def test_since_when_somebody_is_away_survives_a_restart(stage, autojump_clock):
+    alice, bob, carol = [await stage.enter(name) for name in ("alice", "bob", "carol")]
+    await stage.pass_time(100)
+    await bob.chat.deregister()
+    left_at = trio.current_time()
+    await stage.pass_time(100)
+    await carol.kill()
+    await restart(stage)
+    restarted_at = trio.current_time()
+    await stage.pass_time(1)
+    since = {one.name: (one.online, one.since) for one in await alice.chat.everybody()}
+    assert since["bob"] == (False, pytest.approx(left_at, abs=0.1))
+    assert since["carol"] == (False, pytest.approx(restarted_at, abs=0.1)), "they went with the server, or before it"
+
+
 async def test_also_after_an_hour(stage, autojump_clock):
     """Clients wait for 5 s between two tries to reach a silent server."""
     await stage.enter("alice", reconnect=True)

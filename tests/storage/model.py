@@ -143,8 +143,13 @@ class ModelStore:
         return sorted(self._online.items())
 
     async def note_online(self, changes):
-        self._online |= {fold(name): address for name, address in changes.items()}
-        self._online = {name: address for name, address in self._online.items() if address}
+        for name, place in changes.items():
+            if isinstance(place, float):
+                self._online.pop(fold(name), None)
+                if known := self._names.get(fold(name)):
+                    known.record = attrs.evolve(known.record, since=place)
+            else:
+                self._online[fold(name)] = place
 
     async def forget(self, name, only_for=""):
         known = self._names.get(fold(name))

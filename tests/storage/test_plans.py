@@ -62,7 +62,7 @@ async def use(store: MemoryServerStore) -> list[Entry]:
     await store.forget("carol")
     await store.delete("carol", 5.0)
     await store.past_owners()
-    await store.note_online({"alice": None, "bob": ("10.0.0.2", 2)})
+    await store.note_online({"alice": 5.0, "bob": ("10.0.0.2", 2)})
     assert await store.online()
     await store.unused([], 1.0, 2.0)
     await store.read("bob", 0)

@@ -88,7 +88,7 @@ STEPS = st.one_of(
     st.tuples(st.just("register"), spelled, st.sampled_from([None, None, None, "mallory"])),
     st.tuples(st.just("forget"), spelled, st.sampled_from(["", "aaaa-bbbb-cccc-dddd"])),
     st.tuples(st.just("delete"), spelled),
-    st.tuples(st.just("note_online"), spelled, st.sampled_from([None, ("10.0.0.9", 9), ("fe80::1%eth0", 9)])),
+    st.tuples(st.just("note_online"), spelled, st.sampled_from([7.0, ("10.0.0.9", 9), ("fe80::1%eth0", 9)])),
     st.builds(lambda one, other, *there: ("unused", there, min(one, other), max(one, other)), times, times, people),
     st.builds(lambda one, other: ("retain", min(one, other), max(one, other)), times, times),
     st.builds(lambda one, other: ("date_forward", min(one, other), max(one, other)), times, times),

@@ -35,7 +35,7 @@ from trio_chat.server.retention import RetentionClock
 from trio_chat.server.rooms import RoomRequests
 from trio_chat.server.service import Service
 from trio_chat.server.sessions import Admission, Append, AskRoom, RoomEvent, Session
-from trio_chat.server.wake_up_calls import WakeUpCalls
+from trio_chat.server.wake_up_calls import WakeUpCalls, as_gone
 from trio_chat.storage.interface import Appended, ServerStore, Status
 from trio_chat.storage.server_memory import MemoryServerStore
 from trio_chat.tasks import WakeUp
@@ -154,7 +154,8 @@ class _Server:
 
     async def run(self, address: Address, control: Path | None, task_status: trio.TaskStatus[Address]) -> None:
         names, head = await self._store.load(self._deliveries.on_appended)
-        self._service.load(((name.record, name.owner) for name in names), await self._store.past_owners())
+        online = await self._store.online()
+        self._service.load(as_gone(names, online, self._clock()), await self._store.past_owners())
         self.moderation.load(names, *await self._store.rules())
         self._service.rooms.add(await self._store.rooms())
         self._deliveries.start(head)
@@ -167,7 +168,7 @@ class _Server:
             nursery.start_soon(self._sweep)
             nursery.start_soon(self._report_refusals)
             nursery.start_soon(self._calls.note_loop)
-            nursery.start_soon(self._calls.call, await self._store.online())
+            nursery.start_soon(self._calls.call, online)
             nursery.start_soon(self._retain, nursery)
             if control is not None:
                 await nursery.start(Control(partial(self._operations.reply, nursery)).serve, control)

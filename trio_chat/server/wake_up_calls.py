@@ -3,14 +3,15 @@
 What a client makes of a call is in link/links.py: it is a hint, as anybody can forge one.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
+import attrs
 import trio
 
 from trio_chat.link.packets import WakeUpCall
-from trio_chat.protocol.records import Address, fold
+from trio_chat.protocol.records import Address, Credentials, Record, fold
 from trio_chat.server.service import SILENCE_LIMIT, Service
-from trio_chat.storage.interface import ServerStore
+from trio_chat.storage.interface import KnownName, ServerStore
 from trio_chat.tasks import WakeUp
 
 CALLS_AT_ONCE = 40
@@ -24,6 +25,16 @@ CALL_AGAIN_AFTER = 1.1
 
 NOTE_EVERY = 1.0
 """Seconds in which it is gathered who has gone or moved."""
+
+
+def as_gone(
+    names: Iterable[KnownName], online: Iterable[tuple[str, Address]], now: float
+) -> Iterator[tuple[Record, Credentials | None]]:
+    """The rows and owners of these names at the start. Who was online when the last server ended, is not since now."""
+    was_online = {fold(name) for name, _ in online}
+    for one in names:
+        is_gone = fold(one.record.name) in was_online
+        yield attrs.evolve(one.record, since=now) if is_gone else one.record, one.owner
 
 
 class WakeUpCalls:
@@ -50,7 +61,7 @@ class WakeUpCalls:
         while True:
             await self._change.wait()
             changed, self._changed = self._changed, set()
-            await self._store.note_online({name: self._address(name) for name in changed})
+            await self._store.note_online({name: self._address(name) or self._gone_since(name) for name in changed})
             await trio.sleep(NOTE_EVERY)
 
     async def call(self, known: Sequence[tuple[str, Address]]) -> None:
@@ -69,6 +80,10 @@ class WakeUpCalls:
         for name, _ in known:
             if self._address(name) is None:
                 self.note(name)
+
+    def _gone_since(self, name: str) -> float:
+        record = self._service.table.get(name)
+        return record.since if record else 0.0
 
     def _address(self, name: str) -> Address | None:
         session = self._service.session(name)

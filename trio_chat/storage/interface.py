@@ -144,8 +144,8 @@ class ServerStore(Protocol):
         that was killed.
         """
 
-    async def note_online(self, changes: Mapping[str, Address | None]) -> None:
-        """These names are online at another address, or (None) not any more."""
+    async def note_online(self, changes: Mapping[str, Address | float]) -> None:
+        """These names are online at another address, or are not since this time (seconds since 1970, UTC)."""
 
     async def forget(self, name: str, only_for: str = "") -> bool:
         """Free a name: the next key that registers it owns it. False: no such name.

@@ -26,9 +26,10 @@ def names_online(transaction: LogTransaction) -> list[tuple[str, Address]]:
     return found
 
 
-def note_online(transaction: LogTransaction, changes: Mapping[str, Address | None]) -> None:
-    """Remember where these names (in lower case) are online; None: nowhere."""
-    gone = [(name,) for name, address in changes.items() if address is None]
-    there = [(name, *address) for name, address in changes.items() if address is not None]
-    transaction.database.executemany("DELETE FROM online WHERE name = ?", gone)
+def note_online(transaction: LogTransaction, changes: Mapping[str, Address | float]) -> None:
+    """Remember where these names (in lower case) are online, or since when they are not."""
+    gone = [(since, name) for name, since in changes.items() if isinstance(since, float)]
+    there = [(name, *address) for name, address in changes.items() if not isinstance(address, float)]
+    transaction.database.executemany("DELETE FROM online WHERE name = ?", ((name,) for _, name in gone))
+    transaction.database.executemany("UPDATE names SET since = ? WHERE name = ?", gone)
     transaction.database.executemany("INSERT OR REPLACE INTO online (name, host, port) VALUES (?, ?, ?)", there)

@@ -93,7 +93,7 @@ class SqliteServerStore:
     async def online(self) -> list[tuple[str, Address]]:
         return await self._submit(names_online)
 
-    async def note_online(self, changes: Mapping[str, Address | None]) -> None:
+    async def note_online(self, changes: Mapping[str, Address | float]) -> None:
         folded = {fold(name): address for name, address in changes.items()}
         await self._submit(lambda transaction: note_online(transaction, folded))
 
