@@ -6,6 +6,7 @@ in each run.
 
 import json
 import re
+import sqlite3
 from functools import partial
 
 import pytest
@@ -14,8 +15,9 @@ import trio
 from tests.person_at_client import PersonAtClient
 from tests.stage import identity_of
 from trio_chat.crypto.identities import Identity
-from trio_chat.errors import NameTaken, ServerKeyChanged, ServerNotResponding, SignedInElsewhere
+from trio_chat.errors import NameTaken, ServerKeyChanged, ServerNotResponding, SignedInElsewhere, StoreFailed
 from trio_chat.protocol.room_messages import ListRooms
+from trio_chat.storage.client_store import open_client_store
 from trio_chat.storage.memory import MemoryClientStore
 from trio_chat.storage.outgoing import Outgoing
 from trio_chat.terminal.conversation import run_conversation
@@ -403,6 +405,26 @@ async def test_another_key_of_the_server_ends_it_and_the_message_is_kept(stage, 
         nursery.cancel_scope.cancel()
     assert alice.printed[-1] == ALL_WAITING.format(1)
     assert [one.text for one in store.outgoing()] == ["hi"]
+
+
+async def test_what_the_disk_has_not_taken_is_named_when_it_fails(stage, tmp_path, autojump_clock):
+    is_full = False
+
+    async def run(work):
+        await trio.lowlevel.checkpoint()
+        if is_full:
+            raise sqlite3.OperationalError("database or disk is full")
+        return work()
+
+    with pytest.raises(StoreFailed):
+        async with open_client_store(tmp_path / "store.db", run) as store, trio.open_nursery() as nursery:
+            alice = PersonAtClient(stage, "alice", "10.0.9.9", store=store)
+            await nursery.start(alice.run)
+            await stage.pass_time(1)
+            is_full = True
+            await alice.types("send bob hi", "send_all hello", "outbox")
+    not_sent = [f"[Your message to {to} was not sent.]" for to in ("bob", "everyone")]
+    assert alice.printed == [*not_sent, "[Not done: outbox]"]
 
 
 async def test_signing_in_elsewhere_ends_it(stage, autojump_clock):

@@ -61,7 +61,7 @@ class Inbox:
     _context: ClientContext
     _get_missing: Callable[[Sequence[Entry]], Awaitable[None]]
     kept_notices: KeptNotices = attrs.field(init=False)
-    on_receipt: Callable[[bytes, Verdict], bool] = attrs.field(init=False, default=lambda id, verdict: False)
+    on_receipt: Callable[[bytes, Verdict], bool] = attrs.field(init=False, default=lambda id_, verdict: False)
     """Called with the receipt of a letter for which no call waits. Returns whether its user knows it by that."""
     # Before the first registration only what an earlier program stored is shown.
     _head: float = attrs.field(init=False, default=float("inf"))

@@ -190,7 +190,8 @@ class Conversation:
 
     def _tell_unsent(self) -> None:
         """The program ends: say so if a message has had no answer, and how many wait."""
-        if to := unfinished.recipient_of(self.doing, self.groups.name):
+        # What was not put into the outbox is not sent: that is said at the very end.
+        if not self.keeps and (to := unfinished.recipient_of(self.doing, self.groups.name)):
             self.tell(results.MessageUnsent(to, in_group=isinstance(self.doing, commands.SendGroup)))
         # An event may end the program at the same moment.
         self.doing = None

@@ -57,6 +57,7 @@ async def run_lasting_conversation(
     early = EarlyLines(early_outbox, tell, is_terminal)
     reader = LineReader(typed, is_terminal, stay, lambda line: tell_not_done(tell, [line]), early.carry_out)
     conversation: Conversation | None = None
+    unanswered: list[str] = []
     try:
         async with trio.open_nursery() as nursery:
             still_opening = trio.CancelScope()
@@ -70,11 +71,12 @@ async def run_lasting_conversation(
                     conversation = Conversation(chat, show, renderer, ready, keeps=True)
                     tell(results.SignedOn(chat.waiting))
                     nursery.start_soon(conversation.show_events)
-                    await _carry_out(conversation, reader)
+                    await _carry_out(conversation, reader, unanswered)
                     await _deregister(conversation)
             still_opening.cancel()
     finally:
-        tell_not_done(tell, reader.left())  # also if the chat could not be opened
+        # Also if the chat could not be opened, or the disk has failed before it had a message.
+        tell_not_done(tell, [*unanswered, *reader.left()])
     if conversation is not None and conversation.chat.online:
         tell(results.Failed(NotTold()))
     # Only now everything is shown that has become of messages.
@@ -95,9 +97,11 @@ async def _take_over(reader: LineReader, chat: Chat) -> None:
     chat.outbox.resume(again=True)
 
 
-async def _carry_out(conversation: Conversation, reader: LineReader) -> None:
-    """Carry out the lines, then wait until all messages are sent or have to wait; for as long as there is time."""
-    unanswered: list[str] = []
+async def _carry_out(conversation: Conversation, reader: LineReader, unanswered: list[str]) -> None:
+    """Carry out the lines, then wait until all messages are sent or have to wait; for as long as there is time.
+
+    `unanswered` has the line that is being carried out.
+    """
     # The nursery is inside the chat: nothing may ask the server when that is closed.
     with reader.working:
         async with trio.open_nursery() as nursery:
@@ -112,6 +116,7 @@ async def _carry_out(conversation: Conversation, reader: LineReader) -> None:
             await conversation.chat.outbox.settled()
             nursery.cancel_scope.cancel()
     tell_not_done(conversation.tell, [*unanswered, *reader.left()])
+    unanswered.clear()
 
 
 async def _deregister(conversation: Conversation) -> None:
