@@ -358,6 +358,24 @@ async def test_nobody_is_told_that_a_message_is_on_a_full_disk(network, server, 
     assert (len(alice.of(Ack)), told(alice)) == (1, [])
 
 
+async def test_the_server_keeps_what_is_not_on_a_full_disk(network, server, tmp_path, autojump_clock):
+    is_full = False
+
+    async def run(work):
+        if is_full:
+            await trio.lowlevel.checkpoint()
+            raise sqlite3.OperationalError("database or disk is full")
+        return await inline(work)
+
+    with pytest.raises(StoreFailed, match="disk is full"):
+        async with open_bob(network, tmp_path / "store.db", run) as bob:
+            await trio.sleep(1)
+            is_full = True
+            await server.hand_over(letter(1, "hi"))
+    await trio.sleep(5)
+    assert (server.of(Taken), texts(bob)) == ([], [])
+
+
 # --- who is hostile ---
 
 

@@ -1,6 +1,7 @@
 """The outbox: what a program has accepted is sent in the end, once, in order, or its user is told that it is not."""
 
 import sqlite3
+from functools import partial
 
 import attrs
 import pytest
@@ -18,6 +19,7 @@ from trio_chat.client.events import (
     ServerBack,
 )
 from trio_chat.client.opening import open_chat
+from trio_chat.client.outgoing_queue import MAX_OUTGOING, MAX_OUTGOING_BYTES
 from trio_chat.errors import (
     InvalidRecipient,
     InvalidText,
@@ -194,6 +196,31 @@ async def test_nothing_is_sent_while_one_is_off_line(stage, autojump_clock):
     assert bob.texts() == ["later"]
 
 
+@pytest.mark.parametrize("is_cancelled", [False, True])
+async def test_a_call_that_has_failed_sends_nothing_later(stage, is_cancelled, autojump_clock):
+    """Without the outbox: people, and programs such as cron jobs, try again by themselves."""
+    store = MemoryClientStore()
+    alice, bob = await stage.enter("alice", store=store, reconnect=True), await stage.enter("bob")
+    await bob.chat.deregister()
+    await stage.pass_time(1)
+    await stage.kill_server()
+    for send in (partial(alice.chat.send, "bob", "hi"), partial(alice.chat.send_all, "hello")):
+        if is_cancelled:
+            with trio.move_on_after(0.2) as scope:
+                await send()
+            assert scope.cancelled_caught
+        else:
+            with pytest.raises(ServerNotResponding):
+                await send()
+    await stage.start_server()
+    await stage.pass_time(60)
+    await alice.kill()
+    alice = await stage.enter("alice", host=alice.host, store=store, reconnect=True)
+    await bob.chat.register()
+    await stage.pass_time(60)
+    assert (bob.texts(), alice.received, await alice.chat.history()) == ([], [], [])
+
+
 # --- refusals ---
 
 
@@ -238,12 +265,12 @@ async def test_a_changed_key_holds_the_queue_until_it_is_trusted(stage, autojump
     await stage.pass_time(30)
     bob = await stage.enter("bob", identity=identity_of("another bob"))
     await stage.pass_time(1)
-    first = await alice.chat.outbox.put("bob", "1")
-    await alice.chat.outbox.put("bob", "2")
+    first, _, third = [await alice.chat.outbox.put("bob", text) for text in "123"]
     waits = await alice.chat.outbox.news(first)
     assert (waits.state, type(waits.error)) == (MessageState.WAITING, KeyChanged)
     await stage.pass_time(3600)
-    assert bob.texts() == []
+    assert (bob.texts(), stage.sent(Save)) == ([], []), "nothing is sealed to the new key"
+    await alice.chat.outbox.cancel(third.number)
     await alice.chat.trust("bob")
     await stage.pass_time(1)
     assert bob.texts() == ["1", "2"]
@@ -272,6 +299,7 @@ async def test_a_message_that_waits_can_be_withdrawn(stage, autojump_clock):
 
 
 async def test_there_is_a_limit(stage, monkeypatch, autojump_clock):
+    assert OutboxFull.line.startswith(f"{MAX_OUTGOING:,} messages, or {MAX_OUTGOING_BYTES // 1024**2} MiB, wait")
     monkeypatch.setattr("trio_chat.client.outgoing_queue.MAX_OUTGOING", 3)
     alice = await stage.enter("alice")
     await alice.chat.deregister()

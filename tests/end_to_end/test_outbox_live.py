@@ -56,6 +56,8 @@ async def test_a_message_does_not_end_the_program_when_the_server_is_gone():
         y = await programs.client("y", server)
         await y.sees("[You have offline messages:]", "x: 00:00:00 one")
         await x.sees("[Offline Message sent at 00:00:00 received by y.]")
+        await x.types("history")
+        assert (await x.next_line()).endswith("to y: one]")
 
 
 async def test_a_message_that_waits_blocks_no_other_command_and_not_the_end():
