@@ -332,7 +332,7 @@ SERVER_KEY_CHANGED = [
     f"[Someone may be posing as the server. If you know that the new key is right, start with --server-key {NEW}]",
     "[Exiting]",
 ]
-ELSEWHERE = ["[Signed in from another place.]", "[Exiting]"]
+ELSEWHERE = ["[Signed in from another place: go on there, or start again here.]", "[Exiting]"]
 
 
 @pytest.mark.parametrize(
@@ -370,7 +370,9 @@ def test_a_client_whose_user_signs_in_at_another_place_ends_normally(typing, ope
         stay = ["--stay"] if typing.endswith("--stay") else []
         assert main(["client", "x", "127.0.0.1", "5000", *stay]) == 0
     assert capsys.readouterr() == (
-        ">>> [Welcome, You are registered.]\n>>> [Signed in from another place.]\n>>> [Exiting]\n",
+        ">>> [Welcome, You are registered.]\n"
+        ">>> [Signed in from another place: go on there, or start again here.]\n"
+        ">>> [Exiting]\n",
         "",
     )
 
@@ -403,7 +405,12 @@ def test_a_bug_is_not_hidden(opened, type_in):
         ([KeyboardInterrupt(), ServerNotResponding()], 1, "[Server not responding]", ""),
         ([InvalidName("b@d"), KeyboardInterrupt()], 2, "", "not a valid name"),
         ([SignedInElsewhere(), StoreFailed("the disk is full")], 1, "", " client: the disk is full\n"),
-        ([SignedInElsewhere(), AddressError("in use")], 0, "[Signed in from another place.]", ""),
+        (
+            [SignedInElsewhere(), AddressError("in use")],
+            0,
+            "[Signed in from another place: go on there, or start again here.]",
+            "",
+        ),
         ([WrongServerKey(OLD, NEW)], 2, "", f"--server-key is wrong: {WrongServerKey(OLD, NEW)}"),
     ],
 )

@@ -155,9 +155,9 @@ def test_a_changed_key_is_a_reason_why_the_message_was_not_sent(chat, capsys):
         ("sending", ServerNotResponding(), 1, "[Server not responding]"),
         ("opening", NameTaken("robot"), 2, "[Name robot is taken.]"),
         ("opening", ServerKeyChanged(OLD, NEW), 2, "[WARNING: the key of the server has changed!]"),
-        ("opening", SignedInElsewhere(), 2, "[Signed in from another place.]"),
-        ("sending", SignedInElsewhere(), 2, "[Signed in from another place.]"),
-        ("sending", NotRegistered(), 2, "[Signed in from another place.]"),
+        ("opening", SignedInElsewhere(), 2, "[Signed in from another place: go on there, or start again here.]"),
+        ("sending", SignedInElsewhere(), 2, "[Signed in from another place: go on there, or start again here.]"),
+        ("sending", NotRegistered(), 2, "[Signed in from another place: go on there, or start again here.]"),
         ("opening", StoreFailed("the store failed"), 1, None),
     ],
 )

@@ -122,7 +122,7 @@ async def test_the_same_key_signs_in_from_another_place_and_the_first_program_en
         server = await programs.server()
         first = await programs.client("x", server)
         second = await programs.client("x", server, "--store", ":memory:")
-        await first.sees("[Signed in from another place.]", "[Exiting]")
+        await first.sees("[Signed in from another place: go on there, or start again here.]", "[Exiting]")
         await first.exits(0)
         y = await programs.client("y", server)
         await y.types("send x still there?")

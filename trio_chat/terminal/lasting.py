@@ -75,8 +75,7 @@ async def run_lasting_conversation(
                     await _deregister(conversation)
             still_opening.cancel()
     finally:
-        # Also if the chat could not be opened, or the disk has failed before it had a message.
-        tell_not_done(tell, [*unanswered, *reader.left()])
+        tell_not_done(tell, [*unanswered, *reader.left()])  # also if the chat could not be opened, or the disk fails
     if conversation is not None and conversation.chat.online:
         tell(results.Failed(NotTold()))
     # Only now everything is shown that has become of messages.

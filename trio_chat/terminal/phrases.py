@@ -277,7 +277,11 @@ class Phrase(enum.Enum):
     )
     WRONG_USAGE = Style.ERROR, "command with missing or wrong words", "[Usage: {text}]"
     NAME_TAKEN = Style.ERROR, "name refused", "[Name {name} is taken.]"
-    SIGNED_IN_ELSEWHERE = Style.ERROR, "signed in elsewhere", "[Signed in from another place.] / [Exiting]"
+    SIGNED_IN_ELSEWHERE = (
+        Style.ERROR,
+        "signed in elsewhere",
+        "[Signed in from another place: go on there, or start again here.] / [Exiting]",
+    )
     KICKED = Style.ERROR, "the operator has kicked you", "[The operator has signed you off. Type reg to come back.]"
     BANNED = (
         Style.ERROR,
