@@ -57,7 +57,6 @@ async def run_lasting_conversation(
     early = EarlyLines(early_outbox, tell, is_terminal)
     reader = LineReader(typed, is_terminal, stay, lambda line: tell_not_done(tell, [line]), early.carry_out)
     conversation: Conversation | None = None
-    unanswered: list[str] = []
     try:
         async with trio.open_nursery() as nursery:
             still_opening = trio.CancelScope()
@@ -71,11 +70,11 @@ async def run_lasting_conversation(
                     conversation = Conversation(chat, show, renderer, ready, keeps=True)
                     tell(results.SignedOn(chat.waiting))
                     nursery.start_soon(conversation.show_events)
-                    await _carry_out(conversation, reader, unanswered)
+                    await _carry_out(conversation, reader)
                     await _deregister(conversation)
             still_opening.cancel()
     finally:
-        tell_not_done(tell, [*unanswered, *reader.left()])  # also if the chat could not be opened, or the disk fails
+        tell_not_done(tell, [*reader.unanswered, *reader.left()])  # also if it could not be opened, or the disk fails
     if conversation is not None and conversation.chat.online:
         tell(results.Failed(NotTold()))
     # Only now everything is shown that has become of messages.
@@ -96,26 +95,23 @@ async def _take_over(reader: LineReader, chat: Chat) -> None:
     chat.outbox.resume(again=True)
 
 
-async def _carry_out(conversation: Conversation, reader: LineReader, unanswered: list[str]) -> None:
-    """Carry out the lines, then wait until all messages are sent or have to wait; for as long as there is time.
-
-    `unanswered` has the line that is being carried out.
-    """
+async def _carry_out(conversation: Conversation, reader: LineReader) -> None:
+    """Carry out the lines, then wait until all messages are sent or have to wait; for as long as there is time."""
     # The nursery is inside the chat: nothing may ask the server when that is closed.
     with reader.working:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(conversation.learn_rooms)
             async for line in reader.lines:
-                unanswered[:] = [line]
+                reader.unanswered[:] = [line]
                 await conversation.ready()
                 await conversation.do_line(line)
-                unanswered.clear()
+                reader.unanswered.clear()
             if reader.stay:
                 await trio.sleep_forever()
             await conversation.chat.outbox.settled()
             nursery.cancel_scope.cancel()
-    tell_not_done(conversation.tell, [*unanswered, *reader.left()])
-    unanswered.clear()
+    tell_not_done(conversation.tell, [*reader.unanswered, *reader.left()])
+    reader.unanswered.clear()
 
 
 async def _deregister(conversation: Conversation) -> None:

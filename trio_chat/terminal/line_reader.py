@@ -31,6 +31,7 @@ class LineReader:
     the whole chat. While the chat is not open yet, that is so at a terminal, and for a pipe of which nothing is left to
     do that needs the server; else a pipe waits for it. `stay`: the end of the lines ends nothing. `refuse`: called with
     each line that is not taken. `carry_out`: does what needs no server, once it is silent, or we leave.
+    `unanswered`: the line that is being carried out, if any.
     """
 
     _typed: AsyncIterable[str]
@@ -41,6 +42,7 @@ class LineReader:
     working: trio.CancelScope = attrs.field(init=False, factory=trio.CancelScope)
     staying: trio.CancelScope = attrs.field(init=False, factory=trio.CancelScope)
     lines: trio.MemoryReceiveChannel[str] = attrs.field(init=False)
+    unanswered: list[str] = attrs.field(init=False, factory=list)
     _lines_in: trio.MemorySendChannel[str] = attrs.field(init=False)
     _is_open: bool = attrs.field(init=False, default=False)
     _is_silent: bool = attrs.field(init=False, default=False)
