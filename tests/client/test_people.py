@@ -23,7 +23,7 @@ async def store_of(count: int) -> MemoryServerStore:
     store = MemoryServerStore()
     for number in range(count):
         shown = credentials(OTHER, name=f"n{number:04}", server_key=SERVER_KEY)
-        await store.save_name(Record(f"n{number:04}", "10.1.2.3", 4000, online=True, since=5.0, credentials=shown))
+        await store.save_name(Record(f"n{number:04}", "10.1.2.3", 4000, online=False, since=5.0, credentials=shown))
     return store
 
 

@@ -38,6 +38,7 @@ from trio_chat.server.sessions import RoomEvent
 from trio_chat.storage.client_store import open_client_store
 from trio_chat.storage.interface import Acknowledged, KnownName, OnAppended, Position
 from trio_chat.storage.server_store import SqliteServerStore, open_server_store
+from trio_chat.transport.ids import new_id
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -335,27 +336,31 @@ class Person(Program):
                 trace.note(self.name, f"cannot cancel {message.text!r}: {error!r}")
 
     async def deceive(self, recipient: str, first: str, second: str) -> None:
-        """Send a message, and then another text under its id, as a letter. Note how the second one went."""
-        trace, chat = self._world.trace, self.chat
-        await self.send(recipient, first)
-        sent = trace.messages[first]
-        record = chat.table.get(recipient)
-        if self.chat is not chat or not sent.ids or record is None:
-            return
-        sent.is_honest = False
+        """Send a message, directly if that is possible, and then another text under its id, as a letter."""
+        id_, chat = new_id(), self.chat
+        for text in (first, second):
+            record = chat.table.get(recipient)
+            if self.chat is not chat or record is None:
+                return
+            await self._send_with_id(id_, record, text, directly=text == first)
+
+    async def _send_with_id(self, id_: bytes, record: Record, text: str, *, directly: bool) -> None:
+        trace, chat, to = self._world.trace, self.chat, record.name
         known = frozenset(trace.registered)
-        message = Message(second, self.name, recipient, trio.current_time(), known, ids=set(sent.ids), is_honest=False)
-        trace.add(message)
-        trace.note(self.name, f"sends {second!r} to {recipient} with the id of {first!r}")
+        message = trace.add(Message(text, self.name, to, trio.current_time(), known, ids={id_}, is_honest=False))
+        trace.note(self.name, f"sends {text!r} to {to} with the id {id_[:2].hex()}")
         with self.in_this_run():
             try:
-                direct = DirectMessage(min(sent.ids), self.name, recipient, second)
-                delivery = await chat._letters.send(direct, record.credentials.keys)
-                message.how, message.sent_at = delivery.how, delivery.sent_at
+                direct, keys = DirectMessage(id_, self.name, to, text), record.credentials.keys
+                if directly and await chat._direct.send(direct, record, keys) is None:
+                    message.how = "direct"
+                else:
+                    delivery = await chat._letters.send(direct, keys)
+                    message.how, message.sent_at = delivery.how, delivery.sent_at
             except ChatError as error:
                 message.error = error
             message.ended = trio.current_time()
-            trace.note(self.name, f"is told of {second!r}: {message.how} {message.error!r}")
+            trace.note(self.name, f"is told of {text!r}: {message.how} {message.error!r}")
 
     @contextmanager
     def in_this_run(self) -> Iterator[None]:
