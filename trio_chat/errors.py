@@ -294,9 +294,9 @@ class RoomFull(RoomError):
 
 
 class RoomIsPrivate(RoomError):
-    """Only an owner of this room can bring somebody into it."""
+    """We are not in this room, or not any more, and only an owner can bring somebody into it."""
 
-    line = "the room {room} is private: ask one of its owners to invite you"
+    line = "the room {room} is private, and you are not in it: ask one of its owners to invite you"
 
 
 class RoomIsOpen(RoomError):

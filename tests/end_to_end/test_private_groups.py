@@ -9,6 +9,7 @@ from tests.end_to_end.processes import free_port, open_programs
 
 pytestmark = pytest.mark.xdist_group("programs")  # one after the other, beside the conversations
 
+PRIVATE = "[Group plan is private, and you are not in it. Ask one of its owners to type invite with your name.]"
 SEALED = "Zwetschgendatschi"
 OPEN = "Apfelstrudel"
 """Written to an open group: so that the search is known to find what is there."""
@@ -55,7 +56,7 @@ async def test_a_private_group_is_for_those_who_are_invited(tmp_path):
         await z.types("list_groups")
         await z.sees("[Available group chats:]")
         await z.types("join_group plan")
-        await z.sees("[Group plan is private. Ask one of its owners to type invite with your name.]")
+        await z.sees(PRIVATE)
         await z.types("create_group open")
         await z.sees("[Group open created by Server.]")
         await z.types(f"send_group {OPEN}")

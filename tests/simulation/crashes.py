@@ -21,9 +21,14 @@ def shown_at(world: World, name: str, text: str) -> list[float]:
     return [time for time, _, event in world.trace.shown[name] if getattr(event, "text", None) == text]
 
 
+def is_gone(world: World, name: str) -> bool:
+    """Whether nobody has this name any more: its key was lost."""
+    return any(person.name == name for person in world.gone)
+
+
 def is_lost(world: World, name: str, message: Message) -> bool:
-    """Whether it was in a store that was lost, and not shown yet."""
-    return any(loss.name == name and message.ids & loss.unshown for loss in world.trace.losses)
+    """Whether it was in a store that was lost, and not shown yet; or nobody can ever open it, as their key is lost."""
+    return is_gone(world, name) or any(loss.name == name and message.ids & loss.unshown for loss in world.trace.losses)
 
 
 def may_come_again(world: World, name: str, message: Message, shown: float, again: float) -> bool:

@@ -65,6 +65,20 @@ class PrivateEvents:
             one.start()
         await world.deliver_again(self._dice.choice((0.0, 1.0)))
 
+    def is_back(self, before: str, name: str) -> None:
+        """Who has lost their key has another name now: owners of their rooms invite it, and remove the one before."""
+        for room in PRIVATE_ROOMS:
+            epoch, owners = self._epoch(room), self.online(room, is_owner=True)
+            if epoch is not None and before in epoch.names and owners:
+                about = [("invite", name), ("remove", before)]
+                changes = self._dice.sample(about, self._dice.choice((1, 2, 2)))
+                self._world.nursery.start_soon(self._change_in_turn, self._dice.choice(owners), room, changes)
+
+    async def _change_in_turn(self, owner: Person, room: str, changes: list[tuple[str, str]]) -> None:
+        for kind, about in changes:
+            if owner.chat is not None:
+                await owner.change_room(kind, room, about)
+
     def someone_posts(self) -> None:
         """Somebody posts who is in a room as far as they know."""
         self._world.someone_posts_to(PRIVATE_ROOMS)

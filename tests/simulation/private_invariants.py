@@ -32,7 +32,7 @@ def _all_epochs(rooms: RoomsKept) -> Iterator[SignedEpoch]:
 
 def _identities(world: World) -> dict[bytes, Identity]:
     """The keys of everybody, by the public one that epochs have of them."""
-    own = (identity_of(name) for name in (NAME, *(person.name for person in world.people)))
+    own = (identity_of(name) for name in (NAME, *(person.name for person in (*world.people, *world.gone))))
     return {one.public.signing: one for one in (*own, *world.freed_name.identities)}
 
 
@@ -136,8 +136,9 @@ def who_has_left_is_not_in_the_present_epoch(world: World) -> Iterator[Found]:
         owners = {name for name, key in epoch.names.items() if key in epoch.owners}
         if members - epoch.names.keys():
             yield f"the server has {members} in {epoch.name}, and the epoch {set(epoch.names)}", None, members
-        # Everybody is online, but the hostile participant. Owners are not told that a name is somebody else's now.
-        if (owners & members) - {NAME} and epoch.names.keys() - members - {FREED}:
+        away = {NAME, *(person.name for person in world.gone)}
+        # Everybody else is online. Owners are not told that a name is somebody else's now.
+        if (owners & members) - away and epoch.names.keys() - members - {FREED}:
             yield f"{epoch.names.keys() - members} have left {epoch.name} and are in epoch {epoch.n}", None, owners
 
 

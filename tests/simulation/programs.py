@@ -59,6 +59,8 @@ class Program:
         self.runs = 0
         self.clock_error = 0.0
         """Seconds by which its clock is wrong."""
+        self.is_gone = False
+        """Whether it never starts again."""
         self._world = world
         self._scope = trio.CancelScope()
         self._ended = trio.Event()
@@ -79,7 +81,7 @@ class Program:
 
     def start(self) -> None:
         """Start the program, unless it is running. A client registers as soon as it can."""
-        if self.is_running:
+        if self.is_running or self.is_gone:
             return
         self.runs += 1
         self._ended = trio.Event()

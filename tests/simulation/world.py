@@ -65,11 +65,14 @@ class World:
         self.dice = dice
         self.folder = folder
         self.trace = trace
-        self.server = Server(self, "server", SERVER, str(seed))
+        self.seed = str(seed)
+        self.server = Server(self, "server", SERVER, self.seed)
         self.people = [
-            Person(self, name, (f"10.0.1.{number}", 6000), str(seed))
+            Person(self, name, (f"10.0.1.{number}", 6000), self.seed)
             for number, name in enumerate(NAMES[: dice.randint(3, len(NAMES))], start=1)
         ]
+        self.gone: list[Person] = []
+        """Those who have lost their key, under the names that nobody has any more."""
         self.hostile = Hostile(self, seed)
         self.freed_name = FreedName(self, seed)
         for person in self.people:
@@ -108,7 +111,7 @@ class World:
 
     def person(self, name: str) -> Person:
         """The person with this name."""
-        return next(person for person in self.people if person.name == name)
+        return next(person for person in (*self.people, *self.gone) if person.name == name)
 
     async def run(self, steps: int) -> None:
         """From the first start to the end. All programs are still running when it returns."""
@@ -185,6 +188,8 @@ class World:
                 self._a_disk_fails()
             case "loss":
                 await self._a_store_is_lost()
+            case "key loss":
+                await self._a_key_is_lost()
             case "server":
                 await self._the_server_is_restarted()
             case "clock":
@@ -417,13 +422,36 @@ class World:
     async def _a_store_is_lost(self) -> None:
         """Somebody has their key file, and nothing else."""
         person = self.dice.choice(self.people)
+        await self._lose(person)
+        person.start()
+
+    async def _lose(self, person: Person) -> None:
         await person.kill()
         position = self.trace.positions.get(person.name, 0)
         lost = person.disk.unshown(), person.disk.epochs()
         self.trace.losses.append(Loss(trio.current_time(), person.name, position, *lost))
         self.trace.note(person.name, f"has lost their store, with all up to entry {position}", for_all=True)
         person.disk.lose()
-        person.start()
+
+    async def _a_key_is_lost(self) -> None:
+        """Somebody has lost their key, too. Nobody can have their name again: they come back with a key of another one.
+
+        They are asked into their private rooms again, and the name that they had is removed; or not.
+        """
+        person = self.dice.choice(self.people)
+        person.is_gone = True
+        await self._lose(person)
+        name = f"{person.name.partition('-')[0]}-{len(self.gone) + 2}"
+        self.trace.note(person.name, f"has lost their key, and is {name} from now on", for_all=True)
+        new = Person(self, name, person.address, self.seed)
+        new.seen_at, new.keeps, new.slowness = person.seen_at, person.keeps, person.slowness
+        self.people[self.people.index(person)] = new
+        self.gone.append(person)
+        self.trace.shown[name] = []
+        self.trace.hosts[person.seen_at[0]] = name
+        new.start()
+        await trio.sleep(self.dice.uniform(0.5, 3.0))
+        self.private.is_back(person.name, name)
 
     async def _kill_at(self, moment: trio.Event, program: Program) -> None:
         await moment.wait()
@@ -549,6 +577,7 @@ CHANCES = {
     "withhold": 3,
     "disk": 5,
     "loss": 3,
+    "key loss": 2,
     "server": 3,
     "clock": 3,
     "deceit": 2,

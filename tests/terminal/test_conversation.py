@@ -174,6 +174,9 @@ class FakeChat:
     async def members(self, name):
         return await self._answer("members", name)
 
+    async def gone_members(self, name):
+        return await self._answer("gone_members", name) or []
+
     async def everybody(self):
         return await self._answer("everybody")
 
@@ -326,6 +329,7 @@ async def test_leaving_a_group_goes_back_to_the_one_that_was_joined_before(chat)
         "[Entered group b successfully]",
         "[Entered group c successfully]",
         "[Leave group chat c]",
+        "[The current group is b now.]",
         "(b) [Message received by Server.]",
         "[Leave group chat a]",
         "(b) [Message received by Server.]",
@@ -369,6 +373,7 @@ async def test_of_several_groups_of_an_earlier_start_one_has_to_be_chosen(chat, 
         "[Entered group a successfully]",
         "(a) [Message received by Server.]",
         "[Leave group chat a]",
+        "[The current group is b now.]",
         "(b) [Message received by Server.]",
     ]
 
@@ -390,6 +395,7 @@ async def test_a_group_that_was_created_is_the_current_one(chat):
         "[Group b created by Server.]",
         "(b) [Message received by Server.]",
         "[Leave group chat b]",
+        "[The current group is a now.]",
     ]
 
 
@@ -556,7 +562,7 @@ async def test_an_error_of_a_group_is_shown_and_changes_nothing(chat, typed, err
 async def test_a_private_group_that_cannot_be_joined_is_called_as_it_is_known(chat):
     chat.answers, chat.known_rooms = {"join": RoomIsPrivate("OX")}, ["Ox"]
     assert await run(chat, "join_group OX") == [
-        "[Group Ox is private. Ask one of its owners to type invite with your name.]"
+        "[Group Ox is private, and you are not in it. Ask one of its owners to type invite with your name.]"
     ]
 
 

@@ -16,6 +16,7 @@ from trio_chat.storage.memory import MemoryClientStore
 from trio_chat.terminal.conversation import run_conversation
 from trio_chat.terminal.wordings import Phrasebook
 
+GONE = "(has left, says the server; the group has no new key yet)"
 WELCOME, BYE = "[Welcome, You are registered.]", "[You are Offline. Bye.]"
 
 
@@ -209,7 +210,7 @@ async def test_a_private_group_from_its_beginning_to_a_removal(start, autojump_c
         "[It is private. Type invite NAME to add somebody.]",
     ]
     assert await bob.types("join_group OX") == [
-        "[Group OX is private. Ask one of its owners to type invite with your name.]"
+        "[Group OX is private, and you are not in it. Ask one of its owners to type invite with your name.]"
     ]
     assert await bob.types("list_groups") == ["[Available group chats:]"]
     assert await alice.types("invite BOB") == ["(ox) [bob is in the group now.]"]
@@ -225,6 +226,9 @@ async def test_a_private_group_from_its_beginning_to_a_removal(start, autojump_c
     assert await alice.reads() == ["(ox) [bob has added carol.]"]
     assert await bob.types("remove carol") == ["(ox) [carol is not in the group any more.]"]
     assert (await carol.reads())[-1] == "(ox) [bob has removed you.]"
+    private = "[Group ox is private, and you are not in it. Ask one of its owners to type invite with your name.]"
+    for command in ("list_members OX", "send #ox hi", "join_group ox", "leave_group ox"):
+        assert await carol.types(command) == [private], "not that there is no such group"
     await alice.types("send_group without carol")
     assert await bob.reads() == ["(ox) Group_Message alice: without carol"]
     assert await carol.types("list_groups") == ["[Available group chats:]"]
@@ -261,7 +265,8 @@ async def test_the_only_owner_of_a_private_group_leaves_others_behind_only_if_th
     await bob.types("invite carol")
     assert await bob.types("leave_group ox") == stopped
     assert await bob.types("leave_group ox --anyway") == ["[Leave group chat ox]"]
-    assert await carol.types("list_members ox") == ["(ox) [Members in the group ox:]", "(ox) bob", "(ox) carol"]
+    bob_has_left = f"(ox) bob {GONE}"
+    assert await carol.types("list_members ox") == ["(ox) [Members in the group ox:]", bob_has_left, "(ox) carol"]
 
 
 async def test_who_is_alone_in_a_private_group_leaves_it_as_any_other(start, autojump_clock):
@@ -298,11 +303,13 @@ async def test_what_happens_to_a_private_group_while_its_owner_is_away(start, au
     await carol.types("leave_group ox")
     await bob.types("join_group ox")
     await bob.types("send_group still there?")
-    assert "(ox) carol" in await bob.types("list_members"), "nobody has made a new key"
+    members = ["(ox) [Members in the group ox:]", "(ox) alice", "(ox) bob"]
+    assert await bob.types("list_members") == [*members, f"(ox) carol {GONE}"], "nobody has made a new key"
     await start(alice)
     assert (await bob.reads()) == ["(ox) [alice has given the group a new key. Not in it any more: carol.]"]
     assert await alice.types("send_group yes") == ["(ox) [Message received by Server.]"]
     assert await bob.reads() == ["(ox) Group_Message alice: yes"]
+    assert await bob.types("list_members") == members
 
 
 async def test_two_computers_with_one_key_read_the_same_private_group(start, autojump_clock):

@@ -318,6 +318,10 @@ class ScriptedChat:
         await trio.lowlevel.checkpoint()
         return ["x", "y"]
 
+    async def gone_members(self, name):
+        await trio.lowlevel.checkpoint()
+        return ["y"]
+
     async def register(self):
         await trio.lowlevel.checkpoint()
         self.online = True
@@ -399,7 +403,7 @@ REGISTERED, DEREGISTERED = {"event": "registered", "waiting": 2}, {"event": "der
         ("owners", [{"event": "owners", "room": "lunch", "names": ["x"]}]),
         ("owners y", [{"event": "owner_added", "room": "lunch", "name": "y"}]),
         ("join_group Lunch", [{"event": "room_joined", "room": "lunch"}]),
-        ("leave_group", [{"event": "room_left", "room": "lunch"}]),
+        ("leave_group", [{"event": "room_left", "room": "lunch", "current": ""}]),
         (
             "leave_group ox",
             [
@@ -410,7 +414,7 @@ REGISTERED, DEREGISTERED = {"event": "registered", "waiting": 2}, {"event": "der
                 }
             ],
         ),
-        ("leave_group ox --anyway", [{"event": "room_left", "room": "ox"}]),
+        ("leave_group ox --anyway", [{"event": "room_left", "room": "ox", "current": ""}]),
         (
             "leave_group dinner",
             [{"event": "error", "error": "NotAMember", "text": "you are not in the room dinner: join it first"}],
@@ -429,7 +433,7 @@ REGISTERED, DEREGISTERED = {"event": "registered", "waiting": 2}, {"event": "der
                 }
             ],
         ),
-        ("list_members", [{"event": "members", "room": "lunch", "names": ["x", "y"]}]),
+        ("list_members", [{"event": "members", "room": "lunch", "names": ["x", "y"], "gone": ["y"]}]),
         ("who", [TABLE]),
         ("trust y", [{"event": "trusted", "name": "y", "key": "k"}]),
         ("block y", [{"event": "blocked", "name": "y", "key": "k"}]),

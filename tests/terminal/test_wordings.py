@@ -203,6 +203,8 @@ LAST_OWNER = (
     "[You are the only owner of group ox. Type owners NAME to make somebody else one first, or type leave_group ox"
     " --anyway]"
 )
+GONE_MEMBER = "(ox) y (has left, says the server; the group has no new key yet)"
+LEFT_FOR_ELK = ["[Leave group chat ox]", "[The current group is elk now.]"]
 CREATED_PRIVATE = ["[Group ox created by Server.]", "[It is private. Type invite NAME to add somebody.]"]
 OWNERS = ["(ox) [Owners of the group ox:]", "(ox) x", "(ox) y"]
 JOINED_OX = [ADDED_YOU, "(ox) [y has added x, y.]"]
@@ -215,7 +217,7 @@ ALL_CHANGES = [
 MEMBERS_NOT_TRUSTED = (
     "[The server does not show who is in the private group ox. Ask one of its owners, or the operator.]"
 )
-ROOM_IS_PRIVATE = "[Group ox is private. Ask one of its owners to type invite with your name.]"
+ROOM_IS_PRIVATE = "[Group ox is private, and you are not in it. Ask one of its owners to type invite with your name.]"
 FORGED = ["[WARNING: the server showed a forged receipt of y.]"]
 WRONG_RECEIPT = ["[WARNING: y signed a receipt for another text than you sent.]"]
 
@@ -289,6 +291,7 @@ WRONG_RECEIPT = ["[WARNING: y signed a receipt for another text than you sent.]"
         (Phrase.THEY_ARE_IN_TOO_MANY, {"name": "y"}, ["[y is in too many groups: ask them to leave one.]"], SAME),
         (Phrase.ENTERED, {"room": "lunch"}, ["[Entered group lunch successfully]"], SAME),
         (Phrase.LEFT, {"room": "lunch"}, ["[Leave group chat lunch]"], SAME),
+        (Phrase.CURRENT_NOW, {"room": "lunch"}, ["[The current group is lunch now.]"], SAME),
         (Phrase.ROOM_POSTED, {"room": "lunch"}, ["(lunch) [Message received by Server.]"], SAME),
         (
             Phrase.ROOM_MESSAGE,
@@ -314,6 +317,7 @@ WRONG_RECEIPT = ["[WARNING: y signed a receipt for another text than you sent.]"
         (Phrase.CURRENT_ROOM_ROW, {"room": "lunch"}, ["lunch (current)"], SAME),
         (Phrase.MEMBERS, {"room": "lunch"}, ["(lunch) [Members in the group lunch:]"], SAME),
         (Phrase.MEMBER_ROW, {"room": "lunch", "name": "x"}, ["(lunch) x"], SAME),
+        (Phrase.GONE_MEMBER_ROW, IN_OX, [GONE_MEMBER], SAME),
         (Phrase.ROOM_EXISTS, {"room": "lunch"}, ["[Group lunch already exists.]"], SAME),
         (Phrase.NO_SUCH_ROOM, {"room": "lunch"}, ["[Group lunch does not exist]"], SAME),
         (Phrase.NOT_A_MEMBER, {"room": "lunch"}, ["[You are not in group lunch. Type join_group lunch]"], SAME),
@@ -675,10 +679,12 @@ def test_a_sender_whose_clock_is_wrong_is_shown_with_their_time(event, group, ch
         (OwnersList("ox", ("x", "y")), OWNERS, OWNERS),
         (RoomJoined("ox"), ["[Entered group ox successfully]"], ["[Entered group ox successfully]"]),
         (RoomLeft("ox"), ["[Leave group chat ox]"], ["[Leave group chat ox]"]),
+        (RoomLeft("ox", "elk"), LEFT_FOR_ELK, LEFT_FOR_ELK),
         (RoomsList(EVERYONE_ONLY), ["[Available group chats:]"], ["[Available group chats:]"]),
         (RoomsList((*EVERYONE_ONLY, RoomInfo("ox", 2, False)), "ox"), [*ROOMS, "ox"], [*ROOMS, "ox"]),
         (RoomsList(EVERYONE_ONLY, "everyone"), [*ROOMS, "everyone (current)"], [*ROOMS, "everyone (current)"]),
         (MembersList("ox", ("x", "y")), MEMBERS, MEMBERS),
+        (MembersList("ox", ("x", "y"), ("y",)), [*MEMBERS[:-1], GONE_MEMBER], [*MEMBERS[:-1], GONE_MEMBER]),
         (CommandList(("who  who is there",)), ["who  who is there"], ["who  who is there"]),
         (ProgramInterrupted(), [], ["Caught keyboard interrupt. Exiting"]),
         (FriendChanged(3, online=True), ["[3 is online]"], ["[3 is online]"]),

@@ -292,12 +292,19 @@ class Chat:
         await self._rooms.leave(name, anyway=anyway)
 
     async def members(self, name: str) -> list[str]:
-        """The names of those in a room, whether or not we are in it. Raises InvalidName, NoSuchRoom.
+        """The names of those in a room, whether or not we are in it. Raises InvalidName, NoSuchRoom, RoomIsPrivate.
 
         Of a private room, for its members only: those who can read it, as its owners have signed. Somebody who has left
-        is among them until the program of an owner is online.
+        is among them until the program of an owner is online: see `gone_members`.
         """
         return await self._rooms.members(name)
+
+    async def gone_members(self, name: str) -> list[str]:
+        """Those of the `members` of a private room who have left it, or whose name is not theirs any more.
+
+        The server says so. They can read what is posted until the program of an owner is online. Empty if it is open.
+        """
+        return await self._rooms.gone(name)
 
     async def post(self, room: str, text: str) -> None:
         """Send a message to a room, as `send_all` does to everyone. Raises InvalidName, NoSuchRoom, NotAMember."""

@@ -139,6 +139,10 @@ class Epochs:
         known = self._known.get((room, self._latest.get(room, 0)))
         return known.key.name if known else None
 
+    def knows(self, name: str) -> bool:
+        """Whether we are or were in a private room of this name, as far as its keys are kept."""
+        return any(fold(known.key.name) == fold(name) for known in self._known.values())
+
     def look_at(self, *rooms: str) -> None:
         """Somebody may have left these rooms. If we own them, the next epoch is due.
 

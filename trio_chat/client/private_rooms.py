@@ -103,6 +103,15 @@ class PrivateRooms:
         """The names of the members, as the owners have signed them."""
         return sorted((await self._present(room, name)).epoch.names, key=fold)
 
+    async def gone(self, room: str, name: str) -> list[str]:
+        """Those of the members whom the server has in the room no longer."""
+        at_server = await self._at_server(room, name)
+        return [one for one in await self.members(room, name) if fold(one) not in at_server]
+
+    async def _at_server(self, room: str, name: str) -> set[str]:
+        """Who is in the room as the server says, in lower case."""
+        return set(map(fold, await ask_for_members(self._registration, room, name)))
+
     async def owners(self, room: str, name: str) -> list[str]:
         """The names of the owners."""
         epoch = (await self._present(room, name)).epoch
@@ -161,7 +170,7 @@ class PrivateRooms:
         """Raise LastOwner if we are the only owner who is in this room, and not alone in it."""
         try:
             epoch = (await self._present(room, name)).epoch
-            at_server = set(map(fold, await ask_for_members(self._registration, room, name)))
+            at_server = await self._at_server(room, name)
         except (errors.NoSuchRoom, errors.NotAMember, errors.MembersNotTrusted):
             return  # nothing keeps anybody in a room about which they know nothing
         # The epoch may still list somebody who has left.
@@ -180,7 +189,7 @@ class PrivateRooms:
                 epoch = present.epoch
                 if self._own_key not in epoch.owners:
                     raise errors.NotAnOwner(name)
-                at_server = set(map(fold, await ask_for_members(self._registration, room, name)))
+                at_server = await self._at_server(room, name)
                 # Not ourselves, whatever the server says: without us there would be no owner who can sign it.
                 others = [one for one, key in epoch.names.items() if key != self._own_key]
                 left = [one for one in others if fold(one) not in at_server]

@@ -200,6 +200,13 @@ class Rooms:
             return await self._private.members(id_, name)
         return await ask_for_members(self._registration, id_, name)
 
+    async def gone(self, name: str) -> list[str]:
+        """Those of the members who are not in a room any more. See `Chat.gone_members`."""
+        try:
+            return await self._private.gone(await self.private(name), name)
+        except errors.RoomIsOpen:
+            return []
+
     async def private(self, name: str) -> str:
         """The id of the private room of this name. Raises RoomIsOpen if it is an open one."""
         check_name(name)
@@ -216,7 +223,11 @@ class Rooms:
         if private := self._context.epochs.named(name):
             return SignedRoom(private.room, private.name)
         if (room := self._own.find(name)) is None:
-            room = await find_room(self._registration, name)
+            try:
+                room = await find_room(self._registration, name)
+            except errors.NoSuchRoom as error:
+                # Nobody is told of a private room that they are not in.
+                raise (errors.RoomIsPrivate(name) if self._context.epochs.knows(name) else error) from None
             self._own.hear(room.name)
             if room.joined:
                 self._own.join(room)

@@ -293,9 +293,11 @@ class Conversation:
                 self.tell(results.RoomJoined(self.groups.rooms[-1]))
             case commands.LeaveGroup(named, anyway):
                 room = self._as_known(named) if named else await self._current_room("leave_group NAME", in_none="")
+                before = self.groups.name
                 await self.chat.leave(room, anyway=anyway)
                 self.groups.forget(room)
-                self.tell(results.RoomLeft(self._as_known(room)))
+                current = self.groups.name
+                self.tell(results.RoomLeft(self._as_known(room), current if current != before else ""))
             case commands.ListGroups():
                 rooms = tuple(await self.chat.rooms())
                 await self._rooms_joined()
@@ -303,8 +305,8 @@ class Conversation:
             case commands.ListGroupMembers(named):
                 instead = "list_members NAME"
                 room = self._as_known(named) if named else await self._current_room(instead, in_none=instead)
-                members = tuple(await self.chat.members(room))
-                self.tell(results.MembersList(self._as_known(room), members))
+                members, gone = await self.chat.members(room), await self.chat.gone_members(room)
+                self.tell(results.MembersList(self._as_known(room), tuple(members), tuple(gone)))
             case commands.Invite() | commands.Remove() | commands.Owners():
                 room = await self._current_room("join_group NAME first", in_none="join_group NAME")
                 await self._do_in_private_group(command, room)

@@ -110,8 +110,8 @@ class Phrase(enum.Enum):
     )
     ROOM_IS_PRIVATE = (
         Style.ERROR,
-        "join_group: it is private",
-        "[Group {room} is private. Ask one of its owners to type invite with your name.]",
+        "it is private, and you are not in it, or not any more",
+        "[Group {room} is private, and you are not in it. Ask one of its owners to type invite with your name.]",
     )
     ROOM_IS_OPEN = (
         Style.ERROR,
@@ -134,6 +134,7 @@ class Phrase(enum.Enum):
     )
     ENTERED = Style.SYSTEM, "a group was joined", "[Entered group {room} successfully]"
     LEFT = Style.SYSTEM, "a group was left", "[Leave group chat {room}]"
+    CURRENT_NOW = Style.SYSTEM, "another one is the current one now", "[The current group is {room} now.]"
     ROOM_POSTED = Style.SYSTEM, "group message accepted", "({room}) [Message received by Server.]"
     ROOM_MESSAGE = (
         Style.GROUP,
@@ -158,6 +159,11 @@ class Phrase(enum.Enum):
     CURRENT_ROOM_ROW = Style.PLAIN, "list_groups: the current group", "{room} (current)"
     MEMBERS = Style.PLAIN, "list_members: above the names", "({room}) [Members in the group {room}:]"
     MEMBER_ROW = Style.PLAIN, "list_members: a name", "({room}) {name}"
+    GONE_MEMBER_ROW = (
+        Style.PLAIN,
+        "list_members: somebody who is not in the private group any more, and has its key",
+        "({room}) {name} (has left, says the server; the group has no new key yet)",
+    )
     ROOM_EXISTS = Style.ERROR, "create_group: there is such a group", "[Group {room} already exists.]"
     NO_SUCH_ROOM = Style.ERROR, "no such group", "[Group {room} does not exist]"
     NOT_A_MEMBER = Style.ERROR, "not in the group", "[You are not in group {room}. Type join_group {room}]"

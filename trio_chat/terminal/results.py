@@ -128,9 +128,10 @@ class RoomJoined(Struct, frozen=True):
 
 
 class RoomLeft(Struct, frozen=True):
-    """We are not in a room any more."""
+    """We are not in a room any more. `current`: the one that has become the current one by that, or empty."""
 
     room: str
+    current: str = ""
 
 
 class RoomsList(Struct, frozen=True):
@@ -141,10 +142,11 @@ class RoomsList(Struct, frozen=True):
 
 
 class MembersList(Struct, frozen=True):
-    """Who is in a room, in the order of names."""
+    """Who is in a room, in the order of names. `gone`: those of them who have left, and have its key until the next."""
 
     room: str
     names: tuple[str, ...]
+    gone: tuple[str, ...] = ()
 
 
 class MemberInvited(Struct, frozen=True):

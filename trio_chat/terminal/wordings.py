@@ -259,8 +259,9 @@ class Phrasebook:
                 return self.lines(Phrase.OWNER_ADDED, room=room, name=name)
             case results.RoomJoined(room):
                 return self.lines(Phrase.ENTERED, room=room)
-            case results.RoomLeft(room):
-                return self.lines(Phrase.LEFT, room=room)
+            case results.RoomLeft(room, current):
+                now = self.lines(Phrase.CURRENT_NOW, room=current) if current else ()
+                return self.lines(Phrase.LEFT, room=room) + now
             case results.RoomsList(rooms, current):
                 # Everyone is in that room, and nobody can join it or leave it: it is no group to choose.
                 listed = [one for one in rooms if one.name != EVERYONE_NAME or one.name == current]
@@ -268,7 +269,11 @@ class Phrasebook:
                 return (*self.lines(Phrase.ROOMS), *chain.from_iterable(rows))
             case results.MembersList(room, names) | results.OwnersList(room, names):
                 heading = Phrase.MEMBERS if isinstance(result, results.MembersList) else Phrase.OWNERS
-                rows = [self.lines(Phrase.MEMBER_ROW, room=room, name=name) for name in names]
+                gone = result.gone if isinstance(result, results.MembersList) else ()
+                rows = [
+                    self.lines(Phrase.GONE_MEMBER_ROW if name in gone else Phrase.MEMBER_ROW, room=room, name=name)
+                    for name in names
+                ]
                 return (*self.lines(heading, room=room), *chain.from_iterable(rows))
 
     def _with_mention(self, text: str, lines: tuple[Line, ...]) -> tuple[Line, ...]:
