@@ -118,7 +118,7 @@ async def test_programs_meet_in_a_room():
             ("two", "Builds"),
         ]
         await reader.types("leave_group")
-        assert await receives(reader, "room_left") == {"event": "room_left", "room": "Builds"}
+        assert await receives(reader, "room_left") == {"event": "room_left", "room": "Builds", "current": ""}
         assert await receives(robot, "member_left") == {
             "event": "member_left",
             "room": "Builds",

@@ -34,6 +34,7 @@ from trio_chat.errors import (
     NoSuchRoom,
     NotAMember,
     NotRegistered,
+    RoomIsPrivate,
     ServerNotResponding,
     TriedTooLong,
     UnknownRecipient,
@@ -180,8 +181,8 @@ def whoever_is_online_can_send(world: World) -> Iterator[Found]:
     for message in world.trace.messages.values():
         # They may have left the room in the same moment, or their program has just forgotten that they are in it.
         allowed = NotRegistered | NotAMember if message.room else NotRegistered
-        # There is no such room for somebody who was removed.
-        allowed = allowed | NoSuchRoom if message.is_private else allowed
+        # They may have been removed. If their store was lost, they do not know that there is such a room.
+        allowed = allowed | NoSuchRoom | RoomIsPrivate if message.is_private else allowed
         # While one waits for its turn or for an answer, the clock may be set, or a server may be silent.
         if message.queued and message.sender in world.trace.wrong_clocks:
             allowed = allowed | TriedTooLong

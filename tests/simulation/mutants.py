@@ -9,6 +9,7 @@ import attrs
 import trio
 
 from tests.simulation.outbox_invariants import SENDERS_KEEP
+from trio_chat.client import private_rooms
 from trio_chat.client.chat import Chat
 from trio_chat.client.epochs import Epochs
 from trio_chat.client.events import MessageState
@@ -18,11 +19,13 @@ from trio_chat.client.outbox import Outbox
 from trio_chat.client.outbox_attempts import Attempts
 from trio_chat.client.outgoing_queue import QueuedMessage
 from trio_chat.client.registration import MAX_SILENT_ROUNDS, Registration
-from trio_chat.crypto.room_keys import signed_epoch
+from trio_chat.crypto.room_keys import sign_epoch, signed_epoch
+from trio_chat.crypto.signatures import statement
 from trio_chat.errors import ServerNotResponding
 from trio_chat.link import cookies
 from trio_chat.link.events import ServerCalled
 from trio_chat.protocol.duplicates import DuplicateMemory, Seen
+from trio_chat.protocol.epochs import encode_epoch
 from trio_chat.protocol.log import Log, Page, request_number
 from trio_chat.protocol.messages import Heartbeat, Refused
 from trio_chat.protocol.parts import Assembly
@@ -526,6 +529,21 @@ def members_without_their_epoch(stack):
 
     replace(stack, server_epochs, "add_member", late)
     replace(stack, RoomSessions, "_began", began_late)
+
+
+@mutant("the key of a private room is sealed for new members with the next epoch, after the first messages")
+def keys_sealed_late(stack):
+    def sign_late(identity, key, *, before=None, **about):
+        signed, other = (sign_epoch(identity, one, before=before, **about) for one in (key, bytes(32)))
+        known = {identity.public.signing, *(before.epoch.names.values() if before else ())}
+        members = tuple(
+            one if one.keys.signing in known else later
+            for one, later in zip(signed.epoch.members, other.epoch.members, strict=True)
+        )
+        raw = encode_epoch(attrs.evolve(signed.epoch, members=members))
+        return signed_epoch(identity.signing.sign(statement("trio_chat/1 epoch", raw)) + raw)
+
+    replace(stack, private_rooms, "sign_epoch", sign_late)
 
 
 @mutant("the members of an epoch are written in another transaction than the epoch")
