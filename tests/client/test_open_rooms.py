@@ -579,6 +579,7 @@ async def test_the_history_of_a_room_has_its_posts_and_a_search_says_where_they_
     assert shown(await bob.chat.history("#everyone")) == [to_all]
     assert shown(await bob.chat.history("#work")) == []
     assert shown(await bob.chat.history("alice")) == in_room[:1], "a post counts as from its sender, too"
+    assert shown(await bob.chat.search("soup", name="#Lunch")) == in_room
     assert shown(await bob.chat.search("soup")) == [*in_room, to_all, ("carol", "soup for bob", False, False, "")]
 
 

@@ -118,6 +118,26 @@ async def test_the_history_of_a_room(store):
     assert await texts(store, "alice") == ["soup", "to all", "job"], "a post counts as from its sender, too"
 
 
+async def test_words_are_found_in_one_room_or_with_one_person(store):
+    """However many newer ones there are elsewhere: the limit counts what is asked for."""
+    await keep_and_show(store, post(1, "soup", room="Lunch"), post(2, "soup for all"), post(3, "job", room="Lunch"))
+    await keep_and_show(store, letter(4, "soup for lunch", "Lunch"))
+    store.note(HistoryEntry(105.0, "", "no soup", sent=True, group=True, room="Lunch"))
+    for number in range(110, 120):
+        store.note(HistoryEntry(float(number), "bob", f"soup {number}", sent=True))
+
+    async def found_with(name, count):
+        return [entry.text for entry in await store.search("soup", count, name)]
+
+    assert await found_with("#lunch", 9) == ["soup", "no soup"]
+    assert await found_with("#LUNCH", 1) == ["no soup"]
+    assert await found_with("#everyone", 9) == ["soup for all"]
+    assert await found_with("#play", 9) == []
+    assert await found_with("Lunch", 9) == ["soup for lunch"]
+    assert await found_with("alice", 9) == ["soup", "soup for all"]
+    assert len(await found_with(None, 99)) == 14
+
+
 @pytest.mark.parametrize("name", ["#lunch", "#everyone"])
 async def test_the_history_of_a_room_does_not_go_through_all_of_it(path, name):
     queries = []

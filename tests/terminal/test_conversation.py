@@ -196,8 +196,8 @@ class FakeChat:
     async def history(self, name, count):
         return await self._answer("history", name, count) or []
 
-    async def search(self, words):
-        return await self._answer("search", words) or []
+    async def search(self, words, *, name):
+        return await self._answer("search", words, *filter(None, [name])) or []
 
     async def register(self):
         waiting = await self._answer("register") or 0
@@ -815,6 +815,7 @@ async def test_the_history_in_the_other_wording(chat, tokyo):
         ("history y 1000", ("history", "y", 1000)),
         ("history #lunch", ("history", "#lunch", 20)),
         ("search  hi there ", ("search", "hi there")),
+        ("search #lunch  hi there ", ("search", "hi there", "#lunch")),
     ],
 )
 async def test_the_history_is_read_as_typed(chat, typed, call):
@@ -864,7 +865,7 @@ async def test_an_unknown_name_cannot_be_trusted(chat):
         ("send y", "send NAME TEXT"),
         ("send_all", "send_all TEXT"),
         ("trust", "trust NAME"),
-        ("search", "search WORDS"),
+        ("search", "search [#GROUP] WORDS"),
         ("history 0", "history [NAME] [1-1000]"),
         ("who y", "who [--all]"),
         ("send_group", "send_group TEXT"),

@@ -345,7 +345,7 @@ class ScriptedChat:
         await trio.lowlevel.checkpoint()
         return [HistoryEntry(**ENTRY)]
 
-    async def search(self, words):
+    async def search(self, words, *, name):
         await trio.lowlevel.checkpoint()
         return []
 

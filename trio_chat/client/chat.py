@@ -182,13 +182,13 @@ class Chat:
         """
         return await self._context.store.history(name, count)
 
-    async def search(self, words: str, count: int = 20) -> list[HistoryEntry]:
-        """The newest messages with all these words in their texts, oldest first.
+    async def search(self, words: str, count: int = 20, *, name: str | None = None) -> list[HistoryEntry]:
+        """The newest messages with all these words in their texts, oldest first. `name`: as for `history`.
 
         Case and accents do not matter. The last word may be the beginning of a word. Only the first 32 words count.
         Raises NoHistory if the store keeps none.
         """
-        return await self._context.store.search(words, count)
+        return await self._context.store.search(words, count, name)
 
     # --- sending ---
 

@@ -133,8 +133,8 @@ class ClientStore(EpochStore, OutboxStore, SentLetterStore, Protocol):
         When there are too many, the oldest ones of the longest conversations go: nobody pushes out those of others.
         """
 
-    async def search(self, words: str, count: int) -> list[HistoryEntry]:
-        """The newest entries with all these words in their texts, oldest first.
+    async def search(self, words: str, count: int, peer: str | None = None) -> list[HistoryEntry]:
+        """The newest entries with all these words in their texts, oldest first: of all, or as `history` of one peer.
 
         Case and accents do not matter; the last word may be the beginning of one. There are no operators. Raises
         NoHistory if none is kept.

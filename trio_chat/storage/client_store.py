@@ -296,8 +296,8 @@ class SqliteClientStore:
     async def history(self, peer: str | None, count: int) -> list[HistoryEntry]:
         return await self._ask(lambda database: newest_entries(database, peer, count))
 
-    async def search(self, words: str, count: int) -> list[HistoryEntry]:
-        return await self._ask(lambda database: find_entries(database, words, count))
+    async def search(self, words: str, count: int, peer: str | None = None) -> list[HistoryEntry]:
+        return await self._ask(lambda database: find_entries(database, words, count, peer))
 
     async def _ask(self, request: Callable[[sqlite3.Connection], list[HistoryEntry]]) -> list[HistoryEntry]:
         if not self._keeps_history:

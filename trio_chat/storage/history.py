@@ -136,22 +136,30 @@ def drop_oldest_entries(database: sqlite3.Connection) -> None:
 
 def newest_entries(database: sqlite3.Connection, peer: str | None, count: int) -> list[HistoryEntry]:
     """The newest entries, oldest first: all, or those of one peer."""
-    room = asked_room(peer)
-    if peer is None:
-        return _entries(database, "", (), count)
-    if room is not None:
-        return _entries(database, "WHERE to_all AND room = ?", (without_surrogates(room),), count)
-    return _entries(database, "WHERE peer = ?", (without_surrogates(peer),), count)
+    condition, values = _is_of(peer)
+    return _entries(database, f"WHERE {condition}", values, count)
 
 
-def find_entries(database: sqlite3.Connection, words: str, count: int) -> list[HistoryEntry]:
-    """The newest entries with all these words, oldest first; see search_query.py."""
+def find_entries(database: sqlite3.Connection, words: str, count: int, peer: str | None = None) -> list[HistoryEntry]:
+    """The newest entries with all these words, oldest first: of all, or of one peer. See search_query.py."""
     query = fts5_query(words)
     if not query:
         return []
+    condition, values = _is_of(peer)
+    inside = f"AND rowid IN (SELECT number FROM entries WHERE {condition})" if values else ""  # noqa: S608
     # The limit is inside, too: a word that is in every entry must not build a list of all of them.
-    found = "SELECT rowid FROM history_index WHERE history_index MATCH ? ORDER BY rowid DESC LIMIT ?"
-    return _entries(database, f"WHERE number IN ({found})", (query, _within(count)), count)
+    found = f"SELECT rowid FROM history_index WHERE history_index MATCH ? {inside} ORDER BY rowid DESC LIMIT ?"  # noqa: S608
+    return _entries(database, f"WHERE number IN ({found})", (query, *values, _within(count)), count)
+
+
+def _is_of(peer: str | None) -> tuple[str, tuple[str, ...]]:
+    """The condition for the entries of one peer, or a room, and its values."""
+    if peer is None:
+        return "TRUE", ()
+    room = asked_room(peer)
+    if room is not None:
+        return "to_all AND room = ?", (without_surrogates(room),)
+    return "peer = ?", (without_surrogates(peer),)
 
 
 def _entries(

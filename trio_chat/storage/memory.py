@@ -169,16 +169,20 @@ class MemoryClientStore:
                 del self._lengths[longest]
 
     async def history(self, peer: str | None, count: int) -> list[HistoryEntry]:
-        room = asked_room(peer)
-        if room is not None:
-            return self._newest(lambda entry: entry.group and fold(entry.room) == fold(room), count)
-        return self._newest(lambda entry: peer is None or fold(entry.peer) == fold(peer), count)
+        return self._newest(lambda entry: _is_of(peer, entry), count)
 
-    async def search(self, words: str, count: int) -> list[HistoryEntry]:
-        return self._newest(lambda entry: is_found(words, entry.text), count)
+    async def search(self, words: str, count: int, peer: str | None = None) -> list[HistoryEntry]:
+        return self._newest(lambda entry: _is_of(peer, entry) and is_found(words, entry.text), count)
 
     def _newest(self, fits: Callable[[HistoryEntry], bool], count: int) -> list[HistoryEntry]:
         if self._history is None:
             raise NoHistory
         newest = islice(filter(fits, reversed(self._history)), max(0, min(count, HISTORY_LIMIT)))
         return list(newest)[::-1]
+
+
+def _is_of(peer: str | None, entry: HistoryEntry) -> bool:
+    room = asked_room(peer)
+    if room is not None:
+        return entry.group and fold(entry.room) == fold(room)
+    return peer is None or fold(entry.peer) == fold(peer)

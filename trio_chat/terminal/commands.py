@@ -162,9 +162,10 @@ class History(Struct, frozen=True):
 
 
 class Search(Struct, frozen=True):
-    """Show the newest messages that contain all these words."""
+    """Show the newest messages that contain all these words; after a `#` and the name of a room, those of the room."""
 
     words: str
+    room: str | None = None
 
 
 class Help(Struct, frozen=True):
@@ -296,6 +297,10 @@ def _cancel(rest: str) -> CancelMessage | None:
 
 
 def _search(rest: str) -> Search | None:
+    first, _, words = rest.strip().partition(" ")
+    # Alone it is a word.
+    if first.startswith("#") and words:
+        return Search(words.strip(), first)
     return Search(rest.strip()) if rest.strip() else None
 
 
@@ -351,7 +356,7 @@ COMMANDS: dict[str, CommandRow] = {
         f"the newest {DEFAULT_COUNT} messages, of all, NAME, or #GROUP",
         _history,
     ),
-    "search": CommandRow("search WORDS", f"the newest {DEFAULT_COUNT} messages with all these words", _search),
+    "search": CommandRow("search [#GROUP] WORDS", f"the newest {DEFAULT_COUNT} messages with all these words", _search),
     "help": CommandRow("help", "this list", _without_words(Help())),
     "exit": CommandRow("exit", "go offline, and leave; so do quit and Ctrl-D", _without_words(Exit())),
 }

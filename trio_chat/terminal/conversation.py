@@ -230,8 +230,8 @@ class Conversation:
                 self.tell(results.BlockedList(self.chat.blocked))
             case commands.History(name, count):
                 self.tell(results.HistoryList(tuple(await self.chat.history(name, count))))
-            case commands.Search(words):
-                self.tell(results.HistoryList(tuple(await self.chat.search(words))))
+            case commands.Search(words, room):
+                self.tell(results.HistoryList(tuple(await self.chat.search(words, name=room))))
             case commands.Help():
                 self.tell(results.CommandList(commands.help_lines()))
             case commands.Empty() | commands.Exit():
