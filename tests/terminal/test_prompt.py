@@ -412,6 +412,9 @@ async def test_rooms_and_their_members_are_completed_where_they_can_be_typed():
             (f"join_group #lu{TAB}", "join_group #Lunch"),
             (f"history #l{TAB}", "history #Lunch"),
             (f"history b{TAB}", "history bob"),
+            (f"search #l{TAB}", "search #Lunch "),
+            (f"search b{TAB}", "search b"),
+            (f"send #b{TAB}", "send #build "),
             (f"send_group l{TAB}", "send_group l"),
             (f"create_group l{TAB}", "create_group l"),
             (f"invite b{TAB}", "invite bob"),
@@ -419,7 +422,7 @@ async def test_rooms_and_their_members_are_completed_where_they_can_be_typed():
             (f"owners b{TAB}", "owners bob"),
         ]:
             person.type(typed)
-            await person.sees(f">>> {line}")
+            await person.sees(f">>> {line}".rstrip())
             person.type(ENTER)
             assert await person.next() == line
 

@@ -246,12 +246,12 @@ class _Words(Completer):
             command = before[0].lower()
             for name in self._names_after(command, typed):
                 if fold(name).startswith(fold(typed)):
-                    yield Completion(f"{name} " if command == "send" else name, -len(typed), display=name)
+                    yield Completion(f"{name} " if command in ("send", "search") else name, -len(typed), display=name)
 
     def _names_after(self, command: str, typed: str) -> Iterator[str]:
         if command in _NAMES_FOLLOW:
             yield from self._names()
         if command in _ROOMS_FOLLOW and not typed.startswith("#"):
             yield from self._rooms()
-        elif command in _ROOMS_FOLLOW or command == "history":
+        elif command in (*_ROOMS_FOLLOW, "history", "search", "send"):
             yield from (f"#{room}" for room in self._rooms())
