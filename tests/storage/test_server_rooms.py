@@ -362,6 +362,10 @@ async def test_all_rooms_together_keep_so_much_and_those_of_one_address_give_way
     assert 200 <= 50 * len(of_bob) <= 400
 
 
+def test_the_limits_of_a_server_that_is_given_no_others():
+    assert (LIMITS.rooms, LIMITS.rooms_per_key, LIMITS.members_per_room) == (1000, 100, 10_000)
+
+
 async def test_there_are_so_many_rooms(open_store):
     limits = Limits(rooms=3)
     async with open_store() as store:
