@@ -15,12 +15,13 @@ import trio
 from tests.network import MemoryNetwork, Sent
 from tests.wiretap import Wiretap
 from trio_chat.client import inbox, letter_sender, private_rooms, rooms
+from trio_chat.client.direct_sender import DirectSender
 from trio_chat.client.events import Event, MessageState, OutgoingChanged
 from trio_chat.crypto.receipts import hash_text
 from trio_chat.crypto.room_keys import SignedEpoch
 from trio_chat.errors import ChatError
 from trio_chat.link.packets import CHALLENGE, DATA, PROOF, Cookie, Hello, Init, Keys, Reset, Resp, WakeUpCall
-from trio_chat.protocol.messages import Batch
+from trio_chat.protocol.messages import Batch, DirectMessage
 from trio_chat.protocol.records import Address
 
 LONG = " long" * 600
@@ -233,7 +234,16 @@ class Trace:
 
             return record
 
+        send = DirectSender.send
+
+        async def record_direct(sender: DirectSender, message: DirectMessage, *args: Any, **options: Any) -> Any:
+            # Nothing of it is signed or sealed by a function of its own.
+            if (text_hash := hash_text(message.text)) in self.by_hash:
+                self.by_hash[text_hash].ids.add(message.id)
+            return await send(sender, message, *args, **options)
+
         with ExitStack() as patched:
+            patched.enter_context(patch.object(DirectSender, "send", record_direct))
             for module, name in (
                 (letter_sender, "seal_letter"),
                 (rooms, "sign_post"),
