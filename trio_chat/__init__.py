@@ -59,6 +59,7 @@ if TYPE_CHECKING:  # the same names as in the table below, for type checkers and
         KeyNotRemembered as KeyNotRemembered,
         Kicked as Kicked,
         LastOwner as LastOwner,
+        ListTooLong as ListTooLong,
         MailboxFull as MailboxFull,
         MembersNotTrusted as MembersNotTrusted,
         NameDeleted as NameDeleted,
@@ -140,9 +141,9 @@ _NAMES = {
     "crypto.identities": "Identity",
     "errors": """
         AddressError Banned BlockedYourself ChatError ForgedReceipt IdentityError IdInUse InRoomAlready
-        InvalidName InvalidRecipient InvalidText KeyChanged KeyNotRemembered Kicked LastOwner MailboxFull
-        MembersNotTrusted NameDeleted NameTaken NoHistory NoMoreRooms NoRoom NoSuchRoom NotAMember NotAnOwner
-        NotBlocked NotInRoom NotInvited NotOpened NotRegistered NotWaiting OutboxFull PresenceLost
+        InvalidName InvalidRecipient InvalidText KeyChanged KeyNotRemembered Kicked LastOwner ListTooLong
+        MailboxFull MembersNotTrusted NameDeleted NameTaken NoHistory NoMoreRooms NoRoom NoSuchRoom NotAMember
+        NotAnOwner NotBlocked NotInRoom NotInvited NotOpened NotRegistered NotWaiting OutboxFull PresenceLost
         PresenceRefused RegistrationClosed RemovedYourself RoomExists RoomFull RoomIsOpen RoomIsPrivate
         ServerKeyChanged ServerNotResponding ServerTooNew ServerTooOld SignedInElsewhere
         StoreError StoreFailed StoreHeld

@@ -128,10 +128,7 @@ class ServerTooNew(ChatError):
 
 
 class KeyChanged(ChatError):
-    """A message was not sent: its recipient has another key than the pinned one. `pinned`, `offered`: fingerprints.
-
-    Nothing is sent to this name or accepted from it until `Chat.trust(name)` is called.
-    """
+    """A message was not sent: its recipient has another key than the pinned one. `KeyWarning` says more."""
 
     def __init__(self, name: str, pinned: str, offered: str) -> None:
         advice = "ask them which one is right, then trust it"
@@ -149,6 +146,12 @@ class TooManyPeople(ChatError):
     """The server names more people at once than a client takes. This client is offline, and has what came before."""
 
     line = "the server sends more names than 20,000: ask its operator"
+
+
+class ListTooLong(ChatError):
+    """The server's list of rooms, or of members, goes on after as many as a client takes. No honest server's does."""
+
+    line = "the list of the server goes on and on: ask its operator"
 
 
 class NotRegistered(ChatError):
@@ -202,13 +205,10 @@ class MailboxFull(PersonError):
 
 
 class TooFast(ChatError):
-    """The server has refused a request because too many came. `after`: seconds until it may be tried again.
-
-    `seconds`: the same as people read it. Not 0, at which it would be too early.
-    """
+    """The server has refused a request because too many came. `after`: seconds until it may be tried again."""
 
     def __init__(self, after: float) -> None:
-        self.after, self.seconds = after, max(1, math.ceil(after))
+        self.after, self.seconds = after, max(1, math.ceil(after))  # for people; after 0 s it would be too early
         super().__init__(f"too many at once: try again in {self.seconds} s")
 
 

@@ -279,16 +279,33 @@ def endless_members(request):
     return request.listed(tuple(f"m{n:09}" for n in range(start, start + MAX_MEMBERS_LISTED)))
 
 
-async def test_a_list_that_goes_on_and_on_ends(server, bob, autojump_clock, monkeypatch):
+async def test_a_list_that_goes_on_and_on_is_asked_for_no_more_and_the_user_is_told(
+    server, bob, autojump_clock, monkeypatch
+):
     monkeypatch.setattr(room_requests, "MAX_LISTED", 100)
     monkeypatch.setattr(room_requests, "MAX_OWN_LISTED", 50)
     server.answers |= {ListRooms: endless_rooms, ListMembers: endless_members}
-    assert len(await bob.chat.rooms()) == 105
-    assert len(await bob.chat.joined_rooms()) == 56
+    with pytest.raises(errors.ListTooLong, match="goes on and on: ask its operator"):
+        await bob.chat.rooms()
+    with pytest.raises(errors.ListTooLong):
+        await bob.chat.joined_rooms()
     assert len(server.of(ListRooms)) == 15 + 8
     await bob.chat.join("lunch")
-    assert len(await bob.chat.members("lunch")) == 128
-    assert len(server.of(ListMembers)) == 4
+    for name in ("lunch", "everyone"):
+        with pytest.raises(errors.ListTooLong):
+            await bob.chat.members(name)
+    assert len(server.of(ListMembers)) == 4 + 4
+
+
+async def test_a_list_of_as_many_as_are_taken_is_no_lie(server, bob, autojump_clock, monkeypatch):
+    monkeypatch.setattr(room_requests, "MAX_LISTED", 100)
+
+    def hundred_members(request):
+        answer = endless_members(request)
+        return attrs.evolve(answer, names=tuple(name for name in answer.names if name <= f"m{100:09}"))
+
+    server.answers[ListMembers] = hundred_members
+    assert len(await bob.chat.members("everyone")) == 100
 
 
 async def test_a_list_that_repeats_itself_ends(server, bob, autojump_clock):

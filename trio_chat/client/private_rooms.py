@@ -171,7 +171,7 @@ class PrivateRooms:
         try:
             epoch = (await self._present(room, name)).epoch
             at_server = await self._at_server(room, name)
-        except (errors.NoSuchRoom, errors.NotAMember, errors.MembersNotTrusted):
+        except (errors.NoSuchRoom, errors.NotAMember, errors.MembersNotTrusted, errors.ListTooLong):
             return  # nothing keeps anybody in a room about which they know nothing
         # The epoch may still list somebody who has left.
         others = {key for one, key in epoch.names.items() if key != self._own_key and fold(one) in at_server}

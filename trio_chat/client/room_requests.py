@@ -25,7 +25,7 @@ from trio_chat.protocol.room_messages import (
 from trio_chat.transport.ids import new_id
 
 MAX_LISTED = 10_000
-"""How many rooms, or members, are asked for. A server that goes on and on is asked no more."""
+"""How many rooms, or members, are asked for. A server that goes on after them is asked no more: ListTooLong."""
 
 MAX_OWN_LISTED = 1000
 """How many rooms that we are in are asked for: these are remembered. A server lets a key be in a tenth of that."""
@@ -82,11 +82,12 @@ async def ask_for_part(registration: Registration, request: ListRooms | ListMemb
 
 
 async def ask_for_rooms(registration: Registration, *, own: bool) -> list[Room]:
-    """The rooms that there are, or our own, by name."""
+    """The rooms that there are, or our own, by name. Raises ListTooLong."""
     rooms: list[Room] = []
     after: str | None = ""
-    most = MAX_OWN_LISTED if own else MAX_LISTED
-    while after is not None and len(rooms) < most:
+    while after is not None:
+        if len(rooms) >= (MAX_OWN_LISTED if own else MAX_LISTED):
+            raise errors.ListTooLong
         match await ask_for_part(registration, ListRooms(new_id(), after, own)):
             case RoomList(rooms=part):
                 rooms += part
@@ -108,10 +109,13 @@ async def find_room(registration: Registration, name: str) -> Room:
 
 
 async def ask_for_members(registration: Registration, room: str, name: str) -> list[str]:
-    """The names of those who are in a room, as the server says."""
+    """The names of those who are in a room, as the server says. Raises ListTooLong."""
     members: list[str] = []
     after: str | None = ""
-    while after is not None and len(members) < MAX_LISTED:
+    while after is not None:
+        # Not cut: who is missing counts as having left.
+        if len(members) >= MAX_LISTED:
+            raise errors.ListTooLong
         match await ask_for_part(registration, ListMembers(new_id(), room, after)):
             case MemberList(names=names):
                 members += names
