@@ -32,6 +32,7 @@ if TYPE_CHECKING:  # the same names as in the table below, for type checkers and
         RemovedFromRoom as RemovedFromRoom,
         RoomMembersChanged as RoomMembersChanged,
         RoomNotTrusted as RoomNotTrusted,
+        SecondTextReceived as SecondTextReceived,
         ServerBack as ServerBack,
         ServerSilent as ServerSilent,
         SignedOff as SignedOff,
@@ -132,7 +133,7 @@ _NAMES = {
         Delivery Event Fallback ForgedReceiptReceived GroupMessageReceived GroupMessagesMissed HistoryEntry
         KeyWarning LetterReceived LetterUnreadable MemberJoined MemberLeft MessageNotDelivered MessageNotOpened
         MessageReceived MessageState OutgoingChanged ReceiptReceived RemovedFromRoom RoomMembersChanged
-        RoomNotTrusted ServerBack ServerSilent SignedOff TableChanged WrongReceiptReceived
+        RoomNotTrusted SecondTextReceived ServerBack ServerSilent SignedOff TableChanged WrongReceiptReceived
     """,
     "client.opening": "open_chat",
     "client.outbox": "Outbox",

@@ -16,6 +16,7 @@ from trio_chat.client.events import (
     LetterReceived,
     LetterUnreadable,
     MessageReceived,
+    SecondTextReceived,
 )
 from trio_chat.crypto.letters import seal_letter, sign_post
 from trio_chat.crypto.receipts import Verdict, hash_text, read_receipt
@@ -50,8 +51,8 @@ def letter(seq, text, sender="alice", *, id=None, at=NOW, signed_at=None, identi
     return Entry(seq, EntryKind.DIRECT, id_, sender, own.public.signing, "bob", at, body)
 
 
-def post(seq, text, sender="alice", *, at=NOW, signed_at=None) -> Entry:
-    own, id_ = identity_of(sender), new_id()
+def post(seq, text, sender="alice", *, id=None, at=NOW, signed_at=None) -> Entry:
+    own, id_ = identity_of(sender), id or new_id()
     body = sign_post(own, id=id_, sender=sender, sent_at=at if signed_at is None else signed_at, text=text)
     return Entry(seq, EntryKind.GROUP, id_, sender, own.public.signing, EVERYONE, at, body)
 
@@ -257,11 +258,16 @@ async def test_an_entry_that_cannot_be_opened_is_reported_and_its_sender_can_kno
 @pytest.fixture
 async def alice(network, nursery, server, bob):
     """Alice, played by the test, online in Bob's table."""
+    return await come_online(network, nursery, server, bob)
+
+
+async def come_online(network, nursery, server, bob) -> RawPeer:
     alice = RawPeer(network, ("10.0.2.1", 6000), identity_of("alice"))
     nursery.start_soon(alice.listen)
     row = Record("alice", *alice.socket.address, online=True, since=2.0, credentials=credentials_of("alice"))
     epoch = bob.chat.table.version.epoch
     server.send(server.client, TableChange(new_id(), Version(epoch, 1), Version(epoch, 2), (row,)))
+    await trio.sleep(1)
     return alice
 
 
@@ -282,7 +288,7 @@ async def test_nobody_can_say_one_thing_and_prove_that_they_have_said_another(se
     assert await is_acknowledged(alice, bob, id_, "hi")
     # The Ack for `hi`, again. It is not signed: nobody can show others what it was for.
     assert await is_acknowledged(alice, bob, id_, "I owe you 1000")
-    assert bob.shown == [MessageReceived("alice", "hi")]
+    assert bob.shown == [MessageReceived("alice", "hi"), SecondTextReceived("alice")]
     assert [entry.text for entry in await bob.chat.history()] == ["hi"]
 
 
@@ -291,7 +297,7 @@ async def test_the_same_by_a_letter_and_then_directly(server, bob, alice, autoju
     await server.hand_over(letter(1, "hi", id=id_))
     assert not await is_acknowledged(alice, bob, id_, "I owe you 1000")
     assert await is_acknowledged(alice, bob, id_, "hi")
-    assert bob.shown == [MessageReceived("alice", "hi")]
+    assert bob.shown == [MessageReceived("alice", "hi"), SecondTextReceived("alice")]
 
 
 async def test_the_same_in_one_batch(server, bob, autojump_clock):
@@ -300,7 +306,49 @@ async def test_the_same_in_one_batch(server, bob, autojump_clock):
     taken = await server.hand_over(one, two, three)
     told = verdicts(taken, (one, "hi"), (two, "I owe you 1000"), (three, "hi"))
     assert told == [Verdict.RECEIVED, Verdict.NOT_OPENED, Verdict.RECEIVED]
-    assert bob.shown == [MessageReceived("alice", "hi")]
+    assert bob.shown == [SecondTextReceived("alice"), MessageReceived("alice", "hi")]
+
+
+async def test_the_same_by_posts(server, bob, autojump_clock):
+    one, two = post(1, "hi", id=(id_ := new_id())), post(2, "I owe you 1000", id=id_)
+    await server.hand_over(one)
+    await server.hand_over(two, attrs.evolve(one, seq=3))
+    assert bob.shown == [GroupMessageReceived("alice", "hi"), SecondTextReceived("alice")]
+
+
+async def test_somebody_who_sends_many_second_texts_fills_no_screen(network, server, bob, alice, autojump_clock):
+    id_ = new_id()
+    for number in range(30):
+        await is_acknowledged(alice, bob, id_, f"{number}")
+        await server.hand_over(letter(1, f"letter {number}", id=id_), post(2, f"post {number}", id=id_))
+    expected = [MessageReceived("alice", "0"), SecondTextReceived("alice"), GroupMessageReceived("alice", "post 0")]
+    assert bob.shown == expected
+    # Another name of the same key, and another key.
+    for name, identity in (("dave", identity_of("alice")), ("carol", identity_of("carol"))):
+        senders = [(name, credentials_of(name, identity))]
+        letters = (letter(1, text, name, id=id_, identity=identity) for text in "xy")
+        await server.hand_over(*letters, senders=senders)
+    assert bob.shown == [
+        *expected,
+        MessageReceived("dave", "x"),
+        SecondTextReceived("carol"),
+        MessageReceived("carol", "x"),
+    ]
+
+
+async def test_a_warning_for_which_there_was_no_room_comes_with_the_next_second_text(
+    network, nursery, server, autojump_clock
+):
+    id_ = new_id()
+    async with open_client(network, "bob", backlog=2, listening=False) as bob:
+        alice = await come_online(network, nursery, server, bob)
+        await server.hand_over(letter(1, "hi", id=id_))  # the other place has the change of the table
+        assert not await is_acknowledged(alice, bob, id_, "I owe you 1000")
+        nursery.start_soon(bob.show_events)
+        await trio.sleep(1)
+        assert bob.shown == [MessageReceived("alice", "hi")]
+        assert not await is_acknowledged(alice, bob, id_, "I owe you 1000")
+        assert bob.shown == [MessageReceived("alice", "hi"), SecondTextReceived("alice")]
 
 
 async def test_an_old_id_whose_text_is_not_known_is_not_signed_for(network, server, autojump_clock):

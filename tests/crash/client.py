@@ -35,6 +35,7 @@ from trio_chat import (
     NotRegistered,
     OutgoingChanged,
     ReceiptReceived,
+    SecondTextReceived,
     ServerNotResponding,
     SignedOff,
     TooFast,
@@ -156,6 +157,7 @@ class Sender:
 
 ALARMS = (
     LetterUnreadable,
+    SecondTextReceived,
     ForgedReceiptReceived,
     WrongReceiptReceived,
     MessageNotOpened,

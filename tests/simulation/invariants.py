@@ -27,6 +27,7 @@ from trio_chat.client.events import (
     MessageNotOpened,
     ReceiptReceived,
     RoomNotTrusted,
+    SecondTextReceived,
     SignedOff,
     WrongReceiptReceived,
 )
@@ -250,6 +251,7 @@ def no_false_warning_is_shown(world: World) -> Iterator[Found]:
         MessageNotDelivered,
         MessageNotOpened,
         RoomNotTrusted,
+        SecondTextReceived,
         SignedOff,
         WrongReceiptReceived,
     )
@@ -261,6 +263,8 @@ def no_false_warning_is_shown(world: World) -> Iterator[Found]:
                 continue
             # Deserved: of two texts with one id only the first was shown, and confirmed.
             if isinstance(event, MessageNotOpened | WrongReceiptReceived) and (name, event.recipient) in deceitful:
+                continue
+            if isinstance(event, SecondTextReceived) and (event.sender, name) in deceitful:
                 continue
             yield f"{name} was shown {event}", None, {name}
 

@@ -59,6 +59,7 @@ from trio_chat import (
     RoomIsPrivate,
     RoomMembersChanged,
     RoomNotTrusted,
+    SecondTextReceived,
     ServerBack,
     ServerKeyChanged,
     ServerNotResponding,
@@ -220,6 +221,7 @@ MEMBERS_NOT_TRUSTED = (
 )
 ROOM_IS_PRIVATE = "[Group ox is private, and you are not in it. Ask one of its owners to type invite with your name.]"
 FORGED = ["[WARNING: the server showed a forged receipt of y.]"]
+SECOND_TEXT = ["[WARNING: y sent two texts as one message. Only the first one is shown.]"]
 WRONG_RECEIPT = ["[WARNING: y signed a receipt for another text than you sent.]"]
 
 
@@ -490,6 +492,7 @@ WRONG_RECEIPT = ["[WARNING: y signed a receipt for another text than you sent.]"
         (Phrase.UNREADABLE, {"name": "y"}, UNREADABLE, SAME),
         (Phrase.FORGED_RECEIPT, {"name": "y"}, FORGED, SAME),
         (Phrase.WRONG_RECEIPT, {"name": "y"}, WRONG_RECEIPT, SAME),
+        (Phrase.SECOND_TEXT, {"name": "y"}, SECOND_TEXT, SAME),
         (
             Phrase.HEADING,
             {"name": "name", "text": "address", "key": "fingerprint"},
@@ -591,6 +594,7 @@ def test_that_table_has_every_phrase():
         (WrongReceiptReceived("y"), WRONG_RECEIPT, WRONG_RECEIPT),
         (ForgedReceiptReceived("y"), FORGED, FORGED),
         (LetterUnreadable("y"), UNREADABLE, UNREADABLE),
+        (SecondTextReceived("y"), SECOND_TEXT, SECOND_TEXT),
         (KeyWarning("y", OLD, NEW), KEY_CHANGED, KEY_CHANGED),
         (GroupMessagesMissed(3), MISSED, MISSED),
         (GroupMessageReceived("x", "hi", room="ox"), ["(ox) Group_Message x: hi"], ["(ox) Channel_Message x : hi"]),
@@ -903,6 +907,7 @@ def test_no_event_and_no_error_gets_a_control_character_out(name, text, wording)
         *phrasebook.render(WrongReceiptReceived(name)),
         *phrasebook.render(ForgedReceiptReceived(name)),
         *phrasebook.render(LetterUnreadable(name)),
+        *phrasebook.render(SecondTextReceived(name)),
         *phrasebook.render(OutgoingChanged(1, b"", name, "", AT, MessageState.WAITING, error=AddressError(text))),
         *phrasebook.render(OutgoingChanged(1, b"", "", name, AT, MessageState.POSTED, waited=True)),
         *phrasebook.render(OutgoingChanged(1, b"", name, "", AT, MessageState.FAILED, error=UnknownRecipient(name))),

@@ -19,6 +19,7 @@ epochs         who is in our private rooms, and their keys, as far as we believe
 members_changes  what an epoch changes
 memberships    which rooms we are in, as far as we know
 inbox          messages and letters that arrive, and their receipts
+second_texts   warnings of another text under a known id
 kept_notices   telling senders that their direct messages are on our disk
 entry_events   entries as events
 key_pins       which key belongs to whom

@@ -161,6 +161,16 @@ class LetterUnreadable:
 
 
 @attrs.frozen
+class SecondTextReceived:
+    """`sender` has sent another text under the id of one of their messages. Only the first text is shown.
+
+    This comes once for each sender and program, however many such texts they send.
+    """
+
+    sender: str
+
+
+@attrs.frozen
 class KeyWarning:
     """The server gives another key for a name than before (fingerprints of both).
 
@@ -285,6 +295,7 @@ Event = (
     | WrongReceiptReceived
     | ForgedReceiptReceived
     | LetterUnreadable
+    | SecondTextReceived
     | KeyWarning
     | GroupMessagesMissed
     | MemberJoined

@@ -19,6 +19,7 @@ from trio_chat.client.context import ClientContext
 from trio_chat.client.entry_events import PRIVATE, event_of
 from trio_chat.client.kept_notices import KeptNotices
 from trio_chat.client.members_changes import id_of_epoch
+from trio_chat.client.second_texts import SecondTexts
 from trio_chat.crypto.letters import (
     TO_EVERYONE,
     OpenedText,
@@ -61,6 +62,7 @@ class Inbox:
     _context: ClientContext
     _get_missing: Callable[[Sequence[Entry]], Awaitable[None]]
     kept_notices: KeptNotices = attrs.field(init=False)
+    _second_texts: SecondTexts = attrs.field(init=False)
     on_receipt: Callable[[bytes, Verdict], bool] = attrs.field(init=False, default=lambda id_, verdict: False)
     """Called with the receipt of a letter for which no call waits. Returns whether its user knows it by that."""
     # Before the first registration only what an earlier program stored is shown.
@@ -77,9 +79,8 @@ class Inbox:
     _taking: frozenset[EntryKey] = attrs.field(init=False, default=frozenset())
     _wake_up: WakeUp = attrs.field(init=False, factory=WakeUp)
 
-    @kept_notices.default
-    def _new_notices(self) -> KeptNotices:
-        return KeptNotices(self._context)
+    def __attrs_post_init__(self) -> None:
+        self.kept_notices, self._second_texts = KeptNotices(self._context), SecondTexts(self._context)
 
     def on_registered(self, head: int) -> None:
         """Note a registration: the entries of the log up to `head` were sent while we were offline."""
@@ -110,7 +111,7 @@ class Inbox:
                 return Reaction.SILENCE  # the sender then gives it to the server, which keeps it
             self._queued.add(entry.key)
             context.store.keep_soon(entry)
-        elif known != text_hash:
+        elif not self._second_texts.is_same(entry, known):
             # Another text under a known id is not shown, and an Ack would say that it is.
             return Reaction.SILENCE
         if message.sender_keeps:
@@ -233,11 +234,11 @@ class Inbox:
                 if entry.kind == EntryKind.DIRECT:
                     receipts.append(b"")
                 continue
+            shown = hashes.setdefault(one.key, self._context.store.seen(one.key) or one.hash)
+            # Another text under a known id is not shown: `keep` leaves it out. If we signed that we have it, a sender
+            # could show a message, say another thing under the same id, and prove that we have read that.
+            signed = one.hash if self._second_texts.is_same(one, shown) else NO_HASH
             if one.kind == EntryKind.DIRECT:
-                # Another text under a known id is not shown: `keep` leaves it out. If we signed that we have it, a
-                # sender could show a message, say another thing under the same id, and prove that we have read that.
-                shown = hashes.setdefault(one.key, self._context.store.seen(one.key) or one.hash)
-                signed = one.hash if shown == one.hash else NO_HASH
                 receipts.append(self._receipt(entry.id, entry.sender, signed))
             opened.append(one)
         return opened, tuple(receipts)

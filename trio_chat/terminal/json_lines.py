@@ -26,6 +26,7 @@ EVENTS: dict[type, str] = {
     events.WrongReceiptReceived: "wrong_receipt",
     events.ForgedReceiptReceived: "forged_receipt",
     events.LetterUnreadable: "letter_unreadable",
+    events.SecondTextReceived: "second_text",
     events.KeyWarning: "key_warning",
     events.GroupMessagesMissed: "missed",
     events.MemberJoined: "member_joined",

@@ -352,6 +352,11 @@ class Phrase(enum.Enum):
         "receipt for another text",
         "[WARNING: {name} signed a receipt for another text than you sent.]",
     )
+    SECOND_TEXT = (
+        Style.WARNING,
+        "another text under the id of a message",
+        "[WARNING: {name} sent two texts as one message. Only the first one is shown.]",
+    )
     HEADING = Style.PLAIN, "who: above the rows", "{name}  status    since     {text}  {key}"
     ONLINE_ROW = Style.PLAIN, "who: someone online", "{name}  on line   {time}  {text}  {key}"
     AWAY_ROW = Style.PLAIN, "who: someone away", "{name}  off line  {time}  {text}  {key}"

@@ -66,6 +66,11 @@ _ERRORS: dict[type[errors.ChatError], Phrase] = {
     errors.ForgedReceipt: Phrase.FORGED_RECEIPT,
 }
 """The phrases of errors whose only fields are a name, a room and two keys."""
+_NOT_SHOWN: dict[type, Phrase] = {
+    events.LetterUnreadable: Phrase.UNREADABLE,
+    events.SecondTextReceived: Phrase.SECOND_TEXT,
+}
+
 _SENT = {"direct": Phrase.RECEIVED, "relayed": Phrase.RELAYED, "saved": Phrase.SAVED}
 _BY_SERVER = {events.Fallback.NO_ACK: Phrase.NO_ACK, events.Fallback.OFFLINE: Phrase.KNOWN_AWAY}
 
@@ -205,8 +210,8 @@ class Phrasebook:
                 return self.lines(Phrase.WRONG_RECEIPT, name=recipient)
             case events.ForgedReceiptReceived(recipient):
                 return self.lines(Phrase.FORGED_RECEIPT, name=recipient)
-            case events.LetterUnreadable(sender):
-                return self.lines(Phrase.UNREADABLE, name=sender)
+            case events.LetterUnreadable(sender) | events.SecondTextReceived(sender):
+                return self.lines(_NOT_SHOWN[type(event)], name=sender)
             case events.KeyWarning(name, pinned, offered):
                 return self.lines(Phrase.KEY_CHANGED, name=name, pinned=pinned, key=offered)
             case events.GroupMessagesMissed(count, room):
