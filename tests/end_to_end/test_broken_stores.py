@@ -4,6 +4,7 @@ Real programs, and real files. Nothing waits for time to pass: each step waits f
 """
 
 import os
+import re
 import shutil
 import sqlite3
 import stat
@@ -193,6 +194,35 @@ async def test_a_disk_that_is_full_at_the_start(tmp_path, kind):
     assert not store.exists()
 
 
+async def test_a_client_that_was_killed_and_whose_wal_file_was_deleted_says_so_and_goes_on(tmp_path):
+    store = tmp_path / "client" / "store.db"
+    async with open_programs() as programs:
+        server = await programs.server()
+        y = await programs.client("y", server)
+        for number, loses in enumerate((False, True, False)):
+            x = await programs.client("x", server, "--store", store)
+            await x.types(f"send y word{number}")
+            await x.sees("[Message received by y.]")
+            await y.sees(f"x: word{number}")
+            await x.types(f"search word{number}")
+            await x.next_line()  # it is on the disk
+            await x.is_killed()
+            if loses:
+                remove_wal(x.process, store)
+            address = f"127.0.0.1:{server.port}"
+            arguments = ("y", "hi", "--as", "x", "--server", address, "--store", store)
+            script = await programs.start("script", "send", *arguments)
+            output, complaints = await script.rest()
+            await script.exits(0)
+            await y.sees("x: hi")
+            assert output == [">>> [Message received by y.]"]
+            lines = [re.sub(r"since [-0-9]{10} [:0-9]{5} may", "since then may", line) for line in complaints]
+            assert lines == loses * [
+                f"python -m trio_chat send: WARNING: {store}-wal is missing. What came or was sent since then may be"
+                " lost: if you have a copy of both files, end this program and put them back"
+            ]
+
+
 # --- while it runs ---
 
 
@@ -210,10 +240,10 @@ async def leaves(client):
 
 
 def fill_disk(process, store):
-    """From now on the process can write only what is in its files already."""
+    """From now on the process can write only what is in its -wal file already."""
     import resource
 
-    size = max(file.stat().st_size for file in store.parent.glob(f"{store.name}*"))
+    size = store.with_name(f"{store.name}-wal").stat().st_size
     resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (size, size))
 
 

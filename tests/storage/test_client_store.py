@@ -3,9 +3,11 @@
 The backends, and how a store is opened again, are in backends.py.
 """
 
+import contextlib
 import os
 import sqlite3
 from contextlib import closing
+from itertools import count
 from pathlib import Path
 
 import attrs
@@ -998,6 +1000,84 @@ async def test_a_receipt_that_was_first_unreadable_and_then_true_is_one_entry(tm
         )
     async with open_client_store(path, inline) as store:
         assert [entry.text for entry in store.unshown()] == [Verdict.RECEIVED]
+
+
+# --- a run that was killed ---
+
+
+class Killed:
+    """A store in a file, as a program that is killed leaves it; `path` is that of its latest files."""
+
+    def __init__(self, folder):
+        self.path = folder / "store.db"
+        self._copies = count()
+
+    async def run(self, at, letter=None) -> float | None:
+        """A run that is killed; what it is told is lost."""
+        async with open_client_store(self.path, inline, lambda: at) as store:
+            if letter:
+                await store.keep([letter])
+            lost_since = store.lost_since
+            aside = self.path.with_name(f"{next(self._copies)}.db")
+            self._copy(aside)
+        self.path = aside
+        return lost_since
+
+    async def run_to_its_end(self, at) -> float | None:
+        async with open_client_store(self.path, inline, lambda: at) as store:
+            return store.lost_since
+
+    def _copy(self, aside):
+        for end in ("", "-wal"):
+            put_file(Path(f"{aside}{end}"), Path(f"{self.path}{end}").read_bytes())
+
+    def lose_wal(self):
+        os.unlink(f"{self.path}-wal")
+
+
+async def test_after_a_run_that_was_killed_a_wal_file_that_is_gone_is_noticed_once(tmp_path):
+    killed = Killed(tmp_path)
+    assert await killed.run(10.0, letter(1)) is None, "a new store"
+    killed.lose_wal()
+    assert await killed.run_to_its_end(20.0) == 10.0
+    assert await killed.run_to_its_end(30.0) is None
+    assert await killed.run(40.0, letter(2)) is None
+    killed.lose_wal()
+    assert await killed.run(50.0) == 40.0
+    killed.lose_wal()
+    assert await killed.run(60.0) == 50.0
+
+
+async def test_after_a_run_that_was_killed_nothing_is_missing_if_its_wal_file_is_there(tmp_path):
+    killed = Killed(tmp_path)
+    await killed.run(10.0, letter(1))
+    assert await killed.run(20.0) is None
+    async with open_client_store(killed.path, inline) as store:
+        assert (store.lost_since, store.unshown()) == (None, [letter(1)])
+
+
+@pytest.mark.parametrize("error", [KeyError, trio.Cancelled, StoreFailed])
+async def test_after_an_error_nothing_is_missing(tmp_path, error, autojump_clock):
+    path = tmp_path / "store.db"
+    with trio.CancelScope() as scope, contextlib.suppress(error):
+        async with open_client_store(path, inline) as store:
+            if error is StoreFailed:
+                os.unlink(f"{path}-wal")
+                await store.keep([letter(1)])
+            elif error is trio.Cancelled:
+                scope.cancel()
+                await trio.sleep_forever()
+            raise error
+    assert os.listdir(tmp_path) == ["store.db"]
+    async with open_client_store(path, inline) as store:
+        assert store.lost_since is None
+
+
+@pytest.mark.parametrize("old", ["client-1.db", "client.db", "client-7.db"], indirect=True)
+async def test_a_file_of_an_old_version_has_no_wal_file_and_nothing_is_missing(old):
+    for _ in range(2):
+        async with open_old(old) as store:
+            assert store.lost_since is None
 
 
 # --- what is wrong with a file, and what stays in it ---

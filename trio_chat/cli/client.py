@@ -20,7 +20,7 @@ import trio
 from trio_chat.cli.arguments import IN_MEMORY
 from trio_chat.cli.exit_codes import TERMINATED
 from trio_chat.cli.keys import client_file, other_addresses, typed_lines_file
-from trio_chat.cli.running import run
+from trio_chat.cli.running import complain, run
 from trio_chat.client.chat import Chat
 from trio_chat.client.early_outbox import EarlyOutbox
 from trio_chat.client.event_queue import BACKLOG
@@ -78,13 +78,19 @@ class ClientOptions:
 
     @asynccontextmanager
     async def open_store(self) -> AsyncIterator[ClientStore]:
-        """Open the store. Raises InvalidName, StoreError."""
+        """Open the store; complain if a file of it is missing. Raises InvalidName, StoreError."""
         if self.store == IN_MEMORY:
             yield MemoryClientStore(history=self.history)
             return
         path = Path(self.store) if self.store else client_file(self.name, self.server, "db")
         try:
             async with open_client_store(path, history=self.history) as store:
+                if store.lost_since is not None:
+                    since = time.strftime("%Y-%m-%d %H:%M", time.localtime(store.lost_since))
+                    complain(
+                        f"WARNING: {path}-wal is missing. What came or was sent since {since} may be lost:"
+                        " if you have a copy of both files, end this program and put them back"
+                    )
                 yield store
         except StoreHeld as error:
             # A store that was named may be that of another name.

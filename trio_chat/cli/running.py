@@ -50,10 +50,15 @@ def run(
         raise error
     if report == "stderr":
         hint = "--server-key is wrong: " if isinstance(error, WrongServerKey) else ""
-        click.echo(f"{click.get_current_context().command_path}: {hint}{error}", err=True)
+        complain(f"{hint}{error}")
     elif isinstance(error, NameTaken) and options and (hint := options.hint_if_taken()):
-        click.echo(f"{click.get_current_context().command_path}: {hint}", err=True)
+        complain(hint)
     return code or DONE
+
+
+def complain(text: str) -> None:
+    """Write a line to standard error, after the name of the command."""
+    click.echo(f"{click.get_current_context().command_path}: {text}", err=True)
 
 
 def watch(program: Callable[[], Awaitable[None]], screen: Screen | None = None) -> int:

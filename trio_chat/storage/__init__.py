@@ -22,6 +22,7 @@ client_rows       the rows of what it has received and sent
 client_schema     its tables, and how older files are brought up to date
 outgoing          the messages that wait to be sent
 sent_letters      the letters that wait for their receipts
+runs              whether its last program was killed
 kept_epochs       what a client keeps of its private rooms
 history           the tables of a client's history
 search_query      what a search of the history means

@@ -10,6 +10,7 @@ from trio_chat.storage.database import Schema
 from trio_chat.storage.history import COUNTS_MIGRATION, MIGRATION, ROOMS_MIGRATION
 from trio_chat.storage.kept_epochs import EPOCHS_MIGRATION
 from trio_chat.storage.outgoing import OUTBOX_MIGRATION
+from trio_chat.storage.runs import RUNS_MIGRATION
 
 CLIENT_SCHEMA = Schema(
     application_id=0x74434843,  # "tCHC"
@@ -67,6 +68,7 @@ CLIENT_SCHEMA = Schema(
         "ALTER TABLE received ADD COLUMN room TEXT NOT NULL DEFAULT '';" + ROOMS_MIGRATION,
         EPOCHS_MIGRATION,
         OUTBOX_MIGRATION,
+        RUNS_MIGRATION,
     ),
 )
 

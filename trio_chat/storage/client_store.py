@@ -56,6 +56,7 @@ from trio_chat.storage.outgoing import (
     write_outgoing,
     write_received,
 )
+from trio_chat.storage.runs import begin_run, end_run, has_wal
 from trio_chat.storage.sent_letters import SentLetter, SentLetters
 from trio_chat.tasks import WakeUp, open_background
 
@@ -77,12 +78,15 @@ async def open_client_store(
         StoreError: the file cannot be used.
         StoreFailed: something could not be made durable; the block has been cancelled, or has just ended.
     """
+    is_complete = has_wal(path)  # SQLite makes the file when it opens the store
     with closing(open_database(path, CLIENT_SCHEMA)) as connection:
         commits = GroupCommit(connection, run or in_thread(), f"the store {path}")
         try:
             store = SqliteClientStore(connection, commits, clock, history)
+            killed_since = begin_run(connection, clock())
         except sqlite3.Error as error:
             raise cannot_use(path, error) from error
+        store.lost_since = None if is_complete else killed_since
         try:
             async with open_background() as nursery:
                 nursery.start_soon(commits.write)
@@ -96,7 +100,13 @@ async def open_client_store(
 
 
 class SqliteClientStore:
-    """A ClientStore in a file; see `open_client_store`."""
+    """A ClientStore in a file; see `open_client_store`.
+
+    `lost_since`: when the last program began to use it, if that was killed and the file `-wal` is gone. What it stored
+    may be missing. None: nothing is.
+    """
+
+    lost_since: float | None = None
 
     def __init__(
         self, connection: sqlite3.Connection, commits: GroupCommit, clock: Callable[[], float], history: bool
@@ -316,6 +326,7 @@ class SqliteClientStore:
             with connection:
                 connection.execute("BEGIN IMMEDIATE")
                 self._outstanding()(connection)
+                end_run(connection)
             # SQLite does this at its end, but only if it can remove the -wal file.
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         except sqlite3.Error as error:
