@@ -300,6 +300,15 @@ async def test_the_same_by_a_letter_and_then_directly(server, bob, alice, autoju
     assert bob.shown == [MessageReceived("alice", "hi"), SecondTextReceived("alice")]
 
 
+async def test_the_same_directly_by_a_sender_who_keeps_it(server, bob, alice, autojump_clock):
+    """Each copy of such a message is handled again, so it is not taken for one."""
+    id_ = new_id()
+    for text in ("hi", "I owe you 1000"):
+        alice.send(bob.peer, DirectMessage(id_, "alice", "bob", text, True))
+        await trio.sleep(1)
+    assert bob.shown == [MessageReceived("alice", "hi"), SecondTextReceived("alice")]
+
+
 async def test_the_same_in_one_batch(server, bob, autojump_clock):
     id_ = new_id()
     one, two, three = (letter(1, "hi", id=id_), letter(2, "I owe you 1000", id=id_), letter(3, "hi", id=id_))

@@ -1073,11 +1073,23 @@ async def test_after_an_error_nothing_is_missing(tmp_path, error, autojump_clock
         assert store.lost_since is None
 
 
-@pytest.mark.parametrize("old", ["client-1.db", "client.db", "client-7.db"], indirect=True)
+@pytest.mark.parametrize("old", ["client-1.db", "client.db", "client-8.db"], indirect=True)
 async def test_a_file_of_an_old_version_has_no_wal_file_and_nothing_is_missing(old):
     for _ in range(2):
         async with open_old(old) as store:
             assert store.lost_since is None
+
+
+@pytest.mark.parametrize("old", ["client-8.db"], indirect=True)
+async def test_a_file_of_schema_8_notes_runs_from_now_on_and_keeps_all_else(old):
+    for _ in range(2):
+        async with open_old(old) as store:
+            assert [(one.recipient, one.text, one.at) for one in store.outgoing()] == [
+                ("ann", "message 80", START + 80)
+            ]
+            assert store.sent(bytes([70]) * 16).recipient == "ann"
+    with closing(sqlite3.connect(old)) as database:
+        assert database.execute("SELECT * FROM runs").fetchall() == [], "the last one has ended"
 
 
 # --- what is wrong with a file, and what stays in it ---

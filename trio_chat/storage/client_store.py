@@ -72,7 +72,8 @@ async def open_client_store(
 
     `run` runs a transaction; None is a worker thread. `clock`: seconds since 1970, UTC. The history has up to
     100,000 entries; the longest conversations give way. With `history=False` none is added, what is in it stays there
-    unread, and the text of an entry is deleted when it has been shown.
+    unread, and the text of an entry is deleted when it has been shown. `lost_since` of the store says whether a file of
+    it has been deleted.
 
     Raises:
         StoreError: the file cannot be used.
