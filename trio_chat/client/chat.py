@@ -292,7 +292,9 @@ class Chat:
         await self._rooms.leave(name, anyway=anyway)
 
     async def members(self, name: str) -> list[str]:
-        """The names of those in a room, whether or not we are in it. Raises InvalidName, NoSuchRoom, RoomIsPrivate.
+        """The names of those in a room, whether or not we are in it.
+
+        Raises InvalidName, NoSuchRoom, RoomIsPrivate, ListTooLong.
 
         Of a private room, for its members only: those who can read it, as its owners have signed. Somebody who has left
         is among them until the program of an owner is online: see `gone_members`.
