@@ -16,10 +16,12 @@ from tests.person_at_client import PersonAtClient
 from tests.stage import identity_of
 from trio_chat.crypto.identities import Identity
 from trio_chat.errors import NameTaken, ServerKeyChanged, ServerNotResponding, SignedInElsewhere, StoreFailed
+from trio_chat.protocol.records import fingerprint
 from trio_chat.protocol.room_messages import ListRooms
 from trio_chat.storage.client_store import open_client_store
 from trio_chat.storage.memory import MemoryClientStore
 from trio_chat.storage.outgoing import Outgoing
+from trio_chat.terminal.commands import help_lines
 from trio_chat.terminal.conversation import run_conversation
 from trio_chat.terminal.json_lines import JsonRenderer
 from trio_chat.terminal.line_reader import LINES_AHEAD, LINES_AHEAD_IN_PIPE, lines_left
@@ -35,6 +37,7 @@ GROUPS_UNKNOWN = (
     "[Your message to your group was not sent: the server is not responding, and it is not known which group that is."
     " Type send #NAME TEXT.]"
 )
+NO_TABLE = "[The server is not responding: it is not known yet who is online.]"
 LATE = "[Your message to everyone of TIME was received by the server.]"
 
 
@@ -255,7 +258,9 @@ async def test_at_a_terminal_too_many_lines_are_refused_and_exit_is_still_read(s
 async def test_a_person_can_leave_before_the_server_is_there(stage, enters, end, autojump_clock):
     await stage.kill_server()
     alice = await enters("alice")
-    await alice.types("send bob hi", "send_all hello", "who", "send #lunch soup", "send_group for which group?")
+    await alice.types(
+        "send bob hi", "send_all hello", "who", "list_groups", "send #lunch soup", "send_group for which group?"
+    )
     if end is None:
         alice.keys.close()
     else:
@@ -265,7 +270,7 @@ async def test_a_person_can_leave_before_the_server_is_there(stage, enters, end,
     # They are on the disk: the next program sends them. What needs the server is not done.
     kept = [waits("bob", 1), waits("everyone", 2), waits("group lunch", 3)]
     assert [line for line in alice.printed if line != SILENT] == [
-        *(*kept, GROUPS_UNKNOWN, "[Not done: who]", ALL_WAITING.format(3))
+        *(*kept[:2], NO_TABLE, kept[2], GROUPS_UNKNOWN, "[Not done: list_groups]", ALL_WAITING.format(3))
     ]
     assert [one.text for one in alice.store.outgoing()] == ["hi", "hello", "soup"]
 
@@ -289,6 +294,33 @@ async def test_what_waits_can_be_listed_and_withdrawn_before_the_server_is_there
     await stage.pass_time(20)
     assert sorted(bob.texts()) == ["hello", "hi"]
     assert alice.store.outgoing() == []
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+async def test_what_needs_no_server_is_answered_before_it_is_there(stage, enters, is_terminal, autojump_clock):
+    store = MemoryClientStore()
+    alice, _ = await enters("alice", WELCOME, store=store), await stage.enter("bob")
+    await stage.pass_time(1)
+    await alice.types("send bob soup?", "block bob", "exit", seconds=1)
+    await stage.kill_server()
+    alice = await enters("alice", store=store, is_terminal=is_terminal)
+    await stage.pass_time(5)
+    listed = "[DATE to bob: soup?]"
+    shown = await alice.types("history 3", "history carol", "search SOUP", "search salad", "blocked")
+    assert [re.sub(r"[0-9-]+ TIME", "DATE", line) for line in shown] == [
+        *(listed, "[Nothing found.]", listed, "[Nothing found.]"),
+        f"{fingerprint(identity_of('bob').public.signing)}  bob",
+    ]
+    assert (await alice.types("help"))[0] == help_lines()[0]
+
+
+async def test_a_person_is_told_that_nobody_knows_who_is_online_before_the_server_is_there(
+    stage, enters, autojump_clock
+):
+    await stage.kill_server()
+    alice = await enters("alice")
+    await stage.pass_time(5)
+    assert await alice.types("who", "who --all", "who am i") == [NO_TABLE, NO_TABLE, "[Usage: who [--all]]"]
 
 
 async def _bob_when_the_server_is_there(stage):

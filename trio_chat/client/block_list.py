@@ -3,13 +3,16 @@
 A key is blocked, not a name. What is done with messages of those who are blocked is in inbox.py.
 """
 
+from collections.abc import Iterable
+
 import attrs
 
 from trio_chat.client.context import ClientContext
 from trio_chat.client.people import People
 from trio_chat.errors import BlockedYourself, NotBlocked, TooManyBlocked, UnknownRecipient
 from trio_chat.protocol.messages import MAX_BLOCKED
-from trio_chat.protocol.records import check_name, fingerprint, fold
+from trio_chat.protocol.records import Record, check_name, fingerprint, fold
+from trio_chat.storage.client_interface import ClientStore
 
 
 @attrs.frozen
@@ -18,6 +21,11 @@ class Blocked:
 
     names: tuple[str, ...]
     key: str
+
+
+def blocked_in(store: ClientStore, table: Iterable[Record] = ()) -> tuple[Blocked, ...]:
+    """Those who are blocked, the first one first: with their names in a table, or else those that were blocked."""
+    return tuple(Blocked(names, fingerprint(key)) for key, names in _names(store, table).items())
 
 
 @attrs.frozen(eq=False)
@@ -51,7 +59,7 @@ class BlockList:
     async def remove(self, name: str) -> None:
         """Unblock the key of a name, and those that are listed with this name. Raises NotBlocked."""
         context = self._context
-        listed = self._names()
+        listed = _names(context.store, context.table.values())
         keys = [key for key in context.store.blocked() if fold(name) in map(fold, listed[key])]
         pinned = context.pins.signing_key(name)
         if pinned in listed and pinned not in keys:
@@ -63,13 +71,14 @@ class BlockList:
 
     def rows(self) -> tuple[Blocked, ...]:
         """Those who are blocked, the first one first."""
-        return tuple(Blocked(names, fingerprint(key)) for key, names in self._names().items())
+        return blocked_in(self._context.store, self._context.table.values())
 
-    def _names(self) -> dict[bytes, tuple[str, ...]]:
-        blocked = self._context.store.blocked()
-        names: dict[bytes, list[str]] = {key: [] for key in blocked}
-        for record in self._context.table.values():
-            if record.credentials is not None and record.credentials.keys.signing in names:
-                names[record.credentials.keys.signing].append(record.name)
-        # Under another name than the one that was blocked, which may be somebody else's by now.
-        return {key: tuple(sorted(known, key=fold)) or (blocked[key],) for key, known in names.items()}
+
+def _names(store: ClientStore, table: Iterable[Record]) -> dict[bytes, tuple[str, ...]]:
+    blocked = store.blocked()
+    names: dict[bytes, list[str]] = {key: [] for key in blocked}
+    for record in table:
+        if record.credentials is not None and record.credentials.keys.signing in names:
+            names[record.credentials.keys.signing].append(record.name)
+    # Under another name than the one that was blocked, which may be somebody else's by now.
+    return {key: tuple(sorted(known, key=fold)) or (blocked[key],) for key, known in names.items()}

@@ -19,7 +19,7 @@ class EarlyOutbox:
     """Keeps messages of this name in this store. `clock`: seconds since 1970, UTC."""
 
     _name: str
-    _store: ClientStore
+    store: ClientStore
     _clock: Callable[[], float]
 
     async def put(self, recipient: str, room: str, text: str) -> Outgoing:
@@ -30,15 +30,15 @@ class EarlyOutbox:
         check_name(recipient or room)
         if fold(recipient) == fold(self._name):
             raise errors.InvalidRecipient
-        check_room(self._store, text)
-        private = (one.key for one in self._store.epochs() if one.body and not one.is_ended)
+        check_room(self.store, text)
+        private = (one.key for one in self.store.epochs() if one.body and not one.is_ended)
         room_id = next((key.room for key in private if room and fold(key.name) == fold(room)), "")
         message = new_message(recipient, room, text, self._clock())
-        return await self._store.put_outgoing(attrs.evolve(message, room_id=room_id))
+        return await self.store.put_outgoing(attrs.evolve(message, room_id=room_id))
 
     def waiting(self) -> list[Outgoing]:
         """The messages that wait, in the order in which they were put."""
-        return self._store.outgoing()
+        return self.store.outgoing()
 
     async def cancel(self, number: int) -> Outgoing:
         """Withdraw the message with this number; return it. Raises NotWaiting."""
@@ -47,5 +47,5 @@ class EarlyOutbox:
         message = next((one for one in waiting if one.number == number), None)
         if message is None:
             raise errors.NotWaiting(number)
-        await self._store.cancel_outgoing(message)
+        await self.store.cancel_outgoing(message)
         return message

@@ -1,12 +1,13 @@
 """What is typed while the chat is not open yet, because the server is away: messages are kept until it is.
 
-Other commands wait for the chat; see line_reader.py.
+What the store knows is shown at once. Other commands wait for the chat; see line_reader.py.
 """
 
 from collections.abc import Callable
 
 import attrs
 
+from trio_chat.client.block_list import blocked_in
 from trio_chat.client.early_outbox import EarlyOutbox, Outgoing
 from trio_chat.client.events import MessageState, OutgoingChanged
 from trio_chat.errors import ChatError, ServerNotResponding, StoreFailed
@@ -19,8 +20,8 @@ from trio_chat.terminal.outbox_words import waiting_messages
 class EarlyLines:
     """Carries out what needs no server.
 
-    `is_terminal`: a person is told at once that nobody knows which group `send_group` means. In a pipe it waits, and
-    what comes after it for any group waits behind it.
+    `is_terminal`: a person is told at once that nobody knows which group `send_group` means, or who is online. In a
+    pipe these wait, and what comes after a `send_group` for any group waits behind it.
     """
 
     _outbox: EarlyOutbox
@@ -35,6 +36,8 @@ class EarlyLines:
             match command := commands.parse(line):
                 case commands.SendGroup(room=None) if self._is_terminal:
                     raise refusals.GroupsUnknown
+                case commands.Who() if self._is_terminal:
+                    raise refusals.NoTable
                 case _ if self._has_to_wait(command):
                     return False
                 case commands.Send(recipient, text):
@@ -50,11 +53,26 @@ class EarlyLines:
                     was_tried = one.attempted_at is not None
                     self._tell(results.MessageCancelled(number, one.id, one.recipient, one.room, one.at, was_tried))
                 case _:
-                    return False
+                    return await self._show(command)
         except StoreFailed:
             raise
         except ChatError as error:
             self._tell(results.Failed(error))
+        return True
+
+    async def _show(self, command: commands.Command) -> bool:
+        store = self._outbox.store
+        match command:
+            case commands.ListBlocked():
+                self._tell(results.BlockedList(blocked_in(store)))
+            case commands.History(name, count):
+                self._tell(results.HistoryList(tuple(await store.history(name, count))))
+            case commands.Search(words):
+                self._tell(results.HistoryList(tuple(await store.search(words, commands.DEFAULT_COUNT))))
+            case commands.Help():
+                self._tell(results.CommandList(commands.help_lines()))
+            case _:
+                return False
         return True
 
     def _has_to_wait(self, command: commands.Command) -> bool:

@@ -33,6 +33,12 @@ class GroupsUnknown(ChatError):
     line = "the server is not responding, so your group is not known: type send #NAME TEXT"
 
 
+class NoTable(ChatError):
+    """`who` before the server has answered."""
+
+    line = "the server is not responding: it is not known yet who is online"
+
+
 class WhichGroup(ChatError):
     """A command for the current group, and the user has not chosen one of these `groups`. `instead`: what to type."""
 
