@@ -9,6 +9,8 @@ import pytest
 import trio_chat
 from tests.docs.blocks import PAGES, ROOT, blocks_of
 from trio_chat.client.outgoing_queue import PAUSES
+from trio_chat.protocol.limits import LIMITS, MAX_SHARE
+from trio_chat.storage.interface import MAILBOX_LETTERS
 
 DOCS = ROOT / "docs"
 
@@ -67,6 +69,18 @@ def test_the_echo_bot_has_no_more_than_15_lines():
 def test_every_page_is_in_the_table_of_contents():
     listed = set((DOCS / "index.md").read_text(encoding="utf-8").split())
     assert {path.stem for path in DOCS.glob("*.md")} - {"index"} <= listed
+
+
+def test_the_readme_says_how_much_a_script_can_send():
+    text = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    (said,) = re.findall(r"A server limits what one key sends through it: .*?\.", text)
+    to_one = LIMITS.letters_per_mailbox_and_key
+    assert re.findall(r"[0-9,]+ at once, then .*? (?:second|minute)", said) == [
+        str(LIMITS.posts_per_key),
+        f"{to_one.at_once:g} at once, then {to_one.a_second * 60:g} a minute",
+        str(LIMITS.letters_per_key),
+    ]
+    assert f"at most {MAILBOX_LETTERS // (MAX_SHARE + 1)} of them wait" in said
 
 
 def test_the_page_of_the_library_says_after_which_errors_the_outbox_tries_again():

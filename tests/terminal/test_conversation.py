@@ -845,12 +845,28 @@ async def test_blank_lines_and_unknown_commands(chat):
         ("send y ...", InvalidText(20000), "[Too long: 20000 bytes, at most 16384.]"),
         ("send y hi", MailboxFull("y"), "[The mailbox of y is full, message not sent.]"),
         ("send y hi", NameTaken("x"), "[Name x is taken.]"),
-        ("send y hi", TooFast(30.0), "[Too fast: try again in 30 s.]"),
+        ("send y hi", TooFast(30.0), "[Too fast: your message to y was not sent. Try again in 30 s.]"),
     ],
 )
 async def test_an_error_is_shown_and_the_conversation_goes_on(chat, typed, error, line):
     chat.answers["send"] = error
     assert await run(chat, typed, "send_all hi") == [line, "[Group Message received by Server.]"]
+
+
+@pytest.mark.parametrize(
+    ("typed", "to"),
+    [("send_all hi", "everyone"), ("send_group hi", "group ox"), ("send #ox hi", "group ox")],
+)
+async def test_a_message_that_came_too_fast_is_said_not_to_be_sent(chat, typed, to):
+    chat.rooms_joined = ["ox"]
+    chat.answers = dict.fromkeys(["send_all", "post"], TooFast(0.2))
+    assert await run(chat, typed) == [f"[Too fast: your message to {to} was not sent. Try again in 1 s.]"]
+
+
+async def test_who_has_another_key_has_to_be_invited_again(chat):
+    chat.rooms_joined = ["ox"]
+    chat.answers["invite"] = KeyChanged("y", OLD, NEW)
+    assert (await run(chat, "invite y"))[-1] == "[Not done: invite. After trust y, type it again.]"
 
 
 async def test_an_unknown_name_cannot_be_trusted(chat):

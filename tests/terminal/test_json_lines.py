@@ -47,6 +47,7 @@ from trio_chat import (
     ServerSilent,
     SignedOff,
     TableChanged,
+    TooFast,
     WrongReceiptReceived,
 )
 from trio_chat.client.events import MessageState, OutgoingChanged
@@ -56,6 +57,7 @@ from trio_chat.terminal.conversation import run_conversation
 from trio_chat.terminal.json_lines import EVENTS, JsonRenderer, as_json, fields_of
 from trio_chat.terminal.results import (
     CameBack,
+    CommandFailed,
     Failed,
     HistoryList,
     MessageUnsent,
@@ -188,7 +190,7 @@ def test_some_results_have_no_object(result):
 def test_every_other_class_has_a_name_of_its_own():
     assert {*EVENTS} == {*typing.get_args(Result)} - {
         *(TableChanged, RegistrationSent, MessageUnsent, ProgramInterrupted),
-        NoAnswer,  # an `error`, as any other
+        *(NoAnswer, CommandFailed),  # an `error`, as any other
     }
     assert len({*EVENTS.values()}) == len(EVENTS) - 1
     assert EVENTS[SignedOn] == EVENTS[CameBack], "to a program they are the same"
@@ -226,6 +228,11 @@ def test_every_text_comes_back_whole_and_harms_no_terminal(text):
     ]
     (error,) = objects(RENDERER.render(Failed(UnknownCommand(text))))
     assert error["text"] == f"no such command: {text}"
+
+
+def test_a_message_that_was_not_sent_has_the_error_of_any_other_command():
+    error = TooFast(7.0)
+    assert RENDERER.render(CommandFailed(error, "send", "y")) == RENDERER.render(Failed(error))
 
 
 def test_a_command_without_an_answer_has_the_error_that_it_always_had():

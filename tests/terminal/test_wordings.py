@@ -181,6 +181,8 @@ INVALID = "[Not a name: b@d. A name has 1 to 32 letters A-Z, digits, _ . - and b
 BANNED = "[You are banned from this server. Ask its operator. When the ban is lifted, type reg.]"
 NAME_DELETED = "[The operator has freed your name. Type reg to come back.]"
 NOT_SENT = "[Message not sent to y. After trust y, send it again.]"
+NOT_INVITED = "[Not done: invite. After trust y, type it again.]"
+MESSAGE_TOO_FAST = "[Too fast: your message to y was not sent. Try again in 30 s.]"
 EVERYONE_ONLY = (RoomInfo("everyone", None, True),)
 ROOMS = ["[Available group chats:]"]
 MEMBERS = ["(ox) [Members in the group ox:]", "(ox) x", "(ox) y"]
@@ -448,6 +450,7 @@ WRONG_RECEIPT = ["[WARNING: y signed a receipt for another text than you sent.]"
         (Phrase.NOT_UNICODE, {}, ["[Not valid Unicode, message not sent.]"], SAME),
         (Phrase.MAILBOX_FULL, {"name": "y"}, ["[The mailbox of y is full, message not sent.]"], SAME),
         (Phrase.TOO_FAST, {"count": 30}, ["[Too fast: try again in 30 s.]"], SAME),
+        (Phrase.MESSAGE_TOO_FAST, {"count": 30, "text": "y"}, [MESSAGE_TOO_FAST], SAME),
         (
             Phrase.UNKNOWN_COMMAND,
             {"text": "X"},
@@ -473,6 +476,7 @@ WRONG_RECEIPT = ["[WARNING: y signed a receipt for another text than you sent.]"
         (Phrase.NAME_DELETED, {}, [NAME_DELETED], SAME),
         (Phrase.KEY_CHANGED, {"name": "y", "pinned": OLD, "key": NEW}, KEY_CHANGED, SAME),
         (Phrase.NOT_SENT, {"name": "y"}, [NOT_SENT], SAME),
+        (Phrase.NOT_DONE_UNTRUSTED, {"name": "y", "key": "invite"}, [NOT_INVITED], SAME),
         (Phrase.SERVER_KEY_CHANGED, {"pinned": OLD, "key": NEW}, SERVER_KEY_CHANGED, SAME),
         (Phrase.SERVER_TOO_OLD, {}, SERVER_TOO_OLD, SAME),
         (Phrase.SERVER_TOO_NEW, {}, SERVER_TOO_NEW, SAME),

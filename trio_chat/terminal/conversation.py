@@ -182,7 +182,8 @@ class Conversation:
             # Nobody can leave the room of everyone: who tries that is still in it.
             if isinstance(error, NotAMember) and fold(error.room) != EVERYONE_NAME:
                 self.groups.lose(error.room)
-            self.tell(results.Failed(self._with_known_room(error)))
+            to = unfinished.recipient_of(self.doing, self.groups.name)
+            self.tell(results.CommandFailed(self._with_known_room(error), line.split()[0], to))
             return False
         finally:
             self.doing = None

@@ -105,7 +105,10 @@ class JsonRenderer:
 
     def render(self, result: results.Result) -> tuple[Line, ...]:
         """The line with the object of a result; none if it has no object."""
-        if isinstance(result, results.NoAnswer):
-            # A program knows which command that was: the answers are in the order of the commands.
-            result = results.Failed(ServerNotResponding())
+        # A program knows which command that was: the answers are in the order of the commands.
+        match result:
+            case results.NoAnswer():
+                result = results.Failed(ServerNotResponding())
+            case results.CommandFailed(error):
+                result = results.Failed(error)
         return (Line(as_json(result)),) if type(result) in EVENTS else ()

@@ -271,6 +271,11 @@ class Phrase(enum.Enum):
     NOT_UNICODE = Style.ERROR, "a message that is not valid Unicode", "[Not valid Unicode, message not sent.]"
     MAILBOX_FULL = Style.ERROR, "mailbox full", "[The mailbox of {name} is full, message not sent.]"
     TOO_FAST = Style.ERROR, "too fast", "[Too fast: try again in {count} s.]"
+    MESSAGE_TOO_FAST = (
+        Style.ERROR,
+        "the same, after send, send_all, send_group",
+        "[Too fast: your message to {text} was not sent. Try again in {count} s.]",
+    )
     UNKNOWN_COMMAND = (
         Style.ERROR,
         "unknown command",
@@ -309,6 +314,11 @@ class Phrase(enum.Enum):
         Style.ERROR,
         "below that warning, after `send`",
         "[Message not sent to {name}. After trust {name}, send it again.]",
+    )
+    NOT_DONE_UNTRUSTED = (
+        Style.ERROR,
+        "below that warning, after `invite`, `remove`, `owners`",
+        "[Not done: {key}. After trust {name}, type it again.]",
     )
     SERVER_KEY_CHANGED = (
         Style.WARNING,

@@ -246,6 +246,17 @@ class Failed(Struct, frozen=True):
     error: ChatError
 
 
+class CommandFailed(Struct, frozen=True):
+    """A command was not done. `command`: its first word. `to`: for whom it was, as people read it, if it was a message.
+
+    For a program it is the same as `Failed`.
+    """
+
+    error: ChatError
+    command: str
+    to: str = ""
+
+
 class NoAnswer(Struct, frozen=True):
     """The server has not answered a command, and the conversation goes on. `command`: its first word."""
 
@@ -285,6 +296,7 @@ CommandAnswer = (
     | HistoryList
     | CommandList
     | Failed
+    | CommandFailed
     | NoAnswer
 )
 """What ends a command. A program can rely on exactly one of these for each."""

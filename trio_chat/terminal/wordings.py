@@ -132,6 +132,8 @@ class Phrasebook:
                 return tuple(map(Line, lines))
             case results.Failed(error):
                 return self._error(error)
+            case results.CommandFailed():
+                return self._failed(result)
             case results.NoAnswer(command):
                 return self.lines(Phrase.NO_ANSWER, text=command)
             case results.ProgramInterrupted():
@@ -321,6 +323,16 @@ class Phrasebook:
             phrase = _ENTRIES[one.sent][one.group + bool(one.room)]
             lines += self.lines(phrase, name=one.peer, room=one.room, text=one.text, at=one.at)
         return tuple(lines) or self.lines(Phrase.NOTHING_FOUND)
+
+    def _failed(self, failed: results.CommandFailed) -> tuple[Line, ...]:
+        match failed:
+            case results.CommandFailed(errors.TooFast(seconds=seconds), to=str(to)) if to:
+                return self.lines(Phrase.MESSAGE_TOO_FAST, text=to, count=seconds)
+            case results.CommandFailed(errors.KeyChanged(name=name) as error, command, ""):
+                # Only `send` sends something: `invite` and the like have to be typed again.
+                *warning, _ = self._error(error)
+                return (*warning, *self.lines(Phrase.NOT_DONE_UNTRUSTED, name=name, key=command))
+        return self._error(failed.error)
 
     def _error(self, error: errors.ChatError) -> tuple[Line, ...]:
         match error:
