@@ -14,6 +14,7 @@ import trio
 
 from tests.person_at_client import PersonAtClient
 from tests.stage import identity_of
+from trio_chat.client.early_outbox import EarlyOutbox
 from trio_chat.crypto.identities import Identity
 from trio_chat.errors import NameTaken, ServerKeyChanged, ServerNotResponding, SignedInElsewhere, StoreFailed
 from trio_chat.protocol.records import fingerprint
@@ -30,7 +31,9 @@ from trio_chat.terminal.wordings import Phrasebook
 WELCOME, BYE = "[Welcome, You are registered.]", "[You are Offline. Bye.]"
 SILENT = "[Server not responding since TIME, trying again.]"
 UNTOLD = "[The server is not responding: others may see you online for a minute.]"
-ALL_WAITING = "[Messages that wait to be sent: {}. Start with --reconnect to send them; the command outbox lists them.]"
+ALL_WAITING = (
+    "[Messages that wait to be sent: {}. Start with --reconnect --stay to send them; the command outbox lists them.]"
+)
 
 
 GROUPS_UNKNOWN = (
@@ -231,6 +234,40 @@ async def test_with_stay_the_end_of_the_lines_ends_nothing(stage, enters, autoju
     await bob.chat.send("alice", "still there?")
     await stage.pass_time(1)
     assert alice.printed == ["[Message received by bob.]", "bob: still there?"]
+
+
+async def test_at_the_end_of_a_pipe_all_messages_are_sent_as_long_as_they_leave_the_outbox(
+    stage, nursery, autojump_clock
+):
+    store, bob = MemoryClientStore(), await stage.enter("bob")
+    early = EarlyOutbox("alice", store, trio.current_time)
+    for n in range(500):  # the server takes 300 at once, and then 20 a second
+        await early.put("", "everyone", f"{n}")
+    alice = PersonAtClient(stage, "alice", "10.0.9.9", store=store, is_terminal=False)
+    await nursery.start(alice.run)
+    alice.keys.close()
+    await stage.pass_time(60)
+    assert alice.printed[-1] == BYE
+    assert bob.texts() == [f"{n}" for n in range(500)]
+
+
+@pytest.mark.parametrize(("end", "is_terminal"), [("exit", False), ("exit", True), (None, True)])
+async def test_who_says_that_they_leave_does_not_wait_for_the_outbox(stage, nursery, end, is_terminal, autojump_clock):
+    store = MemoryClientStore()
+    early = EarlyOutbox("alice", store, trio.current_time)
+    for n in range(500):
+        await early.put("", "everyone", f"{n}")
+    alice = PersonAtClient(stage, "alice", "10.0.9.9", store=store, is_terminal=is_terminal)
+    await nursery.start(alice.run)
+    begun = trio.current_time()
+    if end is None:
+        alice.keys.close()
+    else:
+        alice.keys.send_nowait(end)
+    await stage.pass_time(60)
+    assert alice.ended_at - begun <= 3
+    assert 0 < len(store.outgoing()) <= 200
+    assert alice.printed[-2:] == [BYE, ALL_WAITING.format(len(store.outgoing()))]
 
 
 async def test_with_stay_exit_is_still_the_end(stage, enters, autojump_clock):

@@ -180,7 +180,10 @@ def test_a_message_has_failed(error, lines, waited):
         ),
         (
             MessagesWait(2),
-            ["[Messages that wait to be sent: 2. Start with --reconnect to send them; the command outbox lists them.]"],
+            [
+                "[Messages that wait to be sent: 2. Start with --reconnect --stay to send them; the command outbox"
+                " lists them.]"
+            ],
         ),
         (
             ServerSilent(AT, 2),

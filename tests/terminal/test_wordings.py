@@ -409,7 +409,10 @@ WRONG_RECEIPT = ["[WARNING: y signed a receipt for another text than you sent.]"
         (
             Phrase.ALL_WAITING,
             {"count": 2},
-            ["[Messages that wait to be sent: 2. Start with --reconnect to send them; the command outbox lists them.]"],
+            [
+                "[Messages that wait to be sent: 2. Start with --reconnect --stay to send them; the command outbox"
+                " lists them.]"
+            ],
             SAME,
         ),
         (Phrase.ALL_SILENT, {"count": 2}, ["[Messages that wait to be sent: 2.]"], SAME),

@@ -23,6 +23,9 @@ from trio_chat.terminal.unfinished import NotTold, tell_not_done
 SILENT_AFTER = 2.6
 """Seconds without an answer to a registration after which the server counts as silent: just over 5 windows of 0.5."""
 
+CHECK_EVERY = 0.5
+"""Seconds after which it is looked whether messages have left the outbox, at the end."""
+
 Tell = Callable[[results.Result], None]
 
 
@@ -39,8 +42,8 @@ async def run_lasting_conversation(
 ) -> None:
     """Carry out the typed lines, as `run_conversation` does, in a chat that is opened with `reconnect`.
 
-    After `exit` or the end of the lines it returns within 3 seconds, deregistered if the server responds. Says how many
-    messages wait then.
+    After `exit` or the end of the lines it returns within 3 seconds, deregistered if the server responds; at the end of
+    a pipe, when no message has left the outbox for 3 seconds. Says how many messages wait then.
 
     Args:
         opening, typed, show, renderer, ready, stay: as for `run_conversation`.
@@ -108,10 +111,20 @@ async def _carry_out(conversation: Conversation, reader: LineReader) -> None:
                 reader.unanswered.clear()
             if reader.stay:
                 await trio.sleep_forever()
+            nursery.start_soon(_note_progress, conversation.chat, reader)
             await conversation.chat.outbox.settled()
             nursery.cancel_scope.cancel()
     tell_not_done(conversation.tell, [*reader.unanswered, *reader.left()])
     reader.unanswered.clear()
+
+
+async def _note_progress(chat: Chat, reader: LineReader) -> None:
+    waiting = len(chat.outbox.waiting())
+    while True:
+        await trio.sleep(CHECK_EVERY)
+        before, waiting = waiting, len(chat.outbox.waiting())
+        if waiting < before:
+            reader.message_left()
 
 
 async def _deregister(conversation: Conversation) -> None:

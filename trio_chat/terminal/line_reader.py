@@ -15,6 +15,9 @@ from trio_chat.terminal import commands
 LEAVE_WITHIN = 2.5
 """Seconds after `exit`, or the end of the lines, in which the chat ends, whatever waits for the server."""
 
+PROGRESS_WITHIN = LEAVE_WITHIN
+"""So many seconds after the last message has left the outbox, the chat ends at the end of a pipe."""
+
 DEREGISTER_WITHIN = 0.5
 """So many of them, the last ones, are kept for deregistering."""
 
@@ -28,10 +31,11 @@ class LineReader:
     """Takes typed lines, which `lines` gives to the task that carries them out.
 
     `exit`, or the end of the lines, sets the deadlines of two scopes: `working` for what is carried out, `staying` for
-    the whole chat. While the chat is not open yet, that is so at a terminal, and for a pipe of which nothing is left to
-    do that needs the server; else a pipe waits for it. `stay`: the end of the lines ends nothing. `refuse`: called with
-    each line that is not taken. `carry_out`: does what needs no server, once it is silent, or we leave.
-    `unanswered`: the line that is being carried out, if any.
+    the whole chat. At the end of a pipe they are set again for as long as messages leave the outbox. While the chat is
+    not open yet, they are set at a terminal, and for a pipe of which nothing is left to do that needs the server; else
+    a pipe waits for it. `stay`: the end of the lines ends nothing. `refuse`: called with each line that is not taken.
+    `carry_out`: does what needs no server, once it is silent, or we leave. `unanswered`: the line that is being carried
+    out, if any.
     """
 
     _typed: AsyncIterable[str]
@@ -52,6 +56,8 @@ class LineReader:
     # One line after the other, whoever takes it.
     _taking: trio.Lock = attrs.field(init=False, factory=trio.Lock)
     _is_leaving: bool = attrs.field(init=False, default=False)
+    # Nobody waits for the end, and nobody has said `exit`.
+    _has_time: bool = attrs.field(init=False, default=False)
 
     def __attrs_post_init__(self) -> None:
         size = LINES_AHEAD if self._is_terminal else LINES_AHEAD_IN_PIPE
@@ -65,6 +71,8 @@ class LineReader:
                 break
             async with self._taking:
                 await self._take(line)
+        else:
+            self._has_time = not self._is_terminal
         if not self.stay:
             if self._is_terminal:
                 await self.server_is_silent()
@@ -115,8 +123,16 @@ class LineReader:
         is_done = self._is_silent and not self.lines.statistics().current_buffer_used
         may_leave = self._is_open or self._is_terminal or is_done
         if self._is_leaving and may_leave and self.staying.deadline == math.inf:
-            self.staying.deadline = trio.current_time() + LEAVE_WITHIN
-            self.working.deadline = self.staying.deadline - DEREGISTER_WITHIN
+            self._leave_within(LEAVE_WITHIN)
+
+    def message_left(self) -> None:
+        """A message has left the outbox: at the end of a pipe there is time for the next one."""
+        if self._has_time and self.staying.deadline < math.inf:
+            self._leave_within(PROGRESS_WITHIN)
+
+    def _leave_within(self, seconds: float) -> None:
+        self.staying.deadline = trio.current_time() + seconds
+        self.working.deadline = self.staying.deadline - DEREGISTER_WITHIN
 
     def left(self) -> list[str]:
         """The lines that nobody has taken from `lines`; afterwards there are none."""

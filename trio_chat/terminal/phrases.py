@@ -230,7 +230,8 @@ class Phrase(enum.Enum):
     ALL_WAITING = (
         Style.ERROR,
         "at the end with --reconnect, at the start without: messages wait",
-        "[Messages that wait to be sent: {count}. Start with --reconnect to send them; the command outbox lists them.]",
+        "[Messages that wait to be sent: {count}. Start with --reconnect --stay to send them; the command outbox lists"
+        " them.]",
     )
     ALL_SILENT = Style.ERROR, "the server is silent, and messages wait", "[Messages that wait to be sent: {count}.]"
     OUTBOX_ROW = Style.PLAIN, "outbox: a message that waits", "{count}  {date}  to {key}: {text}"
