@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from trio_chat.terminal.commands import (
     COMMANDS,
+    USAGE_WIDTH,
     Block,
     CancelMessage,
     CreateGroup,
@@ -91,6 +92,8 @@ from trio_chat.terminal.commands import (
         ("cancel 3", CancelMessage(3)),
         ("Cancel  007 ", CancelMessage(7)),
         ("help", Help()),
+        ("help SEND", Help("send")),
+        ("help  quit ", Help("exit")),
         ("exit", Exit()),
         ("QUIT", Exit()),
         ("", Empty()),
@@ -196,7 +199,7 @@ def test_a_group_can_be_typed_with_the_mark_that_history_wants(line, command):
         ("exit stage left", "exit"),
         ("quit smoking", "exit"),
         ("who alice", "who [--all]"),
-        ("Help me ", "help"),
+        ("Help me now", "help [COMMAND]"),
     ],
 )
 def test_missing_and_wrong_words_show_the_usage_of_a_command(line, usage):
@@ -209,6 +212,7 @@ def test_missing_and_wrong_words_show_the_usage_of_a_command(line, usage):
     [
         ("dance", "dance"),
         ("dance with me", "dance"),
+        ("help dance", "dance"),
         ("sendbob hi", "sendbob"),
         ("send\tbob hi", "send\tbob"),
     ],
@@ -238,6 +242,15 @@ def test_help_shows_each_command_of_the_table():
     assert [line.split()[0] for line in lines] == list(COMMANDS)
     assert lines[0].startswith("send NAME TEXT  ")
     assert all(row.usage in line and row.meaning in line for row, line in zip(COMMANDS.values(), lines, strict=True))
+
+
+def test_help_of_a_command_is_its_line():
+    assert help_lines("send") == help_lines()[:1]
+
+
+def test_what_commands_do_is_in_one_column():
+    meanings = [row.meaning for row in COMMANDS.values()]
+    assert [line[USAGE_WIDTH + 2 :] for line in help_lines()] == meanings
 
 
 def test_help_says_whose_name_reg_and_dereg_take():

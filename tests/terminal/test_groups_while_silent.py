@@ -122,7 +122,11 @@ async def test_if_that_could_not_be_asked_the_message_is_refused(stage, enters, 
     carol = await enters("carol", WELCOME, store=store)
     await stage.kill_server()
     # Before it is known that the server is silent, and after that.
-    assert await carol.types("send_group eight", "help me", seconds=6) == [SILENT, GROUPS_UNKNOWN, "[Usage: help]"]
+    assert await carol.types("send_group eight", "who me", seconds=6) == [
+        SILENT,
+        GROUPS_UNKNOWN,
+        "[Usage: who [--all]]",
+    ]
     assert await carol.types("send_group nine") == [GROUPS_UNKNOWN]
     assert await carol.types("exit", seconds=4) == [UNTOLD]
 

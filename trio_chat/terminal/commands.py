@@ -15,8 +15,8 @@ from trio_chat.errors import ChatError
 DEFAULT_COUNT, MAX_COUNT = 20, 1000
 """How many messages of the history are shown when no number is given, and at most."""
 
-USAGE_WIDTH = 23
-"""Columns for the usage of a command in the help. A longer one moves what follows: all have to fit into 80 columns."""
+USAGE_WIDTH = 30
+"""Columns for the usage of a command in the help. None is longer, and what follows still fits into 80 columns."""
 
 
 class UnknownCommand(ChatError):
@@ -169,7 +169,9 @@ class Search(Struct, frozen=True):
 
 
 class Help(Struct, frozen=True):
-    """Show the commands."""
+    """Show the commands, or only this one, which is one of COMMANDS."""
+
+    command: str | None = None
 
 
 class Exit(Struct, frozen=True):
@@ -220,12 +222,18 @@ def parse(line: str) -> Command:
     word, _, rest = line.lstrip().partition(" ")
     if not word:
         return Empty()
-    row = COMMANDS.get(_ALIASES.get(word.lower(), word.lower()))
-    if row is None:
-        raise UnknownCommand(word, _similar(word.lower()))
+    row = COMMANDS[_known(word)]
     if command := row.build(rest):
         return command
     raise WrongUsage(row.usage)
+
+
+def _known(word: str) -> str:
+    """The name of a command, as it is in COMMANDS. Raises UnknownCommand."""
+    name = _ALIASES.get(word.lower(), word.lower())
+    if name not in COMMANDS:
+        raise UnknownCommand(word, _similar(word.lower()))
+    return name
 
 
 def _similar(word: str) -> list[str]:
@@ -234,9 +242,10 @@ def _similar(word: str) -> list[str]:
     return beginning or get_close_matches(word, COMMANDS, n=1, cutoff=0.75)
 
 
-def help_lines() -> tuple[str, ...]:
-    """How each command is typed and what it does, one line for each."""
-    return tuple(f"{row.usage:<{USAGE_WIDTH}}  {row.meaning}" for row in COMMANDS.values())
+def help_lines(command: str | None = None) -> tuple[str, ...]:
+    """How each command, or this one, is typed and what it does, one line for each."""
+    rows = COMMANDS.values() if command is None else [COMMANDS[command]]
+    return tuple(f"{row.usage:<{USAGE_WIDTH}}  {row.meaning}" for row in rows)
 
 
 def _send(rest: str) -> Send | SendGroup | None:
@@ -304,6 +313,11 @@ def _search(rest: str) -> Search | None:
     return Search(rest.strip()) if rest.strip() else None
 
 
+def _help(rest: str) -> Help | None:
+    words = rest.split()
+    return Help(*map(_known, words)) if len(words) <= 1 else None
+
+
 def _who(rest: str) -> Command | None:
     return {"": Who(), "--all": Who(everybody=True)}.get(rest.strip())
 
@@ -313,7 +327,7 @@ def _without_words(command: Command) -> Callable[[str], Command | None]:
 
 
 COMMANDS: dict[str, CommandRow] = {
-    "send": CommandRow("send NAME TEXT", "a message to one person, or with #GROUP to a group", _send),
+    "send": CommandRow("send NAME TEXT", "a message to one person, or to #GROUP", _send),
     "send_all": CommandRow("send_all TEXT", "a message to everyone", lambda rest: SendAll(rest) if rest else None),
     "create_group": CommandRow(
         "create_group GROUP [--private]",
@@ -334,30 +348,28 @@ COMMANDS: dict[str, CommandRow] = {
         _leave_group,
     ),
     "invite": CommandRow("invite NAME", "add somebody to the current private group", _with_name(Invite)),
-    "remove": CommandRow("remove NAME", "remove somebody from the current private group", _with_name(Remove)),
-    "owners": CommandRow(
-        "owners [NAME]", "who owns the private group, or make NAME an owner", _with_name_or_none(Owners)
-    ),
+    "remove": CommandRow("remove NAME", "remove somebody from the private group", _with_name(Remove)),
+    "owners": CommandRow("owners [NAME]", "who owns the private group, or add NAME", _with_name_or_none(Owners)),
     "outbox": CommandRow("outbox", "which messages wait to be sent", _without_words(ListOutbox())),
-    "cancel": CommandRow("cancel NUMBER", "withdraw the message that waits under this number", _cancel),
+    "cancel": CommandRow("cancel NUMBER", "withdraw the message with this number", _cancel),
     "reg": CommandRow(
         "reg [NAME]", "come back online; NAME can only be your own", lambda rest: Reg(rest.strip() or None)
     ),
     "dereg": CommandRow(
-        "dereg [NAME]", "go offline, and stay; NAME can only be your own", lambda rest: Dereg(rest.strip() or None)
+        "dereg [NAME]", "go offline, stay; NAME can only be your own", lambda rest: Dereg(rest.strip() or None)
     ),
     "who": CommandRow("who [--all]", "who is online, or all; with their keys", _who),
     "trust": CommandRow("trust NAME", "accept somebody's new key, after a warning", _with_name(TrustKey)),
-    "block": CommandRow("block NAME", "show nothing more from somebody, who is not told", _with_name(Block)),
+    "block": CommandRow("block NAME", "show nothing from somebody, who is not told", _with_name(Block)),
     "unblock": CommandRow("unblock NAME", "block somebody no longer", _with_name(Unblock)),
     "blocked": CommandRow("blocked", "who is blocked", _without_words(ListBlocked())),
     "history": CommandRow(
         f"history [NAME] [1-{MAX_COUNT}]",
-        f"the newest {DEFAULT_COUNT} messages, of all, NAME, or #GROUP",
+        f"newest {DEFAULT_COUNT} messages: all, of NAME, or #GROUP",
         _history,
     ),
-    "search": CommandRow("search [#GROUP] WORDS", f"the newest {DEFAULT_COUNT} messages with all these words", _search),
-    "help": CommandRow("help", "this list", _without_words(Help())),
+    "search": CommandRow("search [#GROUP] WORDS", f"newest {DEFAULT_COUNT} messages with all these words", _search),
+    "help": CommandRow("help [COMMAND]", "this list, or the line about a command", _help),
     "exit": CommandRow("exit", "go offline, and leave; so do quit and Ctrl-D", _without_words(Exit())),
 }
 _ALIASES = {"quit": "exit"}

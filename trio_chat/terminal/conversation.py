@@ -233,8 +233,8 @@ class Conversation:
                 self.tell(results.HistoryList(tuple(await self.chat.history(name, count))))
             case commands.Search(words, room):
                 self.tell(results.HistoryList(tuple(await self.chat.search(words, name=room))))
-            case commands.Help():
-                self.tell(results.CommandList(commands.help_lines()))
+            case commands.Help(about):
+                self.tell(results.CommandList(commands.help_lines(about)))
             case commands.Empty() | commands.Exit():
                 pass
 

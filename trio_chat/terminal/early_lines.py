@@ -69,8 +69,8 @@ class EarlyLines:
                 self._tell(results.HistoryList(tuple(await store.history(name, count))))
             case commands.Search(words):
                 self._tell(results.HistoryList(tuple(await store.search(words, commands.DEFAULT_COUNT))))
-            case commands.Help():
-                self._tell(results.CommandList(commands.help_lines()))
+            case commands.Help(about):
+                self._tell(results.CommandList(commands.help_lines(about)))
             case _:
                 return False
         return True
