@@ -667,6 +667,10 @@ async def test_who_help_and_exit_work_offline(chat):
     assert chat.calls == []
 
 
+async def test_help_of_a_command(chat):
+    assert await run(chat, "help SEND") == list(help_lines("send"))
+
+
 async def test_who_shows_the_table_in_the_order_of_names(chat):
     rows = [Row("zoe", online=True, host="::1", port=9), Row("x", online=True), Row("Amy", online=False)]
     chat.table = {row.name: row for row in rows}

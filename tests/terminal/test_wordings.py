@@ -637,34 +637,44 @@ def test_events(event, group, channel):
     [
         (
             MessageReceived("x", "hi", 0.0),
-            ["x: hi (their clock said 1970-01-01 09:00)"],
-            ["x : hi (their clock said 1970-01-01 09:00)"],
+            ["x: hi (written 1970-01-01 09:00 by their clock)"],
+            ["x : hi (written 1970-01-01 09:00 by their clock)"],
         ),
         (
             MessageReceived("x", "hi\nthere\n", 0.0),
-            ["x: hi", "   there (their clock said 1970-01-01 09:00)"],
-            ["x : hi", "    there (their clock said 1970-01-01 09:00)"],
+            ["x: hi", "   there (written 1970-01-01 09:00 by their clock)"],
+            ["x : hi", "    there (written 1970-01-01 09:00 by their clock)"],
         ),
         (
             GroupMessageReceived("x", "hi", AT),
-            ["Group Chat x: hi (their clock said 2022-03-25 05:26)"],
-            ["Channel_Message x : hi (their clock said 2022-03-25 05:26)"],
+            ["Group Chat x: hi (written 2022-03-25 05:26 by their clock)"],
+            ["Channel_Message x : hi (written 2022-03-25 05:26 by their clock)"],
         ),
         (
             LetterReceived("x", "hi", AT, group=False, first=False, signed_at=AT + 3600),
-            ["x: 05:26:36 hi (their clock said 2022-03-25 06:26)"],
-            ["(1648153596.767) x : hi (their clock said 2022-03-25 06:26)"],
+            ["x: 05:26:36 hi (written 2022-03-25 06:26 by their clock)"],
+            ["(1648153596.767) x : hi (written 2022-03-25 06:26 by their clock)"],
         ),
         (
             LetterReceived("x", "hi", AT, group=True, first=False, signed_at=253_402_300_799.0),
-            ["Group Chat x: 05:26:36 hi (their clock said 10000-01-01 08:59)"],
-            ["(1648153596.767) Channel_Message x : hi (their clock said 10000-01-01 08:59)"],
+            ["Group Chat x: 05:26:36 hi (written 10000-01-01 08:59 by their clock)"],
+            ["(1648153596.767) Channel_Message x : hi (written 10000-01-01 08:59 by their clock)"],
         ),
     ],
 )
-def test_a_sender_whose_clock_is_wrong_is_shown_with_their_time(event, group, channel):
+def test_a_message_of_another_day_is_shown_with_the_day_on_which_it_was_written(event, group, channel):
     assert texts(GROUP.render(event)) == group
     assert texts(CHANNEL.render(event)) == channel
+
+
+@pytest.mark.parametrize(
+    ("hours_ago", "written"),
+    [(0, "05:26"), (5, "00:26"), (6, "2022-03-24 23:26"), (-18, "23:26"), (24, "2022-03-24 05:26")],
+)
+def test_a_message_of_today_is_shown_with_the_time_at_which_it_was_written(hours_ago, written):
+    book = Phrasebook(now=lambda: AT)
+    letter = LetterReceived("x", "hi", AT, group=False, first=False, signed_at=AT - hours_ago * 3600)
+    assert texts(book.render(letter)) == [f"x: 05:26:36 hi (written {written} by their clock)"]
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ Whatever another person or the server wrote is escaped here. When something is s
 """
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 
 import attrs
@@ -26,8 +26,8 @@ MAX_TEXT_LINES = 200
 
 _ENTRIES = ((Phrase.ENTRY, Phrase.POST, Phrase.ROOM_POST), (Phrase.OWN_ENTRY, Phrase.OWN_POST, Phrase.OWN_ROOM_POST))
 """By `HistoryEntry.sent`, then: to one person, to everyone, to a room."""
-_THEIR_CLOCK = " (their clock said {clock})"
-"""What follows a message whose sender's clock differs from the server's."""
+_WRITTEN = " (written {clock} by their clock)"
+"""What follows a message that its sender wrote at another time: it waited for the server, or their clock is wrong."""
 _ERRORS: dict[type[errors.ChatError], Phrase] = {
     errors.NotRegistered: Phrase.OFFLINE,
     refusals.AlreadyRegistered: Phrase.ALREADY_REGISTERED,
@@ -94,12 +94,13 @@ def show_address(address: tuple[str, int]) -> str:
 class Phrasebook:
     """Results -> the lines that show them in one wording. `owner` is the reader's name, for mentions in a group.
 
-    `is_at_terminal`: a person reads, not a program.
+    `is_at_terminal`: a person reads, not a program. `now`: seconds since 1970; other days than today are named.
     """
 
     wording: Wording = Wording.GROUP
     owner: str = ""
     is_at_terminal: bool = False
+    now: Callable[[], float] = time.time
 
     lists_changed_table = False
 
@@ -171,19 +172,23 @@ class Phrasebook:
         """
         template = phrase.group if self.wording is Wording.GROUP else phrase.channel
         if clock is not None:
-            template += _THEIR_CLOCK
+            template += _WRITTEN
         fields = {
             "name": escape(name),
             "room": escape(room),
             "time": time.strftime("%H:%M:%S", time.localtime(at)),
             "date": time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at)),
             "stamp": f"({at:.3f})",
-            "clock": time.strftime("%Y-%m-%d %H:%M", time.localtime(clock or 0)),
+            "clock": self._time_of_day(clock or 0),
             "count": str(count),
             "key": escape(key),
             "pinned": escape(pinned),
         }
         return tuple(line for part in template.split(" / ") if part for line in _fill(phrase.style, part, text, fields))
+
+    def _time_of_day(self, at: float) -> str:
+        then, today = time.localtime(at), time.localtime(self.now())
+        return time.strftime("%H:%M" if then[:3] == today[:3] else "%Y-%m-%d %H:%M", then)
 
     def _all(self, words: Iterable[outbox_words.Words]) -> tuple[Line, ...]:
         return tuple(line for phrase, fields in words for line in self.lines(phrase, **fields))
