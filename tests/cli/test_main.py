@@ -251,6 +251,11 @@ def test_the_help_of_no_history_and_the_readme_name_the_typed_lines(capsys):
     assert f"the latest {MAX_KEPT_LINES:,} to {2 * MAX_KEPT_LINES:,} lines" in readme
 
 
+def test_no_option_has_an_empty_default(capsys):
+    assert main(["client", "--help"]) == 0
+    assert 'default: ""' not in capsys.readouterr().out
+
+
 def test_the_version_is_shown(capsys):
     assert main(["--version"]) == 0
     assert capsys.readouterr().out == f"trio-chat, version {trio_chat.__version__}\n"
@@ -266,7 +271,10 @@ async def test_a_port_in_use_is_reported_in_one_line(capsys, nursery):
 def test_a_usage_error_names_the_program_as_it_was_started():
     done = subprocess.run([sys.executable, "-m", "trio_chat", "client"], capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert done.stderr == "python -m trio_chat client: Missing argument 'NAME'.\n"
+    assert done.stderr == (
+        "python -m trio_chat client: Missing argument 'NAME'. "
+        "Usage: python -m trio_chat client [OPTIONS] NAME SERVER-IP SERVER-PORT [CLIENT-PORT]\n"
+    )
 
 
 # --- the client ---

@@ -235,7 +235,9 @@ def friends(user_id: int, named: tuple[int | str, ...], server: tuple[str, int],
 @click.option("--no-history", is_flag=True, help="Keep no history of messages, nor of the lines that you type.")
 @click.option("--stay", is_flag=True, help="At the end of input, keep receiving until killed.")
 @click.option("--reconnect", is_flag=True, help="If the server does not respond, keep trying.")
-@click.option("--invitation", metavar="CODE", default="", help="The code from the operator, for a new name.")
+@click.option(
+    "--invitation", metavar="CODE", default="", show_default=False, help="The code from the operator, for a new name."
+)
 @_store("one for each name and server, in your data folder")
 @_identity("one for each name and server, in your data folder")
 @_server_key
@@ -331,7 +333,10 @@ def _main(args: list[str]) -> int:
         error.show()
     except click.UsageError as error:
         command = error.ctx.command_path if error.ctx else "trio-chat"
-        click.echo(f"{command}: {error.format_message()}", err=True)
+        usage = ""
+        if error.ctx and isinstance(error, click.MissingParameter):
+            usage = " " + " ".join(error.ctx.get_usage().split())  # without the line ends
+        click.echo(f"{command}: {error.format_message()}{usage}", err=True)
     except click.Abort:
         return INTERRUPTED
     return REFUSED
