@@ -77,9 +77,7 @@ class RegistrationClosed(ChatError):
 class NotInvited(ChatError):
     """The server registers new names with an invitation only, and none was given, or it was used or is too old."""
 
-    line = (
-        "the server needs a valid invitation for this name: ask its operator for one, and give it by --invitation CODE"
-    )
+    line = "the server needs a valid invitation for this name: ask its operator for one (--invitation CODE)"
 
 
 class Kicked(ChatError):

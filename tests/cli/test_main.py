@@ -787,6 +787,7 @@ def test_the_demo_shows_its_conversation(capsys):
     assert "alice  < send bob Hello, Bob!" in lines
     assert "bob    | >>> alice: Hello, Bob!" in lines
     assert "server | >>> [Client table updated.]" in lines
+    assert not any("No ACK" in line for line in lines), "everybody answers, or is known to be away"
     assert any(line.endswith(" | >>> [You are Offline. Bye.]") for line in lines[-3:]), "or the server's last table"
 
 

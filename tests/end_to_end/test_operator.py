@@ -30,7 +30,7 @@ async def test_an_operator_invites_kicks_and_bans():
         alice = await programs.start("alice", "client", "alice", "127.0.0.1", server.port, "--invitation", code)
         _, complaints = await alice.rest()
         assert "the server needs a valid invitation for this name: ask its operator for one" in complaints[0]
-        assert complaints[0].endswith("--invitation CODE")
+        assert complaints[0].endswith("(--invitation CODE)")
         await alice.exits(2)
         bob = await programs.client("bob", server, "--invitation", code)
 

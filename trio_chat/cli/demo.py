@@ -4,13 +4,16 @@ Sockets and conversations are real. Here is only what the three type, and the li
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 
 import trio
 
 from trio_chat.cli.exit_codes import DONE, FAILED
 from trio_chat.cli.server import serve_and_print
+from trio_chat.client.chat import Chat
 from trio_chat.client.opening import open_chat
+from trio_chat.protocol.records import Record
 from trio_chat.storage.server_memory import MemoryServerStore
 from trio_chat.terminal.conversation import run_conversation
 from trio_chat.terminal.styling import Line
@@ -40,6 +43,7 @@ carol < send_all Lunch at noon?
 carol | [Group Message received by Server.]
 alice | Group Chat carol: Lunch at noon?
 # Alice writes to Bob, who is away. The server keeps the message.
+alice knows bob
 alice < send bob Are you coming?
 alice | [Offline Message sent at HH:MM:SS received by the server and saved.]
 # Bob comes back and gets both messages. Alice gets a receipt.
@@ -62,7 +66,8 @@ carol < exit
 carol | [You are Offline. Bye.]
 """
 """`#`: a heading. `joins`: a client starts. `<`: its user types a line. `|`: the client must print this line next, or
-after others that do not matter. HH:MM:SS is any time.
+after others that do not matter. HH:MM:SS is any time. `knows`: the client must have heard that somebody is away before
+its user goes on. Tables come up to 0.1 s late, and nobody types as fast as this.
 """
 
 
@@ -72,11 +77,23 @@ class _DemoClient:
     def __init__(self, name: str, echo: Callable[[str], object]) -> None:
         self.name = name
         self._echo = echo
+        self._table: Mapping[str, Record] = {}
         self._typed_in, self._typed = trio.open_memory_channel[str](1)
         self._printed_in, self._printed = trio.open_memory_channel[str](1000)
 
     async def run(self, server: tuple[str, int]) -> None:
-        await run_conversation(open_chat(self.name, server, host=HOST), self._typed, self._show, Phrasebook())
+        await run_conversation(self._open(server), self._typed, self._show, Phrasebook())
+
+    @asynccontextmanager
+    async def _open(self, server: tuple[str, int]) -> AsyncIterator[Chat]:
+        async with open_chat(self.name, server, host=HOST) as chat:
+            self._table = chat.table
+            yield chat
+
+    async def know_is_away(self, name: str) -> None:
+        """Wait until the client knows that somebody is away."""
+        while self._table[name].online:  # noqa: ASYNC110 - the events are for the conversation
+            await trio.sleep(0.05)
 
     async def type(self, line: str) -> None:
         self._echo(f"{self.name:<6} < {line}")
@@ -115,11 +132,12 @@ async def run_demo(
                     nursery.start_soon(clients[name].run, server)
                 case [name, "<", line]:
                     await clients[name].type(line)
-                case [name, "|", line]:
-                    missing = step
-                    with trio.move_on_after(step_timeout):
-                        await clients[name].wait_for(line)
-                        missing = None
+                case [name, "|" | "knows" as verb, what]:
+                    client = clients[name]
+                    wait = client.wait_for if verb == "|" else client.know_is_away
+                    with trio.move_on_after(step_timeout) as waiting:
+                        await wait(what)
+                    missing = step if waiting.cancelled_caught else None
             if missing:
                 break
         nursery.cancel_scope.cancel()
