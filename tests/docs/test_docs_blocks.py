@@ -170,3 +170,11 @@ def test_the_readme_names_every_part_of_the_package():
         for line in block.lines
     }
     assert named >= {path.parent.name for path in (ROOT / "trio_chat").glob("*/__init__.py")}
+
+
+async def test_the_program_of_the_readme_reports_an_error_in_one_line():
+    (program,) = [block for block in blocks_of(README) if block.kind == "python"]
+    async with open_page() as page:
+        await page.save_program(program)
+        process = await page.shell.run("program", "python reporter.py")
+        assert await process.read_to_end() == ["reporter: the server is not responding"]
