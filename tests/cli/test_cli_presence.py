@@ -62,6 +62,13 @@ def test_invalid_arguments_are_refused_in_one_line(args, complaint, capsys):
     assert err.count("\n") == 1
 
 
+async def test_a_name_is_refused_where_there_is_no_chat(nursery, capsys):
+    host, port = await nursery.start(partial(serve_presence, 0, host=HOST))
+    assert await run("friends", 1, 2, "abc", "--server", f"{host}:{port}") == 2
+    assert "friends: refused with error 5: '[server] There is no chat here: friends are num" in capsys.readouterr().err
+    nursery.cancel_scope.cancel()
+
+
 @pytest.mark.parametrize("args", [["presence"], ["server", "0", "--store", ":memory:", "--presence-port"]])
 async def test_a_port_in_use_is_reported_in_one_line(args, roster, capsys):
     port = roster.address[1]

@@ -17,10 +17,12 @@ It must neither wait nor change the roster: other watchers still have to get the
 class Roster:
     """Who is online and who watches whom. One roster may serve a chat and a presence service.
 
-    Nothing is kept about somebody who is neither online nor watched: anybody may watch any number.
+    Nothing is kept about somebody who is neither online nor watched: anybody may watch any number. `has_names`: a chat
+    may share it. Else nobody with a name would ever come.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, has_names: bool = True) -> None:
+        self.has_names = has_names
         self._connections: dict[Friend, int] = {}
         # A dict as an ordered set: watchers are called in the order in which they began.
         self._watchers: dict[Friend, dict[Watcher, None]] = {}

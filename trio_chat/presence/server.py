@@ -81,7 +81,7 @@ async def serve_presence(
     Args:
         port: the TCP port; 0 is any that is free.
         host: the address to listen on, or a name for it (all its addresses, but with port 0 the first one alone).
-        roster: who is online. Share it with a chat, and its names can be friends; None is a new one.
+        roster: who is online. Share it with a chat, and its names can be friends; None is a new one, without names.
         limits: how much one connection, one address and all together may use.
 
     Raises:
@@ -92,7 +92,7 @@ async def serve_presence(
     async with trio.open_nursery() as nursery:
         connections = min(limits.presence_connections, _most_open_files() - SPARE_FILES)
         allowed = attrs.evolve(limits, presence_connections=connections)
-        await nursery.start(partial(serve_listeners, listeners, roster or Roster(), limits=allowed))
+        await nursery.start(partial(serve_listeners, listeners, roster or Roster(has_names=False), limits=allowed))
         task_status.started(bound)
 
 
@@ -283,6 +283,8 @@ class _Connection:
             self._set_friends(request.friends)
 
     def _set_friends(self, friends: Sequence[Friend]) -> None:
+        if not self._roster.has_names and any(isinstance(friend, str) for friend in friends):
+            raise Refusal(INVALID_ID, "There is no chat here: friends are numbers")
         wanted: dict[Friend, Friend] = {}
         for friend in friends:
             wanted.setdefault(fold_friend(friend), friend)
