@@ -223,7 +223,7 @@ MEMBERS_NOT_TRUSTED = (
 )
 ROOM_IS_PRIVATE = "[Group ox is private, and you are not in it. Ask one of its owners to type invite with your name.]"
 FORGED = ["[WARNING: the server showed a forged receipt of y.]"]
-SECOND_TEXT = ["[WARNING: y sent two texts as one message. Only the first one is shown.]"]
+SECOND_TEXT = ["[WARNING: y sent two texts as one. Only the first is shown.]"]
 WRONG_RECEIPT = ["[WARNING: y signed a receipt for another text than you sent.]"]
 
 
@@ -499,7 +499,7 @@ WRONG_RECEIPT = ["[WARNING: y signed a receipt for another text than you sent.]"
         (Phrase.UNREADABLE, {"name": "y"}, UNREADABLE, SAME),
         (Phrase.FORGED_RECEIPT, {"name": "y"}, FORGED, SAME),
         (Phrase.WRONG_RECEIPT, {"name": "y"}, WRONG_RECEIPT, SAME),
-        (Phrase.SECOND_TEXT, {"name": "y"}, SECOND_TEXT, SAME),
+        (Phrase.TWO_TEXTS, {"name": "y"}, SECOND_TEXT, SAME),
         (
             Phrase.HEADING,
             {"name": "name", "text": "address", "key": "fingerprint"},

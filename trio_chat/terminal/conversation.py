@@ -235,8 +235,6 @@ class Conversation:
                 self.tell(results.HistoryList(tuple(await self.chat.search(words, name=room))))
             case commands.Help(about):
                 self.tell(results.CommandList(commands.help_lines(about)))
-            case commands.Empty() | commands.Exit():
-                pass
 
     async def _send(self, command: commands.MessageCommand) -> None:
         match command:

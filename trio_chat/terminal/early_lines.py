@@ -67,8 +67,9 @@ class EarlyLines:
                 self._tell(results.BlockedList(blocked_in(store)))
             case commands.History(name, count):
                 self._tell(results.HistoryList(tuple(await store.history(name, count))))
-            case commands.Search(words):
-                self._tell(results.HistoryList(tuple(await store.search(words, commands.DEFAULT_COUNT))))
+            case commands.Search(words, room):
+                found = await store.search(words, commands.DEFAULT_COUNT, room)
+                self._tell(results.HistoryList(tuple(found)))
             case commands.Help(about):
                 self._tell(results.CommandList(commands.help_lines(about)))
             case _:

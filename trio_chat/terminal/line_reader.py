@@ -34,8 +34,8 @@ class LineReader:
     the whole chat. At the end of a pipe they are set again for as long as messages leave the outbox. While the chat is
     not open yet, they are set at a terminal, and for a pipe of which nothing is left to do that needs the server; else
     a pipe waits for it. `stay`: the end of the lines ends nothing. `refuse`: called with each line that is not taken.
-    `carry_out`: does what needs no server, once it is silent, or we leave. `unanswered`: the line that is being carried
-    out, if any.
+    `carry_out`: does what needs no server, once it is silent, or we leave.
+    `unanswered`: the line that is being carried out, if any.
     """
 
     _typed: AsyncIterable[str]

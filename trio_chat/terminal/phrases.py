@@ -222,11 +222,7 @@ class Phrase(enum.Enum):
         "with --reconnect: a message was not sent; the reason follows",
         "[Your message to {text} of {time} was not sent:]",
     )
-    UNCERTAIN = (
-        Style.ERROR,
-        "the same, if it may have arrived",
-        "[Your message to {text} of {time} has failed:]",
-    )
+    UNCERTAIN = Style.ERROR, "the same, if it may have arrived", "[Your message to {text} of {time} has failed:]"
     ALL_WAITING = (
         Style.ERROR,
         "at the end with --reconnect, at the start without: messages wait",
@@ -363,11 +359,7 @@ class Phrase(enum.Enum):
         "receipt for another text",
         "[WARNING: {name} signed a receipt for another text than you sent.]",
     )
-    SECOND_TEXT = (
-        Style.WARNING,
-        "another text under the id of a message",
-        "[WARNING: {name} sent two texts as one message. Only the first one is shown.]",
-    )
+    TWO_TEXTS = Style.WARNING, "two texts, one id", "[WARNING: {name} sent two texts as one. Only the first is shown.]"
     HEADING = Style.PLAIN, "who: above the rows", "{name}  status    since     {text}  {key}"
     ONLINE_ROW = Style.PLAIN, "who: someone online", "{name}  on line   {time}  {text}  {key}"
     AWAY_ROW = Style.PLAIN, "who: someone away", "{name}  off line  {time}  {text}  {key}"

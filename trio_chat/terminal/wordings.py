@@ -66,11 +66,7 @@ _ERRORS: dict[type[errors.ChatError], Phrase] = {
     errors.ForgedReceipt: Phrase.FORGED_RECEIPT,
 }
 """The phrases of errors whose only fields are a name, a room and two keys."""
-_NOT_SHOWN: dict[type, Phrase] = {
-    events.LetterUnreadable: Phrase.UNREADABLE,
-    events.SecondTextReceived: Phrase.SECOND_TEXT,
-}
-
+_NOT_SHOWN = {events.LetterUnreadable: Phrase.UNREADABLE, events.SecondTextReceived: Phrase.TWO_TEXTS}
 _SENT = {"direct": Phrase.RECEIVED, "relayed": Phrase.RELAYED, "saved": Phrase.SAVED}
 _BY_SERVER = {events.Fallback.NO_ACK: Phrase.NO_ACK, events.Fallback.OFFLINE: Phrase.KNOWN_AWAY}
 
@@ -173,22 +169,19 @@ class Phrasebook:
         template = phrase.group if self.wording is Wording.GROUP else phrase.channel
         if clock is not None:
             template += _WRITTEN
+        then, today = time.localtime(clock or 0), time.localtime(self.now())
         fields = {
             "name": escape(name),
             "room": escape(room),
             "time": time.strftime("%H:%M:%S", time.localtime(at)),
             "date": time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at)),
             "stamp": f"({at:.3f})",
-            "clock": self._time_of_day(clock or 0),
+            "clock": time.strftime("%H:%M" if then[:3] == today[:3] else "%Y-%m-%d %H:%M", then),
             "count": str(count),
             "key": escape(key),
             "pinned": escape(pinned),
         }
         return tuple(line for part in template.split(" / ") if part for line in _fill(phrase.style, part, text, fields))
-
-    def _time_of_day(self, at: float) -> str:
-        then, today = time.localtime(at), time.localtime(self.now())
-        return time.strftime("%H:%M" if then[:3] == today[:3] else "%Y-%m-%d %H:%M", then)
 
     def _all(self, words: Iterable[outbox_words.Words]) -> tuple[Line, ...]:
         return tuple(line for phrase, fields in words for line in self.lines(phrase, **fields))
@@ -334,7 +327,6 @@ class Phrasebook:
             case results.CommandFailed(errors.TooFast(seconds=seconds), to=str(to)) if to:
                 return self.lines(Phrase.MESSAGE_TOO_FAST, text=to, count=seconds)
             case results.CommandFailed(errors.KeyChanged(name=name) as error, command, ""):
-                # Only `send` sends something: `invite` and the like have to be typed again.
                 *warning, _ = self._error(error)
                 return (*warning, *self.lines(Phrase.NOT_DONE_UNTRUSTED, name=name, key=command))
         return self._error(failed.error)
@@ -382,10 +374,8 @@ def _room_row(room: RoomInfo, current: str) -> Phrase:
 
 
 def _fill(style: Style, template: str, text: str, fields: dict[str, str]) -> Iterator[Line]:
-    """The lines of a template. A line end in the text begins a new line below the beginning of the text.
-
-    Without this indent, a line of the text could look like somebody else's message.
-    """
+    """The lines of a template. A line end in the text begins a new line below the beginning of the text."""
+    # Without this indent, a line of the text could look like somebody else's message.
     before, has_name, _ = template.partition("{name}")
     name, name_at = (fields["name"].rstrip(), len(before.format_map(fields))) if has_name else ("", 0)
     before, has_text, after = template.partition("{text}")
@@ -404,5 +394,5 @@ def _text_lines(text: str) -> list[str]:
 
 
 def _ringing(lines: tuple[Line, ...], mention: str = "") -> tuple[Line, ...]:
-    # One message rings once, however many lines it has; the mention may be in any of them.
+    # One message rings once; the mention may be in any of its lines.
     return tuple(attrs.evolve(line, mention=mention, rings=number == 0) for number, line in enumerate(lines))
