@@ -351,6 +351,21 @@ async def test_a_server_cannot_fill_the_memory_with_rooms(bob, monkeypatch):
     assert bob.takes(elk, room=ELK) == "joined"
 
 
+async def test_who_has_left_without_an_answer_can_be_invited_again_by_a_later_owner(bob):
+    """The server has done it, and our program was killed before it knew. Epochs without us are not given to us."""
+    bob.takes(FIRST)
+    third = epoch("alice", "carol", before=epoch("alice", before=FIRST), owners=("alice", "carol"))
+    again = epoch("alice", "bob", "carol", by="carol", before=third, owners=("alice", "carol"))
+    bob.refuses(again, "does not own the room")
+    bob.epochs.not_given(OX, again.epoch.n)
+    bob.refuses(again, "does not own the room")
+    bob.epochs.not_given(OX, third.epoch.n)
+    bob.seq += 10
+    change = bob.epochs.take_untrusted(again.body, OX, bob.seq)
+    assert change.is_unknown_owner, "which the user is told: only the server says that we were not in it"
+    assert bob.epochs.present(OX) == again
+
+
 # --- who puts us into a room ---
 
 

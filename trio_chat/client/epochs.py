@@ -35,7 +35,6 @@ MAX_PRIVATE_ROOMS = 200
 MAX_ASKED_FOR = 20
 """How many epochs of a room, the latest ones, are asked for before an entry is opened."""
 
-
 MAX_IGNORED = 1000
 """How many rooms are remembered from which nothing is shown. A server that names more of them gets some of it shown."""
 
@@ -78,6 +77,8 @@ class Epochs:
     _latest: dict[str, int] = attrs.field(init=False, factory=dict)
     # Where we were when we jumped to a later epoch, because we had asked for it: those between may still come.
     _behind: dict[str, SignedEpoch] = attrs.field(init=False, factory=dict)
+    # The latest epoch of each of our rooms that the server does not give us: we were not in it then.
+    _not_ours: dict[str, int] = attrs.field(init=False, factory=dict)
     # The last entry with which we have left a room, or were removed from it.
     _left: dict[str, int] = attrs.field(init=False, factory=dict)
     _blocked: set[str] = attrs.field(init=False, factory=set)
@@ -215,6 +216,7 @@ class Epochs:
             self._behind.setdefault(room, known)
         self._blocked.discard(room)
         self._ended.pop(room, None)
+        self._not_ours.pop(room, None)
         self._present[room] = signed
         self._remember(_Known(key, seq, _members(epoch), is_handed))
         self._to_keep.append(KeptEpoch(key, seq, body, is_handed))
@@ -242,12 +244,20 @@ class Epochs:
         """What an epoch of a room is for us. The latter: we were removed, and its owner did not own the room then."""
         epoch, ended = signed.epoch, self._ended.get(signed.epoch.room)
         sequel = compare(known or ended, signed)
+        # Our request to leave had no answer, perhaps (seed 201107). As if we had been told that we were removed.
+        if known is not None and known.epoch.n < self._not_ours.get(epoch.room, 0) < epoch.n:
+            known, ended = None, known
         if known is not None or ended is None or sequel is not Sequel.NOT_AN_OWNER:
             return sequel, False
         if epoch.n <= ended.epoch.n or epoch.name != ended.epoch.name:
             return Sequel.FORK, False
         # While we were not in it, they may have become an owner. Whether that is so, only the user can find out.
         return compare(None, signed), True
+
+    def not_given(self, room: str, n: int) -> None:
+        """The server does not give us this epoch, which is between those that we have."""
+        if room in self._present:
+            self._not_ours[room] = n
 
     def _is_not_for_us(self, epoch: Epoch, seq: int) -> bool:
         if epoch.owner in self._store.blocked():
@@ -313,6 +323,7 @@ class Epochs:
 
         It may be on its way to us (seed 20027), or what we have asked for: the server gives it also to who was removed.
         """
+        self._not_ours.pop(room, None)
         self._left[room] = max(seq, self._left.pop(room, 0))
         while len(self._left) > MAX_IGNORED:
             del self._left[next(iter(self._left))]

@@ -337,8 +337,12 @@ class PrivateRooms:
         """Ask for the epochs without which these entries cannot be opened. Raises ServerNotResponding and the like."""
         for room, n in self._epochs.missing(entries):
             # There may be none for us: then the entries are shown as what cannot be opened.
-            with suppress(errors.NoSuchRoom, errors.NotAMember, errors.MembersNotTrusted):
+            try:
                 await self.fetch(room, n, "")
+            except (errors.NoSuchRoom, errors.NotAMember):
+                self._epochs.not_given(room, n)
+            except errors.MembersNotTrusted:
+                pass
 
     # --- messages ---
 
