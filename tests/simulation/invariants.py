@@ -53,6 +53,7 @@ KEPT = {
     "Links._hellos",  # at most one for each server that has not answered yet
     "Views._owners",  # at most one for each key that has owned a name
     "Acknowledged.receipts",  # of the latest batch, which a variable of the loop still holds
+    "SecondTexts._warned",  # one warning for each sender and run
     "Inbox._told",  # an id that was used twice may stay
     "SentLetters._letters",  # also letters of which nobody knows whether the server ever got them
     "Log._shared",  # what comes at each position, until something is appended
