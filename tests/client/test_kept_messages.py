@@ -18,7 +18,7 @@ from tests.stage import identity_of
 from tests.storage.backends import inline
 from tests.storage.test_client_store import Disk, SlowDisk
 from trio_chat.client import kept_notices
-from trio_chat.client.events import LetterReceived, MessageReceived
+from trio_chat.client.events import LetterReceived, MessageReceived, SecondTextReceived
 from trio_chat.errors import StoreFailed
 from trio_chat.link.session import Peer
 from trio_chat.protocol.messages import MAX_KEPT, Ack, DirectMessage, MessagesKept, Taken
@@ -209,7 +209,7 @@ async def test_another_text_under_a_known_id_is_not_told_of(bob, person, autojum
     alice.send(bob.peer, message("I owe you 1000", id=one.id))
     await trio.sleep(1)
     assert (len(alice.of(Ack)), told(alice)) == (1, [one.id]), "once, for the first one"
-    assert texts(bob) == ["hi"]
+    assert bob.shown == [MessageReceived("alice", "hi"), SecondTextReceived("alice")]
 
 
 async def test_who_is_blocked_is_told_nothing(bob, person, autojump_clock):

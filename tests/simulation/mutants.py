@@ -341,7 +341,7 @@ def takeovers_need_one_register(stack):
     register = Service._register
 
     def at_once(self, peer, request, now, at):
-        return register(self, peer, attrs.evolve(request, takeover_at=at), now, at)
+        return register(self, peer, attrs.evolve(request, takeover_at=now), now, at)
 
     replace(stack, Service, "_register", at_once)
 
@@ -351,7 +351,7 @@ def late_takeovers_count(stack):
     register = Service._register
 
     def as_if_just_told(self, peer, request, now, at):
-        return register(self, peer, attrs.evolve(request, takeover_at=request.takeover_at and at), now, at)
+        return register(self, peer, attrs.evolve(request, takeover_at=request.takeover_at and now), now, at)
 
     replace(stack, Service, "_register", as_if_just_told)
 

@@ -28,8 +28,8 @@ from tests.stage import SERVER
 from trio_chat.client.registration import HEARTBEAT_EVERY, MAX_SILENT_ROUNDS
 from trio_chat.crypto.room_keys import SignedEpoch
 from trio_chat.errors import ChatError, NotRegistered, ServerNotResponding
-from trio_chat.link.sessions import SESSION_LIFETIME
-from trio_chat.protocol.messages import Ack, Answer, Part, Registered, Request, TableChange
+from trio_chat.link.sessions import REPLACED_LIFETIME, SESSION_LIFETIME
+from trio_chat.protocol.messages import Ack, Answer, Part, Register, Registered, Request, TableChange
 from trio_chat.protocol.records import Address, Record
 from trio_chat.protocol.room_messages import RoomChanged
 from trio_chat.transport.endpoint import ACK_WINDOW
@@ -512,14 +512,45 @@ class World:
         await self._one_is_killed(self.people[0])
         for _ in range(3):
             await self._one_is_restarted(self.dice.choice(self.people))
-        await self._the_server_is_restarted()
+        await self._a_registration_comes_late(self.dice.choice(self.people))
+        await self._the_server_calls()
         self.private.members_post()
         self.outbox.all_put()
         # Until sessions that are no longer used are forgotten: with the first datagram after they have expired. Seed
         # 120044 had one more when this was 200 s: it expired 14 ms after a heartbeat, and the next came too late.
         await trio.sleep(SESSION_LIFETIME + HEARTBEAT_EVERY + 15)
 
-    async def _the_server_is_restarted(self) -> None:
+    async def _a_registration_comes_late(self, person: Person) -> None:
+        """It is that of a program that was killed, and comes when the next one is registered.
+
+        The first one that it sent, or the second one, which takes the name from the program before.
+        """
+        late: list[tuple[bytes, Address, Address]] = []
+        is_held, takes_over = trio.Event(), self.dice.random() < 0.5
+
+        def hold(data: bytes, source: Address, destination: Address) -> bool:
+            inside = self.trace.tap.messages(data) if source == person.seen_at and not late else ()
+            if not any(isinstance(one, Register) and bool(one.takeover_at) == takes_over for one in inside):
+                return True
+            late.append((data, source, destination))
+            is_held.set()
+            return False
+
+        await person.kill()
+        self.network.filters.append(hold)
+        person.start()
+        with trio.move_on_after(10):
+            await is_held.wait()
+        await person.kill()
+        self.network.filters.remove(hold)
+        person.start()
+        # The server still takes what comes on the link of the program before.
+        await trio.sleep(REPLACED_LIFETIME / 2)
+        for datagram in late:
+            self.network.inject(*datagram)
+        await trio.sleep(5)
+
+    async def _the_server_calls(self) -> None:
         """It calls those who were online. Otherwise they would come with their next heartbeats."""
         here = {one.name for one in self.people if one.is_online and one.registered_at == self.server.runs}
         await self.server.kill()
