@@ -38,8 +38,7 @@ def may_come_again(world: World, name: str, message: Message, shown: float, agai
     a little longer, for a time that nobody is told.
     """
     place = max((world.trace.places.get(id_, 0) for id_ in message.ids), default=0)
-    # Nor is the place known of what a server had on its disk when it was killed, before it told anybody (seed 200114).
-    is_told = message.ended is not None and message.queued is None and message.how != "unknown"
+    is_told = message.ended is not None and message.queued is None
     return any(
         loss.name == name
         and shown <= loss.time <= again

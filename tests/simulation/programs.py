@@ -43,6 +43,8 @@ from trio_chat.transport.ids import new_id
 if TYPE_CHECKING:
     from tests.simulation.world import World
 
+PLACES = "SELECT id, seq FROM entries WHERE kind IN ('direct', 'group')"
+
 PAUSES = (0.0, 0.3, 3.0)
 """Seconds until a program that has ended because its disk failed is started again."""
 
@@ -151,7 +153,10 @@ class Server(Program):
                 trace.epochs.update((signed.epoch.name, signed) for signed in epochs)
                 on_appended(entries)
 
-            return await load(both)
+            loaded = await load(both)
+            # Also those that a run had on its disk when it ended, and told nobody of (seeds 200114, 204101).
+            trace.places.update(await store._submit(lambda transaction: dict(transaction.database.execute(PLACES))))
+            return loaded
 
         async def watched_save_name(record: Record, invitation: bytes = b"") -> Position:
             before = trace.positions.get(record.name, 0)
