@@ -11,7 +11,6 @@ from tests.stage import SERVER, Person, identity_of
 from trio_chat.client.early_outbox import EarlyOutbox
 from trio_chat.client.events import (
     LetterReceived,
-    MessageNotOpened,
     MessageReceived,
     MessageState,
     OutgoingChanged,
@@ -33,7 +32,6 @@ from trio_chat.errors import (
     UnknownRecipient,
 )
 from trio_chat.protocol.messages import Accepted, Batch, Save, Saved, TableChange
-from trio_chat.protocol.records import EntryKind
 from trio_chat.storage.client_store import open_client_store
 from trio_chat.storage.memory import MemoryClientStore
 
@@ -582,63 +580,6 @@ async def test_a_message_that_was_received_directly_has_no_receipt_of_an_earlier
     assert bob.texts() == ["hi"]
     assert [one for one in alice.received if isinstance(one, ReceiptReceived)] == []
     assert alice.store.sent(message.id) is None
-
-
-async def _waits_and_is_at_the_server(stage, alice, bob):
-    """Put a message for Bob, who is offline. The server has it, and its answer to Alice is lost."""
-    await bob.chat.deregister()
-    await stage.pass_time(1)
-    stage.lose(lambda message, source, destination: isinstance(message, Saved))
-    message = await alice.chat.outbox.put("bob", "hi")
-    await stage.pass_time(4)
-    assert states(alice) == [(message.number, "waiting")]
-    return message
-
-
-async def test_a_receipt_for_a_message_that_waits_is_told_once_and_ends_the_wait(stage, autojump_clock):
-    alice, bob = await stage.enter("alice"), await stage.enter("bob")
-    message = await _waits_and_is_at_the_server(stage, alice, bob)
-    await bob.chat.register()
-    await stage.pass_time(1)
-    assert waiting(alice) == [], "at once, and not when it is tried again"
-    await stage.pass_time(60)
-    assert states(alice) == [(message.number, "waiting"), (message.number, "relayed")]
-    assert [one for one in alice.received if isinstance(one, ReceiptReceived)] == []
-    assert [(one.peer, one.text) for one in await alice.chat.history()] == [("bob", "hi")]
-    assert bob.texts() == ["hi"]
-    assert alice.store.unshown() == []
-
-
-async def test_the_same_in_a_program_that_sends_nothing_that_waits(stage, autojump_clock):
-    """A client without `--reconnect`: the next one with it must not say that again."""
-    store = MemoryClientStore()
-    alice, bob = await stage.enter("alice", store=store), await stage.enter("bob")
-    message = await _waits_and_is_at_the_server(stage, alice, bob)
-    await alice.kill()
-    stage.network.filters.clear()
-    alice = await stage.enter("alice", host=alice.host, store=store)
-    await bob.chat.register()
-    await stage.pass_time(5)
-    assert store.outgoing() == []
-    assert states(alice) == [(message.number, "relayed")]
-    await alice.kill()
-    alice = await stage.enter("alice", host=alice.host, store=store, reconnect=True)
-    await stage.pass_time(5)
-    assert alice.received == []
-
-
-async def test_a_message_that_waits_and_could_not_be_opened_is_not_said_to_be_relayed(stage, autojump_clock):
-    store = MemoryClientStore()
-    alice, bob = await stage.enter("alice"), await stage.enter("bob", store=store)
-    message = await _waits_and_is_at_the_server(stage, alice, bob)
-    # Another text has come under this id, so far as Bob's program knows.
-    store.saw((EntryKind.DIRECT, "alice", message.id), bytes(32))
-    await bob.chat.register()
-    await stage.pass_time(60)
-    assert waiting(alice) == []
-    assert states(alice) == [(message.number, "waiting")]
-    assert [one for one in alice.received if isinstance(one, MessageNotOpened)] == [MessageNotOpened("bob", message.at)]
-    assert await alice.chat.history() == []
 
 
 async def test_what_was_received_is_not_withdrawn(stage, autojump_clock):

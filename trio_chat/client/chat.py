@@ -47,7 +47,6 @@ class Chat:
         self.outbox = Outbox(context, registration, attempts)
         """Messages that are kept until they are sent, while the server or their recipients are away."""
         self._direct.on_kept = self.outbox.on_kept
-        self._inbox.on_receipt = self.outbox.on_receipt
         self._is_open = False
 
     @property

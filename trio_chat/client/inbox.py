@@ -63,8 +63,6 @@ class Inbox:
     _get_missing: Callable[[Sequence[Entry]], Awaitable[None]]
     kept_notices: KeptNotices = attrs.field(init=False)
     _second_texts: SecondTexts = attrs.field(init=False)
-    on_receipt: Callable[[bytes, Verdict], bool] = attrs.field(init=False, default=lambda id_, verdict: False)
-    """Called with the receipt of a letter for which no call waits. Returns whether its user knows it by that."""
     # Before the first registration only what an earlier program stored is shown.
     _head: float = attrs.field(init=False, default=float("inf"))
     _first_letter: bool = attrs.field(init=False, default=True)
@@ -186,8 +184,6 @@ class Inbox:
             if one.kind == EntryKind.RECEIPT and (waiting := expected[one.id]):
                 waiting.verdict = Verdict(one.text or "")
                 waiting.until_it_comes.cancel()
-            elif one.kind == EntryKind.RECEIPT and one.text and self.on_receipt(one.id, Verdict(one.text)):
-                self._told.add(one.key)
 
     async def show(self, entry: OpenedEntry) -> None:
         """Store and queue something that was not handed over, but asked for."""

@@ -28,7 +28,6 @@ from trio_chat.client.outgoing_queue import (
     queue_of,
 )
 from trio_chat.client.registration import Registration
-from trio_chat.crypto.receipts import Verdict
 from trio_chat.link.session import Peer
 from trio_chat.protocol.records import EVERYONE_NAME, check_name, fold
 from trio_chat.storage.outgoing import Outgoing
@@ -138,7 +137,11 @@ class Outbox:
         message = next((one for one in waiting if one.number == number), None)
         if message is None:
             raise errors.NotWaiting(number)
-        self._take_out(message)
+        queue = self._queues.get(queue_of(message), MessageQueue())
+        for one in [one for one in queue.messages if one.message.number == number]:
+            self._dequeue(queue, one)
+            if one.attempt is not None:
+                one.attempt.cancel()
         self._news.cancelled(number)
         await self._context.store.cancel_outgoing(message)
         return message
@@ -204,14 +207,6 @@ class Outbox:
         queue.wake_up.set()
         self._attempts.handed.pop(one.message.id, None)
         self._is_settled(one)
-
-    def _take_out(self, message: Outgoing) -> None:
-        """Remove a message from its queue, if it is in one. It is not sent any more."""
-        queue = self._queues.get(queue_of(message), MessageQueue())
-        for one in [one for one in queue.messages if one.message.number == message.number]:
-            self._dequeue(queue, one)
-            if one.attempt is not None:
-                one.attempt.cancel()
 
     def _is_settled(self, one: QueuedMessage) -> None:
         self._new -= one.is_new
@@ -301,22 +296,6 @@ class Outbox:
                 self._dequeue(queue, one)
                 if one.attempt is not None:
                     one.attempt.cancel()
-
-    def on_receipt(self, id_: bytes, verdict: Verdict) -> bool:
-        """The recipient of a message has signed that they have it, or could not open it.
-
-        Returns whether the user is told here what has become of it: if it waits, because the answer of the server was
-        lost. It must not be sent again, and its receipt is no news besides.
-        """
-        message = next((one for one in self.waiting() if one.id == id_), None)
-        if message is None:
-            return False
-        self._take_out(message)
-        if verdict is not Verdict.RECEIVED:
-            self._context.store.outgoing_done(message)
-            return False
-        self._was_sent(QueuedMessage(message, was_told=True), MessageState.RELAYED, None)
-        return True
 
     # --- what the user is told ---
 
