@@ -41,7 +41,7 @@ from trio_chat.server.wake_up_calls import WakeUpCalls
 from trio_chat.storage import client_store, server_epochs, server_requests, server_rooms, server_store
 from trio_chat.storage.client_store import SqliteClientStore
 from trio_chat.storage.interface import Appended, Status
-from trio_chat.storage.outgoing import OutgoingMessages
+from trio_chat.storage.outgoing import OutgoingMessages, delete_outgoing
 from trio_chat.storage.server_log import LogTransaction
 from trio_chat.storage.server_store import SqliteServerStore
 from trio_chat.transport import endpoint
@@ -679,3 +679,16 @@ if SENDERS_KEEP:
     def removed_at_the_first_answer(stack):
         always = property(lambda self: True, lambda self, value: None)
         replace(stack, QueuedMessage, "is_kept", always)
+
+
+@mutant("a message that was sent leaves the outbox only a while after it is in the history")
+def sent_messages_leave_late(stack):
+    def late(self, message):
+        self._outgoing.remove(message.number)
+        trio.lowlevel.spawn_system_task(later, self, message.number)
+
+    async def later(store, number):
+        await trio.sleep(1)
+        store._write_later(lambda database: delete_outgoing(database, number))
+
+    replace(stack, SqliteClientStore, "outgoing_done", late)

@@ -1,7 +1,8 @@
 """The promises of the outbox: what was accepted arrives, in order, or its sender is told that it does not."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
-from itertools import combinations
+from itertools import combinations, pairwise
 
 import attrs
 
@@ -9,6 +10,7 @@ from tests.simulation.crashes import Found, ended_within, is_lost, recipients, s
 from tests.simulation.outbox_events import NOBODY
 from tests.simulation.trace import Message
 from tests.simulation.world import World
+from trio_chat.client.events import MessageState
 from trio_chat.errors import TriedTooLong, UnknownRecipient
 from trio_chat.protocol.messages import DirectMessage
 
@@ -79,8 +81,42 @@ def _inverted(name: str, queue: Iterable[Message], first: dict[str | None, int])
             yield f"{name} was shown {other.text!r} before {one.text!r}", one.text, {name}
 
 
+def what_became_of_it_is_told_once(world: World) -> Iterator[Found]:
+    for message in world.trace.messages.values():
+        told = message.queued.told if message.queued is not None else []
+        # That it waits is told once, and then how it ended.
+        for is_waiting in (True, False):
+            same = [(time, state) for time, state in told if (state is MessageState.WAITING) == is_waiting]
+            for (time, state), (later, other) in pairwise(same):
+                if not ended_within(world, message.sender, time, time):
+                    what = f"was told that {message.text!r} is {state} at {time}, and {other} at {later}"
+                    yield f"{message.sender} {what}", message.text, {message.sender}
+
+
+def the_history_has_it_once(world: World) -> Iterator[Found]:
+    for name, history in world.histories.items():
+        counts = Counter(entry.text for entry in history)
+        for text, count in counts.items():
+            # What the hostile participant sends under new ids comes as often as they like.
+            if count > 1 and text in world.trace.messages:
+                yield f"{text!r} is {count} times in the history of {name}", text, {name}
+        lost = max((loss.time for loss in world.trace.losses if loss.name == name), default=0.0)
+        for message in world.trace.messages.values():
+            if message.sender != name:
+                known = shown_at(world, name, message.text)
+            else:
+                # `deceive` sends past the part of the program that notes it.
+                is_noted = message.is_honest and message.how != "unknown" and message.ended is not None
+                known = [message.ended] if is_noted else []
+            known = [time for time in known if time > lost and not ended_within(world, name, time, time)]
+            if known and not counts[message.text]:
+                yield f"{message.text!r} is not in the history of {name}, who knew it at {known}", message.text, {name}
+
+
 OUTBOX_PROMISES = (
     what_was_accepted_is_shown_or_has_failed,
     what_fails_has_a_reason,
     each_queue_keeps_its_order,
+    what_became_of_it_is_told_once,
+    the_history_has_it_once,
 )

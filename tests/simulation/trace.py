@@ -56,6 +56,7 @@ class Queued:
 
     `began`, `accepted`: when `put` was called, and when it was known that the message is on the disk, if it was, as
     numbers that grow. `is_waiting`: whether it was still in the outbox at the end.
+    `told`: when its sender was shown what.
     """
 
     began: int
@@ -63,6 +64,7 @@ class Queued:
     is_cancelled: bool = False
     has_failed: bool = False
     is_waiting: bool = False
+    told: list[tuple[float, MessageState]] = attrs.Factory(list)
 
 
 @attrs.define(eq=False)
@@ -209,6 +211,8 @@ class Trace:
         """Note what a sender is told of a message in their outbox."""
         message = self.outgoing[sender, change.number]
         self.note(sender, f"is told that {message.text!r} is {change.state} {change.error!r}")
+        if message.queued is not None:
+            message.queued.told.append((trio.current_time(), change.state))
         if message.queued is None or change.state is MessageState.WAITING:
             return
         message.queued.has_failed = change.state is MessageState.FAILED

@@ -25,6 +25,7 @@ from tests.simulation.seed import DAY
 from tests.simulation.sizes import sizes
 from tests.simulation.trace import LONG, PRIVATE_ROOMS, PRIVATELY, Loss, Trace
 from tests.stage import SERVER
+from trio_chat.client.events import HistoryEntry
 from trio_chat.client.registration import HEARTBEAT_EVERY, MAX_SILENT_ROUNDS
 from trio_chat.crypto.room_keys import SignedEpoch
 from trio_chat.errors import ChatError, NotRegistered, ServerNotResponding
@@ -48,6 +49,9 @@ KEEPING = 0.5
 
 SLOWNESS = (0.0, 0.0, 0.2)
 """Seconds until somebody is shown what their program has, at most."""
+
+MANY = 100_000
+"""More than any history has here."""
 
 RETURN_WITHIN = 2.0
 """Seconds after a restart of the server in which those who were online are registered again."""
@@ -93,6 +97,8 @@ class World:
         """Those whom the restarted server had called in vain."""
         self.tables: dict[str, dict[str, Record] | None] = {}
         self.online: dict[str, bool] = {}
+        self.histories: dict[str, list[HistoryEntry]] = {}
+        """What each person's program keeps of what was sent and shown."""
         self.rooms = RoomsKept({}, {}, [], False)
         """What the server has of private rooms at the end."""
         self.known: dict[str, dict[str, SignedEpoch]] = {}
@@ -128,6 +134,7 @@ class World:
         self.tables = {person.name: person.chat and dict(person.chat.table) for person in self.people}
         self.online = {person.name: person.is_online for person in self.people}
         self.outbox.look()
+        self.histories = {one.name: await one.chat.history(count=MANY) for one in self.people if one.chat}
         self.rooms = read_rooms(self.server.disk)
         self.known = {person.name: epochs_known(person, self.rooms) for person in self.people}
 
