@@ -104,7 +104,8 @@ async def test_without_a_server_it_waits_and_the_next_one_sends_it(stage, robot,
     await stage.kill_server()
     assert await robot.sends("bob", "one") == (4, [SILENT])
     others = (
-        "[Messages that wait to be sent: 1. Start with --reconnect --stay to send them; the command outbox lists them.]"
+        "[Messages that wait to be sent: 1. Start with --reconnect, in a pipe also with --stay, "
+        "to send them; the command outbox lists them.]"
     )
     assert await robot.sends("bob", "two") == (4, [SILENT, others])
     assert robot.waiting == ["one", "two"]

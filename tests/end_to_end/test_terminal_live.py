@@ -212,7 +212,7 @@ async def test_messages_the_bell_completion_and_pastes(tmp_path):
             bob.type("send al\t")
             await bob.sees(">>> send alice")
             bob.paste("one\ntwo\n")
-            await bob.sees("[Paste of 2 lines: run them as commands? y, or any other key for no]")
+            await bob.sees("[Paste of 2 lines: send each one with send alice? y, or any other key for no]")
             bob.type("y")
             assert [await message_to(alice) for _ in range(2)] == ["one", "two"]
             await bob.sees(">>> [Message received by alice.]")

@@ -32,7 +32,8 @@ WELCOME, BYE = "[Welcome, You are registered.]", "[You are Offline. Bye.]"
 SILENT = "[Server not responding since TIME, trying again.]"
 UNTOLD = "[The server is not responding: others may see you online for a minute.]"
 ALL_WAITING = (
-    "[Messages that wait to be sent: {}. Start with --reconnect --stay to send them; the command outbox lists them.]"
+    "[Messages that wait to be sent: {}. Start with --reconnect, in a pipe also with --stay, "
+    "to send them; the command outbox lists them.]"
 )
 
 

@@ -27,8 +27,8 @@ ENTER, TAB, UP = "\r", "\t", "\x1b[A"
 CTRL_A, CTRL_C, CTRL_D, CTRL_L, CTRL_R, CTRL_U = "\x01", "\x03", "\x04", "\x0c", "\x12", "\x15"
 
 
-def question(count):
-    return f"[{count} lines?]"
+def question(count, command):
+    return f"[{count} lines {command}?]" if command else f"[{count} lines?]"
 
 
 def dropped(count):
@@ -478,23 +478,23 @@ async def test_a_second_paste_is_asked_for_in_place_of_the_first_one():
 
 
 @pytest.mark.parametrize(
-    ("typed", "sent"),
+    ("typed", "sent", "asked"),
     [
-        ("send bob ", ["send bob one", "send bob two"]),
-        ("  send  bob well: ", ["  send  bob well: one", "  send  bob two"]),
-        ("send_all ", ["send_all one", "send_all two"]),
-        ("send_group ", ["send_group one", "send_group two"]),
-        ("SEND bob ", ["SEND bob one", "SEND bob two"]),
-        ("send bob", ["send bobone", "two"]),
-        ("who ", ["who one", "two"]),
-        ("", ["one", "two"]),
+        ("send bob ", ["send bob one", "send bob two"], "[2 lines send bob?]"),
+        ("  send  bob well: ", ["  send  bob well: one", "  send  bob two"], "[2 lines send bob?]"),
+        ("send_all ", ["send_all one", "send_all two"], "[2 lines send_all?]"),
+        ("send_group ", ["send_group one", "send_group two"], "[2 lines send_group?]"),
+        ("SEND bob ", ["SEND bob one", "SEND bob two"], "[2 lines SEND bob?]"),
+        ("send bob", ["send bobone", "two"], "[2 lines?]"),
+        ("who ", ["who one", "two"], "[2 lines?]"),
+        ("", ["one", "two"], "[2 lines?]"),
     ],
 )
-async def test_lines_pasted_into_a_message_are_messages_to_the_same_people(typed, sent):
+async def test_lines_pasted_into_a_message_are_messages_to_the_same_people(typed, sent, asked):
     async with person_at_prompt() as person:
         person.type(typed)
         person.paste("one\ntwo\n")
-        await person.sees("[2 lines?]")
+        await person.sees(asked)
         person.type("y")
         assert [await person.next(), await person.next()] == sent
 
@@ -513,7 +513,7 @@ async def test_ctrl_c_clears_a_paste_and_the_line_before_it():
         async with person_at_prompt() as person:
             person.type("send bob ")
             person.paste("one\ntwo")
-            await person.sees("[2 lines?]")
+            await person.sees("[2 lines send bob?]")
             person.type(CTRL_C)
             await person.sees(lambda picture: picture.lines == [">>> [2 lines not done]", ">>>"])
             person.type(CTRL_C)

@@ -410,7 +410,8 @@ WRONG_RECEIPT = ["[WARNING: y signed a receipt for another text than you sent.]"
             Phrase.ALL_WAITING,
             {"count": 2},
             [
-                "[Messages that wait to be sent: 2. Start with --reconnect --stay to send them; the command outbox"
+                "[Messages that wait to be sent: 2. Start with --reconnect, in a pipe also with --stay, "
+                "to send them; the command outbox"
                 " lists them.]"
             ],
             SAME,
@@ -526,6 +527,12 @@ WRONG_RECEIPT = ["[WARNING: y signed a receipt for another text than you sent.]"
         ),
         (Phrase.ROW_CHANGED, {"key": OLD}, [f"{OLD}  KEY CHANGED"], SAME),
         (Phrase.PASTE, {"count": 3}, ["[Paste of 3 lines: run them as commands? y, or any other key for no]"], SAME),
+        (
+            Phrase.PASTE_SENDS,
+            {"count": 3, "text": "send bob"},
+            ["[Paste of 3 lines: send each one with send bob? y, or any other key for no]"],
+            SAME,
+        ),
         (Phrase.PASTE_DROPPED, {"count": 3}, ["[The 3 pasted lines are dropped.]"], SAME),
         (
             Phrase.ENTRY,

@@ -117,7 +117,7 @@ class Editor:
         keyboard, output: the terminal.
         submit: takes finished lines: one, or those of a paste.
         names, rooms: return the names of people and of rooms that can be completed; called by the running thread.
-        question: makes the question whether to send that number of pasted lines.
+        question: makes the question whether to send that number of pasted lines, and with which command, if with one.
         dropped: called with that number if they are not sent.
         history: the lines that were typed before; None for nothing.
         colours: whether there are any.
@@ -131,13 +131,14 @@ class Editor:
         submit: Callable[[list[str]], object],
         names: Callable[[], Iterable[str]],
         rooms: Callable[[], Iterable[str]],
-        question: Callable[[int], str],
+        question: Callable[[int, str], str],
         dropped: Callable[[int], object],
         history: History | None,
         colours: bool,
     ) -> None:
         self._keyboard, self._submit, self._question, self._dropped = keyboard, submit, question, dropped
         self._pasted: list[str] = []
+        self._paste_command = ""
         self._before_paste = Document()
         self._session: PromptSession[None] = PromptSession(
             self._message,
@@ -171,7 +172,7 @@ class Editor:
         self._session.prompt(pre_run=pre_run, handle_sigint=False, set_exception_handler=False)
 
     def _message(self) -> str:
-        return f"{self._question(len(self._pasted))} " if self._pasted else PROMPT
+        return f"{self._question(len(self._pasted), self._paste_command)} " if self._pasted else PROMPT
 
     def _accept(self, buffer: Buffer) -> bool:
         self._submit([buffer.text])
@@ -201,9 +202,10 @@ class Editor:
             buffer.insert_text(first)
             return
         opening = _SENDS_TO.match(before)
-        lines = [before + first, *((opening[0] if opening else "") + line for line in others)]
+        command = opening[0] if opening else ""
+        lines = [before + first, *(command + line for line in others)]
         lines[-1] += after
-        self._pasted, self._before_paste = lines, buffer.document
+        self._pasted, self._paste_command, self._before_paste = lines, " ".join(command.split()), buffer.document
         buffer.reset()
 
     def _answer(self, event: KeyPressEvent) -> None:

@@ -127,11 +127,7 @@ class Phrase(enum.Enum):
         "[You are the only owner of group {room}. Type owners NAME to make somebody else one first, or type leave_group"
         " {room} --anyway]",
     )
-    THEY_ARE_IN_TOO_MANY = (
-        Style.ERROR,
-        "invite: they are in too many groups",
-        "[{name} is in too many groups: ask them to leave one.]",
-    )
+    THEY_ARE_IN_TOO_MANY = Style.ERROR, "invite: in too many", "[{name} is in too many groups: ask them to leave one.]"
     ENTERED = Style.SYSTEM, "a group was joined", "[Entered group {room} successfully]"
     LEFT = Style.SYSTEM, "a group was left", "[Leave group chat {room}]"
     CURRENT_NOW = Style.SYSTEM, "another one is the current one now", "[The current group is {room} now.]"
@@ -226,8 +222,8 @@ class Phrase(enum.Enum):
     ALL_WAITING = (
         Style.ERROR,
         "at the end with --reconnect, at the start without: messages wait",
-        "[Messages that wait to be sent: {count}. Start with --reconnect --stay to send them; the command outbox lists"
-        " them.]",
+        "[Messages that wait to be sent: {count}. Start with --reconnect, in a pipe also with --stay, to send them; the"
+        " command outbox lists them.]",
     )
     ALL_SILENT = Style.ERROR, "the server is silent, and messages wait", "[Messages that wait to be sent: {count}.]"
     OUTBOX_ROW = Style.PLAIN, "outbox: a message that waits", "{count}  {date}  to {key}: {text}"
@@ -246,11 +242,7 @@ class Phrase(enum.Enum):
         "with --reconnect: no answer to another command",
         "[Server not responding: no answer to {text}. Try again later.]",
     )
-    SERVER_SILENT = (
-        Style.ERROR,
-        "no answer from the server, with --reconnect",
-        "[Server not responding since {time}, trying again.]",
-    )
+    SERVER_SILENT = Style.ERROR, "no answer, with --reconnect", "[Server not responding since {time}, trying again.]"
     SERVER_BACK = Style.SYSTEM, "the server answers again", "[Server is back.]"
     INTERRUPTED = Style.SYSTEM, "Ctrl-C", "", "Caught keyboard interrupt. Exiting"
     UNKNOWN_NAME = Style.ERROR, "unknown name", "[No such user: {name}]"
@@ -373,6 +365,11 @@ class Phrase(enum.Enum):
         Style.SYSTEM,
         "several lines are pasted",
         "[Paste of {count} lines: run them as commands? y, or any other key for no]",
+    )
+    PASTE_SENDS = (
+        Style.SYSTEM,
+        "several lines are pasted behind send NAME, send_all or send_group",
+        "[Paste of {count} lines: send each one with {text}? y, or any other key for no]",
     )
     PASTE_DROPPED = Style.SYSTEM, "any other key than y", "[The {count} pasted lines are dropped.]"
     ENTRY = Style.PLAIN, "history: a message received", "[{date} {name}: {text}]", "[{date} {name} : {text}]"

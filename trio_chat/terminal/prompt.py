@@ -146,7 +146,7 @@ class Prompt:
 
     Args:
         keyboard, tty: the terminal.
-        question: makes the question whether so many pasted lines are to be sent.
+        question: makes the question whether so many pasted lines are to be sent, and with which command, if with one.
         dropped: makes the lines that say that they were not.
         history: the lines that were typed before; None for nothing.
         colours: whether lines have colours and other styles.
@@ -158,7 +158,7 @@ class Prompt:
         self,
         keyboard: Input,
         tty: Tty,
-        question: Callable[[int], str],
+        question: Callable[[int, str], str],
         dropped: Callable[[int], Iterable[Line]],
         *,
         history: History | None = None,

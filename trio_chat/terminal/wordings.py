@@ -140,9 +140,9 @@ class Phrasebook:
             case _:
                 return self._event(result)
 
-    def paste_question(self, count: int) -> str:
-        """The question before `count` pasted lines are run."""
-        return self.lines(Phrase.PASTE, count=count)[0].text
+    def paste_question(self, count: int, command: str) -> str:
+        """The question before `count` pasted lines are run. `command`: each is sent with it; empty: it is a command."""
+        return self.lines(Phrase.PASTE_SENDS if command else Phrase.PASTE, count=count, text=command)[0].text
 
     def paste_dropped(self, count: int) -> tuple[Line, ...]:
         """What is said if the answer is no."""
