@@ -100,6 +100,9 @@ from trio_chat.terminal.commands import (
         ("   ", Empty()),
         ("SEND Bob Hi", Send("Bob", "Hi")),
         ("Who", Who()),
+        ("/who", Who()),
+        ("/help send", Help("send")),
+        ("help /send", Help("send")),
         ("Join_Group Lunch", JoinGroup("Lunch")),
     ],
 )

@@ -663,7 +663,7 @@ async def test_who_help_and_exit_work_offline(chat):
     chat.table = {"x": Row("x", online=False)}
     printed = await Conversation(chat).run("who", "help", "exit", "send y never")
     assert printed[2].startswith("x     off line  ")
-    assert printed[3:] == list(help_lines())
+    assert printed[3:] == ["[You are offline: this may not be so any more.]", *help_lines()]
     assert chat.calls == []
 
 

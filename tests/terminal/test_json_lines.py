@@ -369,7 +369,7 @@ class Person:
     fingerprint: str = "aaaa"
 
 
-TABLE = {"event": "table", "rows": [ROW | {"key": "aaaa", "key_changed": True}], "silent_since": None}
+TABLE = {"event": "table", "rows": [ROW | {"key": "aaaa", "key_changed": True}], "silent_since": None, "online": True}
 
 
 async def run(*typed, happens=()):
@@ -499,4 +499,6 @@ async def test_going_and_coming_back():
 
 
 async def test_a_change_of_the_table_brings_the_table():
-    assert [fields for fields in await run(happens=[TableChanged()]) if fields["event"] == "table"] == [TABLE]
+    shown = await run(happens=[TableChanged()])
+    # Nothing was typed: it is shown after the client has left.
+    assert [fields for fields in shown if fields["event"] == "table"] == [TABLE | {"online": False}]

@@ -420,6 +420,8 @@ async def test_rooms_and_their_members_are_completed_where_they_can_be_typed():
             (f"invite b{TAB}", "invite bob"),
             (f"remove B{TAB}", "remove bob"),
             (f"owners b{TAB}", "owners bob"),
+            (f"block b{TAB}", "block bob"),
+            (f"unblock b{TAB}", "unblock bob"),
         ]:
             person.type(typed)
             await person.sees(f">>> {line}".rstrip())

@@ -525,6 +525,7 @@ WRONG_RECEIPT = ["[WARNING: y signed a receipt for another text than you sent.]"
             ["[The server is not responding since 05:26:36: this may not be so any more.]"],
             SAME,
         ),
+        (Phrase.TABLE_OFFLINE, {}, ["[You are offline: this may not be so any more.]"], SAME),
         (Phrase.ROW_CHANGED, {"key": OLD}, [f"{OLD}  KEY CHANGED"], SAME),
         (Phrase.PASTE, {"count": 3}, ["[Paste of 3 lines: run them as commands? y, or any other key for no]"], SAME),
         (
@@ -839,6 +840,17 @@ def test_the_table_has_columns_as_wide_as_what_is_in_them():
         "y                off line  05:26:36  10.0.0.1:9         KEY CHANGED",
     ]
     assert GROUP.render(table) == CHANNEL.render(table)
+
+
+@pytest.mark.parametrize(
+    ("silent_since", "online", "line"),
+    [
+        (None, False, "[You are offline: this may not be so any more.]"),
+        (AT, False, "[The server is not responding since 05:26:36: this may not be so any more.]"),
+    ],
+)
+def test_below_a_table_that_nothing_changes_any_more_is_why(silent_since, online, line):
+    assert texts(GROUP.render(TableList((), silent_since, online)))[-1] == line
 
 
 @pytest.mark.parametrize(

@@ -214,8 +214,8 @@ async def _watch_signals(signals: AsyncIterator[int], until_sigterm: trio.Cancel
 
 @asynccontextmanager
 async def _with_names(prompt: "Prompt", opening: AbstractAsyncContextManager[Chat]) -> AsyncIterator[Chat]:
-    """Open a chat, and let the prompt complete the names of those who are online, and of rooms."""
+    """Open a chat, and let the prompt complete the names of others and of rooms."""
     async with opening as chat:
         prompt.rooms = lambda: chat.known_rooms
-        prompt.names = lambda: [row.name for row in chat.table.values() if row.online and row.name != chat.name]
+        prompt.names = lambda: [row.name for row in chat.table.values() if row.name != chat.name]
         yield chat

@@ -214,10 +214,10 @@ class CommandRow(Struct, frozen=True):
 
 
 def parse(line: str) -> Command:
-    """The command that a line, without its line end, stands for; its first word is taken in any case.
+    """The command that a line, without its line end, stands for.
 
-    A text is everything after exactly one space, kept as typed, with blanks at its ends. Elsewhere extra blanks do not
-    matter. Raises UnknownCommand, WrongUsage.
+    Its first word is taken in any case, and with a / before it. A text is everything after exactly one space, kept as
+    typed, with blanks at its ends. Elsewhere extra blanks do not matter. Raises UnknownCommand, WrongUsage.
     """
     word, _, rest = line.lstrip().partition(" ")
     if not word:
@@ -230,9 +230,10 @@ def parse(line: str) -> Command:
 
 def _known(word: str) -> str:
     """The name of a command, as it is in COMMANDS. Raises UnknownCommand."""
-    name = _ALIASES.get(word.lower(), word.lower())
+    name = word.lower().removeprefix("/")
+    name = _ALIASES.get(name, name)
     if name not in COMMANDS:
-        raise UnknownCommand(word, _similar(word.lower()))
+        raise UnknownCommand(word, _similar(name))
     return name
 
 
@@ -373,4 +374,4 @@ COMMANDS: dict[str, CommandRow] = {
     "exit": CommandRow("exit", "go offline, and leave; so do quit and Ctrl-D", _without_words(Exit())),
 }
 _ALIASES = {"quit": "exit"}
-"""Words that people type because other programs know them. They are not completed."""
+"""Words that people type because other programs know them, as they type a / before a command. Not completed."""

@@ -395,4 +395,5 @@ class Conversation:
             if one.name not in self.chat.table
         )
         rows.sort(key=lambda row: fold(row.name))
-        self.tell(results.TableList(tuple(rows), self.chat.silent_since if self.keeps else None))
+        since = self.chat.silent_since if self.keeps else None
+        self.tell(results.TableList(tuple(rows), since, self.chat.online))

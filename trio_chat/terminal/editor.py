@@ -43,7 +43,7 @@ MENU_ROWS = 5
 
 _NO = ("n", "N", Keys.Escape, Keys.ControlD, Keys.ControlM, Keys.ControlJ)
 """These mean no and nothing else. Any other key but y means no, too, and then what it always means."""
-_NAMES_FOLLOW = ("send", "trust", "history", "invite", "remove", "owners")
+_NAMES_FOLLOW = ("send", "trust", "block", "unblock", "history", "invite", "remove", "owners")
 _ROOMS_FOLLOW = ("join_group", "leave_group", "list_members")
 _SENDS_TO = re.compile(r"\s*(?:send +\S+ |send_all |send_group )", re.IGNORECASE)
 

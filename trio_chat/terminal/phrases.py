@@ -360,6 +360,7 @@ class Phrase(enum.Enum):
         "who: below the rows, while the server does not respond",
         "[The server is not responding since {time}: this may not be so any more.]",
     )
+    TABLE_OFFLINE = Style.ERROR, "the same, while offline", "[You are offline: this may not be so any more.]"
     ROW_CHANGED = Style.PLAIN, "who: after a key that has changed", "{key}  KEY CHANGED"
     PASTE = (
         Style.SYSTEM,

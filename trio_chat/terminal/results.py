@@ -196,10 +196,12 @@ class TableList(Struct, frozen=True):
     """Who is known to the server, in the order of names.
 
     `silent_since`: the server does not respond since then, and the client keeps trying: this may not be so any more.
+    Nor if we are not `online`: then nothing changes it.
     """
 
     rows: tuple[TableRow, ...]
     silent_since: float | None = None
+    online: bool = True
 
 
 class KeyTrusted(Struct, frozen=True):

@@ -117,8 +117,9 @@ class Phrasebook:
                 return self._all(outbox_words.words_of_outbox(result))
             case _ if isinstance(result, results.RoomResult):
                 return self._room(result)
-            case results.TableList(rows, since):
-                return self._table(rows) + (() if since is None else self.lines(Phrase.TABLE_OLD, at=since))
+            case results.TableList(rows, since, online):
+                old = () if online else self.lines(Phrase.TABLE_OFFLINE)
+                return self._table(rows) + (old if since is None else self.lines(Phrase.TABLE_OLD, at=since))
             case results.KeyTrusted(name, key):
                 return self.lines(Phrase.TRUSTED, name=name, key=key)
             case results.PersonBlocked() | results.PersonUnblocked() | results.BlockedList():
