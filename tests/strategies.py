@@ -230,7 +230,7 @@ _OF_CLASS: dict[type, st.SearchStrategy[Message]] = {
     Ack: st.builds(Ack, _kinds(), ids()),
     Busy: st.builds(Busy, _kinds(), ids()),
     Refused: st.builds(Refused, _kinds(), ids(), st.sampled_from(Reason)),
-    Registered: st.builds(Registered, _kinds(), ids(), versions(), times(), counts(), counts()),
+    Registered: st.builds(Registered, _kinds(), ids(), versions(), times(), counts(), counts(), counts()),
     Deregistered: st.builds(Deregistered, _kinds(), ids()),
     Delivered: st.builds(Delivered, _kinds(), ids(), proofs()),
     Saved: st.builds(Saved, _kinds(), ids()),

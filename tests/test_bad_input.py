@@ -89,7 +89,7 @@ SAMPLES = [
         MemberList(ListMembers.kind, ID, ("alice", "bob")),
         Ack(DirectMessage.kind, ID),
         Taken(Batch.kind, ID, 2, (b"", bytes(96))),
-        Registered(Register.kind, ID, VERSION, 5.0, 2, 7),
+        Registered(Register.kind, ID, VERSION, 5.0, 2, 7, 1),
         TableHeld(TableChange.kind, ID, None),
         Part(Save.kind, ID, 0, 2, b"body"),
     )

@@ -198,7 +198,7 @@ async def test_forged_answers_of_the_server(stage, mallory, autojump_clock, requ
                 Saved(of, id_),
                 Delivered(of, id_, bytes(96)),
                 Accepted(of, id_),
-                Registered(of, id_, version, 1.0, 0, 0),
+                Registered(of, id_, version, 1.0, 0, 0, 0),
                 Ack(of, id_),
             ):
                 forged.append(answer)

@@ -43,6 +43,7 @@ class RawServer(RawPeer):
         self.links = Links(SERVER_IDENTITY.link, secrets.token_bytes, shown)
         self.answer = self._answer
         self.head = head
+        self.private_rooms = 0
         self._rows = tuple(
             Record(name, "10.0.0.9", 6000, online=False, since=1.0, credentials=credentials_of(name)) for name in rows
         )
@@ -52,7 +53,7 @@ class RawServer(RawPeer):
             case Register():
                 self.client, self.name = self.received[-1][0], request.name
                 version = Version(EPOCH, 1)
-                self.send(self.client, request.registered(version, 1.0, 0, self.head))
+                self.send(self.client, request.registered(version, 1.0, 0, self.head, self.private_rooms))
                 return TableChange(new_id(), Version(EPOCH, 0), version, self._rows)
             case Deregister():
                 return request.deregistered()

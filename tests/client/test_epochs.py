@@ -169,8 +169,11 @@ async def test_who_waits_for_an_epoch_is_woken_by_it_and_not_by_an_earlier_one(b
 async def test_only_who_owns_a_room_looks_whether_somebody_has_left(bob):
     bob.takes(FIRST)
     bob.epochs.look_at(OX)
-    bob.epochs.look_at_all()
+    bob.epochs.look_at_all(1)
     assert bob.epochs.to_look_at == set()
+    bob.epochs.look_at_all(2)
+    assert bob.epochs.to_look_at == {None}, "the server has them in another one"
+    bob.epochs.to_look_at.clear()
     bob.epochs.look_at(ELK, f"#{ELK[1:]}")
     assert bob.epochs.to_look_at == {ELK}, "one that they do not know, if it is private: their store may have been lost"
     bob.epochs.to_look_at.clear()

@@ -75,7 +75,7 @@ SAMPLES = {
         Ack(DirectMessage.kind, ID),
         Busy(Batch.kind, ID),
         Refused(Save.kind, ID, "full"),
-        Registered(Register.kind, ID, VERSION, 12.5, 2, 7),
+        Registered(Register.kind, ID, VERSION, 12.5, 2, 7, 1),
         Deregistered(Deregister.kind, ID),
         Delivered(Save.kind, ID, bytes(96)),
         Saved(Save.kind, ID),

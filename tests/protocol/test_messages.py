@@ -73,7 +73,7 @@ def test_answers_carry_the_kind_and_id_of_the_request(request):
 
 def test_each_request_builds_its_own_answers():
     register = Register(ID, "bob", CREDENTIALS, ID)
-    assert register.registered(VERSION, 7.0, 2, 9) == Registered(Register.kind, ID, VERSION, 7.0, 2, 9)
+    assert register.registered(VERSION, 7.0, 2, 9, 1) == Registered(Register.kind, ID, VERSION, 7.0, 2, 9, 1)
     assert register.elsewhere(7.0) == Elsewhere(Register.kind, ID, 7.0)
     assert Deregister(ID).deregistered() == Deregistered(Deregister.kind, ID)
     save = Save(ID, "bob", b"hi")

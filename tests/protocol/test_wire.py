@@ -147,7 +147,7 @@ FULL_ROOM = Room("#" + "f" * 32, "x" * 32, bytes(32), 2**53, 2**53)
         Taken(127, ID, MAX_BATCH, (bytes(96),) * MAX_RECEIPTS),
         Found(127, ID, FULL_RECORD, Version(bytes(8), 2**53)),
         NamesListed(127, ID, (("x" * 32, True, 1e11 / 3, bytes(32)),) * MAX_NAMES_LISTED),
-        Registered(127, ID, Version(bytes(8), 2**53), 1e11 / 3, 2**53, 2**53),
+        Registered(127, ID, Version(bytes(8), 2**53), 1e11 / 3, 2**53, 2**53, 2**53),
         Delivered(127, ID, bytes(96)),
         Register(ID, "x" * 32, CREDENTIALS, ID, 1e11 / 3, held=Version(bytes(8), 2**53)),
         RoomList(127, ID, (FULL_ROOM,) * MAX_ROOMS_LISTED),

@@ -59,7 +59,8 @@ class _Known:
 class Epochs:
     """What the owner of this identity knows of their private rooms, under this name.
 
-    `to_look_at`: the rooms that somebody may have left; `due` is set for the task in private_rooms.py, then.
+    `to_look_at`: the rooms that somebody may have left, and None for all that we do not know; `due` is set for the task
+    in private_rooms.py, then.
     """
 
     _name: str
@@ -68,7 +69,7 @@ class Epochs:
     _pins: KeyPins
     _memberships: Memberships
     due: WakeUp = attrs.field(init=False, factory=WakeUp)
-    to_look_at: set[str] = attrs.field(init=False, factory=set)
+    to_look_at: set[str | None] = attrs.field(init=False, factory=set)
     _present: dict[str, SignedEpoch] = attrs.field(init=False, factory=dict)
     # The last epochs of rooms that we were removed from. Whoever brings us back owned the room then.
     _ended: dict[str, SignedEpoch] = attrs.field(init=False, factory=dict)
@@ -157,13 +158,12 @@ class Epochs:
                 self.to_look_at.add(room)
                 self.due.set()
 
-    def look_at_unknown(self, rooms: Iterable[str]) -> None:
-        """The server says that we are in these rooms."""
-        self.look_at(*(room for room in rooms if room not in self._present))
-
-    def look_at_all(self) -> None:
-        """We were away."""
+    def look_at_all(self, at_server: int) -> None:
+        """We were away. If we are in more rooms, as the server says, than we know, our store was lost (seed 210251)."""
         self.look_at(*self._present)
+        if at_server > len(self._present):
+            self.to_look_at.add(None)
+            self.due.set()
 
     def key(self, room: str) -> RoomKey:
         """What posts to a room whose present epoch is known are sealed with."""

@@ -80,12 +80,12 @@ class Inbox:
     def __attrs_post_init__(self) -> None:
         self.kept_notices, self._second_texts = KeptNotices(self._context), SecondTexts(self._context)
 
-    def on_registered(self, head: int) -> None:
+    def on_registered(self, head: int, private_rooms: int) -> None:
         """Note a registration: the entries of the log up to `head` were sent while we were offline."""
         self._head = head
         self._first_letter = True
         self._context.memberships.forget()
-        self._context.epochs.look_at_all()
+        self._context.epochs.look_at_all(private_rooms)
 
     # --- what arrives ---
 

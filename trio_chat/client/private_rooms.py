@@ -17,7 +17,7 @@ from trio_chat.client.epochs import Epochs
 from trio_chat.client.members_changes import Members, MembersChange, id_of_epoch
 from trio_chat.client.people import People
 from trio_chat.client.registration import Registration
-from trio_chat.client.room_requests import ask_for_members, ask_for_part, room_refusal
+from trio_chat.client.room_requests import ask_for_members, ask_for_part, ask_for_rooms, room_refusal
 from trio_chat.crypto.letters import Unreadable
 from trio_chat.crypto.room_keys import NONCE, SignedEpoch, seal_post, sign_epoch
 from trio_chat.protocol.epochs import MAX_OWNERS, MAX_PRIVATE_MEMBERS
@@ -259,22 +259,27 @@ class PrivateRooms:
         while True:
             await epochs.due.wait()
             rooms, epochs.to_look_at = epochs.to_look_at, set()
-            for room in sorted(rooms):
-                present = epochs.present(room)
+            for room in sorted(rooms, key=str):
                 # Nobody has asked for this, so nobody is told if it fails. The old epoch goes on meanwhile.
                 with suppress(errors.ChatError):
                     try:
-                        if present is not None:
-                            await self._begin(room, present.epoch.name, lambda members: members)
-                        else:
-                            # If it is our own, it is due again when we know it.
-                            await self.fetch(room, 0, "")
+                        await self._look_at(room)
                     except (errors.ServerNotResponding, errors.TooFast):
                         epochs.to_look_at.add(room)
             if epochs.to_look_at:
                 with trio.move_on_after(LOOK_AGAIN):
                     await epochs.due.wait()
                 epochs.due.set()
+
+    async def _look_at(self, room: str | None) -> None:
+        epochs = self._epochs
+        if room is None:
+            rooms = await ask_for_rooms(self._registration, own=True)
+            epochs.look_at(*(one.id for one in rooms if epochs.present(one.id) is None))
+        elif present := epochs.present(room):
+            await self._begin(room, present.epoch.name, lambda members: members)
+        else:
+            await self.fetch(room, 0, "")  # if it is our own, it is due again when we know it
 
     # --- the present epoch ---
 

@@ -205,7 +205,7 @@ class Registration:
             # Also before the table comes: with the pin of a lost key, our own row would be warned of.
             self._context.pins.pin_own(self._context.name, self._context.identity.public)
             if was_away:
-                self._inbox.on_registered(answer.head)
+                self._inbox.on_registered(answer.head, answer.private_rooms)
 
     def _on_deregistered(self, answer: Answer) -> None:
         # Refused: the server does not know us, which is what we wanted.

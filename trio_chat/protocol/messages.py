@@ -61,6 +61,7 @@ class Registered(OfRequest):
 
     `since` names the registration: seconds by a clock of the server that means nothing to others. `waiting`: how many
     letters and posts wait; `head`: the last entry of the log. What comes up to there is from the time away.
+    `private_rooms`: in how many of them the client is.
     """
 
     kind: ClassVar[int] = 4
@@ -68,6 +69,7 @@ class Registered(OfRequest):
     since: Seconds
     waiting: Count
     head: Count
+    private_rooms: Count
 
 
 @attrs.frozen
@@ -198,8 +200,8 @@ class Register(Answerable):
     invitation: InvitationCode = ""
     held: Version | None = None
 
-    def registered(self, version: Version, since: float, waiting: int, head: int) -> Registered:
-        return Registered(self.kind, self.id, version, since, waiting, head)
+    def registered(self, version: Version, since: float, waiting: int, head: int, private_rooms: int = 0) -> Registered:
+        return Registered(self.kind, self.id, version, since, waiting, head, private_rooms)
 
     def elsewhere(self, at: float) -> Elsewhere:
         return Elsewhere(self.kind, self.id, at)

@@ -24,7 +24,7 @@ from trio_chat.presence.roster import Roster
 from trio_chat.protocol.duplicates import Reaction
 from trio_chat.protocol.limits import LIMITS, Limits, origin
 from trio_chat.protocol.messages import Answer, GroupPost, Register, Request, Save, SessionEnded
-from trio_chat.protocol.records import RETENTION, Address, Reason, Record
+from trio_chat.protocol.records import RETENTION, Address, Reason, Record, is_private
 from trio_chat.protocol.room_messages import RoomRequest
 from trio_chat.server.control import Control
 from trio_chat.server.delivery import Deliveries
@@ -247,7 +247,8 @@ class _Server:
         position = await self._store.save_name(record, admission.invitation)
         version, since = self._service.table.version, admission.session.since
         admission.session.table_wanted = version.n
-        registered = admission.request.registered(version, since, position.waiting, position.head)
+        private = sum(map(is_private, position.rooms))
+        registered = admission.request.registered(version, since, position.waiting, position.head, private)
         self._endpoint.answer(peer, admission.request, registered)
         self._throttle.end("registrations_in_progress", origin(peer.address))
         if self._service.is_current(admission.session):
