@@ -3,6 +3,8 @@
 Nothing is sent: each epoch and each post is made by the test, and handed to the client of bob. No time passes.
 """
 
+from functools import partial
+
 import attrs
 import pytest
 import trio
@@ -269,8 +271,8 @@ async def test_who_was_removed_is_not_put_back_with_an_old_epoch(bob, restarts):
     assert bob.epochs.named("ox") is None
     if restarts:
         await bob.restarts()
-    bob.refuses(FIRST, "an old epoch")
-    bob.refuses(SECOND, "an old epoch")
+    bob.refuses(FIRST, "it was before it")
+    bob.refuses(SECOND, "they know it")
     without_bob = epoch("alice", "carol", before=SECOND)
     bob.refuses(without_bob, "not in it under this name")
     back = epoch("alice", "bob", "carol", before=without_bob)
@@ -540,6 +542,30 @@ async def test_an_epoch_without_which_a_post_cannot_be_opened_is_asked_for_once(
     bob.takes(FIRST)
     assert bob.epochs.missing([post(FIRST, 15)]) == []
     assert bob.epochs.missing([post(third, 35), brings, post(third, 36)]) == [(OX, 2), (OX, 3)]
+
+
+async def test_whose_store_was_lost_asks_back_from_the_present_epoch_and_believes_only_what_it_follows_from(bob):
+    """Posts from the time away may be sealed in epochs before the one that they know again."""
+    third = epoch("alice", "bob", before=SECOND)
+    asked = partial(bob.epochs.take_untrusted, room=OX, is_handed=False)
+    assert str(asked(third.body, seq=30)) == "joined"
+    assert bob.memberships.is_for_us(OX, 15), "they may have been in it before"
+    in_first, in_second = post(FIRST, 15, "one"), post(SECOND, 25, "two")
+    assert bob.epochs.missing([in_first, in_second, in_first]) == [(OX, 2), (OX, 1)]
+    assert asked(FIRST.body, seq=10) is None
+    bob.cannot_read(in_first, "do not have")
+    asked(epoch("alice", "bob", "mallory", before=FIRST).body, seq=20)
+    bob.cannot_read(in_second, "do not have")
+    asked(SECOND.body, seq=20)
+    asked(epoch("alice", "bob").body, seq=10)
+    bob.cannot_read(in_first, "do not have")
+    asked(FIRST.body, seq=10)
+    assert bob.epochs.missing([in_first, in_second]) == []
+    await bob.restarts()
+    assert [bob.reads(one, again=False) for one in (in_first, in_second)] == ["one", "two"]
+    # Whoever was in the first epoch alone cannot go on using its key when the entry of the second has come.
+    bob.epochs.take_untrusted(SECOND.body, OX, 20)
+    bob.cannot_read(post(FIRST, 16), "after the end of its epoch", again=False)
 
 
 async def test_epochs_between_the_known_one_and_a_later_one_are_asked_for_and_not_those_before_an_invitation(bob):

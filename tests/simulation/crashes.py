@@ -34,15 +34,16 @@ def is_lost(world: World, name: str, message: Message) -> bool:
 def may_come_again(world: World, name: str, message: Message, shown: float, again: float) -> bool:
     """Whether a store was lost between these times that knew it. What the server knows to be taken does not come again.
 
-    Nor does what came directly, once its sender knows that it has come. What is in an outbox stays there
-    a little longer, for a time that nobody is told.
+    Nor does what came directly, once its sender knows that it has come; until then it comes again directly also if the
+    server has it (seed 210452). What is in an outbox stays there a little longer, for a time that nobody is told.
     """
     place = max((world.trace.places.get(id_, 0) for id_ in message.ids), default=0)
-    is_told = message.ended is not None and message.queued is None
+    ended = float("inf") if message.ended is None else message.ended
+    stays_longer = message.queued is not None and not place
     return any(
         loss.name == name
         and shown <= loss.time <= again
-        and (place > loss.position or (not place and not (is_told and message.ended < loss.time - GRACE)))
+        and (place > loss.position or ended >= loss.time - GRACE or stays_longer)
         for loss in world.trace.losses
     )
 

@@ -18,11 +18,12 @@ from trio_chat.crypto.room_keys import (
     Sequel,
     SignedEpoch,
     compare,
+    epoch_of_entry_untrusted,
     epoch_of_post,
     read_epoch_untrusted,
     room_key_untrusted,
 )
-from trio_chat.protocol.epochs import MAX_NUMBER, Epoch
+from trio_chat.protocol.epochs import Epoch
 from trio_chat.protocol.log import room_of
 from trio_chat.protocol.records import EVERYONE_NAME, Entry, EntryKind, Room, fold, is_private
 from trio_chat.storage.client_interface import ClientStore
@@ -78,6 +79,8 @@ class Epochs:
     _latest: dict[str, int] = attrs.field(init=False, factory=dict)
     # Where we were when we jumped to a later epoch, because we had asked for it: those between may still come.
     _behind: dict[str, SignedEpoch] = attrs.field(init=False, factory=dict)
+    # How far back we have asked for the epochs of a room, each of which has the hash of the one before.
+    _earliest: dict[str, Epoch] = attrs.field(init=False, factory=dict)
     # The latest epoch of each of our rooms that the server does not give us: we were not in it then.
     _not_ours: dict[str, int] = attrs.field(init=False, factory=dict)
     # The last entry with which we have left a room, or were removed from it.
@@ -101,7 +104,7 @@ class Epochs:
                     # A damaged file: it is asked for again. One before it is not taken in its place.
                     self._latest[room] = max(kept.key.n - 1, self._latest.get(room, 0))
                     continue
-                members = _members(epochs[room].epoch)
+                members = epochs[room].epoch.folded_names
             self._remember(_Known(kept.key, kept.seq, members, kept.is_handed))
 
     def _remember(self, known: _Known) -> None:
@@ -153,8 +156,7 @@ class Epochs:
         own = self._identity.public.signing
         for room in filter(is_private, rooms):
             present = self._present.get(room)
-            may_be_own = own in present.epoch.owners if present else len(self.to_look_at) < MAX_PRIVATE_ROOMS
-            if may_be_own:
+            if own in present.epoch.owners if present else len(self.to_look_at) < MAX_PRIVATE_ROOMS:
                 self.to_look_at.add(room)
                 self.due.set()
 
@@ -199,9 +201,7 @@ class Epochs:
         if known is not None and sequel in (Sequel.KNOWN, Sequel.OLD):
             self._look_back_untrusted(signed, seq, is_handed=is_handed)
             return None
-        # After we were removed, an old one would bring back those who were removed since.
-        if sequel in (Sequel.KNOWN, Sequel.OLD):
-            raise Unreadable("an old epoch")
+        # Nor an old one, after we were removed: it would bring back those who were removed since.
         if sequel not in (Sequel.NEXT, Sequel.LATER):
             raise Unreadable(sequel.value)
         owner, own = epoch.member(epoch.owner), epoch.member(self._identity.public.signing)
@@ -210,7 +210,9 @@ class Epochs:
         key = RoomKey(room, epoch.name, epoch.n, signed.hash, room_key_untrusted(epoch, self._identity))
         if known is None:
             self._check_invitation(epoch, owner.name)
-            self._memberships.invited(Room(room, epoch.name, epoch.owner, len(epoch.members), seq - 1))
+            # If it is asked for, our store was lost: we may have been in it before this epoch (seed 210474).
+            joined = seq - 1 if is_handed else 0
+            self._memberships.invited(Room(room, epoch.name, epoch.owner, len(epoch.members), joined))
         is_gap = known is not None and sequel is Sequel.LATER
         if known and is_gap:
             self._behind.setdefault(room, known)
@@ -218,7 +220,7 @@ class Epochs:
         self._ended.pop(room, None)
         self._not_ours.pop(room, None)
         self._present[room] = signed
-        self._remember(_Known(key, seq, _members(epoch), is_handed))
+        self._remember(_Known(key, seq, epoch.folded_names, is_handed))
         self._to_keep.append(KeptEpoch(key, seq, body, is_handed))
         # Who begins an epoch has looked a moment ago; not if it is asked for, because their store was lost since.
         if epoch.owner != self._identity.public.signing or not is_handed:
@@ -234,11 +236,15 @@ class Epochs:
         if behind is None or (epoch.room, epoch.n) in self._known or compare(behind, signed) is not Sequel.NEXT:
             return
         self._behind[epoch.room] = signed
+        self._remember_past_untrusted(signed, seq, is_handed=True)
+
+    def _remember_past_untrusted(self, signed: SignedEpoch, seq: int, *, is_handed: bool) -> None:
+        epoch = signed.epoch
         if epoch.member(self._identity.public.signing):
             secret = room_key_untrusted(epoch, self._identity)
             key = RoomKey(epoch.room, epoch.name, epoch.n, signed.hash, secret)
-            self._known[epoch.room, epoch.n] = _Known(key, seq, _members(epoch))
-            self._to_keep.append(KeptEpoch(key, seq))
+            self._known[epoch.room, epoch.n] = _Known(key, seq, epoch.folded_names, is_handed)
+            self._to_keep.append(KeptEpoch(key, seq, b"", is_handed))
 
     def _compare(self, known: SignedEpoch | None, signed: SignedEpoch) -> tuple[Sequel, bool]:
         """What an epoch of a room is for us. The latter: we were removed, and its owner did not own the room then."""
@@ -269,9 +275,14 @@ class Epochs:
         room, n = signed.epoch.room, signed.epoch.n
         known, present = self._known.get((room, n)), self._present[room]
         self._catch_up_untrusted(signed, seq)
-        if is_handed and known is not None and not known.is_handed and present.epoch.n == n:
+        earliest = self._earliest.get(room, present.epoch)
+        if (n, signed.hash) == (earliest.n - 1, earliest.before):
+            self._earliest[room] = signed.epoch
+            if (room, n) not in self._known:
+                self._remember_past_untrusted(signed, seq, is_handed=is_handed)
+        if is_handed and known is not None and not known.is_handed:
             self._known[room, n] = attrs.evolve(known, is_handed=True)
-            self._to_keep.append(KeptEpoch(known.key, known.seq, present.body))
+            self._to_keep.append(KeptEpoch(known.key, known.seq, present.body if present.epoch.n == n else b""))
 
     def _check_invitation(self, epoch: Epoch, owner: str) -> None:
         """Raise Unreadable unless the first epoch that we see of a room is good: we know who has signed it."""
@@ -302,7 +313,6 @@ class Epochs:
         if present is None or self._known[room, present.epoch.n].seq > seq:
             return None
         del self._present[room]
-        self._behind.pop(room, None)
         self._ended[room] = present
         while len(self._ended) > ENDED_KEPT:
             del self._ended[next(iter(self._ended))]
@@ -314,7 +324,6 @@ class Epochs:
         """With entry `seq` of the log we have left a room: whoever invites us may be somebody else. See `keep`."""
         self._present.pop(room, None)
         self._ended.pop(room, None)
-        self._behind.pop(room, None)
         self._note_end(room, seq)
         self._to_end.append((room, True))
 
@@ -323,7 +332,8 @@ class Epochs:
 
         It may be on its way to us (seed 20027), or what we have asked for: the server gives it also to who was removed.
         """
-        self._not_ours.pop(room, None)
+        for known in (self._not_ours, self._behind, self._earliest):
+            known.pop(room, None)
         self._left[room] = max(seq, self._left.pop(room, 0))
         while len(self._left) > MAX_IGNORED:
             del self._left[next(iter(self._left))]
@@ -358,13 +368,17 @@ class Epochs:
                 continue
             # Who is put into a room needs no epoch before that one. For others, one between may have made its owner.
             is_epoch = entry.kind == EntryKind.EPOCH
-            needed = _number_untrusted(entry)
+            needed = epoch_of_entry_untrusted(entry)
             first = known.get(room, needed - 1) + 1
             if (is_epoch and room in known) or (entry.kind == EntryKind.GROUP and (room, needed) not in self._known):
                 last = needed - is_epoch
                 missing += [(room, n) for n in range(max(first, last - MAX_ASKED_FOR + 1), last + 1)]
+                if (present := self._present.get(room)) and not is_epoch and 0 < needed < present.epoch.n:
+                    # Backwards: the next one has the hash of the true one (seed 210474).
+                    begin = self._earliest.get(room, present.epoch).n - 1
+                    missing += [(room, n) for n in range(begin, max(needed, begin - MAX_ASKED_FOR + 1) - 1, -1)]
             known[room] = max(needed, known.get(room, 0))
-        return missing
+        return list(dict.fromkeys(missing))
 
     def key_of_post(self, entry: Entry, sender: bytes) -> RoomKey:
         """What opens a post of the owner of this Ed25519 key. Raises Unreadable if they could not post it there."""
@@ -382,18 +396,3 @@ class Epochs:
         if known.members is not None and known.members.get(fold(entry.sender)) != sender:
             raise Unreadable("its sender is no member")
         return known.key
-
-
-def _number_untrusted(entry: Entry) -> int:
-    """The number of the epoch that an entry brings, or with whose key it is sealed; 0 if it has none."""
-    if entry.kind == EntryKind.GROUP:
-        n = epoch_of_post(entry.body)
-        return n if n <= MAX_NUMBER else 0
-    try:
-        return read_epoch_untrusted(entry.body).epoch.n
-    except Unreadable:
-        return 0
-
-
-def _members(epoch: Epoch) -> dict[str, bytes]:
-    return {fold(name): key for name, key in epoch.names.items()}

@@ -16,8 +16,8 @@ from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from trio_chat.crypto.identities import Identity
 from trio_chat.crypto.letters import HPKE, OpenedText, Unreadable, read_signed_untrusted
 from trio_chat.crypto.signatures import SIGNATURE_SIZE, TIME, statement, verify
-from trio_chat.protocol.epochs import NO_EPOCH, Epoch, RoomMember, decode_epoch_untrusted, encode_epoch
-from trio_chat.protocol.records import PublicKeys, fold
+from trio_chat.protocol.epochs import MAX_NUMBER, NO_EPOCH, Epoch, RoomMember, decode_epoch_untrusted, encode_epoch
+from trio_chat.protocol.records import Entry, EntryKind, PublicKeys, fold
 from trio_chat.protocol.wire import WireError
 
 NONCE = 12
@@ -99,6 +99,17 @@ class Sequel(Enum):
     OLD = "it was before it"
     FORK = "it does not follow from the one that they know, or is in its place"
     NOT_AN_OWNER = "who has signed it does not own the room"
+
+
+def epoch_of_entry_untrusted(entry: Entry) -> int:
+    """The number of the epoch that an entry brings, or with whose key it is sealed; 0 if it has none."""
+    if entry.kind == EntryKind.GROUP:
+        n = epoch_of_post(entry.body)
+        return n if n <= MAX_NUMBER else 0
+    try:
+        return read_epoch_untrusted(entry.body).epoch.n
+    except Unreadable:
+        return 0
 
 
 def compare(known: SignedEpoch | None, new: SignedEpoch) -> Sequel:

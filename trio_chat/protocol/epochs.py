@@ -71,6 +71,11 @@ class Epoch:
         """The names of the members, as they are written, and their Ed25519 keys."""
         return {member.name: member.keys.signing for member in self.members}
 
+    @property
+    def folded_names(self) -> dict[str, bytes]:
+        """The same with the names as they are compared."""
+        return {fold(name): key for name, key in self.names.items()}
+
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Epoch)
