@@ -15,7 +15,7 @@ from trio_chat.crypto.receipts import hash_text, sign_receipt
 from trio_chat.link.session import Peer
 from trio_chat.protocol.limits import LIMITS
 from trio_chat.protocol.log import Page
-from trio_chat.protocol.messages import Answer, Batch, Taken
+from trio_chat.protocol.messages import Answer, Batch, Heartbeat, Taken
 from trio_chat.protocol.records import EVERYONE, Entry, EntryKind, Room
 from trio_chat.protocol.room_messages import RoomRequest
 from trio_chat.server.delivery import Deliveries
@@ -171,11 +171,17 @@ class DeliveringServer(BareServer):
     # --- what a client gets ---
 
     async def sent_to(self, peer: Peer) -> Sent | None:
-        """What is in flight to a peer, when nothing more happens at this moment."""
+        """What is in flight to a peer besides a probe, when nothing more happens at this moment."""
         await trio.testing.wait_all_tasks_blocked()
-        pending = self.endpoint.pending(peer)
+        pending = [one for one in self.endpoint.pending(peer) if not isinstance(one.request, Heartbeat)]
         assert len(pending) <= 1, "one request is in flight for each session"
         return pending[0] if pending else None
+
+    async def probe_to(self, peer: Peer) -> Heartbeat:
+        """The probe that is in flight to a peer."""
+        await trio.testing.wait_all_tasks_blocked()
+        (probe,) = [one.request for one in self.endpoint.pending(peer) if isinstance(one.request, Heartbeat)]
+        return probe
 
     async def batch_to(self, peer: Peer) -> Batch:
         """The batch that is in flight to a peer."""
@@ -190,8 +196,8 @@ class DeliveringServer(BareServer):
 
     async def respond(self, peer: Peer, answer) -> None:
         """The client answers what is in flight to it."""
-        sent = await self.sent_to(peer)
-        assert sent is not None
+        await trio.testing.wait_all_tasks_blocked()
+        (sent,) = [one for one in self.endpoint.pending(peer) if one.request.kind == answer.of]
         self.endpoint.respond(sent, answer)
         await trio.testing.wait_all_tasks_blocked()
 

@@ -1,16 +1,16 @@
 """An endpoint without a network: it records what is sent, and the test answers it, or does not.
 
-Windows and attempts are those of transport/endpoint.py. There are no resends: nothing is lost here.
+Windows and attempts are those of transport/windows.py. There are no resends: nothing is lost here.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 import attrs
 import trio
 
 from trio_chat.link.session import Peer
 from trio_chat.protocol.messages import Answer, Request
-from trio_chat.transport.endpoint import ACK_WINDOW
+from trio_chat.transport.windows import ACK_WINDOW
 
 
 @attrs.define(eq=False)
@@ -38,10 +38,20 @@ class FakeEndpoint:
         self._answered = trio.lowlevel.ParkingLot()
 
     async def request(
-        self, peer: Peer, request: Request, *, attempts: int = 1, resend_delays: Sequence[float] = ()
+        self,
+        peer: Peer,
+        request: Request,
+        *,
+        attempts: int = 1,
+        on_answer: Callable[[Answer], object] = lambda answer: None,
     ) -> Answer | None:
         answers: list[Answer] = []
-        await self._wait({peer: request}, attempts, lambda peer, answer: answers.append(answer))
+
+        def answered(peer: Peer, answer: Answer) -> None:
+            answers.append(answer)
+            on_answer(answer)
+
+        await self._wait({peer: request}, attempts, answered)
         return answers[0] if answers else None
 
     async def catch_up(self) -> None:

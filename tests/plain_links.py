@@ -25,5 +25,11 @@ class PlainLinks:
     def session(self, peer: Peer) -> bytes:
         return b"as if there was one"
 
+    def round_trip(self, peer: Peer) -> float:
+        return 0.0
+
+    def progressed_at(self, peer: Peer, now: float) -> float:
+        return float("-inf")
+
     def sweep(self, now: float) -> None:
         pass

@@ -25,7 +25,7 @@ from trio_chat.terminal.phrases import Phrase
 
 
 def value_of(path: str) -> object:
-    """The value of a constant such as `transport.endpoint.ACK_WINDOW`."""
+    """The value of a constant such as `transport.windows.ACK_WINDOW`."""
     module, _, name = path.rpartition(".")
     return getattr(importlib.import_module(f"trio_chat.{module}"), name)
 
@@ -41,7 +41,7 @@ def shown(value: object) -> str:
 
 
 class Value(SphinxRole):
-    """{value}`transport.endpoint.ACK_WINDOW`: a constant; `... * 1000` in another unit."""
+    """{value}`transport.windows.ACK_WINDOW`: a constant; `... * 1000` in another unit."""
 
     def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
         path, _, factor = self.text.partition("*")

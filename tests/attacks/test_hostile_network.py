@@ -39,8 +39,8 @@ from trio_chat.protocol.records import EVERYONE, Entry, EntryKind, fingerprint
 from trio_chat.protocol.wire import encode
 from trio_chat.storage.client_interface import SERVER as STORED_SERVER
 from trio_chat.storage.memory import MemoryClientStore
-from trio_chat.transport.endpoint import RESEND_DELAYS, SERVER_ATTEMPTS
 from trio_chat.transport.ids import new_id
+from trio_chat.transport.windows import RESEND_DELAYS, SERVER_ATTEMPTS
 
 MALLORY = ("10.66.6.6", 666)
 

@@ -51,8 +51,8 @@ from trio_chat.protocol.room_messages import (
 )
 from trio_chat.protocol.wire import decode_untrusted, encode
 from trio_chat.storage.memory import MemoryClientStore
-from trio_chat.transport.endpoint import SERVER_ATTEMPTS
 from trio_chat.transport.ids import new_id
+from trio_chat.transport.windows import SERVER_ATTEMPTS
 
 OX, OPEN = "!" + 32 * "1", "#" + 32 * "1"
 PEOPLE = ("alice", "carol", "dave", "eve")

@@ -15,7 +15,7 @@ from tests.crash.accepted import faults_of_the_outboxes, recipients
 from tests.crash.files import OUTBOX, Log, ServerStore, Store
 from tests.crash.server_log import faults_of_the_log
 from trio_chat.crypto.receipts import NO_HASH, Verdict, hash_text
-from trio_chat.transport.endpoint import ACK_WINDOW
+from trio_chat.transport.windows import ACK_WINDOW
 
 GRACE = 10
 """A client that is killed within so many of its ticks after it showed something may show it again: that it did is

@@ -8,15 +8,17 @@ import sys
 
 from trio_chat.cli.main import main
 from trio_chat.client import registration
-from trio_chat.transport import endpoint
+from trio_chat.transport import endpoint, windows
 
-WINDOW = 10 * endpoint.ACK_WINDOW
+WINDOW = 10 * windows.ACK_WINDOW
+WINDOW_PAUSES = tuple(10 * pause for pause in windows.WINDOW_PAUSES)
 
 
 def use_long_windows(set_attribute=setattr):
     """In this process, from now on. `set_attribute`: one that undoes it, such as `monkeypatch.setattr`."""
-    for module in (endpoint, registration):
+    for module in (windows, endpoint, registration):
         set_attribute(module, "ACK_WINDOW", WINDOW)
+    set_attribute(windows, "WINDOW_PAUSES", WINDOW_PAUSES)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from trio_chat.protocol.records import EVERYONE, NO_KEY, RETENTION, Entry, Entry
 from trio_chat.server.retention import AGREEMENT, RetentionClock
 from trio_chat.storage.interface import Acknowledged
 from trio_chat.storage.server_memory import MemoryServerStore
-from trio_chat.transport.endpoint import ACK_WINDOW
+from trio_chat.transport.windows import ACK_WINDOW
 
 
 async def started(nursery, *people) -> DeliveringServer:

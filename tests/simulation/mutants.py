@@ -45,10 +45,10 @@ from trio_chat.storage.outgoing import OutgoingMessages, delete_outgoing
 from trio_chat.storage.server_log import LogTransaction
 from trio_chat.storage.server_store import SqliteServerStore
 from trio_chat.transport import endpoint
-from trio_chat.transport.endpoint import ACK_WINDOW
 from trio_chat.transport.ids import new_id
 from trio_chat.transport.key_queries import KeyQuery
 from trio_chat.transport.pending_requests import PendingRequests
+from trio_chat.transport.windows import ACK_WINDOW
 
 Mutant = Callable[[ExitStack], None]
 """A function that patches the program until its ExitStack closes."""

@@ -33,7 +33,7 @@ from trio_chat.link.sessions import REPLACED_LIFETIME, SESSION_LIFETIME
 from trio_chat.protocol.messages import Ack, Answer, Part, Register, Registered, Request, TableChange
 from trio_chat.protocol.records import Address, Record
 from trio_chat.protocol.room_messages import RoomChanged
-from trio_chat.transport.endpoint import ACK_WINDOW
+from trio_chat.transport.windows import ACK_WINDOW
 
 NAMES = ("ann", "bob", "cid", "dee", "eve", "fay", "gus", "hal")
 ROOMS = ("red", "blue")

@@ -14,7 +14,6 @@ from trio_chat.client.registration import Registration
 from trio_chat.link.session import Peer
 from trio_chat.protocol.messages import Ack, DirectMessage
 from trio_chat.protocol.records import RETENTION, PublicKeys, Record, fold, is_loopback
-from trio_chat.transport.endpoint import RESEND_DELAYS
 
 DETOUR = 60.0
 """Seconds for which messages to a peer that did not answer directly go to the server at once."""
@@ -57,7 +56,7 @@ class DirectSender:
         if was_silent or (is_at_server and not is_loopback(self._registration.server.address[0])):
             return Fallback.DETOUR
         answer = await self._context.endpoint.request(
-            Peer(record.address, keys.link), message, resend_delays=RESEND_DELAYS, session=session
+            Peer(record.address, keys.link), message, is_patient=False, session=session
         )
         # Not signed: it came on a link with the recipient's key, so nobody else has sent it.
         if isinstance(answer, Ack):

@@ -34,8 +34,8 @@ from trio_chat.protocol.records import (
 )
 from trio_chat.protocol.room_messages import EPOCH_PART, BeginEpoch, EpochPart, GetEpoch, RoomChanged
 from trio_chat.storage.client_interface import OpenedEntry
-from trio_chat.transport.endpoint import ACK_WINDOW, SERVER_ATTEMPTS
 from trio_chat.transport.ids import new_id
+from trio_chat.transport.windows import ACK_WINDOW, SERVER_ATTEMPTS
 
 KEY_SIZE = 32
 """Bytes of the key of a room."""

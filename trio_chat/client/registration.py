@@ -25,8 +25,8 @@ from trio_chat.protocol.messages import Answer, PartAck, Refused, Registered
 from trio_chat.protocol.records import Address, EndReason, Reason, Record
 from trio_chat.protocol.room_messages import RoomRequest
 from trio_chat.tasks import Change, WakeUp
-from trio_chat.transport.endpoint import ACK_WINDOW, RESEND_DELAYS, SERVER_ATTEMPTS
 from trio_chat.transport.ids import new_id
+from trio_chat.transport.windows import ACK_WINDOW, SERVER_ATTEMPTS
 
 _T = TypeVar("_T")
 _Question = messages.Save | messages.GroupPost | messages.Find | messages.ListNames | RoomRequest
@@ -332,7 +332,7 @@ class Registration:
 
     async def _heartbeat(self, registered: Registered) -> Answer | PartAck | None:
         request = messages.Heartbeat(new_id(), registered.since)
-        return await self._context.endpoint.request(self.server, request, resend_delays=RESEND_DELAYS)
+        return await self._context.endpoint.request(self.server, request)
 
     # --- what arrives; called by the reading task ---
 

@@ -101,6 +101,18 @@ class Links:
         session = self._sessions.current(peer)
         return session.index if session else b""
 
+    def round_trip(self, peer: Peer) -> float:
+        """How many seconds it takes at most until the peer can have answered; 0 if there is no session."""
+        session = self._sessions.current(peer)
+        return session.round_trip if session else 0.0
+
+    def progressed_at(self, peer: Peer, now: float) -> float:
+        """When the handshake with this peer last came a step further, if it did: the peer is there, but may be far."""
+        handshake, session = self._started.find(peer, now), self._sessions.current(peer)
+        if handshake and handshake.cookie != packets.NO_COOKIE:
+            return handshake.asked_at
+        return session.born if session else float("-inf")
+
     def sweep(self, now: float) -> None:
         """Forget what has ended: call it every few seconds."""
         self._sessions.sweep(now)
@@ -201,7 +213,7 @@ class Links:
         handshake = self._started.find_by_index(index, address)
         if handshake is None:
             raise WireError("a cookie for no handshake of ours")
-        return [Transmit(handshake.make_init(now), address)] if handshake.use_cookie(cookie) else []
+        return [Transmit(handshake.make_init(now), address)] if handshake.use_cookie(cookie, now) else []
 
     def _receive_resp(self, resp: packets.Resp, address: Address, now: float) -> list[LinkEvent]:
         handshake = self._started.find_by_index(resp.index, address)
@@ -209,7 +221,10 @@ class Links:
             raise WireError("an answer to no handshake of ours")
         _, keys = handshake.initiator.read_response_untrusted(resp.message)
         self._started.remove(handshake.peer)
-        session = LinkSession(keys, handshake.peer, handshake.index, resp.sender, initiated=True, born=now)
+        took = now - handshake.asked_at
+        session = LinkSession(
+            keys, handshake.peer, handshake.index, resp.sender, initiated=True, born=now, round_trip=took
+        )
         self._sessions.add(session)
         self._sessions.make_current(session, now)
         # The responder sends nothing before the first DATA, so there must be one, if need be an empty one. Nothing is
@@ -276,6 +291,7 @@ class Links:
                 raise WireError("not a link datagram")
             return [Transmit(packets.Reset(datagram[4:8]).encode(), address)]
         plaintext = session.open_untrusted(datagram)
+        session.round_trip = now - session.born
         self._accepted.remove(session)
         self._sessions.add(session)
         events: list[LinkEvent] = [Received(session.peer, plaintext)] if plaintext else []

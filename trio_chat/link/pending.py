@@ -110,7 +110,8 @@ class AcceptedHandshakes:
 class PendingHandshake:
     """A handshake that this party has started, and the plaintexts that wait for it.
 
-    `was_called`: the server has sent a wake-up call since it began, or before it.
+    `asked_at`: when the INIT was sent first with its present cookie. `was_called`: the server has sent a wake-up call
+    since it began, or before it.
     """
 
     peer: Peer
@@ -118,10 +119,14 @@ class PendingHandshake:
     initiator: Initiator
     started_at: float
     init_sent_at: float = float("-inf")
+    asked_at: float = attrs.field(init=False)
     cookie: bytes = NO_COOKIE
     immediate_resends_left: int = MAX_IMMEDIATE_RESENDS
     was_called: bool = False
     queued: dict[bytes, float] = attrs.Factory(dict)
+
+    def __attrs_post_init__(self) -> None:
+        self.asked_at = self.started_at
 
     def queue(self, plaintext: bytes, now: float) -> None:
         """Keep this until the handshake is finished. Of more than 32 the oldest is dropped."""
@@ -144,7 +149,7 @@ class PendingHandshake:
         """Whether so much time has passed since the INIT was sent that it may have been lost."""
         return now - self.init_sent_at >= INIT_RESEND_DELAY
 
-    def use_cookie(self, cookie: bytes) -> bool:
+    def use_cookie(self, cookie: bytes, now: float) -> bool:
         """Use this cookie in the next INIT. Return whether that is to be sent at once.
 
         The newest cookie counts. If the first ones did, a few forged ones would keep the true one out (fuzzing found
@@ -152,7 +157,7 @@ class PendingHandshake:
         """
         if cookie == self.cookie:
             return False
-        self.cookie = cookie
+        self.cookie, self.asked_at = cookie, now
         self.immediate_resends_left -= 1
         return self.immediate_resends_left >= 0
 

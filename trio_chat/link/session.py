@@ -31,11 +31,20 @@ class LinkSession:
     """One side of a session: the keys of a finished handshake, in use.
 
     `index` is our index, which incoming datagrams carry; `remote_index` is the peer's, for outgoing ones. `initiated`:
-    we began the handshake. `expires`: the time after which the session is not used at all.
+    we began the handshake. `expires`: the time after which the session is not used at all. `round_trip`: the seconds
+    that a datagram of ours and the answer to it took in the handshake, at most: the first of its copies counts.
     """
 
     def __init__(
-        self, keys: SessionKeys, peer: Peer, index: bytes, remote_index: bytes, *, initiated: bool, born: float
+        self,
+        keys: SessionKeys,
+        peer: Peer,
+        index: bytes,
+        remote_index: bytes,
+        *,
+        initiated: bool,
+        born: float,
+        round_trip: float = 0.0,
     ) -> None:
         self.peer = peer
         self.index = index
@@ -43,6 +52,7 @@ class LinkSession:
         self.initiated = initiated
         self.born = born
         self.expires = born
+        self.round_trip = round_trip
         self.reset_at = self.moved_at = float("-inf")
         self.challenge: tuple[Address, bytes] | None = None
         self.previous: LinkSession | None = None

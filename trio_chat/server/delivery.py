@@ -7,6 +7,7 @@ own unless it is silent.
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from functools import partial
 from itertools import islice
 
 import attrs
@@ -21,8 +22,9 @@ from trio_chat.server.service import Service
 from trio_chat.server.sessions import RoomEvent, Session
 from trio_chat.storage.interface import Acknowledged, ServerStore
 from trio_chat.tasks import WakeUp
-from trio_chat.transport.endpoint import ACK_WINDOW, RESEND_DELAYS, Endpoint
+from trio_chat.transport.endpoint import Endpoint
 from trio_chat.transport.ids import new_id
+from trio_chat.transport.windows import ACK_WINDOW
 
 PROBES = 5
 """Windows of 500 ms without any answer after which a client is marked offline."""
@@ -233,37 +235,49 @@ class Deliveries:
 
         def settled(peer: Peer, answer: Answer) -> None:
             session = silent.pop(peer)
-            if self._is_served(session, requests[session], answer):
-                return
-            session.table_due |= isinstance(requests[session], TableChange)
-            # Busy, or a wrong answer: the next try would follow at once, and again.
-            nursery.start_soon(self._pause, session)
+            self._settle(nursery, session, requests[session], answer)
 
         await self._endpoint.fan_out({session.peer: request for session, request in requests.items()}, settled)
         for session in silent.values():
             nursery.start_soon(self._recover, nursery, session, requests[session])
+
+    def _settle(self, nursery: trio.Nursery, session: Session, request: Batch | TableChange, answer: Answer) -> None:
+        if not self._is_served(session, request, answer):
+            session.table_due |= isinstance(request, TableChange)
+            # Busy, or a wrong answer: the next try would follow at once, and again.
+            nursery.start_soon(self._pause, session)
 
     async def _pause(self, session: Session) -> None:
         await trio.sleep(ACK_WINDOW)
         self._release(session)
 
     async def _recover(self, nursery: trio.Nursery, session: Session, request: Batch | TableChange) -> None:
-        """A session was silent for its window: probe it. 3 s in all; any answer proves that it is alive."""
-        if not self._service.is_current(session):
-            return
-        if await self.is_alive(session, PROBES):
-            # The same request: a client that needs more than a window to store it has its answer ready by then.
-            await self._deliver(nursery, {session: request})
-        else:
-            self._service.mark_offline(session, self._clock())
+        """A session was silent for its window: probe it. 3 s in all; any answer proves that it is alive.
+
+        Meanwhile the request goes on: its answer may come from far away, or take longer than a window to be stored.
+        """
+        while self._service.is_current(session):
+            heard: list[bool] = []
+
+            async def probe(session: Session, heard: list[bool]) -> None:
+                heard.append(await self.is_alive(session, PROBES))
+
+            async with trio.open_nursery() as asking:
+                asking.start_soon(probe, session, heard)
+                settled = partial(self._settle, nursery, session, request)
+                answer = await self._endpoint.request(session.peer, request, attempts=PROBES, on_answer=settled)
+                if isinstance(answer, Answer):
+                    asking.cancel_scope.cancel()
+            if isinstance(answer, Answer):
+                return
+            if answer is None and not any(heard):
+                self._service.mark_offline(session, self._clock())
+                return
 
     async def is_alive(self, session: Session, attempts: int) -> bool:
         """Probe a client, at most `attempts` times, until the first answer."""
         probe = Heartbeat(new_id(), session.since)
-        return (
-            await self._endpoint.request(session.peer, probe, attempts=attempts, resend_delays=RESEND_DELAYS)
-            is not None
-        )
+        return await self._endpoint.request(session.peer, probe, attempts=attempts) is not None
 
     # --- answers ---
 

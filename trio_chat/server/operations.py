@@ -21,8 +21,9 @@ from trio_chat.server.service import Service
 from trio_chat.server.sessions import Session
 from trio_chat.storage.interface import ServerStore
 from trio_chat.storage.rules import Ban, BanKind, Invitation
-from trio_chat.transport.endpoint import RESEND_DELAYS, SERVER_ATTEMPTS, Endpoint
+from trio_chat.transport.endpoint import Endpoint
 from trio_chat.transport.ids import new_id
+from trio_chat.transport.windows import SERVER_ATTEMPTS
 
 _DAY = 24 * 3600.0
 
@@ -167,7 +168,7 @@ class Operations:
 
     async def _tell(self, session: Session, reason: EndReason) -> None:
         request = SessionEnded(new_id(), session.since, reason)
-        await self._endpoint.request(session.peer, request, attempts=SERVER_ATTEMPTS, resend_delays=RESEND_DELAYS)
+        await self._endpoint.request(session.peer, request, attempts=SERVER_ATTEMPTS)
         self._service.moderation.told(session.peer)
 
     def _kick(self, nursery: trio.Nursery, name: str) -> Reply:

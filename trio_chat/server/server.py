@@ -39,9 +39,10 @@ from trio_chat.server.wake_up_calls import WakeUpCalls, as_gone
 from trio_chat.storage.interface import Appended, ServerStore, Status
 from trio_chat.storage.server_memory import MemoryServerStore
 from trio_chat.tasks import WakeUp
-from trio_chat.transport.endpoint import RESEND_DELAYS, SERVER_ATTEMPTS, Endpoint
+from trio_chat.transport.endpoint import Endpoint
 from trio_chat.transport.ids import new_id
 from trio_chat.transport.udp import UDP, Network
+from trio_chat.transport.windows import SERVER_ATTEMPTS
 
 log = logging.getLogger(__name__)
 
@@ -266,7 +267,7 @@ class _Server:
 
     async def _tell_takeover(self, session: Session) -> None:
         request = SessionEnded(new_id(), session.since)
-        await self._endpoint.request(session.peer, request, attempts=SERVER_ATTEMPTS, resend_delays=RESEND_DELAYS)
+        await self._endpoint.request(session.peer, request, attempts=SERVER_ATTEMPTS)
         self._takeovers -= 1
 
     def _row_changed(self, record: Record) -> None:

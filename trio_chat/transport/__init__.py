@@ -2,7 +2,8 @@
 
 udp.py               the UDP socket, and the interface for which tests have a network of their own
 unix.py              the control socket of a server, and its client
-endpoint.py          requests and answers: windows, attempts, resends, parts
+endpoint.py          requests and answers, links, parts
+windows.py           how long a request waits for its answer, and when it is sent again
 pending_requests.py  the requests that wait for answers
 sender.py            sends to peers: what is ready for one of them in the same turn goes together
 ids.py               ids for requests

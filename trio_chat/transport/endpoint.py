@@ -4,7 +4,7 @@ One task reads the socket. Tasks that wait for an answer have an entry in one di
 here: the owner passes a function that takes a request and returns its answer, or says that there is none yet.
 """
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 
 import attrs
@@ -24,15 +24,7 @@ from trio_chat.transport.key_queries import KeyQuery
 from trio_chat.transport.pending_requests import PendingRequest, PendingRequests, RequestGroup, RequestKey, request_key
 from trio_chat.transport.sender import PeerSender
 from trio_chat.transport.udp import DatagramSocket
-
-ACK_WINDOW = 0.5
-"""The ACK timeout in seconds (500 ms): how long one attempt waits for its acknowledgement."""
-
-SERVER_ATTEMPTS = 5
-"""How many attempts, each with a window, are made before the server counts as silent."""
-
-RESEND_DELAYS = (0.1, 0.15)
-"""Seconds before each retransmission of a request inside its window: so at 100 and at 250 ms."""
+from trio_chat.transport.windows import ACK_WINDOW, LINK_STEPS, SERVER_ATTEMPTS, send_until, windows_for
 
 BURST = 256
 CATCH_UP = 16
@@ -97,7 +89,7 @@ class Endpoint:
 
         self._key_queries.add(query)
         try:
-            await _send_until(query.answered.wait, send_hellos, attempts, RESEND_DELAYS)
+            await send_until(query.answered.wait, send_hellos, attempts)
         finally:
             self._key_queries.discard(query)
             if not self._key_queries:
@@ -110,21 +102,38 @@ class Endpoint:
         request: Request,
         *,
         attempts: int = 1,
-        resend_delays: Sequence[float] = (),
+        is_patient: bool = True,
         on_answer: Callable[[Answer], object] = lambda answer: None,
         session: bytes | None = None,
     ) -> Answer | PartAck | None:
-        """Send a request in each window, and again after each of the `resend_delays` inside it, until it is answered.
+        """Send a request in each of `attempts` windows, and again after each of RESEND_DELAYS in it, until answered.
 
         Returns the answer, a PartAck if the peer acknowledged parts but did not answer, or None if it stayed silent.
-        `on_answer` is called with the answer before any later datagram is handled. `session`: the only one on which it
-        is sent; None is any.
+        `is_patient`: a peer that is so far away that no answer can come in one window gets as many more as it needs.
+        The windows begin when there is a link, if that comes later. `on_answer` is called with the answer before any
+        later datagram is handled. `session`: the only one on which it is sent; None is any.
         """
         group = RequestGroup(1)
         pending = self._add_pending(peer, request, _outgoing(request), on_answer, group)
         pending.session = session
-        await self._wait_for(group, [pending], attempts, resend_delays)
+        send = partial(self._send_pending, [pending])
+        began = trio.current_time()
+        try:
+            is_answered = await send_until(group.all_done.wait, send, attempts + is_patient * self._more_windows(peer))
+            for _ in range(LINK_STEPS):
+                now = trio.current_time()
+                linked = self._links.progressed_at(pending.peer, now)
+                if is_answered or linked <= began:
+                    break
+                began, more = linked, attempts + is_patient * self._more_windows(pending.peer)
+                with trio.move_on_at(linked + more * ACK_WINDOW):
+                    is_answered = await send_until(group.all_done.wait, send, more)
+        finally:
+            self._pending.remove(pending)
         return pending.answer or pending.part_ack
+
+    def _more_windows(self, peer: Peer) -> int:
+        return windows_for(self._links.round_trip(peer))
 
     async def fan_out(self, requests: Mapping[Peer, Request], on_answer: Callable[[Peer, Answer], object]) -> None:
         """Send a request to each of many peers, and again to those that are silent, in one window for all.
@@ -141,7 +150,11 @@ class Endpoint:
             self._add_pending(peer, request, outgoing[id(request)].copy(), partial(on_answer, peer), group)
             for peer, request in requests.items()
         ]
-        await self._wait_for(group, pending, 1, RESEND_DELAYS)
+        try:
+            await send_until(group.all_done.wait, partial(self._send_pending, pending), 1)
+        finally:
+            for one in pending:
+                self._pending.remove(one)
 
     def answer(self, peer: Peer, request: Request, answer: Answer) -> None:
         """Answer a request, now and whenever a copy of it arrives."""
@@ -236,16 +249,6 @@ class Endpoint:
         pending = PendingRequest(request_key(peer, request), peer, outgoing, on_answer, group)
         self._pending.add(pending)
         return pending
-
-    async def _wait_for(
-        self, group: RequestGroup, requests: Sequence[PendingRequest], attempts: int, resend_delays: Sequence[float]
-    ) -> None:
-        """Send these requests in each window until all are answered, or the windows are over."""
-        try:
-            await _send_until(group.all_done.wait, partial(self._send_pending, requests), attempts, resend_delays)
-        finally:
-            for pending in requests:
-                self._pending.remove(pending)
 
     # --- sending ---
 
@@ -360,27 +363,6 @@ class Endpoint:
 def _outgoing(request: Request) -> OutgoingRequest:
     # Encoded once: a resend must be the same bytes, as links that wait for a session keep each plaintext once.
     return OutgoingRequest(request.kind, request.id, encode(request))
-
-
-async def _send_until(
-    answered: Callable[[], Awaitable[None]],
-    send: Callable[[], Awaitable[None]],
-    attempts: int,
-    resend_delays: Sequence[float],
-) -> bool:
-    """Make an attempt in each of `attempts` windows: send, and again after each of the `resend_delays` inside it.
-
-    Returns True when `answered` returns, or False after the last window. All attempts of a request are counted here.
-    """
-    # The pauses make up the window. A scope around it, too, would cost as much as all else that is waited for here.
-    pauses = (*resend_delays, ACK_WINDOW - sum(resend_delays))
-    for _ in range(attempts):
-        for pause in pauses:
-            await send()
-            with trio.move_on_after(pause):
-                await answered()
-                return True
-    return False
 
 
 def _assembled_untrusted(data: bytes, part: Part) -> Request | None:

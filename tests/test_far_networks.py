@@ -1,0 +1,64 @@
+"""Networks that lose much, or are far away: the programs start, everything arrives once and in order, nobody gives up.
+
+Virtual time (tests/stage.py), and one seed for the network.
+"""
+
+import pytest
+
+from tests.network import Conditions, open_memory_network
+from tests.stage import open_stage
+
+FAR = [0.17, 0.3, 0.48, 0.6, 0.82, 1.5]
+"""Round trips in seconds."""
+
+
+def far_away(round_trip, *, loss=0.0):
+    return Conditions(loss=loss, delay=(round_trip / 2, round_trip / 2 + 0.001))
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+async def test_all_of_230_messages_arrive_once_and_in_order_where_30_percent_are_lost_both_ways(seed, autojump_clock):
+    """Before: both programs ended, after the 33rd send; 9 of 30 starts failed."""
+    async with open_memory_network(seed) as network, open_stage(network) as stage:
+        network.default = Conditions(loss=0.3)
+        alice, bob = await stage.enter("alice"), await stage.enter("bob")
+        texts = [str(n) for n in range(230)]
+        for text in texts:
+            await alice.chat.send("bob", text)
+        await stage.pass_time(30)
+        assert bob.texts() == texts
+
+
+async def test_all_of_30_starts_succeed_where_30_percent_are_lost_both_ways(autojump_clock):
+    """Before: 9 failed."""
+    async with open_memory_network(1) as network, open_stage(network) as stage:
+        network.default = Conditions(loss=0.3)
+        people = [await stage.enter(f"user{n}") for n in range(30)]
+        assert all(person.chat.online for person in people)
+
+
+@pytest.mark.parametrize("round_trip", FAR)
+async def test_all_of_15_messages_are_shown_at_each_round_trip(round_trip, autojump_clock):
+    """Before: from 510 ms on each was told to be saved, and never shown; from 840 ms on nobody could start."""
+    async with open_memory_network(1) as network, open_stage(network) as stage:
+        network.default = far_away(round_trip)
+        alice, bob = await stage.enter("alice"), await stage.enter("bob")
+        texts = [str(n) for n in range(15)]
+        for text in texts:
+            await alice.chat.send("bob", text)
+        await stage.pass_time(30)
+        assert bob.texts() == texts
+        assert [one.online for one in alice.chat.table.values()] == [True, True]
+        await stage.pass_time(120)
+        assert [row.name for row in stage.changes] == ["alice", "bob"], "nobody was marked offline"
+
+
+@pytest.mark.parametrize("round_trip", [0.17, 0.3, 0.48])
+async def test_the_first_message_goes_directly_if_the_network_is_slow(round_trip, autojump_clock):
+    """Before: no ACK, and the server's way for the next 60 s, as the handshake had used up the window."""
+    async with open_memory_network(1) as network, open_stage(network) as stage:
+        network.default = far_away(round_trip)
+        alice, bob = await stage.enter("alice"), await stage.enter("bob")
+        assert (await alice.chat.send("bob", "hi")).how == "direct"
+        await stage.pass_time(5)
+        assert bob.texts() == ["hi"]
