@@ -74,6 +74,7 @@ class Stage:
         self.network = network
         self.tap = tap
         self.identity = SERVER_IDENTITY
+        self.host = SERVER[0]
         self.limits = LIMITS
         self.registration = RegistrationMode.OPEN
         self.control: Callable[[int], Path] | None = None
@@ -153,7 +154,7 @@ class Stage:
                     partial(
                         serve_chat,
                         SERVER[1],
-                        host=SERVER[0],
+                        host=self.host,
                         identity=self.identity,
                         store=self.server_store,
                         network=self.network,

@@ -6,7 +6,8 @@ Virtual time (tests/stage.py), and one seed for the network.
 import pytest
 
 from tests.network import Conditions, open_memory_network
-from tests.stage import open_stage
+from tests.stage import SERVER, identity_of, open_stage
+from trio_chat.client.opening import open_chat
 
 FAR = [0.17, 0.3, 0.48, 0.6, 0.82, 1.5]
 """Round trips in seconds."""
@@ -62,3 +63,32 @@ async def test_the_first_message_goes_directly_if_the_network_is_slow(round_trip
         assert (await alice.chat.send("bob", "hi")).how == "direct"
         await stage.pass_time(5)
         assert bob.texts() == ["hi"]
+
+
+async def test_a_detour_ends_when_the_other_writes_directly(autojump_clock):
+    """Before: by the server for 60 s, whatever came from them."""
+    async with open_memory_network(1) as network, open_stage(network) as stage:
+        alice, bob = await stage.enter("alice"), await stage.enter("bob")
+        network.cut(alice.host, bob.host)
+        assert (await alice.chat.send("bob", "one")).how == "relayed"
+        network.heal()
+        assert (await alice.chat.send("bob", "two")).how == "relayed"
+        assert (await bob.chat.send("alice", "three")).how == "direct"
+        assert (await alice.chat.send("bob", "four")).how == "direct"
+        assert bob.texts() == ["one", "two", "four"]
+
+
+async def test_a_server_that_moves_is_found_where_its_name_is_then(autojump_clock):
+    """Before: never found again."""
+    async with open_memory_network(1) as network, open_stage(network) as stage:
+        network.names["chat"] = [SERVER[0]]
+        own = {"identity": identity_of("alice"), "network": network, "reconnect": True}
+        async with open_chat("alice", ("chat", SERVER[1]), host="10.0.1.1", **own) as alice:
+            await stage.kill_server()
+            network.names["chat"] = []  # for a while it has no address at all
+            await stage.pass_time(60)
+            stage.host = "10.0.0.9"
+            network.names["chat"] = [stage.host]
+            await stage.start_server()
+            await stage.pass_time(15)
+            assert (await alice.send_all("hi")) is None

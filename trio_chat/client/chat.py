@@ -368,7 +368,10 @@ class Chat:
         match request:
             # Not while `open_chat` still waits for the table: if that fails, nobody could read an acknowledged message.
             case DirectMessage() if self._is_open:
-                return self._inbox.take_message(peer, request)
+                answer = self._inbox.take_message(peer, request)
+                if isinstance(answer, messages.Ack):
+                    self._direct.heard(request.sender)
+                return answer
             case messages.MessagesKept():
                 self._direct.on_kept(peer, request.ids)
                 return request.ack()

@@ -29,6 +29,11 @@ class DirectSender:
     """Called with a peer, and the ids of messages that are on its disk, as it says. Others' ids may be among them."""
     _relay_until: dict[str, tuple[Record, float]] = attrs.field(init=False, factory=dict)
 
+    def heard(self, name: str) -> None:
+        """A message of theirs has come directly: ours may reach them, too."""
+        if self._relay_until:
+            self._relay_until.pop(fold(name), None)
+
     async def send(
         self,
         message: DirectMessage,

@@ -7,6 +7,7 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, closing, suppress
+from functools import partial
 
 from trio_chat import errors
 from trio_chat.client.chat import Chat
@@ -82,7 +83,8 @@ async def open_chat(
         ServerNotResponding: no answer, at the beginning or at the end.
     """
     check_name(name)
-    candidates = await network.resolve(*server)
+    resolve = partial(network.resolve, *server)
+    candidates = await resolve()
     if host is not None:
         host, port = (await network.resolve(host, port))[0]
     identity = identity or Identity.new(secrets.token_bytes)
@@ -94,7 +96,7 @@ async def open_chat(
         epochs = Epochs(name, identity, store, pins, memberships)
         context = ClientContext(name, identity, store, table, pins, endpoint, event_queue, clock, memberships, epochs)
         inbox = Inbox(context, lambda entries: chat._private_rooms.get_missing(entries))
-        registration = Registration(context, candidates, inbox, reconnect, invitation)
+        registration = Registration(context, candidates, resolve, inbox, reconnect, invitation)
         chat = Chat(context, registration, inbox)
         async with open_background() as nursery:
             await nursery.start(chat._run)

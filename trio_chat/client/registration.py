@@ -4,6 +4,7 @@ What is sent and received while registered is in chat.py and inbox.py.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from itertools import chain, repeat
 from typing import TypeVar
@@ -67,7 +68,7 @@ _ENDINGS: dict[EndReason, type[errors.ChatError]] = {
 
 @attrs.define(eq=False)
 class Registration:
-    """One person's registration with the server, which is at one of the `candidates`.
+    """One person's registration with the server, which is at one of the `candidates`. `resolve` finds them again.
 
     `registered` is the server's latest answer, None while offline. `reconnect`: at the start, wait for a silent server,
     or one that has had too many registrations. `invitation`: shown to the server with each registration.
@@ -77,6 +78,7 @@ class Registration:
 
     _context: ClientContext
     _candidates: Sequence[Address]
+    _resolve: Callable[[], Awaitable[Sequence[Address]]]
     _inbox: Inbox
     _reconnect: bool
     _invitation: str = ""
@@ -145,6 +147,10 @@ class Registration:
         must not end this client.
         """
         pins = self._context.pins
+        if self._reconnect and self.silent_since is not None:
+            # It may have moved, and its name with it. If that cannot be found now, it may be where it was.
+            with trio.move_on_after(ACK_WINDOW), suppress(errors.AddressError):
+                self._candidates = await self._resolve()
         found = await self._context.endpoint.query_keys(self._candidates, attempts, pins.is_server)
         if found is None:
             return False
@@ -320,7 +326,7 @@ class Registration:
 
     async def _missed_heartbeats(self, count: int) -> None:
         """So many in a row had no answer: with the second one, the user is told, who may do nothing but read."""
-        if count != SILENT_HEARTBEATS:
+        if count < SILENT_HEARTBEATS:
             return
         self._note_silence()
         if self._reconnect:
