@@ -10,6 +10,7 @@ import trio
 
 from trio_chat.link.session import Peer
 from trio_chat.protocol.messages import Answer, Request
+from trio_chat.protocol.parts import OutgoingRequest
 from trio_chat.transport.windows import ACK_WINDOW
 
 
@@ -44,6 +45,7 @@ class FakeEndpoint:
         *,
         attempts: int = 1,
         on_answer: Callable[[Answer], object] = lambda answer: None,
+        begun: OutgoingRequest | None = None,
     ) -> Answer | None:
         answers: list[Answer] = []
 
@@ -57,8 +59,11 @@ class FakeEndpoint:
     async def catch_up(self) -> None:
         await trio.lowlevel.checkpoint()
 
-    async def fan_out(self, requests: Mapping[Peer, Request], on_answer: Callable[[Peer, Answer], object]) -> None:
+    async def fan_out(
+        self, requests: Mapping[Peer, Request], on_answer: Callable[[Peer, Answer], object]
+    ) -> dict[Peer, OutgoingRequest]:
         await self._wait(requests, 1, on_answer)
+        return {}
 
     def answer(self, peer: Peer, request: Request, answer: Answer) -> None:
         self.answers.append((peer, answer))

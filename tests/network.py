@@ -25,6 +25,9 @@ BATCH = 256
 OWN_HOST = "127.0.0.1"
 FIRST_FREE_PORT = 49152
 
+HEADERS = 28
+"""Bytes of IPv4 and UDP before each datagram, where a rate is given."""
+
 Place = Address | str | None
 """One socket (host, port), all sockets of a host, or (None) all sockets."""
 
@@ -35,12 +38,15 @@ Filter = Callable[[bytes, Address, Address], bool]
 class Conditions:
     """What happens to datagrams: two probabilities, and a delay in seconds, drawn evenly from low to high.
 
-    A delay that varies reorders them.
+    A delay that varies reorders them. `rate`: how many bytes a second pass from one host to another, with HEADERS for
+    each datagram. They wait in a queue of `queue` bytes; what does not fit is lost.
     """
 
     loss: float = 0.0
     duplicate: float = 0.0
     delay: tuple[float, float] = (0.0, 0.0)
+    rate: float = math.inf
+    queue: float = 65536.0
 
 
 class Sent(NamedTuple):
@@ -126,6 +132,7 @@ class MemoryNetwork:
         self._dice: dict[tuple[Address, Address], random.Random] = {}
         self._conditions: dict[tuple[Place, Place], Conditions] = {}
         self._cuts: set[tuple[Place, Place]] = set()
+        self._free_at: dict[tuple[str, str], float] = {}
         self._outside: dict[Address, Address] = {}
         self._inside: dict[Address, Address] = {}
         self._in_flight: list[tuple[float, int, bytes, Address, Address]] = []
@@ -205,7 +212,16 @@ class MemoryNetwork:
         if not all(passed) or self._is_cut(source, destination) or lose < conditions.loss:
             return ()
         low, high = conditions.delay
-        return tuple(low + (high - low) * share for share in shares[: 1 + (double < conditions.duplicate)])
+        delays = tuple(low + (high - low) * share for share in shares[: 1 + (double < conditions.duplicate)])
+        if conditions.rate == math.inf or not delays:
+            return delays
+        line, now = (source[0], destination[0]), trio.current_time()
+        waiting = max(0.0, self._free_at.get(line, 0.0) - now)
+        if waiting * conditions.rate > conditions.queue:
+            return ()
+        waiting += (len(data) + HEADERS) / conditions.rate
+        self._free_at[line] = now + waiting
+        return tuple(waiting + delay for delay in delays)
 
     def forget(self, bound: MemorySocket) -> None:
         """Free the port of a closed socket."""

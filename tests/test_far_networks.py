@@ -4,8 +4,9 @@ Virtual time (tests/stage.py), and one seed for the network.
 """
 
 import pytest
+import trio
 
-from tests.network import Conditions, open_memory_network
+from tests.network import HEADERS, Conditions, open_memory_network
 from tests.stage import SERVER, identity_of, open_stage
 from trio_chat.client.opening import open_chat
 
@@ -92,3 +93,50 @@ async def test_a_server_that_moves_is_found_where_its_name_is_then(autojump_cloc
             await stage.start_server()
             await stage.pass_time(15)
             assert (await alice.send_all("hi")) is None
+
+
+SLOW = Conditions(rate=8000.0, delay=(0.01, 0.01), queue=20_000)
+"""64 kbit/s, with a queue of 2.5 s."""
+LONG = "x" * 16_384
+
+
+SEALED = 1350
+"""Bytes of a letter of 1 KB: sealed, with its entry, in parts, with their headers."""
+
+
+def bytes_sent(network, since, host):
+    return sum(len(one.data) + HEADERS for one in network.log if one.time >= since and one.destination[0] == host)
+
+
+@pytest.mark.parametrize("is_away", [False, True])
+async def test_a_text_of_16_kib_passes_at_64_kbit_a_second_in_under_4_s(is_away, autojump_clock):
+    """Before: it ended its sender, and 306 KiB were sent for it."""
+    async with open_memory_network(1) as network, open_stage(network) as stage:
+        alice, bob = await stage.enter("alice"), await stage.enter("bob")
+        if is_away:
+            await bob.chat.deregister()
+        await stage.pass_time(1)
+        network.set(SLOW, alice.host)
+        network.set(SLOW, None, alice.host)
+        began = trio.current_time()
+        assert (await alice.chat.send("bob", LONG)).how == ("saved" if is_away else "direct")
+        assert trio.current_time() - began < 4
+        assert bytes_sent(network, began, SERVER[0] if is_away else bob.host) < 1.5 * len(LONG)
+
+
+async def test_20_letters_of_1_kb_arrive_in_under_8_s_on_return_at_64_kbit_a_second(autojump_clock):
+    """Before: 10 arrived, the same batch again and again, 324 KiB in 60 s."""
+    async with open_memory_network(1) as network, open_stage(network) as stage:
+        alice, bob = await stage.enter("alice"), await stage.enter("bob")
+        await bob.chat.deregister()
+        texts = [f"{n} ".ljust(1024, ".") for n in range(20)]
+        for text in texts:
+            await alice.chat.send("bob", text)
+        await stage.pass_time(1)
+        network.set(SLOW, bob.host)
+        network.set(SLOW, None, bob.host)
+        began = trio.current_time()
+        await bob.chat.register()
+        await stage.pass_time(8 - (trio.current_time() - began))
+        assert bob.texts() == texts
+        assert bytes_sent(network, began, bob.host) < 1.5 * 20 * SEALED

@@ -122,7 +122,7 @@ class RoomServer(RawServer):
 
     def send(self, peer, message):
         """Send a message, in parts if it is long."""
-        for data in OutgoingRequest(message.kind, message.id, encode(message)).missing():
+        for data in OutgoingRequest(message.kind, message.id, encode(message)).datagrams:
             super().send(peer, data)
 
     def _answer_about_rooms(self, request):

@@ -139,7 +139,7 @@ async def test_a_lost_notice_is_asked_for_by_sending_the_message_again(bob, pers
 
 async def send_in_parts(peer, client, request):
     """As a client sends it: in parts, if it is long."""
-    for data in OutgoingRequest(request.kind, request.id, encode(request)).missing():
+    for data in OutgoingRequest(request.kind, request.id, encode(request)).datagrams:
         peer.send(client.peer, data)
     await trio.sleep(0.01)
 

@@ -100,7 +100,7 @@ def check_message(data: bytes) -> set[object]:
     if not isinstance(message, Request):
         assert len(again) <= MAX_PLAINTEXT, "an answer that fits into no datagram"
     elif len(again) <= MAX_PARTS * PART_BODY:  # nothing longer comes in
-        assert OutgoingRequest(message.kind, message.id, again).missing()
+        assert OutgoingRequest(message.kind, message.id, again).datagrams
     return {(type(message).__name__, len(again).bit_length())}
 
 

@@ -3,6 +3,7 @@
 Pure functions; loss and order are drawn from the seeds of hypothesis.
 """
 
+import math
 import random
 
 import pytest
@@ -22,7 +23,7 @@ fast = settings(suppress_health_check=[HealthCheck.too_slow])
 
 
 def in_parts(data: bytes, id: bytes = ID) -> list[Part]:
-    return [decode_untrusted(datagram) for datagram in OutgoingRequest(Save.kind, id, data).missing()]
+    return [decode_untrusted(datagram) for datagram in OutgoingRequest(Save.kind, id, data).datagrams]
 
 
 def sizes() -> st.SearchStrategy[int]:
@@ -116,16 +117,17 @@ def test_nobody_has_the_requests_of_others_forgotten():
 def test_a_short_message_is_sent_in_one_datagram(size):
     data = bytes(size)
     outgoing = OutgoingRequest(Save.kind, ID, data)
-    assert outgoing.missing() == [data]
-    outgoing.acknowledge(1)
-    assert outgoing.missing() == [data], "until it is answered"
+    assert outgoing.missing(0) == [data]
+    outgoing.acknowledge(1, 0)
+    assert outgoing.missing(0) == [data], "until it is answered"
+    assert outgoing.missing(0, is_due=False) == []
 
 
 @given(sizes())
 @settings(fast, max_examples=50)
 def test_a_longer_message_is_split_into_parts_that_fit(size):
     data = random.Random(size).randbytes(size)
-    datagrams = OutgoingRequest(Save.kind, ID, data).missing()
+    datagrams = OutgoingRequest(Save.kind, ID, data).datagrams
     parts = [decode_untrusted(datagram) for datagram in datagrams]
     assert all(len(datagram) <= MAX_PLAINTEXT for datagram in datagrams)
     assert {(part.of, part.id, part.count) for part in parts} == {(Save.kind, ID, len(parts))}
@@ -139,28 +141,83 @@ def test_too_long_a_message_is_refused():
         OutgoingRequest(Save.kind, ID, bytes(LONGEST + 1))
 
 
+def of_parts(count: int) -> tuple[OutgoingRequest, list[bytes]]:
+    """A request of so many parts, and these."""
+    outgoing = OutgoingRequest(Save.kind, ID, bytes(count * 1100))
+    return outgoing, [*outgoing.datagrams]
+
+
 def test_only_missing_parts_are_sent_again():
-    outgoing = OutgoingRequest(Save.kind, ID, bytes(5 * 1100))
-    everything = outgoing.missing()
-    outgoing.acknowledge(bitmap([0, 2, 3]))
-    assert outgoing.missing() == [everything[1], everything[4]]
-    outgoing.acknowledge(bitmap([0, 1, 2, 3]))
-    assert outgoing.missing() == [everything[4]]
+    outgoing, parts = of_parts(5)
+    assert outgoing.missing(0) == parts
+    outgoing.acknowledge(bitmap([0, 2, 3]), 0.01)
+    assert outgoing.missing(0.01, is_due=False) == [], "they may be on their way"
+    assert outgoing.missing(0.1) == [parts[1], parts[4]]
+    outgoing.acknowledge(bitmap([0, 1, 2, 3]), 0.11)
+    assert outgoing.missing(0.15) == []
+    assert outgoing.missing(0.2) == [parts[4]]
 
 
 def test_when_all_parts_are_held_the_last_one_asks_for_the_answer():
-    outgoing = OutgoingRequest(Save.kind, ID, bytes(5 * 1100))
-    everything = outgoing.missing()
-    outgoing.acknowledge(bitmap(range(5)))
-    assert outgoing.missing() == [everything[4]]
+    outgoing, parts = of_parts(5)
+    outgoing.missing(0)
+    outgoing.acknowledge(bitmap(range(5)), 0.01)
+    assert outgoing.missing(0.01, is_due=False) == []
+    assert outgoing.missing(0.1) == [parts[4]]
 
 
 def test_a_receiver_that_had_to_forget_gets_the_parts_again():
-    outgoing = OutgoingRequest(Save.kind, ID, bytes(5 * 1100))
-    everything = outgoing.missing()
-    outgoing.acknowledge(bitmap(range(5)))
-    outgoing.acknowledge(bitmap([4]))
-    assert outgoing.missing() == everything[:4]
+    outgoing, parts = of_parts(5)
+    outgoing.missing(0)
+    outgoing.acknowledge(bitmap(range(5)), 0.01)
+    outgoing.acknowledge(bitmap([4]), 0.02)
+    assert outgoing.missing(0.02, is_due=False) == parts[:4]
+
+
+def test_ten_parts_are_sent_at_once_and_two_more_for_each_that_arrives():
+    outgoing, parts = of_parts(20)
+    assert outgoing.missing(0) == parts[:10]
+    outgoing.acknowledge(bitmap([0]), 0.001)
+    assert outgoing.missing(0.001, is_due=False) == parts[10:12]
+    outgoing.acknowledge(bitmap(range(4)), 0.002)
+    assert outgoing.missing(0.002, is_due=False) == parts[12:18]
+
+
+def test_until_something_arrives_one_part_at_a_time_finds_out_whether_all_are_lost():
+    outgoing, parts = of_parts(20)
+    outgoing.missing(0)
+    assert outgoing.missing(0.1) == [parts[0]]
+    assert outgoing.missing(0.25) == [parts[1]]
+    outgoing.forget_sent()
+    assert outgoing.missing(0.3) == parts[:10], "to another session of the receiver"
+
+
+@pytest.mark.parametrize("seconds", [0.03, 0.15, 0.6])
+def test_on_a_slow_line_hardly_anything_is_sent_twice(seconds):
+    """Each part takes so long, and waits for those before it."""
+    outgoing, parts = of_parts(15)
+    line, sent, held, now = [], 0, 0, 0.0
+    timers = [0.0, 0.1, 0.25, *(0.5 * n for n in range(1, 40))]
+    while held.bit_count() < 15:
+        arrives = line[0][0] if line else math.inf
+        now, is_due = (timers.pop(0), True) if timers[0] <= arrives else (arrives, False)
+        if not is_due:
+            held |= 1 << parts.index(line.pop(0)[1])
+            outgoing.acknowledge(held, now)
+        for part in outgoing.missing(now, is_due=is_due):
+            line.append(((line[-1][0] if line else now) + seconds, part))
+            sent += 1
+    assert sent <= 15 + 4
+
+
+def test_what_is_lost_is_sent_again_with_fewer_on_their_way():
+    outgoing, parts = of_parts(20)
+    outgoing.missing(0)
+    outgoing.acknowledge(bitmap([0]), 0.001)
+    outgoing.missing(0.001, is_due=False)
+    assert outgoing.missing(0.1) == parts[1:6], "11 were on their way"
+    assert outgoing.missing(0.2) == parts[1:3]
+    assert outgoing.missing(0.3) == parts[1:3]
 
 
 # --- receiving parts ---
@@ -226,7 +283,7 @@ def test_a_long_message_survives_loss_reordering_and_duplication(size, seed, los
     while whole is None:
         rounds += 1
         assert rounds < 500, "the exchange does not end"
-        for datagram in across(outgoing.missing()):
+        for datagram in across(outgoing.missing(rounds * 0.25)):
             part_ack, whole_now = assembly.add("a", decode_untrusted(datagram))
             whole = whole or whole_now
             part_acks.append(part_ack)
@@ -234,7 +291,7 @@ def test_a_long_message_survives_loss_reordering_and_duplication(size, seed, los
                 assembly.drop("a")
                 forgetful, whole = 0, None
         for part_ack in across(part_acks):
-            outgoing.acknowledge(part_ack.held)
+            outgoing.acknowledge(part_ack.held, rounds * 0.25)
         part_acks = part_acks[-3:]  # some acknowledgements come very late
     assert whole == data
 
@@ -363,13 +420,13 @@ def test_parts_of_two_messages_with_one_id_are_not_mixed():
         dice, assembly, sender = random.Random(seed), Assembly(), OutgoingRequest(Save.kind, ID, new)
         late = in_parts(old)
         done = None
-        for _ in range(50):
-            for datagram in sender.missing():
+        for turn in range(50):
+            for datagram in sender.missing(turn * 0.25):
                 if late and dice.random() < 0.5:
                     _, mixed = assembly.add("a", late.pop(dice.randrange(len(late))))
                     assert mixed in (None, old)
                 acknowledgement, whole = assembly.add("a", decode_untrusted(datagram))
-                sender.acknowledge(acknowledgement.held)
+                sender.acknowledge(acknowledgement.held, turn * 0.25)
                 assert whole in (None, new)
                 done = whole or done
             if done:

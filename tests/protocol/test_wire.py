@@ -210,7 +210,7 @@ def posts_to_rooms(size: int, count: int) -> Batch:
 )
 def test_the_longest_messages_that_are_sent_in_parts(longest):
     data = encode(longest)
-    parts = OutgoingRequest(longest.kind, ID, data).missing()
+    parts = OutgoingRequest(longest.kind, ID, data).datagrams
     assert 1 < len(parts) <= MAX_PARTS
     assert b"".join(decode_untrusted(part).body for part in parts) == data
     assert decode_untrusted(data) == longest
@@ -221,7 +221,7 @@ def test_a_batch_about_64_rooms_can_be_sent(monkeypatch):
     monkeypatch.setattr(log, "ENTRY_OVERHEAD", 0)
     batch = posts_to_rooms(0, MAX_BATCH)
     assert (len(batch.entries), len(batch.rooms)) == (MAX_BATCH, MAX_BATCH)
-    assert len(OutgoingRequest(Batch.kind, ID, encode(batch)).missing()) <= MAX_PARTS
+    assert len(OutgoingRequest(Batch.kind, ID, encode(batch)).datagrams) <= MAX_PARTS
     assert decode_untrusted(encode(batch)) == batch
 
 

@@ -273,7 +273,7 @@ class Hostile:
         return BeginEpoch(request, signed.epoch.room, signed.epoch.n, signed.body)
 
     def _in_parts(self, request: Message) -> Iterator[tuple[bytes, Peer]]:
-        for data in OutgoingRequest(request.kind, request.id, encode(request)).missing():
+        for data in OutgoingRequest(request.kind, request.id, encode(request)).datagrams:
             yield data, SERVER_PEER
 
     def fill_a_mailbox(self, own: RawPeer) -> Iterator[tuple[Message, Peer]]:

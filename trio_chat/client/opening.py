@@ -83,8 +83,7 @@ async def open_chat(
         ServerNotResponding: no answer, at the beginning or at the end.
     """
     check_name(name)
-    resolve = partial(network.resolve, *server)
-    candidates = await resolve()
+    candidates = await (resolve := partial(network.resolve, *server))()
     if host is not None:
         host, port = (await network.resolve(host, port))[0]
     identity = identity or Identity.new(secrets.token_bytes)

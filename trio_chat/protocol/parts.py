@@ -14,41 +14,100 @@ from trio_chat.protocol.records import MAX_PARTS
 from trio_chat.protocol.wire import MAX_PLAINTEXT, encode
 
 PART_BODY = 1100
+FIRST_FLIGHT = 10
+"""How many parts are sent before the first one is acknowledged, as in TCP (RFC 6928) and QUIC."""
+
+FEWEST = 2
+"""How many are on their way together at least."""
+
+LATE_AFTER = 0.09
+"""Seconds after which a part that was not acknowledged may be lost: a little less than the time until a resend."""
+
 ASSEMBLY_BYTES = 8 * 1024 * 1024
 PART_OVERHEAD = 256
 
 
 class OutgoingRequest:
-    """A request that is sent as one datagram or, if it is too long, in parts. Knows which parts have arrived."""
+    """A request that is sent as one datagram or, if it is too long, in parts. Knows which parts have arrived.
+
+    Of the parts FIRST_FLIGHT are sent at once, then more as others arrive: so a slow line is not sent much more than it
+    carries. `now` is any clock in seconds that does not go back. `datagrams`: the plaintexts of all parts.
+    """
 
     def __init__(self, kind: int, id: bytes, data: bytes) -> None:
-        self._datagrams: tuple[bytes, ...] = (data,)
+        self.datagrams: tuple[bytes, ...] = (data,)
         if len(data) > MAX_PLAINTEXT:
             bodies = [data[start : start + PART_BODY] for start in range(0, len(data), PART_BODY)]
             if len(bodies) > MAX_PARTS:
                 raise ValueError(f"a message of {len(data)} bytes is too long for {MAX_PARTS} parts")
             whole = hashlib.sha256(data).digest()[:8]
-            self._datagrams = tuple(
+            self.datagrams = tuple(
                 encode(Part(kind, id, index, len(bodies), body, whole)) for index, body in enumerate(bodies)
             )
+        self._begin()
+
+    def _begin(self) -> None:
         self._held = 0
+        self._most = 0
+        self._flight = FIRST_FLIGHT
+        # The longest that a part has taken until it was acknowledged; 0 if that is not known. Is it of one sent once?
+        self._slowest, self._is_certain = 0.0, False
+        # When each part was sent first, and when each of those that are on their way was sent last.
+        self._first_at: dict[int, float] = {}
+        self._sent_at: dict[int, float] = {}
 
     def copy(self) -> "OutgoingRequest":
         """The same request for another receiver, who has nothing of it yet. It is not encoded again."""
         copy = OutgoingRequest.__new__(OutgoingRequest)
-        copy._datagrams, copy._held = self._datagrams, 0
+        copy.datagrams = self.datagrams
+        copy._begin()
         return copy
 
-    def acknowledge(self, held: int) -> None:
+    def acknowledge(self, held: int, now: float) -> None:
         """The receiver holds the parts whose bits are set."""
+        for index in [index for index in self._sent_at if held >> index & 1]:
+            took, is_certain = now - self._first_at[index], self._first_at[index] == self._sent_at.pop(index)
+            # Of one that was sent twice nobody knows which copy it was (Karn's algorithm): at most it took so long.
+            if is_certain or not self._is_certain:
+                self._slowest = max(took, self._slowest if is_certain == self._is_certain else 0.0)
+                self._is_certain = is_certain
         # Replaces what was known: a receiver that needed the room has dropped parts that it had acknowledged before.
         self._held = held
+        more = max(0, held.bit_count() - self._most)
+        self._most += more
+        self._flight += more  # slow start (RFC 5681): it doubles with each round trip
 
-    def missing(self) -> list[bytes]:
-        """The plaintexts to send now, each for one datagram."""
-        missing = [data for index, data in enumerate(self._datagrams) if not self._held >> index & 1]
-        # All parts have arrived, but the answer was lost, or is not there yet. One part makes the receiver repeat it.
-        return missing or [self._datagrams[-1]]
+    def forget_sent(self) -> None:
+        """What is on its way is lost: it was for a session that the receiver has forgotten."""
+        self._sent_at.clear()
+
+    def missing(self, now: float, *, is_due: bool = True) -> list[bytes]:
+        """The plaintexts to send now, each for one datagram. `is_due`: it is time to send something again."""
+        if len(self.datagrams) == 1:
+            return [*self.datagrams] if is_due else []
+        missing = [index for index in range(len(self.datagrams)) if not self._held >> index & 1]
+        if not missing:
+            # All parts have arrived, but the answer was lost, or is not there yet. One makes the receiver repeat it.
+            return [self.datagrams[-1]] if is_due else []
+        if is_due:
+            self._give_up_late(now)
+        room = max(0, self._flight - len(self._sent_at))
+        sent = [index for index in missing if index not in self._sent_at][:room]
+        self._sent_at |= dict.fromkeys(sent, now)
+        self._first_at = dict.fromkeys(sent, now) | self._first_at
+        return [self.datagrams[index] for index in sent]
+
+    def _give_up_late(self, now: float) -> None:
+        # Twice as long as the slowest one: what waits before a slow line takes about as long as the last one before it.
+        limit = max(LATE_AFTER, 2 * self._slowest)
+        late = [index for index, sent_at in self._sent_at.items() if now - sent_at >= limit]
+        if not self._slowest:
+            # Nothing has arrived yet: everything may be lost, or on its way. One is enough to find out.
+            late = late[:1]
+        elif late:
+            self._flight = max(FEWEST, self._flight // 2)  # RFC 9002, section 7.3.2
+        for index in late:
+            del self._sent_at[index]
 
 
 Sender = tuple[str, Hashable]

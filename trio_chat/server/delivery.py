@@ -17,6 +17,7 @@ from trio_chat.crypto.receipts import verify_receipt
 from trio_chat.link.session import Peer
 from trio_chat.protocol.log import Log, Page
 from trio_chat.protocol.messages import Answer, Batch, Heartbeat, Save, TableChange, TableHeld, Taken
+from trio_chat.protocol.parts import OutgoingRequest
 from trio_chat.protocol.records import Credentials, Entry, EntryKind, Version, is_room
 from trio_chat.server.service import Service
 from trio_chat.server.sessions import RoomEvent, Session
@@ -237,9 +238,10 @@ class Deliveries:
             session = silent.pop(peer)
             self._settle(nursery, session, requests[session], answer)
 
-        await self._endpoint.fan_out({session.peer: request for session, request in requests.items()}, settled)
-        for session in silent.values():
-            nursery.start_soon(self._recover, nursery, session, requests[session])
+        to_send = {session.peer: request for session, request in requests.items()}
+        begun = await self._endpoint.fan_out(to_send, settled)
+        for peer, session in silent.items():
+            nursery.start_soon(self._recover, nursery, session, requests[session], begun.get(peer))
 
     def _settle(self, nursery: trio.Nursery, session: Session, request: Batch | TableChange, answer: Answer) -> None:
         if not self._is_served(session, request, answer):
@@ -251,7 +253,13 @@ class Deliveries:
         await trio.sleep(ACK_WINDOW)
         self._release(session)
 
-    async def _recover(self, nursery: trio.Nursery, session: Session, request: Batch | TableChange) -> None:
+    async def _recover(
+        self,
+        nursery: trio.Nursery,
+        session: Session,
+        request: Batch | TableChange,
+        begun: OutgoingRequest | None,
+    ) -> None:
         """A session was silent for its window: probe it. 3 s in all; any answer proves that it is alive.
 
         Meanwhile the request goes on: its answer may come from far away, or take longer than a window to be stored.
@@ -265,7 +273,9 @@ class Deliveries:
             async with trio.open_nursery() as asking:
                 asking.start_soon(probe, session, heard)
                 settled = partial(self._settle, nursery, session, request)
-                answer = await self._endpoint.request(session.peer, request, attempts=PROBES, on_answer=settled)
+                answer = await self._endpoint.request(
+                    session.peer, request, attempts=PROBES, on_answer=settled, begun=begun
+                )
                 if isinstance(answer, Answer):
                     asking.cancel_scope.cancel()
             if isinstance(answer, Answer):

@@ -18,7 +18,7 @@ from trio_chat.protocol.frames import unpack_untrusted
 from trio_chat.protocol.limits import origin
 from trio_chat.protocol.messages import Answer, Part, PartAck, Request, is_repeatable
 from trio_chat.protocol.parts import Assembly, OutgoingRequest
-from trio_chat.protocol.records import Address, PublicKeys
+from trio_chat.protocol.records import MAX_PARTS, Address, PublicKeys
 from trio_chat.protocol.wire import WireError, decode_untrusted, encode
 from trio_chat.transport.key_queries import KeyQuery
 from trio_chat.transport.pending_requests import PendingRequest, PendingRequests, RequestGroup, RequestKey, request_key
@@ -105,28 +105,30 @@ class Endpoint:
         is_patient: bool = True,
         on_answer: Callable[[Answer], object] = lambda answer: None,
         session: bytes | None = None,
+        begun: OutgoingRequest | None = None,
     ) -> Answer | PartAck | None:
         """Send a request in each of `attempts` windows, and again after each of RESEND_DELAYS in it, until answered.
 
         Returns the answer, a PartAck if the peer acknowledged parts but did not answer, or None if it stayed silent.
-        `is_patient`: a peer that is so far away that no answer can come in one window gets as many more as it needs.
-        The windows begin when there is a link, if that comes later. `on_answer` is called with the answer before any
-        later datagram is handled. `session`: the only one on which it is sent; None is any.
+        The windows begin again when there is a link, and when the peer acknowledges parts. `is_patient`: a peer that is
+        so far away that no answer can come in one window gets as many more as it needs. `on_answer` is called with the
+        answer before any later datagram is handled. `session`: the only one on which it is sent; None is any. `begun`:
+        what was sent of it before.
         """
         group = RequestGroup(1)
-        pending = self._add_pending(peer, request, _outgoing(request), on_answer, group)
+        pending = self._add_pending(peer, request, begun or _outgoing(request), on_answer, group)
         pending.session = session
         send = partial(self._send_pending, [pending])
         began = trio.current_time()
         try:
             is_answered = await send_until(group.all_done.wait, send, attempts + is_patient * self._more_windows(peer))
-            for _ in range(LINK_STEPS):
-                now = trio.current_time()
-                linked = self._links.progressed_at(pending.peer, now)
-                if is_answered or linked <= began:
+            # A peer with which the handshake goes on, or in whose parts something comes, is there. But not for ever.
+            for _ in range(LINK_STEPS + MAX_PARTS):
+                heard = max(self._links.progressed_at(pending.peer, trio.current_time()), pending.heard_at)
+                if is_answered or heard <= began:
                     break
-                began, more = linked, attempts + is_patient * self._more_windows(pending.peer)
-                with trio.move_on_at(linked + more * ACK_WINDOW):
+                began, more = heard, attempts + is_patient * self._more_windows(pending.peer)
+                with trio.move_on_at(heard + more * ACK_WINDOW):
                     is_answered = await send_until(group.all_done.wait, send, more)
         finally:
             self._pending.remove(pending)
@@ -135,13 +137,16 @@ class Endpoint:
     def _more_windows(self, peer: Peer) -> int:
         return windows_for(self._links.round_trip(peer))
 
-    async def fan_out(self, requests: Mapping[Peer, Request], on_answer: Callable[[Peer, Answer], object]) -> None:
+    async def fan_out(
+        self, requests: Mapping[Peer, Request], on_answer: Callable[[Peer, Answer], object]
+    ) -> dict[Peer, OutgoingRequest]:
         """Send a request to each of many peers, and again to those that are silent, in one window for all.
 
-        `on_answer` is called with each answer when it arrives, and never for a peer that stays silent.
+        `on_answer` is called with each answer when it arrives, and never for a peer that stays silent. Returns those:
+        `request` can go on with what they have of it.
         """
         if not requests:
-            return  # nothing to wait for
+            return {}  # nothing to wait for
         # One request may go to many: it is encoded once. By identity: to compare long requests costs time, too.
         distinct = {id(request): request for request in requests.values()}
         outgoing = {key: _outgoing(request) for key, request in distinct.items()}
@@ -155,6 +160,7 @@ class Endpoint:
         finally:
             for one in pending:
                 self._pending.remove(one)
+        return {one.peer: one.outgoing for one in pending if not one.is_done}
 
     def answer(self, peer: Peer, request: Request, answer: Answer) -> None:
         """Answer a request, now and whenever a copy of it arrives."""
@@ -260,14 +266,14 @@ class Endpoint:
             if count % BURST == 0:
                 await trio.lowlevel.checkpoint()
 
-    def _send_missing(self, pending: PendingRequest) -> None:
+    def _send_missing(self, pending: PendingRequest, *, is_due: bool = True) -> None:
         if pending.session is not None and pending.session != self.session(pending.peer):
             return
         # A lone request is not delayed, not even by a turn. If others wait for this peer, their tasks may be about to
         # send, too: together they take fewer datagrams. In the next turn there may be another session.
         is_sent_now = pending.session is not None or self._pending.is_alone(pending)
         send = self._sender.send if is_sent_now else self._sender.gather
-        for data in pending.outgoing.missing():
+        for data in pending.outgoing.missing(trio.current_time(), is_due=is_due):
             send(pending.peer, data)
 
     # --- receiving ---
@@ -295,6 +301,7 @@ class Endpoint:
             case SessionReplaced(peer):
                 # Sent on a session that the peer has forgotten, they would wait for the next resend or window.
                 for pending in self._pending.at(peer):
+                    pending.outgoing.forget_sent()
                     self._send_missing(pending)
             case Moved(before, now):
                 self._sender.moved(before, now)
@@ -318,8 +325,7 @@ class Endpoint:
             self._handle_part(peer, message, handle)
         elif isinstance(message, PartAck):
             if pending := self._pending.find((peer.key, message.of, message.id)):
-                pending.part_ack = message
-                pending.outgoing.acknowledge(message.held)
+                self._take_part_ack(pending, message)
         elif not self._pending.settle((peer.key, message.of, message.id), message):
             self.counts.unexpected_answers += 1
 
@@ -343,6 +349,11 @@ class Endpoint:
         if isinstance(known, bytes):
             self._sender.gather(peer, known)
         return known is not Seen.NEW
+
+    def _take_part_ack(self, pending: PendingRequest, part_ack: PartAck) -> None:
+        pending.part_ack, pending.heard_at = part_ack, trio.current_time()
+        pending.outgoing.acknowledge(part_ack.held, pending.heard_at)
+        self._send_missing(pending, is_due=False)
 
     def _handle_part(self, peer: Peer, part: Part, handle: Handler) -> None:
         key = (peer.key, part.of, part.id)

@@ -33,7 +33,8 @@ class RequestGroup:
 class PendingRequest:
     """A request that waits for its answer. `peer` follows the peer when it moves.
 
-    `session`: the only one of the link on which it is sent; None is any.
+    `session`: the only one of the link on which it is sent; None is any. `heard_at`: when the peer last said
+    which of its parts it has.
     """
 
     key: RequestKey
@@ -44,6 +45,7 @@ class PendingRequest:
     session: bytes | None = None
     answer: Answer | None = None
     part_ack: PartAck | None = None
+    heard_at: float = float("-inf")
     is_done: bool = False
 
 
