@@ -90,6 +90,7 @@ class Registration:
     _program: bytes = attrs.field(init=False, factory=new_id)
     # One task at a time registers or deregisters, so at most one waits for the table.
     _lock: trio.Lock = attrs.field(init=False, factory=trio.Lock)
+    _is_told: bool = attrs.field(init=False, default=False)
     _table_changed: WakeUp = attrs.field(init=False, factory=WakeUp)
     _called: WakeUp = attrs.field(init=False, factory=WakeUp)
     # The table of this registration is too long: for the task that registers.
@@ -289,7 +290,7 @@ class Registration:
     def _note_answer(self) -> None:
         """The server has answered."""
         if self.silent_since is not None:
-            self.silent_since = None
+            self.silent_since, self._is_told = None, False
             self.changed.set()
             if self._reconnect:
                 self._context.event_queue.offer(ServerBack())
@@ -333,8 +334,10 @@ class Registration:
             try:
                 await self._discover_server(attempts=1)
             except (errors.ServerKeyChanged, errors.WrongServerKey, errors.ServerTooOld, errors.ServerTooNew) as error:
-                # A server with other keys, or of another version, never answers.
-                await self._context.event_queue.put(SignedOff(error))
+                # A server with other keys, or of another version, never answers. It is told once.
+                if not self._is_told:
+                    self._is_told = True
+                    await self._context.event_queue.put(SignedOff(error))
 
     async def _heartbeat(self, registered: Registered) -> Answer | PartAck | None:
         request = messages.Heartbeat(new_id(), registered.since)
