@@ -71,7 +71,7 @@ def each_queue_keeps_its_order(world: World) -> Iterator[Found]:
         for place, (_, _, event) in enumerate(shown):
             first.setdefault(getattr(event, "text", None), place)
         for queue in queues.values():
-            # What was lost with a store before it was shown comes again only if its sender was killed, too (seed 211177).
+            # What a lost store had not shown comes again only if its sender was killed, too (seed 211177).
             known = [one for one in queue if one.text in first and not is_lost(world, name, one)]
             yield from _inverted(name, known, first)
 
