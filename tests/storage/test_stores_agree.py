@@ -151,7 +151,8 @@ class Pair:
         before = await self.both("epoch", first.recipient, max(own.n - late, 1), first.sender, first.key)
         after = attrs.evolve(first, body=(before or own).body)
         listed = tuple(dict.fromkeys((sender, *members)))
-        entry = begin(10 + number, *listed, sender=sender, after=after, owners=(sender, *members[:1])[: 1 + late])
+        owners = tuple(dict.fromkeys((sender, *members[:1])))[: 1 + late]
+        entry = begin(10 + number, *listed, sender=sender, after=after, owners=owners)
         await self.change_room(attrs.evolve(entry, taken_at=105.0), "")
 
     async def seal(self, number, first, sender, late):
