@@ -75,6 +75,7 @@ KEPT = {
     "Epochs._present",  # at most one for each private room that one is in
     "Epochs._ended",  # at most one for each private room that one was removed from
     "Epochs._behind",  # at most one for each private room that one is in
+    "Epochs._not_ours",  # at most one for each private room that one is in
     "Epochs._earliest",  # at most one for each private room that one is in
     "Epochs._left",  # rooms that one has left, up to MAX_IGNORED
     "Epochs._latest",  # at most one for each private room that one was ever in

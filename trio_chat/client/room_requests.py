@@ -1,4 +1,4 @@
-"""Asking the server about rooms: lists, which come in parts, and what its refusals are for the user.
+"""Asking the server about rooms: lists and epochs, which come in parts, and what its refusals are for the user.
 
 What is asked, and when, is decided in rooms.py and private_rooms.py.
 """
@@ -12,10 +12,12 @@ from trio_chat import errors
 from trio_chat.client.letter_sender import refusal
 from trio_chat.client.registration import Registration
 from trio_chat.protocol.messages import Answer, Refused
-from trio_chat.protocol.records import EVERYONE, EVERYONE_NAME, Reason, Room, fold
+from trio_chat.protocol.records import EVERYONE, EVERYONE_NAME, MAX_EPOCH, Reason, Room, fold
 from trio_chat.protocol.room_messages import (
+    EPOCH_PART,
     MAX_MEMBERS_LISTED,
     MAX_ROOMS_LISTED,
+    EpochPart,
     GetEpoch,
     ListMembers,
     ListRooms,
@@ -29,6 +31,9 @@ MAX_LISTED = 10_000
 
 MAX_OWN_LISTED = 1000
 """How many rooms that we are in are asked for: these are remembered. A server lets a key be in a tenth of that."""
+
+MAX_PARTS_ASKED = 2 * MAX_EPOCH // EPOCH_PART
+"""In how many parts an epoch may come. A server that goes on and on is asked no more."""
 
 MAX_PAUSES = 3
 MAX_PAUSE = 1.0
@@ -79,6 +84,23 @@ async def ask_for_part(registration: Registration, request: ListRooms | ListMemb
                 await trio.sleep(after)
             case _:
                 return answer
+
+
+async def ask_for_epoch(registration: Registration, room: str, n: int, name: str) -> tuple[bytes, int, int]:
+    """The bytes of an epoch, the entry with which it has begun, and its number. 0 asks for the present one."""
+    body = b""
+    for _ in range(MAX_PARTS_ASKED):
+        match await ask_for_part(registration, GetEpoch(new_id(), room, n, len(body))):
+            case EpochPart(part=part, size=size) as found if part and n in (0, found.n):
+                # The present epoch may change between two parts: the number stays the one that has come first.
+                body, n = body + part, found.n
+                if len(body) >= size:
+                    return body, found.seq, n
+            case EpochPart():
+                break
+            case answer:
+                raise room_refusal(answer, name)
+    raise errors.ServerNotResponding
 
 
 async def ask_for_rooms(registration: Registration, *, own: bool) -> list[Room]:
