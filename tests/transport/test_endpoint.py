@@ -19,11 +19,12 @@ from trio_chat.link.session import Peer
 from trio_chat.protocol.duplicates import Reaction
 from trio_chat.protocol.frames import pack, unpack_untrusted
 from trio_chat.protocol.messages import Ack, Deregister, DirectMessage, Heartbeat, Part, PartAck, Refused, Save, Saved
-from trio_chat.protocol.records import Reason
+from trio_chat.protocol.records import MAX_PARTS, Reason
 from trio_chat.protocol.wire import decode_untrusted, encode
 from trio_chat.transport import endpoint as endpoint_module
 from trio_chat.transport.endpoint import BURST, CATCH_UP, Endpoint
 from trio_chat.transport.ids import new_id
+from trio_chat.transport.windows import ACK_WINDOW, LINK_STEPS
 
 A, B, C = ("10.0.0.1", 1), ("10.0.0.2", 2), ("10.0.0.3", 3)
 TO_A, TO_B, TO_C = map(plain_peer, (A, B, C))
@@ -281,6 +282,24 @@ async def test_parts_that_are_not_a_message_are_dropped(network, autojump_clock)
         await trio.sleep(1)
         assert b.asked == []
         assert b.endpoint.counts.not_a_message == 2
+
+
+async def test_a_peer_that_acknowledges_parts_is_waited_for_and_not_for_ever(network, autojump_clock):
+    """Each acknowledgement begins the windows again. Somebody who sends nothing else holds up one request."""
+    async with open_parties(network) as (a, _):
+        network.cut(A, B, both=False)
+        request = Save(new_id(), "x", LONG.encode())
+
+        async def acknowledge():
+            while True:
+                network.inject(encode(PartAck(Save.kind, request.id, 1)), B, A)
+                await trio.sleep(0.4)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(acknowledge)
+            assert isinstance(await a.endpoint.request(TO_B, request), PartAck)
+            nursery.cancel_scope.cancel()
+        assert 5 < trio.current_time() < (1 + LINK_STEPS + MAX_PARTS) * ACK_WINDOW
 
 
 async def test_long_messages_survive_a_bad_network(network, autojump_clock):
