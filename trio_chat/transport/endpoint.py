@@ -34,6 +34,8 @@ are read in less."""
 BEHIND_FOR = 5.0
 """Seconds for which it counts as behind: the reason may go on."""
 CLEANUP_INTERVAL = 5.0
+SHORTEST = 0.001
+"""Seconds: nothing is sent again for less."""
 
 FLUSH_AFTER = 32
 """How many datagrams are handled before their answers are sent: more together would let the first ones wait."""
@@ -119,20 +121,27 @@ class Endpoint:
         pending = self._add_pending(peer, request, begun or _outgoing(request), on_answer, group)
         pending.session = session
         send = partial(self._send_pending, [pending])
-        began = trio.current_time()
         try:
-            is_answered = await send_until(group.all_done.wait, send, attempts + is_patient * self._more_windows(peer))
-            # A peer with which the handshake goes on, or in whose parts something comes, is there. But not for ever.
-            for _ in range(LINK_STEPS + MAX_PARTS):
-                heard = max(self._links.progressed_at(pending.peer, trio.current_time()), pending.heard_at)
-                if is_answered or heard <= began:
-                    break
-                began, more = heard, attempts + is_patient * self._more_windows(pending.peer)
-                with trio.move_on_at(heard + more * ACK_WINDOW):
-                    is_answered = await send_until(group.all_done.wait, send, more)
+            windows = attempts + (self._more_windows(peer) if is_patient else 0)
+            if not await send_until(group.all_done.wait, send, windows):
+                await self._go_on(pending, attempts, is_patient=is_patient)
         finally:
             self._pending.remove(pending)
         return pending.answer or pending.part_ack
+
+    async def _go_on(self, pending: PendingRequest, attempts: int, *, is_patient: bool) -> None:
+        """The windows are over. They begin again at the time when the handshake went on, or parts were acknowledged."""
+        # But not for ever: somebody could go on like that, and never answer.
+        for _ in range(LINK_STEPS + MAX_PARTS):
+            now, peer = trio.current_time(), pending.peer
+            heard_at = max(self._links.progressed_at(peer, now), pending.heard_at)
+            windows = attempts + (self._more_windows(peer) if is_patient else 0)
+            end = heard_at + windows * ACK_WINDOW
+            if end <= now + SHORTEST:
+                return
+            with trio.move_on_at(end):
+                if await send_until(pending.group.all_done.wait, partial(self._send_pending, [pending]), windows):
+                    return
 
     def _more_windows(self, peer: Peer) -> int:
         return windows_for(self._links.round_trip(peer))
