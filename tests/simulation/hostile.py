@@ -69,7 +69,7 @@ KEYS_KEPT = 40
 """Buckets of one kind that a server of a world keeps."""
 
 WORLD_LIMITS = Limits(
-    names=KEYS_KEPT,
+    names=10 * KEYS_KEPT,
     names_per_key=6,
     new_rooms_per_key=Rate(5, 0.02),
     new_names_per_address=Rate(8, 1 / 600),
