@@ -97,8 +97,8 @@ class ModelStore:
         self._trimmed: list[Entry] = []
         # Letters that were taken without a receipt.
         self._untold: list[Entry] = []
-        # The numbers of entries that answer no request, and that nobody waits for.
-        self._without_request: list[int] = []
+        # Entries that answer no request, and that nobody waits for.
+        self._without_request: list[Entry] = []
         self._requests: dict[tuple[str, bytes, bytes], _Request] = {}
         self._rooms = {EVERYONE: _Room(EVERYONE, EVERYONE_NAME, NO_KEY, "")}
         self._on_appended: OnAppended = lambda entries: None
@@ -272,10 +272,10 @@ class ModelStore:
     def _forget(self):
         waiting = {one.seq for one in self._entries}
         rest = [one.seq for one in self._requests.values() if one.seq not in waiting]
-        rest = sorted(rest + self._without_request)
+        rest = sorted(rest + [one.seq for one in self._without_request])
         gone = [seq for seq in rest if seq <= self._head - self._limits.remembered][: self._limits.forget_rows]
         self._requests = {key: one for key, one in self._requests.items() if one.seq not in gone}
-        self._without_request = [seq for seq in self._without_request if seq not in gone]
+        self._without_request = [one for one in self._without_request if one.seq not in gone]
         self._trimmed = [one for one in self._trimmed if one.seq not in gone]
         self._untold = [one for one in self._untold if one.seq not in gone]
 
@@ -381,7 +381,7 @@ class ModelStore:
             room = self._rooms[entry.recipient] = _Room(entry.recipient, epoch.name, entry.key, origin)
             self._head += 1
             told.append(attrs.evolve(entry, kind="created", body=epoch.name.encode(), seq=self._head))
-            self._without_request.append(self._head)
+            self._without_request.append(told[-1])
         self._head += 1
         told.append(attrs.evolve(entry, seq=self._head))
         self._requests[_key(entry)] = _Request(self._head, request_hash(entry), entry.taken_at)
@@ -546,7 +546,7 @@ class ModelStore:
             if room.id == EVERYONE or room.unused_since is None or room.unused_since >= before
         }
         self._epochs = [one for one in self._epochs if one.recipient in self._rooms]
-        for entries in (self._entries, self._epochs, self._trimmed, self._untold):
+        for entries in (self._entries, self._epochs, self._trimmed, self._untold, self._without_request):
             entries[:] = [attrs.evolve(one, taken_at=min(one.taken_at, now)) for one in entries]
         self._epochs = [
             one
@@ -558,10 +558,10 @@ class ModelStore:
         ]
         for request in self._requests.values():
             request.taken_at = min(request.taken_at, now)
-        rows = [*self._entries, *self._trimmed, *self._requests.values()]
+        rows = [*self._entries, *self._trimmed, *self._without_request, *self._requests.values()]
         upto = min((one.seq for one in rows if one.taken_at >= before), default=self._head + 1) - 1
         self._requests = {key: one for key, one in self._requests.items() if one.seq > upto}
-        self._without_request = [seq for seq in self._without_request if seq > upto]
+        self._without_request = [one for one in self._without_request if one.seq > upto]
         self._trimmed = [one for one in self._trimmed if one.seq > upto]
         self._past_owners = {key: one for key, one in self._past_owners.items() if one[2] > upto}
         old = sorted((one for one in self._entries + self._untold if one.seq <= upto), key=lambda one: one.seq)
@@ -571,7 +571,7 @@ class ModelStore:
         return False
 
     async def date_forward(self, before, now):
-        for entries in (self._entries, self._epochs, self._trimmed, self._untold):
+        for entries in (self._entries, self._epochs, self._trimmed, self._untold, self._without_request):
             entries[:] = [attrs.evolve(one, taken_at=now) if one.taken_at < before else one for one in entries]
         for request in self._requests.values():
             request.taken_at = now if request.taken_at < before else request.taken_at
