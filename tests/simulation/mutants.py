@@ -384,7 +384,8 @@ def searches_disturb_each_other(stack):
             return self._wanted.pop(next(address for address in self.addresses if address in self._wanted))
 
     def shared(addresses, is_wanted):
-        query = known.setdefault(id(addresses), Shared(addresses, is_wanted))
+        # One for each client: `is_wanted` is a method of its pins.
+        query = known.setdefault(id(is_wanted.__self__), Shared(addresses, is_wanted))
         query.waiting += 1
         return query
 
