@@ -235,7 +235,10 @@ class ModelStore:
             if len(posts) > limits.posts or _size(posts) > limits.post_bytes:
                 self._trim(room, limits.posts - limits.posts // limits.trim_part, limits.post_bytes)
         self._trim_all(head)
-        if any(seq % limits.forget_every == 0 for seq in range(head + 1, self._head + 1)):
+        self._forget_if_due(head)
+
+    def _forget_if_due(self, head):
+        if any(seq % self._limits.forget_every == 0 for seq in range(head + 1, self._head + 1)):
             self._forget()
 
     def _trim_all(self, head):
@@ -376,16 +379,20 @@ class ModelStore:
         status = self._why_no_epoch(entry, epoch, room, limits, origin)
         if status is not Status.NEW:
             return RoomChange(status, room and self._as_seen(room, entry))
-        told, head = [], self._head
+        told = []
         if room is None:
             room = self._rooms[entry.recipient] = _Room(entry.recipient, epoch.name, entry.key, origin)
             self._head += 1
             told.append(attrs.evolve(entry, kind="created", body=epoch.name.encode(), seq=self._head))
             self._without_request.append(told[-1])
+            self._forget_if_due(self._head - 1)
         self._head += 1
         told.append(attrs.evolve(entry, seq=self._head))
         self._requests[_key(entry)] = _Request(self._head, request_hash(entry), entry.taken_at)
         self._epochs.append(told[-1])
+        # One after the other: each is noted by itself.
+        self._forget_if_due(self._head - 1)
+        head = self._head
         for name, key in epoch.names.items():
             old_key, joined = room.members.get(fold(name), (b"", 0))
             members[fold(name)] = (key, joined if key == old_key else self._head - 1)
