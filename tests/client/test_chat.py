@@ -299,6 +299,20 @@ async def test_letters_stored_but_not_shown_are_shown_at_the_next_start(stage, a
     assert store.unshown() == []
 
 
+async def test_of_letters_that_were_stored_and_those_that_wait_one_is_the_first(stage, autojump_clock):
+    """Before: it said twice that there are offline messages."""
+    store = MemoryClientStore()
+    alice, bob = await stage.enter("alice", store=store), await stage.enter("bob")
+    await alice.chat.deregister()
+    await alice.kill()
+    await bob.chat.send("alice", "waits")
+    await store.keep([OpenedEntry(1, EntryKind.DIRECT, new_id(), "bob", 1.0, "from the last time")])
+    alice = await stage.enter("alice", store=store)
+    await stage.pass_time(1)
+    letters = [(event.text, event.first) for event in alice.received if isinstance(event, LetterReceived)]
+    assert letters == [("from the last time", True), ("waits", False)]
+
+
 async def test_a_message_is_not_shown_again_after_a_restart(stage, autojump_clock):
     alice, bob = await stage.enter("alice"), await stage.enter("bob")
     stage.lose(lambda message, *_: acknowledges(message, DirectMessage) or isinstance(message, Taken))

@@ -185,6 +185,7 @@ def test_a_group_can_be_typed_with_the_mark_that_history_wants(line, command):
         ("block bob carol", "block NAME"),
         ("unblock ", "unblock NAME"),
         ("blocked bob", "blocked"),
+        ("history -5", "history [NAME] [1-1000]"),
         ("history 0", "history [NAME] [1-1000]"),
         ("history 1001", "history [NAME] [1-1000]"),
         ("history bob 0", "history [NAME] [1-1000]"),

@@ -416,6 +416,7 @@ WRONG_RECEIPT = ["[WARNING: y signed a receipt for another text than you sent.]"
             ],
             SAME,
         ),
+        (Phrase.OTHERS_WAIT, {"count": 2}, ["[Other messages wait, too: 2.]"], SAME),
         (Phrase.ALL_SILENT, {"count": 2}, ["[Messages that wait to be sent: 2.]"], SAME),
         (
             Phrase.OUTBOX_ROW,

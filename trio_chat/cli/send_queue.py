@@ -25,7 +25,7 @@ from trio_chat.errors import (
 from trio_chat.protocol.records import fold
 from trio_chat.storage.client_interface import ClientStore
 from trio_chat.storage.outgoing import Outgoing
-from trio_chat.terminal.results import MessagesWait
+from trio_chat.terminal.phrases import Phrase
 from trio_chat.terminal.screen import Screen
 from trio_chat.terminal.wordings import Phrasebook
 
@@ -55,7 +55,8 @@ async def run_queued_send(options: ClientOptions, recipient: str, text: str, scr
             lines = book.queued(change)
         case _:
             lines = book.render(change)
-    for line in (*lines, *(book.render(MessagesWait(others)) if others else ())):
+    # Not `MessagesWait`: its advice is for clients.
+    for line in (*lines, *(book.lines(Phrase.OTHERS_WAIT, count=others) if others else ())):
         screen.show(line)
     return {MessageState.WAITING: QUEUED, MessageState.SAVED: SAVED}.get(change.state, DONE)
 

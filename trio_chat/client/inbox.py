@@ -82,8 +82,9 @@ class Inbox:
 
     def on_registered(self, head: int, private_rooms: int) -> None:
         """Note a registration: the entries of the log up to `head` were sent while we were offline."""
+        # At the start, what an earlier program had not shown has come before.
+        self._first_letter |= self._head != float("inf")
         self._head = head
-        self._first_letter = True
         self._context.memberships.forget()
         self._context.epochs.look_at_all(private_rooms)
 

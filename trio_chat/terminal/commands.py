@@ -296,7 +296,10 @@ def _with_group_or_none(command: Callable[[str | None], Command]) -> Callable[[s
 def _history(rest: str) -> History | None:
     words = rest.split()
     count = words.pop() if words and re.fullmatch("[0-9]+", words[-1]) else str(DEFAULT_COUNT)
-    if len(words) > 1 or len(count) > len(str(MAX_COUNT)) or not 1 <= int(count) <= MAX_COUNT:
+    # No name begins with -: a number with a sign is meant.
+    if len(words) > 1 or (words and words[0].startswith("-")):
+        return None
+    if len(count) > len(str(MAX_COUNT)) or not 1 <= int(count) <= MAX_COUNT:
         return None
     return History(words[0] if words else None, int(count))
 

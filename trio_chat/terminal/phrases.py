@@ -225,6 +225,7 @@ class Phrase(enum.Enum):
         "[Messages that wait to be sent: {count}. Start with --reconnect, in a pipe also with --stay, to send them; the"
         " command outbox lists them.]",
     )
+    OTHERS_WAIT = Style.ERROR, "the same, at the end of send --queue", "[Other messages wait, too: {count}.]"
     ALL_SILENT = Style.ERROR, "the server is silent, and messages wait", "[Messages that wait to be sent: {count}.]"
     OUTBOX_ROW = Style.PLAIN, "outbox: a message that waits", "{count}  {date}  to {key}: {text}"
     OUTBOX_TRIED_ROW = Style.PLAIN, "outbox: one that may have arrived", "{count}  {date}  to {key} (tried): {text}"
