@@ -115,7 +115,7 @@ from trio_chat.__main__ import start
 import trio
 
 was = []
-trio.run = lambda program: was.append(gc.isenabled())
+trio.run = lambda *_: was.append(gc.isenabled()) or 0
 sys.argv[1:] = ["demo"]
 start()
 print(*was)

@@ -203,6 +203,7 @@ class Programs:
             "XDG_DATA_HOME": data_folder,
             "XDG_STATE_HOME": data_folder,
         }
+        self.data_folder = data_folder
         self.record = []
         self.running = []
         self._nursery = nursery

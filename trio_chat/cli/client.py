@@ -9,7 +9,7 @@ import signal
 import sys
 import time
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +18,6 @@ import attrs
 import trio
 
 from trio_chat.cli.arguments import IN_MEMORY
-from trio_chat.cli.exit_codes import TERMINATED
 from trio_chat.cli.keys import client_file, other_addresses, typed_lines_file
 from trio_chat.cli.running import complain, run
 from trio_chat.client.chat import Chat
@@ -31,7 +30,9 @@ from trio_chat.errors import (
     NameTaken,
     NoRoom,
     NotInvited,
+    NotRegistered,
     RegistrationClosed,
+    ServerNotResponding,
     StoreHeld,
     TooManyNames,
 )
@@ -56,6 +57,9 @@ WAITING_LINES = 16
 """How many lines of a pipe are read before they are done. At a terminal it is LINES_AHEAD: lines that were read can be
 named if the program ends before they are done."""
 
+LEAVE_WITHIN = 1
+"""Seconds in which a program that is told to end deregisters. Who ended it, perhaps the system, does not wait long."""
+
 _NEVER_REGISTERED = (NameTaken, TooManyNames, NoRoom, RegistrationClosed, NotInvited, AddressError)
 """With these at the start, a new key has registered nothing. After others the server may have it."""
 
@@ -75,6 +79,7 @@ class ClientOptions:
     history: bool = True
     invitation: str = ""
     _new_keys: list[Path] = attrs.field(init=False, factory=list, eq=False, repr=False)
+    _open_chats: list[Chat] = attrs.field(init=False, factory=list, eq=False, repr=False)
 
     @asynccontextmanager
     async def open_store(self) -> AsyncIterator[ClientStore]:
@@ -139,7 +144,18 @@ class ClientOptions:
                 for path in self._new_keys:
                     path.unlink(missing_ok=True)
                 raise
-            yield chat
+            self._open_chats.append(chat)
+            try:
+                yield chat
+            finally:
+                self._open_chats.remove(chat)
+
+    async def leave(self) -> None:
+        """Deregister, if a chat is open; give up after LEAVE_WITHIN seconds."""
+        for chat in self._open_chats:
+            # The program may be deregistering already.
+            with trio.move_on_after(LEAVE_WITHIN), suppress(NotRegistered, ServerNotResponding):
+                await chat.deregister()
 
 
 def run_chat(options: ClientOptions, wording: str, as_json: bool, bell: bool) -> int:
@@ -181,15 +197,15 @@ async def run_client(options: ClientOptions, screen: Screen, renderer: Renderer)
         nursery.cancel_scope.cancel()
 
 
-async def run_client_at_terminal(options: ClientOptions, prompt: "Prompt", book: Phrasebook) -> int | None:
-    """Chat at a prompt until `exit`, Ctrl-D or SIGTERM; return the exit code. Raises as `run_conversation` does."""
+async def run_client_at_terminal(options: ClientOptions, prompt: "Prompt", book: Phrasebook) -> None:
+    """Chat at a prompt until `exit` or Ctrl-D. Raises as `run_conversation` does."""
     identity = options.open_identity()
     lines_in, lines = trio.open_memory_channel[str](LINES_AHEAD)
-    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals, trio.CancelScope() as until_sigterm:
+    with trio.open_signal_receiver(signal.SIGINT) as signals:
         async with options.open_store() as store, trio.open_nursery() as nursery:
             # The prompt comes first: what the chat prints, it prints above the prompt.
             await nursery.start(prompt.run, lines_in)
-            nursery.start_soon(_watch_signals, signals, until_sigterm)
+            nursery.start_soon(_interrupt, signals)
             opening = _with_names(prompt, options.open_chat(identity, store))
             early_outbox = EarlyOutbox(options.name, store, time.time)
             ready, stay = prompt.ready, options.stay
@@ -201,15 +217,12 @@ async def run_client_at_terminal(options: ClientOptions, prompt: "Prompt", book:
                 left = partial(lines_left, lines)
                 await run_conversation(opening, lines, prompt.show, book, ready=ready, stay=stay, left=left)
             nursery.cancel_scope.cancel()
-    return TERMINATED if until_sigterm.cancelled_caught else None
 
 
-async def _watch_signals(signals: AsyncIterator[int], until_sigterm: trio.CancelScope) -> None:
-    # Both end the program by way of the tasks, so that the prompt can restore the terminal.
-    async for number in signals:
-        if number == signal.SIGINT:
-            raise KeyboardInterrupt
-        until_sigterm.cancel()
+async def _interrupt(signals: AsyncIterator[int]) -> None:
+    # By way of the tasks, so that the prompt can restore the terminal.
+    async for _ in signals:
+        raise KeyboardInterrupt
 
 
 @asynccontextmanager

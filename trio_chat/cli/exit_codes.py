@@ -9,8 +9,9 @@ from typing import Literal
 from trio_chat import errors
 
 DONE, FAILED, REFUSED, SAVED, QUEUED = 0, 1, 2, 3, 4
-INTERRUPTED, TERMINATED = 128 + signal.SIGINT, 128 + signal.SIGTERM
-"""As a shell reports these signals."""
+BY_SIGNAL = 128
+"""Added to the number of the signal that ended a program, as a shell reports it."""
+INTERRUPTED = BY_SIGNAL + signal.SIGINT
 
 Report = Literal["screen", "stderr", "raise", "nothing"]
 """On the screen, in the user's wording; as one line on standard error; by raising the error again; not at all."""
