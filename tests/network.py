@@ -17,6 +17,7 @@ from typing import NamedTuple
 import attrs
 import trio
 
+from tests.nat import Nat
 from trio_chat.errors import AddressError
 from trio_chat.protocol.records import Address
 from trio_chat.protocol.wire import MAX_DATAGRAM
@@ -133,6 +134,7 @@ class MemoryNetwork:
         self._conditions: dict[tuple[Place, Place], Conditions] = {}
         self._cuts: set[tuple[Place, Place]] = set()
         self._free_at: dict[tuple[str, str], float] = {}
+        self._nats: dict[str, Nat] = {}
         self._outside: dict[Address, Address] = {}
         self._inside: dict[Address, Address] = {}
         self._in_flight: list[tuple[float, int, bytes, Address, Address]] = []
@@ -187,6 +189,10 @@ class MemoryNetwork:
         self._inside.pop(self._outside.pop(inside, inside), None)
         self._outside[inside], self._inside[outside] = outside, inside
 
+    def put_behind(self, nat: Nat, host: str) -> None:
+        """Put a host behind a router that translates its addresses; several hosts may be behind one."""
+        self._nats[host] = self._nats[nat.host] = nat
+
     def inject(self, data: bytes, source: Address, destination: Address) -> None:
         """Deliver `data` now as if it came from `source`: of any size, without conditions, and not logged."""
         self._arrive(data, source, destination)
@@ -196,6 +202,8 @@ class MemoryNetwork:
     def carry(self, data: bytes, source: Address, destination: Address) -> None:
         """Send a datagram: log it, and lose, delay or deliver it."""
         source = self._outside.get(source, source)
+        if (nat := self._nats.get(source[0])) and (destination[0] == nat.host or self._nats.get(destination[0]) != nat):
+            source = nat.outward(source, destination, trio.current_time())
         self.log.append(Sent(trio.current_time(), source, destination, data))  # first: a filter may look at it
         delays = self._delays(data, source, destination)
         self.log[-1] = self.log[-1]._replace(delays=delays)
@@ -251,8 +259,15 @@ class MemoryNetwork:
             self._sooner.set()
 
     def _arrive(self, data: bytes, source: Address, destination: Address) -> None:
-        inside = self._inside.get(destination, destination)
-        receiver = None if destination in self._outside else self._sockets.get(inside)
+        inside: Address | None = self._inside.get(destination, destination)
+        if nat := self._nats.get(destination[0]):
+            if destination[0] != nat.host:
+                inside = destination if self._nats.get(source[0]) == nat else None
+            elif source[0] == nat.host and not nat.hairpin:
+                inside = None
+            else:
+                inside = nat.inward(source, destination, trio.current_time())
+        receiver = None if inside is None or destination in self._outside else self._sockets.get(inside)
         if receiver is None:
             self.counts.unreachable += 1
         elif receiver.take(data, source):

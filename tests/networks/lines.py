@@ -14,7 +14,6 @@ from contextlib import asynccontextmanager, suppress
 
 import trio
 
-from tests.nat import Nat
 from tests.network import Conditions
 
 TUN, TUNSETIFF, IFF_TUN, IFF_NO_PI = "/dev/net/tun", 0x400454CA, 0x0001, 0x1000

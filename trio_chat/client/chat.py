@@ -381,6 +381,8 @@ class Chat:
                 return self._inbox.take_batch(peer, request)
             case messages.TableChange() if is_from_server:
                 return self._registration.take_table(request, registered)
+            case messages.Introduced(name=name) if is_from_server:
+                self._direct.introduced(name)
             case messages.SessionEnded() if is_from_server:
                 return self._registration.take_end(request, registered)
             # Whatever its time: the answer to a newer registration may not have arrived yet, and we are online.

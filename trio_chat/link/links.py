@@ -96,6 +96,13 @@ class Links:
         # During a renewal messages are still sent: the old session is used until the new one is there.
         return sealed + self._start_handshake(peer, now) if now - session.born >= RENEW_AFTER else sealed
 
+    def greet(self, peer: Peer, now: float) -> list[Transmit]:
+        """Send something without content to a peer: what a router lets out opens it for the answers."""
+        session = self._sessions.current(peer)
+        if session is None or now >= session.expires:
+            return self._start_handshake(peer, now)
+        return [Transmit(session.seal(b""), peer.address)]
+
     def session(self, peer: Peer) -> bytes:
         """Which session is used to send to this peer; empty if there is none. A peer that starts again has another."""
         session = self._sessions.current(peer)

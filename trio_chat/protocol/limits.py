@@ -61,6 +61,8 @@ class Limits:
     """Requests of all kinds with one key. More are not answered."""
     name_lists_per_key: Rate = Rate(1000, 5)
     """Requests for the next 14 names, with one key: the names of a full server take 715."""
+    introductions_per_key: Rate = Rate(50, 5)
+    """How often one key may have others send to it. A client does so as often for its server."""
 
     handshakes_per_port: Rate = Rate(5, 20)
     """Handshakes that one address and port gets answered."""

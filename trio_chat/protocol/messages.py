@@ -325,6 +325,25 @@ class ListNames(Answerable):
 
 
 @attrs.frozen
+class Introduce(Answerable):
+    """Client to server: what I send to this person directly is not answered. Tell them with an Introduced.
+
+    Many routers let in only what comes from where something was sent to. Neither of the two is answered or sent again.
+    """
+
+    kind: ClassVar[int] = 51
+    name: Name
+
+
+@attrs.frozen
+class Introduced(Answerable):
+    """Server to client: this person sends to you directly. Send something to their address, so that it gets through."""
+
+    kind: ClassVar[int] = 52
+    name: Name
+
+
+@attrs.frozen
 class SessionEnded(Answerable):
     """Server to client: the registration with this `since` has ended."""
 
@@ -344,8 +363,8 @@ class MessagesKept(Answerable):
     ids: Annotated[tuple[Id, ...], Meta(min_length=1, max_length=MAX_KEPT)]
 
 
-_RequestToServer = Register | Deregister | Save | GroupPost | Find | ListNames | RoomRequest
-_RequestToClient = Batch | TableChange | SessionEnded
+_RequestToServer = Register | Deregister | Save | GroupPost | Find | ListNames | Introduce | RoomRequest
+_RequestToClient = Batch | TableChange | Introduced | SessionEnded
 _RequestToPeer = DirectMessage | MessagesKept
 Request = _RequestToServer | _RequestToPeer | _RequestToClient | Heartbeat
 REQUESTS = get_args(Request)

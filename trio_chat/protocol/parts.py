@@ -9,9 +9,9 @@ from collections.abc import Hashable
 
 import attrs
 
-from trio_chat.protocol.messages import Part, PartAck
+from trio_chat.protocol.messages import Part, PartAck, Request
 from trio_chat.protocol.records import MAX_PARTS
-from trio_chat.protocol.wire import MAX_PLAINTEXT, encode
+from trio_chat.protocol.wire import MAX_PLAINTEXT, WireError, decode_untrusted, encode
 
 PART_BODY = 1100
 FIRST_FLIGHT = 10
@@ -199,3 +199,15 @@ class Assembly:
             address = max(self._senders, key=used)
             sender = max(self._senders[address], key=used)
             self.drop(next(key for key in self._senders[address][sender] if key != newest))
+
+
+def assembled_untrusted(data: bytes, part: Part) -> Request | None:
+    """The request in these parts, if they contain one, and the one that they name."""
+    try:
+        message = decode_untrusted(data)
+    except WireError:
+        return None
+    # With another kind or id, its answer would not free the parts, which are stored under the key that they name.
+    if isinstance(message, Request) and (message.kind, message.id) == (part.of, part.id):
+        return message
+    return None

@@ -23,7 +23,7 @@ from trio_chat.link.session import Peer
 from trio_chat.presence.roster import Roster
 from trio_chat.protocol.duplicates import Reaction
 from trio_chat.protocol.limits import LIMITS, Limits, origin
-from trio_chat.protocol.messages import Answer, GroupPost, Register, Request, Save, SessionEnded
+from trio_chat.protocol.messages import Answer, GroupPost, Introduced, Register, Request, Save, SessionEnded
 from trio_chat.protocol.records import RETENTION, Address, Reason, Record, is_private
 from trio_chat.protocol.room_messages import RoomRequest
 from trio_chat.server.control import Control
@@ -34,7 +34,7 @@ from trio_chat.server.other_versions import OtherVersions
 from trio_chat.server.retention import RetentionClock
 from trio_chat.server.rooms import RoomRequests
 from trio_chat.server.service import Service
-from trio_chat.server.sessions import Admission, Append, AskRoom, RoomEvent, Session
+from trio_chat.server.sessions import Admission, Append, AskRoom, Introduction, RoomEvent, Session
 from trio_chat.server.wake_up_calls import WakeUpCalls, as_gone
 from trio_chat.storage.interface import Appended, ServerStore, Status
 from trio_chat.storage.server_memory import MemoryServerStore
@@ -206,6 +206,10 @@ class _Server:
                 self._append_due.set()
             case AskRoom():
                 self._room_requests.take(peer, outcome)
+            case Introduction(other, name):
+                # Once, and nobody waits for it: a task for each would be one more thing to use up.
+                self._endpoint.tell(other, Introduced(new_id(), name))
+                return Reaction.SILENCE
             case _:
                 if place:
                     self._throttle.end(*place)

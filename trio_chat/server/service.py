@@ -19,6 +19,7 @@ from trio_chat.protocol.messages import (
     Find,
     GroupPost,
     Heartbeat,
+    Introduce,
     ListNames,
     Register,
     Request,
@@ -39,7 +40,7 @@ from trio_chat.protocol.table import ServerTable
 from trio_chat.server.blocks import Blocks
 from trio_chat.server.moderation import Moderation
 from trio_chat.server.room_sessions import RoomSessions
-from trio_chat.server.sessions import Admission, Append, AskRoom, Session
+from trio_chat.server.sessions import Admission, Append, AskRoom, Introduction, Session
 from trio_chat.server.throttle import Throttle
 from trio_chat.server.views import Views
 
@@ -52,7 +53,7 @@ TAKEOVER_LIMIT = 5.0
 TICK = 1e-6
 
 
-Outcome = Answer | Reaction | Admission | Append | AskRoom
+Outcome = Answer | Reaction | Admission | Append | AskRoom | Introduction
 
 
 class Service:
@@ -140,6 +141,8 @@ class Service:
             case ListNames():
                 after = self.throttle.pause(now, name_lists_per_key=sender.key)
                 return request.refused(Reason.TOO_FAST, after) if after else self.views.list_names(sender, request)
+            case Introduce():
+                return self._introduce(sender, request, now)
             case Save():
                 return self._save(sender, request, now, at)
             case GroupPost():
@@ -240,6 +243,13 @@ class Service:
         # next heartbeat, messages to them go by the server.
         if not self._count_registration(session.peer, now):
             self._put(attrs.evolve(row, host=host, port=port))
+
+    def _introduce(self, sender: Session, request: Introduce, now: float) -> Outcome:
+        other = self.session(request.name)
+        is_online = other is not None and not self._blocks.hides(other.folded, sender.key)
+        if other is None or not is_online or self.throttle.pause(now, introductions_per_key=sender.key):
+            return Reaction.SILENCE
+        return Introduction(other.peer, sender.name)
 
     def _save(self, sender: Session, request: Save, now: float, at: float) -> Outcome:
         if not self._is_owned(request.recipient):

@@ -103,6 +103,14 @@ class AskRoom:
 
 
 @attrs.frozen
+class Introduction:
+    """Tell the program at `to` that the person with this name sends to it directly."""
+
+    to: Peer
+    name: str
+
+
+@attrs.frozen
 class RoomEvent:
     """Somebody has created, joined or left a room, or changed who is in it: CREATED, JOINED, LEFT or EPOCH."""
 

@@ -17,7 +17,7 @@ from trio_chat.protocol.duplicates import DuplicateMemory, Reaction, Seen
 from trio_chat.protocol.frames import unpack_untrusted
 from trio_chat.protocol.limits import origin
 from trio_chat.protocol.messages import Answer, Part, PartAck, Request, is_repeatable
-from trio_chat.protocol.parts import Assembly, OutgoingRequest
+from trio_chat.protocol.parts import Assembly, OutgoingRequest, assembled_untrusted
 from trio_chat.protocol.records import MAX_PARTS, Address, PublicKeys
 from trio_chat.protocol.wire import WireError, decode_untrusted, encode
 from trio_chat.transport.key_queries import KeyQuery
@@ -106,6 +106,7 @@ class Endpoint:
         attempts: int = 1,
         is_patient: bool = True,
         on_answer: Callable[[Answer], object] = lambda answer: None,
+        on_pause: Callable[[], object] = lambda: None,
         session: bytes | None = None,
         begun: OutgoingRequest | None = None,
     ) -> Answer | PartAck | None:
@@ -114,8 +115,8 @@ class Endpoint:
         Returns the answer, a PartAck if the peer acknowledged parts but did not answer, or None if it stayed silent.
         The windows begin again when there is a link, and when the peer acknowledges parts. `is_patient`: a peer that is
         so far away that no answer can come in one window gets as many more as it needs. `on_answer` is called with the
-        answer before any later datagram is handled. `session`: the only one on which it is sent; None is any. `begun`:
-        what was sent of it before.
+        answer before any later datagram is handled, `on_pause` in the first windows as by `send_until`. `session`: the
+        only one on which it is sent; None is any. `begun`: what was sent of it before.
         """
         group = RequestGroup(1)
         pending = self._add_pending(peer, request, begun or _outgoing(request), on_answer, group)
@@ -123,7 +124,7 @@ class Endpoint:
         send = partial(self._send_pending, [pending])
         try:
             windows = attempts + (self._more_windows(peer) if is_patient else 0)
-            if not await send_until(group.all_done.wait, send, windows):
+            if not await send_until(group.all_done.wait, send, windows, on_pause):
                 await self._go_on(pending, attempts, is_patient=is_patient)
         finally:
             self._pending.remove(pending)
@@ -182,6 +183,14 @@ class Endpoint:
         self._assembly.drop(key)
         self._part_acks.pop(key, None)
         self._sender.gather(peer, data)
+
+    def tell(self, peer: Peer, request: Request) -> None:
+        """Send a request that is not answered, once."""
+        self._sender.gather(peer, encode(request))
+
+    def greet(self, peer: Peer) -> None:
+        """Send something to this peer, which opens a router on our side for it; if there is no link, begin one."""
+        self._sender.transmit(self._links.greet(peer, trio.current_time()))
 
     def session(self, peer: Peer) -> bytes:
         """Which session is used to send to this peer: another one after the peer has started again."""
@@ -373,7 +382,7 @@ class Endpoint:
         self._part_acks[key] = (peer, part_ack)
         if data is None:
             return
-        if (request := _assembled_untrusted(data, part)) is None:
+        if (request := assembled_untrusted(data, part)) is None:
             self.counts.not_a_message += 1
             self._assembly.drop(key)
         else:
@@ -383,15 +392,3 @@ class Endpoint:
 def _outgoing(request: Request) -> OutgoingRequest:
     # Encoded once: a resend must be the same bytes, as links that wait for a session keep each plaintext once.
     return OutgoingRequest(request.kind, request.id, encode(request))
-
-
-def _assembled_untrusted(data: bytes, part: Part) -> Request | None:
-    """The request in these parts, if they contain one, and the one that they name."""
-    try:
-        message = decode_untrusted(data)
-    except WireError:
-        return None
-    # With another kind or id, its answer would not free the parts, which are stored under the key that they name.
-    if isinstance(message, Request) and (message.kind, message.id) == (part.of, part.id):
-        return message
-    return None

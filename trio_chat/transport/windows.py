@@ -31,11 +31,15 @@ def windows_for(round_trip: float) -> int:
 
 
 async def send_until(
-    answered: Callable[[], Awaitable[None]], send: Callable[[], Awaitable[None]], attempts: int
+    answered: Callable[[], Awaitable[None]],
+    send: Callable[[], Awaitable[None]],
+    attempts: int,
+    on_pause: Callable[[], object] = lambda: None,
 ) -> bool:
     """Make an attempt in each of `attempts` windows: send, and again after each of RESEND_DELAYS inside it.
 
     Returns True when `answered` returns, or False after the last window. All attempts of a request are counted here.
+    `on_pause` is called after each pause in which no answer has come.
     """
     for _ in range(attempts):
         for pause in WINDOW_PAUSES:
@@ -43,4 +47,5 @@ async def send_until(
             with trio.move_on_after(pause):
                 await answered()
                 return True
+            on_pause()
     return False
