@@ -17,7 +17,7 @@ from shared.processes import allow_many_files, cpu_seconds, memory, running, ser
 from shared.tables import print_heading, print_note, print_row
 
 from trio_chat import Identity
-from trio_chat.client.registration import HEARTBEAT_EVERY
+from trio_chat.client.own_address import HEARTBEAT_EVERY
 from trio_chat.protocol.messages import Heartbeat
 
 AT_A_TIME = 20

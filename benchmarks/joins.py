@@ -73,6 +73,7 @@ class CountingSocket:
     def __init__(self, socket, network):
         self._socket, self._network = socket, network
         self.address, self.send, self.close = socket.address, socket.send, socket.close
+        self.own_address = socket.own_address
 
     async def receive_batch(self):
         batch = await self._socket.receive_batch()

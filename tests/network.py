@@ -97,6 +97,9 @@ class MemorySocket:
         if not self._closed:
             self._network.carry(bytes(data), self.address, address)
 
+    def own_address(self, towards: Address) -> Address | None:
+        return self._network.moved.get(self.address, self.address)
+
     def close(self) -> None:
         self._closed = True
         self._network.forget(self)
@@ -127,6 +130,8 @@ class MemoryNetwork:
         self.counts = Counts()
         self.names: dict[str, list[str]] = {"localhost": [OWN_HOST]}
         """The host names that resolve() knows."""
+        self.moved: dict[Address, Address] = {}
+        """Where sockets are now that were bound to another address."""
         self._seed = seed
         self._capacity = capacity
         self._sockets: dict[Address, MemorySocket] = {}
@@ -188,6 +193,11 @@ class MemoryNetwork:
         """Put `inside` behind a router: its datagrams come from `outside`, and it is reached there."""
         self._inside.pop(self._outside.pop(inside, inside), None)
         self._outside[inside], self._inside[outside] = outside, inside
+
+    def move(self, bound: Address, to: Address) -> None:
+        """Give a socket another address, as when a laptop comes into another network: it can find that out."""
+        self.translate(bound, to)
+        self.moved[bound] = to
 
     def put_behind(self, nat: Nat, host: str) -> None:
         """Put a host behind a router that translates its addresses; several hosts may be behind one."""

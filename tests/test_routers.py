@@ -6,11 +6,19 @@ Virtual time (tests/stage.py), routers as RFC 4787 describes them (tests/nat.py)
 from contextlib import asynccontextmanager
 
 import pytest
+import trio
 
+from tests.client.raw_server import EPOCH, RawServer, credentials_of, open_client
 from tests.nat import Kind, Nat
 from tests.network import Conditions, open_memory_network
-from tests.stage import open_stage
-from trio_chat.protocol.messages import Introduce, Introduced, Save
+from tests.raw_peer import RawPeer
+from tests.stage import SERVER_KEY, SERVER_PEER, identity_of, open_stage
+from trio_chat.client.own_address import LOOK_EVERY
+from trio_chat.link.session import Peer
+from trio_chat.protocol.limits import LIMITS
+from trio_chat.protocol.messages import Introduce, Introduced, Registered, Save, TableChange
+from trio_chat.protocol.records import Record, Version
+from trio_chat.transport.ids import new_id
 
 CONE, RESTRICTED, SYMMETRIC = Kind.FULL_CONE, Kind.PORT_RESTRICTED, Kind.SYMMETRIC
 
@@ -67,6 +75,28 @@ async def test_behind_a_router_with_another_address_for_each_messages_go_by_the_
         assert bob.texts() == ["one"]
 
 
+async def test_who_only_reads_behind_a_router_that_forgets_in_15_seconds_stays_online(autojump_clock):
+    """Before: marked offline although they were there, and letters came seconds late."""
+    async with alice_and_bob(None, RESTRICTED, lasts=15) as (stage, alice, bob):
+        for n in range(10):
+            await stage.pass_time(61)
+            await alice.chat.send_all(str(n))
+            await stage.pass_time(0.3)
+            assert bob.texts()[-1:] == [str(n)]
+        assert [row.name for row in stage.changes] == ["alice", "bob"]
+
+
+async def test_who_gets_another_address_is_found_there_within_seconds(autojump_clock):
+    """Before: with the next heartbeat, up to 20 seconds later."""
+    async with alice_and_bob(None, None) as (stage, alice, bob):
+        await alice.chat.send("bob", "one")
+        await stage.pass_time(3)
+        stage.network.move((bob.host, 6000), ("10.9.9.9", 7000))
+        await stage.pass_time(LOOK_EVERY + 1)
+        assert alice.chat.table["bob"].address == ("10.9.9.9", 7000)
+        assert (await alice.chat.send("bob", "two")).how == "direct"
+
+
 async def test_nobody_is_asked_for_if_they_answer(autojump_clock):
     async with alice_and_bob(None, None, delay=0.01) as (stage, alice, _):
         await alice.chat.send("bob", "one")
@@ -80,3 +110,77 @@ async def test_who_is_silent_is_asked_for_a_few_times_and_then_no_more(autojump_
             await alice.chat.send("bob", "hi")
         assert len(stage.sent(Introduce)) == len(stage.sent(Introduced)) == 3
         assert len(stage.sent(Save)) == 20
+
+
+# --- attacks ---
+
+
+async def enter_mallory(stage):
+    """A registered attacker, who sends what the test wants."""
+    mallory = RawPeer(stage.network, ("10.6.6.6", 6000), identity_of("mallory"))
+    stage._nursery.start_soon(mallory.listen)
+    mallory.send(SERVER_PEER, first := mallory.register("mallory", SERVER_KEY))
+    await stage.pass_time(1)
+    assert mallory.of(Registered), first
+    mallory.answer = lambda message: message.held(message.after) if isinstance(message, TableChange) else None
+    await stage.pass_time(1)
+    return mallory
+
+
+async def ask_often(stage, mallory, times=2000):
+    """For ten seconds; returns how many datagrams bob has sent to her meanwhile."""
+    before = len(sent_from_to(stage, "192.168.1.2", "10.6.6.6"))
+    for _ in range(times):
+        mallory.send(SERVER_PEER, Introduce(new_id(), "bob"))
+        await stage.pass_time(10 / times)
+    return len(sent_from_to(stage, "192.168.1.2", "10.6.6.6")) - before
+
+
+def sent_from_to(stage, source, destination):
+    return [one for one in stage.network.log if (one.source[0], one.destination[0]) == (source, destination)]
+
+
+async def test_who_asks_all_the_time_makes_another_send_only_a_little(autojump_clock):
+    async with alice_and_bob(None, None) as (stage, _, _bob):
+        mallory = await enter_mallory(stage)
+        sent = await ask_often(stage, mallory)
+        at_most = LIMITS.introductions_per_key.at_once + 10 * LIMITS.introductions_per_key.a_second
+        assert 0 < len(stage.sent(Introduced)) <= at_most + 1
+        assert sent <= at_most + 1
+
+
+async def test_nobody_is_made_to_send_to_somebody_whom_they_block(autojump_clock):
+    async with alice_and_bob(None, None) as (stage, _, bob):
+        mallory = await enter_mallory(stage)
+        await bob.chat.block("mallory")
+        await stage.pass_time(1)
+        assert await ask_often(stage, mallory, 20) == 0
+        assert stage.sent(Introduced) == []
+
+
+async def test_only_the_server_introduces(autojump_clock):
+    async with alice_and_bob(None, None) as (stage, alice, bob):
+        mallory = await enter_mallory(stage)
+        mallory.send(Peer((bob.host, 6000), identity_of("bob").public.link), Introduced(new_id(), "alice"))
+        await stage.pass_time(1)
+        assert sent_from_to(stage, bob.host, alice.host) == []
+
+
+async def test_a_lying_server_cannot_have_its_clients_flood_somebody(nursery, autojump_clock):
+    """It puts the address of somebody who does not chat into a row, and introduces that row all the time."""
+    victim = ("10.7.7.7", 53)
+    async with open_memory_network(1) as network:
+        server = RawServer(network)
+        nursery.start_soon(server.listen)
+        async with open_client(network, "alice"):
+            names = [f"carol{n}" for n in range(30)]
+            rows = tuple(Record(name, *victim, True, 1.0, credentials_of(name)) for name in names)
+            for n, row in enumerate(rows):
+                server.send(server.client, TableChange(new_id(), Version(EPOCH, 1 + n), Version(EPOCH, 2 + n), (row,)))
+                await trio.sleep(0.1)
+            for n in range(3000):
+                server.send(server.client, Introduced(new_id(), names[n % len(names)]))
+                await trio.sleep(1 / 300)
+        sent = [one for one in network.log if one.destination == victim]
+        assert 0 < len(sent) <= 101
+        nursery.cancel_scope.cancel()

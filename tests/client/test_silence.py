@@ -3,7 +3,7 @@
 import trio
 
 from trio_chat.client.events import ServerBack, ServerSilent, SignedOff
-from trio_chat.client.registration import HEARTBEAT_EVERY
+from trio_chat.client.own_address import HEARTBEAT_EVERY
 from trio_chat.crypto.identities import Identity
 from trio_chat.errors import ServerKeyChanged
 

@@ -6,7 +6,7 @@ Real processes, with the server's store in its default file.
 import trio
 
 from tests.end_to_end.processes import free_port, open_programs
-from trio_chat.client.registration import HEARTBEAT_EVERY
+from trio_chat.client.own_address import HEARTBEAT_EVERY
 
 
 async def test_a_killed_server_calls_its_clients_when_it_is_back():

@@ -7,7 +7,7 @@ import trio
 
 from tests.network import Conditions
 from tests.stage import SERVER
-from trio_chat.client.registration import HEARTBEAT_EVERY
+from trio_chat.client.own_address import HEARTBEAT_EVERY
 from trio_chat.protocol.messages import Part, Registered, TableChange, TableHeld
 
 

@@ -13,7 +13,7 @@ import trio
 from tests.network import Conditions
 from tests.raw_peer import RawPeer
 from tests.stage import SERVER, SERVER_KEY, SERVER_PEER
-from trio_chat.client.registration import HEARTBEAT_EVERY
+from trio_chat.client.own_address import HEARTBEAT_EVERY
 from trio_chat.link.events import ServerCalled
 from trio_chat.link.links import RESET_PAUSE, Links
 from trio_chat.link.packets import Init, Resp, WakeUpCall

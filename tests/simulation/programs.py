@@ -259,6 +259,8 @@ class Person(Program):
     async def change_room(self, kind: str, room: str, about: str = "") -> None:
         """Create, join or leave a room, or change who is in a private one, and note the result."""
         trace, chat = self._world.trace, self.chat
+        if chat is None:
+            return  # their program has ended since this task was started (seed 240614)
         change = RoomChange(self.name, room, kind, trio.current_time(), about=about)
         trace.room_changes.append(change)
         trace.note(self.name, f"tries to {kind} {room} {about}")
@@ -288,6 +290,8 @@ class Person(Program):
     async def send(self, recipient: str | None, text: str, room: str = "") -> None:
         """Send a message, and note the result."""
         trace, chat = self._world.trace, self.chat
+        if chat is None:
+            return
         known = frozenset(trace.registered)
         message = trace.add(Message(text, self.name, recipient, trio.current_time(), known, room=room))
         trace.note(self.name, f"sends {text!r} to {recipient or room or 'everyone'}")

@@ -26,7 +26,8 @@ from tests.simulation.sizes import sizes
 from tests.simulation.trace import LONG, PRIVATE_ROOMS, PRIVATELY, Loss, Trace
 from tests.stage import SERVER
 from trio_chat.client.events import HistoryEntry
-from trio_chat.client.registration import HEARTBEAT_EVERY, MAX_SILENT_ROUNDS
+from trio_chat.client.own_address import HEARTBEAT_EVERY
+from trio_chat.client.registration import MAX_SILENT_ROUNDS
 from trio_chat.crypto.room_keys import SignedEpoch
 from trio_chat.errors import ChatError, NotRegistered, ServerNotResponding
 from trio_chat.link.sessions import REPLACED_LIFETIME, SESSION_LIFETIME

@@ -5,6 +5,7 @@ Real sockets and real time; each wait has a deadline. The endpoint is tested in 
 
 import errno
 import socket
+import sys
 
 import pytest
 import trio
@@ -208,6 +209,25 @@ async def test_a_send_to_an_impossible_address_is_counted(bind, host, address):
     assert party.lost == 1
     party.send(b"hello?", address)
     assert party.lost == 2
+
+
+async def test_the_own_address_is_the_one_that_others_see(bind):
+    receiver = bind()
+    for host in ("127.0.0.1", None):
+        sender = bind(host)
+        sender.send(b"hi", receiver.address)
+        with trio.fail_after(5):
+            ((_, source),) = await receiver.receive_batch()
+        assert sender.own_address(receiver.address) == source
+    assert bind(None).own_address(("not an address", 1)) is None
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems let routers cut datagrams by default")
+@pytest.mark.parametrize("host", ["127.0.0.1", None])
+async def test_routers_may_cut_datagrams_in_pieces(bind, host):
+    """Before: they dropped those that were too long for them, and where they could not say so nothing long arrived."""
+    ip_mtu_discover = 10
+    assert bind(host)._socket.getsockopt(socket.IPPROTO_IP, ip_mtu_discover) == 0
 
 
 async def test_a_send_never_looks_a_name_up(bind):

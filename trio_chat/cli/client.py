@@ -57,7 +57,7 @@ WAITING_LINES = 16
 """How many lines of a pipe are read before they are done. At a terminal it is LINES_AHEAD: lines that were read can be
 named if the program ends before they are done."""
 
-LEAVE_WITHIN = 1
+END_WITHIN = 1
 """Seconds in which a program that is told to end deregisters. Who ended it, perhaps the system, does not wait long."""
 
 _NEVER_REGISTERED = (NameTaken, TooManyNames, NoRoom, RegistrationClosed, NotInvited, AddressError)
@@ -151,10 +151,10 @@ class ClientOptions:
                 self._open_chats.remove(chat)
 
     async def leave(self) -> None:
-        """Deregister, if a chat is open; give up after LEAVE_WITHIN seconds."""
+        """Deregister, if a chat is open; give up after END_WITHIN seconds."""
         for chat in self._open_chats:
             # The program may be deregistering already.
-            with trio.move_on_after(LEAVE_WITHIN), suppress(NotRegistered, ServerNotResponding):
+            with trio.move_on_after(END_WITHIN), suppress(NotRegistered, ServerNotResponding):
                 await chat.deregister()
 
 

@@ -4,6 +4,7 @@ opening        `open_chat`
 chat           `Chat`, and the tasks of a client
 context        the objects that the parts of one client share
 registration   discovering the server, registering, heartbeats, the table
+own_address    where this client is, and whether routers are on the way
 people         who is there, of whom the table does not know
 direct_sender  messages that go directly
 letter_sender  messages that go by the server

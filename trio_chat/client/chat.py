@@ -17,6 +17,7 @@ from trio_chat.client.inbox import Inbox
 from trio_chat.client.letter_sender import LetterSender
 from trio_chat.client.outbox import Outbox
 from trio_chat.client.outbox_attempts import Attempts
+from trio_chat.client.own_address import watch_address
 from trio_chat.client.people import People, Person
 from trio_chat.client.private_rooms import PrivateRooms
 from trio_chat.client.registration import Registration
@@ -355,6 +356,12 @@ class Chat:
                 nursery.start_soon(self._inbox.batches_loop)
                 nursery.start_soon(self._inbox.kept_notices.notices_loop)
                 nursery.start_soon(self._registration.heartbeat_loop)
+                nursery.start_soon(
+                    watch_address,
+                    self._context,
+                    lambda: self._registration.server,
+                    self._registration.heartbeat_due.set,
+                )
                 nursery.start_soon(self._private_rooms.renew_loop)
                 nursery.start_soon(self.outbox.run)
                 task_status.started()

@@ -16,6 +16,7 @@ from trio_chat import errors
 from trio_chat.client.context import ClientContext
 from trio_chat.client.events import ServerBack, ServerSilent, SignedOff
 from trio_chat.client.inbox import Inbox
+from trio_chat.client.own_address import HEARTBEAT_BEHIND_ROUTER, heartbeat_pause
 from trio_chat.crypto.identities import credentials
 from trio_chat.errors import NameTaken, NotRegistered, ServerNotResponding, SignedInElsewhere
 from trio_chat.link.events import LinkEvent, Moved, OtherVersion, ServerCalled
@@ -35,7 +36,6 @@ _Question = messages.Save | messages.GroupPost | messages.Find | messages.ListNa
 MAX_SILENT_ROUNDS = 3
 """The server is given up after this many windows in a row without a change of the table, each with a heartbeat."""
 
-HEARTBEAT_EVERY = 20.0
 HEARTBEAT_RETRY_DELAY = 5.0
 """Seconds until the next heartbeat when one had no answer."""
 
@@ -73,7 +73,7 @@ class Registration:
     `registered` is the server's latest answer, None while offline. `reconnect`: at the start, wait for a silent server,
     or one that has had too many registrations. `invitation`: shown to the server with each registration.
     `silent_since`: when the server was found not to respond, by our clock; None while it does. `changed`: we are
-    registered, or the server responds again.
+    registered, or the server responds again. `heartbeat_due`: set it for a heartbeat at once.
     """
 
     _context: ClientContext
@@ -85,6 +85,7 @@ class Registration:
     registered: Registered | None = attrs.field(init=False, default=None)
     silent_since: float | None = attrs.field(init=False, default=None)
     changed: Change = attrs.field(init=False, factory=Change)
+    heartbeat_due: WakeUp = attrs.field(init=False, factory=WakeUp)
     server: Peer = attrs.field(init=False, default=Peer(("", 0), b""))
     # Distinguishes this program from others with the same key: see `_request_registration`.
     _program: bytes = attrs.field(init=False, factory=new_id)
@@ -92,7 +93,6 @@ class Registration:
     _lock: trio.Lock = attrs.field(init=False, factory=trio.Lock)
     _is_told: bool = attrs.field(init=False, default=False)
     _table_changed: WakeUp = attrs.field(init=False, factory=WakeUp)
-    _called: WakeUp = attrs.field(init=False, factory=WakeUp)
     # The table of this registration is too long: for the task that registers.
     _table_error: errors.TooManyPeople | None = attrs.field(init=False, default=None)
 
@@ -298,13 +298,13 @@ class Registration:
     async def heartbeat_loop(self) -> None:
         """Send heartbeats to the server, and register again when it does not know us; until cancelled.
 
-        A wake-up call of the server is a reason for one at once.
+        A wake-up call of the server is a reason for one at once, and so is another address of this client.
         """
-        pause, missed = HEARTBEAT_EVERY, 0
+        pause, missed = HEARTBEAT_BEHIND_ROUTER, 0  # there is no row yet that says whether one is needed so soon
         while True:
             with trio.move_on_after(pause):
-                await self._called.wait()
-            registered, pause = self.registered, HEARTBEAT_EVERY
+                await self.heartbeat_due.wait()
+            registered, pause = self.registered, heartbeat_pause(self._context, self.server)
             if registered is None:
                 continue
             answer = await self._heartbeat(registered)
@@ -351,7 +351,7 @@ class Registration:
             case Moved(before, now) if before == self.server:
                 self.server = now
             case ServerCalled():
-                self._called.set()
+                self.heartbeat_due.set()
 
     def take_table(self, change: messages.TableChange, registered: Registered) -> Answer | Reaction:
         """Apply a change of the table."""

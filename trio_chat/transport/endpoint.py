@@ -184,6 +184,10 @@ class Endpoint:
         self._part_acks.pop(key, None)
         self._sender.gather(peer, data)
 
+    def own_address(self, towards: Address) -> Address | None:
+        """The address from which what is sent to that address goes; None if there is no way to it."""
+        return self._socket.own_address(towards)
+
     def tell(self, peer: Peer, request: Request) -> None:
         """Send a request that is not answered, once."""
         self._sender.gather(peer, encode(request))

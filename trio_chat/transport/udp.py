@@ -20,6 +20,8 @@ from trio_chat.protocol.records import Address
 BATCH = 256
 BUFFER = 4 * 1024 * 1024
 _MAPPED = "::ffff:"
+_MAY_BE_CUT = (10, 0)
+"""IP_MTU_DISCOVER and IP_PMTUDISC_DONT of Linux, which Python has no names for. Other systems do not need it."""
 _LINK_LOCAL = re.compile("fe[89ab].:", re.IGNORECASE)
 
 
@@ -37,6 +39,10 @@ class DatagramSocket(Protocol):
 
     def send(self, data: bytes, address: Address) -> None:
         """Send without waiting. What cannot be sent now is lost, as any datagram may be."""
+        ...
+
+    def own_address(self, towards: Address) -> Address | None:
+        """The address from which what is sent to that address goes; None if there is no way to it."""
         ...
 
     def close(self) -> None:
@@ -102,6 +108,16 @@ class UdpSocket:
         except (OSError, OverflowError):
             self.lost += 1
 
+    def own_address(self, towards: Address) -> Address | None:
+        host, port = self.address
+        if not ip_address(host.partition("%")[0]).is_unspecified:
+            return self.address
+        # Connecting a UDP socket only looks up the route: nothing is sent.
+        with suppress(OSError, OverflowError), socket.socket(self._family, socket.SOCK_DGRAM) as probe:
+            probe.connect((_to_system(towards[0], self._family), towards[1]))
+            return (_from_system(probe.getsockname())[0], port)
+        return None
+
     def close(self) -> None:
         if self._socket.fileno() >= 0:
             # First: a task that waits in `receive_batch` is woken, and does not wait for another socket that gets the
@@ -159,6 +175,11 @@ def _open_bound(host: str | None, port: int) -> socket.socket:
     opened = socket.socket(socket.AF_INET6 if six else socket.AF_INET, socket.SOCK_DGRAM)
     try:
         opened.setblocking(False)
+        if sys.platform == "linux":
+            # Otherwise a router that carries less than our longest datagrams drops them, and where it may not say so
+            # (ICMP is often filtered) they never arrive. It cuts them in pieces if it may. For IPv6 there is no such
+            # thing. A dual-stack socket takes the option, too.
+            opened.setsockopt(socket.IPPROTO_IP, *_MAY_BE_CUT)
         for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
             with suppress(OSError):  # some systems refuse a size that they do not allow; the default works too
                 opened.setsockopt(socket.SOL_SOCKET, option, BUFFER)
