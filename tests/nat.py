@@ -6,6 +6,8 @@ The words are those of RFC 4787 and RFC 5780. Used by the network in memory and 
 import enum
 import itertools
 
+import trio
+
 
 class Kind(enum.Enum):
     """Who reaches the host behind it, and how the host is seen."""
@@ -52,3 +54,20 @@ class Nat:
                 is_let_in = self._kind is Kind.FULL_CONE or now - sent_at <= self._lasts
                 return inside if is_let_in else None
         return None
+
+
+class Firewall:
+    """In front of some hosts: it lets in what comes from where they have sent to lately, and translates nothing."""
+
+    def __init__(self, hosts, lasts):
+        self._hosts = hosts
+        self._lasts = lasts
+        self._sent = {}
+
+    def lets_through(self, data, source, destination):
+        """A filter of a MemoryNetwork."""
+        now = trio.current_time()
+        if source[0] in self._hosts:
+            self._sent[source, destination] = now
+        is_answer = now - self._sent.get((destination, source), float("-inf")) <= self._lasts
+        return is_answer or destination[0] not in self._hosts

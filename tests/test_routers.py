@@ -13,6 +13,7 @@ from tests.nat import Kind, Nat
 from tests.network import Conditions, open_memory_network
 from tests.raw_peer import RawPeer
 from tests.stage import SERVER_KEY, SERVER_PEER, identity_of, open_stage
+from trio_chat.client.direct_sender import DETOUR
 from trio_chat.client.own_address import LOOK_EVERY
 from trio_chat.link.session import Peer
 from trio_chat.protocol.limits import LIMITS
@@ -67,7 +68,7 @@ async def test_a_link_that_a_router_has_forgotten_is_opened_again(autojump_clock
         assert (await alice.chat.send("bob", "two")).how == "direct"
 
 
-@pytest.mark.parametrize("kinds", [(SYMMETRIC, SYMMETRIC), (RESTRICTED, SYMMETRIC)])
+@pytest.mark.parametrize("kinds", [(SYMMETRIC, SYMMETRIC), (RESTRICTED, SYMMETRIC), (None, SYMMETRIC)])
 async def test_behind_a_router_with_another_address_for_each_messages_go_by_the_server(kinds, autojump_clock):
     """Nobody knows the address from which such a router lets in what is sent to it."""
     async with alice_and_bob(*kinds) as (_, alice, bob):
@@ -95,6 +96,26 @@ async def test_who_gets_another_address_is_found_there_within_seconds(autojump_c
         await stage.pass_time(LOOK_EVERY + 1)
         assert alice.chat.table["bob"].address == ("10.9.9.9", 7000)
         assert (await alice.chat.send("bob", "two")).how == "direct"
+
+
+async def test_who_is_behind_such_a_router_reaches_those_who_are_behind_none_or_a_friendly_one(autojump_clock):
+    for kind in (None, CONE):
+        async with alice_and_bob(kind, SYMMETRIC) as (_, _alice, bob):
+            assert (await bob.chat.send("alice", "one")).how == "direct"
+
+
+async def test_two_behind_one_router_that_does_not_send_back_inside_write_by_the_server(autojump_clock):
+    """The server, which is outside, sees both at the same address."""
+    async with open_memory_network(1) as network, open_stage(network) as stage:
+        nat = Nat("203.0.113.0")
+        for host in ("192.168.0.2", "192.168.0.3"):
+            network.put_behind(nat, host)
+        alice, bob = await stage.enter("alice", host="192.168.0.2"), await stage.enter("bob", host="192.168.0.3")
+        assert (await alice.chat.send("bob", "one")).how == "relayed"
+        nat.hairpin = True
+        await stage.pass_time(DETOUR)
+        assert (await alice.chat.send("bob", "two")).how == "direct"
+        assert bob.texts() == ["one", "two"]
 
 
 async def test_nobody_is_asked_for_if_they_answer(autojump_clock):

@@ -4,6 +4,7 @@ The real server and real clients run in it with real stores. What happens is not
 """
 
 import itertools
+import math
 import random
 from collections import Counter
 from collections.abc import Iterable
@@ -13,6 +14,7 @@ from typing import get_args
 
 import trio
 
+from tests.nat import Firewall
 from tests.network import Conditions
 from tests.simulation.disk import Failure
 from tests.simulation.freed_name import FreedName
@@ -57,6 +59,9 @@ MANY = 100_000
 RETURN_WITHIN = 2.0
 """Seconds after a restart of the server in which those who were online are registered again."""
 
+RATES = (math.inf, math.inf, math.inf, 64_000.0, 8000.0)
+"""Bytes a second from one host to another."""
+
 STEP = (0.0, 0.02, 0.3, 1.0, 4.0)
 """Seconds between two events, at most: one of these is drawn each time."""
 
@@ -83,6 +88,8 @@ class World:
         for person in self.people:
             person.keeps = dice.random() < KEEPING
             person.slowness = dice.choice(SLOWNESS)
+        self._lines = random.Random(f"lines {seed}")
+        self._put_behind_firewalls()
         self.private = PrivateEvents(self)
         self.outbox = OutboxEvents(self)
         self.trace.shown = {person.name: [] for person in self.people}
@@ -209,8 +216,18 @@ class World:
         self.set_conditions(self.dice.choice((0.0, 0.05, 0.2, 0.5)), self.dice.choice((0.0, 0.01, 0.1, 0.4, 1.5)))
 
     def set_conditions(self, loss: float, late: float) -> None:
-        self.network.default = Conditions(loss, self.dice.choice((0.0, 0.1)), (0.0, late))
-        self.trace.note("network", f"now loses {loss:.0%} and takes up to {late} s", for_all=True)
+        rate = self._lines.choice(RATES)
+        self.network.default = Conditions(loss, self.dice.choice((0.0, 0.1)), (0.0, late), rate)
+        line = f"now loses {loss:.0%}, takes up to {late} s and carries {rate:.0f} bytes a second"
+        self.trace.note("network", line, for_all=True)
+
+    def _put_behind_firewalls(self) -> None:
+        """Some people reach everybody, but are reached only by those to whom they have sent."""
+        if self._lines.random() < 0.5:
+            behind = {person.address[0] for person in self.people if self._lines.random() < 0.5}
+            lasts = self._lines.choice((30.0, 120.0))
+            self.network.filters.append(Firewall(behind, lasts).lets_through)
+            self.trace.note("network", f"lets only answers of the last {lasts:.0f} s to {sorted(behind)}", for_all=True)
 
     def _slow_down(self, person: Person) -> None:
         """Delay what they send from this address. They will have another address before the end."""
