@@ -132,6 +132,8 @@ class MemoryNetwork:
         """The host names that resolve() knows."""
         self.moved: dict[Address, Address] = {}
         """Where sockets are now that were bound to another address."""
+        self.nats: dict[str, Nat] = {}
+        """The router of each host that is behind one, and of its own outside host."""
         self._seed = seed
         self._capacity = capacity
         self._sockets: dict[Address, MemorySocket] = {}
@@ -139,7 +141,6 @@ class MemoryNetwork:
         self._conditions: dict[tuple[Place, Place], Conditions] = {}
         self._cuts: set[tuple[Place, Place]] = set()
         self._free_at: dict[tuple[str, str], float] = {}
-        self._nats: dict[str, Nat] = {}
         self._outside: dict[Address, Address] = {}
         self._inside: dict[Address, Address] = {}
         self._in_flight: list[tuple[float, int, bytes, Address, Address]] = []
@@ -201,7 +202,7 @@ class MemoryNetwork:
 
     def put_behind(self, nat: Nat, host: str) -> None:
         """Put a host behind a router that translates its addresses; several hosts may be behind one."""
-        self._nats[host] = self._nats[nat.host] = nat
+        self.nats[host] = self.nats[nat.host] = nat
 
     def inject(self, data: bytes, source: Address, destination: Address) -> None:
         """Deliver `data` now as if it came from `source`: of any size, without conditions, and not logged."""
@@ -212,7 +213,7 @@ class MemoryNetwork:
     def carry(self, data: bytes, source: Address, destination: Address) -> None:
         """Send a datagram: log it, and lose, delay or deliver it."""
         source = self._outside.get(source, source)
-        if (nat := self._nats.get(source[0])) and (destination[0] == nat.host or self._nats.get(destination[0]) != nat):
+        if (nat := self.nats.get(source[0])) and (destination[0] == nat.host or self.nats.get(destination[0]) != nat):
             source = nat.outward(source, destination, trio.current_time())
         self.log.append(Sent(trio.current_time(), source, destination, data))  # first: a filter may look at it
         delays = self._delays(data, source, destination)
@@ -270,9 +271,9 @@ class MemoryNetwork:
 
     def _arrive(self, data: bytes, source: Address, destination: Address) -> None:
         inside: Address | None = self._inside.get(destination, destination)
-        if nat := self._nats.get(destination[0]):
+        if nat := self.nats.get(destination[0]):
             if destination[0] != nat.host:
-                inside = destination if self._nats.get(source[0]) == nat else None
+                inside = destination if self.nats.get(source[0]) == nat else None
             elif source[0] == nat.host and not nat.hairpin:
                 inside = None
             else:

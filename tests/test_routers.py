@@ -13,13 +13,15 @@ from tests.nat import Kind, Nat
 from tests.network import Conditions, open_memory_network
 from tests.raw_peer import RawPeer
 from tests.stage import SERVER_KEY, SERVER_PEER, identity_of, open_stage
-from trio_chat.client.direct_sender import DETOUR
-from trio_chat.client.own_address import LOOK_EVERY
+from trio_chat.client.opening import open_chat
+from trio_chat.crypto.addresses import seal_address
 from trio_chat.link.session import Peer
 from trio_chat.protocol.limits import LIMITS
-from trio_chat.protocol.messages import Introduce, Introduced, Registered, Save, TableChange
+from trio_chat.protocol.messages import Heartbeat, Introduce, Introduced, Registered, Save, TableChange
 from trio_chat.protocol.records import Record, Version
+from trio_chat.server.server import serve_chat
 from trio_chat.transport.ids import new_id
+from trio_chat.transport.udp import own_addresses
 
 CONE, RESTRICTED, SYMMETRIC = Kind.FULL_CONE, Kind.PORT_RESTRICTED, Kind.SYMMETRIC
 
@@ -68,54 +70,63 @@ async def test_a_link_that_a_router_has_forgotten_is_opened_again(autojump_clock
         assert (await alice.chat.send("bob", "two")).how == "direct"
 
 
-@pytest.mark.parametrize("kinds", [(SYMMETRIC, SYMMETRIC), (RESTRICTED, SYMMETRIC), (None, SYMMETRIC)])
+@pytest.mark.parametrize("kinds", [(SYMMETRIC, SYMMETRIC), (RESTRICTED, SYMMETRIC)])
 async def test_behind_a_router_with_another_address_for_each_messages_go_by_the_server(kinds, autojump_clock):
     """Nobody knows the address from which such a router lets in what is sent to it."""
-    async with alice_and_bob(*kinds) as (_, alice, bob):
-        assert (await alice.chat.send("bob", "one")).how == "relayed"
-        assert bob.texts() == ["one"]
-
-
-async def test_who_only_reads_behind_a_router_that_forgets_in_15_seconds_stays_online(autojump_clock):
-    """Before: marked offline although they were there, and letters came seconds late."""
-    async with alice_and_bob(None, RESTRICTED, lasts=15) as (stage, alice, bob):
-        for n in range(10):
-            await stage.pass_time(61)
-            await alice.chat.send_all(str(n))
-            await stage.pass_time(0.3)
-            assert bob.texts()[-1:] == [str(n)]
-        assert [row.name for row in stage.changes] == ["alice", "bob"]
-
-
-async def test_who_gets_another_address_is_found_there_within_seconds(autojump_clock):
-    """Before: with the next heartbeat, up to 20 seconds later."""
-    async with alice_and_bob(None, None) as (stage, alice, bob):
-        await alice.chat.send("bob", "one")
-        await stage.pass_time(3)
-        stage.network.move((bob.host, 6000), ("10.9.9.9", 7000))
-        await stage.pass_time(LOOK_EVERY + 1)
-        assert alice.chat.table["bob"].address == ("10.9.9.9", 7000)
-        assert (await alice.chat.send("bob", "two")).how == "direct"
-
-
-async def test_who_is_behind_such_a_router_reaches_those_who_are_behind_none_or_a_friendly_one(autojump_clock):
-    for kind in (None, CONE):
-        async with alice_and_bob(kind, SYMMETRIC) as (_, _alice, bob):
-            assert (await bob.chat.send("alice", "one")).how == "direct"
-
-
-async def test_two_behind_one_router_that_does_not_send_back_inside_write_by_the_server(autojump_clock):
-    """The server, which is outside, sees both at the same address."""
-    async with open_memory_network(1) as network, open_stage(network) as stage:
-        nat = Nat("203.0.113.0")
-        for host in ("192.168.0.2", "192.168.0.3"):
-            network.put_behind(nat, host)
-        alice, bob = await stage.enter("alice", host="192.168.0.2"), await stage.enter("bob", host="192.168.0.3")
-        assert (await alice.chat.send("bob", "one")).how == "relayed"
-        nat.hairpin = True
-        await stage.pass_time(DETOUR)
-        assert (await alice.chat.send("bob", "two")).how == "direct"
+    async with alice_and_bob(*kinds) as (stage, alice, bob):
+        for text in ("one", "two"):
+            assert (await alice.chat.send("bob", text)).how == "relayed"
+            await stage.pass_time(1)
         assert bob.texts() == ["one", "two"]
+
+
+@pytest.mark.parametrize("kind", [None, CONE])
+async def test_who_is_behind_such_a_router_and_those_who_are_reached_by_all_write_directly(kind, autojump_clock):
+    """To them from the second message on: they have sent to us then, from the address that we need."""
+    async with alice_and_bob(kind, SYMMETRIC, lasts=60) as (stage, alice, bob):
+        assert (await alice.chat.send("bob", "one")).how == "relayed"
+        for text in ("two", "three"):
+            assert (await alice.chat.send("bob", text)).how == "direct"
+        assert (await bob.chat.send("alice", "four")).how == "direct"
+        await stage.pass_time(600)  # their router has forgotten us meanwhile
+        await alice.chat.send("bob", "five")
+        assert (await alice.chat.send("bob", "six")).how == "direct"
+        assert bob.texts() == ["one", "two", "three", "five", "six"]
+
+
+@pytest.mark.parametrize("hairpin", [False, True])
+async def test_two_behind_one_router_write_directly(hairpin, autojump_clock):
+    """The server, which is outside, sees both at the same address. It does not learn those that they have inside."""
+    async with open_memory_network(1) as network, open_stage(network) as stage:
+        nat = Nat("203.0.113.0", hairpin=hairpin)
+        inside = ("192.168.0.2", "192.168.0.3")
+        for host in inside:
+            network.put_behind(nat, host)
+        alice, bob = await stage.enter("alice", host=inside[0]), await stage.enter("bob", host=inside[1])
+        assert (await alice.chat.send("bob", "one")).how == ("direct" if hairpin else "relayed")
+        for text in ("two", "three"):
+            assert (await alice.chat.send("bob", text)).how == "direct"
+        assert (await bob.chat.send("alice", "four")).how == "direct"
+        assert bob.texts() == ["one", "two", "three"]
+        assert not any(host.encode() in message.at for message in stage.sent(Introduce) for host in inside)
+
+
+@pytest.mark.skipif(not own_addresses(), reason="this machine is in no network")
+async def test_who_is_on_the_machine_of_the_server_and_others_write_directly(nursery):
+    """The server sees them at 127.0.0.1. Before: all messages to them went by the server. Real sockets."""
+    own = own_addresses()[0]
+    _, port = await nursery.start(serve_chat, 0)
+    async with open_chat("bob", ("127.0.0.1", port)), open_chat("alice", (own, port)) as alice:
+        assert alice.table["bob"].host == "127.0.0.1"
+        assert (await alice.send("bob", "one")).how != "direct"
+        ways = []
+        for _ in range(100):
+            await trio.sleep(0.1)
+            ways.append((await alice.send("bob", "two")).how)
+            if ways[-1] == "direct":
+                break
+        assert ways[-1] == "direct"
+    nursery.cancel_scope.cancel()
 
 
 async def test_nobody_is_asked_for_if_they_answer(autojump_clock):
@@ -177,6 +188,26 @@ async def test_nobody_is_made_to_send_to_somebody_whom_they_block(autojump_clock
         await stage.pass_time(1)
         assert await ask_often(stage, mallory, 20) == 0
         assert stage.sent(Introduced) == []
+
+
+@pytest.mark.parametrize("at", ["192.168.1.9", "127.0.0.1", "203.0.113.9"])
+@pytest.mark.parametrize("is_behind_the_same", [False, True])
+async def test_nobody_sends_to_any_address_that_another_names(at, is_behind_the_same, autojump_clock):
+    """Only to one of a private network, and only if both are behind the same router, as the server says."""
+    async with alice_and_bob(None, RESTRICTED) as (stage, _, bob):
+        mallory = await enter_mallory(stage)
+        if is_behind_the_same:
+            stage.network.put_behind(stage.network.nats["203.0.113.1"], "10.6.6.6")
+            mallory.send(SERVER_PEER, Heartbeat(new_id(), mallory.of(Registered)[-1].since))
+            await stage.pass_time(5)
+        sealed = seal_address((at, 53), identity_of("bob").public, sender="mallory", recipient="bob")
+        mallory.send(SERVER_PEER, Introduce(new_id(), "bob", sealed))
+        await stage.pass_time(1)
+        assert len(stage.sent(Introduced)) == 1
+        sent = [one for one in stage.network.log if one.destination == (at, 53)]
+        assert bool(sent) == (is_behind_the_same and at == "192.168.1.9")
+        assert all(len(one.data) <= 200 for one in sent)
+        assert bob.chat.online
 
 
 async def test_only_the_server_introduces(autojump_clock):

@@ -48,6 +48,7 @@ KEPT = {
     "SqliteClientStore._seen",  # ids of 30 days
     "TokenBuckets._buckets",  # rates of senders and hosts
     "DirectSender._silent",  # at most one for each name
+    "DirectSender._elsewhere",  # the same
     "KeyPins._verified",  # at most one for each name
     "KeyPins._warned",  # at most one for each name
     "Links._hellos",  # at most one for each server that has not answered yet

@@ -377,7 +377,7 @@ class Chat:
             case DirectMessage() if self._is_open:
                 answer = self._inbox.take_message(peer, request)
                 if isinstance(answer, messages.Ack):
-                    self._direct.heard(request.sender)
+                    self._direct.heard(request.sender, peer)
                 return answer
             case messages.MessagesKept():
                 self._direct.on_kept(peer, request.ids)
@@ -388,8 +388,8 @@ class Chat:
                 return self._inbox.take_batch(peer, request)
             case messages.TableChange() if is_from_server:
                 return self._registration.take_table(request, registered)
-            case messages.Introduced(name=name) if is_from_server:
-                self._direct.introduced(name)
+            case messages.Introduced() if is_from_server:
+                self._direct.introduced(request)
             case messages.SessionEnded() if is_from_server:
                 return self._registration.take_end(request, registered)
             # Whatever its time: the answer to a newer registration may not have arrived yet, and we are online.

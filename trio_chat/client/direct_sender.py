@@ -14,11 +14,13 @@ import trio
 from trio_chat.client.context import ClientContext
 from trio_chat.client.events import Fallback
 from trio_chat.client.registration import Registration
+from trio_chat.crypto.addresses import open_address_untrusted, seal_address
+from trio_chat.crypto.letters import Unreadable
 from trio_chat.errors import KeyChanged, KeyNotRemembered
 from trio_chat.link.session import Peer
 from trio_chat.protocol.limits import LIMITS
-from trio_chat.protocol.messages import Ack, DirectMessage, Introduce
-from trio_chat.protocol.records import RETENTION, PublicKeys, Record, fold, is_loopback
+from trio_chat.protocol.messages import Ack, DirectMessage, Introduce, Introduced
+from trio_chat.protocol.records import RETENTION, PublicKeys, Record, fold, is_loopback, is_of_private_network
 from trio_chat.protocol.token_buckets import TokenBuckets
 from trio_chat.transport.ids import new_id
 
@@ -27,10 +29,10 @@ DETOUR = 60.0
 
 
 class _Silence(NamedTuple):
-    """Somebody did not answer directly: their row, the link with them, and until when that counts."""
+    """Somebody did not answer directly: their row, the newest link with them before, and until when that counts."""
 
     row: Record
-    session: bytes
+    link: bytes
     until: float
 
 
@@ -43,23 +45,44 @@ class DirectSender:
     on_kept: Callable[[Peer, Sequence[bytes]], object] = attrs.field(init=False, default=lambda peer, ids: None)
     """Called with a peer, and the ids of messages that are on its disk, as it says. Others' ids may be among them."""
     _silent: dict[str, _Silence] = attrs.field(init=False, factory=dict)
+    # Those who are reached where their newest link comes from, and not at the address in this row.
+    _elsewhere: dict[str, Record] = attrs.field(init=False, factory=dict)
     # A server that lies must not make its clients flood an address that it puts into a row.
     _greeted: TokenBuckets = attrs.field(init=False, factory=lambda: TokenBuckets(LIMITS.introductions_per_key, 1))
 
-    def heard(self, name: str) -> None:
-        """A message of theirs has come directly: ours may reach them, too."""
+    def heard(self, name: str, peer: Peer) -> None:
+        """A message of theirs has come directly: ours may reach them, too, where that came from."""
+        record = self._context.table.get(name)
+        if record is not None and record.address != peer.address:
+            self._elsewhere[fold(name)] = record
         if self._silent:
             self._silent.pop(fold(name), None)
 
-    def introduced(self, name: str) -> None:
+    def peer(self, record: Record, keys: PublicKeys) -> Peer:
+        """Where somebody with this row is reached: at the address in it, unless that was tried in vain."""
+        at_row = Peer(record.address, keys.link)
+        is_elsewhere = self._elsewhere.get(fold(record.name)) == record
+        return self._context.endpoint.latest_peer(keys.link) or at_row if is_elsewhere else at_row
+
+    def introduced(self, request: Introduced) -> None:
         """They send to us directly, says the server. Our router may let that in when something was sent to them."""
-        record = self._context.table.get(name)
+        context = self._context
+        record, own = context.table.get(request.name), context.table.get(context.name)
         if record is None or not record.online or not self._greeted.take("", trio.current_time()):
             return
         with suppress(KeyChanged, KeyNotRemembered):
-            keys = self._context.pins.keys(record)
-            if keys is not None and keys.signing not in self._context.store.blocked():
-                self._context.endpoint.greet(Peer(record.address, keys.link))
+            keys = context.pins.keys(record)
+            if keys is None or keys.signing in context.store.blocked():
+                return
+            context.endpoint.greet(Peer(record.address, keys.link))
+            # Both have one address outside: perhaps they are behind one router, which does not send back inside.
+            if request.at and own is not None and own.host == record.host:
+                with suppress(Unreadable):
+                    at = open_address_untrusted(
+                        request.at, context.identity, sender=record.name, recipient=context.name
+                    )
+                    if is_of_private_network(at[0]):
+                        context.endpoint.greet(Peer(at, keys.link))
 
     async def send(
         self,
@@ -80,26 +103,45 @@ class DirectSender:
         # It would arrive before that one.
         if in_order and self._context.store.is_at_server(record.name, self._context.clock() - RETENTION):
             return Fallback.IN_ORDER
-        peer = Peer(record.address, keys.link)
-        # If their row has changed since, it is worth another try: they may have registered at another address. As with
-        # a new link: the way is open now.
-        silent, link = self._silent.get(fold(record.name)), self._context.endpoint.session(peer)
-        was_silent = silent is not None and silent[:2] == (record, link) and silent.until > trio.current_time()
-        # The server sees a client on its own machine as 127.0.0.1 or ::1, which for others is their own machine.
-        is_at_server = is_loopback(record.host)
-        if was_silent or (is_at_server and not is_loopback(self._registration.server.address[0])):
+        latest = self._context.endpoint.latest_peer(keys.link)
+        link = self._context.endpoint.session(latest) if latest else b""
+        introduce, peer = partial(self._introduce, record, keys), self._way_to(record, keys, latest, link)
+        if peer is None:
             return Fallback.DETOUR
-        introduce = partial(self._introduce, record.name)
         answer = await self._context.endpoint.request(
             peer, message, is_patient=False, session=session, on_pause=introduce
         )
         # Not signed: it came on a link with the recipient's key, so nobody else has sent it.
         if isinstance(answer, Ack):
+            if peer.address != record.address:
+                self._elsewhere[fold(record.name)] = record
             return None
         # For a while, further messages to them need not wait for a window first.
-        link = self._context.endpoint.session(peer)
+        self._elsewhere.pop(fold(record.name), None)
         self._silent[fold(record.name)] = _Silence(record, link, trio.current_time() + DETOUR)
         return Fallback.NO_ACK
 
-    def _introduce(self, name: str) -> None:
-        self._context.endpoint.tell(self._registration.server, Introduce(new_id(), name))
+    def _way_to(self, record: Record, keys: PublicKeys, latest: Peer | None, link: bytes) -> Peer | None:
+        """Where to send to; None: it is not worth a try. `latest`, `link`: where their newest link is, and which."""
+        peer, silent = self.peer(record, keys), self._silent.get(fold(record.name))
+        # If their row has changed since, it is worth another try: they may have registered at another address.
+        if silent is not None and silent.row == record and silent.until > trio.current_time():
+            # So it is with a new link: they have come through from there.
+            return None if silent.link == link else latest
+        # The server sees a client on its own machine as 127.0.0.1 or ::1, which for others is their own machine. What
+        # that client sends to us comes from another address.
+        if is_loopback(peer.address[0]) and not is_loopback(self._registration.server.address[0]):
+            if latest is None or is_loopback(latest.address[0]):
+                self._introduce(record, keys)
+                return None
+            return latest
+        return peer
+
+    def _introduce(self, record: Record, keys: PublicKeys) -> None:
+        context, server = self._context, self._registration.server
+        own, at = context.table.get(context.name), b""
+        if own is not None and own.host == record.host:
+            address = context.endpoint.own_address(server.address)
+            if address is not None and address != own.address:
+                at = seal_address(address, keys, sender=context.name, recipient=record.name)
+        context.endpoint.tell(server, Introduce(new_id(), record.name, at))

@@ -20,7 +20,6 @@ from trio_chat.client.outgoing_queue import AT_ONCE, RESEND_UNKEPT, MessageQueue
 from trio_chat.client.people import People
 from trio_chat.client.registration import Registration
 from trio_chat.client.rooms import Rooms
-from trio_chat.link.session import Peer
 from trio_chat.protocol.messages import DirectMessage
 from trio_chat.protocol.records import PublicKeys, Record
 from trio_chat.storage.outgoing import Outgoing
@@ -109,7 +108,7 @@ class Attempts:
     async def _send_directly(
         self, queue: MessageQueue, one: QueuedMessage, message: DirectMessage, record: Record, keys: PublicKeys
     ) -> bool:
-        peer, endpoint = Peer(record.address, keys.link), self._context.endpoint
+        peer, endpoint = self._direct.peer(record, keys), self._context.endpoint
         # Before it is sent: that it is kept may be said before we look at the answer.
         self.handed[message.id] = (keys.link, queue, one)
         # Behind others: not to a program that has started since it acknowledged them.
@@ -119,6 +118,7 @@ class Attempts:
         self._letters.received(message.id)
         one.resend_at = trio.current_time() + RESEND_UNKEPT[min(one.times, len(RESEND_UNKEPT) - 1)]
         one.times += 1
+        peer = self._direct.peer(record, keys)  # they may have been reached at another address
         one.handed_to, one.peer, one.session = record, peer, endpoint.session(peer)
         return True
 

@@ -108,6 +108,10 @@ class Links:
         session = self._sessions.current(peer)
         return session.index if session else b""
 
+    def latest_peer(self, key: bytes) -> Peer | None:
+        """Where the owner of this key was when they, or we, last made a session; None if there is none."""
+        return self._sessions.latest_peer(key)
+
     def round_trip(self, peer: Peer) -> float:
         """How many seconds it takes at most until the peer can have answered; 0 if there is no session."""
         session = self._sessions.current(peer)

@@ -64,6 +64,11 @@ class SessionTable:
         """The session on which is sent to this peer."""
         return self._current.get(peer)
 
+    def latest_peer(self, key: bytes) -> Peer | None:
+        """The peer with this key, where its newest session is on which is sent."""
+        sessions = reversed(self._by_key.get(key, {}).values())
+        return next((one.peer for one in sessions if self._current.get(one.peer) is one), None)
+
     def is_known_at(self, address: Address) -> bool:
         """Whether somebody known has a session at this address and port."""
         session = self._at_address.get(address)

@@ -329,10 +329,12 @@ class Introduce(Answerable):
     """Client to server: what I send to this person directly is not answered. Tell them with an Introduced.
 
     Many routers let in only what comes from where something was sent to. Neither of the two is answered or sent again.
+    `at`: our address on our side of the router, sealed for them, if they may be there, too; see crypto/addresses.py.
     """
 
     kind: ClassVar[int] = 51
     name: Name
+    at: Annotated[bytes, Meta(max_length=128)] = b""
 
 
 @attrs.frozen
@@ -341,6 +343,7 @@ class Introduced(Answerable):
 
     kind: ClassVar[int] = 52
     name: Name
+    at: Annotated[bytes, Meta(max_length=128)] = b""
 
 
 @attrs.frozen

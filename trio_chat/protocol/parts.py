@@ -46,6 +46,12 @@ class OutgoingRequest:
             )
         self._begin()
 
+    @classmethod
+    def of(cls, request: Request) -> "OutgoingRequest":
+        """The request, encoded once: a resend must be the same bytes, as links that wait for a session keep each
+        plaintext once."""
+        return cls(request.kind, request.id, encode(request))
+
     def _begin(self) -> None:
         self._held = 0
         self._most = 0

@@ -8,7 +8,7 @@ import enum
 import hashlib
 import re
 from functools import lru_cache
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from typing import Annotated
 
 import attrs
@@ -65,6 +65,8 @@ EpochBody = Annotated[bytes, Meta(max_length=MAX_EPOCH)]
 Seconds = Annotated[float, Meta(ge=0, le=253_402_300_799)]
 
 
+_PRIVATE_NETWORKS = [ip_network(one) for one in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7")]
+
 fold = str.lower
 """The form in which names are compared: `Bob` and `bob` are the same name."""
 
@@ -100,6 +102,15 @@ _parse_host = lru_cache(maxsize=4096)(ip_address)
 def is_loopback(host: str) -> bool:
     """Whether this numeric host is the own machine of whoever sends there."""
     return ip_address(host).is_loopback
+
+
+def is_of_private_network(host: str) -> bool:
+    """Whether this is a numeric host of a home's or a firm's network (RFC 1918, RFC 4193)."""
+    try:
+        parsed = ip_address(host)
+    except ValueError:
+        return False
+    return any(parsed in network for network in _PRIVATE_NETWORKS)
 
 
 def _is_address(instance: object, attribute: "attrs.Attribute[str]", host: str) -> None:

@@ -206,9 +206,9 @@ class _Server:
                 self._append_due.set()
             case AskRoom():
                 self._room_requests.take(peer, outcome)
-            case Introduction(other, name):
+            case Introduction(other, name, at):
                 # Once, and nobody waits for it: a task for each would be one more thing to use up.
-                self._endpoint.tell(other, Introduced(new_id(), name))
+                self._endpoint.tell(other, Introduced(new_id(), name, at))
                 return Reaction.SILENCE
             case _:
                 if place:

@@ -249,7 +249,7 @@ class Service:
         is_online = other is not None and not self._blocks.hides(other.folded, sender.key)
         if other is None or not is_online or self.throttle.pause(now, introductions_per_key=sender.key):
             return Reaction.SILENCE
-        return Introduction(other.peer, sender.name)
+        return Introduction(other.peer, sender.name, request.at)
 
     def _save(self, sender: Session, request: Save, now: float, at: float) -> Outcome:
         if not self._is_owned(request.recipient):

@@ -104,10 +104,11 @@ class AskRoom:
 
 @attrs.frozen
 class Introduction:
-    """Tell the program at `to` that the person with this name sends to it directly."""
+    """Tell the program at `to` that the person with this name sends to it directly. `at` is for its eyes only."""
 
     to: Peer
     name: str
+    at: bytes
 
 
 @attrs.frozen

@@ -119,7 +119,7 @@ class Endpoint:
         only one on which it is sent; None is any. `begun`: what was sent of it before.
         """
         group = RequestGroup(1)
-        pending = self._add_pending(peer, request, begun or _outgoing(request), on_answer, group)
+        pending = self._add_pending(peer, request, begun or OutgoingRequest.of(request), on_answer, group)
         pending.session = session
         send = partial(self._send_pending, [pending])
         try:
@@ -159,7 +159,7 @@ class Endpoint:
             return {}  # nothing to wait for
         # One request may go to many: it is encoded once. By identity: to compare long requests costs time, too.
         distinct = {id(request): request for request in requests.values()}
-        outgoing = {key: _outgoing(request) for key, request in distinct.items()}
+        outgoing = {key: OutgoingRequest.of(request) for key, request in distinct.items()}
         group = RequestGroup(len(requests))
         pending = [
             self._add_pending(peer, request, outgoing[id(request)].copy(), partial(on_answer, peer), group)
@@ -199,6 +199,10 @@ class Endpoint:
     def session(self, peer: Peer) -> bytes:
         """Which session is used to send to this peer: another one after the peer has started again."""
         return self._links.session(peer)
+
+    def latest_peer(self, key: bytes) -> Peer | None:
+        """Where the owner of this link key is, by their newest link; None if there is none."""
+        return self._links.latest_peer(key)
 
     def abandon(self, peer: Peer) -> None:
         """This peer is gone: requests to it end now, as if it had stayed silent."""
@@ -391,8 +395,3 @@ class Endpoint:
             self._assembly.drop(key)
         else:
             self._handle_request(peer, request, handle)
-
-
-def _outgoing(request: Request) -> OutgoingRequest:
-    # Encoded once: a resend must be the same bytes, as links that wait for a session keep each plaintext once.
-    return OutgoingRequest(request.kind, request.id, encode(request))
