@@ -213,6 +213,7 @@ async def test_a_private_group_from_its_beginning_to_a_removal(start, autojump_c
         "[Group OX is private, and you are not in it. Ask one of its owners to type invite with your name.]"
     ]
     assert await bob.types("list_groups") == ["[Available group chats:]"]
+    assert await alice.types("list_groups") == ["[Available group chats:]", "ox (private) (current)"]
     assert await alice.types("invite BOB") == ["(ox) [bob is in the group now.]"]
     assert await bob.reads() == ["(ox) [alice has added you to this group. Type join_group ox to write to it.]"]
     assert await bob.types("join_group ox") == ["[Entered group ox successfully]"]

@@ -271,7 +271,7 @@ class Phrasebook:
             case results.RoomsList(rooms, current):
                 # Everyone is in that room, and nobody can join it or leave it: it is no group to choose.
                 listed = [one for one in rooms if one.name != EVERYONE_NAME or one.name == current]
-                rows = [self.lines(_room_row(one, current), room=one.name) for one in listed]
+                rows = [self.lines(phrase, room=text) for phrase, text in (_room_row(one, current) for one in listed)]
                 return (*self.lines(Phrase.ROOMS), *chain.from_iterable(rows))
             case results.MembersList(room, names) | results.OwnersList(room, names):
                 heading = Phrase.MEMBERS if isinstance(result, results.MembersList) else Phrase.OWNERS
@@ -368,10 +368,9 @@ class Phrasebook:
         return self.lines(Phrase.OTHER_ERROR, text=escape(text[:1].upper() + text[1:]))
 
 
-def _room_row(room: RoomInfo, current: str) -> Phrase:
-    if not room.joined:
-        return Phrase.ROOM_ROW
-    return Phrase.CURRENT_ROOM_ROW if room.name == current else Phrase.JOINED_ROOM_ROW
+def _room_row(room: RoomInfo, current: str) -> tuple[Phrase, str]:
+    joined = Phrase.CURRENT_ROOM_ROW if room.name == current else Phrase.JOINED_ROOM_ROW
+    return joined if room.joined else Phrase.ROOM_ROW, f"{room.name} (private)" if room.private else room.name
 
 
 def _fill(style: Style, template: str, text: str, fields: dict[str, str]) -> Iterator[Line]:

@@ -177,8 +177,8 @@ def _open_bound(host: str | None, port: int) -> socket.socket:
         opened.setblocking(False)
         if sys.platform == "linux":
             # Otherwise a router that carries less than our longest datagrams drops them, and where it may not say so
-            # (ICMP is often filtered) they never arrive. It cuts them in pieces if it may. For IPv6 there is no such
-            # thing. A dual-stack socket takes the option, too.
+            # (ICMP is often filtered) they never arrive. It cuts them in pieces if it may. With IPv6 each network
+            # carries 1,280 bytes, which is enough. A dual-stack socket takes the option, too.
             opened.setsockopt(socket.IPPROTO_IP, *_MAY_BE_CUT)
         for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
             with suppress(OSError):  # some systems refuse a size that they do not allow; the default works too
