@@ -50,7 +50,10 @@ class Screen:
 
 
 class LineSplitter:
-    """Bytes in, in pieces of any size; lines out, without their ends (LF or CR LF). What is not UTF-8 is replaced."""
+    """Bytes in, in pieces of any size; lines out, without their ends (LF or CR LF).
+
+    Bytes that are not UTF-8 become surrogates, with which nothing is sent.
+    """
 
     def __init__(self) -> None:
         self._line = bytearray()
@@ -79,8 +82,9 @@ class LineSplitter:
         self._line += piece[: MAX_LINE - len(self._line)]
 
     def _take(self) -> str:
-        # Decoded only now: a read may end in the middle of a character.
-        line = self._line.decode(errors="replace")
+        # Decoded only now: a read may end in the middle of a character. So may a line that was cut. What else is not
+        # UTF-8 stays recognizable: no message is sent that has other characters than what was written.
+        line = self._line.decode(errors="ignore" if len(self._line) == MAX_LINE else "surrogateescape")
         self._line.clear()
         return line
 
