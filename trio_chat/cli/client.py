@@ -27,12 +27,11 @@ from trio_chat.client.opening import open_chat
 from trio_chat.crypto.identities import Identity
 from trio_chat.errors import (
     AddressError,
+    ChatError,
     NameTaken,
     NoRoom,
     NotInvited,
-    NotRegistered,
     RegistrationClosed,
-    ServerNotResponding,
     StoreHeld,
     TooManyNames,
 )
@@ -154,7 +153,7 @@ class ClientOptions:
         """Deregister, if a chat is open; give up after END_WITHIN seconds."""
         for chat in self._open_chats:
             # The program may be deregistering already.
-            with trio.move_on_after(END_WITHIN), suppress(NotRegistered, ServerNotResponding):
+            with trio.move_on_after(END_WITHIN), suppress(ChatError):
                 await chat.deregister()
 
 

@@ -23,8 +23,8 @@ LOOK_EVERY = 2.0
 def heartbeat_pause(context: ClientContext, server: Peer) -> float:
     """Seconds until the next heartbeat."""
     row = context.table.get(context.name)
-    is_seen = row is None or row.address == context.endpoint.own_address(server.address)
-    return HEARTBEAT_EVERY if is_seen else HEARTBEAT_BEHIND_ROUTER
+    is_same = row is None or row.address == context.endpoint.own_address(server.address)
+    return HEARTBEAT_EVERY if is_same else HEARTBEAT_BEHIND_ROUTER
 
 
 async def watch_address(context: ClientContext, server: Callable[[], Peer], on_change: Callable[[], object]) -> None:

@@ -48,8 +48,8 @@ class OutgoingRequest:
 
     @classmethod
     def of(cls, request: Request) -> "OutgoingRequest":
-        """The request, encoded once: a resend must be the same bytes, as links that wait for a session keep each
-        plaintext once."""
+        """This request, with nothing sent yet."""
+        # Encoded once: a resend must be the same bytes, as links that wait for a session keep each plaintext once.
         return cls(request.kind, request.id, encode(request))
 
     def _begin(self) -> None:
