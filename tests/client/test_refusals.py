@@ -77,9 +77,9 @@ async def test_a_client_that_was_forgotten_and_comes_too_often_comes_back_later(
     async with open_client(network, "alice") as alice:
         server.refused[Heartbeat] = (3, Reason.NOT_REGISTERED, 0.0)
         server.refused[Register] = (2, Reason.TOO_FAST, 30.0)
-        await trio.sleep(49)
+        await trio.sleep(39)
         assert len(server.of(Register)) == 2, "it waits as long as the server says"
-        await trio.sleep(70)
+        await trio.sleep(40)
         assert server.refused[Register][0] == 0
         assert len(server.of(Register)) == 4
         assert alice.chat.online

@@ -16,12 +16,12 @@ from tests.plain_links import PlainLinks, plain_peer
 from trio_chat.crypto.identities import Identity
 from trio_chat.link.links import Links
 from trio_chat.link.session import Peer
+from trio_chat.protocol import parts
 from trio_chat.protocol.duplicates import Reaction
 from trio_chat.protocol.frames import pack, unpack_untrusted
 from trio_chat.protocol.messages import Ack, Deregister, DirectMessage, Heartbeat, Part, PartAck, Refused, Save, Saved
 from trio_chat.protocol.records import MAX_PARTS, Reason
 from trio_chat.protocol.wire import decode_untrusted, encode
-from trio_chat.transport import endpoint as endpoint_module
 from trio_chat.transport.endpoint import BURST, CATCH_UP, Endpoint
 from trio_chat.transport.ids import new_id
 from trio_chat.transport.windows import ACK_WINDOW, LINK_STEPS
@@ -359,7 +359,7 @@ async def test_a_request_to_many_is_encoded_once(network, autojump_clock, monkey
             encoded.append(message)
             return encode(message)
 
-        monkeypatch.setattr(endpoint_module, "encode", count)
+        monkeypatch.setattr(parts, "encode", count)
         probe, other = heartbeat(), heartbeat()
         to_d = plain_peer(("10.0.0.4", 4))
         await a.endpoint.fan_out({TO_B: probe, TO_C: probe, to_d: other}, lambda *_: None)
