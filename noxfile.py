@@ -65,6 +65,13 @@ def crash(session: nox.Session) -> None:
 
 
 @nox.session
+def networks(session: nox.Session) -> None:
+    """Real programs on lines that lose, delay or translate. Prints what it measured. Needs Linux and root."""
+    session.install("-e", ".[tests]")
+    session.run("python", *PYTEST, "-m", "networks", "-rPsx", "tests/networks", *session.posargs)
+
+
+@nox.session
 def simulate(session: nox.Session) -> None:
     """Simulate the whole system: 40 seeds, or `-- --seeds 1000`, `-- --seed 42 --trace`, `-- --mutants`."""
     session.install("-e", ".[tests]")

@@ -16,7 +16,7 @@ import pytest
 
 from tests.memory_folder import MEMORY
 from tests.network import MemoryNetwork, open_memory_network
-from tests.stage import Stage, open_stage
+from tests.stage import IDENTITIES, Stage, identity_of, open_stage
 
 # A build may run as a background job, which ignores SIGINT. The programs that tests interrupt would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -65,6 +65,16 @@ async def stage(network: MemoryNetwork) -> AsyncIterator[Stage]:
     """A server on that network. The test must ask for `autojump_clock` itself: pytest-trio sees no other clock."""
     async with open_stage(network) as stage:
         yield stage
+
+
+@pytest.fixture(params=["alice", "bob"])
+def lower_key(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Who of these two has the lower key: of two handshakes that cross, theirs counts."""
+    other = {"alice": "bob", "bob": "alice"}[request.param]
+    keys = sorted(map(identity_of, ("alice", "bob")), key=lambda one: one.public.link)
+    for name, identity in zip((request.param, other), keys, strict=True):
+        monkeypatch.setitem(IDENTITIES, name, identity)
+    return str(request.param)
 
 
 @pytest.fixture

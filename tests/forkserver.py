@@ -96,13 +96,21 @@ async def open_program(
 
 
 async def open_from_scratch(
-    module, arguments, *, stdout=subprocess.PIPE, stderr=subprocess.PIPE, terminal=None, cwd=ROOT, env=ENVIRONMENT
+    module,
+    arguments,
+    *,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    terminal=None,
+    cwd=ROOT,
+    env=ENVIRONMENT,
+    on=(),
 ):
-    """The same with a new interpreter."""
+    """The same with a new interpreter. `on`: a command that runs the one that follows it."""
     streams = {"stdin": subprocess.PIPE, "stdout": stdout, "stderr": stderr}
     if terminal is not None:
         streams = dict.fromkeys(streams, terminal) | {"start_new_session": True}
-    command = [sys.executable, "-m", module, *map(str, arguments)]
+    command = [*on, sys.executable, "-m", module, *map(str, arguments)]
     return await trio.lowlevel.open_process(command, **streams, cwd=cwd, env=env)
 
 

@@ -40,6 +40,10 @@ def identity_of(name: str) -> Identity:
     return Identity(secret, secret[::-1])
 
 
+IDENTITIES: dict[str, Identity] = {}
+"""The keys of those who have others than by `identity_of`."""
+
+
 class Person:
     """One person: their chat, the events that they were shown, and a way to kill their program."""
 
@@ -74,6 +78,7 @@ class Stage:
         self.network = network
         self.tap = tap
         self.identity = SERVER_IDENTITY
+        self.identities = dict(IDENTITIES)
         self.host = SERVER[0]
         self.limits = LIMITS
         self.registration = RegistrationMode.OPEN
@@ -115,7 +120,7 @@ class Stage:
         if host is None:
             number = next(self._hosts)
             host = f"10.0.{1 + number // 200}.{1 + number % 200}"
-        identity, store = identity or identity_of(name), store or MemoryClientStore()
+        identity, store = identity or self.identities.get(name) or identity_of(name), store or MemoryClientStore()
         return await self._nursery.start(
             partial(self._run_client, name, host, port, identity, store, invitation, listening, reconnect)
         )

@@ -23,6 +23,8 @@ from trio_chat.server.server import serve_chat
 from trio_chat.transport.ids import new_id
 from trio_chat.transport.udp import own_addresses
 
+pytestmark = pytest.mark.usefixtures("lower_key")
+
 CONE, RESTRICTED, SYMMETRIC = Kind.FULL_CONE, Kind.PORT_RESTRICTED, Kind.SYMMETRIC
 
 
@@ -200,7 +202,7 @@ async def test_nobody_sends_to_any_address_that_another_names(at, is_behind_the_
             stage.network.put_behind(stage.network.nats["203.0.113.1"], "10.6.6.6")
             mallory.send(SERVER_PEER, Heartbeat(new_id(), mallory.of(Registered)[-1].since))
             await stage.pass_time(5)
-        sealed = seal_address((at, 53), identity_of("bob").public, sender="mallory", recipient="bob")
+        sealed = seal_address((at, 53), stage.identities["bob"].public, sender="mallory", recipient="bob")
         mallory.send(SERVER_PEER, Introduce(new_id(), "bob", sealed))
         await stage.pass_time(1)
         assert len(stage.sent(Introduced)) == 1
@@ -213,7 +215,7 @@ async def test_nobody_sends_to_any_address_that_another_names(at, is_behind_the_
 async def test_only_the_server_introduces(autojump_clock):
     async with alice_and_bob(None, None) as (stage, alice, bob):
         mallory = await enter_mallory(stage)
-        mallory.send(Peer((bob.host, 6000), identity_of("bob").public.link), Introduced(new_id(), "alice"))
+        mallory.send(Peer((bob.host, 6000), stage.identities["bob"].public.link), Introduced(new_id(), "alice"))
         await stage.pass_time(1)
         assert sent_from_to(stage, bob.host, alice.host) == []
 

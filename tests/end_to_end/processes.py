@@ -17,7 +17,7 @@ from tempfile import TemporaryDirectory
 
 import trio
 
-from tests.forkserver import ENVIRONMENT, ROOT, open_program
+from tests.forkserver import ENVIRONMENT, ROOT, open_from_scratch, open_program
 from tests.memory_folder import MEMORY
 
 PATIENCE = 180
@@ -213,10 +213,16 @@ class Programs:
         shown = what if len(what) < LONGEST_SHOWN else what[:LONGEST_SHOWN] + "..."
         self.record.append(f"{trio.current_time() - self._opened_at:7.3f} {who:>8} {mark} {shown}")
 
-    async def start(self, name, *arguments, file="trio_chat"):
-        """Starts `python -m trio_chat` with these arguments, and pipes for its streams. `file`: a script instead."""
+    async def start(self, name, *arguments, file="trio_chat", on=()):
+        """Starts `python -m trio_chat` with these arguments, and pipes for its streams. `file`: a script instead.
+
+        `on`: a command that runs it on another host, with a new interpreter.
+        """
         self._note_start(name, arguments)
-        process = await open_program(str(file), arguments, env=self._environment)
+        if on:
+            process = await open_from_scratch("trio_chat", arguments, env=self._environment, on=on)
+        else:
+            process = await open_program(str(file), arguments, env=self._environment)
         return self._add(Program(self, name, process, process.stdin, process.stdout))
 
     async def start_at_a_terminal(self, name, *arguments):
@@ -243,10 +249,10 @@ class Programs:
         self._nursery.start_soon(program.listen)
         return program
 
-    async def server(self, *arguments):
+    async def server(self, *arguments, on=()):
         """A server that listens on its `port`, a free one if no arguments are given. `key`: that of a chat server."""
         arguments = arguments or ("server", 0)
-        program = await self.start("server", *arguments)
+        program = await self.start("server", *arguments, on=on)
         line = await program.next_error()
         if not re.fullmatch(r"Listening on \S+:\d+", line):
             raise AssertionError(f"the server should print where it listens, not\n    {line}")

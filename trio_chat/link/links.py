@@ -99,9 +99,12 @@ class Links:
     def greet(self, peer: Peer, now: float) -> list[Transmit]:
         """Send something without content to a peer: what a router lets out opens it for the answers."""
         session = self._sessions.current(peer)
-        if session is None or now >= session.expires:
-            return self._start_handshake(peer, now)
-        return [Transmit(session.seal(b""), peer.address)]
+        if session is not None and now < session.expires:
+            return [Transmit(session.seal(b""), peer.address)]
+        sent = self._start_handshake(peer, now)
+        if handshake := self._started.find(peer, now):
+            handshake.is_greeting = True
+        return sent
 
     def session(self, peer: Peer) -> bytes:
         """Which session is used to send to this peer; empty if there is none. A peer that starts again has another."""
@@ -215,7 +218,9 @@ class Links:
     def _resend_own_handshake(self, peer: Peer, now: float) -> bytes | None:
         """A datagram that makes the peer go on with our handshake: the INIT, which may be lost, or an empty DATA."""
         if handshake := self._started.find(peer, now):
-            return handshake.make_init(now)
+            # The peer's handshake began before our greeting, and nothing of ours waits: theirs is ready sooner. On a
+            # line of 250 ms there and back, their message would have to wait too long.
+            return handshake.make_init(now) if handshake.queued or not handshake.is_greeting else None
         # Our handshake is finished here, but the DATA that tells the peer so may be lost.
         session = self._sessions.current(peer)
         return session.seal(b"") if session and _may_be_unknown(session, now) else None

@@ -111,7 +111,7 @@ class PendingHandshake:
     """A handshake that this party has started, and the plaintexts that wait for it.
 
     `asked_at`: when the INIT was sent first with its present cookie. `was_called`: the server has sent a wake-up call
-    since it began, or before it.
+    since it began, or before it. `is_greeting`: it was started only to send something to the peer.
     """
 
     peer: Peer
@@ -123,6 +123,7 @@ class PendingHandshake:
     cookie: bytes = NO_COOKIE
     immediate_resends_left: int = MAX_IMMEDIATE_RESENDS
     was_called: bool = False
+    is_greeting: bool = False
     queued: dict[bytes, float] = attrs.Factory(dict)
 
     def __attrs_post_init__(self) -> None:
