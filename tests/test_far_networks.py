@@ -55,6 +55,19 @@ def test_all_of_30_starts_succeed_where_30_percent_are_lost_both_ways():
     run_from(1, main)
 
 
+@pytest.mark.parametrize("seed", [2, 5, 15])
+def test_late_starts_succeed_where_30_percent_are_lost_and_the_table_has_many_parts(seed):
+    """Before: in these seeds a client gave up while the server sent the parts, and answered its heartbeats."""
+
+    async def main():
+        async with open_memory_network(seed) as network, open_stage(network) as stage:
+            network.default = Conditions(loss=0.3, delay=(0.005, 0.01))
+            people = [await stage.enter(f"user{n}") for n in range(40)]
+            assert all(person.chat.online for person in people)
+
+    run_from(seed, main)
+
+
 @pytest.mark.parametrize("round_trip", FAR)
 async def test_all_of_15_messages_are_shown_at_each_round_trip(round_trip, autojump_clock):
     """Before: from 510 ms on each was told to be saved, and never shown; from 840 ms on nobody could start."""

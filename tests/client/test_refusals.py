@@ -8,9 +8,11 @@ import trio
 
 from tests.client.raw_server import RawServer, open_client
 from trio_chat.client.events import SignedOff
+from trio_chat.client.registration import MAX_ROUNDS
 from trio_chat.errors import IdInUse, NoRoom, ServerNotResponding, TooFast, TooManyNames
-from trio_chat.protocol.messages import GroupPost, Heartbeat, Register
+from trio_chat.protocol.messages import GroupPost, Heartbeat, Register, TableChange
 from trio_chat.protocol.records import Reason
+from trio_chat.transport.windows import ACK_WINDOW
 
 FOREVER = 1_000_000
 
@@ -71,6 +73,21 @@ async def test_other_refusals_are_final(server, network, reason, error, reconnec
     with pytest.raises(error):
         async with open_client(network, "alice", reconnect=reconnect):
             pass  # pragma: no cover
+
+
+async def test_a_server_that_answers_and_never_sends_its_table_is_given_up(server, network, autojump_clock):
+    answer = server.answer
+
+    def without_table(request):
+        reply = answer(request)
+        return None if isinstance(reply, TableChange) else reply
+
+    server.answer = without_table
+    began = trio.current_time()
+    with pytest.raises(ServerNotResponding):
+        async with open_client(network, "alice"):
+            pass  # pragma: no cover
+    assert trio.current_time() - began == pytest.approx(MAX_ROUNDS * ACK_WINDOW, abs=0.1)
 
 
 async def test_a_client_that_was_forgotten_and_comes_too_often_comes_back_later(server, network, autojump_clock):

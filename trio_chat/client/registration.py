@@ -33,8 +33,9 @@ from trio_chat.transport.windows import ACK_WINDOW, SERVER_ATTEMPTS
 _T = TypeVar("_T")
 _Question = messages.Save | messages.GroupPost | messages.Find | messages.ListNames | RoomRequest
 
-MAX_SILENT_ROUNDS = 3
-"""The server is given up after this many windows in a row without a change of the table, each with a heartbeat."""
+MAX_SILENT_ROUNDS, MAX_ROUNDS = 3, 20
+"""After so many windows without a change of the table, each with a heartbeat, the server is given up: the first number
+if none was answered. Where much is lost, a server that is there needs more for a change of several parts."""
 
 HEARTBEAT_RETRY_DELAY = 5.0
 """Seconds until the next heartbeat when one had no answer."""
@@ -221,19 +222,21 @@ class Registration:
 
     async def _wait_for_table(self, registered: Registered) -> bool:
         """Wait until the table is complete; False if the server does not know this registration."""
-        silent = 0
+        silent = rounds = 0
         while not self._context.table.holds(registered.version):
             if self._table_error:
                 raise self._table_error
             # Not at the end of the loop: the table may have come during the last heartbeat.
-            if silent == MAX_SILENT_ROUNDS:
+            if silent == MAX_SILENT_ROUNDS or rounds == MAX_ROUNDS:
                 raise ServerNotResponding
-            with trio.move_on_after(ACK_WINDOW) as window:
+            with trio.move_on_after(ACK_WINDOW):
                 await self._table_changed.wait()
-            silent = silent + 1 if window.cancelled_caught else 0
-            # A server that was restarted since its answer does not know us, and sends no table.
-            if silent and isinstance(await self._heartbeat(registered), Refused):
-                return False
+                silent = rounds = 0
+                continue
+            answer, rounds = await self._heartbeat(registered), rounds + 1
+            if isinstance(answer, Refused):
+                return False  # it was restarted since its answer, does not know us, and sends no table
+            silent = 0 if answer else silent + 1
         return True
 
     async def _register_again(self, registered: Registered) -> None:
@@ -296,10 +299,7 @@ class Registration:
                 self._context.event_queue.offer(ServerBack())
 
     async def heartbeat_loop(self) -> None:
-        """Send heartbeats to the server, and register again when it does not know us; until cancelled.
-
-        A wake-up call of the server is a reason for one at once, and so is another address of this client.
-        """
+        """Send heartbeats to the server, and register again when it does not know us; until cancelled."""
         pause, missed = HEARTBEAT_BEHIND_ROUTER, 0  # there is no row yet that says whether one is needed so soon
         while True:
             with trio.move_on_after(pause):
