@@ -18,8 +18,11 @@ from tests.memory_folder import MEMORY
 from tests.network import MemoryNetwork, open_memory_network
 from tests.stage import IDENTITIES, Stage, identity_of, open_stage
 
-# A build may run as a background job, which ignores SIGINT. The programs that tests interrupt would inherit that.
+# A build may run as a background job, which ignores SIGINT, or under nohup, which ignores SIGHUP. The programs that
+# tests end by these would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+if hasattr(signal, "SIGHUP"):
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # Imported modules, and the tests themselves, stay until the end. Searching them for garbage took a tenth of all time.
 gc.disable()
