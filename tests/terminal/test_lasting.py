@@ -187,14 +187,41 @@ async def test_leaving_takes_3_seconds_whatever_waits(stage, enters, end, autoju
     await stage.pass_time(3)
     assert alice.ended_at is not None
     assert alice.ended_at - begun <= 3
-    assert [line for line in alice.printed if "not responding since" not in line and " sent: 1.]" not in line] == [
+    silence = ("not responding since", "[Messages that wait to be sent: 1.]", "[Messages that wait to be sent: 2.]")
+    assert [line for line in alice.printed if not any(part in line for part in silence)] == [
+        "[Your message to bob waits: the server is not responding. It is sent later; cancel 2 withdraws it.]",
         "[Not done: list_groups]",
         "[Not done: who]",
         "[Your message to your group was not sent.]",
-        "[Your message to bob was not sent.]",
         UNTOLD,
-        ALL_WAITING.format(1),
+        ALL_WAITING.format(2),
     ]
+
+
+async def test_messages_behind_a_command_that_waits_are_kept_if_they_do_not_need_it(stage, enters, autojump_clock):
+    """Before: they were not sent, and not kept either. A message to a group that was to be joined first fails later."""
+    store = MemoryClientStore()
+    alice = await enters("alice", WELCOME, store=store)
+    await stage.kill_server()
+    lines = ["list_groups", "send bob one", "send_all two", "join_group lunch", "send_group three", "exit"]
+    printed = await alice.types(*lines, seconds=4)
+    assert [line for line in printed if "not responding since" not in line] == [
+        "[Your message to bob waits: the server is not responding. It is sent later; cancel 1 withdraws it.]",
+        "[Your message to everyone waits: the server is not responding. It is sent later; cancel 2 withdraws it.]",
+        "[Not done: list_groups]",
+        "[Not done: join_group]",
+        "[Your message to your group was not sent.]",
+        UNTOLD,
+        ALL_WAITING.format(2),
+    ]
+    await stage.start_server()
+    bob = await stage.enter("bob")
+    received = [
+        "[Your message to everyone of TIME was received by the server.]",
+        "[Your message to bob of TIME was received.]",
+    ]
+    await enters("alice", WELCOME, *received, store=store)
+    assert sorted(bob.texts()) == ["one", "two"]  # one directly, one by the server: in any order
 
 
 async def test_a_command_that_has_no_answer_leaves_time_to_deregister(stage, enters, autojump_clock):

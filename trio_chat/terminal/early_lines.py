@@ -4,6 +4,7 @@ What the store knows is shown at once. Other commands wait for the chat; see lin
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 
 import attrs
 
@@ -59,6 +60,19 @@ class EarlyLines:
         except ChatError as error:
             self._tell(results.Failed(error))
         return True
+
+    async def keep(self, line: str, *, is_begun: bool) -> bool:
+        """At the end, keep the message in a line that is left; return whether it is one that can be kept.
+
+        `is_begun`: the line is being carried out. If it is a message, it may be kept already.
+        """
+        with suppress(ChatError):
+            match commands.parse(line):
+                case commands.Send() | commands.SendAll() | commands.SendGroup(room=str()) if not is_begun:
+                    return await self.carry_out(line)
+                case other:
+                    self._has_to_wait(other)
+        return False
 
     async def _show(self, command: commands.Command) -> bool:
         store = self._outbox.store

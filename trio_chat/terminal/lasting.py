@@ -73,7 +73,7 @@ async def run_lasting_conversation(
                     conversation = Conversation(chat, show, renderer, ready, keeps=True)
                     tell(results.SignedOn(chat.waiting))
                     nursery.start_soon(conversation.show_events)
-                    await _carry_out(conversation, reader)
+                    await _carry_out(conversation, reader, early)
                     await _deregister(conversation)
             still_opening.cancel()
     finally:
@@ -98,7 +98,7 @@ async def _take_over(reader: LineReader, chat: Chat) -> None:
     chat.outbox.resume(again=True)
 
 
-async def _carry_out(conversation: Conversation, reader: LineReader) -> None:
+async def _carry_out(conversation: Conversation, reader: LineReader, early: EarlyLines) -> None:
     """Carry out the lines, then wait until all messages are sent or have to wait; for as long as there is time."""
     # The nursery is inside the chat: nothing may ask the server when that is closed.
     with reader.working:
@@ -114,7 +114,13 @@ async def _carry_out(conversation: Conversation, reader: LineReader) -> None:
             nursery.start_soon(_note_progress, conversation.chat, reader)
             await conversation.chat.outbox.settled()
             nursery.cancel_scope.cancel()
-    tell_not_done(conversation.tell, [*reader.unanswered, *reader.left()])
+    # Messages that were typed behind a command that waits for the server are not lost by that.
+    begun = len(reader.unanswered)
+    reader.unanswered += reader.left()
+    for number, line in enumerate([*reader.unanswered]):
+        if await early.keep(line, is_begun=number < begun):
+            reader.unanswered.remove(line)
+    tell_not_done(conversation.tell, reader.unanswered)
     reader.unanswered.clear()
 
 
