@@ -27,6 +27,7 @@ class PersonAtClient:
     printed: list = attrs.field(factory=list)
     keys: object = None
     ended_at: float | None = None
+    told_to_end: trio.Event = attrs.field(factory=trio.Event)
 
     def open(self, *, reconnect=True):
         return open_chat(
@@ -41,7 +42,7 @@ class PersonAtClient:
         await run_lasting_conversation(
             *(self.open(), lines, self._show, self.renderer),
             EarlyOutbox(self.name, self.store, trio.current_time),
-            **{"stay": self.stay, "is_terminal": self.is_terminal},
+            **{"stay": self.stay, "is_terminal": self.is_terminal, "told_to_end": self.told_to_end},
         )
         self.ended_at = trio.current_time()
 

@@ -378,17 +378,19 @@ async def test_nothing_overtakes_a_message_that_died_with_its_recipients_program
     ]
 
 
+@pytest.mark.parametrize("host", [None, "10.0.7.7"])
 @pytest.mark.parametrize("speaks_first", [False, True])
 async def test_nothing_overtakes_it_before_the_sender_has_the_row_of_the_new_program(
-    stage, speaks_first, autojump_clock
+    stage, speaks_first, host, autojump_clock
 ):
+    """The new program is at the address of the one before, or at another one, from which it says something first."""
     alice, bob = await stage.enter("alice"), await stage.enter("bob")
     await stage.pass_time(1)
     first = await alice.chat.outbox.put("bob", "first")
     assert (await alice.chat.outbox.news(first)).state is MessageState.RECEIVED
     await bob.kill()
     stage.lose(lambda message, source, to: isinstance(message, TableChange) and to[0] == alice.host)
-    bob = await stage.enter("bob", host=bob.host)
+    bob = await stage.enter("bob", host=host or bob.host)
     if speaks_first:
         await bob.chat.send("alice", "I am back")
     await alice.chat.outbox.put("bob", "second")

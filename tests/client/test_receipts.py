@@ -133,6 +133,30 @@ async def test_a_receipt_that_comes_during_send_is_its_result_and_no_event(
     assert alice.store.sent(the_save(server).id) is None
 
 
+async def test_what_is_saved_while_an_earlier_one_has_no_answer_is_not_overtaken(
+    server, alice, sending, nursery, autojump_clock
+):
+    """That the earlier one was delivered says nothing about it. A crash test found that."""
+    later = Sending()
+    nursery.start_soon(later.run, alice, "later")
+    await trio.sleep(0.01)
+    _, save = server.of(Save)
+    server.send(server.client, save.saved())
+    await trio.sleep(0.01)
+    await do(server, "delivered")
+    assert (sending.outcome.how, later.outcome.how) == ("relayed", "saved")
+    assert alice.store.is_at_server("bob", since=0.0)
+    # The next one that is delivered has all of them before it.
+    last = Sending()
+    nursery.start_soon(last.run, alice, "last")
+    await trio.sleep(0.01)
+    save = server.of(Save)[-1]
+    server.send(server.client, save.delivered(signed(save, "last")))
+    await trio.sleep(0.01)
+    assert last.outcome.how == "relayed"
+    assert not alice.store.is_at_server("bob", since=0.0)
+
+
 async def test_a_receipt_that_comes_later_is_an_event_with_the_time_of_our_clock(
     server, alice, sending, autojump_clock
 ):

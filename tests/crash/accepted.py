@@ -19,7 +19,7 @@ def faults_of_the_outboxes(logs, stores, is_killed_soon_after):
             yield "failed", what
         accepted = [message for message in log.messages.values() if message.accepted_at is not None]
         for message in accepted:
-            yield from _told(message, is_killed_soon_after)
+            yield from _told(message, logs, is_killed_soon_after)
         for message in accepted:
             if message.is_promised:
                 yield from _kept_by_all(message, logs, stores)
@@ -32,10 +32,16 @@ def recipients(message, names):
     return [message.recipient] if message.recipient else [name for name in names if name != message.sender]
 
 
-def _told(message, is_killed_soon_after):
-    """Its sender is told once what has become of it, and again if they were killed before that was written."""
-    if not message.told and not is_killed_soon_after(message.sender, message.accepted_at, None):
-        yield "never told", message
+def _told(message, logs, is_killed_soon_after):
+    """Its sender is told once what has become of it, and again if they were killed before that was written.
+
+    Not at all, if they were killed at the moment in which they would have been told, and it was written that they need
+    not be told again. When that was, only those know who have shown the message.
+    """
+    if not message.told:
+        shown = [min(logs[name].shown.get(message.text, [0.0])) for name in recipients(message, logs)]
+        if not is_killed_soon_after(message.sender, message.accepted_at, max(message.accepted_at, *shown)):
+            yield "never told", message
     for (before, state), (after, again) in pairwise(message.told):
         if not is_killed_soon_after(message.sender, before, after):
             yield "told twice", f"{state} at {before:.3f} and {again} at {after:.3f}: {message}"

@@ -150,6 +150,13 @@ async def test_a_sender_who_was_told_nothing(world, victim, faults):
     assert await world.faults() == faults
 
 
+@pytest.mark.parametrize(("killed_at", "faults"), [(4.0, set()), (6.5, {"never told"})])
+async def test_a_sender_who_was_told_nothing_of_what_arrived_late(world, killed_at, faults):
+    world.second.states, world.second.shown = [], [3.0]
+    world.kill(ANN, killed_at)
+    assert await world.faults() == faults
+
+
 @pytest.mark.parametrize(("victim", "faults"), [(None, {"told twice"}), (BOB, {"told twice"}), (ANN, set())])
 async def test_a_sender_who_was_told_twice(world, victim, faults):
     world.first.states = [(SHOWN, "received"), (0.5, "relayed")]

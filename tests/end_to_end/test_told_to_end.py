@@ -61,6 +61,27 @@ async def test_a_client_whose_server_is_silent_ends_nevertheless():
         bob = await programs.client("bob", server, "--reconnect", "--stay")
         server.freezes()
         bob.process.send_signal(signal.SIGTERM)
+        await bob.sees("[The server is not responding: others may see you online for a minute.]")
+        await bob.exits(128 + signal.SIGTERM)
+
+
+async def test_a_client_keeps_what_was_typed_behind_a_command_that_waits():
+    async with open_programs() as programs:
+        server = await programs.server()
+        bob = await programs.client("bob", server, "--reconnect", "--stay")
+        server.freezes()
+        await bob.types("list_groups")
+        await bob.types("send carol hi")
+        await programs.settle()
+        bob.process.send_signal(signal.SIGTERM)
+        lines, _ = await bob.rest()
+        assert [line.removeprefix(">>> ") for line in lines] == [
+            "[Not done: list_groups]",
+            "[Your message to carol waits: the server is not responding. It is sent later; cancel 1 withdraws it.]",
+            "[The server is not responding: others may see you online for a minute.]",
+            "[Messages that wait to be sent: 1. Start with --reconnect, in a pipe also with --stay, to send them;"
+            " the command outbox lists them.]",
+        ]
         await bob.exits(128 + signal.SIGTERM)
 
 

@@ -189,10 +189,10 @@ async def test_leaving_takes_3_seconds_whatever_waits(stage, enters, end, autoju
     assert alice.ended_at - begun <= 3
     silence = ("not responding since", "[Messages that wait to be sent: 1.]", "[Messages that wait to be sent: 2.]")
     assert [line for line in alice.printed if not any(part in line for part in silence)] == [
-        "[Your message to bob waits: the server is not responding. It is sent later; cancel 2 withdraws it.]",
         "[Not done: list_groups]",
         "[Not done: who]",
         "[Your message to your group was not sent.]",
+        "[Your message to bob waits: the server is not responding. It is sent later; cancel 2 withdraws it.]",
         UNTOLD,
         ALL_WAITING.format(2),
     ]
@@ -206,9 +206,9 @@ async def test_messages_behind_a_command_that_waits_are_kept_if_they_do_not_need
     lines = ["list_groups", "send bob one", "send_all two", "join_group lunch", "send_group three", "exit"]
     printed = await alice.types(*lines, seconds=4)
     assert [line for line in printed if "not responding since" not in line] == [
+        "[Not done: list_groups]",
         "[Your message to bob waits: the server is not responding. It is sent later; cancel 1 withdraws it.]",
         "[Your message to everyone waits: the server is not responding. It is sent later; cancel 2 withdraws it.]",
-        "[Not done: list_groups]",
         "[Not done: join_group]",
         "[Your message to your group was not sent.]",
         UNTOLD,
@@ -222,6 +222,31 @@ async def test_messages_behind_a_command_that_waits_are_kept_if_they_do_not_need
     ]
     await enters("alice", WELCOME, *received, store=store)
     assert sorted(bob.texts()) == ["one", "two"]  # one directly, one by the server: in any order
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+@pytest.mark.parametrize("is_open", [True, False])
+async def test_who_is_told_to_end_keeps_what_was_typed(stage, enters, is_open, is_terminal, autojump_clock):
+    """A window that is closed, or `timeout` around a pipe. Before: those behind `list_groups` were lost."""
+    if not is_open:
+        await stage.kill_server()
+    alice = await enters("alice", *[WELCOME] * is_open, is_terminal=is_terminal, stay=True)
+    if is_open:
+        await stage.kill_server()
+    await alice.types("list_groups", "send bob one", "join_group lunch", "send #lunch two", "send_all three")
+    begun = trio.current_time()
+    alice.told_to_end.set()
+    await stage.pass_time(0.9)
+    assert alice.ended_at - begun <= 0.6
+    assert [one.text for one in alice.store.outgoing()] == ["one", "three"]
+
+
+async def test_who_is_told_to_end_deregisters(stage, enters, autojump_clock):
+    alice, bob = await enters("alice", WELCOME, stay=True), await stage.enter("bob")
+    alice.told_to_end.set()
+    await stage.pass_time(0.5)
+    assert alice.printed == [WELCOME, BYE]
+    assert not bob.chat.table["alice"].online
 
 
 async def test_a_command_that_has_no_answer_leaves_time_to_deregister(stage, enters, autojump_clock):

@@ -77,6 +77,7 @@ class ClientOptions:
     reconnect: bool = False
     history: bool = True
     invitation: str = ""
+    told_to_end: trio.Event = attrs.field(init=False, factory=trio.Event, eq=False, repr=False)
     _new_keys: list[Path] = attrs.field(init=False, factory=list, eq=False, repr=False)
     _open_chats: list[Chat] = attrs.field(init=False, factory=list, eq=False, repr=False)
 
@@ -150,7 +151,11 @@ class ClientOptions:
                 self._open_chats.remove(chat)
 
     async def leave(self) -> None:
-        """Deregister, if a chat is open; give up after END_WITHIN seconds."""
+        """Keep what is typed, and deregister, if a chat is open; give up after END_WITHIN seconds."""
+        self.told_to_end.set()
+        if self.reconnect:
+            await trio.sleep(END_WITHIN)  # it ends by itself meanwhile, and this is cancelled
+            return
         for chat in self._open_chats:
             # The program may be deregistering already.
             with trio.move_on_after(END_WITHIN), suppress(ChatError):
@@ -188,7 +193,10 @@ async def run_client(options: ClientOptions, screen: Screen, renderer: Renderer)
         early_outbox = EarlyOutbox(options.name, store, time.time)
         if options.reconnect:
             await run_lasting_conversation(
-                opening, lines, screen.show, renderer, early_outbox, stay=options.stay, is_terminal=is_terminal
+                *(opening, lines, screen.show, renderer, early_outbox),
+                stay=options.stay,
+                is_terminal=is_terminal,
+                told_to_end=options.told_to_end,
             )
         else:
             left = partial(lines_left, lines) if is_terminal else tuple
@@ -210,7 +218,11 @@ async def run_client_at_terminal(options: ClientOptions, prompt: "Prompt", book:
             ready, stay = prompt.ready, options.stay
             if options.reconnect:
                 await run_lasting_conversation(
-                    opening, lines, prompt.show, book, early_outbox, ready=ready, stay=stay, is_terminal=True
+                    *(opening, lines, prompt.show, book, early_outbox),
+                    ready=ready,
+                    stay=stay,
+                    is_terminal=True,
+                    told_to_end=options.told_to_end,
                 )
             else:
                 left = partial(lines_left, lines)

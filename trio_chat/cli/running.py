@@ -91,7 +91,8 @@ async def _run_until_told_to_end(program: Callable[[], Awaitable[int | None]], o
     try:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(cancel_when_told)
-            code = await program() or DONE
+            ended_with = await program() or DONE
+            code = code or ended_with  # told to end, it may end by itself
             nursery.cancel_scope.cancel()
     finally:
         for number in taken:

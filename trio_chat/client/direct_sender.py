@@ -58,11 +58,11 @@ class DirectSender:
         if self._silent:
             self._silent.pop(fold(name), None)
 
-    def peer(self, record: Record, keys: PublicKeys) -> Peer:
-        """Where somebody with this row is reached: at the address in it, unless that was tried in vain."""
-        at_row = Peer(record.address, keys.link)
+    def peer(self, record: Record, link_key: bytes) -> Peer:
+        """Where somebody with this row is reached: at the address in it, or where they have come from since."""
+        at_row = Peer(record.address, link_key)
         is_elsewhere = self._elsewhere.get(fold(record.name)) == record
-        return self._context.endpoint.latest_peer(keys.link) or at_row if is_elsewhere else at_row
+        return self._context.endpoint.latest_peer(link_key) or at_row if is_elsewhere else at_row
 
     def introduced(self, request: Introduced) -> None:
         """They send to us directly, says the server. Our router may let that in when something was sent to them."""
@@ -123,7 +123,7 @@ class DirectSender:
 
     def _way_to(self, record: Record, keys: PublicKeys, latest: Peer | None, link: bytes) -> Peer | None:
         """Where to send to; None: it is not worth a try. `latest`, `link`: where their newest link is, and which."""
-        peer, silent = self.peer(record, keys), self._silent.get(fold(record.name))
+        peer, silent = self.peer(record, keys.link), self._silent.get(fold(record.name))
         # If their row has changed since, it is worth another try: they may have registered at another address.
         if silent is not None and silent.row == record and silent.until > trio.current_time():
             # So it is with a new link: they have come through from there.

@@ -64,6 +64,7 @@ class LetterSender:
             )
         except Unreadable:
             raise errors.UnknownRecipient(to) from None
+        before = self._context.store.newest_at_server(to)
         # On disk before the server has it: its receipt may come after a crash, and counts for this text only.
         await self._context.store.will_send(letter)
         with self._inbox.expect_receipt(letter) as expected:
@@ -76,8 +77,9 @@ class LetterSender:
         match verdict:
             case Verdict.RECEIVED:
                 # Also of what they have thrown away, and signed nothing for: they have been given all that was before.
-                # Not with the receipt of an earlier attempt: what was saved since is still there.
-                if not is_copy:
+                # Not with the receipt of an earlier attempt, and not if another one was saved while this one had no
+                # answer (a crash test found that): what was saved since is still there.
+                if not is_copy and self._context.store.newest_at_server(to) == before:
                     self._context.store.passed(to)
                 return Delivery("relayed")
             case Verdict.NOT_OPENED:

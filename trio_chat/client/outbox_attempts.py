@@ -53,8 +53,9 @@ class Attempts:
             return True
         # With another row their program is another one, or they are gone: it must come before what is sent there next.
         has_moved = self._context.table.get(one.message.recipient) != one.handed_to
-        # The new program may answer before we get its row.
-        has_restarted = one.peer is not None and self._context.endpoint.session(one.peer) != one.session
+        # The new program may answer before we get its row, and perhaps from another address.
+        peer = self._direct.peer(one.handed_to, one.link_key)
+        has_restarted = self._context.endpoint.session(peer) != one.session
         return has_moved or has_restarted or trio.current_time() >= one.resend_at
 
     def _gives_way(self, queue: MessageQueue, one: QueuedMessage) -> bool:
@@ -108,7 +109,7 @@ class Attempts:
     async def _send_directly(
         self, queue: MessageQueue, one: QueuedMessage, message: DirectMessage, record: Record, keys: PublicKeys
     ) -> bool:
-        peer, endpoint = self._direct.peer(record, keys), self._context.endpoint
+        peer, endpoint = self._direct.peer(record, keys.link), self._context.endpoint
         # Before it is sent: that it is kept may be said before we look at the answer.
         self.handed[message.id] = (keys.link, queue, one)
         # Behind others: not to a program that has started since it acknowledged them.
@@ -118,8 +119,8 @@ class Attempts:
         self._letters.received(message.id)
         one.resend_at = trio.current_time() + RESEND_UNKEPT[min(one.times, len(RESEND_UNKEPT) - 1)]
         one.times += 1
-        peer = self._direct.peer(record, keys)  # they may have been reached at another address
-        one.handed_to, one.peer, one.session = record, peer, endpoint.session(peer)
+        peer = self._direct.peer(record, keys.link)  # they may have been reached at another address
+        one.handed_to, one.link_key, one.session = record, keys.link, endpoint.session(peer)
         return True
 
     async def _post(self, message: Outgoing) -> None:

@@ -10,7 +10,6 @@ import attrs
 import trio
 
 from trio_chat import errors
-from trio_chat.link.session import Peer
 from trio_chat.protocol.records import Record, check_text, fold
 from trio_chat.storage.client_interface import ClientStore
 from trio_chat.storage.outgoing import Outgoing
@@ -91,7 +90,7 @@ class QueuedMessage:
     """A message in a queue. `is_new`: nothing has become of it yet. `was_told`: its user knows that it has to wait.
 
     `was_tried`: the server may have it. `handed_to`: the row of the recipient whose program has acknowledged it; it is
-    not sent again before `resend_at`, if they have the same row then, and `peer` the same `session` of its link.
+    not sent again before `resend_at`, if they have the same row then, and the same `session` with this `link_key`.
     `times`: how often it was sent there. `is_kept`: it is on their disk.
     """
 
@@ -101,7 +100,7 @@ class QueuedMessage:
     was_tried: bool = False
     attempt: trio.CancelScope | None = None
     handed_to: Record | None = None
-    peer: Peer | None = None
+    link_key: bytes = b""
     session: bytes = b""
     resend_at: float = 0.0
     times: int = 0

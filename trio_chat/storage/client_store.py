@@ -217,6 +217,9 @@ class SqliteClientStore:
         if self._sent.passed(recipient):
             self._write_later(lambda database: mark_rows_passed(database, recipient))
 
+    def newest_at_server(self, recipient: str) -> SentLetter | None:
+        return self._sent.newest_at_server(recipient)
+
     def is_at_server(self, recipient: str, since: float) -> bool:
         return self._sent.is_at_server(recipient, since)
 

@@ -94,6 +94,9 @@ class MemoryClientStore:
     def passed(self, recipient: str) -> None:
         self._sent.passed(recipient)
 
+    def newest_at_server(self, recipient: str) -> SentLetter | None:
+        return self._sent.newest_at_server(recipient)
+
     def is_at_server(self, recipient: str, since: float) -> bool:
         return self._sent.is_at_server(recipient, since)
 

@@ -43,11 +43,11 @@ class SentLetterStore(Protocol):
     def passed(self, recipient: str) -> None:
         """They have been given all letters that were sent to this name. May become durable a little later (100 ms)."""
 
-    def is_at_server(self, recipient: str, since: float) -> bool:
-        """Whether the server keeps a letter to this name since later than this.
+    def newest_at_server(self, recipient: str) -> SentLetter | None:
+        """The newest letter to this name that the server keeps: it is saved, has no receipt, and is not passed."""
 
-        That is: it is saved, has no receipt, and is not passed.
-        """
+    def is_at_server(self, recipient: str, since: float) -> bool:
+        """Whether the server keeps a letter to this name since later than this."""
 
     def settled(self, id: bytes) -> None:
         """The user knows what became of this letter. May become durable a little later (100 ms)."""
@@ -114,8 +114,12 @@ class SentLetters:
             del at_server[to]
         return True
 
+    def newest_at_server(self, recipient: str) -> SentLetter | None:
+        """The newest one to this name that the server keeps: the last, so not all of them have to be looked at."""
+        letters = self._at_server.get(fold(recipient))
+        return next(reversed(letters.values())) if letters else None
+
     def is_at_server(self, recipient: str, since: float) -> bool:
         """Whether the server keeps one to this name since later than this."""
-        letters = self._at_server.get(fold(recipient))
-        # The newest is the last: not all of them have to be looked at each time.
-        return letters is not None and (next(reversed(letters.values())).saved_at or 0.0) > since
+        newest = self.newest_at_server(recipient)
+        return newest is not None and (newest.saved_at or 0.0) > since

@@ -15,6 +15,7 @@ from trio_chat.errors import ChatError, ServerNotResponding, StoreFailed
 from trio_chat.protocol.records import EVERYONE_NAME, fold
 from trio_chat.terminal import commands, refusals, results
 from trio_chat.terminal.outbox_words import waiting_messages
+from trio_chat.terminal.unfinished import tell_not_done
 
 
 @attrs.frozen(eq=False)
@@ -61,11 +62,19 @@ class EarlyLines:
             self._tell(results.Failed(error))
         return True
 
-    async def keep(self, line: str, *, is_begun: bool) -> bool:
-        """At the end, keep the message in a line that is left; return whether it is one that can be kept.
+    async def keep_messages(self, lines: list[str], *, is_begun: bool) -> None:
+        """At the end, take the lines out of this list: keep the messages, and say of other commands: not done.
 
-        `is_begun`: the line is being carried out. If it is a message, it may be kept already.
+        `is_begun`: the first one is being carried out. If it is a message, it may be kept already.
         """
+        self._waiting_for.clear()  # of these lines, as far as they have not been carried out, each says so again
+        while lines:
+            if not await self._keep_message(lines[0], is_begun=is_begun):
+                tell_not_done(self._tell, lines[:1])
+            del lines[0]
+            is_begun = False
+
+    async def _keep_message(self, line: str, *, is_begun: bool) -> bool:
         with suppress(ChatError):
             match commands.parse(line):
                 case commands.Send() | commands.SendAll() | commands.SendGroup(room=str()) if not is_begun:

@@ -13,6 +13,7 @@ from trio_chat.client.chat import Chat
 from trio_chat.client.early_outbox import EarlyOutbox
 from trio_chat.client.events import ServerSilent
 from trio_chat.errors import NotRegistered, ServerNotResponding
+from trio_chat.tasks import open_background
 from trio_chat.terminal import results
 from trio_chat.terminal.conversation import Conversation
 from trio_chat.terminal.early_lines import EarlyLines
@@ -39,16 +40,19 @@ async def run_lasting_conversation(
     ready: Callable[[], Awaitable[object]] = trio.lowlevel.checkpoint,
     stay: bool = False,
     is_terminal: bool = False,
+    told_to_end: trio.Event | None = None,
 ) -> None:
     """Carry out the typed lines, as `run_conversation` does, in a chat that is opened with `reconnect`.
 
     After `exit` or the end of the lines it returns within 3 seconds, deregistered if the server responds; at the end of
-    a pipe, when no message has left the outbox for 3 seconds. Says how many messages wait then.
+    a pipe, when no message has left the outbox for 3 seconds. Says how many messages wait then. Messages that were
+    typed are kept, also those behind a command that waits for the server.
 
     Args:
         opening, typed, show, renderer, ready, stay: as for `run_conversation`.
         early_outbox: keeps what is typed before the chat is open, while the server is silent. It has the chat's store.
         is_terminal: a person types: `exit`, and the end of the lines, end this also while the chat is not open yet.
+        told_to_end: when it is set, this ends as after `exit`, within a second.
 
     Raises as `run_conversation` does, but for ServerNotResponding.
     """
@@ -61,10 +65,12 @@ async def run_lasting_conversation(
     reader = LineReader(typed, is_terminal, stay, lambda line: tell_not_done(tell, [line]), early.carry_out)
     conversation: Conversation | None = None
     try:
-        async with trio.open_nursery() as nursery:
+        async with open_background() as background, trio.open_nursery() as nursery:
             still_opening = trio.CancelScope()
-            nursery.start_soon(_report_silence, still_opening, tell, reader)
-            nursery.start_soon(reader.run)
+            background.start_soon(_report_silence, still_opening, tell, reader)
+            background.start_soon(reader.run)
+            if told_to_end is not None:
+                background.start_soon(_end_when_told, told_to_end, reader)
             with reader.staying:
                 async with opening as chat:
                     still_opening.cancel()
@@ -75,7 +81,7 @@ async def run_lasting_conversation(
                     nursery.start_soon(conversation.show_events)
                     await _carry_out(conversation, reader, early)
                     await _deregister(conversation)
-            still_opening.cancel()
+            await _keep_messages(reader, early)
     finally:
         tell_not_done(tell, [*reader.unanswered, *reader.left()])  # also if it could not be opened, or the disk fails
     if conversation is not None and conversation.chat.online:
@@ -90,6 +96,11 @@ async def _report_silence(still_opening: trio.CancelScope, tell: Tell, reader: L
     if not still_opening.cancelled_caught:
         tell(ServerSilent(time.time()))
         await reader.server_is_silent()
+
+
+async def _end_when_told(told_to_end: trio.Event, reader: LineReader) -> None:
+    await told_to_end.wait()
+    reader.leave_at_once()
 
 
 async def _take_over(reader: LineReader, chat: Chat) -> None:
@@ -114,14 +125,14 @@ async def _carry_out(conversation: Conversation, reader: LineReader, early: Earl
             nursery.start_soon(_note_progress, conversation.chat, reader)
             await conversation.chat.outbox.settled()
             nursery.cancel_scope.cancel()
-    # Messages that were typed behind a command that waits for the server are not lost by that.
-    begun = len(reader.unanswered)
+    await _keep_messages(reader, early)
+
+
+async def _keep_messages(reader: LineReader, early: EarlyLines) -> None:
+    """Messages that were typed behind a command that waits for the server are not lost by that."""
+    is_begun = bool(reader.unanswered)
     reader.unanswered += reader.left()
-    for number, line in enumerate([*reader.unanswered]):
-        if await early.keep(line, is_begun=number < begun):
-            reader.unanswered.remove(line)
-    tell_not_done(conversation.tell, reader.unanswered)
-    reader.unanswered.clear()
+    await early.keep_messages(reader.unanswered, is_begun=is_begun)
 
 
 async def _note_progress(chat: Chat, reader: LineReader) -> None:

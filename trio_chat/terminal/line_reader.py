@@ -125,6 +125,11 @@ class LineReader:
         if self._is_leaving and may_leave and self.staying.deadline == math.inf:
             self._leave_within(LEAVE_WITHIN)
 
+    def leave_at_once(self) -> None:
+        """Leave as after `exit`, but wait for nothing; if the chat is open, there is time to deregister."""
+        self.stay = False
+        self._leave_within(DEREGISTER_WITHIN if self._is_open else 0)
+
     def message_left(self) -> None:
         """A message has left the outbox: at the end of a pipe there is time for the next one."""
         if self._has_time and self.staying.deadline < math.inf:
