@@ -45,6 +45,9 @@ if TYPE_CHECKING:
 
 PLACES = "SELECT id, seq FROM entries WHERE kind IN ('direct', 'group')"
 
+PAST_OUTBOX = 0.2
+"""How many messages somebody who has an outbox sends without it."""
+
 PAUSES = (0.0, 0.3, 3.0)
 """Seconds until a program that has ended because its disk failed is started again."""
 
@@ -209,6 +212,7 @@ class Person(Program):
     def __init__(self, world: World, name: str, address: Address, seed: str) -> None:
         super().__init__(world, name, address, seed)
         self._dice = random.Random(f"reader {seed} {name}")
+        self._past_outbox = random.Random(f"past outbox {seed} {name}")
 
     @property
     def is_online(self) -> bool:
@@ -295,7 +299,8 @@ class Person(Program):
         known = frozenset(trace.registered)
         message = trace.add(Message(text, self.name, recipient, trio.current_time(), known, room=room))
         trace.note(self.name, f"sends {text!r} to {recipient or room or 'everyone'}")
-        if self.keeps:
+        # Those who keep their messages send some to people past their outbox, at the same time.
+        if self.keeps and not (recipient and self._past_outbox.random() < PAST_OUTBOX):
             await self._put(message)
             return
         with self.in_this_run():
