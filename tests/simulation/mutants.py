@@ -24,7 +24,6 @@ from trio_chat.crypto.signatures import statement
 from trio_chat.errors import ServerNotResponding
 from trio_chat.link import cookies
 from trio_chat.link.events import ServerCalled
-from trio_chat.link.session import Peer
 from trio_chat.protocol.duplicates import DuplicateMemory, Seen
 from trio_chat.protocol.epochs import encode_epoch
 from trio_chat.protocol.log import Log, Page, request_number
@@ -662,23 +661,6 @@ def outbox_is_resumed_backwards(stack):
 @mutant("a direct message overtakes one that the server keeps")
 def direct_messages_overtake(stack):
     replace(stack, SqliteClientStore, "is_at_server", lambda self, recipient, since: False)
-
-
-@mutant("what died with its recipient's program is not sent again before what goes to another address")
-def restarts_elsewhere_are_not_noticed(stack):
-    def is_due(self, one):
-        if one.handed_to is None:
-            return True
-        has_moved = self._context.table.get(one.message.recipient) != one.handed_to
-        session = self._context.endpoint.session(Peer(one.handed_to.address, one.link_key))
-        return has_moved or session != one.session or trio.current_time() >= one.resend_at
-
-    replace(stack, Attempts, "is_due", is_due)
-
-
-@mutant("a message that is delivered late says that one was given, too, which was saved since")
-def later_ones_count_as_given(stack):
-    replace(stack, SqliteClientStore, "newest_at_server", lambda self, recipient: None)
 
 
 @mutant("a message that has failed stays in the outbox, and nobody is told")
