@@ -210,6 +210,7 @@ LAST_OWNER = (
 GONE_MEMBER = "(ox) y (has left, says the server; the group has no new key yet)"
 LEFT_FOR_ELK = ["[Leave group chat ox]", "[The current group is elk now.]"]
 CREATED_PRIVATE = ["[Group ox created by Server.]", "[It is private. Type invite NAME to add somebody.]"]
+NO_OWNERS = "(ox) [Nobody owns the group any more: nobody can be added.]"
 OWNERS = ["(ox) [Owners of the group ox:]", "(ox) x", "(ox) y"]
 JOINED_OX = [ADDED_YOU, "(ox) [y has added x, y.]"]
 ALL_CHANGES = [
@@ -269,6 +270,7 @@ WRONG_RECEIPT = ["[WARNING: y signed a receipt for another text than you sent.]"
         (Phrase.REMOVED, IN_OX, ["(ox) [y is not in the group any more.]"], SAME),
         (Phrase.OWNER_ADDED, IN_OX, ["(ox) [y owns the group now, too.]"], SAME),
         (Phrase.OWNERS, {"room": "ox"}, ["(ox) [Owners of the group ox:]"], SAME),
+        (Phrase.NO_OWNERS, {"room": "ox"}, [NO_OWNERS], SAME),
         (Phrase.ADDED_YOU, IN_OX, [ADDED_YOU], SAME),
         (Phrase.ADDED, IN_OX | {"text": "v, w"}, ["(ox) [y has added v, w.]"], SAME),
         (Phrase.GONE, IN_OX | {"text": "v, w"}, ["(ox) [Not in the group any more: v, w.]"], SAME),
@@ -708,6 +710,7 @@ def test_a_message_of_today_is_shown_with_the_time_at_which_it_was_written(hours
         ),
         (OwnerAdded("ox", "y"), ["(ox) [y owns the group now, too.]"], ["(ox) [y owns the group now, too.]"]),
         (OwnersList("ox", ("x", "y")), OWNERS, OWNERS),
+        (OwnersList("ox", ()), [NO_OWNERS], [NO_OWNERS]),
         (RoomJoined("ox"), ["[Entered group ox successfully]"], ["[Entered group ox successfully]"]),
         (RoomLeft("ox"), ["[Leave group chat ox]"], ["[Leave group chat ox]"]),
         (RoomLeft("ox", "elk"), LEFT_FOR_ELK, LEFT_FOR_ELK),

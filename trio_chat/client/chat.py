@@ -335,7 +335,7 @@ class Chat:
         await self._private_rooms.remove(await self._rooms.private(room), room, name)
 
     async def owners(self, room: str) -> list[str]:
-        """The names of those who own a private room that we are in."""
+        """The names of those who own a private room that we are in. None: nobody can be added or removed any more."""
         return await self._private_rooms.owners(await self._rooms.private(room), room)
 
     async def add_owner(self, room: str, name: str) -> None:

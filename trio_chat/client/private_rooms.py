@@ -109,9 +109,10 @@ class PrivateRooms:
         return set(map(fold, await ask_for_members(self._registration, room, name)))
 
     async def owners(self, room: str, name: str) -> list[str]:
-        """The names of the owners."""
-        epoch = (await self._present(room, name)).epoch
-        return sorted((one for one, key in epoch.names.items() if key in epoch.owners), key=fold)
+        """The names of the owners who have not left it."""
+        epoch, at_server = (await self._present(room, name)).epoch, await self._at_server(room, name)
+        owners = (one for one, key in epoch.names.items() if key in epoch.owners)
+        return sorted((one for one in owners if fold(one) in at_server), key=fold)
 
     async def invite(self, room: str, name: str, person: str) -> str:
         """Add somebody."""

@@ -56,6 +56,7 @@ class Phrase(enum.Enum):
     REMOVED = Style.SYSTEM, "remove: somebody is removed", "({room}) [{name} is not in the group any more.]"
     OWNER_ADDED = Style.SYSTEM, "owners NAME: they are one, too", "({room}) [{name} owns the group now, too.]"
     OWNERS = Style.PLAIN, "owners: above the names", "({room}) [Owners of the group {room}:]"
+    NO_OWNERS = Style.SYSTEM, "owners: all have left", "({room}) [Nobody owns the group any more: nobody can be added.]"
     ADDED_YOU = (
         Style.SYSTEM,
         "somebody has added you to a private group",

@@ -274,7 +274,8 @@ class Phrasebook:
                 rows = [self.lines(phrase, room=text) for phrase, text in (_room_row(one, current) for one in listed)]
                 return (*self.lines(Phrase.ROOMS), *chain.from_iterable(rows))
             case results.MembersList(room, names) | results.OwnersList(room, names):
-                heading = Phrase.MEMBERS if isinstance(result, results.MembersList) else Phrase.OWNERS
+                of_owners = Phrase.OWNERS if names else Phrase.NO_OWNERS
+                heading = Phrase.MEMBERS if isinstance(result, results.MembersList) else of_owners
                 gone = result.gone if isinstance(result, results.MembersList) else ()
                 rows = [
                     self.lines(Phrase.GONE_MEMBER_ROW if name in gone else Phrase.MEMBER_ROW, room=room, name=name)
