@@ -13,7 +13,6 @@ from trio_chat.client.chat import Chat
 from trio_chat.client.early_outbox import EarlyOutbox
 from trio_chat.client.events import ServerSilent
 from trio_chat.errors import NotRegistered, ServerNotResponding
-from trio_chat.tasks import open_background
 from trio_chat.terminal import results
 from trio_chat.terminal.conversation import Conversation
 from trio_chat.terminal.early_lines import EarlyLines
@@ -65,12 +64,9 @@ async def run_lasting_conversation(
     reader = LineReader(typed, is_terminal, stay, lambda line: tell_not_done(tell, [line]), early.carry_out)
     conversation: Conversation | None = None
     try:
-        async with open_background() as background, trio.open_nursery() as nursery:
-            still_opening = trio.CancelScope()
-            background.start_soon(_report_silence, still_opening, tell, reader)
-            background.start_soon(reader.run)
-            if told_to_end is not None:
-                background.start_soon(_end_when_told, told_to_end, reader)
+        async with trio.open_nursery() as nursery:
+            taking, still_opening = trio.CancelScope(), trio.CancelScope()
+            nursery.start_soon(_take_lines, taking, still_opening, tell, reader, told_to_end)
             with reader.staying:
                 async with opening as chat:
                     still_opening.cancel()
@@ -80,14 +76,31 @@ async def run_lasting_conversation(
                     tell(results.SignedOn(chat.waiting))
                     nursery.start_soon(conversation.show_events)
                     await _carry_out(conversation, reader, early)
-                    await _deregister(conversation)
             await _keep_messages(reader, early)
+            taking.cancel()
     finally:
         tell_not_done(tell, [*reader.unanswered, *reader.left()])  # also if it could not be opened, or the disk fails
     if conversation is not None and conversation.chat.online:
         tell(results.Failed(NotTold()))
     # Only now everything is shown that has become of messages.
     early.tell_waiting()
+
+
+async def _take_lines(
+    scope: trio.CancelScope,
+    still_opening: trio.CancelScope,
+    tell: Tell,
+    reader: LineReader,
+    told_to_end: trio.Event | None,
+) -> None:
+    """Read what is typed, and find out when to leave, until this scope is cancelled."""
+    with scope:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_report_silence, still_opening, tell, reader)
+            nursery.start_soon(reader.run)
+            if told_to_end is not None:
+                await told_to_end.wait()
+                reader.leave_at_once()
 
 
 async def _report_silence(still_opening: trio.CancelScope, tell: Tell, reader: LineReader) -> None:
@@ -98,11 +111,6 @@ async def _report_silence(still_opening: trio.CancelScope, tell: Tell, reader: L
         await reader.server_is_silent()
 
 
-async def _end_when_told(told_to_end: trio.Event, reader: LineReader) -> None:
-    await told_to_end.wait()
-    reader.leave_at_once()
-
-
 async def _take_over(reader: LineReader, chat: Chat) -> None:
     await reader.all_taken()
     # The last message that was typed before may be on the disk only now.
@@ -110,7 +118,7 @@ async def _take_over(reader: LineReader, chat: Chat) -> None:
 
 
 async def _carry_out(conversation: Conversation, reader: LineReader, early: EarlyLines) -> None:
-    """Carry out the lines, then wait until all messages are sent or have to wait; for as long as there is time."""
+    """Carry out the lines; wait until all messages are sent or have to wait, for as long as there is time; leave."""
     # The nursery is inside the chat: nothing may ask the server when that is closed.
     with reader.working:
         async with trio.open_nursery() as nursery:
@@ -126,6 +134,7 @@ async def _carry_out(conversation: Conversation, reader: LineReader, early: Earl
             await conversation.chat.outbox.settled()
             nursery.cancel_scope.cancel()
     await _keep_messages(reader, early)
+    await _deregister(conversation)
 
 
 async def _keep_messages(reader: LineReader, early: EarlyLines) -> None:
