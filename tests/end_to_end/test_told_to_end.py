@@ -65,6 +65,23 @@ async def test_a_client_whose_server_is_silent_ends_nevertheless():
         await bob.exits(128 + signal.SIGTERM)
 
 
+async def test_a_terminal_that_is_closed_may_say_so_twice():
+    """Its shell and the system each send SIGHUP, within a millisecond: the second killed the client."""
+    async with open_programs() as programs:
+        server = await programs.server()
+        alice = await programs.client("alice", server)
+        bob = await programs.client("bob", server, "--stay")
+        server.freezes()
+        for _ in range(2):
+            bob.process.send_signal(signal.SIGHUP)
+            await programs.settle()
+        server.thaws()
+        await bob.exits(128 + signal.SIGHUP)
+        await programs.settle()
+        await alice.types("send bob where are you?")
+        await alice.sees(BOB_IS_AWAY)
+
+
 async def test_a_client_keeps_what_was_typed_behind_a_command_that_waits():
     async with open_programs() as programs:
         server = await programs.server()

@@ -35,7 +35,8 @@ def run(
 ) -> int:
     """Run a program to its end, report the error that ended it, and return the exit code.
 
-    SIGTERM and SIGHUP cancel it, so that it closes its files; if it is a client, the server is told.
+    SIGTERM and SIGHUP cancel it, so that it closes its files; if it is a client, the server is told. After either, a
+    SIGTERM kills it.
 
     `options`: if it is a client, those from which it takes its files.
     """
@@ -70,9 +71,12 @@ async def _run_until_told_to_end(program: Callable[[], Awaitable[int | None]], o
     def end(number: int, frame: object) -> None:
         nonlocal code
         code = BY_SIGNAL + number
-        # A program that waits in a write, because nobody reads, cannot end by itself: let the next signal kill it.
+        # A program that waits in a write, because nobody reads, cannot end by itself: let the next SIGTERM kill it.
         # This is why trio.open_signal_receiver is not used: it needs a task that runs.
-        signal.signal(number, signal.SIG_DFL)
+        # But a terminal that is closed sends SIGHUP twice within a millisecond, once by its shell and once by the
+        # system: the second one killed a client before the server was told.
+        for each in taken:
+            signal.signal(each, signal.SIG_DFL if each == signal.SIGTERM else signal.SIG_IGN)
         token.run_sync_soon(told.set)
 
     async def cancel_when_told() -> None:
