@@ -10,7 +10,7 @@ import pytest
 import trio
 
 from tests.person_at_client import PersonAtClient
-from tests.terminal.test_lasting import ALL_WAITING, BYE, GROUPS_UNKNOWN, SILENT, UNTOLD, WELCOME, waits
+from tests.terminal.test_lasting import ALL_WAITING, BYE, COMMAND_WAITS, GROUPS_UNKNOWN, SILENT, UNTOLD, WELCOME, waits
 from trio_chat.protocol.room_messages import JoinRoom, ListRooms, RoomList
 from trio_chat.terminal.current_group import CurrentGroup
 from trio_chat.terminal.json_lines import JsonRenderer
@@ -81,7 +81,8 @@ async def test_a_message_waits_for_the_command_that_joins_its_group(
     await stage.kill_server()
     alice = await enters("alice", is_terminal=is_terminal)
     await alice.types("join_group Lunch", "send #lunch soup", "send #dinner fish", seconds=5)
-    assert alice.printed == [SILENT, waits("group dinner", 1)]
+    told = [COMMAND_WAITS.format("join_group"), COMMAND_WAITS.format("send")] if is_terminal else []
+    assert alice.printed == [SILENT, *told, waits("group dinner", 1)]
     await stage.start_server()
     await stage.pass_time(40)
     assert ("lunch", "soup") in read(bob)

@@ -41,6 +41,7 @@ GROUPS_UNKNOWN = (
     "[Your message to your group was not sent: the server is not responding, and it is not known which group that is."
     " Type send #NAME TEXT.]"
 )
+COMMAND_WAITS = "[The server is not responding: {} waits.]"
 NO_TABLE = "[The server is not responding: it is not known yet who is online.]"
 LATE = "[Your message to everyone of TIME was received by the server.]"
 
@@ -425,7 +426,8 @@ async def test_what_was_typed_before_is_carried_out_when_the_server_is_there(sta
     await stage.start_server()
     await stage.pass_time(20)
     assert alice.printed == [
-        *[SILENT, WELCOME, "[Group lunch created by Server.]"],
+        *[SILENT, *map(COMMAND_WAITS.format, ("create_group", "send", "list_groups"))],
+        *[WELCOME, "[Group lunch created by Server.]"],
         *["[Available group chats:]", "lunch (current)", "(lunch) [Message received by Server.]"],
     ]
 

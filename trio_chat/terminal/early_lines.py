@@ -22,8 +22,8 @@ from trio_chat.terminal.unfinished import tell_not_done
 class EarlyLines:
     """Carries out what needs no server.
 
-    `is_terminal`: a person is told at once that nobody knows which group `send_group` means, or who is online. In a
-    pipe these wait, and what comes after a `send_group` for any group waits behind it.
+    `is_terminal`: a person is told at once that nobody knows which group `send_group` means, or who is online, and
+    which commands wait. In a pipe these wait, and what comes after a `send_group` for any group waits behind it.
     """
 
     _outbox: EarlyOutbox
@@ -119,6 +119,11 @@ class EarlyLines:
         about = (one.number, one.id, one.recipient, one.room, one.at)
         self._tell(results.MessageQueued(*about))
         self._tell(OutgoingChanged(*about, MessageState.WAITING, error=ServerNotResponding()))
+
+    def tell_waits(self, line: str) -> None:
+        """Say at a terminal that a command waits."""
+        if self._is_terminal and line.split():
+            self._tell(results.Failed(refusals.WaitsForServer(line.split()[0])))
 
     def tell_waiting(self) -> None:
         """If messages wait, say how many."""

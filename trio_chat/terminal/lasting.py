@@ -61,7 +61,7 @@ async def run_lasting_conversation(
             show(line)
 
     early = EarlyLines(early_outbox, tell, is_terminal)
-    reader = LineReader(typed, is_terminal, stay, lambda line: tell_not_done(tell, [line]), early.carry_out)
+    reader = LineReader(typed, is_terminal, stay, lambda line: tell_not_done(tell, [line]), early)
     conversation: Conversation | None = None
     try:
         async with trio.open_nursery() as nursery:

@@ -4,13 +4,14 @@ What the lines mean is in commands.py; they are carried out in conversation.py.
 """
 
 import math
-from collections.abc import AsyncIterable, Awaitable, Callable
+from collections.abc import AsyncIterable, Callable
 
 import attrs
 import trio
 
 from trio_chat.errors import ChatError
 from trio_chat.terminal import commands
+from trio_chat.terminal.early_lines import EarlyLines
 
 LEAVE_WITHIN = 2.5
 """Seconds after `exit`, or the end of the lines, in which the chat ends, whatever waits for the server."""
@@ -34,7 +35,7 @@ class LineReader:
     the whole chat. At the end of a pipe they are set again for as long as messages leave the outbox. While the chat is
     not open yet, they are set at a terminal, and for a pipe of which nothing is left to do that needs the server; else
     a pipe waits for it. `stay`: the end of the lines ends nothing. `refuse`: called with each line that is not taken.
-    `carry_out`: does what needs no server, once it is silent, or we leave.
+    `early`: carries out what needs no server, once it is silent, or we leave.
     `unanswered`: the line that is being carried out, if any.
     """
 
@@ -42,7 +43,7 @@ class LineReader:
     _is_terminal: bool
     stay: bool
     _refuse: Callable[[str], object]
-    _carry_out: Callable[[str], Awaitable[bool]]
+    _early: EarlyLines
     working: trio.CancelScope = attrs.field(init=False, factory=trio.CancelScope)
     staying: trio.CancelScope = attrs.field(init=False, factory=trio.CancelScope)
     lines: trio.MemoryReceiveChannel[str] = attrs.field(init=False)
@@ -74,9 +75,9 @@ class LineReader:
         else:
             self._has_time = not self._is_terminal
         if not self.stay:
+            self._is_leaving = True
             if self._is_terminal:
                 await self.server_is_silent()
-            self._is_leaving = True
             self._set_deadlines()
         self._is_read = True
         self._close()
@@ -94,8 +95,11 @@ class LineReader:
         self._set_deadlines()
 
     async def _take(self, line: str) -> None:
-        if self._is_silent and not self._is_open and await self._carry_out(line):
-            return
+        if self._is_silent and not self._is_open:
+            if await self._early.carry_out(line):
+                return
+            if not self._is_leaving:
+                self._early.tell_waits(line)
         if not self._is_terminal:
             await self._lines_in.send(line)
             return

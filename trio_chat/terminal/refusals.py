@@ -39,6 +39,13 @@ class NoTable(ChatError):
     line = "the server is not responding: it is not known yet who is online"
 
 
+class WaitsForServer(ChatError):
+    """A command that only the server can answer, before it has answered anything."""
+
+    def __init__(self, command: str) -> None:
+        super().__init__(f"the server is not responding: {command} waits")
+
+
 class WhichGroup(ChatError):
     """A command for the current group, and the user has not chosen one of these `groups`. `instead`: what to type."""
 
