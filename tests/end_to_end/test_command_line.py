@@ -169,7 +169,7 @@ async def test_if_the_server_gets_another_key_a_running_client_warns_and_ends(tm
         plain("[Server not responding since 00:00:00, trying again.]"),
         "[Messages that wait to be sent: 2.]",
         "[Messages that wait to be sent: 2. Start with --reconnect, in a pipe also with --stay, "
-        "to send them; the command outbox lists"
+        "to send them; then outbox lists"
         " them.]",
     ]
     silent = silent if options else []

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.xdist_group("programs")  # one after the other, at the 
 SILENT = "[Server not responding since 00:00:00, trying again.]"
 ALL_WAITING = (
     "[Messages that wait to be sent: {}. Start with --reconnect, in a pipe also with --stay, "
-    "to send them; the command outbox lists them.]"
+    "to send them; then outbox lists them.]"
 )
 UNTOLD = "[The server is not responding: others may see you online for a minute.]"
 

@@ -33,7 +33,7 @@ SILENT = "[Server not responding since TIME, trying again.]"
 UNTOLD = "[The server is not responding: others may see you online for a minute.]"
 ALL_WAITING = (
     "[Messages that wait to be sent: {}. Start with --reconnect, in a pipe also with --stay, "
-    "to send them; the command outbox lists them.]"
+    "to send them; then outbox lists them.]"
 )
 
 

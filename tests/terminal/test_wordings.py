@@ -413,7 +413,7 @@ WRONG_RECEIPT = ["[WARNING: y signed a receipt for another text than you sent.]"
             {"count": 2},
             [
                 "[Messages that wait to be sent: 2. Start with --reconnect, in a pipe also with --stay, "
-                "to send them; the command outbox"
+                "to send them; then outbox"
                 " lists them.]"
             ],
             SAME,
