@@ -32,7 +32,7 @@ from trio_chat.errors import (
     UnknownRecipient,
     WrongReceipt,
 )
-from trio_chat.protocol.messages import Batch, Save, Taken
+from trio_chat.protocol.messages import Batch, DirectMessage, Save, Taken
 from trio_chat.protocol.records import Entry, EntryKind, Reason
 from trio_chat.storage.client_store import open_client_store
 from trio_chat.storage.memory import MemoryClientStore
@@ -167,6 +167,35 @@ async def test_a_receipt_that_comes_later_is_an_event_with_the_time_of_our_clock
     await do(server, "entry")
     assert alice.shown == [ReceiptReceived("bob", sending.at)]
     assert alice.store.sent(the_save(server).id) is None
+
+
+async def test_a_receipt_that_was_shown_and_comes_again_while_a_copy_is_being_sent(
+    network, server, nursery, autojump_clock
+):
+    """Seed 500968: it ended the program. The receipt was shown after the copy had been begun."""
+    async with open_client(network, "alice", listening=False) as alice:
+        sending = Sending()
+        nursery.start_soon(sending.run, alice)
+        await trio.sleep(0.01)
+        await do(server, "saved")
+        await do(server, "entry")
+        copied = []
+
+        async def send_copy():
+            message = DirectMessage(the_save(server).id, "alice", "bob", "hi")
+            copied.append(await alice.chat._letters.send(message, identity_of("bob").public, is_copy=True))
+
+        nursery.start_soon(send_copy)
+        await trio.sleep(0.01)
+        nursery.start_soon(alice.show_events)
+        await trio.sleep(0.01)
+        assert alice.shown == [ReceiptReceived("bob", sending.at)]
+        await do(server, "entry")
+        assert copied == []
+        server.send(server.client, server.of(Save)[-1].saved())
+        await trio.sleep(1)
+        assert copied == [Delivery("relayed")]
+        assert alice.shown == [ReceiptReceived("bob", sending.at)]
 
 
 async def test_a_send_that_got_no_answer_is_shown_as_received_when_the_receipt_comes(
