@@ -114,6 +114,23 @@ class MemorySocket:
         return True
 
 
+class MemorySearchSocket(MemorySocket):
+    """The SearchSocket of a MemoryNetwork. What has come goes to the one who asks first."""
+
+    async def receive(self) -> tuple[bytes, Address]:
+        if not self._queue:
+            for one in await self.receive_batch():
+                self._queue.append(one)
+        else:
+            await trio.lowlevel.checkpoint()
+        return self._queue.popleft()
+
+    async def send(self, data: bytes) -> None:  # type: ignore[override]
+        await trio.lowlevel.checkpoint()
+        for listener in self._network.listeners:
+            self._network.carry(data, self.address, listener.address)
+
+
 class MemoryNetwork:
     """The Network of a test. Open it with open_memory_network(): delays need its courier task.
 
@@ -134,6 +151,8 @@ class MemoryNetwork:
         """Where sockets are now that were bound to another address."""
         self.nats: dict[str, Nat] = {}
         """The router of each host that is behind one, and of its own outside host."""
+        self.listeners: list[MemorySearchSocket] = []
+        """The sockets that receive searches."""
         self._seed = seed
         self._capacity = capacity
         self._sockets: dict[Address, MemorySocket] = {}
@@ -146,6 +165,7 @@ class MemoryNetwork:
         self._in_flight: list[tuple[float, int, bytes, Address, Address]] = []
         self._numbers = itertools.count()
         self._sooner: trio.Event | None = None
+        self._searches = itertools.count(1)
 
     # --- the interface of Network ---
 
@@ -160,6 +180,15 @@ class MemoryNetwork:
         bound = MemorySocket(self, (own, port), self._capacity)
         self._sockets[bound.address] = bound
         return bound
+
+    def open_search(self, *, listens: bool) -> MemorySearchSocket:
+        """As the real network: what is sent there reaches all that listen."""
+        host = f"10.9.0.{next(self._searches)}"
+        opened = MemorySearchSocket(self, (host, 1), self._capacity)
+        self._sockets[opened.address] = opened
+        if listens:
+            self.listeners.append(opened)
+        return opened
 
     async def resolve(self, host: str, port: int) -> list[Address]:
         """Resolve numeric hosts and those in `names`. Raises AddressError."""

@@ -43,6 +43,10 @@ if TYPE_CHECKING:  # the same names as in the table below, for type checkers and
     from trio_chat.client.outbox import Outbox as Outbox
     from trio_chat.client.people import Person as Person
     from trio_chat.client.rooms import RoomInfo as RoomInfo
+    from trio_chat.client.search import (
+        FoundServer as FoundServer,
+        find_servers as find_servers,
+    )
     from trio_chat.crypto.identities import Identity as Identity
     from trio_chat.errors import (
         AddressError as AddressError,
@@ -139,6 +143,7 @@ _NAMES = {
     "client.outbox": "Outbox",
     "client.people": "Person",
     "client.rooms": "RoomInfo",
+    "client.search": "FoundServer find_servers",
     "crypto.identities": "Identity",
     "errors": """
         AddressError Banned BlockedYourself ChatError ForgedReceipt IdentityError IdInUse InRoomAlready

@@ -59,7 +59,7 @@ class Program:
         self.name = name
         self.address = address
         self.seen_at = address
-        """Its address for the others, which may be that of a router."""
+        """Its address for the others. If that is of a router, the port may be another one."""
         self.disk = Disk(world.folder, name, random.Random(f"disk {seed} {name}"))
         self.runs = 0
         self.clock_error = 0.0

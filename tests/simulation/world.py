@@ -14,7 +14,7 @@ from typing import get_args
 
 import trio
 
-from tests.nat import Firewall
+from tests.nat import Firewall, Kind, Nat
 from tests.network import Conditions
 from tests.simulation.disk import Failure
 from tests.simulation.freed_name import FreedName
@@ -62,6 +62,9 @@ RETURN_WITHIN = 2.0
 RATES = (math.inf, math.inf, math.inf, 64_000.0, 8000.0)
 """Bytes a second from one host to another."""
 
+MAPPINGS_LAST = (15.0, 30.0, 120.0)
+"""Seconds after which a router forgets whom it has translated."""
+
 STEP = (0.0, 0.02, 0.3, 1.0, 4.0)
 """Seconds between two events, at most: one of these is drawn each time."""
 
@@ -89,11 +92,17 @@ class World:
             person.keeps = dice.random() < KEEPING
             person.slowness = dice.choice(SLOWNESS)
         self._lines = random.Random(f"lines {seed}")
+        self._routers = random.Random(f"routers {seed}")
         self._put_behind_firewalls()
+        self._put_behind_routers()
         self.private = PrivateEvents(self)
         self.outbox = OutboxEvents(self)
         self.trace.shown = {person.name: [] for person in self.people}
         self.trace.hosts = {one.address[0]: one.name for one in self.programs}
+        for person in self.people:
+            host = person.seen_at[0]
+            behind = [one.name for one in self.people if one.seen_at[0] == host]
+            self.trace.hosts[host] = "+".join(behind)
         self.is_healed = False
         """Whether the network is healed and everyone is back. From then on only the events of `end` happen."""
         self.healed_at = float("inf")
@@ -228,6 +237,22 @@ class World:
             lasts = self._lines.choice((30.0, 120.0))
             self.network.filters.append(Firewall(behind, lasts).lets_through)
             self.trace.note("network", f"lets only answers of the last {lasts:.0f} s to {sorted(behind)}", for_all=True)
+
+    def _put_behind_routers(self) -> None:
+        """Some people are behind routers that translate their addresses, perhaps two behind one."""
+        if self._routers.random() < 0.5:
+            behind = [person for person in self.people if self._routers.random() < 0.5]
+            router: Nat | None = None
+            for number, person in enumerate(behind, start=1):
+                if router is None or self._routers.random() < 0.7:
+                    kind, lasts = self._routers.choice(list(Kind)), self._routers.choice(MAPPINGS_LAST)
+                    hairpin = self._routers.random() < 0.5
+                    router = Nat(f"10.0.3.{number}", kind, lasts=lasts, hairpin=hairpin)
+                    line = f"is {kind.name}, forgets after {lasts:.0f} s and has hairpin {hairpin}"
+                    self.trace.note(router.host, line, for_all=True)
+                self.network.put_behind(router, person.address[0])
+                person.seen_at = (router.host, person.address[1])
+                self.trace.note(person.name, f"is behind {router.host}", for_all=True)
 
     def _slow_down(self, person: Person) -> None:
         """Delay what they send from this address. They will have another address before the end."""
@@ -392,7 +417,7 @@ class World:
         program, kinds = self._withheld
         messages = self.trace.tap.messages(data)
         carried = {message.of if isinstance(message, Part) else message.kind for message in messages}
-        return destination != program.seen_at or carried.isdisjoint(one.kind for one in kinds)
+        return destination[0] != program.seen_at[0] or carried.isdisjoint(one.kind for one in kinds)
 
     async def _register_again(self, person: Person) -> None:
         with person.in_this_run(), suppress(ChatError):
@@ -427,6 +452,7 @@ class World:
         """Their router gets another address; their program goes on."""
         person = self.dice.choice(self.people)
         person.seen_at = self._new_address(person)
+        self.network.nats.pop(person.address[0], None)
         self.trace.note(person.name, f"is seen at {person.seen_at[0]} from now on", for_all=True)
         self.network.translate(person.address, person.seen_at)
 
@@ -473,7 +499,7 @@ class World:
         self.people[self.people.index(person)] = new
         self.gone.append(person)
         self.trace.shown[name] = []
-        self.trace.hosts[person.seen_at[0]] = name
+        self.trace.hosts |= {person.address[0]: name, person.seen_at[0]: name}
         new.start()
         await trio.sleep(self.dice.uniform(0.5, 3.0))
         self.private.is_back(person.name, name)
@@ -554,7 +580,7 @@ class World:
         is_held, takes_over = trio.Event(), self.dice.random() < 0.5
 
         def hold(data: bytes, source: Address, destination: Address) -> bool:
-            inside = self.trace.tap.messages(data) if source == person.seen_at and not late else ()
+            inside = self.trace.tap.messages(data) if source[0] == person.seen_at[0] and not late else ()
             if not any(isinstance(one, Register) and bool(one.takeover_at) == takes_over for one in inside):
                 return True
             late.append((data, source, destination))

@@ -13,6 +13,7 @@ operator.py       `server who`, `server ban` and the like: the arguments of the 
 asking.py         what these ask, and what they print
 table_printer.py  what `server` prints of its table
 log_printer.py    log lines of a server that must not block
+servers.py        `servers`: which are on the local network
 presence.py       `presence` and `friends`
 demo.py           `demo`: a conversation that runs by itself
 """

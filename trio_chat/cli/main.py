@@ -112,6 +112,7 @@ def cli() -> None:
     default="open",
     help="Who may register a new name.",
 )
+@click.option("--no-discovery", is_flag=True, help="Do not answer the command servers of others.")
 def server(
     port: int,
     host: str | None,
@@ -120,6 +121,7 @@ def server(
     presence_port: int | None,
     presence_host: str,
     registration: str,
+    no_discovery: bool,
 ) -> int:
     """Start a chat server.
 
@@ -134,7 +136,8 @@ def server(
     from trio_chat.server.moderation import RegistrationMode
 
     presence = None if presence_port is None else (presence_host, presence_port)
-    return watch(partial(run_server, port, host, store, identity, presence, RegistrationMode(registration)))
+    mode = RegistrationMode(registration)
+    return watch(partial(run_server, port, host, store, identity, presence, mode, not no_discovery))
 
 
 def _add_operator_commands() -> None:
@@ -151,6 +154,21 @@ def _run_returned(make: Callable[..., Callable[[], Awaitable[None]]] | None, **o
 
 
 _add_operator_commands()
+
+
+@cli.command()
+def servers() -> int:
+    """Find the chat servers on your network.
+
+    Each line has the addresses of a server and the fingerprint of its key. Anybody on the network can answer: compare
+    the fingerprint with what the server has printed. Only IPv4 is searched.
+    """
+    from trio_chat.cli.running import run
+    from trio_chat.cli.servers import run_servers
+    from trio_chat.terminal.screen import Screen
+    from trio_chat.terminal.wordings import Phrasebook
+
+    return run(run_servers, Screen(sys.stdout), Phrasebook())
 
 
 @cli.command("fingerprint", cls=TakesServer)

@@ -45,6 +45,7 @@ async def run_server(
     keys: str | None,
     presence: tuple[str, int] | None,
     registration: RegistrationMode = RegistrationMode.OPEN,
+    discovery: bool = True,
 ) -> None:
     """Serve a chat until cancelled, and presence at that (host, port) if given; print the table and the addresses.
 
@@ -55,7 +56,8 @@ async def run_server(
     opening = nullcontext(MemoryServerStore()) if store == IN_MEMORY else open_stopped_store(path)
     async with opening as opened, open_background() as background, trio.open_nursery() as nursery:
         roster, output = Roster(), OutputThread(sys.stdout)
-        serve = partial(serve_chat, registration=registration, control=partial(server_file, kind="sock"))
+        control = partial(server_file, kind="sock")
+        serve = partial(serve_chat, registration=registration, control=control, discovery=discovery)
         address = await nursery.start(
             partial(serve_and_print, port, host, opened, output.write, roster, identity, serve=serve)
         )

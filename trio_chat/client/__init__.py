@@ -1,6 +1,7 @@
 """The client library. It uses neither the server's code nor a terminal.
 
 opening        `open_chat`
+search         servers on the local network
 chat           `Chat`, and the tasks of a client
 context        the objects that the parts of one client share
 registration   discovering the server, registering, heartbeats, the table

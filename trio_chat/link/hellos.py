@@ -54,7 +54,7 @@ class Hellos:
         """Nobody waits for keys any longer: answers are refused from now on."""
         self._asked.clear()
 
-    def receive_hello(self, hello: packets.Hello, address: Address) -> list[LinkEvent]:
+    def receive_hello(self, hello: packets.Hello, address: Address) -> list[Transmit]:
         """Answer it. Raises WireError if this party is no server."""
         if self._server_keys is None:
             raise WireError("a HELLO to a party that is not a server")

@@ -178,7 +178,7 @@ class Links:
             case packets.WakeUpCall():
                 return [*self._receive_call(address, now)]
             case packets.Hello() as hello:
-                return self._hellos.receive_hello(hello, address)
+                return [*self._hellos.receive_hello(hello, address)]
             case packets.Keys() as keys:
                 return self._hellos.receive_keys(keys, address)
             case packets.OfOtherVersion() as other:

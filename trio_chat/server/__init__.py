@@ -10,6 +10,7 @@ throttle       what one key or one address may ask for
 moderation     what the operator has decided
 delivery       the delivery loop of each session
 rooms          the requests about rooms, in their order
+searches       answers to those who search for a server
 retention      which clock tells what is too old
 wake_up_calls  whom a server that starts again calls
 other_versions whom the operator is told of because their program has another version

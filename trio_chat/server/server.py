@@ -8,7 +8,7 @@ import logging
 import secrets
 import time
 from collections import Counter
-from collections.abc import Callable, Hashable
+from collections.abc import Awaitable, Callable
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -23,9 +23,8 @@ from trio_chat.link.session import Peer
 from trio_chat.presence.roster import Roster
 from trio_chat.protocol.duplicates import Reaction
 from trio_chat.protocol.limits import LIMITS, Limits, origin
-from trio_chat.protocol.messages import Answer, GroupPost, Introduced, Register, Request, Save, SessionEnded
+from trio_chat.protocol.messages import Answer, GroupPost, Introduced, Request, Save, SessionEnded
 from trio_chat.protocol.records import RETENTION, Address, Reason, Record, is_private
-from trio_chat.protocol.room_messages import RoomRequest
 from trio_chat.server.control import Control
 from trio_chat.server.delivery import Deliveries
 from trio_chat.server.moderation import Moderation, RegistrationMode
@@ -33,8 +32,10 @@ from trio_chat.server.operations import Operations
 from trio_chat.server.other_versions import OtherVersions
 from trio_chat.server.retention import RetentionClock
 from trio_chat.server.rooms import RoomRequests
+from trio_chat.server.searches import answer_searches
 from trio_chat.server.service import Service
 from trio_chat.server.sessions import Admission, Append, AskRoom, Introduction, RoomEvent, Session
+from trio_chat.server.throttle import work_of
 from trio_chat.server.wake_up_calls import WakeUpCalls, as_gone
 from trio_chat.storage.interface import Appended, ServerStore, Status
 from trio_chat.storage.server_memory import MemoryServerStore
@@ -79,6 +80,7 @@ async def serve_chat(
     limits: Limits = LIMITS,
     registration: RegistrationMode = RegistrationMode.OPEN,
     control: Callable[[int], Path] | None = None,
+    discovery: bool = False,
     task_status: trio.TaskStatus[Address] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve a chat until cancelled; `await nursery.start(...)` returns the address that it is bound to.
@@ -96,6 +98,7 @@ async def serve_chat(
         limits: how much one key or one address may use.
         registration: who may register a new name; invitations are made by a command on the control socket.
         control: returns the path of the control socket for a UDP port; None: there is no such socket.
+        discovery: whether `find_servers` on the local network finds this server.
 
     Raises:
         AddressError: the host does not resolve, or the port is in use.
@@ -110,6 +113,8 @@ async def serve_chat(
         store, roster, key = store or MemoryServerStore(), roster or Roster(), own.public.signing
         server = _Server(endpoint, links, socket.send, key, store, events, roster, clock, limits)
         server.moderation.mode = registration
+        if discovery:
+            server.answer_searches = partial(answer_searches, network, shown, socket.send)
         try:
             await server.run(socket.address, control and control(socket.address[1]), task_status)
         finally:
@@ -135,6 +140,7 @@ class _Server:
         self._events = events
         self._roster = roster
         self._clock = clock
+        self.answer_searches: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint
         self.moderation = Moderation()
         self._service = Service(key, secrets.token_bytes(8), self._row_changed, limits, self.moderation)
         self._service.refused_by_links = lambda: links.refused
@@ -171,6 +177,7 @@ class _Server:
             nursery.start_soon(self._calls.note_loop)
             nursery.start_soon(self._calls.call, online)
             nursery.start_soon(self._retain, nursery)
+            nursery.start_soon(self.answer_searches)
             if control is not None:
                 await nursery.start(Control(partial(self._operations.reply, nursery)).serve, control)
             task_status.started(address)
@@ -194,7 +201,7 @@ class _Server:
         # What waits for the store has a limit, which all share: else anybody could start any amount of it. What needs
         # no store, such as a Heartbeat, is answered under any load. Before the request counts for the other limits:
         # what is not answered is sent again.
-        place = _place(peer, request)
+        place = work_of(peer, request)
         if place and not self._throttle.begin(*place):
             return Reaction.SILENCE
         outcome = self._service.receive(peer, request, trio.current_time(), self._clock())
@@ -386,12 +393,3 @@ class _Server:
                 answer = request.saved()
         self._endpoint.answer(peer, request, answer)
         return True
-
-
-def _place(peer: Peer, request: Request) -> tuple[str, Hashable] | None:
-    """The work in progress that a request may become, and whose it is. None if it needs no store."""
-    match request:
-        case Register():
-            return ("registrations_in_progress", origin(peer.address))
-    is_stored = isinstance(request, Save | GroupPost | RoomRequest)
-    return ("messages_in_progress", peer.key) if is_stored else None

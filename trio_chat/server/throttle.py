@@ -1,7 +1,7 @@
 """What one key or one address may ask of the server: its buckets, its share of the work in progress, what was refused.
 
 Each limit has the name of its field in `Limits` (protocol/limits.py). Which limits a request counts for is decided in
-service.py and server.py.
+service.py, and below for the work in progress.
 """
 
 from collections import Counter
@@ -9,7 +9,10 @@ from collections.abc import Hashable
 
 import attrs
 
-from trio_chat.protocol.limits import Limits, Rate, is_fair
+from trio_chat.link.session import Peer
+from trio_chat.protocol.limits import Limits, Rate, is_fair, origin
+from trio_chat.protocol.messages import GroupPost, Register, Request, Save
+from trio_chat.protocol.room_messages import RoomRequest
 from trio_chat.protocol.token_buckets import KEYS_KEPT, TokenBuckets
 
 _IN_PROGRESS = ("registrations_in_progress", "messages_in_progress")
@@ -69,3 +72,11 @@ class Throttle:
         used[who] -= 1
         if not used[who]:
             del used[who]
+
+
+def work_of(peer: Peer, request: Request) -> tuple[str, Hashable] | None:
+    """The work in progress that a request may become, and whose it is. None if it needs no store."""
+    if isinstance(request, Register):
+        return ("registrations_in_progress", origin(peer.address))
+    is_stored = isinstance(request, Save | GroupPost | RoomRequest)
+    return ("messages_in_progress", peer.key) if is_stored else None

@@ -1,4 +1,4 @@
-"""The only module with a UDP socket, and the interfaces for which tests have a network of their own.
+"""The socket of a party, and the interfaces for which tests have a network of their own.
 
 Bytes and addresses only: what they mean is known in endpoint.py.
 """
@@ -16,6 +16,7 @@ import trio
 
 from trio_chat.errors import AddressError
 from trio_chat.protocol.records import Address
+from trio_chat.transport.multicast import MulticastSocket, SearchSocket
 
 BATCH = 256
 BUFFER = 4 * 1024 * 1024
@@ -62,6 +63,10 @@ class Network(Protocol):
 
         `host` is a name or a numeric address; IPv6 may be in brackets.
         """
+        ...
+
+    def open_search(self, *, listens: bool) -> SearchSocket:
+        """Open a socket that sends searches, or, if it `listens`, one that receives them. Raises AddressError."""
         ...
 
 
@@ -131,6 +136,9 @@ class UdpNetwork:
 
     def bind(self, host: str | None, port: int) -> UdpSocket:
         return UdpSocket(host, port)
+
+    def open_search(self, *, listens: bool) -> MulticastSocket:
+        return MulticastSocket(listens=listens)
 
     async def resolve(self, host: str, port: int) -> list[Address]:
         _check_port(port)
