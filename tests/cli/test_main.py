@@ -185,7 +185,7 @@ async def rest_of(screen):
         (["client", "x", "127.0.0.1:5000", "1", "2"], "unexpected extra argument"),
         (["client", "x", "127.0.0.1", "--store", "x:1"], "Missing argument 'SERVER-PORT'"),
         (["server", "-1"], "No such option"),
-        (["sever"], "Did you mean 'server'?"),
+        (["sever"], "Did you mean one of: 'server', 'servers'?"),
         (["client"], "Missing argument 'NAME'"),
         (["client", "x", "127.0.0.1"], "Missing argument 'SERVER-PORT'"),
         (["client", "x", "127.0.0.1", "0"], "0 is not in the range"),

@@ -149,7 +149,7 @@ def test_all_commands_of_the_readme_are_in_blocks():
     text = README.read_text(encoding="utf-8")
     spans = re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL))
     commands = [span for span in spans if re.match(r"(trio-chat|python3?|pip|nox|\.venv\S*) \S", span)]
-    assert commands == ["python -m trio_chat", "trio-chat client --help"]
+    assert commands == ["trio-chat servers", "python -m trio_chat", "trio-chat client --help", "trio-chat servers"]
 
 
 @pytest.mark.parametrize("block", all_blocks("usage"), ids=str)

@@ -13,7 +13,7 @@ import trio
 import trio.testing
 
 from trio_chat.errors import AddressError
-from trio_chat.transport.multicast import HOPS, SEARCH_GROUP
+from trio_chat.transport.multicast import HOPS, SEARCH_HOST, SEARCH_PORT
 from trio_chat.transport.udp import UDP
 
 PATIENCE = 60
@@ -63,7 +63,7 @@ async def test_what_a_router_has_passed_on_is_left_out(searches, asking):
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as far:
         far.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_TTL, HOPS - 1)
         with suppress(OSError):  # without a network it goes nowhere
-            far.sendto(mine + b"far", SEARCH_GROUP)
+            far.sendto(mine + b"far", (SEARCH_HOST, SEARCH_PORT))
     await asking.send(mine + b"near")
     assert {data for data, _ in await received_until(searches, mine + b"near")} == {mine + b"near"}
 

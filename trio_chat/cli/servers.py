@@ -8,7 +8,7 @@ import click
 from trio_chat.cli.exit_codes import DONE, FAILED
 from trio_chat.client.search import find_servers
 from trio_chat.terminal.wordings import show_address
-from trio_chat.transport.multicast import SEARCH_GROUP
+from trio_chat.transport.multicast import SEARCH_PORT
 
 
 async def run_servers() -> int:
@@ -24,7 +24,7 @@ async def run_servers() -> int:
     if rows:
         return DONE
     click.echo(
-        f"No server has answered. A firewall may be in the way (UDP port {SEARCH_GROUP[1]}), or a guest Wi-Fi, where"
+        f"No server has answered. A firewall may be in the way (UDP port {SEARCH_PORT}), or a guest Wi-Fi, where"
         " devices do not see each other: ask for the address of the server. Or start one: trio-chat server",
         err=True,
     )

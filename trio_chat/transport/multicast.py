@@ -14,7 +14,7 @@ import trio
 from trio_chat.errors import AddressError
 from trio_chat.protocol.records import Address
 
-SEARCH_GROUP: Address = ("239.255.84.67", 25084)
+SEARCH_HOST, SEARCH_PORT = "239.255.84.67", 25084
 """Where servers listen for searches: a multicast group that stays within an organization (RFC 2365, section 6.1)."""
 
 HOPS = 255
@@ -56,7 +56,7 @@ class MulticastSocket:
                 else:
                     opened.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_TTL, HOPS)
             except OSError as error:
-                raise AddressError(f"cannot listen on {SEARCH_GROUP[0]}:{SEARCH_GROUP[1]}: {error.strerror}") from error
+                raise AddressError(f"cannot listen on {SEARCH_HOST}:{SEARCH_PORT}: {error.strerror}") from error
             self._socket = trio.socket.from_stdlib_socket(opened.dup())
 
     async def receive(self) -> tuple[bytes, Address]:
@@ -83,7 +83,7 @@ class MulticastSocket:
         for interface in _interfaces():
             with suppress(OSError):
                 self._socket.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, interface)
-                await self._socket.sendto(data, SEARCH_GROUP)
+                await self._socket.sendto(data, (SEARCH_HOST, SEARCH_PORT))
 
     def close(self) -> None:
         self._socket.close()
@@ -98,7 +98,7 @@ def _join(opened: socket.socket) -> None:
     if sys.platform == "darwin":
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     # Not to every address: what is sent to this port of the machine alone is no search.
-    opened.bind(SEARCH_GROUP)
+    opened.bind((SEARCH_HOST, SEARCH_PORT))
     joined = 0
     for interface in _interfaces():
         with suppress(OSError):  # it may be down, or carry no multicast
@@ -110,5 +110,5 @@ def _join(opened: socket.socket) -> None:
 
 def _interfaces() -> list[bytes]:
     """Each interface, as the struct ip_mreqn that the options for multicast take."""
-    group, any_address = socket.inet_aton(SEARCH_GROUP[0]), bytes(4)
+    group, any_address = socket.inet_aton(SEARCH_HOST), bytes(4)
     return [struct.pack("=4s4si", group, any_address, index) for index, _ in socket.if_nameindex()]
