@@ -45,8 +45,8 @@ def what_was_accepted_is_shown_or_has_failed(world: World) -> Iterator[Found]:
 
 def is_lost_in_a_kill(world: World, name: str, message: Message) -> bool:
     """Whether it was acknowledged by a program that was killed before it could show it."""
-    # What is kept is sent again; unless its sender's disk is lost, too, before that (seed 8), or its sender believes that
-    # 14 days have passed: what was received then is not tried any more (seed 502886).
+    # What is kept is sent again. Not if its sender's disk is lost, too, before that (seed 8), or its sender believes
+    # that 14 days have passed: what was received is not tried any more, then (seed 502886).
     believes_it_old = message.sender in world.trace.wrong_clocks
     if message.queued is not None and SENDERS_KEEP and not believes_it_old and not _is_sender_gone(world, message):
         return False
