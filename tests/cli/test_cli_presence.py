@@ -41,8 +41,8 @@ async def run(*args):
     [
         (["friends"], "Missing argument 'USER-ID'"),
         (["friends", "1"], "Missing argument 'FRIEND...'"),
-        (["friends", "alice", "2"], "'alice' is not a valid integer range"),
-        (["friends", "0", "2"], "0 is not in the range"),
+        (["friends", "alice", "2"], "'alice' is not a number from 1 on. Only a FRIEND may be a name."),
+        (["friends", "0", "2"], "'0' is not a number from 1 on"),
         (["friends", "1", "2", "--server", "127.0.0.1"], "'127.0.0.1' is not HOST:PORT"),
         (["friends", "1", "2", "--server", "\x1b:x"], r"'\x1b:x' is not HOST:PORT"),
         (["friends", "1", "2", "--server", "127.0.0.1:0"], "not a port: 0"),

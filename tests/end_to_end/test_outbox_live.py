@@ -14,10 +14,7 @@ from tests.end_to_end.test_terminal_live import CTRL_D, ENTER, open_clients
 pytestmark = pytest.mark.xdist_group("programs")  # one after the other, at the same time as the scripts
 
 SILENT = "[Server not responding since 00:00:00, trying again.]"
-ALL_WAITING = (
-    "[Messages that wait to be sent: {}. Start with --reconnect, in a pipe also with --stay, "
-    "to send them; then outbox lists them.]"
-)
+ALL_WAITING = "[Messages that wait to be sent: {}. The next start with --reconnect sends them.]"
 UNTOLD = "[The server is not responding: others may see you online for a minute.]"
 
 

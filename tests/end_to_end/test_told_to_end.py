@@ -96,8 +96,7 @@ async def test_a_client_keeps_what_was_typed_behind_a_command_that_waits():
             "[Not done: list_groups]",
             "[Your message to carol waits: the server is not responding. It is sent later; cancel 1 withdraws it.]",
             "[The server is not responding: others may see you online for a minute.]",
-            "[Messages that wait to be sent: 1. Start with --reconnect, in a pipe also with --stay, to send them;"
-            " then outbox lists them.]",
+            "[Messages that wait to be sent: 1. The next start with --reconnect sends them.]",
         ]
         await bob.exits(128 + signal.SIGTERM)
 

@@ -90,6 +90,26 @@ async def test_a_message_waits_for_the_command_that_joins_its_group(
     assert "[You are not in group dinner. Type join_group dinner]" in alice.printed
 
 
+@pytest.mark.parametrize("is_terminal", [True, False])
+async def test_a_window_is_closed_after_a_group_was_chosen_and_the_messages_are_kept(
+    stage, enters, members, nursery, is_terminal, autojump_clock
+):
+    """A newcomer tried it: the messages were in no list, and gone."""
+    bob, store = await members("lunch")
+    await stage.kill_server()
+    carol = await enters("carol", store=store, is_terminal=is_terminal, stay=True)
+    lines = ["join_group lunch", "send #lunch two", "send_all three", "leave_group", "send_group four"]
+    await carol.types(*lines, seconds=5)
+    carol.told_to_end.set()
+    await stage.pass_time(0.9)
+    assert sorted(one.text for one in store.outgoing()) == ["three", "two"]
+    await stage.start_server()
+    carol = PersonAtClient(stage, "carol", "10.0.9.77", store=store)
+    nursery.start_soon(carol.run)
+    await stage.pass_time(40)
+    assert sorted(read(bob)) == [("", "three"), ("lunch", "two")]
+
+
 async def test_a_program_is_told_why_a_message_was_not_sent(stage, enters, autojump_clock):
     await stage.kill_server()
     robot = await enters("robot", renderer=JsonRenderer())

@@ -31,10 +31,7 @@ from trio_chat.terminal.wordings import Phrasebook
 WELCOME, BYE = "[Welcome, You are registered.]", "[You are Offline. Bye.]"
 SILENT = "[Server not responding since TIME, trying again.]"
 UNTOLD = "[The server is not responding: others may see you online for a minute.]"
-ALL_WAITING = (
-    "[Messages that wait to be sent: {}. Start with --reconnect, in a pipe also with --stay, "
-    "to send them; then outbox lists them.]"
-)
+ALL_WAITING = "[Messages that wait to be sent: {}. The next start with --reconnect sends them.]"
 
 
 GROUPS_UNKNOWN = (
@@ -188,18 +185,18 @@ async def test_leaving_takes_3_seconds_whatever_waits(stage, enters, end, autoju
     await stage.pass_time(3)
     assert alice.ended_at is not None
     assert alice.ended_at - begun <= 3
-    silence = ("not responding since", "[Messages that wait to be sent: 1.]", "[Messages that wait to be sent: 2.]")
+    silence = ("not responding since", *(f"[Messages that wait to be sent: {count}.]" for count in (1, 2, 3)))
     assert [line for line in alice.printed if not any(part in line for part in silence)] == [
         "[Not done: list_groups]",
         "[Not done: who]",
-        "[Your message to your group was not sent.]",
-        "[Your message to bob waits: the server is not responding. It is sent later; cancel 2 withdraws it.]",
+        "[Your message to group lunch waits: the server is not responding. It is sent later; cancel 2 withdraws it.]",
+        "[Your message to bob waits: the server is not responding. It is sent later; cancel 3 withdraws it.]",
         UNTOLD,
-        ALL_WAITING.format(2),
+        ALL_WAITING.format(3),
     ]
 
 
-async def test_messages_behind_a_command_that_waits_are_kept_if_they_do_not_need_it(stage, enters, autojump_clock):
+async def test_messages_behind_a_command_that_waits_are_kept(stage, enters, autojump_clock):
     """Before: they were not sent, and not kept either. A message to a group that was to be joined first fails later."""
     store = MemoryClientStore()
     alice = await enters("alice", WELCOME, store=store)
@@ -211,14 +208,16 @@ async def test_messages_behind_a_command_that_waits_are_kept_if_they_do_not_need
         "[Your message to bob waits: the server is not responding. It is sent later; cancel 1 withdraws it.]",
         "[Your message to everyone waits: the server is not responding. It is sent later; cancel 2 withdraws it.]",
         "[Not done: join_group]",
-        "[Your message to your group was not sent.]",
+        "[Your message to group lunch waits: the server is not responding. It is sent later; cancel 3 withdraws it.]",
         UNTOLD,
-        ALL_WAITING.format(2),
+        ALL_WAITING.format(3),
     ]
     await stage.start_server()
     bob = await stage.enter("bob")
     received = [
         "[Your message to everyone of TIME was received by the server.]",
+        "[Your message to group lunch of TIME was not sent:]",
+        "[Group lunch does not exist]",
         "[Your message to bob of TIME was received.]",
     ]
     await enters("alice", WELCOME, *received, store=store)
@@ -239,7 +238,7 @@ async def test_who_is_told_to_end_keeps_what_was_typed(stage, enters, is_open, i
     alice.told_to_end.set()
     await stage.pass_time(0.9)
     assert alice.ended_at - begun <= 0.6
-    assert [one.text for one in alice.store.outgoing()] == ["one", "three"]
+    assert [one.text for one in alice.store.outgoing()] == ["one", "two", "three"]
 
 
 async def test_who_is_told_to_end_deregisters(stage, enters, autojump_clock):

@@ -411,11 +411,7 @@ WRONG_RECEIPT = ["[WARNING: y signed a receipt for another text than you sent.]"
         (
             Phrase.ALL_WAITING,
             {"count": 2},
-            [
-                "[Messages that wait to be sent: 2. Start with --reconnect, in a pipe also with --stay, "
-                "to send them; then outbox"
-                " lists them.]"
-            ],
+            ["[Messages that wait to be sent: 2. The next start with --reconnect sends them.]"],
             SAME,
         ),
         (Phrase.OTHERS_WAIT, {"count": 2}, ["[Other messages wait, too: 2.]"], SAME),

@@ -86,6 +86,13 @@ def key(given: str) -> str:
     return given.lower()
 
 
+def user_number(given: str) -> int:
+    """Read the number by which somebody appears at the presence service."""
+    if not re.fullmatch("[1-9][0-9]{0,17}", given):
+        raise click.BadParameter(f"{given!r} is not a number from 1 on. Only a FRIEND may be a name.")
+    return int(given)
+
+
 def friend(given: str) -> int | str:
     """Read a friend: a number is a user of the presence service, anything else a name of the chat."""
     return int(given) if re.fullmatch("[0-9]{1,19}", given) else given

@@ -28,6 +28,7 @@ from trio_chat.cli.arguments import (
     host_and_port,
     key,
     port_is_an_argument,
+    user_number,
 )
 from trio_chat.cli.exit_codes import DONE, FAILED, INTERRUPTED, REFUSED
 from trio_chat.cli.operator import OPERATOR_COMMANDS
@@ -218,7 +219,7 @@ def presence(port: int, host: str) -> int:
 
 
 @cli.command()
-@click.argument("user_id", metavar="USER-ID", type=click.IntRange(1))
+@click.argument("user_id", metavar="USER-ID", type=user_number)
 @click.argument("named", metavar="FRIEND...", nargs=-1, required=True, type=friend)
 @_server(default="127.0.0.1:8081", help="The presence server.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON objects, for programs.")

@@ -9,7 +9,7 @@ from contextlib import suppress
 import attrs
 
 from trio_chat.client.block_list import blocked_in
-from trio_chat.client.early_outbox import EarlyOutbox, Outgoing
+from trio_chat.client.early_outbox import EarlyOutbox
 from trio_chat.client.events import MessageState, OutgoingChanged
 from trio_chat.errors import ChatError, ServerNotResponding, StoreFailed
 from trio_chat.protocol.records import EVERYONE_NAME, fold
@@ -42,12 +42,8 @@ class EarlyLines:
                     raise refusals.NoTable
                 case _ if self._has_to_wait(command):
                     return False
-                case commands.Send(recipient, text):
-                    self._kept(await self._outbox.put(recipient, "", text))
-                case commands.SendAll(text):
-                    self._kept(await self._outbox.put("", EVERYONE_NAME, text))
-                case commands.SendGroup(text, str(room)):
-                    self._kept(await self._outbox.put("", room, text))
+                case commands.Send() | commands.SendAll() | commands.SendGroup(room=str()):
+                    await self._put(command)
                 case commands.ListOutbox():
                     self._tell(results.OutboxList(tuple(waiting_messages(self._outbox.waiting()))))
                 case commands.CancelMessage(number):
@@ -62,26 +58,46 @@ class EarlyLines:
             self._tell(results.Failed(error))
         return True
 
-    async def keep_messages(self, lines: list[str], *, is_begun: bool) -> None:
+    async def keep_messages(self, lines: list[str], *, is_begun: bool, group: str = "") -> None:
         """At the end, take the lines out of this list: keep the messages, and say of other commands: not done.
 
-        `is_begun`: the first one is being carried out. If it is a message, it may be kept already.
+        A message to a group that they have not joined before the end fails later, and that is told then.
+
+        Args:
+            lines: what was typed, and not carried out.
+            is_begun: the first one is being carried out. If it is a message, it may be kept already.
+            group: the current group; empty if it is not known.
         """
-        self._waiting_for.clear()  # of these lines, as far as they have not been carried out, each says so again
         while lines:
-            if not await self._keep_message(lines[0], is_begun=is_begun):
+            is_kept = False
+            with suppress(ChatError):
+                match command := commands.parse(lines[0]):
+                    case commands.CreateGroup(room) | commands.JoinGroup(room):
+                        group = room
+                    case commands.LeaveGroup():
+                        group = ""
+                    case commands.Send() | commands.SendAll() | commands.SendGroup() if not is_begun:
+                        is_kept = await self._put(command, group)
+            if not is_kept:
                 tell_not_done(self._tell, lines[:1])
             del lines[0]
             is_begun = False
 
-    async def _keep_message(self, line: str, *, is_begun: bool) -> bool:
-        with suppress(ChatError):
-            match commands.parse(line):
-                case commands.Send() | commands.SendAll() | commands.SendGroup(room=str()) if not is_begun:
-                    return await self.carry_out(line)
-                case other:
-                    self._has_to_wait(other)
-        return False
+    async def _put(self, command: commands.MessageCommand, group: str = "") -> bool:
+        """Keep a message; False if it is to the current group, and nobody knows which that is."""
+        match command:
+            case commands.Send(recipient, text):
+                one = await self._outbox.put(recipient, "", text)
+            case commands.SendAll(text):
+                one = await self._outbox.put("", EVERYONE_NAME, text)
+            case commands.SendGroup(text, named):
+                if not (room := named or group):
+                    return False
+                one = await self._outbox.put("", room, text)
+        about = (one.number, one.id, one.recipient, one.room, one.at)
+        self._tell(results.MessageQueued(*about))
+        self._tell(OutgoingChanged(*about, MessageState.WAITING, error=ServerNotResponding()))
+        return True
 
     async def _show(self, command: commands.Command) -> bool:
         store = self._outbox.store
@@ -114,11 +130,6 @@ class EarlyLines:
             case _:
                 return False
         return True
-
-    def _kept(self, one: Outgoing) -> None:
-        about = (one.number, one.id, one.recipient, one.room, one.at)
-        self._tell(results.MessageQueued(*about))
-        self._tell(OutgoingChanged(*about, MessageState.WAITING, error=ServerNotResponding()))
 
     def tell_waits(self, line: str) -> None:
         """Say at a terminal that a command waits."""

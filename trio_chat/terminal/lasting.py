@@ -76,7 +76,7 @@ async def run_lasting_conversation(
                     tell(results.SignedOn(chat.waiting))
                     nursery.start_soon(conversation.show_events)
                     await _carry_out(conversation, reader, early)
-            await _keep_messages(reader, early)
+            await _keep_messages(reader, early, conversation)
             taking.cancel()
     finally:
         tell_not_done(tell, [*reader.unanswered, *reader.left()])  # also if it could not be opened, or the disk fails
@@ -133,15 +133,16 @@ async def _carry_out(conversation: Conversation, reader: LineReader, early: Earl
             nursery.start_soon(_note_progress, conversation.chat, reader)
             await conversation.chat.outbox.settled()
             nursery.cancel_scope.cancel()
-    await _keep_messages(reader, early)
+    await _keep_messages(reader, early, conversation)
     await _deregister(conversation)
 
 
-async def _keep_messages(reader: LineReader, early: EarlyLines) -> None:
+async def _keep_messages(reader: LineReader, early: EarlyLines, conversation: Conversation | None) -> None:
     """Messages that were typed behind a command that waits for the server are not lost by that."""
     is_begun = bool(reader.unanswered)
     reader.unanswered += reader.left()
-    await early.keep_messages(reader.unanswered, is_begun=is_begun)
+    group = conversation.groups.name if conversation else ""
+    await early.keep_messages(reader.unanswered, is_begun=is_begun, group=group)
 
 
 async def _note_progress(chat: Chat, reader: LineReader) -> None:

@@ -223,8 +223,7 @@ class Phrase(enum.Enum):
     ALL_WAITING = (
         Style.ERROR,
         "at the end with --reconnect, at the start without: messages wait",
-        "[Messages that wait to be sent: {count}. Start with --reconnect, in a pipe also with --stay, to send them;"
-        " then outbox lists them.]",
+        "[Messages that wait to be sent: {count}. The next start with --reconnect sends them.]",
     )
     OTHERS_WAIT = Style.ERROR, "the same, at the end of send --queue", "[Other messages wait, too: {count}.]"
     ALL_SILENT = Style.ERROR, "the server is silent, and messages wait", "[Messages that wait to be sent: {count}.]"
