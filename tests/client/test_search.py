@@ -11,7 +11,7 @@ from trio_chat.client.search import MAX_ADDRESSES, MAX_FOUND, SEARCH_FOR, FoundS
 from trio_chat.crypto.identities import Identity, sign_link_key
 from trio_chat.errors import AddressError
 from trio_chat.link import packets
-from trio_chat.server.searches import PER_HOST
+from trio_chat.server.searches import IN_ALL, PER_HOST
 from trio_chat.server.server import serve_chat
 
 FIRST, SECOND = identity_of("the first server"), identity_of("the second server")
@@ -144,6 +144,17 @@ async def test_who_asks_in_a_loop_is_answered_a_few_times_and_others_are_answere
     assert len(answers) == PER_HOST.at_once
     assert all(len(sent.data) == len(packets.Hello(b"abcd").encode()) for sent in answers)
     assert len(await servers(network)) == 1
+
+
+async def test_who_forges_many_sources_gets_few_answers(network, start, autojump_clock):
+    """They go to whoever has these addresses."""
+    await start(FIRST, "10.0.0.1")
+    searches = network.listeners[0]
+    for number in range(3000):
+        network.inject(packets.Hello(b"abcd").encode(), (f"10.8.{number // 250}.{number % 250}", 7), searches.address)
+    await trio.testing.wait_all_tasks_blocked()
+    answers = [sent for sent in network.log if sent.destination[0].startswith("10.8.")]
+    assert len(answers) == IN_ALL.at_once
 
 
 async def test_a_machine_that_cannot_listen_serves_nevertheless_and_says_so(

@@ -251,7 +251,8 @@ class Programs:
 
     async def server(self, *arguments, on=()):
         """A server that listens on its `port`, a free one if no arguments are given. `key`: that of a chat server."""
-        arguments = arguments or ("server", 0)
+        # Whoever searches on this network while the tests run does not need to find their servers.
+        arguments = arguments or ("server", 0, "--no-discovery")
         program = await self.start("server", *arguments, on=on)
         line = await program.next_error()
         if not re.fullmatch(r"Listening on \S+:\d+", line):

@@ -113,7 +113,7 @@ def cli() -> None:
     default="open",
     help="Who may register a new name.",
 )
-@click.option("--no-discovery", is_flag=True, help="Do not answer the command servers of others.")
+@click.option("--no-discovery", is_flag=True, help="Do not answer `trio-chat servers`.")
 def server(
     port: int,
     host: str | None,
@@ -161,8 +161,11 @@ _add_operator_commands()
 def servers() -> int:
     """Find the chat servers on your network.
 
-    Each line has the addresses of a server and the fingerprint of its key. Anybody on the network can answer: compare
-    the fingerprint with what the server has printed. Only IPv4 is searched.
+    Each line is the command by which you join one. It has the fingerprint of the server's key: compare that with what
+    the server has printed, as anybody on the network can answer. Keep it in the command: then no other machine can
+    pass for this server. Only IPv4 is searched.
+
+    Exit code 1: no server has answered.
     """
     from trio_chat.cli.running import run
     from trio_chat.cli.servers import run_servers

@@ -1,6 +1,7 @@
 """The search for servers on the local network. How they answer is in server/searches.py.
 
-Nothing that is found is trusted: anybody there can answer. What somebody recognizes is the fingerprint of a key.
+Nothing that is found is trusted: anybody there can answer, also with the key of another server. Who joins with the
+fingerprint of that key as `server_key` talks to the owner of the key, or to nobody.
 """
 
 import secrets
@@ -43,8 +44,10 @@ class FoundServer:
 async def find_servers(*, network: Network = UDP) -> list[FoundServer]:
     """Search the local network for servers for 1 second; return those that answered, the fastest first.
 
-    Only what comes over IPv4 is found, at most 64 servers. Anybody on the network can answer: compare the fingerprint
-    before you trust a server that you do not know. Raises AddressError if this machine cannot search.
+    Only what comes over IPv4 is found, at most 64 servers. Anybody on the network can answer, also with the key of
+    another server: let the user compare the fingerprint, and give it to `open_chat` as `server_key`.
+
+    Raises AddressError if this machine cannot search.
     """
     found: dict[bytes, dict[Address, None]] = {}
     index = secrets.token_bytes(packets.INDEX_SIZE)

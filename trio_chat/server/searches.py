@@ -21,8 +21,8 @@ from trio_chat.transport.udp import Network
 
 log = logging.getLogger(__name__)
 
-PER_HOST = Rate(12, 3)
-"""How often one host is answered. A search sends 3 questions through each interface."""
+PER_HOST, IN_ALL = Rate(12, 3), Rate(300, 100)
+"""How often one host is answered, and all together, as the source may be forged. A search asks 3 times."""
 
 HOSTS_KEPT = 1024
 
@@ -31,9 +31,11 @@ async def answer_searches(network: Network, keys: ServerKeys, send: Callable[[by
     """Answer each search until cancelled. If this machine cannot receive any, log that and return.
 
     `send` sends from the server's own port: the source of an answer is the address that a client needs. An answer is as
-    long as the question, which comes from the same network: nobody can use it to flood somebody elsewhere.
+    long as the question, which comes from the same network, and there are few of them: so they are of little use to
+    flood somebody whose address is forged.
     """
-    answers, hellos = TokenBuckets(PER_HOST, HOSTS_KEPT), Hellos(secrets.token_bytes, keys)
+    hellos = Hellos(secrets.token_bytes, keys)
+    of_host, of_all = TokenBuckets(PER_HOST, HOSTS_KEPT), TokenBuckets(IN_ALL, 1)
     try:
         searches = network.open_search(listens=True)
     except AddressError as error:
@@ -44,6 +46,7 @@ async def answer_searches(network: Network, keys: ServerKeys, send: Callable[[by
             data, source = await searches.receive()
             with suppress(WireError):
                 packet = packets.parse_untrusted(data)
-                if isinstance(packet, packets.Hello) and answers.take(source[0], trio.current_time()):
+                now = trio.current_time()
+                if isinstance(packet, packets.Hello) and of_host.take(source[0], now) and of_all.take("", now):
                     for answer in hellos.receive_hello(packet, source):
                         send(answer.data, answer.address)
