@@ -542,13 +542,11 @@ async def test_who_is_removed_from_another_group_goes_on_writing_to_the_current_
 @pytest.mark.parametrize(
     ("typed", "error", "line"),
     [
-        ("create_group a", RoomExists("a"), "[Group a already exists.]"),
-        ("create_group b@d", InvalidName("b@d"), INVALID_NAME),
         ("list_members a", NoSuchRoom("a"), "[Group a does not exist]"),
         ("leave_group a", NotAMember("a"), "[You are not in group a. Type join_group a]"),
         ("leave_group everyone", NotAMember("everyone"), "[Everybody is in group everyone: nobody can leave it.]"),
         ("list_groups", TooFast(1.0), "[Too fast: try again in 1 s.]"),
-        ("create_group a", NotRegistered(), "[You are offline. Type reg to come back.]"),
+        ("list_groups", NotRegistered(), "[You are offline. Type reg to come back.]"),
     ],
 )
 async def test_an_error_of_a_group_is_shown_and_changes_nothing(chat, typed, error, line):
@@ -557,6 +555,25 @@ async def test_an_error_of_a_group_is_shown_and_changes_nothing(chat, typed, err
     # A room is looked up by its name in that answer, and an error has none.
     chat._called = str
     assert await run(chat, typed, "send_group hi") == [line, "(z) [Message received by Server.]"]
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (RoomExists("a"), "[Group a already exists.]"),
+        (InvalidName("b@d"), INVALID_NAME),
+        (NotRegistered(), "[You are offline. Type reg to come back.]"),
+    ],
+)
+async def test_after_a_group_that_could_not_be_created_nothing_goes_to_the_one_before(chat, error, line):
+    """A newcomer wrote to a private group that was not there: people in an open one read it."""
+    chat.rooms_joined = ["z"]
+    chat.answers = {"create_room": error}
+    chat._called = str
+    assert await run(chat, "join_group z", "create_group a --private", "send_group hi") == [
+        *("[Entered group z successfully]", line),
+        "[Which group? You are in z. Type join_group NAME first.]",
+    ]
 
 
 async def test_a_private_group_that_cannot_be_joined_is_called_as_it_is_known(chat):

@@ -283,10 +283,10 @@ class Conversation:
     async def _do_in_group(self, command: commands.GroupCommand) -> None:
         match command:
             case commands.CreateGroup(typed, private):
+                self.groups.is_chosen = False  # if this or the next fails, what is sent then is not for the room before
                 await self._choose(await self.chat.create_room(typed, private=private))
                 self.tell(results.RoomCreated(self.groups.rooms[-1], private))
             case commands.JoinGroup(typed):
-                # If it fails, what a script sends next must not go to the room before.
                 self.groups.is_chosen = False
                 await self._choose(await self._join(typed))
                 self.tell(results.RoomJoined(self.groups.rooms[-1]))
